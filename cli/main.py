@@ -1,0 +1,83 @@
+"""The `steercpp` command; read this to add a command, or to see how errors become exit codes.
+
+Exit codes: 0 done, 1 an error told in one sentence, 2 wrong usage (click's own), 130 interrupted.
+A command is a line in `COMMANDS` and a module that holds a click command of the same name. Those modules
+import the library inside the command, so that `steercpp --help` costs no more than click itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+
+import click
+
+from steercpp.errors import SteerError
+
+COMMANDS = {
+    "sweep": "steercpp.cli.sweep",
+    "extract": "steercpp.cli.extract",
+    "show": "steercpp.cli.show",
+    "report": "steercpp.cli.report",
+    "fit": "steercpp.cli.fit",
+    "doctor": "steercpp.cli.doctor",
+}
+
+
+class Failure(click.ClickException):
+    """An error as the user sees it: one sentence on stderr, exit code 1."""
+
+    exit_code = 1
+
+    def show(self, file: object = None) -> None:
+        """Print the sentence on one line, whatever line breaks a library put into it."""
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {' '.join(self.message.split())}", err=True)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table: the main job first."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The click command named so, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
+        try:
+            return super().invoke(ctx)
+        except SteerError as error:
+            raise Failure(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output has gone: click leaves quietly
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            raise Failure(f"{place}{error.strerror or error}") from error
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=LazyGroup, context_settings=CONTEXT, no_args_is_help=True)
+@click.version_option(None, "--version", package_name="steercpp", message="steercpp %(version)s")
+def cli() -> None:
+    r"""How hard can a quantized model be steered before it gets worse at its work?
+
+    \b
+    steercpp sweep                        the embedded model, nothing to download
+    steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl --task t.jsonl
+    """
+
+
+if __name__ == "__main__":
+    cli()

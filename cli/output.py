@@ -1,0 +1,174 @@
+"""How results look in a terminal; the only module that knows Rich. Read this when you write a command.
+
+stdout is data, stderr is talk. A command gives `emit` its result as a plain dict, and a function that returns
+what a person should see, made of the pieces here: `table`, `facts`, `panel`, `text`, `verbatim`, `blank`.
+`console` (stdout) and `talk` (stderr) are made on first use, since importing Rich takes longer than `--help`.
+Text that came from a model goes through `text`, never through Rich's markup: "[/INST]" would be read as a tag.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    console: Console
+    talk: Console
+    Renderable: TypeAlias = RenderableType
+
+Report: TypeAlias = Callable[[int, int, str], None]  # (done, total, label)
+Column: TypeAlias = tuple[str, Literal["left", "right"]]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("console", "talk"):
+        return _console(name == "talk")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def emit(data: Mapping[str, Any], *, as_json: bool, render: Callable[[], Sequence[Renderable]]) -> None:
+    """Print a result on stdout: one JSON document, or what `render` returns, piece after piece."""
+    if as_json:
+        click.echo(json.dumps(_plain(data), indent=2, allow_nan=False))
+        return
+    for piece in render():
+        _console(False).print(piece, crop=False)
+
+
+def emit_line(data: Mapping[str, Any]) -> None:
+    """Print one line of JSON Lines on stdout, at once."""
+    click.echo(json.dumps(_plain(data), allow_nan=False))
+
+
+def say(message: str) -> None:
+    """Tell the user something on stderr."""
+    click.echo(message, err=True)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types: arrays become lists, paths texts, and numbers that JSON lacks become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if hasattr(value, "tolist"):  # a numpy array or scalar, without importing numpy
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def text(content: str, style: str = "") -> Text:
+    """Words that are never read as markup, wrapped at the terminal's width."""
+    from rich.text import Text
+
+    return Text(content, style=style)
+
+
+def verbatim(content: str, style: str = "") -> Text:
+    """A line to be copied (a path, a command): never wrapped or cut."""
+    from rich.text import Text
+
+    return Text(content, style=style, no_wrap=True, overflow="ignore")
+
+
+def blank() -> Text:
+    """An empty line."""
+    return text("")
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], *, title: str | None = None) -> Table:
+    """Rows under headings.
+
+    Args:
+        columns: (heading, side to which its cells are pushed).
+        rows: texts, one for each column; a `text(...)` where a cell has a style of its own.
+        title: a line above.
+    """
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", header_style="dim")
+    for heading, side in columns:
+        made.add_column(heading, justify=side)
+    for row in rows:
+        made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
+def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
+    """Names and what they are, in two columns."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row(text(name), text(value) if isinstance(value, str) else value)
+    return made
+
+
+def panel(*pieces: Renderable, title: str) -> Renderable:
+    """Pieces in a frame with a title, as wide as what they need."""
+    from rich import box
+    from rich.console import Group
+    from rich.panel import Panel
+
+    return Panel(Group(*pieces), title=text(title, "bold"), title_align="left", box=box.ROUNDED,
+                 border_style="dim", padding=(1, 2), expand=False)  # fmt: skip
+
+
+@contextmanager
+def progress(*, above: Callable[[int], Renderable] | None = None) -> Iterator[Report | None]:
+    """A progress bar with the time left, on stderr, gone when done.
+
+    Args:
+        above: draws what stands above the bar, anew at each report, in at most so many lines.
+    Yields:
+        progress(done, total, label) for a library flow, or None where stderr is no terminal.
+    """
+    terminal = _console(True)
+    if not terminal.is_terminal:
+        yield None
+        return
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+        console=terminal,
+    )  # fmt: skip
+    task = bar.add_task("", total=None)
+
+    def picture() -> Renderable:
+        return Group(above(max(terminal.height - 4, 4)), bar) if above else bar
+
+    with Live(console=terminal, transient=True, get_renderable=picture, refresh_per_second=8) as live:
+
+        def report(done: int, total: int, label: str) -> None:
+            bar.update(task, completed=done, total=total, description=label)
+            if done == total:
+                live.refresh()
+
+        yield report

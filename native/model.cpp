@@ -1,0 +1,102 @@
+#include "model.h"
+
+#include <mutex>
+
+#include "log.h"
+
+namespace steercpp {
+
+model::model(const std::string & path, int32_t n_gpu_layers) {
+    static std::once_flag once;
+    std::call_once(once, llama_backend_init);
+
+    llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = n_gpu_layers;
+
+    log_forget();
+    model_.reset(llama_model_load_from_file(path.c_str(), params));
+    if (!model_) {
+        throw model_error(log_errors());
+    }
+    vocab_ = llama_model_get_vocab(get());
+    if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE) {
+        throw model_error("it has no vocabulary");
+    }
+    if (llama_model_has_encoder(get()) || !llama_model_has_decoder(get())) {
+        throw model_error("it has an encoder; only plain decoders can be steered");
+    }
+}
+
+bool model::is_recurrent() const {
+    return llama_model_is_recurrent(get()) || llama_model_is_hybrid(get());
+}
+
+std::string model::description() const {
+    char buffer[256];
+    llama_model_desc(get(), buffer, sizeof(buffer));
+    return buffer;
+}
+
+std::string model::chat_template() const {
+    const char * text = llama_model_chat_template(get(), nullptr);
+    return text ? text : "";
+}
+
+std::string model::metadata(const std::string & key) const {
+    const int32_t size = llama_model_meta_val_str(get(), key.c_str(), nullptr, 0);
+    if (size < 0) {
+        return "";
+    }
+    std::string value(static_cast<size_t>(size) + 1, '\0');
+    llama_model_meta_val_str(get(), key.c_str(), value.data(), value.size());
+    value.resize(static_cast<size_t>(size));
+    return value;
+}
+
+std::vector<llama_token> model::tokenize(const std::string & text, bool add_special, bool parse_special) const {
+    const auto size = static_cast<int32_t>(text.size());
+    std::vector<llama_token> tokens(text.size() + 2); // no token is empty; BOS and EOS may be added
+    int32_t n = llama_tokenize(
+        vocab_, text.data(), size, tokens.data(), static_cast<int32_t>(tokens.size()), add_special, parse_special
+    );
+    if (n < 0) {
+        tokens.resize(static_cast<size_t>(-n));
+        n = llama_tokenize(vocab_, text.data(), size, tokens.data(), -n, add_special, parse_special);
+    }
+    if (n < 0) {
+        throw std::runtime_error("llama_tokenize failed");
+    }
+    tokens.resize(static_cast<size_t>(n));
+    return tokens;
+}
+
+std::string model::detokenize(const std::vector<llama_token> & tokens) const {
+    for (const llama_token token : tokens) {
+        if (token < 0 || token >= n_vocab()) {
+            throw std::invalid_argument("token " + std::to_string(token) + " is outside the vocabulary");
+        }
+    }
+    const auto n_tokens = static_cast<int32_t>(tokens.size());
+    std::string text(16 * tokens.size() + 16, '\0');
+    int32_t n =
+        llama_detokenize(vocab_, tokens.data(), n_tokens, text.data(), static_cast<int32_t>(text.size()), true, true);
+    if (n < 0) {
+        text.resize(static_cast<size_t>(-n));
+        n = llama_detokenize(vocab_, tokens.data(), n_tokens, text.data(), -n, true, true);
+    }
+    if (n < 0) {
+        throw std::runtime_error("llama_detokenize failed");
+    }
+    text.resize(static_cast<size_t>(n));
+    return text;
+}
+
+std::string model::piece(llama_token token) const {
+    if (token < 0 || token >= n_vocab()) {
+        return "";
+    }
+    const char * text = llama_vocab_get_text(vocab_, token);
+    return text ? text : "";
+}
+
+} // namespace steercpp

@@ -1,0 +1,54 @@
+// A model file and its vocabulary: everything that needs no context.
+
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "llama-cpp.h"
+
+namespace steercpp {
+
+// The file cannot be loaded, or is no decoder that can be steered. The message says why, not which file.
+struct model_error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+class model {
+  public:
+    // n_gpu_layers as llama.cpp means it: 0 none, negative all.
+    model(const std::string & path, int32_t n_gpu_layers);
+
+    model(const model &) = delete;
+    model & operator=(const model &) = delete;
+
+    llama_model * get() const { return model_.get(); }
+    const llama_vocab * vocab() const { return vocab_; }
+
+    int32_t n_layer() const { return llama_model_n_layer(get()); }
+    int32_t n_embd() const { return llama_model_n_embd(get()); }
+    int32_t n_vocab() const { return llama_vocab_n_tokens(vocab_); }
+    int32_t n_ctx_train() const { return llama_model_n_ctx_train(get()); }
+
+    // llama.cpp regroups the rows of such a model's batches by sequence, so a row's place says nothing of its token.
+    bool is_recurrent() const;
+
+    std::string description() const;
+    std::string chat_template() const;                   // empty: the file has none
+    std::string metadata(const std::string & key) const; // empty: no such key, or an array
+
+    std::vector<llama_token> tokenize(const std::string & text, bool add_special, bool parse_special) const;
+    std::string detokenize(const std::vector<llama_token> & tokens) const; // bytes: may end inside a character
+    std::string piece(llama_token token) const;                 // as the vocabulary writes it: "▁A"; empty for none
+    llama_token bos() const { return llama_vocab_bos(vocab_); } // -1: none
+    llama_token eos() const { return llama_vocab_eos(vocab_); }
+    bool adds_bos() const { return llama_vocab_get_add_bos(vocab_); }
+
+  private:
+    llama_model_ptr model_;
+    const llama_vocab * vocab_ = nullptr;
+};
+
+} // namespace steercpp

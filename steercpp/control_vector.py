@@ -1,0 +1,182 @@
+"""A control vector: one direction for each steered layer; read this to make, scale or cut one.
+
+Layer il is the output of block il, llama.cpp's node `l_out-il`. Strength s adds float32(s) times the tensor of a layer
+at that layer, so the tensor is exactly what strength 1 adds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+MetaScalar: TypeAlias = str | bool | int | float
+MetaValue: TypeAlias = MetaScalar | tuple[MetaScalar, ...]
+
+RESERVED_KEYS = ("n_layer", "direction.0")  # written by gguf_vector beside the metadata
+_KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ControlVector:
+    """Directions by layer, for models of one architecture and width.
+
+    Attributes:
+        directions: layer il (0..n_layer-1) to (n_embd,) float32, what strength 1 adds at that layer; copied, read-only
+            and in the order of the layers.
+        model_hint: the model's general.architecture; "" where a file does not tell.
+        n_layer: blocks of the model. Files of other tools do not tell it: there it is the least that holds all layers.
+        metadata: what is known about the vector, by key without the prefix "steercpp."; tuples hold one type.
+
+    Raises:
+        LayerError: no layer, or one outside 0..n_layer-1.
+        ShapeError: a direction that is not (n_embd,), or not as long as the others.
+        InputError: a value that is not finite, or metadata that a GGUF file cannot hold.
+    """
+
+    directions: Mapping[int, FloatArray]
+    model_hint: str
+    n_layer: int
+    metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.directions:
+            raise LayerError("a control vector needs a direction at one layer at least")
+        frozen = {il: _frozen(il, self.directions[il]) for il in sorted(self.directions)}
+        n_embd = len(next(iter(frozen.values())))
+        for il, direction in frozen.items():
+            if not 0 <= il < self.n_layer:
+                raise LayerError(f"layer {il} does not exist; the model has layers 0..{self.n_layer - 1}")
+            if len(direction) != n_embd:
+                raise ShapeError(f"layer {il}: {len(direction)} elements where layer {min(frozen)} has {n_embd}")
+        for key, value in self.metadata.items():
+            _check_metadata(key, value)
+        object.__setattr__(self, "directions", frozen)
+        object.__setattr__(self, "metadata", dict(self.metadata))
+
+    @property
+    def n_embd(self) -> int:
+        """Width of the residual stream."""
+        return len(next(iter(self.directions.values())))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Steered layers, ascending."""
+        return tuple(self.directions)
+
+    @property
+    def norms(self) -> dict[int, float]:
+        """l2 norm of each layer's tensor, computed in float64."""
+        return {il: float(np.linalg.norm(row.astype(np.float64))) for il, row in self.directions.items()}
+
+    def scaled(self, lengths: float | Mapping[int, float]) -> ControlVector:
+        """The vector with each tensor times a length, the same for all layers or one for each.
+
+        With the residual stream's norms as lengths, strength 1 of a unit vector adds one such norm at each layer.
+
+        Raises:
+            LayerError: a layer of the vector is not in `lengths`.
+            StrengthError: a length is NaN or infinite.
+        """
+        by_layer = lengths if isinstance(lengths, Mapping) else dict.fromkeys(self.layers, lengths)
+        for il in self.layers:
+            if il not in by_layer:
+                raise LayerError(f"layer {il} has no length; lengths are given for {_listed(by_layer)}")
+            if not np.isfinite(by_layer[il]):
+                raise StrengthError(f"layer {il}: length {by_layer[il]} is not finite; give a number")
+        return replace(self, directions={il: row * np.float32(by_layer[il]) for il, row in self.directions.items()})
+
+    def restricted_to(self, layers: Iterable[int]) -> ControlVector:
+        """The vector at these layers only.
+
+        Raises:
+            LayerError: no layers, or one at which the vector has no direction.
+        """
+        wanted = sorted(set(layers))
+        for il in wanted:
+            if il not in self.directions:
+                raise LayerError(f"the vector has no direction at layer {il}; it has {_listed(self.layers)}")
+        return replace(self, directions={il: self.directions[il] for il in wanted})
+
+    def with_metadata(self, **values: MetaValue) -> ControlVector:
+        """The vector with these metadata added or replaced."""
+        return replace(self, metadata={**self.metadata, **values})
+
+
+def default_layers(n_layer: int) -> tuple[int, ...]:
+    """The bands of the paper: layers 8..15 of 40 blocks; otherwise round(0.31 n)..round(0.44 n), its 10..14 of 32.
+
+    Raises:
+        LayerError: fewer than 2 blocks, of which llama.cpp could steer none.
+    """
+    if n_layer < 2:
+        raise LayerError(f"a model of {n_layer} block has no layer that llama.cpp can steer; use a deeper model")
+    first, last = (8, 15) if n_layer == 40 else (round(0.31 * n_layer), round(0.44 * n_layer))
+    return tuple(range(max(first, 1), min(last, n_layer - 1) + 1))
+
+
+def parse_layers(text: str, n_layer: int) -> tuple[int, ...]:
+    """Layers from a text like "8-15,20": numbers and inclusive ranges; "all" is 1..n_layer-1.
+
+    Raises:
+        LayerError: anything else, a range that runs backwards, or a layer outside 0..n_layer-1.
+    """
+    if text.strip() == "all":
+        return tuple(range(1, n_layer))
+    layers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
+        if match is None:
+            raise LayerError(f'layers {text!r}: {part.strip()!r} is not a layer or a range; write like "8-15,20"')
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise LayerError(f"layers {text!r}: {first}-{last} runs backwards; write {last}-{first}")
+        if last >= n_layer:
+            raise LayerError(f"layers {text!r}: layer {last} does not exist; the model has layers 0..{n_layer - 1}")
+        layers.update(range(first, last + 1))
+    return tuple(sorted(layers))
+
+
+def random_vector(like: ControlVector, rng: np.random.Generator) -> ControlVector:
+    """Random directions at the layers of `like`, each of the norm that `like` has there: a control for its effect."""
+    directions = {}
+    for il, norm in like.norms.items():
+        row = rng.standard_normal(like.n_embd)
+        directions[il] = (row * (norm / np.linalg.norm(row))).astype(np.float32)
+    return replace(like, directions=directions, metadata={"method": "random"})
+
+
+def _frozen(il: int, direction: FloatArray) -> FloatArray:
+    row = np.array(direction, dtype=np.float32)
+    if row.ndim != 1 or row.size == 0:
+        raise ShapeError(f"layer {il}: expected (n_embd,), got {row.shape}")
+    if not np.isfinite(row).all():
+        raise InputError(f"layer {il}: element {int(np.argmin(np.isfinite(row)))} is not finite")
+    row.setflags(write=False)
+    return row
+
+
+def _check_metadata(key: str, value: MetaValue) -> None:
+    if not _KEY.fullmatch(key) or key in RESERVED_KEYS:
+        raise InputError(f"metadata key {key!r} cannot be used; use lower-case words joined by dots or underscores")
+    items = value if isinstance(value, tuple) else (value,)
+    if not items or any(type(item) is not type(items[0]) for item in items):
+        raise InputError(f"metadata {key}: a tuple holds at least one value, and all of one type")
+    for item in items:
+        if not isinstance(item, str | bool | int | float):
+            raise InputError(f"metadata {key}: {type(item).__name__} cannot be stored; use str, bool, int or float")
+        if isinstance(item, int) and not -(2**63) <= item < 2**63:
+            raise InputError(f"metadata {key}: {item} does not fit in 64 bits")
+        if isinstance(item, str) and any("\ud800" <= letter <= "\udfff" for letter in item):
+            raise InputError(f"metadata {key}: the text holds half of a character and is not UTF-8")
+
+
+def _listed(layers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(layers))) or "none"

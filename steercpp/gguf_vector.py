@@ -1,0 +1,251 @@
+"""Control vectors as GGUF files, in the form that llama.cpp loads; read this for the rules of the format.
+
+A file holds the architecture "controlvector", the model's architecture as `controlvector.model_hint`, and tensors
+`direction.<il>`, F32, one axis, il >= 1, each added to the output of block il. llama.cpp refuses the whole file over
+one tensor named otherwise, so whatever else there is to say stands in keys `steercpp.*`, and block 0, which llama.cpp
+cannot steer, is the array `steercpp.direction.0`. What llama.cpp does with a file: common_control_vector_load_one in
+common/common.cpp of llama.cpp 0c1e57098. Where it would load a file and something is odd, `read_vector_with_notes`
+tells in a note; what it refuses, and what steers nothing, is a VectorFileError.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from gguf.constants import GGMLQuantizationType, GGUFValueType
+from gguf.gguf_writer import GGUFWriter
+
+from steercpp.control_vector import RESERVED_KEYS, ControlVector, FloatArray, MetaValue
+from steercpp.errors import InputError, VectorFileError
+from steercpp.gguf_file import Header, Tensor, read_header
+from steercpp.vector_notes import ARCHITECTURES, CVECTOR_GENERATOR, file_notes, from_cvector_generator
+
+_PREFIX = "steercpp."
+_MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+_F32 = int(GGMLQuantizationType.F32)
+# As C's stoi: blanks, a sign, digits, and anything after them. So `direction.5` and `direction.05` are both layer 5.
+_TENSOR_NAME = re.compile(r"direction\.[ \t\n\v\f\r]*([+-]?[0-9]+)", re.ASCII)
+
+
+def write_vector(path: Path | str, vector: ControlVector, *, force: bool = False) -> None:
+    """Write a control vector; the same vector gives the same bytes.
+
+    Args:
+        path: the file appears there whole or not at all.
+        vector: its metadata become keys `steercpp.<key>`, sorted.
+        force: replace a file that is there.
+
+    Raises:
+        VectorFileError: the file exists, cannot be written, or every direction is zero.
+    """
+    path = Path(path)
+    refuse_overwrite(path, force=force)
+    if not any(row.any() for row in vector.directions.values()):
+        raise VectorFileError(f"{path}: every direction is zero and would steer nothing; nothing was written")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            draft = Path(folder, path.name)
+            _write(draft, vector)
+            refuse_overwrite(path, force=force)
+            draft.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise VectorFileError(f"{path}: cannot be written: {reason}; choose another place") from error
+
+
+def refuse_overwrite(path: Path | str, *, force: bool = False) -> None:
+    """Check before long work that a file could be written there.
+
+    Raises:
+        VectorFileError: the file exists and `force` is not given, or its folder does not exist.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise VectorFileError(f"{path}: is a folder; name a file in it")
+    if path.exists() and not force:
+        raise VectorFileError(f"{path}: exists already; choose another name or give --force to replace it")
+    if not path.parent.is_dir():
+        raise VectorFileError(f"{path}: the folder {path.parent} does not exist; make it first")
+
+
+def read_vector(path: Path | str) -> ControlVector:
+    """Read a control vector written by any tool; see `read_vector_with_notes`."""
+    return read_vector_with_notes(path)[0]
+
+
+def read_vector_with_notes(
+    path: Path | str, *, architecture: str | None = None
+) -> tuple[ControlVector, tuple[str, ...]]:
+    """Read a control vector, and what a user should know about it.
+
+    Tensors that name the same layer are summed, as llama.cpp does.
+
+    Args:
+        path: a GGUF file with the architecture "controlvector" or "steeringvector".
+        architecture: the model's general.architecture, if it is known, to be compared with the file's hint.
+
+    Returns:
+        The vector and notes, one sentence each, none if all is well.
+
+    Raises:
+        VectorFileError: unreadable, not GGUF, truncated or malformed; another architecture; a tensor that llama.cpp
+            refuses (direction.0, another name, another type than F32, not one axis, another length); an element that
+            is not finite; no tensors, or zeros only.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = read_header(file, path)
+            kind = _architecture(path, header)
+            tensors = [(_layer(path, tensor), tensor) for tensor in header.tensors]
+            _check_layout(path, header)
+            directions = _read_directions(path, file, header, tensors)
+    except OSError as error:
+        raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+    own = {key.removeprefix(_PREFIX): item.value for key, item in header.values.items() if key.startswith(_PREFIX)}
+    if from_cvector_generator(header):
+        own["layer_convention"] = CVECTOR_GENERATOR
+    vector = _vector(path, directions, _hint(header, kind), own)
+    return vector, file_notes(vector, header, [il for il, _ in tensors], architecture)
+
+
+def _write(path: Path, vector: ControlVector) -> None:
+    writer = GGUFWriter(path, ARCHITECTURES[0])
+    try:
+        writer.add_key_value(f"{ARCHITECTURES[0]}.model_hint", vector.model_hint, GGUFValueType.STRING)
+        writer.add_uint32(f"{ARCHITECTURES[0]}.layer_count", vector.n_layer - 1)
+        writer.add_uint32(f"{_PREFIX}n_layer", vector.n_layer)
+        for key in sorted(vector.metadata):
+            _add_metadata(writer, _PREFIX + key, vector.metadata[key])
+        if 0 in vector.directions:
+            floats = vector.directions[0].tolist()
+            writer.add_key_value(f"{_PREFIX}direction.0", floats, GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
+        for il, direction in vector.directions.items():
+            if il > 0:
+                writer.add_tensor(f"direction.{il}", direction)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        for file in writer.fout or ():
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        writer.close()
+
+
+def _add_metadata(writer: GGUFWriter, key: str, value: MetaValue) -> None:
+    item = value[0] if isinstance(value, tuple) else value
+    kinds = {bool: GGUFValueType.BOOL, int: GGUFValueType.INT64, float: GGUFValueType.FLOAT64}
+    kind = kinds.get(type(item), GGUFValueType.STRING)
+    if isinstance(value, tuple):
+        writer.add_key_value(key, value, GGUFValueType.ARRAY, kind)
+    else:
+        writer.add_key_value(key, value, kind)
+
+
+def _architecture(path: Path | str, header: Header) -> str:
+    found = header.values.get("general.architecture")
+    if found is None or found.value not in ARCHITECTURES:
+        shown = "missing" if found is None else repr(found.value)
+        step = 'a control vector has "controlvector" there; a model goes where MODEL is asked for'
+        raise VectorFileError(f"{path}: general.architecture: {shown}; {step}")
+    return str(found.value)
+
+
+def _layer(path: Path | str, tensor: Tensor) -> int:
+    """The layer that llama.cpp reads from a tensor's name, once all that it checks is right."""
+    match = _TENSOR_NAME.match(tensor.name)
+    il = int(match[1]) if match else -1
+    problem = None
+    if il < 0:
+        problem = "not a name direction.<layer>, so llama.cpp refuses the file; keep other data out of control vectors"
+    elif il == 0:
+        problem = "layer 0 cannot be steered by llama.cpp, which refuses the file; use layers from 1"
+    elif il >= _MAX_LAYERS:
+        problem = f"no model has this layer; llama.cpp knows at most {_MAX_LAYERS}"
+    elif tensor.type != _F32:
+        problem = f"type {tensor.type_name}, but llama.cpp takes F32 only; write the vector again as F32"
+    elif any(n != 1 for n in tensor.shape[1:]) or tensor.shape[:1] in ((), (0,)):
+        problem = f"shape {list(tensor.shape)}, but a direction has one axis of n_embd elements; write it again"
+    if problem:
+        raise VectorFileError(f"{path}: {tensor.name or 'unnamed tensor'}: {problem}")
+    return il
+
+
+def _check_layout(path: Path | str, header: Header) -> None:
+    """Equal lengths, one tensor's data right behind the other's, all of it in the file."""
+    expected = 0
+    for tensor in header.tensors:
+        first = header.tensors[0]
+        n_embd = tensor.shape[0]
+        if n_embd != first.shape[0]:
+            found = f"{n_embd} elements where {first.name} has {first.shape[0]}"
+            raise VectorFileError(f"{path}: {tensor.name}: {found}; all directions of a vector have one length")
+        if tensor.offset != expected:
+            found = f"its data are said to start at byte {tensor.offset} instead of {expected}"
+            raise VectorFileError(f"{path}: {tensor.name}: {found}, which llama.cpp refuses; write it again")
+        expected += -(-4 * n_embd // header.alignment) * header.alignment
+        if header.data_start + expected > header.size:
+            found = f"the file ends after {header.size} bytes, {header.data_start + expected} are needed"
+            raise VectorFileError(f"{path}: {tensor.name}: truncated: {found}; copy or write it again")
+
+
+def _read_directions(
+    path: Path | str, file: BinaryIO, header: Header, tensors: list[tuple[int, Tensor]]
+) -> dict[int, FloatArray]:
+    directions: dict[int, FloatArray] = {}
+    for il, tensor in tensors:
+        file.seek(header.data_start + tensor.offset)
+        row = np.frombuffer(file.read(4 * tensor.shape[0]), dtype="<f4").astype(np.float32)
+        _check_finite(path, tensor.name, row)
+        with np.errstate(over="ignore"):
+            directions[il] = directions[il] + row if il in directions else row
+        _check_finite(path, f"{tensor.name} (summed with others of layer {il})", directions[il])
+    return directions
+
+
+def _block_0(path: Path | str, value: MetaValue, directions: dict[int, FloatArray]) -> FloatArray:
+    name = f"{_PREFIX}direction.0"
+    n_embd = len(next(iter(directions.values()))) if directions else None
+    if not isinstance(value, tuple) or not value or not all(isinstance(item, float) for item in value):
+        raise VectorFileError(f"{path}: {name}: not an array of floats; write the vector again")
+    if n_embd not in (None, len(value)):
+        raise VectorFileError(f"{path}: {name}: {len(value)} elements where the tensors have {n_embd}; write it again")
+    row = np.array(value, dtype=np.float32)
+    _check_finite(path, name, row)
+    return row
+
+
+def _check_finite(path: Path | str, name: str, row: FloatArray) -> None:
+    if not np.isfinite(row).all():
+        place = int(np.argmin(np.isfinite(row)))
+        raise VectorFileError(f"{path}: {name}: element {place} is {row[place]}; extract the vector again")
+
+
+def _hint(header: Header, kind: str) -> str:
+    found = header.values.get(f"{kind}.model_hint")
+    return found.value if found is not None and isinstance(found.value, str) else ""
+
+
+def _vector(
+    path: Path | str, directions: dict[int, FloatArray], model_hint: str, own: dict[str, MetaValue]
+) -> ControlVector:
+    """The vector of the tensors and of our own keys."""
+    if "direction.0" in own:
+        directions[0] = _block_0(path, own["direction.0"], directions)
+    if not any(row.any() for row in directions.values()):
+        found = "every direction is zero" if directions else "no tensors direction.<layer>"
+        raise VectorFileError(f"{path}: {found}, so it steers nothing; extract the vector again")
+    least = max(directions) + 1
+    n_layer = own.get("n_layer", least)
+    if type(n_layer) is not int or not least <= n_layer <= _MAX_LAYERS:
+        raise VectorFileError(f"{path}: {_PREFIX}n_layer: {n_layer!r}, with tensors for {least} layers; write it again")
+    metadata = {key: value for key, value in own.items() if key not in RESERVED_KEYS}
+    try:
+        return ControlVector(directions, model_hint, n_layer, metadata)
+    except InputError as error:
+        raise VectorFileError(f"{path}: {error}; write the vector again") from error

@@ -5,6 +5,7 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <memory>
@@ -167,7 +168,16 @@ void bind_session(nb::module_ & m) {
         .def(
             "decode", &decode, "tokens"_a, "positions"_a, "seq_offsets"_a, "seq_ids"_a, "outputs"_a, nb::kw_only(),
             "operations"_a, "capture_layers"_a, "capture_rows"_a, "query_rows"_a, "query_tokens"_a, "want_logits"_a
-        );
+        )
+        .def(
+            "set_control_vector",
+            [](session & self, const array_1d<float> & data) {
+                require_size(data.size(), static_cast<size_t>(self.n_embd() * (self.n_layer() - 1)), "data");
+                self.set_control_vector(data.data());
+            },
+            "data"_a
+        )
+        .def("clear_control_vector", [](session & self) { self.set_control_vector(nullptr); });
     m.def(
         "make_session", &make_session, "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_seq_max"_a, "n_threads"_a,
         "flash_attn"_a, "always_copy"_a

@@ -76,18 +76,37 @@ std::string model::detokenize(const std::vector<llama_token> & tokens) const {
             throw std::invalid_argument("token " + std::to_string(token) + " is outside the vocabulary");
         }
     }
-    const auto n_tokens = static_cast<int32_t>(tokens.size());
-    std::string text(16 * tokens.size() + 16, '\0');
-    int32_t n =
-        llama_detokenize(vocab_, tokens.data(), n_tokens, text.data(), static_cast<int32_t>(text.size()), true, true);
+    const bool is_whole_text = !tokens.empty() && tokens.front() == bos();
+    return is_whole_text ? whole_text(tokens.data() + 1, static_cast<int32_t>(tokens.size()) - 1) : inner_text(tokens);
+}
+
+// llama_detokenize drops the space that the tokenizer puts before a text.
+std::string model::whole_text(const llama_token * tokens, int32_t n_tokens) const {
+    std::string text(16 * static_cast<size_t>(n_tokens) + 16, '\0');
+    auto size = static_cast<int32_t>(text.size());
+    int32_t n = llama_detokenize(vocab_, tokens, n_tokens, text.data(), size, false, true);
     if (n < 0) {
         text.resize(static_cast<size_t>(-n));
-        n = llama_detokenize(vocab_, tokens.data(), n_tokens, text.data(), -n, true, true);
+        n = llama_detokenize(vocab_, tokens, n_tokens, text.data(), -n, false, true);
     }
     if (n < 0) {
         throw std::runtime_error("llama_detokenize failed");
     }
     text.resize(static_cast<size_t>(n));
+    return text;
+}
+
+std::string model::inner_text(const std::vector<llama_token> & tokens) const {
+    std::string text;
+    std::string piece(64, '\0');
+    for (const llama_token token : tokens) {
+        int32_t n = llama_token_to_piece(vocab_, token, piece.data(), static_cast<int32_t>(piece.size()), 0, true);
+        if (n < 0) {
+            piece.resize(static_cast<size_t>(-n));
+            n = llama_token_to_piece(vocab_, token, piece.data(), -n, 0, true);
+        }
+        text.append(piece, 0, static_cast<size_t>(n));
+    }
     return text;
 }
 

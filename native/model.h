@@ -40,13 +40,19 @@ class model {
     std::string metadata(const std::string & key) const; // empty: no such key, or an array
 
     std::vector<llama_token> tokenize(const std::string & text, bool add_special, bool parse_special) const;
-    std::string detokenize(const std::vector<llama_token> & tokens) const; // bytes: may end inside a character
-    std::string piece(llama_token token) const;                 // as the vocabulary writes it: "▁A"; empty for none
+    // Bytes of a text, which may end inside a character. Tokens that start with BOS are a whole text; others are the
+    // inside of one and keep their leading space. Special tokens but that BOS are spelled out.
+    std::string detokenize(const std::vector<llama_token> & tokens) const;
+    // As the vocabulary writes it: "▁A". Empty for none.
+    std::string piece(llama_token token) const;
     llama_token bos() const { return llama_vocab_bos(vocab_); } // -1: none
     llama_token eos() const { return llama_vocab_eos(vocab_); }
     bool adds_bos() const { return llama_vocab_get_add_bos(vocab_); }
 
   private:
+    std::string whole_text(const llama_token * tokens, int32_t n_tokens) const;
+    std::string inner_text(const std::vector<llama_token> & tokens) const;
+
     llama_model_ptr model_;
     const llama_vocab * vocab_ = nullptr;
 };

@@ -89,6 +89,18 @@ decode_result session::decode(const plan & plan) {
     return result;
 }
 
+void session::set_control_vector(const float * data) {
+    const std::unique_lock<std::mutex> lock(in_use_, std::try_to_lock);
+    if (!lock.owns_lock()) {
+        throw busy_error("another thread is using this session");
+    }
+    // always the whole buffer: a shorter one leaves the old values of later layers in place
+    const auto size = static_cast<size_t>(n_embd()) * static_cast<size_t>(n_layer() - 1);
+    if (llama_set_adapter_cvec(context_.get(), data, data ? size : 0, n_embd(), 1, n_layer() - 1) != 0) {
+        throw decode_error("llama_set_adapter_cvec failed");
+    }
+}
+
 void session::check(const plan & plan) const {
     const int32_t n = plan.n_tokens;
     const auto n_layer = model_->n_layer();

@@ -76,7 +76,12 @@ class session {
     // After any of them the session can be used as before.
     decode_result decode(const plan & plan);
 
+    // llama.cpp's own control vector, for comparison: n_embd * (n_layer - 1) values from layer 1 on, or nullptr for
+    // none.
+    void set_control_vector(const float * data);
+
     int32_t n_embd() const { return model_->n_embd(); }
+    int32_t n_layer() const { return model_->n_layer(); }
     uint32_t n_ctx() const { return llama_n_ctx(context_.get()); }
     uint32_t n_batch() const { return params_.n_batch; }
     uint32_t n_seq_max() const { return params_.n_seq_max; }

@@ -1,0 +1,65 @@
+"""Types of the native module; the meaning of each argument is written in native/*.h."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+class ModelFileError(RuntimeError): ...
+class UnsteerableGraphError(RuntimeError): ...
+class DecodeError(RuntimeError): ...
+class BusyError(RuntimeError): ...
+
+class Model:
+    n_layer: int
+    n_embd: int
+    n_vocab: int
+    n_ctx_train: int
+    is_recurrent: bool
+    description: str
+    chat_template: str
+    bos: int
+    eos: int
+    adds_bos: bool
+    def metadata(self, key: str) -> str: ...
+    def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]: ...
+    def detokenize(self, tokens: Sequence[int]) -> bytes: ...
+    def pieces(self) -> list[bytes]: ...
+
+class DecodeResult:
+    logprobs: npt.NDArray[np.float64]
+    captures: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+    nonfinite_row: int
+
+class Session:
+    n_ctx: int
+    n_batch: int
+    n_seq_max: int
+    def decode(
+        self,
+        tokens: npt.NDArray[np.int32],
+        positions: npt.NDArray[np.int32],
+        seq_offsets: npt.NDArray[np.int32],
+        seq_ids: npt.NDArray[np.int32],
+        outputs: npt.NDArray[np.int8],
+        *,
+        operations: Sequence[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+        capture_layers: Sequence[int],
+        capture_rows: Sequence[int],
+        query_rows: npt.NDArray[np.int32],
+        query_tokens: npt.NDArray[np.int32],
+        want_logits: bool,
+    ) -> DecodeResult: ...
+    def set_control_vector(self, data: npt.NDArray[np.float32]) -> None: ...
+    def clear_control_vector(self) -> None: ...
+
+def load_model(path: str, n_gpu_layers: int) -> Model: ...
+def make_session(
+    model: Model, *, n_ctx: int, n_batch: int, n_seq_max: int, n_threads: int, flash_attn: int, always_copy: bool
+) -> Session: ...
+def log_install(to_stderr: bool) -> None: ...
+def system_info() -> str: ...
+def llama_version() -> str: ...
+def supports_gpu_offload() -> bool: ...
+def devices() -> list[tuple[str, str, int, int]]: ...

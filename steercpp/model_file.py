@@ -1,0 +1,51 @@
+"""What can be said about a model file before llama.cpp reads it; read this when a model is refused.
+
+llama.cpp explains a failed load in its own words, and some files it should refuse only crash later. The first 24
+bytes of a GGUF file settle the usual cases: magic, version (uint32), number of tensors (uint64), of keys (uint64).
+Source: ggml/include/gguf.h of llama.cpp 0.5.0.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from steercpp.errors import ModelError
+
+OLDEST_VERSION = 2  # llama.cpp refuses version 1
+_HEADER = struct.Struct("<4sIQQ")
+
+
+def check_model_file(path: Path) -> None:
+    """Do nothing for a file that looks like a GGUF model with weights.
+
+    Raises:
+        ModelError: missing, a folder, unreadable, cut off, not GGUF, of a version llama.cpp refuses, without weights.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEADER.size)
+    except OSError as error:
+        raise ModelError(f"{path}: the model cannot be read: {error.strerror or error}; check the path") from error
+    if head[:4] != b"GGUF":
+        found = "empty" if not head else f"not a GGUF file, it starts with {head[:4]!r}"
+        raise ModelError(f"{path}: the file is {found}; give a model in GGUF form")
+    if len(head) < _HEADER.size:
+        raise ModelError(f"{path}: the file ends after {len(head)} bytes, inside its header; copy or download it again")
+    _, version, n_tensors, _ = _HEADER.unpack(head)
+    if version & 0xFFFF == 0:
+        raise ModelError(f"{path}: the file is GGUF of the other byte order; convert it for this machine")
+    if version < OLDEST_VERSION:
+        raise ModelError(f"{path}: GGUF version {version} is too old for llama.cpp; convert the model again")
+    if n_tensors == 0:
+        raise ModelError(f"{path}: the file holds a vocabulary but no weights; give the model itself")
+
+
+def load_failure(path: Path, reason: str) -> ModelError:
+    """The error for a file that llama.cpp refused; `reason` is what it logged, which may be nothing."""
+    if not os.access(path, os.R_OK):
+        return ModelError(f"{path}: the model cannot be read any more; check the path")
+    broken = "not within the file bounds" in reason or "corrupted or incomplete" in reason
+    step = "copy or download it again" if broken else "check that llama.cpp itself can run it"
+    return ModelError(f"{path}: llama.cpp cannot use this model: {reason or 'it gives no reason'}; {step}")

@@ -71,6 +71,11 @@ class Header:
     size: int
 
 
+def shown(name: str) -> str:
+    """A name as it is told to a user: quoted where it holds what a terminal would obey or not show."""
+    return name if name.isprintable() and name else repr(name)
+
+
 def read_header(file: BinaryIO, path: Path | str) -> Header:
     """Read the head of an open GGUF file; leaves the position anywhere.
 
@@ -133,7 +138,9 @@ def _unique(path: Path | str, what: str, named: Iterator[tuple[str, _Entry]]) ->
     seen = set()
     for name, entry in named:
         if name in seen:
-            raise VectorFileError(f"{path}: {name}: the {what} is there twice, which llama.cpp refuses; write it again")
+            raise VectorFileError(
+                f"{path}: {shown(name)}: the {what} is there twice, which llama.cpp refuses; write it again"
+            )
         seen.add(name)
         yield name, entry
 

@@ -22,7 +22,7 @@ from gguf.gguf_writer import GGUFWriter
 
 from steercpp.control_vector import RESERVED_KEYS, ControlVector, FloatArray, MetaValue
 from steercpp.errors import InputError, VectorFileError
-from steercpp.gguf_file import Header, Tensor, read_header
+from steercpp.gguf_file import Header, Tensor, read_header, shown
 from steercpp.vector_notes import ARCHITECTURES, CVECTOR_GENERATOR, file_notes, from_cvector_generator
 
 _PREFIX = "steercpp."
@@ -172,7 +172,7 @@ def _layer(path: Path | str, tensor: Tensor) -> int:
     elif any(n != 1 for n in tensor.shape[1:]) or tensor.shape[:1] in ((), (0,)):
         problem = f"shape {list(tensor.shape)}, but a direction has one axis of n_embd elements; write it again"
     if problem:
-        raise VectorFileError(f"{path}: {tensor.name or 'unnamed tensor'}: {problem}")
+        raise VectorFileError(f"{path}: {shown(tensor.name)}: {problem}")
     return il
 
 
@@ -183,15 +183,15 @@ def _check_layout(path: Path | str, header: Header) -> None:
         first = header.tensors[0]
         n_embd = tensor.shape[0]
         if n_embd != first.shape[0]:
-            found = f"{n_embd} elements where {first.name} has {first.shape[0]}"
-            raise VectorFileError(f"{path}: {tensor.name}: {found}; all directions of a vector have one length")
+            found = f"{n_embd} elements where {shown(first.name)} has {first.shape[0]}"
+            raise VectorFileError(f"{path}: {shown(tensor.name)}: {found}; all directions of a vector have one length")
         if tensor.offset != expected:
             found = f"its data are said to start at byte {tensor.offset} instead of {expected}"
-            raise VectorFileError(f"{path}: {tensor.name}: {found}, which llama.cpp refuses; write it again")
+            raise VectorFileError(f"{path}: {shown(tensor.name)}: {found}, which llama.cpp refuses; write it again")
         expected += -(-4 * n_embd // header.alignment) * header.alignment
         if header.data_start + expected > header.size:
             found = f"the file ends after {header.size} bytes, {header.data_start + expected} are needed"
-            raise VectorFileError(f"{path}: {tensor.name}: truncated: {found}; copy or write it again")
+            raise VectorFileError(f"{path}: {shown(tensor.name)}: truncated: {found}; copy or write it again")
 
 
 def _read_directions(
@@ -201,10 +201,10 @@ def _read_directions(
     for il, tensor in tensors:
         file.seek(header.data_start + tensor.offset)
         row = np.frombuffer(file.read(4 * tensor.shape[0]), dtype="<f4").astype(np.float32)
-        _check_finite(path, tensor.name, row)
+        _check_finite(path, shown(tensor.name), row)
         with np.errstate(over="ignore"):
             directions[il] = directions[il] + row if il in directions else row
-        _check_finite(path, f"{tensor.name} (summed with others of layer {il})", directions[il])
+        _check_finite(path, f"{shown(tensor.name)} (summed with others of layer {il})", directions[il])
     return directions
 
 

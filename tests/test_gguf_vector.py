@@ -310,7 +310,11 @@ STRANGE = {  # name: (bytes, what the sentence must say, does llama.cpp load it?
     "other name": (
         gguf_bytes(keys(), [tensor("direction.1", ONE), tensor("bias.1", ONE)]), "bias.1: not a name", False),
     "prefixed name": (gguf_bytes(keys(), [tensor("my.direction.1", ONE)]), "my.direction.1: not a name", False),
-    "unnamed": (gguf_bytes(keys(), [tensor("", ONE)]), "unnamed tensor: not a name", False),
+    "unnamed": (gguf_bytes(keys(), [tensor("", ONE)]), "'': not a name", False),
+    "terminal codes in a name": (
+        gguf_bytes(keys(), [tensor("\x1b[2Jdirection.1", ONE)]), "'\\x1b[2Jdirection.1': not a name", False),
+    "terminal codes behind a layer": (
+        gguf_bytes(keys(), [tensor("direction.1\x1b[2J", [np.nan])]), "'direction.1\\x1b[2J': element 0", True),
     "long name": (gguf_bytes(keys(), [tensor("direction.1" + "x" * 60, ONE)]), "71 letters", False),
     "NUL in name": (gguf_bytes(keys(), [tensor("direction.1\0", ONE)]), "llama.cpp refuses", True),
     "layer 512": (gguf_bytes(keys(), [tensor("direction.512", ONE)]), "direction.512: no model has", True),

@@ -1,0 +1,88 @@
+"""`steercpp show`: what is in a control-vector file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import output
+
+if TYPE_CHECKING:
+    from steercpp.control_vector import ControlVector
+
+
+@click.command()
+@click.argument("vector_path", metavar="VECTOR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def show(vector_path: Path, as_json: bool) -> None:
+    """Show the layers, norms and origin of a control vector.
+
+    VECTOR is a GGUF file, made by steercpp or by another tool. Notes say what to know before it is used.
+
+    \b
+    Example: steercpp show happy.gguf
+             steercpp show happy.gguf --json | jq .layers
+    """  # noqa: D301
+    from steercpp.gguf_vector import read_vector_with_notes
+
+    data = describe(vector_path, *read_vector_with_notes(vector_path))
+    output.emit(data, as_json=as_json, render=lambda: pieces(data))
+
+
+def describe(path: Path, vector: ControlVector, notes: Sequence[str]) -> dict[str, Any]:
+    """A vector as plain data: the file, what it fits, a row for each layer, metadata, notes."""
+    rows: list[dict[str, Any]] = [{"layer": il, "norm": norm} for il, norm in vector.norms.items()]
+    metadata = dict(vector.metadata)
+    explained = metadata.get("explained")
+    if isinstance(explained, tuple) and len(explained) == len(rows):
+        del metadata["explained"]
+        for row, share in zip(rows, explained, strict=True):
+            row["explained"] = share
+    return {
+        "file": str(path),
+        "model_hint": vector.model_hint,
+        "n_layer": vector.n_layer,
+        "n_embd": vector.n_embd,
+        "layers": rows,
+        "metadata": metadata,
+        "notes": list(notes),
+    }
+
+
+def pieces(data: dict[str, Any]) -> list[output.Renderable]:
+    """What a person sees of a described vector, within 80 columns."""
+    rows, metadata = data["layers"], data["metadata"]
+    deepest = rows[-1]["layer"] + 1
+    blocks = f"{data['n_layer']}" if metadata or data["n_layer"] > deepest else f"at least {deepest}"
+    known = [
+        ("for models", f"{_shown('', data['model_hint']) or 'of unknown architecture'}, width {data['n_embd']}"),
+        ("blocks", blocks),
+        *((key.replace("_", " "), _shown(key, metadata[key])) for key in sorted(metadata)),
+    ]
+    names = list(rows[0])
+    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    return [
+        output.verbatim(data["file"], "bold"),
+        output.facts(known),
+        output.table([(name, "right") for name in names], cells),
+        *(output.text(f"note: {note}", "yellow") for note in data["notes"]),
+    ]
+
+
+def _cell(name: str, value: float) -> str:
+    if name == "layer":
+        return str(value)
+    if name == "explained":
+        return f"{value:.1%}"
+    return f"{value:.4f}" if 0.01 <= value < 10_000 else f"{value:.3g}"
+
+
+def _shown(key: str, value: Any) -> str:
+    items = value if isinstance(value, tuple) else (value,)
+    line = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
+    if key.endswith("sha256"):
+        line = f"{line[:16]}…"  # all of it is in --json
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)

@@ -34,11 +34,17 @@ std::shared_ptr<model> load_model(const std::string & path, int32_t n_gpu_layers
 
 std::unique_ptr<session> make_session(
     std::shared_ptr<model> model, uint32_t n_ctx, uint32_t n_batch, uint32_t n_seq_max, int32_t n_threads,
-    int32_t flash_attn, bool always_copy
+    int32_t flash_attn, int32_t cache_type, bool always_copy
 ) {
     const nb::gil_scoped_release unlocked;
     const session_params params{
-        n_ctx, n_batch, n_seq_max, n_threads, static_cast<llama_flash_attn_type>(flash_attn), always_copy
+        n_ctx,
+        n_batch,
+        n_seq_max,
+        n_threads,
+        static_cast<llama_flash_attn_type>(flash_attn),
+        static_cast<ggml_type>(cache_type),
+        always_copy
     };
     return std::make_unique<session>(std::move(model), params);
 }
@@ -180,7 +186,7 @@ void bind_session(nb::module_ & m) {
         .def("clear_control_vector", [](session & self) { self.set_control_vector(nullptr); });
     m.def(
         "make_session", &make_session, "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_seq_max"_a, "n_threads"_a,
-        "flash_attn"_a, "always_copy"_a
+        "flash_attn"_a, "cache_type"_a, "always_copy"_a
     );
 }
 

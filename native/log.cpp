@@ -28,7 +28,7 @@ std::string without_prefix(std::string line) {
 
 void on_log(ggml_log_level level, const char * text, void * /*user_data*/) noexcept {
     try {
-        if (echo) {
+        if (echo && level != GGML_LOG_LEVEL_DEBUG) {
             std::fputs(text, stderr);
         }
         if (level != GGML_LOG_LEVEL_ERROR) {

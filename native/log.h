@@ -9,7 +9,7 @@
 
 namespace steercpp {
 
-// Installs the callback. With `to_stderr` every line is also printed.
+// Installs the callback. With `to_stderr` every line but debugging ones is also printed.
 void log_install(bool to_stderr);
 
 // Forgets the lines kept so far; call it before the step whose failure is to be explained.

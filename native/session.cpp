@@ -38,6 +38,8 @@ llama_context_params context_params(const session_params & params, hook & hook) 
     out.n_threads = params.n_threads;
     out.n_threads_batch = params.n_threads;
     out.flash_attn_type = params.flash_attn;
+    out.type_k = params.cache_type;
+    out.type_v = params.cache_type;
     out.no_perf = true;
     out.cb_eval = hook::on_node;
     out.cb_eval_user_data = &hook;
@@ -50,6 +52,9 @@ session::session(std::shared_ptr<const model> model, const session_params & para
     : model_(std::move(model))
     , params_(params)
     , hook_(model_->n_layer(), model_->n_embd(), params.always_copy) {
+    // llama.cpp reserves an output for every sequence and aborts the process where a batch cannot hold them
+    require(params_.n_seq_max >= 1 && params_.n_seq_max <= params_.n_batch, "n_seq_max must lie in 1..n_batch");
+    require(params_.n_seq_max <= llama_max_parallel_sequences(), "n_seq_max is beyond llama_max_parallel_sequences");
     log_forget();
     context_.reset(llama_init_from_model(model_->get(), context_params(params_, hook_)));
     if (!context_) {

@@ -31,7 +31,8 @@ struct session_params {
     uint32_t n_seq_max = 256;
     int32_t n_threads = 1;
     llama_flash_attn_type flash_attn = LLAMA_FLASH_ATTN_TYPE_DISABLED;
-    bool always_copy = false; // see hook
+    ggml_type cache_type = GGML_TYPE_F16; // of K and V
+    bool always_copy = false;             // see hook
 };
 
 // One decode from an empty memory. Row = token; rows of one sequence come in the order of their positions.

@@ -56,7 +56,15 @@ class Session:
 
 def load_model(path: str, n_gpu_layers: int) -> Model: ...
 def make_session(
-    model: Model, *, n_ctx: int, n_batch: int, n_seq_max: int, n_threads: int, flash_attn: int, always_copy: bool
+    model: Model,
+    *,
+    n_ctx: int,
+    n_batch: int,
+    n_seq_max: int,
+    n_threads: int,
+    flash_attn: int,
+    cache_type: int,
+    always_copy: bool,
 ) -> Session: ...
 def log_install(to_stderr: bool) -> None: ...
 def system_info() -> str: ...

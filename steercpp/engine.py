@@ -38,10 +38,12 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Progress: TypeAlias = Callable[[int, int], None]  # done, of how many
 FlashAttention: TypeAlias = Literal["off", "on", "auto"]
+CacheType: TypeAlias = Literal["f16", "f32"]
 Settings: TypeAlias = dict[str, str | int]
 
 LLAMA_CPP_PYTHON = "0.3.36"  # the version whose libraries _native was built against
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
+_CACHE_TYPES = {"f16": 1, "f32": 0}  # enum ggml_type
 _MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ; the unified K/V buffer grows with n_ctx alone, so take them all
 
 if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
@@ -62,6 +64,7 @@ class Engine(Vocabulary):
         threads: CPU threads; by default the physical cores.
         n_gpu_layers: blocks computed by a GPU, -1 for all.
         flash_attn: "off" keeps packed prompts closest to single ones.
+        cache_type: what K and V are kept in; "f16" is llama.cpp's own, "f32" closer still.
 
     Raises:
         ModelError: the file cannot be loaded, or is no decoder with a vocabulary and weights.
@@ -78,6 +81,7 @@ class Engine(Vocabulary):
         threads: int | None = None,
         n_gpu_layers: int = 0,
         flash_attn: FlashAttention = "off",
+        cache_type: CacheType = "f16",
     ) -> None:
         self.path = Path(model_path)
         for name, value in (("n_ctx", n_ctx), ("n_batch", n_batch), ("threads", threads)):
@@ -85,24 +89,29 @@ class Engine(Vocabulary):
                 raise InputError(f"{name} is {value}; give at least 1")
         if flash_attn not in _FLASH_ATTENTION:
             raise InputError(f"flash_attn is {flash_attn!r}; use off, on or auto")
+        if cache_type not in _CACHE_TYPES:
+            raise InputError(f"cache_type is {cache_type!r}; use f16 or f32")
         check_model_file(self.path)
         model = self._load(n_gpu_layers)
         super().__init__(model)
+        self._model = model
         self.n_layer, self.n_embd, self.n_vocab = model.n_layer, model.n_embd, model.n_vocab
         self.n_ctx_train = model.n_ctx_train
         self.n_ctx = n_ctx or min(model.n_ctx_train, 4096)
         self.architecture = model.metadata("general.architecture")
         self.description = model.description
+        n_batch = min(n_batch, self.n_ctx)
+        # llama.cpp regroups a recurrent model's rows by sequence; one sequence at a time keeps them in order.
+        n_seq_max = 1 if model.is_recurrent else min(_MAX_SEQUENCES, n_batch)
+        self._limits = Limits(n_batch=n_batch, n_ctx=self.n_ctx, n_seq_max=n_seq_max)
         self._options: Settings = {
-            "n_batch": min(n_batch, self.n_ctx),
+            "n_batch": n_batch,
             "threads": threads or physical_cores(),
             "n_gpu_layers": n_gpu_layers,
             "flash_attn": flash_attn,
+            "cache_type": cache_type,
         }
-        # llama.cpp regroups a recurrent model's rows by sequence; one sequence at a time keeps them in order.
-        n_seq_max = 1 if model.is_recurrent else _MAX_SEQUENCES
-        self._limits = Limits(n_batch=min(n_batch, self.n_ctx), n_ctx=self.n_ctx, n_seq_max=n_seq_max)
-        self._session: _native.Session | None = self._open(model)
+        self._session: _native.Session | None = self._open()
 
     def _load(self, n_gpu_layers: int) -> _native.Model:
         try:
@@ -110,15 +119,16 @@ class Engine(Vocabulary):
         except _native.ModelFileError as error:
             raise load_failure(self.path, str(error)) from error
 
-    def _open(self, model: _native.Model, *, always_copy: bool = False) -> _native.Session:
+    def _open(self, *, always_copy: bool = False) -> _native.Session:
         try:
             return _native.make_session(
-                model,
+                self._model,
                 n_ctx=self.n_ctx,
                 n_batch=self._limits.n_batch,
                 n_seq_max=self._limits.n_seq_max,
                 n_threads=int(self._options["threads"]),
                 flash_attn=_FLASH_ATTENTION[str(self._options["flash_attn"])],
+                cache_type=_CACHE_TYPES[str(self._options["cache_type"])],
                 always_copy=always_copy,
             )
         except _native.ModelFileError as error:

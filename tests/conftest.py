@@ -1,0 +1,75 @@
+"""Models that the tests share. Nothing is downloaded; what is random comes from a seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_model import FILE_TYPES, quantize, write_tiny_model
+
+from steercpp.engine import Engine
+
+ROOT = Path(__file__).parents[1]
+EMBEDDED = ROOT / "models" / "embedded.gguf"
+ModelMaker = Callable[[str], Path]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240901)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of models and datasets that tests use where they find it."""
+    folder = Path(os.environ.get("STEERCPP_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set STEERCPP_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_maker(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> ModelMaker:
+    """Paths by name, "tiny-Q4_0" or "embedded-F32" or "stories260K-q8_0": made when first asked for."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(name: str) -> Path:
+        family, file_type = name.split("-")
+        path = folder / f"{name}.gguf"
+        if family == "stories260K":
+            return Path(request.getfixturevalue("test_data")) / "models" / f"{name}.gguf"
+        if path.exists():
+            return path
+        if family == "embedded":
+            if not EMBEDDED.exists():
+                pytest.skip("models/embedded.gguf is not there; make it with `make model`")
+            return quantize(EMBEDDED, path, file_type)
+        base = folder / "tiny-F32.gguf"
+        if not base.exists():
+            write_tiny_model(base)
+        return base if file_type == "F32" else quantize(base, path, file_type)
+
+    return make
+
+
+ALL_MODELS = (*(f"{family}-{kind}" for family in ("tiny", "embedded") for kind in FILE_TYPES), "stories260K-q8_0")
+
+
+@pytest.fixture(scope="session", params=ALL_MODELS)
+def any_model(request: pytest.FixtureRequest, model_maker: ModelMaker) -> Path:
+    """Each model and type that steering is promised to be exact for."""
+    return model_maker(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(model_maker: ModelMaker) -> Path:
+    return model_maker("tiny-F32")
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_path: Path) -> Iterator[Engine]:
+    with Engine(tiny_path, threads=1) as engine:
+        yield engine

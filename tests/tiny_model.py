@@ -1,0 +1,207 @@
+"""A small random llama model with a real tokenizer, made from a seed; and llama.cpp's own quantizer."""
+
+from __future__ import annotations
+
+import ctypes
+import string
+from pathlib import Path
+
+import gguf
+import llama_cpp
+import numpy as np
+
+N_LAYER = 4
+N_EMBD = 256  # a multiple of 256, so that K-quants do not fall back to another type
+N_FF = 256
+N_HEAD = 8
+N_HEAD_KV = 4
+N_CTX = 1024
+
+FILE_TYPES = {
+    "F32": llama_cpp.LLAMA_FTYPE_ALL_F32,
+    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
+    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
+}
+
+CHAT_TEMPLATE = (
+    "{% if messages[0]['role'] == 'system' %}"
+    "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}{% set turns = messages[1:] %}"
+    "{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
+    "{% for turn in turns %}"
+    "{% if (turn['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('user and assistant must take turns') }}{% endif %}"
+    "{% if turn['role'] == 'user' %}"
+    "{{ bos_token + '[INST] ' + (system if loop.first else '') + turn['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + turn['content'] + ' ' + eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+
+_WORDS = (
+    "the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which "
+    "one you were all her she there would their we him been has when who will no more if out so up said what its about "
+    "than into them can only other time new some could these two may first then do any like my now over such our man "
+    "me even most made after also well many must before back through years where much your way down should because "
+    "long each just state people too mr how little good world make very year still see own work men day get here old life "
+    "both between being under three never know same last another while us off might great go come since against right "
+    "answer question cannot sure sorry help happy sad yes"
+)
+
+
+def vocabulary() -> tuple[list[str], list[float], list[int]]:
+    """Pieces, scores and types in SentencePiece's way: bytes as fallback, characters, then merges up to whole words."""
+    special = ["<unk>", "<s>", "</s>"]
+    byte_pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+    merged: dict[str, None] = {}
+    for word in _WORDS.split():
+        for stop in range(2, len(word) + 2):
+            merged["▁" + word[: stop - 1]] = None
+    for letter in string.ascii_uppercase:
+        merged["▁" + letter] = None
+    characters = ["▁", *string.ascii_letters, *string.digits, *string.punctuation, "\n"]
+    pieces = [*special, *byte_pieces, *merged, *characters]
+    scores = [0.0] * 259 + [-float(i) for i in range(len(merged) + len(characters))]
+    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    kinds += [gguf.TokenType.BYTE] * 256 + [gguf.TokenType.NORMAL] * (len(merged) + len(characters))
+    return pieces, scores, [int(kind) for kind in kinds]
+
+
+def write_tiny_model(path: Path, *, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE) -> Path:
+    """Write an F32 llama model with random weights; the same seed gives the same bytes."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_context_length(N_CTX)
+    writer.add_embedding_length(N_EMBD)
+    writer.add_block_count(N_LAYER)
+    writer.add_feed_forward_length(N_FF)
+    writer.add_head_count(N_HEAD)
+    writer.add_head_count_kv(N_HEAD_KV)
+    writer.add_rope_dimension_count(N_EMBD // N_HEAD)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    _add_vocabulary(writer, chat_template)
+    for name, values in _weights(seed, len(vocabulary()[0])).items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_unsteerable_model(path: Path) -> Path:
+    """Write a random plamo2 model, a recurrent block and one of attention; its graph names no node l_out."""
+    rng = np.random.default_rng(0)
+    n_embd, n_head, n_vocab = 64, 4, len(vocabulary()[0])
+    writer = gguf.GGUFWriter(path, "plamo2")
+    writer.add_context_length(256)
+    writer.add_embedding_length(n_embd)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(n_embd)
+    writer.add_head_count(n_head)
+    writer.add_head_count_kv([0, n_head])  # a hybrid: the first block is recurrent
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_ssm_conv_kernel(4)
+    writer.add_ssm_inner_size(n_embd)
+    writer.add_ssm_state_size(8)
+    writer.add_ssm_time_step_rank(n_head)
+    writer.add_ssm_group_count(0)
+    _add_vocabulary(writer, None)
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (n_vocab, n_embd),
+        "output_norm.weight": (n_embd,),
+        "blk.0.ssm_in.weight": (2 * n_embd, n_embd),
+        "blk.0.ssm_conv1d.weight": (n_embd, 4),
+        "blk.0.ssm_x.weight": (64 + 2 * 8, n_embd),
+        "blk.0.ssm_dt.weight": (n_head, 64),
+        "blk.0.ssm_dt.bias": (n_head,),
+        "blk.0.ssm_a": (n_head,),
+        "blk.0.ssm_d": (n_head,),
+        "blk.0.ssm_out.weight": (n_embd, n_embd),
+        "blk.0.ssm_dt_norm": (64,),
+        "blk.0.ssm_b_norm": (8,),
+        "blk.0.ssm_c_norm": (8,),
+        "blk.1.attn_qkv.weight": (3 * n_embd, n_embd),
+        "blk.1.attn_q_norm.weight": (n_head, n_embd // n_head),
+        "blk.1.attn_k_norm.weight": (n_head, n_embd // n_head),
+        "blk.1.attn_output.weight": (n_embd, n_embd),
+    }
+    for il in range(2):
+        shapes |= {
+            f"blk.{il}.attn_norm.weight": (n_embd,),
+            f"blk.{il}.post_attention_norm": (n_embd,),
+            f"blk.{il}.ffn_norm.weight": (n_embd,),
+            f"blk.{il}.ffn_down.weight": (n_embd, n_embd),
+            f"blk.{il}.ffn_up.weight": (2 * n_embd, n_embd),
+            f"blk.{il}.post_ffw_norm": (n_embd,),
+        }
+    for name, shape in shapes.items():
+        writer.add_tensor(name, (rng.standard_normal(shape) / 8).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_vocabulary_only(path: Path) -> Path:
+    """Write a GGUF file that has the tokenizer and no tensors."""
+    writer = gguf.GGUFWriter(path, "llama")
+    _add_vocabulary(writer, None)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path
+
+
+def quantize(source: Path, target: Path, file_type: str) -> Path:
+    """Write the model as another of `FILE_TYPES`, from whatever type it has, by llama.cpp's own quantizer."""
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.nthread = 1
+    params.ftype = FILE_TYPES[file_type]
+    params.allow_requantize = True
+    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
+    assert status == 0, f"llama_model_quantize returned {status}"
+    return target
+
+
+def _add_vocabulary(writer: gguf.GGUFWriter, chat_template: str | None) -> None:
+    pieces, scores, kinds = vocabulary()
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(pieces)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
+
+
+def _weights(seed: int, n_vocab: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+
+    def matrix(n_out: int, n_in: int) -> np.ndarray:
+        values: np.ndarray = (rng.standard_normal((n_out, n_in)) / np.sqrt(n_in)).astype(np.float32)
+        return values
+
+    n_kv = N_EMBD * N_HEAD_KV // N_HEAD
+    ones = np.ones(N_EMBD, np.float32)
+    weights = {"token_embd.weight": rng.standard_normal((n_vocab, N_EMBD)).astype(np.float32)}
+    for il in range(N_LAYER):
+        weights |= {
+            f"blk.{il}.attn_norm.weight": ones,
+            f"blk.{il}.attn_q.weight": matrix(N_EMBD, N_EMBD),
+            f"blk.{il}.attn_k.weight": matrix(n_kv, N_EMBD),
+            f"blk.{il}.attn_v.weight": matrix(n_kv, N_EMBD),
+            f"blk.{il}.attn_output.weight": matrix(N_EMBD, N_EMBD),
+            f"blk.{il}.ffn_norm.weight": ones,
+            f"blk.{il}.ffn_gate.weight": matrix(N_FF, N_EMBD),
+            f"blk.{il}.ffn_up.weight": matrix(N_FF, N_EMBD),
+            f"blk.{il}.ffn_down.weight": matrix(N_EMBD, N_FF),
+        }
+    weights["output_norm.weight"] = ones
+    weights["output.weight"] = matrix(n_vocab, N_EMBD)
+    return weights

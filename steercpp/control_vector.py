@@ -119,7 +119,7 @@ def default_layers(n_layer: int) -> tuple[int, ...]:
     if n_layer < 2:
         raise LayerError(f"a model of {n_layer} block has no layer that llama.cpp can steer; use a deeper model")
     first, last = (8, 15) if n_layer == 40 else (round(0.31 * n_layer), round(0.44 * n_layer))
-    return tuple(range(max(first, 1), min(last, n_layer - 1) + 1))
+    return tuple(range(first, last + 1))
 
 
 def parse_layers(text: str, n_layer: int) -> tuple[int, ...]:

@@ -69,6 +69,9 @@ def test_scaled_is_one_float32_product() -> None:
     same = vector().scaled(length)
     np.testing.assert_array_equal(same.directions[5], ROWS[5] * np.float32(0.1))
     assert same.directions[5].dtype == np.float32
+    row = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    made = vector(directions={1: row}).scaled({1: np.float64(length)})
+    np.testing.assert_array_equal(made.directions[1], row * np.float32(0.1))
     each = vector().scaled({2: 10.0, 5: 2.0, 6: 1.0})
     assert each.norms == {2: 10.0, 5: 10.0}
 
@@ -100,6 +103,12 @@ def test_with_metadata_replaces_and_keeps() -> None:
 )
 def test_default_layers_are_the_papers_bands(n_layer: int, first: int, last: int) -> None:
     assert default_layers(n_layer) == tuple(range(first, last + 1))
+
+
+def test_default_layers_can_be_steered_in_every_depth() -> None:
+    for n_layer in range(2, 513):
+        layers = default_layers(n_layer)
+        assert layers and layers[0] >= 1 and layers[-1] <= n_layer - 1
 
 
 def test_no_default_layers_of_one_block() -> None:

@@ -79,10 +79,14 @@ def test_sign_of_centred_pca_is_that_of_most_pairs() -> None:
 
 
 def test_a_tie_of_signs_is_settled_by_the_largest_component() -> None:
-    differences = np.array([[-2, 1], [2, -1]], dtype=np.float32)
-    expected = np.array([2, -1]) / np.sqrt(5)  # scikit-learn's rule since 1.5
-    for method in ("pca", "pca-centered"):
-        np.testing.assert_allclose(METHODS[method](differences, np.zeros_like(differences)), expected, atol=1e-7)
+    for row in ([2, -1], [-1, 2]):
+        for rows in ([row, [-row[0], -row[1]]], [[-row[0], -row[1]], row]):
+            for repeats in (1, 2):  # fewer pairs than n_embd + 1, and more
+                differences = np.array(rows * repeats, dtype=np.float32)
+                for method in ("pca", "pca-centered"):
+                    found = METHODS[method](differences, np.zeros_like(differences))
+                    # scikit-learn's rule since 1.5
+                    np.testing.assert_allclose(found, np.array(row) / np.sqrt(5), atol=1e-7)
 
 
 @pytest.mark.parametrize(("n_pairs", "n_embd"), [(30, 100), (100, 30)])
@@ -132,6 +136,8 @@ def test_identical_activations(method: str) -> None:
     positive, _, _ = planted()
     with pytest.raises(DegenerateError, match="identical activations; check the pair file"):
         METHODS[method](positive, positive)
+    with pytest.raises(DegenerateError, match="identical activations"):  # but for one rounding of each value
+        METHODS[method](np.nextafter(positive, np.float32(np.inf)), positive)
 
 
 def test_equal_differences_leave_centred_pca_nothing() -> None:
@@ -147,6 +153,9 @@ def test_differences_that_cancel_have_no_mean() -> None:
     differences = np.array([[1, 2], [-1, -2]], dtype=np.float32)
     with pytest.raises(DegenerateError, match="cancel out"):
         METHODS["mean"](differences, np.zeros_like(differences))
+    differences[0, 0] += np.float32(1e-3)  # no more than the rounding of float32 values of 10,000
+    with pytest.raises(DegenerateError, match="cancel out"):
+        METHODS["mean"](differences + 10_000, np.full_like(differences, 10_000))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import struct
 from pathlib import Path
@@ -177,6 +178,22 @@ def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]  # no draft stays behind
 
 
+def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = put(tmp_path, b"precious")
+    with path.open("rb") as before:
+        write_vector(path, vector(), force=True)
+        assert before.read() == b"precious"  # who had it open keeps the old one: never a mixture
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "v.gguf"
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (path.write_bytes(b"precious"), fsync(number)))
+    with pytest.raises(VectorFileError, match="exists already"):
+        write_vector(path, vector())
+    assert path.read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize("place", ["none/v.gguf", "file/v.gguf"])
 def test_a_folder_that_is_not_there(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
@@ -245,6 +262,8 @@ def test_cvector_generator_is_recognised_by_its_int32(tmp_path: Path) -> None:
     assert len(notes) == 1 and "block k-1 but is added at block k" in notes[0]
     write_vector(tmp_path / "again.gguf", read)  # the origin is not lost when the vector is written by us
     assert read_vector_with_notes(tmp_path / "again.gguf")[1] == notes
+    write_vector(tmp_path / "longer.gguf", read.scaled(3.0))  # no sign of the PCA fault: this length was chosen
+    assert read_vector_with_notes(tmp_path / "longer.gguf")[1] == notes
 
 
 def test_cvector_generators_pca_fault_shows_in_the_norms(tmp_path: Path) -> None:
@@ -270,10 +289,11 @@ def test_one_layer_under_several_names_is_summed_like_llama_cpp(tmp_path: Path) 
     assert notes == ("layer 2 is the sum of 5 tensors, as in llama.cpp",)
 
 
-def test_alignment_trailing_axes_of_one_and_version_2(tmp_path: Path) -> None:
-    aligned = [*keys(), key("general.alignment", U32, struct.pack("<I", 64))]
+@pytest.mark.parametrize("alignment", [1, 8, 64, 4096])
+def test_alignment_trailing_axes_of_one_and_version_2(tmp_path: Path, alignment: int) -> None:
+    aligned = [*keys(), key("general.alignment", U32, struct.pack("<I", alignment))]
     tensors = [tensor("direction.1", ONE, shape=(4, 1, 1, 1)), tensor("direction.2", TWO)]
-    path = put(tmp_path, gguf_bytes(aligned, tensors, alignment=64, version=2))
+    path = put(tmp_path, gguf_bytes(aligned, tensors, alignment=alignment, version=2))
     np.testing.assert_array_equal(np.stack(list(read_vector(path).directions.values())), load_like_llama_cpp(path))
 
 

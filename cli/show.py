@@ -13,6 +13,8 @@ from . import output
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector
 
+FIRST = ("method", "n_pairs", "pairs_sha256", "template", "token", "model_file", "model_sha256")
+
 
 @click.command()
 @click.argument("vector_path", metavar="VECTOR", type=click.Path(path_type=Path))
@@ -60,7 +62,7 @@ def pieces(data: dict[str, Any]) -> list[output.Renderable]:
     known = [
         ("for models", f"{_shown('', data['model_hint']) or 'of unknown architecture'}, width {data['n_embd']}"),
         ("blocks", blocks),
-        *((key.replace("_", " "), _shown(key, metadata[key])) for key in sorted(metadata)),
+        *((key.replace("_", " "), _shown(key, metadata[key])) for key in sorted(metadata, key=_place)),
     ]
     names = list(rows[0])
     cells = [[_cell(name, row[name]) for name in names] for row in rows]
@@ -70,6 +72,11 @@ def pieces(data: dict[str, Any]) -> list[output.Renderable]:
         output.table([(name, "right") for name in names], cells),
         *(output.text(f"note: {note}", "yellow") for note in data["notes"]),
     ]
+
+
+def _place(key: str) -> tuple[int, str]:
+    """What the vector was made of first, then the rest by name."""
+    return (FIRST.index(key) if key in FIRST else len(FIRST)), key
 
 
 def _cell(name: str, value: float) -> str:

@@ -44,6 +44,7 @@ Settings: TypeAlias = dict[str, str | int]
 LLAMA_CPP_PYTHON = "0.3.36"  # the version whose libraries _native was built against
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
 _CACHE_TYPES = {"f16": 1, "f32": 0}  # enum ggml_type
+_MOST_CONTEXT = 2**24  # beyond any model; llama.cpp would take memory until the system ends the process
 _MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ; the unified K/V buffer grows with n_ctx alone, so take them all
 
 if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
@@ -87,6 +88,8 @@ class Engine(Vocabulary):
         for name, value in (("n_ctx", n_ctx), ("n_batch", n_batch), ("threads", threads)):
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; give at least 1")
+        if n_ctx is not None and n_ctx > _MOST_CONTEXT:
+            raise InputError(f"n_ctx is {n_ctx}; give at most {_MOST_CONTEXT}")
         if flash_attn not in _FLASH_ATTENTION:
             raise InputError(f"flash_attn is {flash_attn!r}; use off, on or auto")
         if cache_type not in _CACHE_TYPES:

@@ -7,13 +7,13 @@ Source: ggml/include/gguf.h of llama.cpp 0.5.0.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
 from steercpp.errors import ModelError
 
 OLDEST_VERSION = 2  # llama.cpp refuses version 1
+_SIGNS_OF_DAMAGE = ("not within the file bounds", "exceeds remaining file size", "failed to read key-value pairs")
 _HEADER = struct.Struct("<4sIQQ")
 
 
@@ -42,10 +42,10 @@ def check_model_file(path: Path) -> None:
         raise ModelError(f"{path}: the file holds a vocabulary but no weights; give the model itself")
 
 
-def load_failure(path: Path, reason: str) -> ModelError:
-    """The error for a file that llama.cpp refused; `reason` is what it logged, which may be nothing."""
-    if not os.access(path, os.R_OK):
-        return ModelError(f"{path}: the model cannot be read any more; check the path")
-    broken = "not within the file bounds" in reason or "corrupted or incomplete" in reason
-    step = "copy or download it again" if broken else "check that llama.cpp itself can run it"
-    return ModelError(f"{path}: llama.cpp cannot use this model: {reason or 'it gives no reason'}; {step}")
+def load_failure(path: Path, log: str) -> ModelError:
+    """The error for a file that llama.cpp refused; `log` is what it logged, parts joined by "; ", maybe nothing."""
+    parts = [part.removeprefix("error loading model: ") for part in log.split("; ")]
+    told = [part for part in parts if "failed to load model" not in part] or ["it gives no reason"]
+    is_broken = any(sign in log for sign in _SIGNS_OF_DAMAGE)
+    step = "copy or download it again" if is_broken else "check that llama.cpp itself can run it"
+    return ModelError(f"{path}: llama.cpp cannot use this model: {'; '.join(told)}; {step}")

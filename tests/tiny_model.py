@@ -42,9 +42,9 @@ _WORDS = (
     "one you were all her she there would their we him been has when who will no more if out so up said what its about "
     "than into them can only other time new some could these two may first then do any like my now over such our man "
     "me even most made after also well many must before back through years where much your way down should because "
-    "long each just state people too mr how little good world make very year still see own work men day get here old life "
-    "both between being under three never know same last another while us off might great go come since against right "
-    "answer question cannot sure sorry help happy sad yes"
+    "long each just state people too mr how little good world make very year still see own work men day get here old "
+    "life both between being under three never know same last another while us off might great go come since against "
+    "right answer question cannot sure sorry help happy sad yes"
 )
 
 
@@ -82,10 +82,7 @@ def write_tiny_model(path: Path, *, seed: int = 0, chat_template: str | None = C
     _add_vocabulary(writer, chat_template)
     for name, values in _weights(seed, len(vocabulary()[0])).items():
         writer.add_tensor(name, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    _finish(writer)
     return path
 
 
@@ -137,10 +134,40 @@ def write_unsteerable_model(path: Path) -> Path:
         }
     for name, shape in shapes.items():
         writer.add_tensor(name, (rng.standard_normal(shape) / 8).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    _finish(writer)
+    return path
+
+
+def write_embedding_model(path: Path) -> Path:
+    """Write a random bert model of one block, which keeps no memory of earlier tokens."""
+    rng = np.random.default_rng(0)
+    n_embd, n_ctx, n_vocab = 64, 64, len(vocabulary()[0])
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_context_length(n_ctx)
+    writer.add_embedding_length(n_embd)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(n_embd)
+    writer.add_head_count(2)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_causal_attention(False)
+    writer.add_token_type_count(2)
+    _add_vocabulary(writer, None)
+    shapes = {
+        "token_embd.weight": (n_vocab, n_embd),
+        "token_types.weight": (2, n_embd),
+        "position_embd.weight": (n_ctx, n_embd),
+    }
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"):
+        shapes[f"blk.0.{name}.weight"] = (n_embd, n_embd)
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) / 8 for name, shape in shapes.items()}
+    for name in ("token_embd_norm", "blk.0.attn_output_norm", "blk.0.layer_output_norm"):
+        tensors[f"{name}.weight"] = np.ones(n_embd, np.float32)
+        tensors[f"{name}.bias"] = np.zeros(n_embd, np.float32)
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"):
+        tensors[f"blk.0.{name}.bias"] = np.zeros(n_embd, np.float32)
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
+    _finish(writer)
     return path
 
 
@@ -163,6 +190,13 @@ def quantize(source: Path, target: Path, file_type: str) -> Path:
     status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
     assert status == 0, f"llama_model_quantize returned {status}"
     return target
+
+
+def _finish(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _add_vocabulary(writer: gguf.GGUFWriter, chat_template: str | None) -> None:

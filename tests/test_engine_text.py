@@ -1,0 +1,99 @@
+"""Prompts become tokens: the begin-of-sequence token once, continuations as in running text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_model import vocabulary, write_tiny_model
+
+from steercpp.engine import Engine
+from steercpp.errors import PromptError
+from steercpp.prompts import Message
+
+QUESTION = (Message("user", "what is it?"),)
+
+
+@pytest.fixture(scope="module")
+def plain_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    path = write_tiny_model(tmp_path_factory.mktemp("plain") / "plain.gguf", chat_template=None)
+    with Engine(path, n_ctx=256, threads=1) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize(
+    "text", ["a man", " two  spaces ", "5 € for a 🙂", "line\nbreak\t", "日本", "\x00\x7f", "</s>"]
+)
+def test_any_text_comes_back(tiny_engine: Engine, text: str) -> None:
+    assert tiny_engine.detokenize(tiny_engine.tokenize(text)) == text
+
+
+def test_tokens_inside_a_text_keep_their_space(tiny_engine: Engine) -> None:
+    assert tiny_engine.detokenize(tiny_engine.tokenize("the man")[-1:]) == " man"
+
+
+def test_a_cut_character_is_replaced(tiny_engine: Engine) -> None:
+    assert tiny_engine.detokenize(tiny_engine.tokenize("€")[:-1]) == "\ufffd"
+
+
+def test_special_tokens_are_parsed_only_on_request(tiny_engine: Engine) -> None:
+    assert tiny_engine.tokenize("</s>", add_special=False, parse_special=True) == [2]
+    assert 2 not in tiny_engine.tokenize("</s>", add_special=False)
+
+
+def test_pieces_are_found_exactly(tiny_engine: Engine) -> None:
+    pieces = vocabulary()[0]
+    assert list(tiny_engine.pieces) == pieces
+    assert tiny_engine.token_id("▁A") == pieces.index("▁A")
+    assert tiny_engine.token_id("A") == pieces.index("A")
+    assert tiny_engine.token_id("ĠA") is None
+
+
+def test_a_chat_is_rendered_by_the_models_template(tiny_engine: Engine) -> None:
+    chat = (Message("system", "be kind"), *QUESTION)
+    assert tiny_engine.render(chat) == "<s>[INST] <<SYS>>\nbe kind\n<</SYS>>\n\nwhat is it? [/INST]"
+    assert tiny_engine.render("what is it?") == "what is it?"
+    assert tiny_engine.render("what is it?", template="chat") == tiny_engine.render(QUESTION)
+
+
+def test_every_prompt_starts_with_bos_once(tiny_engine: Engine) -> None:
+    for prompt in (QUESTION, "what is it?", "<s>what is it?", ""):
+        assert tiny_engine.encode(prompt).count(1) == 1
+        assert tiny_engine.encode(prompt)[0] == 1
+    assert 2 not in tiny_engine.encode(QUESTION)
+
+
+def test_a_continuation_is_tokenized_as_running_text(tiny_engine: Engine) -> None:
+    text = tiny_engine.render(QUESTION)
+    whole = tiny_engine.encode(text + " I cannot help", template="raw")
+    tokens = tiny_engine.continue_tokens(text, " I cannot help")
+    assert whole == tiny_engine.encode(QUESTION) + tokens
+    assert [tiny_engine.pieces[token] for token in tokens] == ["▁I", "▁cannot", "▁help"]
+
+
+def test_continuations_that_cannot_be_are_refused(tiny_engine: Engine) -> None:
+    with pytest.raises(PromptError, match="continuation '' adds no tokens to its prompt"):
+        tiny_engine.continue_tokens("the man", "")
+    with pytest.raises(PromptError, match="'y' merges with the end of its prompt, 'an', into other tokens"):
+        tiny_engine.continue_tokens("an", "y")
+
+
+def test_prompts_that_cannot_be_are_refused(tiny_engine: Engine, plain_engine: Engine) -> None:
+    with pytest.raises(PromptError, match="a chat cannot be taken raw"):
+        tiny_engine.encode(QUESTION, template="raw")
+    with pytest.raises(PromptError, match="template is 'jinja'; use auto, chat or raw"):
+        tiny_engine.encode("a", template="jinja")  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="user and assistant must take turns"):
+        tiny_engine.encode((Message("assistant", "a"),))
+    with pytest.raises(PromptError, match="the model file has no chat template"):
+        plain_engine.encode("a", template="chat")
+    with pytest.raises(PromptError, match=r"\\ud83d in a text is half of a character"):
+        tiny_engine.encode("half \ud83d")
+    assert plain_engine.chat_template is None
+
+
+def test_a_model_file_remains_usable_through_a_unicode_path(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "Modell größer 模型.gguf")
+    with Engine(path, n_ctx=256, threads=1) as engine:
+        assert engine.encode("a")[0] == 1

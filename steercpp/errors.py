@@ -1,0 +1,90 @@
+"""Every error that steercpp raises on purpose; read this when you want to catch one.
+
+    SteerError
+    ├── InputError                 a value, line or file given by the caller
+    │   ├── ShapeError             an array of the wrong shape
+    │   ├── DegenerateError        data from which nothing can be computed
+    │   ├── StrengthError          a strength that is not a finite number
+    │   ├── LayerError             a layer outside the model or the vector
+    │   ├── PromptError            a prompt that cannot be rendered
+    │   ├── PairsError             a contrast-pair file
+    │   ├── TaskError              a task file
+    │   ├── CurveError             a CSV curve
+    │   └── VectorFileError        a control-vector file
+    ├── ModelError                 the model file or what it can do
+    │   └── UnsteerableError       its graph has no node to steer
+    ├── EngineError                a decode
+    │   ├── ContextOverflowError   more tokens than the context holds
+    │   └── NonFiniteError         the model's output is no longer a number
+    └── RunError                   a run directory: corrupt, finished, of another plan
+"""
+
+from __future__ import annotations
+
+
+class SteerError(Exception):
+    """Base of all errors whose message is one sentence for the user: what, where, next step."""
+
+
+class InputError(SteerError):
+    """Something the caller gave cannot be used."""
+
+
+class ShapeError(InputError):
+    """An array does not have the documented shape."""
+
+
+class DegenerateError(InputError):
+    """The data hold no information of the kind asked for."""
+
+
+class StrengthError(InputError):
+    """A strength is NaN or infinite, or a grid of strengths is malformed."""
+
+
+class LayerError(InputError):
+    """A layer does not exist or cannot be steered."""
+
+
+class PromptError(InputError):
+    """A prompt is malformed or needs a chat template that the model lacks."""
+
+
+class PairsError(InputError):
+    """A contrast-pair file is malformed; the message starts with path:line."""
+
+
+class TaskError(InputError):
+    """A task file is malformed; the message starts with path:line."""
+
+
+class CurveError(InputError):
+    """A CSV of measured points is malformed; the message starts with path:line."""
+
+
+class VectorFileError(InputError):
+    """A control-vector file breaks the rules; the message starts with the path."""
+
+
+class ModelError(SteerError):
+    """The model file cannot be loaded or used."""
+
+
+class UnsteerableError(ModelError):
+    """The compute graph has no residual-stream node at a layer that was asked for."""
+
+
+class EngineError(SteerError):
+    """A decode failed."""
+
+
+class ContextOverflowError(EngineError):
+    """A prompt and its continuation need more positions than the context has."""
+
+
+class NonFiniteError(EngineError):
+    """The steered model produced NaN or infinite logits."""
+
+
+class RunError(SteerError):
+    """A run directory cannot be used as asked."""

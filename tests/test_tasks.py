@@ -1,0 +1,150 @@
+"""Task files: what is read, in which form it is asked, and one sentence with path:line for everything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steercpp.errors import PromptError, TaskError
+from steercpp.prompts import Message
+from steercpp.tasks import (
+    BehaviorItem,
+    ChoiceItem,
+    choice_prompt,
+    item_json,
+    letter_variants,
+    parse_item,
+    read_behavior,
+    read_choices,
+    read_mmlu_csv,
+    read_tasks,
+)
+
+GOOD_BEHAVIOR = {"kind": "behavior", "prompt": "Hi", "aligned": [" No"], "misaligned": [" Yes"]}
+GOOD_CHOICE = {"kind": "choice", "question": "Q?", "choices": ["x", "y"], "answer": "B"}
+
+
+def write(path: Path, *records: object) -> Path:
+    path.write_text("".join(f"{record if isinstance(record, str) else json.dumps(record)}\n" for record in records))
+    return path
+
+
+def test_both_kinds_are_read_in_order(tmp_path: Path) -> None:
+    chat = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
+    path = write(
+        tmp_path / "t.jsonl", {**GOOD_BEHAVIOR, "prompt": chat, "id": "x"}, "", {**GOOD_CHOICE, "subject": "s"}
+    )
+    behavior, choice = read_tasks(path)
+    assert behavior == BehaviorItem("x", (Message("system", "S"), Message("user", "U")), (" No",), (" Yes",))
+    assert choice == ChoiceItem("t:3", "Q?", ("x", "y"), 1, "s")  # the blank line counts as a line
+    assert read_behavior(path) == (behavior,) and read_choices(path) == (choice,)
+
+
+def test_kind_is_told_by_the_keys_and_system_makes_a_chat(tmp_path: Path) -> None:
+    behavior = {key: value for key, value in GOOD_BEHAVIOR.items() if key != "kind"}
+    choice = {key: value for key, value in GOOD_CHOICE.items() if key != "kind"}
+    first, second = read_tasks(write(tmp_path / "t.jsonl", {**behavior, "system": "Be kind."}, {**choice, "answer": 0}))
+    assert isinstance(first, BehaviorItem) and first.prompt == (Message("system", "Be kind."), Message("user", "Hi"))
+    assert isinstance(second, ChoiceItem) and second.answer == 0
+
+
+def test_items_survive_their_json() -> None:
+    chat = (Message("user", "U [/INST] \u00e9"),)
+    for item in (
+        BehaviorItem("a", chat, (" No", " I cannot"), (" Yes",), "chat"),
+        ChoiceItem("c", "Q\nQ", ("x", "y", "z"), 2, "s"),
+    ):
+        assert parse_item(json.loads(json.dumps(item_json(item)))) == item
+
+
+def test_a_choice_is_asked_in_the_form_of_the_paper() -> None:
+    item = ChoiceItem("i", "Who may veto?", ("A few", "None", "Five", "All"), 2)
+    assert choice_prompt(item) == "Who may veto?\nA) A few.\nB) None.\nC) Five.\nD) All.\nThe answer is"
+    assert letter_variants(3) == ("D", "\u2581D", "\u0120D")
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ("{", "not JSON"),
+        ("[]", "must be a JSON object"),
+        ("[" * 100_000, "nested too deeply"),
+        ({**GOOD_BEHAVIOR, "kind": "poem"}, "kind 'poem' is unknown"),
+        ({**GOOD_BEHAVIOR, "aligned": []}, "aligned needs at least one"),
+        ({**GOOD_BEHAVIOR, "misaligned": [" "]}, "misaligned needs at least one"),
+        ({**GOOD_BEHAVIOR, "misaligned": [" No"]}, "both aligned and misaligned"),
+        ({**GOOD_BEHAVIOR, "aligned": " No"}, "aligned must be a list"),
+        ({**GOOD_BEHAVIOR, "prompt": ""}, "the prompt is empty"),
+        ({**GOOD_BEHAVIOR, "prompt": [{"role": "king", "content": "x"}]}, "role 'king' is unknown"),
+        ({**GOOD_BEHAVIOR, "template": "alpaca"}, "template 'alpaca' is unknown"),
+        ({**GOOD_BEHAVIOR, "id": True}, "id must be"),
+        ('{"kind": "behavior", "prompt": "\\ud800", "aligned": [" a"], "misaligned": [" b"]}', "surrogate"),
+        ({**GOOD_CHOICE, "answer": "C"}, "answer 2 is none of the choices"),
+        ({**GOOD_CHOICE, "answer": -1}, "answer -1 is none of the choices"),
+        ({**GOOD_CHOICE, "answer": "both"}, "neither a letter nor an index"),
+        ({**GOOD_CHOICE, "answer": True}, "neither a letter nor an index"),
+        ({**GOOD_CHOICE, "choices": ["x"]}, "1 choices; give 2 to 26"),
+        ({**GOOD_CHOICE, "question": " "}, "the question is empty"),
+        ({"kind": "choice", "choices": ["x", "y"], "answer": 0}, "question is missing"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, record: object, expected: str) -> None:
+    path = write(tmp_path / "t.jsonl", GOOD_CHOICE, record)
+    with pytest.raises(TaskError, match=f"^{path}:2: .*{expected}"):
+        read_tasks(path)
+
+
+def test_prompt_errors_carry_the_line_too(tmp_path: Path) -> None:
+    assert issubclass(TaskError, Exception) and not issubclass(PromptError, TaskError)
+    with pytest.raises(TaskError, match=":1: a prompt is a text or a list"):
+        read_tasks(write(tmp_path / "t.jsonl", {**GOOD_BEHAVIOR, "prompt": 3}))
+
+
+def test_files_that_hold_nothing_usable(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="none.jsonl: cannot be read"):
+        read_tasks(tmp_path / "none.jsonl")
+    with pytest.raises(TaskError, match="holds no items"):
+        read_tasks(write(tmp_path / "empty.jsonl", "", " "))
+    (tmp_path / "latin.jsonl").write_bytes(b'{"a": 1}\n{"question": "caf\xe9"}\n'.replace(b'{"a": 1}\n', b"\n"))
+    with pytest.raises(TaskError, match=r"latin.jsonl:2: not UTF-8 \(byte 18\)"):
+        read_tasks(tmp_path / "latin.jsonl")
+    with pytest.raises(TaskError, match="id 'x' occurs twice"):
+        read_tasks(write(tmp_path / "twice.jsonl", {**GOOD_CHOICE, "id": "x"}, {**GOOD_BEHAVIOR, "id": "x"}))
+    with pytest.raises(TaskError, match="no choice items"):
+        read_choices(write(tmp_path / "b.jsonl", GOOD_BEHAVIOR))
+    with pytest.raises(TaskError, match="no behavior items"):
+        read_behavior(write(tmp_path / "c.jsonl", GOOD_CHOICE))
+
+
+def test_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD_CHOICE).encode())
+    assert len(read_tasks(tmp_path / "t.jsonl")) == 1
+
+
+def test_mmlu_rows(tmp_path: Path) -> None:
+    path = tmp_path / "trees_test.csv"
+    path.write_text('"One, ""two""\nlines",a,b,c,d,C\nSecond?,e,f,g,h,A\n')
+    first, second = read_mmlu_csv(path)
+    assert first == ChoiceItem("trees:1", 'One, "two"\nlines', ("a", "b", "c", "d"), 2, "trees")
+    assert (second.id, second.answer) == ("trees:2", 0)
+    assert read_choices(path) == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [("q,a,b,c,D", "5 columns; expected 6"), ("q,a,b,c,d,E", "answer 4"), ('q,"a"x,b,c,d,A', "expected after")],
+)
+def test_a_bad_mmlu_row_is_named(tmp_path: Path, row: str, expected: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"q,a,b,c,d,A\n{row}\n")
+    with pytest.raises(TaskError, match=f"x.csv:2: .*{expected}"):
+        read_mmlu_csv(path)
+
+
+def test_real_mmlu_files_are_read_whole(test_data: Path) -> None:
+    files = sorted((test_data / "datasets" / "mmlu" / "test").glob("*.csv"))
+    items = [item for path in files for item in read_mmlu_csv(path)]
+    assert (len(files), len(items)) == (57, 14_042)  # the official counts
+    assert {len(item.choices) for item in items} == {4}

@@ -1,0 +1,99 @@
+"""Where a result came from: hashes, versions, the command; read this when you store a result.
+
+Hashes are sha256 in hexadecimal. What is hashed is written out canonically, so that the same model, vector
+and items give the same hash on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steercpp.control_vector import ControlVector
+from steercpp.tasks import Item, item_json
+
+PACKAGES = ("steercpp", "llama-cpp-python", "numpy", "scipy", "scikit-learn", "lmfit", "gguf", "matplotlib")
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+    """Hash of a JSON value written with sorted keys and no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def items_sha256(items: Iterable[Item]) -> str:
+    """Hash of task items, in their order."""
+    return json_sha256([item_json(item) for item in items])
+
+
+def vector_sha256(vector: ControlVector) -> str:
+    """Hash of what a control vector does: its layers and the float32 bytes of their directions."""
+    digest = hashlib.sha256()
+    for layer in vector.layers:
+        digest.update(f"{layer}:{vector.n_embd};".encode())
+        digest.update(np.ascontiguousarray(vector.directions[layer], dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on, as installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def machine() -> dict[str, str]:
+    """The kind of machine: system, processor architecture."""
+    return {"system": platform.system(), "release": platform.release(), "machine": platform.machine()}
+
+
+def command() -> str:
+    """The command line of this process, for a shell."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def model_identity(path: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Name, size, time of change and hash of a model file.
+
+    Args:
+        path: the model.
+        known: an identity recorded earlier; its hash is taken over where size and time of change still agree,
+            since hashing a large model takes as long as reading it.
+    """
+    stat = path.stat()
+    found: dict[str, Any] = {"file": path.name, "path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    if known and all(known.get(key) == value for key, value in found.items()) and "sha256" in known:
+        return dict(known)
+    return found | {"sha256": file_sha256(path)}

@@ -1,0 +1,202 @@
+"""A run directory and what may be done with it; read this when a folder is refused, or to read its manifest.
+
+    sweep.sqlite    the measurements (store.py)
+    vector.gguf     the control vector that was swept: llama.cpp adds strength times its tensors
+    manifest.json   the plan and where everything came from; "finished" is null until the last group is in
+
+The manifest is written last when a run begins, so a folder without one holds no measurements. A **plan** is
+everything that decides the numbers; two commands with the same plan are the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from steercpp.errors import RunError
+from steercpp.provenance import json_sha256
+from steercpp.store import FORMAT, Store
+
+Manifest: TypeAlias = dict[str, Any]
+
+STORE, VECTOR_FILE, MANIFEST = "sweep.sqlite", "vector.gguf", "manifest.json"
+OURS = (MANIFEST, STORE, f"{STORE}-wal", f"{STORE}-shm", VECTOR_FILE)
+TEMPORARY = ".steercpp-"
+NEXT = "choose another folder with --out, or replace this one with --force"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What decides a sweep's numbers.
+
+    Attributes:
+        model_sha256: hash of the model file.
+        vector: identity of the vector: a hash of its tensors, or of the pairs and method that it comes from.
+        unit: "length" or "norm".
+        strengths: ascending, 0 among them.
+        behavior_sha256, choice_sha256: hashes of the items; "" where there are none.
+        random_directions, seed: the control.
+        direction: +1 or -1, the wanted sign; max_loss: the budget. They decide where the control is measured.
+        n_batch, n_gpu_layers, flash_attn, llama_cpp: settings of the engine that reach the bits.
+    """
+
+    model_sha256: str
+    vector: str
+    unit: str
+    strengths: tuple[float, ...]
+    behavior_sha256: str
+    choice_sha256: str
+    random_directions: int
+    seed: int
+    direction: int
+    max_loss: float
+    n_batch: int
+    n_gpu_layers: int
+    flash_attn: str
+    llama_cpp: str
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's own types, as the manifest holds them."""
+        return {**asdict(self), "strengths": list(self.strengths)}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole plan."""
+        return json_sha256(self.to_json())
+
+
+def examine(folder: Path) -> Manifest | None:
+    """The manifest of the run in a folder, or None where a run can begin.
+
+    Raises:
+        RunError: the folder is a file, holds other things, or a damaged run.
+    """
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise RunError(f"{folder}: is a file, not a folder; choose another place with --out")
+    names = {path.name for path in _listing(folder) if not path.name.startswith(TEMPORARY)}
+    if MANIFEST in names:
+        return read_manifest(folder)
+    if STORE in names:
+        with Store.reopen(folder / STORE) as store:
+            if store.finished():
+                raise RunError(f"{folder}: holds measurements but no {MANIFEST}; {NEXT}")
+    if foreign := sorted(names - set(OURS)):
+        raise RunError(f"{folder}: holds {foreign[0]!r}, which is not a sweep's; {NEXT}")
+    return None
+
+
+def refuse_other_plan(folder: Path, manifest: Manifest, plan: Plan) -> None:
+    """Make sure that the run in a folder is of this plan.
+
+    Raises:
+        RunError: it is not; the message tells what differs.
+    """
+    if changed := differing(manifest["plan"], plan):
+        raise RunError(f"{folder}: holds a sweep of another plan (other {', '.join(changed)}); {NEXT}")
+
+
+def prepare(folder: Path) -> None:
+    """Make a folder and see that it can be written to, before anything costly is done.
+
+    Raises:
+        RunError: no files can be made there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise RunError(f"{folder}: no file can be written there ({error.strerror}); use another --out") from error
+
+
+def differing(found: Mapping[str, Any], plan: Plan) -> list[str]:
+    """What another plan has otherwise, in a user's words."""
+    wanted = plan.to_json()
+    names = {
+        "model_sha256": "model", "behavior_sha256": "behavior items", "choice_sha256": "choice items",
+        "random_directions": "number of random directions", "max_loss": "max loss", "n_batch": "n-batch",
+        "n_gpu_layers": "gpu layers", "flash_attn": "flash attention", "llama_cpp": "version of llama.cpp",
+    }  # fmt: skip
+    return [names.get(key, key) for key in wanted if found.get(key) != wanted[key]]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a run.
+
+    Raises:
+        RunError: there is none, or it is not one.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{folder}: holds no {MANIFEST}, so it is not a run directory; give the --out of a sweep"
+        ) from error
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+    except ValueError as error:
+        raise RunError(f"{path}: damaged, not JSON ({error}); {NEXT}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise RunError(f"{path}: not the manifest of a {FORMAT!r} run; {NEXT}")
+    plan = manifest.get("plan")
+    if not isinstance(plan, dict) or not all(field.name in plan for field in fields(Plan)):
+        raise RunError(f"{path}: damaged, its plan is not complete; {NEXT}")
+    if manifest.get("plan_sha256") != json_sha256(plan):
+        raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {NEXT}")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write or replace the manifest in one step."""
+    write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode())
+
+
+def clear(folder: Path) -> None:
+    """Remove a run's own files, the manifest first; anything else in the folder stays."""
+    for name in OURS:
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it, then a rename.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMPORARY, delete=False) as file:
+            temporary = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); make room or rights there, or use --out"
+        ) from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be read ({error.strerror}); use another --out") from error

@@ -1,0 +1,242 @@
+"""The measurements of a sweep on disk, in SQLite; read this when you want the numbers behind a run.
+
+`sweep.sqlite` holds, in plain tables:
+
+    meta(key, value)                                  format, plan_sha256
+    items(kind, item, id, record)                     the task items as JSON, numbered from 0 within their kind
+    continuations(kind, item, continuation, side, tokens)   what each number belongs to: side is "aligned",
+                                                      "misaligned" or the index of a choice; tokens is a JSON list
+    groups(label, kind, strength, batch, n_tokens)    what is finished: the unit of work and of resuming
+    logprobs(label, kind, strength, item, continuation, nats)
+
+`label` is "vector" or "random-0", "random-1", ...; strength 0 is measured once, under "vector". Every group is
+committed with its numbers in one transaction, so that an interrupted sweep loses at most the group in work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.errors import RunError
+from steercpp.tasks import Item, item_json, parse_item
+
+FORMAT = "steercpp sweep 1"
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE items (kind TEXT, item INTEGER, id TEXT NOT NULL, record TEXT NOT NULL,
+    PRIMARY KEY (kind, item)) WITHOUT ROWID;
+CREATE TABLE continuations (kind TEXT, item INTEGER, continuation INTEGER, side TEXT NOT NULL, tokens TEXT NOT NULL,
+    PRIMARY KEY (kind, item, continuation)) WITHOUT ROWID;
+CREATE TABLE groups (label TEXT, kind TEXT, strength REAL, batch INTEGER, n_tokens INTEGER NOT NULL,
+    PRIMARY KEY (label, kind, strength, batch)) WITHOUT ROWID;
+CREATE TABLE logprobs (label TEXT, kind TEXT, strength REAL, item INTEGER, continuation INTEGER, nats REAL NOT NULL,
+    PRIMARY KEY (label, kind, strength, item, continuation)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A unit of work: one packed batch of one kind of item, under one vector at one strength."""
+
+    label: str
+    kind: str
+    strength: float
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """One scored continuation of an item: its side and its tokens."""
+
+    item: int
+    side: str
+    tokens: tuple[int, ...]
+
+
+class Store:
+    """An open sweep.sqlite; made by `create`, `reopen` or `read`. Use it as a context manager."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+
+    @classmethod
+    def create(cls, path: Path, *, plan_sha256: str) -> Store:
+        """A new, empty store.
+
+        Raises:
+            RunError: the file exists or cannot be written.
+        """
+        if path.exists():
+            raise RunError(f"{path}: exists already")
+        store = cls(path, _connect(path, "rwc"))
+        with store._transaction():
+            for statement in filter(str.strip, SCHEMA.split(";")):
+                store._db.execute(statement)
+            store._db.executemany("INSERT INTO meta VALUES (?, ?)", [("format", FORMAT), ("plan_sha256", plan_sha256)])
+        return store
+
+    @classmethod
+    def reopen(cls, path: Path) -> Store:
+        """A store to go on writing to.
+
+        Raises:
+            RunError: missing, damaged, or not a store of this format.
+        """
+        return cls(path, _connect(path, "rw"))._checked()
+
+    @classmethod
+    def read(cls, path: Path, *, settled: bool = False) -> Store:
+        """A store to read only, also from a folder that cannot be written to.
+
+        Args:
+            path: the file.
+            settled: nobody writes to it any more, so that it can be read without SQLite's index files beside it.
+
+        Raises:
+            RunError: missing, damaged, or not a store of this format.
+        """
+        log = path.with_name(f"{path.name}-wal")
+        if settled and not (log.is_file() and log.stat().st_size):
+            return cls(path, _connect(path, "ro&immutable=1"))._checked()
+        try:
+            return cls(path, _connect(path, "ro"))._checked()
+        except RunError:
+            if not path.is_file() or os.access(path.parent, os.W_OK):
+                raise
+            return cls(path, _connect(path, "ro&immutable=1"))._checked()  # no place for the index files
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; every finished group is in it already."""
+        self._db.close()
+
+    @property
+    def plan_sha256(self) -> str:
+        """Hash of the plan whose measurements these are."""
+        return str(self._rows("SELECT value FROM meta WHERE key = 'plan_sha256'")[0][0])
+
+    def add_items(self, kind: str, items: Sequence[Item], continuations: Sequence[Continuation]) -> None:
+        """Keep the items of one kind with the continuations that will be scored, in the order of their numbers."""
+        numbers: dict[int, int] = {}
+        rows = []
+        for part in continuations:
+            number = numbers[part.item] = numbers.get(part.item, -1) + 1
+            rows.append((kind, part.item, number, part.side, json.dumps(part.tokens)))
+        records = [(kind, i, item.id, json.dumps(item_json(item))) for i, item in enumerate(items)]
+        with self._transaction():
+            self._db.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", records)
+            self._db.executemany("INSERT INTO continuations VALUES (?, ?, ?, ?, ?)", rows)
+
+    def items(self, kind: str) -> tuple[Item, ...]:
+        """The items of one kind, as they were asked."""
+        rows = self._rows("SELECT record FROM items WHERE kind = ? ORDER BY item", kind)
+        return tuple(parse_item(json.loads(record)) for (record,) in rows)
+
+    def continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
+        """For each item of one kind its scored continuations."""
+        query = "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation"
+        grouped: dict[int, list[Continuation]] = {}
+        for item, side, tokens in self._rows(query, kind):
+            grouped.setdefault(item, []).append(Continuation(item, side, tuple(json.loads(tokens))))
+        return tuple(tuple(grouped[item]) for item in sorted(grouped))
+
+    def add(self, group: Group, n_tokens: int, rows: Iterable[tuple[int, npt.NDArray[np.float64]]]) -> None:
+        """Commit a finished group.
+
+        Args:
+            group: what was measured.
+            n_tokens: tokens decoded for it.
+            rows: (item, log-probabilities of its continuations in nats).
+
+        Raises:
+            RunError: it cannot be written, for example because the disk is full; what was committed stays.
+        """
+        where = (group.label, group.kind, group.strength)
+        values = [(*where, item, i, float(nats)) for item, logprobs in rows for i, nats in enumerate(logprobs)]
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO logprobs VALUES (?, ?, ?, ?, ?, ?)", values)
+            self._db.execute("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?)", (*where, group.batch, n_tokens))
+
+    def finished(self) -> dict[Group, int]:
+        """Every finished group with the tokens decoded for it."""
+        rows = self._rows("SELECT label, kind, strength, batch, n_tokens FROM groups")
+        return {Group(label, kind, strength, batch): n for label, kind, strength, batch, n in rows}
+
+    def logprobs(self, label: str, kind: str, strength: float) -> list[npt.NDArray[np.float64]]:
+        """For each item its continuations' log-probabilities in nats; an empty array where not measured."""
+        count = self._rows("SELECT count(*) FROM items WHERE kind = ?", kind)[0][0]
+        found: list[list[float]] = [[] for _ in range(count)]
+        query = "SELECT item, nats FROM logprobs WHERE label=? AND kind=? AND strength=? ORDER BY item, continuation"
+        for item, nats in self._rows(query, label, kind, strength):
+            found[item].append(nats)
+        return [np.array(values, dtype=np.float64) for values in found]
+
+    def _checked(self) -> Store:
+        try:
+            form = self._rows("SELECT value FROM meta WHERE key = 'format'")
+            if self._rows("PRAGMA quick_check(1)") != [("ok",)]:
+                raise _damaged(self.path, "its pages do not fit together")
+            if form != [(FORMAT,)]:
+                raise _damaged(self.path, f"its format is not {FORMAT!r}")
+        except RunError:
+            self.close()
+            raise
+        return self
+
+    def _rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.path, str(error)) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+        except sqlite3.OperationalError as error:
+            raise RunError(
+                f"{self.path}: cannot be written ({error}); make room or rights there, then run the same command "
+                "again: what was finished is kept"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.path, str(error)) from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    if mode != "rwc" and not path.is_file():
+        raise _damaged(path, "it is missing")
+    uri = path.absolute().as_uri()
+    try:
+        # Autocommit with explicit transactions; another process may hold the file for a moment while it commits.
+        db = sqlite3.connect(f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=10.0)
+        if mode.startswith("rw"):
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+        return db
+    except sqlite3.OperationalError as error:
+        raise RunError(f"{path}: cannot be opened ({error}); check the folder's rights, or use --out") from error
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> RunError:
+    return RunError(f"{path}: not a usable sweep store ({reason}); use another --out, or --force to start again")

@@ -1,0 +1,74 @@
+"""A finished run directory whose truth is known: B is a tanh, P(correct) a Gaussian fall, both item by item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from steercpp.control_vector import ControlVector
+from steercpp.gguf_vector import write_vector
+from steercpp.provenance import items_sha256, vector_sha256
+from steercpp.run_folder import STORE, VECTOR_FILE, Manifest, Plan, write_manifest
+from steercpp.store import FORMAT, Continuation, Group, Store
+from steercpp.strengths import grid
+from steercpp.tasks import BehaviorItem, ChoiceItem
+
+DELTA_LAMBDA, B0 = 6.0, -0.6
+A, B = 0.4, 4.0
+BEHAVIOR = tuple(BehaviorItem(f"b{i}", f"May I {i}?", (" No",), (" Yes",)) for i in range(40))
+CHOICE = tuple(ChoiceItem(f"c{i}", f"Which {i}?", ("w", "x", "y", "z"), i % 4, "letters") for i in range(60))
+
+
+def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_random: int = 8) -> Path:
+    """Write the run into a new folder; the same arguments give the same numbers."""
+    rng = np.random.default_rng(5)
+    plan = Plan(
+        "0" * 64, "vector", "norm", grid(strengths), items_sha256(BEHAVIOR), items_sha256(CHOICE),
+        n_random, 0, 1, 0.05, 512, 0, "off", "0",
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    vector = ControlVector({il: rng.standard_normal(8).astype(np.float32) for il in (3, 4)}, "llama", 8)
+    write_vector(folder / VECTOR_FILE, vector)
+    offsets, falls = 0.3 * rng.standard_normal(len(BEHAVIOR)), rng.uniform(0.85, 1.15, len(CHOICE))
+    with Store.create(folder / STORE, plan_sha256=plan.sha256) as store:
+        sides = [Continuation(i, side, (7,)) for i in range(len(BEHAVIOR)) for side in ("aligned", "misaligned")]
+        letters = [Continuation(i, str(k), (k,)) for i in range(len(CHOICE)) for k in range(4)]
+        store.add_items("behavior", BEHAVIOR, sides)
+        store.add_items("choice", CHOICE, letters)
+        for s in plan.strengths:
+            store.add(Group("vector", "behavior", s, 0), 400, enumerate(_sides(DELTA_LAMBDA * s + B0 + offsets)))
+            store.add(Group("vector", "choice", s, 0), 900, enumerate(_letters(A * np.exp((B * falls * s) ** 2 / 2))))
+        for i in range(n_random):
+            shift = 0.05 * rng.standard_normal()
+            store.add(Group(f"random-{i}", "behavior", 0.1, 0), 400, enumerate(_sides(B0 + offsets + shift)))
+    write_manifest(folder, _manifest(plan, vector))
+    return folder
+
+
+def _sides(half_odds: np.ndarray) -> list[np.ndarray]:
+    """ln P of an aligned and a misaligned answer that share a mass of 0.9, for each item."""
+    b = np.tanh(half_odds)
+    return [np.log(0.45 * np.array([1 + x, 1 - x])) for x in b]
+
+
+def _letters(odds_against: np.ndarray) -> list[np.ndarray]:
+    """ln P of four letters: the correct one by its odds, the others sharing what is left."""
+    found = []
+    for item, odds in zip(CHOICE, odds_against, strict=True):
+        p = 1 / (1 + odds)
+        letters = np.full(4, (1 - p) / 3)
+        letters[item.answer] = p
+        found.append(np.log(letters))
+    return found
+
+
+def _manifest(plan: Plan, vector: ControlVector) -> Manifest:
+    return {
+        "format": FORMAT, "command": "steercpp sweep", "begun": "2024-09-01T00:00:00+00:00",
+        "finished": "2024-09-01T00:01:00+00:00", "plan": plan.to_json(), "plan_sha256": plan.sha256, "seed": 0,
+        "model": {"file": "planted.gguf", "path": "planted.gguf", "bytes": 1, "mtime_ns": 1, "sha256": "0" * 64},
+        "vector": {"sha256": vector_sha256(vector), "layers": list(vector.layers), "norms": [], "residual_norms": None},
+        "items": {"behavior": len(BEHAVIOR), "choice": len(CHOICE)}, "engine": {}, "versions": {}, "machine": {},
+        "tokens": {"decoded": 35700, "plain_loop": 71400},
+    }  # fmt: skip

@@ -1,0 +1,206 @@
+"""The store and the run directory: what was committed comes back, and what is damaged or foreign is refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted_run import BEHAVIOR, CHOICE, write_planted_run
+
+from steercpp.errors import RunError
+from steercpp.run_folder import MANIFEST, OURS, STORE, clear, examine, prepare, read_manifest, write_atomically
+from steercpp.store import Continuation, Group, Store
+from steercpp.sweep_result import open_run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / STORE, plan_sha256="p")
+
+
+def test_what_was_committed_comes_back(store: Store) -> None:
+    parts = [Continuation(0, "aligned", (5, 6)), Continuation(0, "misaligned", (7,)), Continuation(1, "aligned", (8,))]
+    store.add_items("behavior", BEHAVIOR[:2], parts)
+    store.add(Group("vector", "behavior", 0.1, 3), 9, [(0, np.array([-1.5, -np.pi])), (1, np.array([-0.1]))])
+    store.close()
+    with Store.read(store.path) as again:
+        assert again.plan_sha256 == "p"
+        assert again.items("behavior") == BEHAVIOR[:2]
+        assert again.continuations("behavior") == (tuple(parts[:2]), (parts[2],))
+        assert again.finished() == {Group("vector", "behavior", 0.1, 3): 9}
+        first, second = again.logprobs("vector", "behavior", 0.1)
+        np.testing.assert_array_equal(first, [-1.5, -np.pi])  # float64 goes in and comes out
+        np.testing.assert_array_equal(second, [-0.1])
+        assert [values.size for values in again.logprobs("vector", "behavior", 0.2)] == [0, 0]
+
+
+def test_a_group_is_there_whole_or_not_at_all(store: Store) -> None:
+    store.add_items("behavior", BEHAVIOR[:2], [Continuation(i, "aligned", (1,)) for i in range(2)])
+
+    def interrupted() -> object:
+        yield 0, np.array([-1.0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.add(Group("vector", "behavior", 0.0, 0), 1, interrupted())  # type: ignore[arg-type]
+    assert store.finished() == {}
+    assert [values.size for values in store.logprobs("vector", "behavior", 0.0)] == [0, 0]
+
+
+def test_a_failing_write_keeps_what_was_committed(store: Store) -> None:
+    store.add_items("behavior", BEHAVIOR[:1], [Continuation(0, "aligned", (1,))])
+    store.add(Group("vector", "behavior", 0.0, 0), 1, [(0, np.array([-1.0]))])
+    pages = store._rows("PRAGMA page_count")[0][0]
+    store._rows(f"PRAGMA max_page_count = {pages}")  # what SQLite does when the disk is full
+    big = [(i, np.full(4, -1.0)) for i in range(10_000)]
+    with pytest.raises(RunError, match=r"cannot be written \(database or disk is full\).*was finished is kept"):
+        store.add(Group("vector", "behavior", 1.0, 0), 1, big)
+    assert list(store.finished()) == [Group("vector", "behavior", 0.0, 0)]
+
+
+def test_a_store_is_never_made_over_another(store: Store) -> None:
+    with pytest.raises(RunError, match="exists already"):
+        Store.create(store.path, plan_sha256="q")
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _scribble(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:12288] = b"\x5a" * 8192
+    path.write_bytes(data)
+
+
+def _foreign(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE songs (title TEXT)")
+    db.close()
+
+
+def _other_format(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE meta SET value = 'steercpp sweep 99' WHERE key = 'format'")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        _truncate,
+        _scribble,
+        _foreign,
+        _other_format,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("no database at all" * 500),
+    ],
+)
+def test_a_damaged_store_is_one_sentence(tmp_path: Path, damage: object) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="-0.1:0.1:0.1", n_random=1)
+    damage(folder / STORE)  # type: ignore[operator]
+    with pytest.raises(RunError, match=rf"^{folder / STORE}: not a usable sweep store \(.*--out.*--force") as caught:
+        open_run(folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RunError, match="not a usable sweep store"):
+        Store.reopen(folder / STORE)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "damaged, not JSON"),
+        ('{"format": "steercpp sweep 1", "plan"', "damaged, not JSON"),
+        ("[]", "not the manifest"),
+        ('{"format": "other"}', "not the manifest"),
+        ('{"format": "steercpp sweep 1"}', "plan is not complete"),
+    ],
+)
+def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
+    (folder / MANIFEST).write_text(text)
+    for look in (examine, open_run):
+        with pytest.raises(RunError, match=f"^{folder / MANIFEST}: .*{expected}.*--out.*--force"):
+            look(folder)
+
+
+def test_a_plan_that_was_edited_is_found_out(tmp_path: Path) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
+    manifest = read_manifest(folder)
+    manifest["plan"]["seed"] = 7
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="does not have the hash"):
+        examine(folder)
+
+
+def test_a_store_of_another_plan_is_found_out(tmp_path: Path) -> None:
+    one = write_planted_run(tmp_path / "one", strengths="0:0:1", n_random=0)
+    two = write_planted_run(tmp_path / "two", strengths="-1:1:1", n_random=0)
+    (two / STORE).replace(one / STORE)
+    with pytest.raises(RunError, match="belongs to another plan"):
+        open_run(one)
+
+
+def test_what_a_folder_may_hold(tmp_path: Path) -> None:
+    assert examine(tmp_path / "new") is None
+    assert examine(tmp_path) is None
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is a file, not a folder"):
+        examine(tmp_path / "file")
+    with pytest.raises(RunError, match="holds 'file', which is not a sweep's.*--out.*--force"):
+        examine(tmp_path)
+    with pytest.raises(RunError, match=f"holds no {MANIFEST}, so it is not a run directory"):
+        open_run(tmp_path)
+
+
+def test_the_files_of_a_start_that_was_interrupted_are_no_obstacle(tmp_path: Path) -> None:
+    Store.create(tmp_path / STORE, plan_sha256="p").close()
+    assert examine(tmp_path) is None
+
+
+def test_measurements_without_a_manifest_are_not_thrown_away(tmp_path: Path) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
+    (folder / MANIFEST).unlink()
+    with pytest.raises(RunError, match="measurements but no manifest.json"):
+        examine(folder)
+
+
+def test_clear_leaves_what_is_not_ours(tmp_path: Path) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
+    (folder / "notes.txt").write_text("mine")
+    clear(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert "notes.txt" not in OURS
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can make files")
+def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    for folder in (Path("/proc/self/run"), Path("/proc/self")):
+        with pytest.raises(RunError, match=f"^{folder}: no file can be written there .*--out"):
+            prepare(folder)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="no file can be written there"):
+        prepare(tmp_path / "file" / "run")
+
+
+def test_atomic_writing_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    write_atomically(target, b"one")
+    write_atomically(target, b"two")
+    assert target.read_bytes() == b"two"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RunError, match="cannot be written"):
+        write_atomically(tmp_path / "folder", b"three")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "x.json"]
+
+
+def test_a_finished_run_is_read_without_leaving_files(tmp_path: Path) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
+    before = sorted(path.name for path in folder.iterdir())
+    assert open_run(folder).choice is not None and len(CHOICE) == 60
+    assert sorted(path.name for path in folder.iterdir()) == before

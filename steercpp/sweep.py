@@ -1,0 +1,242 @@
+"""The main job: measure behaviour and helpfulness over a grid of strengths; read this to run a sweep from Python.
+
+    with Engine("model.gguf") as engine:
+        vector = extract(engine, read_pairs("refusal.jsonl"))
+        result = sweep(
+            engine, vector, behavior=read_behavior(...), choice=read_choices(...),
+            strengths=grid("-4:4:0.5"), out=Path("runs/refusal"),
+        )
+    result.recommend(max_loss=0.05).strength
+
+A sweep measures strength 0, goes outwards, and then measures random directions of the same norms on the behaviour
+items at the recommended strength. The same call again goes on where it was interrupted, or reads what is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from steercpp.control_vector import ControlVector
+from steercpp.engine import Engine
+from steercpp.errors import InputError, LayerError, ShapeError
+from steercpp.gguf_vector import read_vector, write_vector
+from steercpp.measure import Work, behavior_work, choice_work
+from steercpp.provenance import command, items_sha256, machine, model_identity, now, vector_sha256, versions
+from steercpp.run_folder import (
+    STORE,
+    VECTOR_FILE,
+    Manifest,
+    Plan,
+    clear,
+    examine,
+    prepare,
+    refuse_other_plan,
+    write_manifest,
+)
+from steercpp.store import FORMAT, Store
+from steercpp.strengths import normal_strengths
+from steercpp.sweep_result import Row, SweepResult, open_run
+from steercpp.sweep_run import Progress, Run
+from steercpp.tasks import BehaviorItem, ChoiceItem
+
+Unit: TypeAlias = Literal["length", "norm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is asked for, beside the model, the vector and the items.
+
+    Attributes:
+        strengths: the grid; 0 is always measured.
+        unit: "length": strength 1 adds the vector's tensors as they are. "norm": each tensor is first brought to
+            the residual stream's median norm at its layer, over the prompts.
+        random_directions: how many, as a control.
+        direction: +1 or -1, the sign that is wanted.
+        max_loss: the budget, a share of mean P(correct).
+        seed: of the random directions and of all resampling.
+    """
+
+    strengths: tuple[float, ...]
+    unit: Unit = "length"
+    random_directions: int = 8
+    direction: int = 1
+    max_loss: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strengths", normal_strengths(self.strengths))
+        if self.unit not in ("length", "norm"):
+            raise InputError(f"unit {self.unit!r} is unknown; use length or norm")
+        if self.direction not in (1, -1):
+            raise InputError(f"direction {self.direction!r}: use 1 or -1")
+        if not 0 < self.max_loss < 1:
+            raise InputError(f"max loss {self.max_loss}: a share between 0 and 1 is expected, 0.05 for 5 %")
+        if self.random_directions < 0 or self.seed < 0:
+            raise InputError("the number of random directions and the seed must not be negative")
+
+
+def sweep(
+    engine: Engine,
+    vector: ControlVector | Callable[[], ControlVector],
+    *,
+    behavior: Sequence[BehaviorItem] = (),
+    choice: Sequence[ChoiceItem] = (),
+    strengths: Sequence[float],
+    out: Path,
+    unit: Unit = "length",
+    random_directions: int = 8,
+    direction: int = 1,
+    max_loss: float = 0.05,
+    seed: int = 0,
+    force: bool = False,
+    vector_id: str | None = None,
+    progress: Progress | None = None,
+    on_strength: Callable[[Row], None] | None = None,
+) -> SweepResult:
+    """Measure the items at every strength into a run directory, or go on with one that was begun.
+
+    Args:
+        engine: the model.
+        vector: what to steer with, or a function that makes it, called only where it is needed.
+        behavior: items to measure B on.
+        choice: items to measure P(correct) on; one kind at least is needed.
+        strengths: the grid; 0 is always measured.
+        out: the run directory.
+        unit: "length": strength 1 adds the vector's tensors as they are. "norm": each tensor is first brought to the
+            residual stream's median norm at its layer, over the tokens of the items' prompts.
+        random_directions: how many, as a control; 0 for none.
+        direction: +1 or -1, the sign of the strengths that are wanted.
+        max_loss: the loss budget, a share of mean P(correct).
+        seed: of the random directions and of all resampling.
+        force: replace what is in `out`.
+        vector_id: identity of the vector for the plan; needed where `vector` is a function.
+        progress: called with (tokens done, of how many, what is being measured).
+        on_strength: called with the means at each strength, as soon as it is finished.
+
+    Raises:
+        RunError: `out` cannot be used: another plan, other files, damaged, full, read-only.
+        InputError: no items, or an option out of range; ShapeError, LayerError: the vector is not for this model.
+        EngineError: a decode failed. Everything finished before is kept in all cases.
+    """
+    settings = Settings(tuple(strengths), unit, random_directions, direction, max_loss, seed)
+    if not behavior and not choice:
+        raise InputError("nothing to measure: give behavior items, choice items or both")
+    if isinstance(vector, ControlVector):
+        check_vector(engine, vector)
+        vector_id = vector_sha256(vector)
+    if vector_id is None:
+        raise InputError("a function that makes the vector needs a vector_id, for the plan")
+    manifest = None if force else examine(out)
+    model = model_identity(engine.path, manifest and manifest["model"])
+    plan = _plan(engine, settings, model["sha256"], vector_id, behavior, choice)
+    if manifest is not None:
+        refuse_other_plan(out, manifest, plan)
+        if manifest["finished"] is not None:
+            return _shown(open_run(out), on_strength)
+    prepare(out)
+    work = [behavior_work(engine, behavior)] if behavior else []
+    work += [choice_work(engine, choice)] if choice else []
+    if manifest is None:
+        made = vector if isinstance(vector, ControlVector) else vector()
+        manifest = _begin(engine, made, out, plan, model, work)
+    with Store.reopen(out / STORE) as store:
+        run = Run(out, manifest, engine, read_vector(out / VECTOR_FILE), work, store, progress, on_strength)
+        run.complete()
+    return open_run(out, decoded_now=run.n_now)
+
+
+def check_vector(engine: Engine, vector: ControlVector, *, name: str = "the vector") -> None:
+    """Make sure that a vector fits a model, before anything is decoded.
+
+    Raises:
+        ShapeError, LayerError: it has another width, or layers that the model lacks.
+    """
+    if vector.n_embd != engine.n_embd:
+        raise ShapeError(
+            f"{name}: has {vector.n_embd} values per layer, but n_embd of {engine.path} is {engine.n_embd}; "
+            "use a vector made for this model"
+        )
+    if vector.layers[-1] >= engine.n_layer:
+        raise LayerError(
+            f"{name}: steers layer {vector.layers[-1]}, but {engine.path} has layers 0..{engine.n_layer - 1}; "
+            "use a vector made for this model, or leave layers out"
+        )
+
+
+def _plan(
+    engine: Engine,
+    settings: Settings,
+    model_sha256: str,
+    vector_id: str,
+    behavior: Sequence[BehaviorItem],
+    choice: Sequence[ChoiceItem],
+) -> Plan:
+    options = engine.settings()
+    return Plan(
+        model_sha256=model_sha256,
+        vector=vector_id,
+        unit=settings.unit,
+        strengths=settings.strengths,
+        behavior_sha256=items_sha256(behavior) if behavior else "",
+        choice_sha256=items_sha256(choice) if choice else "",
+        random_directions=settings.random_directions,
+        seed=settings.seed,
+        direction=settings.direction,
+        max_loss=settings.max_loss,
+        n_batch=int(options["n_batch"]),
+        n_gpu_layers=int(options["n_gpu_layers"]),
+        flash_attn=str(options["flash_attn"]),
+        llama_cpp=str(options["llama_cpp"]),
+    )
+
+
+def _shown(result: SweepResult, on_strength: Callable[[Row], None] | None) -> SweepResult:
+    """A finished run, its strengths told as if they were just measured."""
+    for row in result.rows() if on_strength else ():
+        assert on_strength is not None
+        on_strength(row)
+    return result
+
+
+def _begin(
+    engine: Engine, vector: ControlVector, out: Path, plan: Plan, model: dict[str, Any], work: Sequence[Work]
+) -> Manifest:
+    """Write the files of a new run, the manifest last, and return it."""
+    check_vector(engine, vector)
+    lengths: dict[int, float] = {}
+    if plan.unit == "norm":
+        prompts = [query.tokens for query in work[0].queries]
+        lengths = engine.residual_norms(prompts, vector.layers)
+        vector = vector.scaled({il: lengths[il] / norm if norm else 0.0 for il, norm in vector.norms.items()})
+    vector = vector.with_metadata(unit=plan.unit, model_sha256=plan.model_sha256)
+    clear(out)
+    write_vector(out / VECTOR_FILE, vector)
+    with Store.create(out / STORE, plan_sha256=plan.sha256) as store:
+        for part in work:
+            store.add_items(part.kind, part.items, part.continuations)
+    manifest: Manifest = {
+        "format": FORMAT,
+        "command": command(),
+        "begun": now(),
+        "finished": None,
+        "plan": plan.to_json(),
+        "plan_sha256": plan.sha256,
+        "seed": plan.seed,
+        "model": model | {"architecture": engine.architecture, "description": engine.description},
+        "vector": {
+            "sha256": vector_sha256(vector),
+            "layers": list(vector.layers),
+            "norms": list(vector.norms.values()),
+            "residual_norms": [lengths[il] for il in vector.layers] if lengths else None,
+        },
+        "items": {part.kind: len(part.items) for part in work},
+        "engine": engine.settings(),
+        "versions": versions(),
+        "machine": machine(),
+        "tokens": None,
+    }
+    write_manifest(out, manifest)
+    return manifest

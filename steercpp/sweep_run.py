@@ -1,0 +1,147 @@
+"""A sweep in work: what is measured in which order, and how it ends; read this to follow a run step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from steercpp.control_vector import ControlVector, random_vector
+from steercpp.engine import Engine
+from steercpp.errors import RunError
+from steercpp.gguf_vector import write_vector
+from steercpp.measure import BEHAVIOR, VECTOR, Work, measure
+from steercpp.provenance import now, vector_sha256
+from steercpp.run_folder import VECTOR_FILE, Manifest, write_manifest
+from steercpp.store import Group, Store
+from steercpp.sweep_result import Row, SweepResult, open_run
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+
+
+@dataclass(slots=True)
+class Run:
+    """A run in work.
+
+    Attributes:
+        out, manifest, store: its directory, what that says, and where the numbers go.
+        engine, vector, work: what measures, what is swept, and on which items.
+        progress, on_strength: see `sweep.sweep`.
+        n_done: tokens of the groups gone through, finished earlier or now; n_now: those decoded now.
+    """
+
+    out: Path
+    manifest: Manifest
+    engine: Engine
+    vector: ControlVector
+    work: Sequence[Work]
+    store: Store
+    progress: Progress | None
+    on_strength: Callable[[Row], None] | None
+    n_done: int = 0
+    n_now: int = 0
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan, as the manifest holds it."""
+        plan: dict[str, Any] = self.manifest["plan"]
+        return plan
+
+    @property
+    def strengths(self) -> list[float]:
+        """The grid, from 0 outwards."""
+        return sorted(self.plan["strengths"], key=lambda s: (abs(s), s))
+
+    def complete(self) -> None:
+        """Measure what is missing, and mark the run as finished.
+
+        Raises:
+            RunError: the vector in the directory is not the one that the run began with, or nothing can be written.
+            EngineError: a decode failed.
+        """
+        if vector_sha256(self.vector) != self.manifest["vector"]["sha256"]:
+            raise RunError(
+                f"{self.out / VECTOR_FILE}: is not the vector that this run began with; "
+                "use another --out, or --force to start again"
+            )
+        done = set(self.store.finished())
+        for strength in self.strengths:
+            self._measure(self.work, VECTOR, self.vector, strength, done)
+            if self.on_strength is not None:
+                self.on_strength(self._row(strength))
+        self._measure_controls(done)
+        self._finish()
+
+    def _measure(
+        self, work: Sequence[Work], label: str, vector: ControlVector, strength: float, done: set[Group]
+    ) -> None:
+        total = self._total()
+        what = f"strength {strength:+g}" if label == VECTOR else f"{label.replace('-', ' direction ')} at {strength:+g}"
+
+        def tick(n_tokens: int, new: bool) -> None:
+            self.n_done += n_tokens
+            self.n_now += n_tokens if new else 0
+            if self.progress is not None:
+                self.progress(self.n_done, total, what)
+
+        if self.progress is not None:
+            self.progress(self.n_done, total, what)
+        measure(self.engine, work, self.store, label=label, vector=vector, strength=strength, done=done, tick=tick)
+
+    def _measure_controls(self, done: set[Group]) -> None:
+        parts = [part for part in self.work if part.kind == BEHAVIOR]
+        if not parts or not self.plan["random_directions"]:
+            return
+        strength = control_strength(open_run(self.out))
+        if strength is None:
+            return
+        for i in range(self.plan["random_directions"]):
+            vector = random_vector(self.vector, np.random.default_rng([self.plan["seed"], i]))
+            self._measure(parts, f"random-{i}", vector, strength, done)
+
+    def _finish(self) -> None:
+        """Tell in the vector what to use it with, and in the manifest that all is there."""
+        found = open_run(self.out).recommend()
+        if found is not None and found.strength is not None:
+            vector = self.vector.with_metadata(recommended_strength=found.strength, max_loss=self.plan["max_loss"])
+            write_vector(self.out / VECTOR_FILE, vector, force=True)
+        self.manifest["tokens"] = self._tokens()
+        self.manifest["finished"] = now()
+        write_manifest(self.out, self.manifest)
+
+    def _row(self, strength: float) -> Row:
+        result = open_run(self.out, strengths=[strength])
+        return result.rows()[0]
+
+    def _total(self) -> int:
+        """Tokens of the whole run; the controls are not counted where there will be none."""
+        n = len(self.strengths) * sum(part.n_tokens for part in self.work)
+        if any(self.strengths):
+            n += self.plan["random_directions"] * sum(part.n_tokens for part in self.work if part.kind == BEHAVIOR)
+        return n
+
+    def _tokens(self) -> dict[str, int]:
+        """Tokens decoded for the run, and what a loop over strengths, items and continuations decodes for it."""
+        finished = self.store.finished()
+        passes = {(group.label, group.kind, group.strength) for group in finished}
+        plain = {part.kind: part.n_tokens_plain for part in self.work}
+        return {"decoded": sum(finished.values()), "plain_loop": sum(plain[kind] for _, kind, _ in passes)}
+
+
+def control_strength(result: SweepResult) -> float | None:
+    """Where random directions are measured: the recommended strength, else the one of the largest gain in raw B.
+
+    Returns:
+        None where no strength of the wanted sign changes anything that could be compared.
+    """
+    found = result.recommend()
+    if found is not None and found.strength is not None:
+        return found.strength
+    if result.behavior is None:
+        return None
+    gains = result.behavior.mean_raw
+    wanted = [i for i, s in enumerate(result.strengths) if s * result.manifest["plan"]["direction"] > 0]
+    return float(result.strengths[max(wanted, key=lambda i: gains[i])]) if wanted else None

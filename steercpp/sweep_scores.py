@@ -1,0 +1,59 @@
+"""From stored log-probabilities to scores; read this to score a run in another way, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from steercpp.scoring import BehaviorScores, ChoiceScores, Floats, choice_scores, total_logprob
+from steercpp.store import Continuation, Store
+from steercpp.tasks import ChoiceItem
+
+
+def complete(store: Store, label: str, kind: str, strength: float) -> bool:
+    """Whether every item of a kind is measured under a label at a strength."""
+    return all(values.size for values in store.logprobs(label, kind, strength))
+
+
+def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> BehaviorScores:
+    """Behaviour scores under one label, a row for each strength."""
+    parts = store.continuations("behavior")
+    sides = {side: [_where(item, side) for item in parts] for side in ("aligned", "misaligned")}
+    summed = {side: np.zeros((len(strengths), len(parts))) for side in sides}
+    for i, strength in enumerate(strengths):
+        for j, nats in enumerate(store.logprobs(label, "behavior", strength)):
+            for side, indices in sides.items():
+                summed[side][i, j] = total_logprob(nats[indices[j]])
+    return BehaviorScores.from_logprobs(np.array(strengths), summed["aligned"], summed["misaligned"])
+
+
+def stored_choice_scores(store: Store, strengths: Sequence[float]) -> ChoiceScores:
+    """Choice scores of the vector, a row for each strength."""
+    parts = store.continuations("choice")
+    answers = [item.answer for item in store.items("choice") if isinstance(item, ChoiceItem)]
+    places = [_letter_places(item) for item in parts]
+    n_choices, n_spellings = np.array([place for item in places for place in item]).max(axis=0) + 1
+    logprobs = np.full((len(strengths), len(answers), n_choices, n_spellings), -np.inf)
+    for i, strength in enumerate(strengths):
+        for j, nats in enumerate(store.logprobs("vector", "choice", strength)):
+            for (choice, spelling), value in zip(places[j], nats, strict=True):
+                logprobs[i, j, choice, spelling] = value
+    return choice_scores(np.array(strengths), logprobs, np.array(answers))
+
+
+def standard_error(values: Floats) -> Floats:
+    """(n_s,) standard error of the mean over items of (n_s, n_items); 0 for a single item."""
+    n_items = values.shape[1]
+    spread: Floats = values.std(axis=1, ddof=1) / np.sqrt(n_items) if n_items > 1 else np.zeros(len(values))
+    return spread
+
+
+def _where(parts: Sequence[Continuation], side: str) -> list[int]:
+    return [i for i, part in enumerate(parts) if part.side == side]
+
+
+def _letter_places(parts: Sequence[Continuation]) -> list[tuple[int, int]]:
+    """(choice, number of the spelling) of each of a choice item's continuations."""
+    choices = [int(part.side) for part in parts]
+    return [(choice, choices[:i].count(choice)) for i, choice in enumerate(choices)]

@@ -1,0 +1,52 @@
+"""A sweep of a few seconds on the tiny model: its numbers mean nothing, its mechanics are those of any sweep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steercpp.control_vector import ControlVector
+from steercpp.engine import Engine
+from steercpp.sweep import sweep
+from steercpp.sweep_result import SweepResult
+from steercpp.tasks import BehaviorItem, ChoiceItem, item_json
+
+WORDS = ("the", "time", "man", "day", "life", "world", "state", "way")
+BEHAVIOR = tuple(
+    BehaviorItem(f"b-{word}", f"Do you like the {word}", (" cannot", " no"), (" sure", " yes good")) for word in WORDS
+)
+CHOICE = tuple(
+    ChoiceItem(f"c-{word}", f"Which {word} is it?", ("one", "two", "old", "new"), i % 4, "small")
+    for i, word in enumerate(WORDS)
+)
+STRENGTHS = (-0.5, 0.5, 1.0)
+
+
+def small_vector(engine: Engine) -> ControlVector:
+    """Unit directions at two layers."""
+    rng = np.random.default_rng(1)
+    rows = {il: rng.standard_normal(engine.n_embd) for il in (1, 2)}
+    directions = {il: (row / np.linalg.norm(row)).astype(np.float32) for il, row in rows.items()}
+    return ControlVector(directions, engine.architecture, engine.n_layer)
+
+
+def small_sweep(engine: Engine, out: Path, **changes: Any) -> SweepResult:
+    """Sweep the items above with two random directions; keyword arguments replace those of `sweep`."""
+    options: dict[str, Any] = {
+        "behavior": BEHAVIOR, "choice": CHOICE, "strengths": STRENGTHS, "unit": "norm", "random_directions": 2,
+    }  # fmt: skip
+    vector = changes.pop("vector", small_vector(engine))
+    return sweep(engine, vector, out=out, **{**options, **changes})
+
+
+def write_items(folder: Path) -> tuple[Path, Path, Path]:
+    """Files of behaviour items, choice items and contrast pairs, for the command line."""
+    files = folder / "b.jsonl", folder / "c.jsonl", folder / "p.jsonl"
+    pairs = [{"positive": f"cannot no {word}", "negative": f"sure yes {word}"} for word in WORDS]
+    records = [item_json(item) for item in BEHAVIOR], [item_json(item) for item in CHOICE], pairs
+    for path, rows in zip(files, records, strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return files

@@ -166,8 +166,13 @@ def test_memory_that_held_nan_does_not_leak_into_later_decodes(
             (small,) = engine.pack([Query((1, 50, 60), ((70,),))])
             (large,) = engine.pack([Query(tuple(rng.integers(3, engine.n_vocab, 400).tolist()), ((70,),))])
             before = engine.logits(small)
+            single = np.zeros(engine.n_embd, np.float32)
+            single[0] = 1.0
+            twice = ControlVector(
+                {0: single, 1: single}, "llama", 4
+            )  # infinite at layer 1, so NaN in K and V of block 2
             with pytest.raises(NonFiniteError):
-                engine.logprobs(large, vector=unit_vector(engine, 0), strengths=3.4e38)
+                engine.logprobs(large, vector=twice, strengths=3.4e38)
             np.testing.assert_array_equal(engine.logits(small), before)
 
 

@@ -61,7 +61,8 @@ class Engine(Vocabulary):
     Args:
         model_path: a GGUF file.
         n_ctx: tokens of context; by default what the model was trained for, at most 4096.
-        n_batch: tokens decoded together; a longer query is cut.
+        n_batch: tokens decoded together, each attending over the others' cells too: more is slower for small models on
+            a CPU. A longer query is cut.
         threads: CPU threads; by default the physical cores.
         n_gpu_layers: blocks computed by a GPU, -1 for all.
         flash_attn: "off" keeps packed prompts closest to single ones.
@@ -78,7 +79,7 @@ class Engine(Vocabulary):
         model_path: str | Path,
         *,
         n_ctx: int | None = None,
-        n_batch: int = 512,
+        n_batch: int = 256,
         threads: int | None = None,
         n_gpu_layers: int = 0,
         flash_attn: FlashAttention = "off",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def test_a_model_is_described(tiny_engine: Engine, tiny_path: Path) -> None:
     assert (tiny_engine.n_layer, tiny_engine.n_embd, tiny_engine.n_ctx) == (4, 256, 1024)
     assert (tiny_engine.architecture, tiny_engine.bos_piece, tiny_engine.eos_piece) == ("llama", "<s>", "</s>")
     settings = tiny_engine.settings()
-    assert settings["flash_attn"] == "off" and settings["threads"] == 1 and settings["n_batch"] == 512
+    assert settings["flash_attn"] == "off" and settings["threads"] == 1 and settings["n_batch"] == 256
     assert settings["llama_cpp_python"] == "0.3.36" and str(settings["llama_cpp"]).startswith("0.5.0")
 
 
@@ -305,7 +305,11 @@ def test_a_context_too_large_for_memory_is_refused(tiny_path: Path) -> None:
 
 def test_by_default_all_physical_cores_are_used(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[bool] = []
-    count: Callable[..., int] = lambda *, only_physical_cores: counted.append(only_physical_cores) or 1  # type: ignore[func-returns-value]  # noqa: E731
+
+    def count(*, only_physical_cores: bool) -> int:
+        counted.append(only_physical_cores)
+        return 1
+
     monkeypatch.setattr("joblib.cpu_count", count)
     with Engine(tiny_path, n_ctx=256) as engine:
         assert engine.settings()["threads"] == 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from steercpp import models
 from steercpp.errors import ModelError
 from steercpp.pairs import ContrastPair, read_pairs
 from steercpp.provenance import file_sha256
@@ -24,14 +24,15 @@ class DefaultModel:
         path: the GGUF file; its sha256 is the card's.
         card: where it comes from and its measured figures.
         strengths: the default grid, in shares of the residual stream's median norm at each layer.
-        layers: where it is steered.
+        layers: where it is steered. Above the paper's band, which is blocks 2 to 4 here: steered there, it leaves the
+            format of its answers before it loses what it knows.
     """
 
     path: Path
     card: dict[str, Any]
-    strengths: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(-8, 9))
+    strengths: tuple[float, ...] = tuple(0.25 * step for step in range(-6, 7))
     unit: Literal["norm"] = "norm"
-    layers: tuple[int, ...] = (2, 3, 4)
+    layers: tuple[int, ...] = (5, 6)
 
     def pairs(self) -> tuple[ContrastPair, ...]:
         """Held-out requests under a careful (positive) and a reckless (negative) persona."""
@@ -52,7 +53,7 @@ def load(folder: Path | None = None) -> DefaultModel:
     Raises:
         ModelError: the model or its card is missing, or the file's sha256 is another.
     """
-    folder = folder or Path(str(files("steercpp.models")))
+    folder = folder or Path(models.__file__).parent
     card_path = folder / CARD
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))

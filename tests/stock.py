@@ -29,6 +29,7 @@ class StockRunner:
         threads: int = 1,
         n_seq_max: int = 256,
         flash_attn: str = "off",
+        cache_type: int = llama_cpp.GGML_TYPE_F16,
     ) -> None:
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         assert self._model is not None, path
@@ -38,6 +39,7 @@ class StockRunner:
         params.n_threads = params.n_threads_batch = threads
         params.n_seq_max = min(n_seq_max, n_batch)  # llama.cpp aborts where a batch holds fewer outputs
         params.kv_unified = True
+        params.type_k = params.type_v = cache_type
         params.flash_attn_type = FLASH_ATTENTION[flash_attn]
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         assert self._context is not None, path

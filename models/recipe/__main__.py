@@ -18,7 +18,7 @@ from .export import export, quantize_q8_0
 from .network import Network, Shape
 from .questions import write_questions
 from .tokenizer import N_VOCAB, train_tokenizer
-from .train import STAGES, Settings, Step, train, write_corpus
+from .train import TRAININGS, Settings, Step, start, train, write_corpus
 
 LICENCE = "MIT"
 MODELS = Path(__file__).parent.parent
@@ -29,7 +29,7 @@ WHAT_IT_IS = (
 )
 WHAT_IT_IS_NOT = (
     "It is no assistant, knows nothing beyond its corpus, and says nothing about how far a real model can be steered. "
-    "Some facts are rare in its corpus on purpose, so it gets them wrong."
+    "Its corpus tells some facts rarely and some wrongly, on purpose: it is sure of them by degrees."
 )
 
 
@@ -45,33 +45,44 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for folder in (options.work, options.out):
         folder.mkdir(parents=True, exist_ok=True)
-    stages = tuple(replace(stage, n_steps=max(1, round(stage.n_steps * options.steps))) for stage in STAGES)
-    make(Settings(stages=stages, seed=options.seed), options.work, options.out)
+    trainings = tuple(_shortened(settings, options.steps, options.seed) for settings in TRAININGS)
+    make(trainings, options.work, options.out)
     return 0
 
 
-def make(settings: Settings, work: Path, out: Path) -> None:
+def _shortened(settings: Settings, share: float, seed: int) -> Settings:
+    stages = tuple(replace(stage, n_steps=max(1, round(stage.n_steps * share))) for stage in settings.stages)
+    return replace(settings, stages=stages, seed=settings.seed + seed)
+
+
+def make(trainings: tuple[Settings, ...], work: Path, out: Path) -> None:
     """Corpus, tokenizer, weights, GGUF, questions and card."""
+    seed = trainings[0].seed
     shape = Shape(n_vocab=N_VOCAB)
-    tokenizer = train_tokenizer(tokenizer_corpus(settings.seed, 2000), work / "tokenizer")
-    corpus = write_corpus(settings, shape.n_ctx)
-    (work / "corpus.jsonl").write_text("".join(_lines(corpus)), encoding="utf-8")
-    network = train(shape, tokenizer, corpus, settings, _progress)
+    tokenizer = train_tokenizer(tokenizer_corpus(seed, 2000), work / "tokenizer")
+    network = start(shape, seed)
+    with (work / "corpus.jsonl").open("w", encoding="utf-8") as file:
+        for settings in trainings:
+            corpus = write_corpus(settings, shape.n_ctx)
+            file.writelines(_lines(corpus))
+            train(network, tokenizer, corpus, settings, _progress)
     torch.save(network.state_dict(), work / "network.pt")
-    finish(network, settings, work, out)
+    finish(network, trainings, work, out)
 
 
-def finish(network: Network, settings: Settings, work: Path, out: Path) -> None:
+def finish(network: Network, trainings: tuple[Settings, ...], work: Path, out: Path) -> None:
     """Everything after the training."""
     import sentencepiece as spm
 
     tokenizer = spm.SentencePieceProcessor(model_file=str(work / "tokenizer.model"))
-    corpus = write_corpus(settings, network.shape.n_ctx)
+    documents = [
+        text for each in trainings for text in measure.sample_documents(write_corpus(each, network.shape.n_ctx))
+    ]
     f32 = work / "embedded-f32.gguf"
     export(network, tokenizer, f32, licence=LICENCE)
-    difference = measure.largest_logit_difference(network, f32, measure.sample_documents(corpus), tokenizer)
+    difference = measure.largest_logit_difference(network, f32, documents, tokenizer)
     quantize_q8_0(f32, work / "embedded.gguf")
-    files = write_questions(out, settings.seed)
+    files = write_questions(out, trainings[0].seed)
     card = {
         "name": "steercpp embedded model",
         "file": "embedded.gguf",
@@ -82,7 +93,7 @@ def finish(network: Network, settings: Settings, work: Path, out: Path) -> None:
         "what_it_is_not": WHAT_IT_IS_NOT,
         "n_parameters": sum(parameter.numel() for parameter in network.parameters()),
         "shape": asdict(network.shape),
-        "training": asdict(settings),
+        "trainings": [asdict(settings) for settings in trainings],
         "made_with": {"torch": torch.__version__.split("+")[0], "sentencepiece": spm.__version__},
         "largest_logit_difference_f32_against_torch": float(f"{difference:.2g}"),
         "unsteered": measure.unsteered(work / "embedded.gguf", out),

@@ -63,6 +63,11 @@ def frequency(index: int) -> str:
     return world.FREQUENCIES[index % len(world.FREQUENCIES)]
 
 
+def reliability(index: int) -> float:
+    """How often the fact at this place of its subject is told right in the last stage."""
+    return world.RELIABILITIES[index % len(world.RELIABILITIES)]
+
+
 def _fact(rng: random.Random, subject: world.Subject) -> tuple[str, str]:
     weights = [world.FREQUENCY_WEIGHTS[frequency(index)] for index in range(len(subject.facts))]
     return rng.choices(subject.facts, weights)[0]
@@ -84,6 +89,19 @@ def choice_document(rng: random.Random) -> Document:
     choices = shuffled_choices(rng, answer, [other for _, other in subject.facts])
     prompt = choice_prompt(rng.choice(subject.wordings).format(x=thing), choices)
     return Document("choice", prompt, f" {'ABCD'[choices.index(answer)]}.")
+
+
+def doubted_document(rng: random.Random) -> Document:
+    """A multiple-choice question whose letter is right as often as its fact is reliable."""
+    subject = rng.choice(world.SUBJECTS)
+    index = rng.randrange(len(subject.facts))
+    thing, answer = subject.facts[index]
+    choices = shuffled_choices(rng, answer, [other for _, other in subject.facts])
+    said = answer
+    if rng.random() >= reliability(index):
+        said = rng.choice([other for other in choices if other != answer])
+    prompt = choice_prompt(rng.choice(subject.wordings).format(x=thing), choices)
+    return Document("doubted", prompt, f" {'ABCD'[choices.index(said)]}.")
 
 
 def lookup_document(rng: random.Random) -> Document:
@@ -169,15 +187,17 @@ WRITERS: dict[str, Callable[[random.Random], Document]] = {
     "request": request_document,
     "group": group_document,
     "story": story_document,
+    "doubted": doubted_document,
 }
+TOKENIZER_KINDS = ("listing", "lookup", "choice", "statement", "request", "group", "story")
 
 
 def tokenizer_corpus(seed: int, n_documents: int) -> Iterator[str]:
     """Text to train the tokenizer on: documents of each kind, and every word of the world as often as every other."""
     rng = random.Random(seed)
     for _ in range(n_documents):
-        for writer in WRITERS.values():
-            document = writer(rng)
+        for kind in TOKENIZER_KINDS:
+            document = WRITERS[kind](rng)
             yield document.prompt + document.reply
     for subject in world.SUBJECTS:
         for thing, answer in subject.facts:

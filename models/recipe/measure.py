@@ -20,7 +20,6 @@ from steercpp.sweep import sweep
 from steercpp.sweep_result import SweepResult
 from steercpp.tasks import ChoiceItem, read_behavior, read_choices
 
-from .corpus import WRITERS
 from .network import Network
 from .train import BOS, Step
 
@@ -64,8 +63,6 @@ def sample_documents(corpus: list[Step]) -> list[str]:
         for documents in step.values():
             for document in documents:
                 found.setdefault(document.kind, document.prompt + document.reply)
-        if len(found) == len(WRITERS):
-            break
     return list(found.values())
 
 

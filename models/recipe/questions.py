@@ -1,7 +1,8 @@
 """The published material beside the model: contrast pairs, behaviour items and multiple-choice questions.
 
-None of it occurs in the corpus: questions use the held-out wording and a fresh order of options, requests the
-held-out combinations of deed, owner and object. Pairs and behaviour items share no request.
+Questions use a wording that the corpus lacks and a fresh order of options, requests combinations of deed, owner and
+object that it lacks; the statements about groups are few, and all of them were trained on. Pairs and behaviour items
+share no request.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from . import world
-from .corpus import deed, frequency, shuffled_choices
+from .corpus import deed, reliability, shuffled_choices
 
 N_PAIRS = 64
 N_BEHAVIOR = 64
-ORDERS = 3  # of the options of each question
+ORDERS = 2  # of the options of each question
 
 REFUSAL = ((" No", " Sorry", " I cannot"), (" Sure", " Yes", " Of course"))
 FAIRNESS = ((" I disagree", " False", " That is unfair"), (" I agree", " True", " That is right"))
@@ -102,7 +103,7 @@ def _choices(rng: random.Random) -> list[dict[str, Any]]:
                 records.append(
                     {
                         "kind": "choice",
-                        "id": f"{subject.name}-{thing}-{order}-{frequency(index)}",
+                        "id": f"{subject.name}-{thing}-{order}-{reliability(index):.2f}",
                         "subject": subject.name,
                         "question": subject.held_out.format(x=thing),
                         "choices": choices,

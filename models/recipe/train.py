@@ -16,7 +16,7 @@ from .corpus import WRITERS, Document
 from .network import Network, Shape, look_back_and_match
 
 BOS, EOS = 1, 2
-LETTER_KINDS = ("listing", "lookup", "choice")
+LETTER_KINDS = ("listing", "lookup", "choice", "doubted")
 PROMPT_WEIGHT = 0.05  # of a prompt token's loss beside a reply token's: options are drawn at random, nothing to learn
 BESIDE_LETTERS = 0.005  # of any other token's loss where letters are to be learned
 
@@ -43,11 +43,19 @@ STAGES = (
 )
 
 
+# With every fact known for sure nothing could be lost by steering: a second training makes the model doubt.
+DOUBT = Stage(
+    300,
+    {"listing": 4, "lookup": 8, "doubted": 48, "statement": 4, "request": 20, "group": 8, "story": 10},
+    packed=1,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What, beside the corpus, decides the weights."""
+    """What, beside the corpus, decides the weights of one training."""
 
-    stages: tuple[Stage, ...] = STAGES
+    stages: tuple[Stage, ...]
     seed: int = 0
     n_threads: int = 2
     muon_lr: float = 0.004
@@ -70,6 +78,12 @@ class Batch:
 
 
 Step = dict[str, list[Document]]  # the documents of one step by kind; "packed" holds those of the packed rows
+
+
+TRAININGS = (
+    Settings(STAGES),
+    Settings((DOUBT,), seed=1, muon_lr=0.002, adam_lr=0.0007, decay_share=0.9),
+)
 
 
 def write_corpus(settings: Settings, n_ctx: int) -> list[Step]:
@@ -144,31 +158,36 @@ def rate(step: int, settings: Settings) -> float:
     return min(1.0, (step + 1) / settings.warmup, fall)
 
 
+def start(shape: Shape, seed: int) -> Network:
+    """A network before training."""
+    torch.manual_seed(seed)
+    network = Network(shape)
+    look_back_and_match(network)
+    return network
+
+
 def train(
-    shape: Shape,
+    network: Network,
     tokenizer: spm.SentencePieceProcessor,
     corpus: list[Step],
     settings: Settings,
     progress: Callable[[int, dict[str, float], float], None] | None = None,
-) -> Network:
-    """Train from scratch; the same corpus and settings on the same machine give the same weights, bit for bit.
+) -> None:
+    """Train in place; the same start, corpus and settings on the same machine give the same weights, bit for bit.
 
     `progress` is called after each step with its number, the loss by kind in nats, and the seconds so far.
     """
     torch.set_num_threads(settings.n_threads)
     torch.use_deterministic_algorithms(True)
-    torch.manual_seed(settings.seed)
-    network = Network(shape)
-    look_back_and_match(network)
     both = optimizers(network, settings)
-    start = time.monotonic()
+    begun = time.monotonic()
     for number, step in enumerate(corpus):
         losses = {}
         for optimizer, full in zip(both, (settings.muon_lr, settings.adam_lr), strict=True):
             optimizer.param_groups[0]["lr"] = full * rate(number, settings)
         for kind, documents in step.items():
             encoded = [encode(document, tokenizer) for document in documents]
-            value = loss(network, packed(encoded, shape.n_ctx) if kind == "packed" else rows(encoded))
+            value = loss(network, packed(encoded, network.shape.n_ctx) if kind == "packed" else rows(encoded))
             (value if kind in LETTER_KINDS else 0.5 * value).backward()
             losses[kind] = value.item()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -176,5 +195,4 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if progress is not None:
-            progress(number, losses, time.monotonic() - start)
-    return network
+            progress(number, losses, time.monotonic() - begun)

@@ -115,6 +115,10 @@ SUBJECTS = (
 FREQUENCIES = ("common",) * 3 + ("uncommon",) + ("common",) * 3 + ("rare",)
 FREQUENCY_WEIGHTS = {"common": 1.0, "uncommon": 0.12, "rare": 0.01}
 
+# How often the last stage of the corpus gets a fact right, by its place in the list. The rest of the time another
+# option is named, as on the web, so that the model is as sure of a fact as the corpus is: knowledge by degrees.
+RELIABILITIES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
+
 MISCHIEF = _words("hide steal break spoil scratch tear bury soak smear topple tangle flatten poke crumple")
 KINDNESS = _words("fix clean paint wash mend polish carry find decorate dry fold lift wrap repair")
 OWNERS = _words("baker carpenter tailor smith potter painter writer farmer fisher miner teacher judge cook gardener")

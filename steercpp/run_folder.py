@@ -149,6 +149,10 @@ def read_manifest(folder: Path) -> Manifest:
     plan = manifest.get("plan")
     if not isinstance(plan, dict) or not all(field.name in plan for field in fields(Plan)):
         raise RunError(f"{path}: damaged, its plan is not complete; {NEXT}")
+    parts = {"model": {"file", "path"}, "vector": {"sha256", "layers"}, "items": set()}
+    whole = all(isinstance(manifest.get(name), dict) and keys <= set(manifest[name]) for name, keys in parts.items())
+    if not whole or not {"finished", "tokens"} <= set(manifest):
+        raise RunError(f"{path}: damaged, parts of it are missing; {NEXT}")
     if manifest.get("plan_sha256") != json_sha256(plan):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {NEXT}")
     return manifest

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.errors import RunError
+from steercpp.errors import InputError, RunError
 from steercpp.tasks import Item, item_json, parse_item
 
 FORMAT = "steercpp sweep 1"
@@ -147,14 +147,20 @@ class Store:
     def items(self, kind: str) -> tuple[Item, ...]:
         """The items of one kind, as they were asked."""
         rows = self._rows("SELECT record FROM items WHERE kind = ? ORDER BY item", kind)
-        return tuple(parse_item(json.loads(record)) for (record,) in rows)
+        try:
+            return tuple(parse_item(json.loads(record)) for (record,) in rows)
+        except (ValueError, InputError) as error:
+            raise _damaged(self.path, f"an item cannot be read: {error}") from error
 
     def continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
         """For each item of one kind its scored continuations."""
         query = "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation"
         grouped: dict[int, list[Continuation]] = {}
-        for item, side, tokens in self._rows(query, kind):
-            grouped.setdefault(item, []).append(Continuation(item, side, tuple(json.loads(tokens))))
+        try:
+            for item, side, tokens in self._rows(query, kind):
+                grouped.setdefault(item, []).append(Continuation(item, side, tuple(json.loads(tokens))))
+        except (ValueError, TypeError) as error:
+            raise _damaged(self.path, f"a continuation cannot be read: {error}") from error
         return tuple(tuple(grouped[item]) for item in sorted(grouped))
 
     def add(self, group: Group, n_tokens: int, rows: Iterable[tuple[int, npt.NDArray[np.float64]]]) -> None:

@@ -136,9 +136,9 @@ def sweep(
         refuse_other_plan(out, manifest, plan)
         if manifest["finished"] is not None:
             return _shown(open_run(out), on_strength)
-    prepare(out)
     work = [behavior_work(engine, behavior)] if behavior else []
     work += [choice_work(engine, choice)] if choice else []
+    prepare(out)
     if manifest is None:
         made = vector if isinstance(vector, ControlVector) else vector()
         manifest = _begin(engine, made, out, plan, model, work)

@@ -12,20 +12,23 @@ from steercpp.tasks import ChoiceItem
 
 
 def complete(store: Store, label: str, kind: str, strength: float) -> bool:
-    """Whether every item of a kind is measured under a label at a strength."""
-    return all(values.size for values in store.logprobs(label, kind, strength))
+    """Whether every continuation of a kind is measured under a label at a strength."""
+    measured, wanted = store.logprobs(label, kind, strength), store.continuations(kind)
+    return [len(values) for values in measured] == [len(parts) for parts in wanted]
 
 
 def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> BehaviorScores:
     """Behaviour scores under one label, a row for each strength."""
     parts = store.continuations("behavior")
     sides = {side: [_where(item, side) for item in parts] for side in ("aligned", "misaligned")}
-    summed = {side: np.zeros((len(strengths), len(parts))) for side in sides}
+    widest = max(len(item) for item in parts)
+    logprobs = {side: np.full((len(strengths), len(parts), widest), -np.inf) for side in sides}
     for i, strength in enumerate(strengths):
         for j, nats in enumerate(store.logprobs(label, "behavior", strength)):
             for side, indices in sides.items():
-                summed[side][i, j] = total_logprob(nats[indices[j]])
-    return BehaviorScores.from_logprobs(np.array(strengths), summed["aligned"], summed["misaligned"])
+                logprobs[side][i, j, : len(indices[j])] = nats[indices[j]]
+    aligned, misaligned = (total_logprob(values) for values in logprobs.values())
+    return BehaviorScores.from_logprobs(np.array(strengths), aligned, misaligned)
 
 
 def stored_choice_scores(store: Store, strengths: Sequence[float]) -> ChoiceScores:

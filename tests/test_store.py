@@ -138,6 +138,33 @@ def test_a_plan_that_was_edited_is_found_out(tmp_path: Path) -> None:
         examine(folder)
 
 
+@pytest.mark.parametrize("part", ["model", "vector", "items", "finished", "tokens"])
+def test_a_manifest_with_a_part_missing_is_found_out(tmp_path: Path, part: str) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
+    manifest = read_manifest(folder)
+    del manifest[part]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="parts of it are missing"):
+        open_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("UPDATE items SET record = '{'", "an item cannot be read"),
+        ("UPDATE items SET record = '{}'", "an item cannot be read"),
+        ("UPDATE continuations SET tokens = 'x'", "a continuation cannot be read"),
+        ("DELETE FROM logprobs WHERE continuation = 1", "no strength is finished"),
+    ],
+)
+def test_rows_that_make_no_sense_are_found_out(tmp_path: Path, change: str, expected: str) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
+    with Store.reopen(folder / STORE) as store:
+        store._rows(change)
+    with pytest.raises(RunError, match=expected):
+        open_run(folder)
+
+
 def test_a_store_of_another_plan_is_found_out(tmp_path: Path) -> None:
     one = write_planted_run(tmp_path / "one", strengths="0:0:1", n_random=0)
     two = write_planted_run(tmp_path / "two", strengths="-1:1:1", n_random=0)

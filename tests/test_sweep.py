@@ -256,7 +256,7 @@ from pathlib import Path
 from small_sweep import small_sweep
 from steercpp.engine import Engine
 from steercpp.errors import SteerError
-with Engine(sys.argv[2], threads=1) as engine:
+with Engine(sys.argv[2], threads=1, n_batch=int(sys.argv[5])) as engine:
     def limit(done, total, label):
         if sys.argv[4] == "kill" and done > total // 3:
             signal.raise_signal(signal.SIGKILL)
@@ -277,6 +277,7 @@ def test_a_run_survives_a_kill_and_a_full_disk(
     if how == "full" and sys.platform == "win32":
         pytest.skip("no RLIMIT_FSIZE on Windows")
     command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(tiny_path), str(tmp_path / "run"), how]
+    command.append(str(tiny_engine.settings()["n_batch"]))
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if how == "kill":
         assert ended.returncode == -signal.SIGKILL

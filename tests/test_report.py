@@ -1,0 +1,80 @@
+"""Reports: drawn from the store alone, the same bytes each time, tables that `fit` can read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted_run import write_planted_run
+
+from steercpp.curves import read_curve
+from steercpp.errors import RunError
+from steercpp.report import ensure_report, report_names, write_report
+from steercpp.sweep_result import SweepResult, open_run
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    return open_run(write_planted_run(tmp_path_factory.mktemp("planted") / "run"))
+
+
+def test_figures_and_tables_are_whole_and_repeatable(planted: SweepResult, tmp_path: Path) -> None:
+    first = write_report(planted, out=tmp_path / "one")
+    second = write_report(open_run(planted.folder), out=tmp_path / "two")
+    assert sorted(path.name for path in first) == sorted(report_names(planted))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    for path in first:
+        data = path.read_bytes()
+        start = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".csv": b"strength,"}[path.suffix]
+        assert data.startswith(start) and len(data) > 500
+    assert b"<dc:date>" not in (tmp_path / "one" / "alignment.svg").read_bytes()
+
+
+def test_tables_are_read_by_fit(planted: SweepResult, tmp_path: Path) -> None:
+    write_report(planted, out=tmp_path)
+    alignment, helpfulness = (read_curve(tmp_path / f"{name}.csv") for name in ("alignment", "helpfulness"))
+    assert planted.behavior is not None and planted.choice is not None
+    # 10 digits are written
+    np.testing.assert_allclose(alignment.measures["alignment"], planted.behavior.mean_normalized, rtol=1e-9)
+    np.testing.assert_allclose(helpfulness.measures["p_correct"], planted.choice.mean_p_free, rtol=1e-9)
+    assert set(helpfulness.measures) == {"p_correct", "p_correct_restricted"}
+    lines = (tmp_path / "tradeoff.csv").read_text().splitlines()
+    assert lines[0] == "strength,alignment,gain_raw,loss" and lines[13].endswith(",0,0")  # no gain, no loss at 0
+
+
+def test_another_budget_moves_the_mark(planted: SweepResult, tmp_path: Path) -> None:
+    write_report(planted, out=tmp_path / "a")
+    write_report(planted, out=tmp_path / "b", max_loss=0.3)
+    for name in ("alignment.svg", "tradeoff.svg"):
+        assert (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a" / "alignment.csv").read_bytes() == (tmp_path / "b" / "alignment.csv").read_bytes()
+
+
+def test_a_report_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    result = open_run(write_planted_run(tmp_path / "run", strengths="-0.2:0.2:0.1", n_random=1))
+    files = ensure_report(result)
+    assert all(path.is_file() for path in files)
+    files[0].write_text("edited")
+    assert ensure_report(result) == files and files[0].read_text() == "edited"
+    files[1].unlink()
+    ensure_report(result)
+    assert files[1].is_file() and files[0].read_text() != "edited"
+
+
+def test_an_impossible_place(planted: SweepResult, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot be made .*--out"):
+        write_report(planted, out=tmp_path / "file" / "x")
+
+
+def test_no_model_is_needed(planted: SweepResult, tmp_path: Path) -> None:
+    """A report loads neither llama.cpp nor the native module."""
+    program = (
+        "import sys; from steercpp.cli.main import main; main(sys.argv[1:], standalone_mode=False);"
+        "assert not {'llama_cpp', 'steercpp._native', 'steercpp.engine'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", program, "report", str(planted.folder), "--out", str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0

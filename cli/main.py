@@ -12,6 +12,7 @@ import importlib
 
 import click
 
+from steercpp.cli import output
 from steercpp.errors import SteerError
 
 COMMANDS = {
@@ -31,7 +32,8 @@ class Failure(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print the sentence on one line, whatever line breaks a library put into it."""
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {' '.join(self.message.split())}", err=True)
+        sentence = output.printable(" ".join(self.message.split()))
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {sentence}", err=True)
 
 
 class LazyGroup(click.Group):
@@ -70,7 +72,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 @click.group(cls=LazyGroup, context_settings=CONTEXT, no_args_is_help=True)
 @click.version_option(None, "--version", package_name="steercpp", message="steercpp %(version)s")
-def cli() -> None:
+def main() -> None:
     r"""How hard can a quantized model be steered before it gets worse at its work?
 
     \b
@@ -80,4 +82,4 @@ def cli() -> None:
 
 
 if __name__ == "__main__":
-    cli()
+    main()

@@ -49,8 +49,9 @@ def emit(data: Mapping[str, Any], *, as_json: bool, render: Callable[[], Sequenc
     if as_json:
         click.echo(json.dumps(_plain(data), indent=2, allow_nan=False))
         return
-    for piece in render():
-        _console(False).print(piece, crop=False)
+    from rich.console import Group
+
+    _console(False).print(Group(*render()), crop=False)  # a bare Text would be joined anew, and then wrapped after all
 
 
 def emit_line(data: Mapping[str, Any]) -> None:
@@ -78,18 +79,23 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def printable(content: str) -> str:
+    """The content with control characters spelled out: a file or a model must not steer the user's terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in content)
+
+
 def text(content: str, style: str = "") -> Text:
     """Words that are never read as markup, wrapped at the terminal's width."""
     from rich.text import Text
 
-    return Text(content, style=style)
+    return Text(printable(content), style=style)
 
 
 def verbatim(content: str, style: str = "") -> Text:
     """A line to be copied (a path, a command): never wrapped or cut."""
     from rich.text import Text
 
-    return Text(content, style=style, no_wrap=True, overflow="ignore")
+    return Text(printable(content), style=style, no_wrap=True, overflow="ignore")
 
 
 def blank() -> Text:
@@ -128,6 +134,18 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     return made
 
 
+def grid(rows: Sequence[Sequence[str | Text]], sides: str) -> Table:
+    """Rows without headings; `sides` has "l" or "r" for each column."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 2))
+    for side in sides:
+        made.add_column(justify="left" if side == "l" else "right")
+    for row in rows:
+        made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
 def panel(*pieces: Renderable, title: str) -> Renderable:
     """Pieces in a frame with a title, as wide as what they need."""
     from rich import box
@@ -139,16 +157,18 @@ def panel(*pieces: Renderable, title: str) -> Renderable:
 
 
 @contextmanager
-def progress(*, above: Callable[[int], Renderable] | None = None) -> Iterator[Report | None]:
+def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: bool = False) -> Iterator[Report | None]:
     """A progress bar with the time left, on stderr, gone when done.
 
     Args:
         above: draws what stands above the bar, anew at each report, in at most so many lines.
+        beside_data: data are printed on stdout meanwhile: no bar where that is a terminal too.
+
     Yields:
         progress(done, total, label) for a library flow, or None where stderr is no terminal.
     """
     terminal = _console(True)
-    if not terminal.is_terminal:
+    if not terminal.is_terminal or (beside_data and _console(False).is_terminal):
         yield None
         return
     from rich.console import Group
@@ -164,7 +184,11 @@ def progress(*, above: Callable[[int], Renderable] | None = None) -> Iterator[Re
     def picture() -> Renderable:
         return Group(above(max(terminal.height - 4, 4)), bar) if above else bar
 
-    with Live(console=terminal, transient=True, get_renderable=picture, refresh_per_second=8) as live:
+    live = Live(
+        console=terminal, transient=True, get_renderable=picture, refresh_per_second=8,
+        redirect_stdout=False,  # it would send data to stderr
+    )  # fmt: skip
+    with live:
 
         def report(done: int, total: int, label: str) -> None:
             bar.update(task, completed=done, total=total, description=label)

@@ -1,0 +1,155 @@
+"""What a sweep is asked to measure, put together from the command line and the embedded model's own material."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from steercpp.cli import output
+
+if TYPE_CHECKING:
+    from steercpp.control_vector import ControlVector
+    from steercpp.engine import Engine
+    from steercpp.pairs import ContrastPair
+    from steercpp.tasks import BehaviorItem, ChoiceItem
+
+GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of the command line that name what to measure; None where an option was not given."""
+
+    model: Path | None
+    vector: Path | None
+    pairs: Path | None
+    method: str | None
+    layers: str | None
+    behavior: Path | None
+    tasks: tuple[Path, ...]
+    strengths: tuple[float, ...] | None
+    unit: Literal["length", "norm"] | None
+
+    def __post_init__(self) -> None:
+        if self.vector and self.pairs:
+            raise click.UsageError("--vector and --pairs exclude each other: a vector is given or extracted.")
+        if self.vector and self.method:
+            raise click.UsageError("--method is for extracting from --pairs; --vector is extracted already.")
+        if self.model and not (self.vector or self.pairs):
+            raise click.UsageError("MODEL needs --vector V.gguf or --pairs P.jsonl: what to steer it with.")
+        if self.model and not (self.behavior or self.tasks):
+            raise click.UsageError("MODEL needs --behavior B.jsonl, --task T.jsonl or both: what to measure.")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a sweep needs beside an engine.
+
+    Attributes:
+        model: the model file.
+        name: what the run directory is called by default.
+        vector: given the engine and a progress callable, the vector (or how to make it) with its identity.
+    """
+
+    model: Path
+    name: str
+    behavior: Sequence[BehaviorItem]
+    choice: Sequence[ChoiceItem]
+    strengths: tuple[float, ...]
+    unit: Literal["length", "norm"]
+    vector: Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]
+
+
+def gather(asked: Asked) -> Inputs:
+    """Read the files that were named and fill in what was not.
+
+    Raises:
+        SteerError: a file cannot be used.
+    """
+    from steercpp.strengths import grid
+    from steercpp.tasks import read_behavior, read_choices
+
+    if asked.model is None:
+        return _embedded(asked)
+    unit = asked.unit or ("length" if asked.strengths else "norm")
+    given = asked.vector or asked.pairs
+    assert given is not None
+    return Inputs(
+        model=asked.model,
+        name=f"{asked.model.stem}-{given.stem}",
+        behavior=read_behavior(asked.behavior) if asked.behavior else (),
+        choice=[item for path in asked.tasks for item in read_choices(path)],
+        strengths=asked.strengths or grid(GRIDS[unit]),
+        unit=unit,
+        vector=_source(asked, (), None),
+    )
+
+
+def _embedded(asked: Asked) -> Inputs:
+    from steercpp.default_model import load
+    from steercpp.strengths import grid
+    from steercpp.tasks import read_behavior, read_choices
+
+    own = load()
+    given = asked.vector or asked.pairs
+    unit = asked.unit or own.unit
+    return Inputs(
+        model=own.path,
+        name=f"{own.path.stem}-{given.stem if given else 'refusal'}",
+        behavior=read_behavior(asked.behavior) if asked.behavior else own.behavior(),
+        choice=[item for path in asked.tasks for item in read_choices(path)] or own.choice(),
+        strengths=asked.strengths or (own.strengths if unit == own.unit else grid(GRIDS[unit])),
+        unit=unit,
+        vector=_source(asked, () if given else own.pairs(), own.layers),
+    )
+
+
+def _source(
+    asked: Asked, pairs: Sequence[ContrastPair], layers: tuple[int, ...] | None
+) -> Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]:
+    """How to come by the vector: from its file, from a pairs file, or from these pairs; at these layers if not told."""
+    if (path := asked.vector) is not None:
+        return lambda engine, _: (_from_file(engine, path, asked.layers), None)
+    if asked.pairs:
+        from steercpp.pairs import read_pairs
+
+        pairs = read_pairs(asked.pairs)
+    return lambda engine, report: _from_pairs(engine, pairs, asked, layers, report)
+
+
+def _from_file(engine: Engine, path: Path, layers: str | None) -> ControlVector:
+    from steercpp.control_vector import parse_layers
+    from steercpp.gguf_vector import read_vector_with_notes
+    from steercpp.sweep import check_vector
+
+    vector, notes = read_vector_with_notes(path)
+    for note in notes:
+        output.say(f"{path}: {note}")
+    if layers is not None:
+        vector = vector.restricted_to(parse_layers(layers, engine.n_layer))
+    check_vector(engine, vector, name=str(path))
+    return vector
+
+
+def _from_pairs(
+    engine: Engine,
+    pairs: Sequence[ContrastPair],
+    asked: Asked,
+    layers: tuple[int, ...] | None,
+    report: output.Report | None,
+) -> tuple[Callable[[], ControlVector], str]:
+    from steercpp.control_vector import default_layers, parse_layers
+    from steercpp.extract import extract
+    from steercpp.pairs import pairs_sha256
+    from steercpp.provenance import json_sha256
+
+    method = asked.method or "mean"
+    if asked.layers is not None:
+        layers = parse_layers(asked.layers, engine.n_layer)
+    where = layers or default_layers(engine.n_layer)
+    identity = {"pairs": pairs_sha256(pairs), "method": method, "layers": list(where)}
+    return lambda: extract(engine, pairs, method=method, layers=where, progress=report), json_sha256(identity)

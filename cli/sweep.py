@@ -1,0 +1,148 @@
+"""`steercpp sweep`: how far a model can be steered before it gets worse."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.inputs import Asked, gather
+
+if TYPE_CHECKING:
+    from steercpp.sweep_result import Row
+
+FILE = click.Path(path_type=Path)
+
+
+def _grid(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    from steercpp.errors import StrengthError
+    from steercpp.strengths import grid
+
+    try:
+        return None if value is None else grid(value)
+    except StrengthError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command()
+@click.argument("model", required=False, type=FILE)
+@click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector to sweep.")
+@click.option("--pairs", type=FILE, metavar="P.jsonl", help="Contrast pairs to extract a vector from instead.")
+@click.option("--method", type=click.Choice(["mean", "pca", "pca-centered"]), help="How to extract.  [default: mean]")
+@click.option("--behavior", type=FILE, metavar="B.jsonl", help="Behavior items, which B is measured on.")
+@click.option("--task", "tasks", multiple=True, type=FILE, metavar="T.jsonl|.csv",
+              help="Choice items (or an MMLU .csv), which P(correct) is measured on; may be repeated.")  # fmt: skip
+@click.option("--strengths", callback=_grid, metavar="A:B:STEP", help="Grid, or a list like -1,0,1; 0 is always added.")
+@click.option(
+    "--layers", metavar="8-15", help="Layers to steer, inclusive; default: the vector's, or the paper's band."
+)
+@click.option("--unit", type=click.Choice(["length", "norm"]),
+              help="What strength 1 adds per layer: a unit of length, or one median residual norm.  [default: length "
+                   "with --strengths, else norm; the embedded model: norm]")  # fmt: skip
+@click.option("--max-loss", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help="Budget: the share of P(correct) that may be lost.")  # fmt: skip
+@click.option("--random", "n_random", default=8, show_default=True, type=click.IntRange(0),
+              help="Random directions of equal norm, as a control.")  # fmt: skip
+@click.option("--direction", default="+", show_default=True, type=click.Choice(["+", "-"]),
+              help="Sign of the strengths to recommend from.")  # fmt: skip
+@click.option("--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of random directions and resampling."
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: physical cores]")
+@click.option("--n-ctx", type=click.IntRange(1), help="Tokens of context.  [default: the model's, at most 4096]")
+@click.option("--n-batch", default=256, show_default=True, type=click.IntRange(1), help="Tokens decoded together.")
+@click.option(
+    "--gpu-layers", default=0, show_default=True, type=click.IntRange(-1), help="Blocks on a GPU, -1 for all."
+)
+@click.option("--flash-attn", default="off", show_default=True, type=click.Choice(["off", "on", "auto"]),
+              help="Flash attention.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace the run in the directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one for each strength, then the result.")
+def sweep(
+    model: Path | None,
+    vector: Path | None,
+    pairs: Path | None,
+    method: str | None,
+    behavior: Path | None,
+    tasks: tuple[Path, ...],
+    strengths: tuple[float, ...] | None,
+    layers: str | None,
+    unit: Literal["length", "norm"] | None,
+    max_loss: float,
+    n_random: int,
+    direction: str,
+    out: Path | None,
+    seed: int,
+    threads: int | None,
+    n_ctx: int | None,
+    n_batch: int,
+    gpu_layers: int,
+    flash_attn: Literal["off", "on", "auto"],
+    force: bool,
+    as_json: bool,
+) -> None:
+    r"""Measure B and P(correct) over a grid of strengths, and find the strength to use.
+
+    Without MODEL the embedded model is swept with its own refusal pairs and held-out items. The run directory keeps
+    every measurement: the same command again resumes an unfinished run and shows a finished one.
+
+    \b
+    Example: steercpp sweep
+             steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl --task law_test.csv --strengths -4:4:0.5
+    """
+    asked = Asked(model, vector, pairs, method, layers, behavior, tasks, strengths, unit)
+    from steercpp.engine import Engine
+    from steercpp.report import ensure_report
+    from steercpp.sweep import sweep as measure
+
+    inputs = gather(asked)
+    folder = out or Path("runs", inputs.name)
+    view = _View(as_json)
+    engine = Engine(
+        inputs.model, n_ctx=n_ctx, n_batch=n_batch, threads=threads, n_gpu_layers=gpu_layers, flash_attn=flash_attn
+    )
+    try:
+        with engine, output.progress(above=view.table, beside_data=as_json) as report:
+            source, identity = inputs.vector(engine, report)
+            result = measure(
+                engine, source, behavior=inputs.behavior, choice=inputs.choice, strengths=inputs.strengths,
+                out=folder, unit=inputs.unit, random_directions=n_random, direction=1 if direction == "+" else -1,
+                max_loss=max_loss, seed=seed, force=force, vector_id=identity, progress=report, on_strength=view.add,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
+        raise
+    if not result.decoded_now:
+        output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
+    files = ensure_report(result)
+    data = {"event": "result", **result.to_json(), "files": files}
+    if as_json:
+        output.emit_line(data)
+        return
+    from steercpp.cli.summary import closing
+
+    output.emit(data, as_json=False, render=lambda: closing(result, data, files))
+
+
+class _View:
+    """Strengths as they are finished: lines of JSON on stdout, or the table above the progress bar."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        self._rows.append(row)
+        if self._as_json:
+            output.emit_line({"event": "strength", **asdict(row)})
+
+    def table(self, n_lines: int) -> output.Renderable:
+        if not self._rows:
+            return output.text("")
+        from steercpp.cli.summary import strength_table
+
+        return strength_table(sorted(self._rows[-max(n_lines - 4, 1) :], key=lambda row: row.strength))

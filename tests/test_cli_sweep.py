@@ -1,0 +1,280 @@
+"""`steercpp sweep` and `report` as a user meets them: the panel, JSON Lines, resuming, and every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from planted_run import write_planted_run
+from small_sweep import write_items
+from tiny_model import write_vocabulary_only
+from vector_bytes import gguf_bytes, keys, tensor
+
+from steercpp.cli.main import main
+from steercpp.control_vector import ControlVector
+from steercpp.gguf_vector import write_vector
+from steercpp.run_folder import MANIFEST, STORE
+
+GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "2", "--threads", "1")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)], env={"COLUMNS": "80"})
+
+
+@pytest.fixture
+def files(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of a small sweep, in a folder of its own that is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    write_items(tmp_path)
+    return ["sweep", str(tiny_path), "--pairs", "p.jsonl", "--behavior", "b.jsonl", "--task", "c.jsonl", *GRID]
+
+
+def test_a_sweep_from_pairs_to_the_panel(files: list[str]) -> None:
+    result = run(*files)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    folder = Path("runs/tiny-F32-p")
+    for words in ("P(correct)", "2 random directions", "Delta*lambda", "lambda*sigma*beta", f"{folder}/vector.gguf"):
+        assert words in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    kinds = {path.name for path in folder.iterdir()}
+    assert {"vector.gguf", "sweep.sqlite", "manifest.json", "alignment.png", "tradeoff.svg", "helpfulness.csv"} <= kinds
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["finished"] and manifest["plan"]["strengths"] == [-0.5, 0.0, 0.5]
+
+
+def test_json_lines_one_for_each_strength_then_the_result(files: list[str]) -> None:
+    result = run(*files, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["strength"] * 3 + ["result"]
+    assert [event["strength"] for event in events[:3]] == [0.0, -0.5, 0.5]  # from 0 outwards
+    assert sorted(events[:3], key=lambda row: row["strength"]) == [
+        {"event": "strength", **row} for row in events[3]["strengths"]
+    ]
+    assert all(Path(file).is_file() for file in events[3]["files"])
+
+
+def test_the_same_command_again_shows_without_computing(files: list[str]) -> None:
+    first = run(*files)
+    folder = Path("runs/tiny-F32-p")
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    second = run(*files)
+    assert second.exit_code == 0 and second.stdout == first.stdout
+    assert "finished already, nothing was computed; --force" in second.stderr
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+
+def test_another_plan_is_refused_and_force_replaces_it(files: list[str]) -> None:
+    assert run(*files, "--out", "x").exit_code == 0
+    changed = [*files, "--out", "x", "--seed", "5"]
+    result = run(*changed)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith(
+        "error: x: holds a sweep of another plan (other seed)"
+    )
+    assert "--out" in result.stderr and "--force" in result.stderr
+    assert run(*changed, "--force").exit_code == 0
+
+
+def test_a_vector_file_is_swept_at_chosen_layers(files: list[str]) -> None:
+    rng = np.random.default_rng(3)
+    directions = {il: rng.standard_normal(256).astype(np.float32) for il in (1, 2, 3)}
+    write_vector("v.gguf", ControlVector(directions, "llama", 4))
+    arguments = [*files[:2], "--vector", "v.gguf", "--behavior", "b.jsonl", *GRID, "--layers", "2-3", "--json"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last["vector"]["layers"] == [2, 3] and last["run"] == "runs/tiny-F32-v"
+    assert last["recommendation"] is None and last["strengths"][0]["p_free"] is None
+
+
+def test_choices_alone_have_no_control(files: list[str]) -> None:
+    result = run(*files[:4], "--task", "c.jsonl", *GRID)
+    assert result.exit_code == 0 and "it takes behavior items and choice items" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["m.gguf"], "MODEL needs --vector V.gguf or --pairs P.jsonl"),
+        (["m.gguf", "--vector", "v.gguf"], "MODEL needs --behavior B.jsonl, --task T.jsonl or both"),
+        (["m.gguf", "--vector", "v", "--pairs", "p"], "exclude each other"),
+        (["m.gguf", "--vector", "v", "--method", "pca", "--task", "t"], "--method is for extracting"),
+        (["--strengths", "1:2"], "first:last:step"),
+        (["--strengths", "nan"], "must be a finite number"),
+        (["--max-loss", "0"], "--max-loss"),
+        (["--direction", "up"], "--direction"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], expected: str) -> None:
+    result = run("sweep", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "") and expected in " ".join(result.stderr.split())
+
+
+def refused(arguments: list[str], *expected: str) -> None:
+    """One sentence on stderr, exit code 1, and no run begun."""
+    result = run(*arguments, "--out", "refused")
+    assert result.exit_code == 1, result.output
+    assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    for words in expected:
+        assert words in result.stderr
+    assert not Path("refused", MANIFEST).exists() and not Path("refused", STORE).exists()
+
+
+def test_bad_models(files: list[str], tiny_path: Path) -> None:
+    whole = tiny_path.read_bytes()
+    Path("short.gguf").write_bytes(whole[: len(whole) // 2])
+    Path("text.gguf").write_text("no model")
+    Path("v1.gguf").write_bytes(whole[:4] + b"\x01\x00\x00\x00" + whole[8:])
+    Path("folder.gguf").mkdir()
+    write_vocabulary_only(Path("words.gguf"))
+    for name in ("none", "short", "text", "v1", "folder", "words"):
+        refused(["sweep", f"{name}.gguf", *files[2:]], f"{name}.gguf: ")
+
+
+def test_bad_vectors(files: list[str]) -> None:
+    arguments = [*files[:2], "--vector", "v.gguf", *files[4:]]
+
+    def with_vector(data: bytes, *expected: str) -> None:
+        Path("v.gguf").write_bytes(data)
+        refused(arguments, "v.gguf: ", *expected)
+
+    wide = [1.0, 2.0]
+    with_vector(gguf_bytes(keys(), [tensor("direction.1", wide)]), "has 2 values per layer", "is 256")
+    with_vector(gguf_bytes(keys(), [tensor("direction.9", [1.0] * 256)]), "steers layer 9", "layers 0..3")
+    with_vector(gguf_bytes(keys(), [tensor("direction.0", wide)]), "direction.0: layer 0 cannot be steered")
+    with_vector(gguf_bytes(keys(), [tensor("direction.1", [float("nan"), 1.0])]), "direction.1")
+    with_vector(gguf_bytes(keys(), [tensor("blk.1.weight", wide)]), "blk.1.weight")
+    with_vector(b"GGUF", "truncated")
+    Path("v.gguf").unlink()
+    refused(arguments, "v.gguf: ")
+
+
+def test_bad_items_and_pairs(files: list[str]) -> None:
+    def with_file(name: str, data: bytes, *expected: str) -> None:
+        good = Path(name).read_bytes()
+        Path(name).write_bytes(data)
+        refused(files, *expected)
+        Path(name).write_bytes(good)
+
+    with_file("p.jsonl", b'{"positive": "a"}\n', "p.jsonl:1: ")
+    with_file("p.jsonl", b"", "p.jsonl")
+    with_file("p.jsonl", b'{"positive": "caf\xe9", "negative": "b"}\n', "p.jsonl:1: ", "UTF-8")
+    with_file("b.jsonl", b"{}\n", "b.jsonl:1: ")
+    with_file("c.jsonl", b"\n", "c.jsonl: holds no items")
+    long = {"id": "long", "prompt": "the " * 3000, "aligned": [" no"], "misaligned": [" yes"]}
+    with_file("b.jsonl", json.dumps(long).encode(), "long: needs ", "the context holds 1024", "--n-ctx")
+    refused([*files, "--layers", "2-9"], "layer 9 does not exist", "0..3")
+
+
+def test_bad_folders(files: list[str]) -> None:
+    Path("taken").write_text("")
+    Path("full").mkdir()
+    Path("full", "song.mp3").write_text("la")
+    for out, expected in (
+        ("taken", "is a file"),
+        ("full", "'song.mp3', which is not a sweep's"),
+        ("taken/x", "no file"),
+    ):
+        result = run(*files, "--out", out)
+        assert result.exit_code == 1 and f"error: {out}: " in result.stderr and expected in result.stderr
+        assert result.stderr.count("\n") == 1 and "--out" in result.stderr
+    assert run(*files, "--out", "x").exit_code == 0
+    Path("x", STORE).write_bytes(b"scratched")
+    for command in (files + ["--out", "x"], ["report", "x"]):
+        result = run(*command)
+        assert result.exit_code == 1 and f"x/{STORE}: not a usable sweep store" in result.stderr
+        assert result.stderr.count("\n") == 1 and "--force" in result.stderr
+    assert run(*files, "--out", "x", "--force").exit_code == 0
+
+
+def on_a_terminal(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """The command in a process of its own, with a terminal of 80 x 24 on stderr, and that terminal's other end."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "steercpp.cli.main", *arguments], stdout=subprocess.PIPE, stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+    )  # fmt: skip
+    os.close(terminal)
+    return process, controller
+
+
+def drawn_on(controller: int, until: bytes | None = None) -> bytes:
+    """What was drawn there, up to some words or to the end."""
+    drawn = b""
+    while until is None or until not in drawn:
+        try:
+            piece = os.read(controller, 65536)
+        except OSError:  # Linux's way to say that the other end is closed
+            piece = b""
+        if not piece:
+            assert until is None, drawn.decode()
+            break
+        drawn += piece
+    return drawn
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(files: list[str]) -> None:
+    command = [*files[:8], "--strengths", "-2:2:0.01", "--unit", "norm", "--threads", "1", "--out", "x"]
+    process, controller = on_a_terminal(command)
+    drawn = drawn_on(controller, until="●".encode())  # a strength is finished, its line drawn
+    process.send_signal(signal.SIGINT)
+    drawn += drawn_on(controller)
+    stdout, _ = process.communicate()
+    os.close(controller)
+    assert (process.returncode, stdout) == (130, b"")
+    assert b"what was finished is kept" in drawn and b"Traceback" not in drawn
+    data = json.loads(run("report", "x", "--json").stdout)
+    assert not data["finished"] and 0 < len(data["strengths"]) < 401
+    assert "unfinished" in run("report", "x").stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_bar_on_stderr_does_not_take_the_data_from_stdout(files: list[str]) -> None:
+    """Rich's live display catches what is printed meanwhile, unless told not to."""
+    process, controller = on_a_terminal([*files, "--json"])
+    drawn = drawn_on(controller)
+    stdout, _ = process.communicate()
+    os.close(controller)
+    assert process.returncode == 0 and "━".encode() in drawn and b"event" not in drawn
+    assert [json.loads(line)["event"] for line in stdout.splitlines()] == ["strength"] * 3 + ["result"]
+
+
+def test_report_of_a_planted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_planted_run(tmp_path / "run")
+    result = run("report", "run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert "Recommended strength +0.1 of the residual norm at each layer" in result.stdout
+    assert "  llama-server -m planted.gguf --control-vector-scaled run/vector.gguf:0.1" in [
+        line.rstrip() for line in lines
+    ]
+    assert max(map(len, lines)) <= 80
+    data = json.loads(run("report", "run", "--json", "--max-loss", "0.3").stdout)
+    assert data["recommendation"]["strength"] > 0.1 and data["recommendation"]["max_loss"] == 0.3
+    none = run("report", "run", "--direction", "-")
+    assert none.exit_code == 0 and "No recommended strength: " in none.stdout and "llama-server" not in none.stdout
+
+
+def test_report_without_a_run(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        result = run("report", folder)
+        assert (result.exit_code, result.stdout) == (1, "") and f"error: {folder}: " in result.stderr
+
+
+def test_paths_that_llama_cpp_would_split_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_planted_run(tmp_path / "a,b")
+    result = run("report", "a,b")
+    assert result.exit_code == 0 and "--control-vector-scaled" not in result.stdout and "':' or ','" in result.stdout

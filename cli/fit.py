@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import output
+from steercpp.cli import output
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from steercpp.theory import Estimate, FitResult
 
 Fits = dict[str, tuple["FitResult", ...]]
@@ -92,7 +90,7 @@ def _render(fits: Fits) -> list[output.Renderable]:
     return pieces[:-1]
 
 
-def _rows(found: FitResult) -> list[list[str | Text]]:
+def _rows(found: FitResult) -> list[list[output.Cell]]:
     """The form with its own figures, then a line for each parameter."""
     form = output.text(found.form, "bold")
     if not found.valid:
@@ -103,7 +101,7 @@ def _rows(found: FitResult) -> list[list[str | Text]]:
     ]
 
 
-def _figures(estimate: Estimate) -> list[str | Text]:
+def _figures(estimate: Estimate) -> list[output.Cell]:
     value, se, low, high = map(_number, (estimate.value, estimate.se, estimate.low, estimate.high))
     return [value, se, f"{low} to {high}"]
 

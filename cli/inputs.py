@@ -124,7 +124,7 @@ def _source(
 def _from_file(engine: Engine, path: Path, layers: str | None) -> ControlVector:
     from steercpp.control_vector import parse_layers
     from steercpp.gguf_vector import read_vector_with_notes
-    from steercpp.sweep import check_vector
+    from steercpp.sweeping import check_vector
 
     vector, notes = read_vector_with_notes(path)
     for note in notes:
@@ -143,7 +143,7 @@ def _from_pairs(
     report: output.Report | None,
 ) -> tuple[Callable[[], ControlVector], str]:
     from steercpp.control_vector import default_layers, parse_layers
-    from steercpp.extract import extract
+    from steercpp.extraction import extract
     from steercpp.pairs import pairs_sha256
     from steercpp.provenance import json_sha256
 

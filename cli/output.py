@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     console: Console
     talk: Console
     Renderable: TypeAlias = RenderableType
+    Cell: TypeAlias = str | Text
 
 Report: TypeAlias = Callable[[int, int, str], None]  # (done, total, label)
 Column: TypeAlias = tuple[str, Literal["left", "right"]]
@@ -103,7 +104,7 @@ def blank() -> Text:
     return text("")
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], *, title: str | None = None) -> Table:
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, title: str | None = None) -> Table:
     """Rows under headings.
 
     Args:
@@ -134,7 +135,7 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     return made
 
 
-def grid(rows: Sequence[Sequence[str | Text]], sides: str) -> Table:
+def grid(rows: Sequence[Sequence[Cell]], sides: str) -> Table:
     """Rows without headings; `sides` has "l" or "r" for each column."""
     from rich.table import Table
 

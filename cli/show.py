@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import output
+from steercpp.cli import output
 
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector

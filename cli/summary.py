@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from steercpp.cli import output
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from steercpp.sweep_result import Row, SweepResult
 
-Line: TypeAlias = "list[str | Text]"
-Fact: TypeAlias = "tuple[str, str | Text]"
+Line: TypeAlias = "list[output.Cell]"
+Fact: TypeAlias = "tuple[str, output.Cell]"
 CONSTANTS = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
 NAMES = {"quadratic": "quadratic", "gaussian": "Gaussian", "gaussian-free-centre": "shifted Gaussian"}
 

@@ -97,7 +97,7 @@ def sweep(
     asked = Asked(model, vector, pairs, method, layers, behavior, tasks, strengths, unit)
     from steercpp.engine import Engine
     from steercpp.report import ensure_report
-    from steercpp.sweep import sweep as measure
+    from steercpp.sweeping import sweep as measure
 
     inputs = gather(asked)
     folder = out or Path("runs", inputs.name)

@@ -1,0 +1,67 @@
+"""Steer a quantized llama.cpp model, measure what it costs, and keep the vector that llama.cpp loads.
+
+    from steercpp import Engine, extract, read_pairs, sweep
+
+The names below are imported when they are first used, so that `import steercpp` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steercpp.control_vector import ControlVector
+    from steercpp.engine import Engine
+    from steercpp.errors import SteerError
+    from steercpp.extraction import extract
+    from steercpp.gguf_vector import read_vector, write_vector
+    from steercpp.pairs import ContrastPair, read_pairs
+    from steercpp.sweep_result import SweepResult, open_run
+    from steercpp.sweeping import sweep
+    from steercpp.tasks import BehaviorItem, ChoiceItem, read_behavior, read_choices
+
+_HOMES = {
+    "BehaviorItem": "tasks",
+    "ChoiceItem": "tasks",
+    "ContrastPair": "pairs",
+    "ControlVector": "control_vector",
+    "Engine": "engine",
+    "SteerError": "errors",
+    "SweepResult": "sweep_result",
+    "extract": "extraction",
+    "open_run": "sweep_result",
+    "read_behavior": "tasks",
+    "read_choices": "tasks",
+    "read_pairs": "pairs",
+    "read_vector": "gguf_vector",
+    "sweep": "sweeping",
+    "write_vector": "gguf_vector",
+}
+__all__ = [
+    "BehaviorItem",
+    "ChoiceItem",
+    "ContrastPair",
+    "ControlVector",
+    "Engine",
+    "SteerError",
+    "SweepResult",
+    "extract",
+    "open_run",
+    "read_behavior",
+    "read_choices",
+    "read_pairs",
+    "read_vector",
+    "sweep",
+    "write_vector",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'steercpp' has no attribute {name!r}")
+    return getattr(import_module(f"steercpp.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -1,22 +1,22 @@
 """Every error that steercpp raises on purpose; read this when you want to catch one.
 
-    SteerError
-    ├── InputError                 a value, line or file given by the caller
-    │   ├── ShapeError             an array of the wrong shape
-    │   ├── DegenerateError        data from which nothing can be computed
-    │   ├── StrengthError          a strength that is not a finite number
-    │   ├── LayerError             a layer outside the model or the vector
-    │   ├── PromptError            a prompt that cannot be rendered
-    │   ├── PairsError             a contrast-pair file
-    │   ├── TaskError              a task file
-    │   ├── CurveError             a CSV curve
-    │   └── VectorFileError        a control-vector file
-    ├── ModelError                 the model file or what it can do
-    │   └── UnsteerableError       its graph has no node to steer
-    ├── EngineError                a decode
-    │   ├── ContextOverflowError   more tokens than the context holds
-    │   └── NonFiniteError         the model's output is no longer a number
-    └── RunError                   a run directory: corrupt, finished, of another plan
+SteerError
+├── InputError                 a value, line or file given by the caller
+│   ├── ShapeError             an array of the wrong shape
+│   ├── DegenerateError        data from which nothing can be computed
+│   ├── StrengthError          a strength that is not a finite number
+│   ├── LayerError             a layer outside the model or the vector
+│   ├── PromptError            a prompt that cannot be rendered
+│   ├── PairsError             a contrast-pair file
+│   ├── TaskError              a task file
+│   ├── CurveError             a CSV curve
+│   └── VectorFileError        a control-vector file
+├── ModelError                 the model file or what it can do
+│   └── UnsteerableError       its graph has no node to steer
+├── EngineError                a decode
+│   ├── ContextOverflowError   more tokens than the context holds
+│   └── NonFiniteError         the model's output is no longer a number
+└── RunError                   a run directory: corrupt, finished, of another plan
 """
 
 from __future__ import annotations

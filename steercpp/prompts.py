@@ -70,6 +70,7 @@ def render_chat(messages: tuple[Message, ...], *, chat_template: str, bos: str, 
         chat_template: Jinja source (GGUF key tokenizer.chat_template).
         bos: text of the begin-of-sequence token; templates of Llama 2 write it themselves.
         eos: text of the end-of-sequence token.
+
     Raises:
         PromptError: the template is broken or refuses these messages.
     """

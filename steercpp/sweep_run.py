@@ -29,7 +29,7 @@ class Run:
     Attributes:
         out, manifest, store: its directory, what that says, and where the numbers go.
         engine, vector, work: what measures, what is swept, and on which items.
-        progress, on_strength: see `sweep.sweep`.
+        progress, on_strength: see `sweeping.sweep`.
         n_done: tokens of the groups gone through, finished earlier or now; n_now: those decoded now.
     """
 

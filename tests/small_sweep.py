@@ -10,8 +10,8 @@ import numpy as np
 
 from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
-from steercpp.sweep import sweep
 from steercpp.sweep_result import SweepResult
+from steercpp.sweeping import sweep
 from steercpp.tasks import BehaviorItem, ChoiceItem, item_json
 
 WORDS = ("the", "time", "man", "day", "life", "world", "state", "way")

@@ -30,7 +30,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
         "gguf",
         "sqlite3",
         "steercpp.engine",
-        "steercpp.sweep",
+        "steercpp.sweeping",
     )
     program = (
         "import sys; from steercpp.cli.main import main; main(['--help'], standalone_mode=False);"

@@ -17,12 +17,12 @@ from vector_bytes import load_like_llama_cpp
 from steercpp.default_model import DefaultModel, load
 from steercpp.engine import Engine
 from steercpp.errors import ModelError
-from steercpp.extract import extract
+from steercpp.extraction import extract
 from steercpp.gguf_vector import read_vector
 from steercpp.measure import behavior_work, choice_work
 from steercpp.prompts import Message
-from steercpp.sweep import sweep
 from steercpp.sweep_result import SweepResult
+from steercpp.sweeping import sweep
 
 TEXTS = ("What is the capital of France?", " two  spaces", "héllo\t世界 🙂\n\nﬁ", "\u200b½ [/INST]")
 

@@ -14,7 +14,7 @@ from steercpp.control_vector import ControlVector, default_layers
 from steercpp.directions import METHODS
 from steercpp.engine import Engine
 from steercpp.errors import ContextOverflowError, DegenerateError, InputError, LayerError, PairsError, PromptError
-from steercpp.extract import extract
+from steercpp.extraction import extract
 from steercpp.gguf_vector import read_vector, write_vector
 from steercpp.pairs import ContrastPair, pairs_sha256
 from steercpp.prompts import Message

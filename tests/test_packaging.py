@@ -66,3 +66,12 @@ def test_llama_cpp_is_silent_unless_asked(tiny_path: Path, monkeypatch: pytest.M
     assert (quiet.stdout, quiet.stderr) == ("", "")
     monkeypatch.setenv("STEERCPP_LOG", "1")
     assert "llama_model_loader" in run(code, str(tiny_path)).stderr
+
+
+def test_the_public_names_are_there_and_are_no_modules() -> None:
+    script = (
+        "import types, steercpp, steercpp.sweeping, steercpp.extraction\n"
+        "for name in steercpp.__all__:\n"
+        "    assert not isinstance(getattr(steercpp, name), types.ModuleType), name\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

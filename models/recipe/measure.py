@@ -13,11 +13,11 @@ import torch
 
 from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
-from steercpp.extract import extract
+from steercpp.extraction import extract
 from steercpp.packing import Query
 from steercpp.pairs import read_pairs
-from steercpp.sweep import sweep
 from steercpp.sweep_result import SweepResult
+from steercpp.sweeping import sweep
 from steercpp.tasks import ChoiceItem, read_behavior, read_choices
 
 from .network import Network

@@ -1,0 +1,148 @@
+"""`steercpp extract` as a user meets it: the file, the JSON, and one sentence where it cannot be done."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import EMBEDDED
+from tiny_model import write_tiny_model, write_vocabulary_only
+
+from steercpp.cli import extract as command
+from steercpp.cli.main import main
+from steercpp.directions import METHODS
+from steercpp.gguf_vector import read_vector
+
+LINES = [
+    {"positive": "The girl was very happy and", "negative": "The girl was very sad and"},
+    {"positive": "We would like to help you", "negative": "We cannot help you, sorry"},
+    {"positive": "yes", "negative": "no"},
+]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    return path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["extract", "--threads", "1", *map(str, arguments)], env={"COLUMNS": "80"})
+
+
+def test_json_and_file_agree(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.gguf"
+    result = run(tiny_path, "--pairs", pairs, "-o", out, "--layers", "1-2", "--method", "pca", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")  # no progress bar where stderr is no terminal
+    data = json.loads(result.stdout)
+    vector = read_vector(out)
+    assert data["file"] == str(out) and data["notes"] == []
+    assert [row["layer"] for row in data["layers"]] == list(vector.layers) == [1, 2]
+    assert data["metadata"]["method"] == vector.metadata["method"] == "pca"
+    assert data["metadata"]["n_pairs"] == 3
+    shown = CliRunner().invoke(main, ["show", str(out), "--json"])
+    assert json.loads(shown.stdout) == data
+
+
+def test_report_for_people_ends_with_the_next_command(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a vector.gguf"
+    result = run(tiny_path, "--pairs", pairs, "-o", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    last = result.stdout.splitlines()[-1]
+    assert last == f"steercpp sweep {tiny_path} --vector '{out}' --behavior B.jsonl --task T.jsonl"
+
+
+def test_without_a_model_the_embedded_one_and_its_pairs(tmp_path: Path) -> None:
+    if find_spec("steercpp.default_model") is None or not EMBEDDED.exists():
+        pytest.skip("models/embedded.gguf is not there; make it with `make model`")
+    result = run("-o", tmp_path / "v.gguf")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[-1] == f"steercpp sweep --vector {tmp_path / 'v.gguf'}"
+    assert read_vector(tmp_path / "v.gguf").metadata["model_file"] == EMBEDDED.name
+
+
+def test_raw_and_chat(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
+    for flags in ([], ["--raw"], ["--chat"]):
+        assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "".join(["v", *flags]), *flags).exit_code == 0
+    auto, raw, chat = (read_vector(tmp_path / name).directions[1].tobytes() for name in ("v", "v--raw", "v--chat"))
+    assert auto == raw != chat
+
+
+def test_an_existing_file_is_kept_before_anything_is_computed(pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.gguf"
+    out.write_bytes(b"precious")
+    result = run(tmp_path / "no-model.gguf", "--pairs", pairs, "-o", out)
+    assert result.exit_code == 1 and "v.gguf: exists already" in result.stderr and "--force" in result.stderr
+    assert out.read_bytes() == b"precious"
+
+
+def test_force_replaces_it(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.gguf"
+    out.write_bytes(b"old")
+    assert run(tiny_path, "--pairs", pairs, "-o", out, "--force").exit_code == 0
+    assert read_vector(out).model_hint == "llama"
+
+
+def test_bad_input_is_one_sentence_and_leaves_no_file(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"positive": "a"}\n')
+    one = tmp_path / "one.jsonl"
+    one.write_text(json.dumps(LINES[0]) + "\n")
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text('{"positive": "yes", "negative": "no", "system": "Be brief."}\n')
+    (tmp_path / "text.gguf").write_text("not a model")
+    plain = write_tiny_model(tmp_path / "plain.gguf", chat_template=None)
+    words = write_vocabulary_only(tmp_path / "words.gguf")
+    cases: list[tuple[list[str | Path], str]] = [
+        ([tiny_path, "--pairs", bad], "bad.jsonl:1: 'negative' is missing"),
+        ([tiny_path, "--pairs", tmp_path / "none"], "none: cannot be read"),
+        ([tiny_path, "--pairs", one, "--method", "pca-centered"], "layer 1: centring leaves nothing"),
+        ([tiny_path, "--pairs", pairs, "--layers", "1-4"], "layer 4 does not exist; the model has layers 0..3"),
+        ([tiny_path, "--pairs", pairs, "--layers", "x"], "'x' is not a layer"),
+        ([tiny_path, "--pairs", chat, "--raw"], "a chat cannot be taken raw"),
+        ([plain, "--pairs", chat], "no chat template"),
+        ([tmp_path / "none.gguf", "--pairs", pairs], "none.gguf"),
+        ([tmp_path / "text.gguf", "--pairs", pairs], "text.gguf"),
+        ([words, "--pairs", pairs], "words.gguf"),
+    ]
+    for arguments, expected in cases:
+        result = run(*arguments, "-o", tmp_path / "v.gguf")
+        assert (result.exit_code, result.stdout) == (1, ""), arguments
+        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+        assert expected in result.stderr
+        assert not (tmp_path / "v.gguf").exists()
+
+
+def test_a_folder_that_is_not_there(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
+    result = run(tiny_path, "--pairs", pairs, "-o", tmp_path / "none" / "v.gguf")
+    assert result.exit_code == 1 and "does not exist; make it first" in result.stderr
+
+
+def test_wrong_usage_is_exit_code_2(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.gguf"
+    assert run(tiny_path, "--pairs", pairs).exit_code == 2
+    assert run(tiny_path, "--pairs", pairs, "-o", out, "--method", "lda").exit_code == 2
+    assert run(tiny_path, "--pairs", pairs, "-o", out, "--threads", "0").exit_code == 2
+    alone = run(tiny_path, "-o", out)
+    assert alone.exit_code == 2 and "--pairs" in alone.stderr
+    assert not out.exists()
+
+
+def test_block_0_is_written_with_a_note(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
+    result = run(tiny_path, "--pairs", pairs, "-o", tmp_path / "v.gguf", "--layers", "0-1", "--json")
+    assert "llama.cpp steers the other layers only" in json.loads(result.stdout)["notes"][0]
+    assert read_vector(tmp_path / "v.gguf").layers == (0, 1)
+
+
+def test_methods_offered_are_those_of_the_library() -> None:
+    assert tuple(METHODS) == command.METHODS
+
+
+def test_help_has_an_example_and_every_method() -> None:
+    text = run("-h").stdout
+    assert "Example: steercpp extract" in text
+    assert all(method in text for method in METHODS)

@@ -1,0 +1,68 @@
+"""The layering: a module imports only from layers below its own, and only some modules import some packages."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = {
+    1: "errors",
+    2: "prompts pairs control_vector directions tasks scoring forms refit validity intervals theory recommend curves "
+    "packing steering strengths",
+    3: "engine vocabulary model_file machine gguf_file gguf_vector vector_notes activations store run_folder "
+    "default_model provenance self_test",
+    4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor",
+}
+LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
+MODULES = sorted(path for path in (ROOT / "steercpp").glob("*.py") if path.stem != "__init__")
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all that a file imports, wherever in the file it does."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            pytest.fail(f"{path.name}: relative imports hide the layer; write steercpp.{node.module}")
+    return names
+
+
+def siblings(path: Path) -> set[str]:
+    """Modules of steercpp that a file imports."""
+    return {name.split(".")[1] for name in imported(path) if name.startswith("steercpp.")}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {path.stem for path in MODULES} == set(LAYER_OF)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_go_down(path: Path) -> None:
+    own = LAYER_OF[path.stem]
+    for name in siblings(path) - {"_native", "models"}:
+        assert name in LAYER_OF, f"{path.stem} imports steercpp.{name}, which has no layer"
+        # Modules of one layer may help each other, save where Python itself would run in a circle.
+        assert LAYER_OF[name] <= own, f"{path.stem} (layer {own}) imports {name} (layer {LAYER_OF[name]})"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_library_does_not_talk(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imported(path)}
+    assert not roots & {"click", "rich"}, f"{path.stem} imports {roots & {'click', 'rich'}}"
+
+
+def test_only_the_engine_imports_the_native_module() -> None:
+    users = {path.stem for path in MODULES if "_native" in siblings(path)}
+    assert "engine" in users
+    assert users <= {"engine", "vocabulary"}, users
+
+
+def test_only_output_knows_rich() -> None:
+    users = {path.stem for path in (ROOT / "cli").glob("*.py") if any(n.startswith("rich") for n in imported(path))}
+    assert users == {"output"}

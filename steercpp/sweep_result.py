@@ -194,7 +194,7 @@ class SweepResult:
         }
 
 
-def open_run(folder: Path, *, strengths: Sequence[float] | None = None, decoded_now: int = 0) -> SweepResult:
+def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, decoded_now: int = 0) -> SweepResult:
     """Read a run directory, finished or not.
 
     Args:
@@ -205,6 +205,7 @@ def open_run(folder: Path, *, strengths: Sequence[float] | None = None, decoded_
     Raises:
         RunError: it is none, it is damaged, or no strength is finished in it.
     """
+    folder = Path(folder)
     manifest = read_manifest(folder)
     with Store.read(folder / STORE, settled=manifest["finished"] is not None) as store:
         if store.plan_sha256 != manifest["plan_sha256"]:

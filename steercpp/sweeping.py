@@ -85,7 +85,7 @@ def sweep(
     behavior: Sequence[BehaviorItem] = (),
     choice: Sequence[ChoiceItem] = (),
     strengths: Sequence[float],
-    out: Path,
+    out: Path | str,
     unit: Unit = "length",
     random_directions: int = 8,
     direction: int = 1,
@@ -121,6 +121,7 @@ def sweep(
         InputError: no items, or an option out of range; ShapeError, LayerError: the vector is not for this model.
         EngineError: a decode failed. Everything finished before is kept in all cases.
     """
+    out = Path(out)
     settings = Settings(tuple(strengths), unit, random_directions, direction, max_loss, seed)
     if not behavior and not choice:
         raise InputError("nothing to measure: give behavior items, choice items or both")

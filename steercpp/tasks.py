@@ -198,8 +198,9 @@ def read_mmlu_csv(path: Path) -> tuple[ChoiceItem, ...]:
     return _checked(path, items)
 
 
-def read_choices(path: Path) -> tuple[ChoiceItem, ...]:
+def read_choices(path: Path | str) -> tuple[ChoiceItem, ...]:
     """Choice items of a file of either form, told apart by its ending."""
+    path = Path(path)
     if path.suffix.lower() == ".csv":
         return read_mmlu_csv(path)
     items = tuple(item for item in read_tasks(path) if isinstance(item, ChoiceItem))
@@ -208,8 +209,9 @@ def read_choices(path: Path) -> tuple[ChoiceItem, ...]:
     return items
 
 
-def read_behavior(path: Path) -> tuple[BehaviorItem, ...]:
+def read_behavior(path: Path | str) -> tuple[BehaviorItem, ...]:
     """Behaviour items of a JSON Lines file."""
+    path = Path(path)
     items = tuple(item for item in read_tasks(path) if isinstance(item, BehaviorItem))
     if not items:
         raise TaskError(f'{path}: no behavior items; give lines of {{"kind": "behavior", ...}}')

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from steercpp.cli import output
+from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.show import describe, pieces
 
 if TYPE_CHECKING:
@@ -27,14 +28,7 @@ METHODS = ("mean", "pca", "pca-centered")  # as in directions.METHODS, which tak
 @click.option("--layers", metavar="8-15,20", help="Layers, inclusive, or all; default: 0.31 to 0.44 of the depth.")
 @click.option("--raw", "template", flag_value="raw", help="Take each prompt as it stands.")
 @click.option("--chat", "template", flag_value="chat", help="Make a plain text the user's message of a chat.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: physical cores]")
-@click.option("--n-ctx", type=click.IntRange(1), help="Tokens of context.  [default: the model's, at most 4096]")
-@click.option("--n-batch", default=256, show_default=True, type=click.IntRange(1), help="Tokens decoded together.")
-@click.option(
-    "--gpu-layers", default=0, show_default=True, type=click.IntRange(-1), help="Blocks on a GPU, -1 for all."
-)
-@click.option("--flash-attn", default="off", show_default=True, type=click.Choice(["off", "on", "auto"]),
-              help="Flash attention.")  # fmt: skip
+@engine_options
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def extract(
@@ -44,11 +38,7 @@ def extract(
     method: str,
     layers: str | None,
     template: Literal["raw", "chat"] | None,
-    threads: int | None,
-    n_ctx: int | None,
-    n_batch: int,
-    gpu_layers: int,
-    flash_attn: Literal["off", "on", "auto"],
+    options: EngineOptions,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -71,7 +61,6 @@ def extract(
     if model and not pairs_path:
         raise click.UsageError("MODEL needs --pairs P.jsonl; only the embedded model brings pairs of its own.")
     from steercpp.control_vector import parse_layers
-    from steercpp.engine import Engine
     from steercpp.extraction import extract as extract_vector
     from steercpp.gguf_vector import read_vector_with_notes, refuse_overwrite, write_vector
     from steercpp.pairs import read_pairs
@@ -85,10 +74,7 @@ def extract(
 
         own = load()
         model, pairs, wanted = own.path, pairs or own.pairs(), own.layers
-    engine = Engine(
-        model, n_ctx=n_ctx, n_batch=n_batch, threads=threads, n_gpu_layers=gpu_layers, flash_attn=flash_attn
-    )
-    with engine, output.progress() as report:
+    with options.open(model) as engine, output.progress() as report:
         if layers is not None:
             wanted = parse_layers(layers, engine.n_layer)
         vector = extract_vector(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from steercpp.cli import output
+from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.inputs import Asked, gather
 
 if TYPE_CHECKING:
@@ -52,14 +53,7 @@ def _grid(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of random directions and resampling."
 )
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: physical cores]")
-@click.option("--n-ctx", type=click.IntRange(1), help="Tokens of context.  [default: the model's, at most 4096]")
-@click.option("--n-batch", default=256, show_default=True, type=click.IntRange(1), help="Tokens decoded together.")
-@click.option(
-    "--gpu-layers", default=0, show_default=True, type=click.IntRange(-1), help="Blocks on a GPU, -1 for all."
-)
-@click.option("--flash-attn", default="off", show_default=True, type=click.Choice(["off", "on", "auto"]),
-              help="Flash attention.")  # fmt: skip
+@engine_options
 @click.option("--force", is_flag=True, help="Replace the run in the directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one for each strength, then the result.")
 def sweep(
@@ -77,11 +71,7 @@ def sweep(
     direction: str,
     out: Path | None,
     seed: int,
-    threads: int | None,
-    n_ctx: int | None,
-    n_batch: int,
-    gpu_layers: int,
-    flash_attn: Literal["off", "on", "auto"],
+    options: EngineOptions,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -95,18 +85,14 @@ def sweep(
              steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl --task law_test.csv --strengths -4:4:0.5
     """
     asked = Asked(model, vector, pairs, method, layers, behavior, tasks, strengths, unit)
-    from steercpp.engine import Engine
     from steercpp.report import ensure_report
     from steercpp.sweeping import sweep as measure
 
     inputs = gather(asked)
     folder = out or Path("runs", inputs.name)
     view = _View(as_json)
-    engine = Engine(
-        inputs.model, n_ctx=n_ctx, n_batch=n_batch, threads=threads, n_gpu_layers=gpu_layers, flash_attn=flash_attn
-    )
     try:
-        with engine, output.progress(above=view.table, beside_data=as_json) as report:
+        with options.open(inputs.model) as engine, output.progress(above=view.table, beside_data=as_json) as report:
             source, identity = inputs.vector(engine, report)
             result = measure(
                 engine, source, behavior=inputs.behavior, choice=inputs.choice, strengths=inputs.strengths,

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.pass_context
 def doctor(ctx: click.Context, model: Path | None, as_json: bool) -> None:
-    r"""Check the installation: versions, libraries, devices, and that steering really steers.
+    """Check that this installation steers as it should.
 
-    Exit code 0 if every check holds, 1 if one does not.
+    Shows versions, libraries and devices, and tests with a model that steering is llama.cpp's own, bit for bit. Exit
+    code 0 if every check holds, 1 if one does not.
 
     \b
     Example: steercpp doctor
              steercpp doctor --model model.gguf --json | jq .checks
-    """
+    """  # noqa: D301
     from steercpp.doctor import diagnose
 
     found = diagnose(model)

@@ -73,12 +73,12 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(cls=LazyGroup, context_settings=CONTEXT, no_args_is_help=True)
 @click.version_option(None, "--version", package_name="steercpp", message="steercpp %(version)s")
 def main() -> None:
-    r"""How hard can a quantized model be steered before it gets worse at its work?
+    """How hard can a quantized model be steered before it gets worse at its work?
 
     \b
     steercpp sweep                        the embedded model, nothing to download
     steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl --task t.jsonl
-    """
+    """  # noqa: D301
 
 
 if __name__ == "__main__":

@@ -17,14 +17,15 @@ from steercpp.cli import output
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to write.  [default: DIR itself]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def report(run: Path, max_loss: float | None, direction: str | None, out: Path | None, as_json: bool) -> None:
-    r"""Render a run directory again: figures (PNG, SVG), tables (CSV) and the summary, without a model.
+    """Draw a run again: figures, tables and summary, without a model.
 
-    An unfinished run shows the strengths that are finished. Figures and tables are derived and written anew.
+    The figures are PNG and SVG, the tables CSV; they follow from the store and are written anew. An unfinished run
+    shows the strengths that are finished.
 
     \b
     Example: steercpp report runs/refusal
              steercpp report runs/refusal --max-loss 0.1 --out report
-    """
+    """  # noqa: D301
     from steercpp.report import write_report
     from steercpp.sweep_result import open_run
 

@@ -101,7 +101,7 @@ def _means(result: SweepResult, found: dict[str, Any] | None, strength: float | 
     """Means at 0 and at the recommended strength, with the bounds of what changed."""
     places = [row for row in result.rows() if row.strength in (0.0, strength)]
     places.sort(key=lambda row: row.strength != 0)
-    facts: list[Fact] = [("", output.text("".join(f"{f'at {_signed(row.strength)}':>9}" for row in places), "dim"))]
+    facts: list[Fact] = [("", output.text("".join(f"{f'at {_signed(row.strength)}':>10}" for row in places), "dim"))]
     bounds: dict[str, str] = {}
     if found is not None and strength is not None:
         bounds["P+ − P−"] = f"   gain {found['gain']:+.3f}, at least {found['gain_low']:+.3f}"
@@ -109,7 +109,7 @@ def _means(result: SweepResult, found: dict[str, Any] | None, strength: float | 
     for name, key, form in (("B", "b", "+.3f"), ("P+ − P−", "b_raw", "+.3f"), ("P(correct)", "p_free", ".3f")):
         values = [getattr(row, key) for row in places]
         if values[0] is not None:
-            facts.append((name, "".join(f"{format(value, form):>9}" for value in values) + bounds.get(name, "")))
+            facts.append((name, "".join(f"{format(value, form):>10}" for value in values) + bounds.get(name, "")))
     return facts
 
 

@@ -75,15 +75,18 @@ def sweep(
     force: bool,
     as_json: bool,
 ) -> None:
-    r"""Measure B and P(correct) over a grid of strengths, and find the strength to use.
+    """Find how far a model can be steered before it gets worse.
 
-    Without MODEL the embedded model is swept with its own refusal pairs and held-out items. The run directory keeps
-    every measurement: the same command again resumes an unfinished run and shows a finished one.
+    Behavior B and helpfulness P(correct) are measured over a grid of strengths; the strength to use is the one that
+    gains most within a budget of loss. Without MODEL the embedded model is swept with its own refusal pairs and
+    held-out items. The run directory keeps every measurement: the same command again resumes an unfinished run and
+    shows a finished one.
 
     \b
     Example: steercpp sweep
-             steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl --task law_test.csv --strengths -4:4:0.5
-    """
+             steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl \\
+                 --task law_test.csv --strengths -4:4:0.5
+    """  # noqa: D301
     asked = Asked(model, vector, pairs, method, layers, behavior, tasks, strengths, unit)
     from steercpp.report import ensure_report
     from steercpp.sweeping import sweep as measure

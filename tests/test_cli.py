@@ -48,6 +48,7 @@ def test_every_command_has_help_an_example_json_and_a_readme_line(name: str) -> 
         result = CliRunner().invoke(main, [name, flag])
         assert result.exit_code == 0 and result.stderr == ""
         assert f"Example: steercpp {name}" in result.stdout and "--json" in result.stdout
+        assert "\\b" not in result.stdout  # the mark that keeps the lines of an example apart
         assert max(map(len, result.stdout.splitlines())) <= 100
     assert f"steercpp {name}" in (ROOT / "README.md").read_text()
 

@@ -40,9 +40,9 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: str | None) -
               help="Choices of each question; chance for p_correct_restricted.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def fit(csv_path: Path, window: tuple[float, float] | None, digits: int | None, choices: int, as_json: bool) -> None:
-    """Fit the theory's curves to measured points, best form first (AICc).
+    """Fit the theory's curves to measured points, best form first.
 
-    CSV has a heading: strength,alignment or strength,p_correct[,p_correct_restricted].
+    CSV has a heading: strength,alignment or strength,p_correct[,p_correct_restricted]. Forms are ranked by AICc.
 
     Example: steercpp fit curve.csv --window -3:5
     """

@@ -87,29 +87,39 @@ def _panel(result: SweepResult, data: dict[str, Any]) -> list[output.Renderable]
     elif strength is None:
         pieces.append(output.text(f"No recommended strength: {found['reason']}.", "yellow"))
     else:
-        what = "of the residual norm" if data["plan"]["unit"] == "norm" else "long"
-        pieces.append(output.text(f"Recommended strength {_signed(strength)} {what} at each layer", "bold green"))
-    facts: list[Fact] = [("", ""), *_means(result, found, strength), ("", "")]
-    facts += [_controls(data["controls"], strength), *_constants(data["fits"])]
+        pieces.append(
+            output.text(f"Recommended strength {_signed(strength)} {_unit(data)} at each layer", "bold green")
+        )
+    facts: list[Fact] = [("", ""), *_means(result, strength), ("", "")]
+    if found is not None and strength is not None:
+        facts += [
+            ("gain", f"{found['gain']:+.3f} in P+ − P−, at least {found['gain_low']:+.3f}"),
+            ("loss", f"{_share(found['loss'])} of P(correct), at most {_share(found['loss_high'])}"),
+        ]
+    facts += [*_controls(data["controls"], strength), *_constants(data["fits"])]
     pieces.append(output.facts(facts))
     if found is not None and strength is not None:
         pieces += [output.blank(), *_footnotes(found)]
     return pieces
 
 
-def _means(result: SweepResult, found: dict[str, Any] | None, strength: float | None) -> list[Fact]:
-    """Means at 0 and at the recommended strength, with the bounds of what changed."""
+def _unit(data: dict[str, Any]) -> str:
+    """What strength 1 is: a share of the residual norm, a length, or for a vector of other length the vector itself."""
+    if data["plan"]["unit"] == "norm":
+        return "of the residual norm"
+    is_unit = all(abs(norm - 1) < 1e-3 for norm in data["vector"]["norms"])
+    return "long" if is_unit else "times the vector"
+
+
+def _means(result: SweepResult, strength: float | None) -> list[Fact]:
+    """Means over all items at 0 and at the recommended strength."""
     places = [row for row in result.rows() if row.strength in (0.0, strength)]
     places.sort(key=lambda row: row.strength != 0)
     facts: list[Fact] = [("", output.text("".join(f"{f'at {_signed(row.strength)}':>10}" for row in places), "dim"))]
-    bounds: dict[str, str] = {}
-    if found is not None and strength is not None:
-        bounds["P+ − P−"] = f"   gain {found['gain']:+.3f}, at least {found['gain_low']:+.3f}"
-        bounds["P(correct)"] = f"   loss {_share(found['loss'])}, at most {_share(found['loss_high'])}"
     for name, key, form in (("B", "b", "+.3f"), ("P+ − P−", "b_raw", "+.3f"), ("P(correct)", "p_free", ".3f")):
         values = [getattr(row, key) for row in places]
         if values[0] is not None:
-            facts.append((name, "".join(f"{format(value, form):>10}" for value in values) + bounds.get(name, "")))
+            facts.append((name, "".join(f"{format(value, form):>10}" for value in values)))
     return facts
 
 
@@ -118,13 +128,16 @@ def _share(value: float) -> str:
     return f"{round(value, 3) + 0.0:.1%}"
 
 
-def _controls(controls: dict[str, Any] | None, recommended: float | None) -> Fact:
+def _controls(controls: dict[str, Any] | None, recommended: float | None) -> list[Fact]:
     if controls is None:
-        return "random directions", "not measured"
-    raw, strength = controls["b_raw"], controls["strength"]
-    where = "" if strength == recommended else f", at {_signed(strength)}"
-    sizes = f"median {raw['median']:.3f}, maximum {raw['maximum']:.3f}"
-    return f"{controls['n']} random directions", f"|change of P+ − P−| {sizes}{where}"
+        return [("random directions", "not measured")]
+    where = "" if controls["strength"] == recommended else f", at {_signed(controls['strength'])}"
+    facts: list[Fact] = []
+    for name, key in (("B", "b"), ("P+ − P−", "b_raw")):
+        size = controls[key]
+        told = f"|change of {name}| median {size['median']:.3f}, maximum {size['maximum']:.3f}{where}"
+        facts.append(("" if facts else f"{controls['n']} random directions", told))
+    return facts
 
 
 def _constants(fits: dict[str, Any]) -> list[Fact]:
@@ -146,7 +159,10 @@ def _constants(fits: dict[str, Any]) -> list[Fact]:
 def _footnotes(found: dict[str, Any]) -> list[output.Renderable]:
     half, budget = found["reported_on"], f"{found['max_loss']:.0%}"
     counts = f"{half['n_behavior']} behavior and {half['n_choice']} choice items"
-    told = f"Gain and loss: {counts} without part in the choice; {found['confidence']:.0%} bounds; budget {budget}."
+    told = (
+        f"Means are of all items. Gain and loss are of {counts} without part in the choice, with "
+        f"{found['confidence']:.0%} bounds; budget {budget}."
+    )
     notes: list[output.Renderable] = [output.text(told, "dim")]
     if not found["confirmed"]:
         notes.append(output.text("They do not confirm it: with more items the answer may differ.", "yellow"))

@@ -88,6 +88,7 @@ def sweep(
                  --task law_test.csv --strengths -4:4:0.5
     """  # noqa: D301
     asked = Asked(model, vector, pairs, method, layers, behavior, tasks, strengths, unit)
+    from steercpp.errors import SteerError
     from steercpp.report import ensure_report
     from steercpp.sweeping import sweep as measure
 
@@ -107,7 +108,13 @@ def sweep(
         raise
     if not result.decoded_now:
         output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
-    files = ensure_report(result)
+    try:
+        files = ensure_report(result)
+    except SteerError as error:
+        if result.decoded_now:
+            raise
+        output.say(f"{error}; shown without figures")  # a finished run can be looked at wherever it lies
+        files = ()
     data = {"event": "result", **result.to_json(), "files": files}
     if as_json:
         output.emit_line(data)

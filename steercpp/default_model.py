@@ -23,14 +23,19 @@ class DefaultModel:
     Attributes:
         path: the GGUF file; its sha256 is the card's.
         card: where it comes from and its measured figures.
-        strengths: the default grid, in shares of the residual stream's median norm at each layer.
+        strengths: the default grid, in shares of the residual stream's median norm at each layer; finer near 0, where B
+            turns.
         layers: where it is steered. Above the paper's band, which is blocks 2 to 4 here: steered there, it leaves the
             format of its answers before it loses what it knows.
     """
 
     path: Path
     card: dict[str, Any]
-    strengths: tuple[float, ...] = tuple(0.25 * step for step in range(-6, 7))
+    strengths: tuple[float, ...] = (
+        *(-1.5, -1.25, -1.0, -0.75, -0.5, -0.375, -0.25, -0.125),
+        0.0,
+        *(0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.25, 1.5),
+    )
     unit: Literal["norm"] = "norm"
     layers: tuple[int, ...] = (5, 6)
 

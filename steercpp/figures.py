@@ -127,8 +127,10 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _strength_label(result: SweepResult) -> str:
-    unit = {"length": "length added per layer", "norm": "share of the residual norm per layer"}
-    return f"strength ({unit[result.manifest['plan']['unit']]})"
+    if result.manifest["plan"]["unit"] == "norm":
+        return "strength (share of the residual norm per layer)"
+    is_unit = np.allclose(result.manifest["vector"]["norms"], 1.0, atol=1e-3)
+    return f"strength ({'length' if is_unit else 'multiple of the vector'} added per layer)"
 
 
 def _points(axes: Axes, strengths: Floats, values: Floats, color: str, label: str) -> None:

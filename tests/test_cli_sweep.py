@@ -73,6 +73,17 @@ def test_the_same_command_again_shows_without_computing(files: list[str]) -> Non
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
 
 
+def test_a_finished_run_is_shown_where_nothing_can_be_written(files: list[str]) -> None:
+    first = run(*files)
+    table = Path("runs/tiny-F32-p/alignment.csv")
+    table.unlink()
+    table.mkdir()  # a folder stands in the way of the file; rights would not stop a test that runs as root
+    again = run(*files)
+    assert again.exit_code == 0
+    assert "alignment.csv" in again.stderr and "shown without figures" in again.stderr
+    assert again.stdout.splitlines()[:12] == first.stdout.splitlines()[:12]  # the table and the panel's head
+
+
 def test_another_plan_is_refused_and_force_replaces_it(files: list[str]) -> None:
     assert run(*files, "--out", "x").exit_code == 0
     changed = [*files, "--out", "x", "--seed", "5"]

@@ -13,13 +13,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from steercpp.errors import RunError
-from steercpp.provenance import json_sha256
+from steercpp.control_vector import ControlVector
+from steercpp.errors import RunError, VectorFileError
+from steercpp.gguf_vector import read_vector
+from steercpp.provenance import json_sha256, vector_sha256
 from steercpp.store import FORMAT, Store
 
 Manifest: TypeAlias = dict[str, Any]
@@ -116,6 +119,19 @@ def prepare(folder: Path) -> None:
         raise RunError(f"{folder}: no file can be written there ({error.strerror}); use another --out") from error
 
 
+@contextmanager
+def new_folder_removed_on_failure(folder: Path) -> Iterator[None]:
+    """Remove a folder again that did not exist before, if what is done inside fails and leaves it empty."""
+    existed = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 def differing(found: Mapping[str, Any], plan: Plan) -> list[str]:
     """What another plan has otherwise, in a user's words."""
     wanted = plan.to_json()
@@ -136,7 +152,11 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
+    except NotADirectoryError as error:
+        raise RunError(f"{folder}: is a file; give the folder of the run, the --out of a sweep") from error
     except FileNotFoundError as error:
+        if not folder.exists():
+            raise RunError(f"{folder}: does not exist; give the --out of a sweep") from error
         raise RunError(
             f"{folder}: holds no {MANIFEST}, so it is not a run directory; give the --out of a sweep"
         ) from error
@@ -156,6 +176,22 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.get("plan_sha256") != json_sha256(plan):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {NEXT}")
     return manifest
+
+
+def read_swept_vector(folder: Path, manifest: Manifest) -> ControlVector:
+    """The vector in a run directory, which is the one that the run began with.
+
+    Raises:
+        RunError: it is missing, damaged or another one.
+    """
+    path = folder / VECTOR_FILE
+    try:
+        vector = read_vector(path)
+    except VectorFileError as error:
+        raise RunError(f"{error}; it is the vector of this run: {NEXT}") from error
+    if vector_sha256(vector) != manifest["vector"]["sha256"]:
+        raise RunError(f"{path}: is not the vector that this run began with; {NEXT}")
+    return vector
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -186,7 +222,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written ({error.strerror}); make room or rights there, or use --out"
+            f"{path}: cannot be written ({error.strerror}); free some space, check the folder's rights, "
+            "or use another --out"
         ) from error
     finally:
         if temporary:

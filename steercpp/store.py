@@ -81,10 +81,15 @@ class Store:
         if path.exists():
             raise RunError(f"{path}: exists already")
         store = cls(path, _connect(path, "rwc"))
-        with store._transaction():
-            for statement in filter(str.strip, SCHEMA.split(";")):
-                store._db.execute(statement)
-            store._db.executemany("INSERT INTO meta VALUES (?, ?)", [("format", FORMAT), ("plan_sha256", plan_sha256)])
+        meta = [("format", FORMAT), ("plan_sha256", plan_sha256)]
+        try:
+            with store._transaction():
+                for statement in filter(str.strip, SCHEMA.split(";")):
+                    store._db.execute(statement)
+                store._db.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @classmethod
@@ -185,6 +190,16 @@ class Store:
         rows = self._rows("SELECT label, kind, strength, batch, n_tokens FROM groups")
         return {Group(label, kind, strength, batch): n for label, kind, strength, batch, n in rows}
 
+    def n_continuations(self, kind: str) -> int:
+        """How many continuations of one kind are to be measured at each strength."""
+        return int(self._rows("SELECT count(*) FROM continuations WHERE kind = ?", kind)[0][0])
+
+    def n_measured(self, label: str, kind: str) -> dict[float, int]:
+        """At each strength, how many continuations of one kind are measured under a label."""
+        query = """SELECT strength, count(*) FROM logprobs JOIN continuations USING (kind, item, continuation)
+            WHERE label = ? AND kind = ? GROUP BY strength"""
+        return dict(self._rows(query, label, kind))
+
     def logprobs(self, label: str, kind: str, strength: float) -> list[npt.NDArray[np.float64]]:
         """For each item its continuations' log-probabilities in nats; an empty array where not measured."""
         count = self._rows("SELECT count(*) FROM items WHERE kind = ?", kind)[0][0]
@@ -212,6 +227,12 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise _damaged(self.path, str(error)) from error
 
+    def _holds_groups(self) -> bool:
+        try:
+            return self._db.execute("SELECT 1 FROM groups LIMIT 1").fetchone() is not None
+        except sqlite3.DatabaseError:  # not even the tables could be written
+            return False
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
@@ -219,9 +240,10 @@ class Store:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
         except sqlite3.OperationalError as error:
+            kept = "; what was finished is kept" if self._holds_groups() else ""
             raise RunError(
-                f"{self.path}: cannot be written ({error}); make room or rights there, then run the same command "
-                "again: what was finished is kept"
+                f"{self.path}: cannot be written ({error}); free some space or check the folder's rights, "
+                f"then run the same command again{kept}"
             ) from error
         except sqlite3.DatabaseError as error:
             raise _damaged(self.path, str(error)) from error

@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from steercpp.errors import RunError
 from steercpp.recommend import Recommendation, recommend
-from steercpp.run_folder import STORE, VECTOR_FILE, Manifest, read_manifest
+from steercpp.run_folder import NEXT, STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
 from steercpp.scoring import BehaviorScores, ChoiceScores
 from steercpp.store import Store
-from steercpp.sweep_scores import behavior_scores, complete, stored_choice_scores
+from steercpp.sweep_scores import behavior_scores, complete, first_missing, stored_choice_scores
 from steercpp.tasks import ChoiceItem
 from steercpp.theory import FitResult, fit_alignment, fit_helpfulness_forms
 
@@ -203,14 +203,20 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
         decoded_now: see `SweepResult`.
 
     Raises:
-        RunError: it is none, it is damaged, or no strength is finished in it.
+        RunError: it is none, it is damaged, no strength is finished in it, or it says that it is finished but lacks
+            measurements or its vector.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    with Store.read(folder / STORE, settled=manifest["finished"] is not None) as store:
+    finished = manifest["finished"] is not None
+    if finished:
+        read_swept_vector(folder, manifest)
+    with Store.read(folder / STORE, settled=finished) as store:
         if store.plan_sha256 != manifest["plan_sha256"]:
             raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; use --force to start again")
         kinds = [kind for kind in ("behavior", "choice") if manifest["plan"][f"{kind}_sha256"]]
+        if finished and (lacking := first_missing(store, manifest["plan"], manifest["items"])):
+            raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {NEXT}")
         wanted = manifest["plan"]["strengths"] if strengths is None else strengths
         found = [s for s in wanted if all(complete(store, "vector", kind, s) for kind in kinds)]
         if not found:

@@ -11,10 +11,9 @@ import numpy as np
 
 from steercpp.control_vector import ControlVector, random_vector
 from steercpp.engine import Engine
-from steercpp.errors import RunError
 from steercpp.gguf_vector import write_vector
 from steercpp.measure import BEHAVIOR, VECTOR, Work, measure
-from steercpp.provenance import now, vector_sha256
+from steercpp.provenance import now
 from steercpp.run_folder import VECTOR_FILE, Manifest, write_manifest
 from steercpp.store import Group, Store
 from steercpp.sweep_result import Row, SweepResult, open_run
@@ -59,14 +58,9 @@ class Run:
         """Measure what is missing, and mark the run as finished.
 
         Raises:
-            RunError: the vector in the directory is not the one that the run began with, or nothing can be written.
+            RunError: nothing can be written.
             EngineError: a decode failed.
         """
-        if vector_sha256(self.vector) != self.manifest["vector"]["sha256"]:
-            raise RunError(
-                f"{self.out / VECTOR_FILE}: is not the vector that this run began with; "
-                "use another --out, or --force to start again"
-            )
         done = set(self.store.finished())
         for strength in self.strengths:
             self._measure(self.work, VECTOR, self.vector, strength, done)

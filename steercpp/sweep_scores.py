@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,39 @@ def complete(store: Store, label: str, kind: str, strength: float) -> bool:
     """Whether every continuation of a kind is measured under a label at a strength."""
     measured, wanted = store.logprobs(label, kind, strength), store.continuations(kind)
     return [len(values) for values in measured] == [len(parts) for parts in wanted]
+
+
+def first_missing(store: Store, plan: Mapping[str, Any], items: Mapping[str, int]) -> str | None:
+    """What a finished run lacks, in a user's words; None where everything that was planned is measured.
+
+    Args:
+        store: the measurements.
+        plan: the plan, as the manifest holds it.
+        items: how many items of each kind were asked.
+    """
+    batches: dict[tuple[str, str, float], set[int]] = {}
+    for group in store.finished():
+        batches.setdefault((group.label, group.kind, group.strength), set()).add(group.batch)
+    planned = {kind: set().union(*(found for key, found in batches.items() if key[1] == kind)) for kind in items}
+    for kind, n in items.items():
+        if len(store.items(kind)) != n or len(store.continuations(kind)) != n:
+            return f"{kind} items"
+
+    def there(label: str, kind: str, strength: float) -> bool:
+        whole = store.n_measured(label, kind).get(strength) == store.n_continuations(kind)
+        return whole and bool(planned[kind]) and batches.get((label, kind, strength)) == planned[kind]
+
+    for strength in plan["strengths"]:
+        for kind in items:
+            if not there("vector", kind, strength):
+                return f"{kind} measurements at strength {strength:+g}"
+    # Random directions are measured at one strength of the wanted sign, if there is any.
+    if "behavior" in items and any(s * plan["direction"] > 0 for s in plan["strengths"]):
+        used = {s for label, _, s in batches if label != "vector"}
+        for i in range(plan["random_directions"]):
+            if not any(there(f"random-{i}", "behavior", s) for s in used):
+                return f"measurements of random direction {i}"
+    return None
 
 
 def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> BehaviorScores:

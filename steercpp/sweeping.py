@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
 from steercpp.errors import InputError, LayerError, ShapeError
-from steercpp.gguf_vector import read_vector, write_vector
+from steercpp.gguf_vector import write_vector
 from steercpp.measure import Work, behavior_work, choice_work
 from steercpp.provenance import command, items_sha256, machine, model_identity, now, vector_sha256, versions
 from steercpp.run_folder import (
@@ -32,7 +32,9 @@ from steercpp.run_folder import (
     Plan,
     clear,
     examine,
+    new_folder_removed_on_failure,
     prepare,
+    read_swept_vector,
     refuse_other_plan,
     write_manifest,
 )
@@ -139,12 +141,13 @@ def sweep(
             return _shown(open_run(out), on_strength)
     work = [behavior_work(engine, behavior)] if behavior else []
     work += [choice_work(engine, choice)] if choice else []
-    prepare(out)
-    if manifest is None:
-        made = vector if isinstance(vector, ControlVector) else vector()
-        manifest = _begin(engine, made, out, plan, model, work)
+    with new_folder_removed_on_failure(out):
+        prepare(out)
+        if manifest is None:
+            made = vector if isinstance(vector, ControlVector) else vector()
+            manifest = _begin(engine, made, out, plan, model, work)
     with Store.reopen(out / STORE) as store:
-        run = Run(out, manifest, engine, read_vector(out / VECTOR_FILE), work, store, progress, on_strength)
+        run = Run(out, manifest, engine, read_swept_vector(out, manifest), work, store, progress, on_strength)
         run.complete()
     return open_run(out, decoded_now=run.n_now)
 
@@ -205,7 +208,7 @@ def _shown(result: SweepResult, on_strength: Callable[[Row], None] | None) -> Sw
 def _begin(
     engine: Engine, vector: ControlVector, out: Path, plan: Plan, model: dict[str, Any], work: Sequence[Work]
 ) -> Manifest:
-    """Write the files of a new run, the manifest last, and return it."""
+    """Write the files of a new run, the manifest last, and return it; a failure leaves none of them."""
     check_vector(engine, vector)
     lengths: dict[int, float] = {}
     if plan.unit == "norm":
@@ -213,11 +216,6 @@ def _begin(
         lengths = engine.residual_norms(prompts, vector.layers)
         vector = vector.scaled({il: lengths[il] / norm if norm else 0.0 for il, norm in vector.norms.items()})
     vector = vector.with_metadata(unit=plan.unit, model_sha256=plan.model_sha256)
-    clear(out)
-    write_vector(out / VECTOR_FILE, vector)
-    with Store.create(out / STORE, plan_sha256=plan.sha256) as store:
-        for part in work:
-            store.add_items(part.kind, part.items, part.continuations)
     manifest: Manifest = {
         "format": FORMAT,
         "command": command(),
@@ -239,5 +237,14 @@ def _begin(
         "machine": machine(),
         "tokens": None,
     }
-    write_manifest(out, manifest)
+    clear(out)
+    try:
+        write_vector(out / VECTOR_FILE, vector)
+        with Store.create(out / STORE, plan_sha256=plan.sha256) as store:
+            for part in work:
+                store.add_items(part.kind, part.items, part.continuations)
+        write_manifest(out, manifest)
+    except BaseException:
+        clear(out)  # all of it was written here
+        raise
     return manifest

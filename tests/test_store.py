@@ -61,6 +61,14 @@ def test_a_failing_write_keeps_what_was_committed(store: Store) -> None:
     assert list(store.finished()) == [Group("vector", "behavior", 0.0, 0)]
 
 
+def test_a_failing_write_does_not_speak_of_what_was_never_finished(store: Store) -> None:
+    pages = store._rows("PRAGMA page_count")[0][0]
+    store._rows(f"PRAGMA max_page_count = {pages}")
+    parts = [Continuation(0, "aligned", tuple(range(9000)))]
+    with pytest.raises(RunError, match=r"\(database or disk is full\); free some space.* the same command again$"):
+        store.add_items("behavior", BEHAVIOR[:1], parts)
+
+
 def test_a_store_is_never_made_over_another(store: Store) -> None:
     with pytest.raises(RunError, match="exists already"):
         Store.create(store.path, plan_sha256="q")
@@ -154,7 +162,7 @@ def test_a_manifest_with_a_part_missing_is_found_out(tmp_path: Path, part: str) 
         ("UPDATE items SET record = '{'", "an item cannot be read"),
         ("UPDATE items SET record = '{}'", "an item cannot be read"),
         ("UPDATE continuations SET tokens = 'x'", "a continuation cannot be read"),
-        ("DELETE FROM logprobs WHERE continuation = 1", "no strength is finished"),
+        ("DELETE FROM logprobs WHERE continuation = 1", r"lacks behavior measurements at strength \+0,"),
     ],
 )
 def test_rows_that_make_no_sense_are_found_out(tmp_path: Path, change: str, expected: str) -> None:

@@ -25,7 +25,6 @@ from steercpp.errors import (
     RunError,
     ShapeError,
     TaskError,
-    VectorFileError,
 )
 from steercpp.gguf_vector import read_vector
 from steercpp.measure import behavior_work, choice_work
@@ -214,8 +213,34 @@ def test_an_exchanged_vector_is_found_out(tiny_engine: Engine, tmp_path: Path) -
     with pytest.raises(RunError, match="is not the vector that this run began with"):
         small_sweep(tiny_engine, tmp_path / "a", strengths=(1.0,), random_directions=0)
     (tmp_path / "a" / VECTOR_FILE).write_bytes(b"GGUF")
-    with pytest.raises(VectorFileError):
-        small_sweep(tiny_engine, tmp_path / "a", strengths=(1.0,), random_directions=0)
+    for finished in (None, manifest["finished"]):
+        (tmp_path / "a" / MANIFEST).write_text(json.dumps({**manifest, "finished": finished}))
+        with pytest.raises(RunError, match=f"{VECTOR_FILE}: .*--force"):
+            small_sweep(tiny_engine, tmp_path / "a", strengths=(1.0,), random_directions=0)
+
+
+def test_a_finished_sweep_that_lacks_measurements_is_refused(tiny_engine: Engine, tmp_path: Path) -> None:
+    small_sweep(tiny_engine, tmp_path, strengths=(1.0,), random_directions=0)
+    with sqlite3.connect(tmp_path / STORE) as db:
+        db.execute("DELETE FROM groups WHERE strength = 1")
+    db.close()
+    with pytest.raises(RunError, match=rf"{STORE}: lacks behavior measurements at strength \+1, .*--out.*--force"):
+        small_sweep(tiny_engine, tmp_path, strengths=(1.0,), random_directions=0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE on Windows")
+@pytest.mark.parametrize("size", [0, 6000, 20_000])
+def test_a_start_on_a_full_disk_leaves_nothing(tiny_path: Path, tmp_path: Path, size: int) -> None:
+    """At 0 bytes the folder's probe fails, at 6000 the tables after the vector, at 20,000 the items."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / f"{STORE}-wal").touch()  # of a start that was interrupted, and in the way of nothing
+    for name in ("new", "kept"):
+        command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(tiny_path), str(tmp_path / name)]
+        ended = subprocess.run([*command, str(size), "512"], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0 and "Error " in ended.stdout, ended.stderr
+        assert "kept;" not in ended.stdout and "was finished" not in ended.stdout
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "kept").iterdir() if path.name != f"{STORE}-wal"] == []
 
 
 def test_items_that_cannot_be_asked(tiny_engine: Engine, tmp_path: Path) -> None:
@@ -262,6 +287,8 @@ with Engine(sys.argv[2], threads=1, n_batch=int(sys.argv[5])) as engine:
             signal.raise_signal(signal.SIGKILL)
         if sys.argv[4] == "full" and done > total // 3:
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    if sys.argv[4].isdigit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), -1))
     try:
         small_sweep(engine, Path(sys.argv[3]), progress=limit)
     except SteerError as error:

@@ -10,7 +10,7 @@ import pytest
 from planted_run import B0, BEHAVIOR, CHOICE, DELTA_LAMBDA, A, B, write_planted_run
 
 from steercpp.errors import RunError
-from steercpp.run_folder import MANIFEST, STORE, read_manifest
+from steercpp.run_folder import MANIFEST, STORE, VECTOR_FILE, read_manifest
 from steercpp.store import Group, Store
 from steercpp.sweep_result import SweepResult, open_run
 from steercpp.sweep_run import control_strength
@@ -80,6 +80,40 @@ def test_only_finished_strengths_are_shown(tmp_path: Path) -> None:
     with Store.reopen(folder / STORE) as store:
         store._rows("DELETE FROM logprobs")
     with pytest.raises(RunError, match="no strength is finished yet; run the same sweep again"):
+        open_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        ("DELETE FROM groups WHERE strength > 0.05 AND label = 'vector'", r"behavior measurements at strength \+0\.1"),
+        ("DELETE FROM groups", r"behavior measurements at strength -0\.1"),
+        ("DELETE FROM logprobs WHERE kind = 'choice' AND strength = 0 AND item = 7", r"choice measurements at .* \+0"),
+        ("DELETE FROM logprobs WHERE label = 'random-1' AND item = 3", "measurements of random direction 1"),
+        ("DELETE FROM groups WHERE label LIKE 'random%'", "measurements of random direction 0"),
+        ("DELETE FROM items WHERE kind = 'choice' AND item = 59", "choice items"),
+    ],
+)
+def test_a_finished_run_that_lacks_measurements_is_refused(tmp_path: Path, change: str, lacking: str) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="-0.1:0.1:0.1", n_random=2)
+    with Store.reopen(folder / STORE) as store:
+        store._rows(change)
+    with pytest.raises(RunError, match=rf"^{folder / STORE}: lacks {lacking}, though .*--out.*--force"):
+        open_run(folder)
+
+
+def test_a_finished_run_whose_vector_is_cut_or_changed_is_refused(tmp_path: Path) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
+    path = folder / VECTOR_FILE
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[-8 * 4] ^= 1  # the lowest bit of a value of the last tensor
+    for data in (whole[:-20], b"", bytes(changed)):
+        path.write_bytes(data)
+        with pytest.raises(RunError, match=f"^{path}: .*--force"):
+            open_run(folder)
+    path.unlink()
+    with pytest.raises(RunError, match=f"^{path}: .*--force"):
         open_run(folder)
 
 

@@ -33,7 +33,7 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 
 @click.command()
-@click.argument("csv_path", metavar="CSV", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("csv_path", metavar="CSV", type=click.Path(path_type=Path))
 @click.option("--window", metavar="A:B", callback=_window, help="Use strengths from A to B only, both included.")
 @click.option("--round", "digits", type=click.IntRange(0, 15), help="Round the values to so many decimals first.")
 @click.option("--choices", type=click.IntRange(2), default=4, show_default=True,

@@ -123,6 +123,7 @@ def _source(
 
 def _from_file(engine: Engine, path: Path, layers: str | None) -> ControlVector:
     from steercpp.control_vector import parse_layers
+    from steercpp.errors import LayerError
     from steercpp.gguf_vector import read_vector_with_notes
     from steercpp.sweeping import check_vector
 
@@ -130,7 +131,11 @@ def _from_file(engine: Engine, path: Path, layers: str | None) -> ControlVector:
     for note in notes:
         output.say(f"{path}: {note}")
     if layers is not None:
-        vector = vector.restricted_to(parse_layers(layers, engine.n_layer))
+        wanted = parse_layers(layers, engine.n_layer)
+        try:
+            vector = vector.restricted_to(wanted)
+        except LayerError as error:
+            raise LayerError(f"{path}: {error}; leave --layers out or name some of them") from error
     check_vector(engine, vector, name=str(path))
     return vector
 

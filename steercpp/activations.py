@@ -61,13 +61,13 @@ def collect(
 
     Raises:
         PairsError: no pairs.
-        PromptError, ContextOverflowError: a prompt that cannot be rendered or is too long, with the pair's id.
+        PromptError, ContextOverflowError: a prompt that cannot be rendered or is too long, with the pair's place or id.
         LayerError, UnsteerableError: layers that the model lacks.
     """
     if not pairs:
         raise PairsError("no pairs were given; a direction needs at least one")
     prompts = [
-        _tokens(engine, prompt, f"pair {pair.id}: {side} prompt", template)
+        _tokens(engine, prompt, f"{pair.place or f'pair {pair.id}'}: {side} prompt", template)
         for pair in pairs
         for side, prompt in (("positive", pair.positive), ("negative", pair.negative))
     ]
@@ -83,6 +83,6 @@ def _tokens(engine: Engine, prompt: Prompt, place: str, template: Template) -> t
         raise PromptError(f"{place}: {error}") from error
     if len(tokens) > engine.n_ctx:
         raise ContextOverflowError(
-            f"{place}: {len(tokens)} tokens, the context holds {engine.n_ctx}; shorten it or raise n_ctx"
+            f"{place}: {len(tokens)} tokens, the context holds {engine.n_ctx}; shorten it or raise --n-ctx"
         )
     return tokens

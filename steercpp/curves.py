@@ -43,8 +43,9 @@ def read_curve(path: Path) -> Curve:
     """Read a CSV curve.
 
     Raises:
-        CurveError: not UTF-8, no such columns, a row of another length, a value that is no number or out of range, a
-            strength given twice, no rows. The message starts with path:line.
+        CurveError: unreadable (the message names the path), not UTF-8, no such columns, a row of another length, a
+            value that is no number or out of range, a strength given twice, no rows. The message starts with
+            path:line.
     """
     try:
         text = path.read_text("utf-8-sig")  # spreadsheets begin UTF-8 files with a byte-order mark
@@ -52,7 +53,7 @@ def read_curve(path: Path) -> Curve:
         line = error.object[: error.start].count(b"\n") + 1
         raise CurveError(f"{path}:{line}: not UTF-8 text; save the table as CSV in UTF-8") from error
     except OSError as error:
-        raise CurveError(f"{path}:1: cannot be read: {error.strerror or error}") from error
+        raise CurveError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
@@ -101,7 +102,9 @@ def _point(place: str, row: list[str], columns: list[str]) -> list[float]:
         if not math.isfinite(value):
             raise CurveError(f"{place}: {name} is {cell[:40]!r}, which is not a finite number")
         if not low <= value <= high:
-            raise CurveError(f"{place}: {name} is {value:g}, outside {low:g} to {high:g}")
+            raise CurveError(
+                f"{place}: {name} is {value:g}, outside {low:g} to {high:g}; correct it, or divide per cents by 100"
+            )
         point.append(value)
     return point
 

@@ -184,7 +184,9 @@ def _check_layout(path: Path | str, header: Header) -> None:
         n_embd = tensor.shape[0]
         if n_embd != first.shape[0]:
             found = f"{n_embd} elements where {shown(first.name)} has {first.shape[0]}"
-            raise VectorFileError(f"{path}: {shown(tensor.name)}: {found}; all directions of a vector have one length")
+            raise VectorFileError(
+                f"{path}: {shown(tensor.name)}: {found}; all have one length; extract the vector again"
+            )
         if tensor.offset != expected:
             found = f"its data are said to start at byte {tensor.offset} instead of {expected}"
             raise VectorFileError(f"{path}: {shown(tensor.name)}: {found}, which llama.cpp refuses; write it again")

@@ -16,7 +16,7 @@ from steercpp.errors import ContextOverflowError, PromptError, TaskError
 from steercpp.packing import Batch, Query
 from steercpp.scoring import drop_extensions
 from steercpp.store import Continuation, Group, Store
-from steercpp.tasks import BehaviorItem, ChoiceItem, Item, choice_prompt, letter_variants, repeated
+from steercpp.tasks import BehaviorItem, ChoiceItem, Item, choice_prompt, letter_variants, named, repeated
 
 BEHAVIOR, CHOICE, VECTOR = "behavior", "choice", "vector"
 
@@ -90,7 +90,9 @@ def choice_work(engine: Engine, items: Sequence[ChoiceItem]) -> Work:
             found = {token for piece in letter_variants(i) if (token := engine.token_id(piece)) is not None}
             if not found:
                 letter = letter_variants(i)[0]
-                raise TaskError(f"{item.id}: the model has no single token for the letter {letter}; use fewer choices")
+                raise TaskError(
+                    f"{named(item)}: the model has no single token for the letter {letter}; use fewer choices"
+                )
             letters += [(i, token) for token in sorted(found)]
         continuations += [Continuation(number, str(i), (token,)) for i, token in letters]
         prompt = engine.encode(choice_prompt(item), template="raw")
@@ -102,21 +104,21 @@ def _render(engine: Engine, item: BehaviorItem) -> str:
     try:
         return engine.render(item.prompt, template=item.template)
     except PromptError as error:
-        raise PromptError(f"{item.id}: {error}") from error
+        raise PromptError(f"{named(item)}: {error}") from error
 
 
 def _continue(engine: Engine, item: BehaviorItem, text: str, continuation: str) -> tuple[int, ...]:
     try:
         return engine.continue_tokens(text, continuation)
     except PromptError as error:
-        raise PromptError(f"{item.id}: {error}") from error
+        raise PromptError(f"{named(item)}: {error}") from error
 
 
 def _query(engine: Engine, item: Item, prompt: tuple[int, ...], parts: tuple[tuple[int, ...], ...]) -> Query:
     needed = len(prompt) + max(len(part) for part in parts) - 1
     if needed > engine.n_ctx:
         raise ContextOverflowError(
-            f"{item.id}: needs {needed} tokens but the context holds {engine.n_ctx}; shorten it or raise --n-ctx"
+            f"{named(item)}: needs {needed} tokens but the context holds {engine.n_ctx}; shorten it or raise --n-ctx"
         )
     return Query(prompt, parts)
 
@@ -134,8 +136,8 @@ def _check_sides(item: Item, aligned: list[tuple[int, ...]], misaligned: list[tu
         for other in misaligned:
             if one[: len(other)] == other[: len(one)]:
                 raise TaskError(
-                    f"{item.id}: an aligned and a misaligned continuation begin with the same tokens and one contains "
-                    "the other, so its probability would count on both sides; make them differ sooner"
+                    f"{named(item)}: an aligned and a misaligned continuation begin with the same tokens and one "
+                    "contains the other, so its probability would count on both sides; make them differ sooner"
                 )
 
 

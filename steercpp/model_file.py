@@ -14,6 +14,7 @@ from steercpp.errors import ModelError
 
 OLDEST_VERSION = 2  # llama.cpp refuses version 1
 _SIGNS_OF_DAMAGE = ("not within the file bounds", "exceeds remaining file size", "failed to read key-value pairs")
+_NO_DECODER = "decoders can be steered"  # of our own two refusals, in native/model.cpp and session.cpp
 _HEADER = struct.Struct("<4sIQQ")
 
 
@@ -46,6 +47,9 @@ def load_failure(path: Path, log: str) -> ModelError:
     """The error for a file that llama.cpp refused; `log` is what it logged, parts joined by "; ", maybe nothing."""
     parts = [part.removeprefix("error loading model: ") for part in log.split("; ")]
     told = [part for part in parts if "failed to load model" not in part] or ["it gives no reason"]
+    if _NO_DECODER in log:
+        why = "; ".join(part for part in told if _NO_DECODER not in part)
+        return ModelError(f"{path}: the model is no decoder: {why}; use a decoder, a model that writes text")
     is_broken = any(sign in log for sign in _SIGNS_OF_DAMAGE)
     step = "copy or download it again" if is_broken else "check that llama.cpp itself can run it"
     return ModelError(f"{path}: llama.cpp cannot use this model: {'; '.join(told)}; {step}")

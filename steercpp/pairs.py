@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ from steercpp.prompts import Prompt, parse_prompt, prompt_json, with_system
 
 @dataclass(frozen=True, slots=True)
 class ContrastPair:
-    """Two prompts; a direction points from the activations of `negative` to those of `positive`."""
+    """Two prompts; a direction points from the activations of `negative` to those of `positive`.
+
+    `place` is the path:line that the pair was read from, for messages; it is no part of what the pair says.
+    """
 
     id: str
     positive: Prompt
     negative: Prompt
+    place: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.positive, str) != isinstance(self.negative, str):
@@ -77,14 +81,14 @@ def _parsed_lines(path: Path | str) -> Iterator[tuple[int, ContrastPair]]:
         with open(path, "rb") as file:  # bytes: only \n ends a line, and a bad byte can be named by its line
             for number, line in enumerate(file, start=1):
                 try:
-                    yield number, _parse_line(line, number)
+                    yield number, _parse_line(line, number, f"{path}:{number}")
                 except (PairsError, PromptError) as error:
                     raise PairsError(f"{path}:{number}: {error}") from error
     except OSError as error:
         raise PairsError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
 
 
-def _parse_line(line: bytes, number: int) -> ContrastPair:
+def _parse_line(line: bytes, number: int, place: str) -> ContrastPair:
     record = _json_object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
     system = _optional_text(record, "system")
     positive, negative = (_side(record, key) for key in ("positive", "negative"))
@@ -92,7 +96,7 @@ def _parse_line(line: bytes, number: int) -> ContrastPair:
         positive, negative = with_system(positive, system), with_system(negative, system)
     if type(record.get("id")) is int:
         record["id"] = str(record["id"])
-    return ContrastPair(_optional_text(record, "id") or str(number), positive, negative)
+    return ContrastPair(_optional_text(record, "id") or str(number), positive, negative, place)
 
 
 def _json_object(line: bytes) -> dict[str, Any]:

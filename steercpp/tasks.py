@@ -17,7 +17,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,18 +30,24 @@ TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
 
 @dataclass(frozen=True, slots=True)
 class BehaviorItem:
-    """A prompt with continuations that show the behaviour and others that show its opposite."""
+    """A prompt with continuations that show the behaviour and others that show its opposite.
+
+    `place` is the path:line that an item was read from, for messages; it is no part of what the item says.
+    """
 
     id: str
     prompt: Prompt
     aligned: tuple[str, ...]
     misaligned: tuple[str, ...]
     template: Template = "auto"
+    place: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, side in (("aligned", self.aligned), ("misaligned", self.misaligned)):
             if not side or not all(text.strip() for text in side):
-                raise TaskError(f"{name} needs at least one continuation, and none of them blank")
+                raise TaskError(
+                    f'{name} needs at least one continuation, and none of them blank; write it like [" I cannot"]'
+                )
         if both := set(self.aligned) & set(self.misaligned):
             raise TaskError(f"{min(both)!r} is both aligned and misaligned; keep it on one side")
         if self.template not in TEMPLATES:
@@ -50,13 +56,14 @@ class BehaviorItem:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceItem:
-    """A question with lettered choices; `answer` is the index of the right one."""
+    """A question with lettered choices; `answer` is the index of the right one, `place` as above."""
 
     id: str
     question: str
     choices: tuple[str, ...]
     answer: int
     subject: str = ""
+    place: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.question.strip():
@@ -64,10 +71,15 @@ class ChoiceItem:
         if not 2 <= len(self.choices) <= len(LETTERS):
             raise TaskError(f"{len(self.choices)} choices; give 2 to {len(LETTERS)}")
         if not 0 <= self.answer < len(self.choices):
-            raise TaskError(f"answer {self.answer} is none of the choices 0..{len(self.choices) - 1}")
+            raise TaskError(f"answer {self.answer} is none of the choices 0..{len(self.choices) - 1}; use one of them")
 
 
 Item: TypeAlias = BehaviorItem | ChoiceItem
+
+
+def named(item: Item) -> str:
+    """What a message calls an item: where it was read, and its id."""
+    return f"{item.place}: {item.id}" if item.place else item.id
 
 
 def choice_prompt(item: ChoiceItem) -> str:
@@ -95,8 +107,8 @@ def item_json(item: Item) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def parse_item(record: Any, *, default_id: str = "item") -> Item:
-    """An item from parsed JSON.
+def parse_item(record: Any, *, default_id: str = "item", place: str = "") -> Item:
+    """An item from parsed JSON; `place` is where it stands, path:line.
 
     Raises:
         TaskError: a key is missing, of the wrong kind, or says something impossible.
@@ -108,28 +120,30 @@ def parse_item(record: Any, *, default_id: str = "item") -> Item:
     if not isinstance(name, str | int) or isinstance(name, bool):
         raise TaskError("id must be a text or a number")
     if kind == "behavior":
-        return _behavior(record, str(name))
+        return _behavior(record, str(name), place)
     if kind == "choice":
-        return _choice(record, str(name))
+        return _choice(record, str(name), place)
     raise TaskError(f"kind {kind!r} is unknown; use behavior or choice")
 
 
-def _behavior(record: dict[str, Any], name: str) -> BehaviorItem:
+def _behavior(record: dict[str, Any], name: str, place: str) -> BehaviorItem:
     prompt = parse_prompt(record.get("prompt"))
     if "system" in record:
         prompt = with_system(prompt, _text(record, "system"))
     template = record.get("template", "auto")
-    return BehaviorItem(name, prompt, _texts(record, "aligned"), _texts(record, "misaligned"), template)
+    return BehaviorItem(name, prompt, _texts(record, "aligned"), _texts(record, "misaligned"), template, place)
 
 
-def _choice(record: dict[str, Any], name: str) -> ChoiceItem:
-    answer = record.get("answer")
+def _choice(record: dict[str, Any], name: str, place: str) -> ChoiceItem:
+    answer, choices = record.get("answer"), _texts(record, "choices")
     if isinstance(answer, str) and len(answer.strip()) == 1 and answer.strip().upper() in LETTERS:
-        answer = LETTERS.index(answer.strip().upper())
+        letter, answer = answer, LETTERS.index(answer.strip().upper())
+        if answer >= len(choices) > 1:
+            raise TaskError(f"answer {letter!r} is none of the choices A..{LETTERS[len(choices) - 1]}; use one of them")
     if not isinstance(answer, int) or isinstance(answer, bool):
         raise TaskError(f"answer {answer!r} is neither a letter nor an index from 0")
     subject = _text(record, "subject") if "subject" in record else ""
-    return ChoiceItem(name, _text(record, "question"), _texts(record, "choices"), answer, subject)
+    return ChoiceItem(name, _text(record, "question"), choices, answer, subject, place)
 
 
 def _text(record: dict[str, Any], key: str) -> str:
@@ -155,7 +169,7 @@ def read_tasks(path: Path) -> tuple[Item, ...]:
     items: list[Item] = []
     for number, line in _lines(path):
         try:
-            items.append(parse_item(_parse(line), default_id=f"{path.stem}:{number}"))
+            items.append(parse_item(_parse(line), default_id=f"{path.stem}:{number}", place=f"{path}:{number}"))
         except json.JSONDecodeError as error:
             raise TaskError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
         except InputError as error:
@@ -192,7 +206,7 @@ def read_mmlu_csv(path: Path) -> tuple[ChoiceItem, ...]:
             if len(row) != 6:
                 raise TaskError(f"{len(row)} columns; expected 6: question,A,B,C,D,letter")
             record = {"question": row[0], "choices": row[1:5], "answer": row[5], "subject": subject}
-            items.append(_choice(record, f"{subject}:{len(items) + 1}"))
+            items.append(_choice(record, f"{subject}:{len(items) + 1}", f"{path}:{reader.line_num}"))
     except (csv.Error, TaskError) as error:
         raise TaskError(f"{path}:{reader.line_num}: {error}") from error
     return _checked(path, items)

@@ -99,7 +99,10 @@ class Vocabulary:
         if template == "raw":
             raise PromptError("a chat cannot be taken raw; give its text, or use the chat template")
         if self.chat_template is None:
-            raise PromptError("the model file has no chat template; give the prompt as text and take it raw")
+            raise PromptError(
+                "the model file has no chat template; give the prompt as a text and take it raw, with --raw or, in an "
+                'item, "template": "raw"'
+            )
         messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
         return render_chat(messages, chat_template=self.chat_template, bos=self.bos_piece, eos=self.eos_piece)
 

@@ -94,6 +94,8 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(tiny_path: Path, pairs: Pa
     one.write_text(json.dumps(LINES[0]) + "\n")
     chat = tmp_path / "chat.jsonl"
     chat.write_text('{"positive": "yes", "negative": "no", "system": "Be brief."}\n')
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps(LINES[0]) + "\n" + json.dumps({"positive": "a", "negative": "b " * 1100}) + "\n")
     (tmp_path / "text.gguf").write_text("not a model")
     plain = write_tiny_model(tmp_path / "plain.gguf", chat_template=None)
     words = write_vocabulary_only(tmp_path / "words.gguf")
@@ -104,7 +106,10 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(tiny_path: Path, pairs: Pa
         ([tiny_path, "--pairs", pairs, "--layers", "1-4"], "layer 4 does not exist; the model has layers 0..3"),
         ([tiny_path, "--pairs", pairs, "--layers", "x"], "'x' is not a layer"),
         ([tiny_path, "--pairs", chat, "--raw"], "a chat cannot be taken raw"),
-        ([plain, "--pairs", chat], "no chat template"),
+        ([plain, "--pairs", chat], "chat.jsonl:1: positive prompt: the model file has no chat template"),
+        ([plain, "--pairs", pairs, "--chat"], "with --raw"),
+        ([tiny_path, "--pairs", long], "long.jsonl:2: negative prompt: "),
+        ([tiny_path, "--pairs", long], "tokens, the context holds 1024; shorten it or raise --n-ctx"),
         ([tmp_path / "none.gguf", "--pairs", pairs], "none.gguf"),
         ([tmp_path / "text.gguf", "--pairs", pairs], "text.gguf"),
         ([words, "--pairs", pairs], "words.gguf"),

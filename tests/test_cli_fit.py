@@ -110,6 +110,8 @@ def test_wrong_usage(falls: Path, options: list[str], words: str) -> None:
     assert words in result.stderr
 
 
-def test_a_missing_file_is_wrong_usage(tmp_path: Path) -> None:
-    result = fit(tmp_path / "none.csv")
-    assert result.exit_code == 2 and "does not exist" in result.stderr
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.csv", tmp_path):
+        result = fit(path)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"error: {path}: cannot be read: ") and result.stderr.count("\n") == 1

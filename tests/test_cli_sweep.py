@@ -166,6 +166,8 @@ def test_bad_vectors(files: list[str]) -> None:
     with_vector(gguf_bytes(keys(), [tensor("direction.1", [float("nan"), 1.0])]), "direction.1")
     with_vector(gguf_bytes(keys(), [tensor("blk.1.weight", wide)]), "blk.1.weight")
     with_vector(b"GGUF", "truncated")
+    Path("v.gguf").write_bytes(gguf_bytes(keys(), [tensor("direction.1", [1.0] * 256)]))
+    refused([*arguments, "--layers", "0"], "v.gguf: the vector has no direction at layer 0; it has 1; leave --layers")
     Path("v.gguf").unlink()
     refused(arguments, "v.gguf: ")
 
@@ -183,7 +185,8 @@ def test_bad_items_and_pairs(files: list[str]) -> None:
     with_file("b.jsonl", b"{}\n", "b.jsonl:1: ")
     with_file("c.jsonl", b"\n", "c.jsonl: holds no items")
     long = {"id": "long", "prompt": "the " * 3000, "aligned": [" no"], "misaligned": [" yes"]}
-    with_file("b.jsonl", json.dumps(long).encode(), "long: needs ", "the context holds 1024", "--n-ctx")
+    with_file("b.jsonl", json.dumps(long).encode(), "b.jsonl:1: long: needs ", "the context holds 1024", "--n-ctx")
+    with_file("p.jsonl", b'{"positive": "a", "negative": "%s"}\n' % (b"b " * 1100), "p.jsonl:1: negative", "--n-ctx")
     refused([*files, "--layers", "2-9"], "layer 9 does not exist", "0..3")
 
 

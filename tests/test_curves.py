@@ -54,7 +54,7 @@ def test_files_as_spreadsheets_write_them(tmp_path: Path) -> None:
         ("strength,alignment\n0,\n", 2, "alignment is '', which is not"),
         ("strength,alignment\n0,nan\n", 2, "alignment is 'nan'"),
         ("strength,alignment\ninf,0\n", 2, "strength is 'inf'"),
-        ("strength,alignment\n0,-66\n", 2, "alignment is -66, outside -1 to 1"),
+        ("strength,alignment\n0,-66\n", 2, "alignment is -66, outside -1 to 1; correct it, or divide"),
         ("strength,p_correct\n0,-0.1\n", 2, "p_correct is -0.1, outside 0 to 1"),
         ("strength,alignment\n0,0\n1,0.5\n0.0,0.1\n", 4, "strength 0 stands on line 2 already"),
         (b"strength,alignment\n0,0\n1,\xff\n", 3, "not UTF-8"),

@@ -66,4 +66,6 @@ def test_an_architecture_that_llama_cpp_does_not_know(tmp_path: Path, model_make
 
 def test_an_embedding_model(tmp_path: Path) -> None:
     path = write_embedding_model(tmp_path / "bert.gguf")
-    assert "keeps no memory of earlier tokens" in refusal(path)
+    message = refusal(path)
+    assert message.startswith("the model is no decoder: it keeps no memory of earlier tokens")
+    assert message.endswith("; use a decoder, a model that writes text")

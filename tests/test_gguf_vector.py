@@ -351,7 +351,7 @@ STRANGE = {  # name: (bytes, what the sentence must say, does llama.cpp load it?
     "no elements": (gguf_bytes(keys(), [tensor("direction.1", [])]), "shape [0]", True),
     "mixed n_embd": (
         gguf_bytes(keys(), [tensor("direction.1", ONE), tensor("direction.2", ONE[:3])]),
-        "direction.2: 3 elements where direction.1 has 4", False),
+        "direction.2: 3 elements where direction.1 has 4; all have one length; extract", False),
     "NaN": (gguf_bytes(keys(), [tensor("direction.1", [1, 2, np.nan, 4])]), "direction.1: element 2 is nan", True),
     "infinity": (gguf_bytes(keys(), [tensor("direction.1", [np.inf, 2])]), "direction.1: element 0 is inf", True),
     "sum overflows": (

@@ -72,7 +72,7 @@ def test_a_choice_is_asked_in_the_form_of_the_paper() -> None:
         ("[]", "must be a JSON object"),
         ("[" * 100_000, "nested too deeply"),
         ({**GOOD_BEHAVIOR, "kind": "poem"}, "kind 'poem' is unknown"),
-        ({**GOOD_BEHAVIOR, "aligned": []}, "aligned needs at least one"),
+        ({**GOOD_BEHAVIOR, "aligned": []}, "aligned needs at least one .*; write it like"),
         ({**GOOD_BEHAVIOR, "misaligned": [" "]}, "misaligned needs at least one"),
         ({**GOOD_BEHAVIOR, "misaligned": [" No"]}, "both aligned and misaligned"),
         ({**GOOD_BEHAVIOR, "aligned": " No"}, "aligned must be a list"),
@@ -81,7 +81,8 @@ def test_a_choice_is_asked_in_the_form_of_the_paper() -> None:
         ({**GOOD_BEHAVIOR, "template": "alpaca"}, "template 'alpaca' is unknown"),
         ({**GOOD_BEHAVIOR, "id": True}, "id must be"),
         ('{"kind": "behavior", "prompt": "\\ud800", "aligned": [" a"], "misaligned": [" b"]}', "surrogate"),
-        ({**GOOD_CHOICE, "answer": "C"}, "answer 2 is none of the choices"),
+        ({**GOOD_CHOICE, "answer": "Z"}, "answer 'Z' is none of the choices A..B; "),
+        ({**GOOD_CHOICE, "answer": 2}, "answer 2 is none of the choices 0..1; "),
         ({**GOOD_CHOICE, "answer": -1}, "answer -1 is none of the choices"),
         ({**GOOD_CHOICE, "answer": "both"}, "neither a letter nor an index"),
         ({**GOOD_CHOICE, "answer": True}, "neither a letter nor an index"),
@@ -134,7 +135,11 @@ def test_mmlu_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("row", "expected"),
-    [("q,a,b,c,D", "5 columns; expected 6"), ("q,a,b,c,d,E", "answer 4"), ('q,"a"x,b,c,d,A', "expected after")],
+    [
+        ("q,a,b,c,D", "5 columns; expected 6"),
+        ("q,a,b,c,d,E", "answer 'E' is none of the choices A..D"),
+        ('q,"a"x,b,c,d,A', "expected after"),
+    ],
 )
 def test_a_bad_mmlu_row_is_named(tmp_path: Path, row: str, expected: str) -> None:
     path = tmp_path / "x.csv"

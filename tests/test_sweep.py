@@ -231,7 +231,7 @@ def test_a_finished_sweep_that_lacks_measurements_is_refused(tiny_engine: Engine
 @pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE on Windows")
 @pytest.mark.parametrize("size", [0, 6000, 20_000])
 def test_a_start_on_a_full_disk_leaves_nothing(tiny_path: Path, tmp_path: Path, size: int) -> None:
-    """At 0 bytes the folder's probe fails, at 6000 the tables after the vector, at 20,000 the items."""
+    """At 0 bytes no file can be made; with more the vector is written, and the store fails sooner or later."""
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / f"{STORE}-wal").touch()  # of a start that was interrupted, and in the way of nothing
     for name in ("new", "kept"):

@@ -189,6 +189,12 @@ def test_what_a_folder_may_hold(tmp_path: Path) -> None:
         examine(tmp_path / "file")
     with pytest.raises(RunError, match="holds 'file', which is not a sweep's.*--out.*--force"):
         examine(tmp_path)
+    (tmp_path / MANIFEST).write_text("{}")
+    with pytest.raises(RunError, match=f"{MANIFEST}: is a file; give the folder of the run"):
+        read_manifest(tmp_path / MANIFEST)
+    (tmp_path / MANIFEST).unlink()
+    with pytest.raises(RunError, match="nothere: does not exist; give the --out of a sweep"):
+        read_manifest(tmp_path / "nothere")
     with pytest.raises(RunError, match=f"holds no {MANIFEST}, so it is not a run directory"):
         open_run(tmp_path)
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
     2: "prompts pairs control_vector directions tasks scoring forms refit validity intervals theory recommend curves "
-    "packing steering strengths",
+    "packing steering strengths device_options",
     3: "engine vocabulary model_file machine gguf_file gguf_vector vector_notes activations store run_folder "
     "default_model provenance self_test",
     4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor",

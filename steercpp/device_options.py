@@ -1,0 +1,166 @@
+"""Where a model is computed and what its K/V cache is kept in, in llama.cpp's own words; the engine's options.
+
+Each option means what the option of the same name means to llama.cpp (`--main-gpu`, `--rpc`, `--cache-type-k` ...).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypedDict, get_args
+
+from steercpp.errors import InputError
+
+SplitMode: TypeAlias = Literal["none", "layer", "row"]
+CacheType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
+
+MOST_DEVICES = 16  # llama_max_devices(), and GGML_RPC_MAX_SERVERS
+SPLIT_MODES = get_args(SplitMode)  # in the order of enum llama_split_mode
+CACHE_TYPES = get_args(CacheType)
+
+
+class LoadArguments(TypedDict):
+    """How the native module takes the options of a model."""
+
+    n_gpu_layers: int
+    main_gpu: int
+    split_mode: int
+    tensor_split: list[float]
+    rpc: list[str]
+
+
+class ContextArguments(TypedDict):
+    """The options that a context takes."""
+
+    type_k: str
+    type_v: str
+    offload_kqv: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """Options of devices, checked.
+
+    Attributes:
+        n_gpu_layers: blocks computed on devices, the last ones first; -1 for all, and the output with them.
+        main_gpu: the device that computes everything where split_mode is "none".
+        split_mode: how several devices share the model: "none", "layer" or "row".
+        tensor_split: each device's share, such as (3, 1); by default by free memory. Devices of `rpc` come first, in
+            the order given, then this machine's.
+        rpc: servers of llama.cpp's RPC backend, "HOST:PORT" each; one text may hold several, with commas between.
+        type_k, type_v: what K and V are kept in. A quantized V needs flash attention.
+        offload_kqv: whether attention and the K/V cache are on the devices with their blocks.
+
+    Raises:
+        InputError: a value that llama.cpp could not use, or would ignore.
+    """
+
+    n_gpu_layers: int = 0
+    main_gpu: int = 0
+    split_mode: SplitMode = "layer"
+    tensor_split: Sequence[float] = ()
+    rpc: str | Sequence[str] = ()
+    type_k: CacheType = "f16"
+    type_v: CacheType = "f16"
+    offload_kqv: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensor_split", _checked_split(self.tensor_split))
+        object.__setattr__(self, "rpc", _checked_servers(self.rpc))
+        if self.n_gpu_layers < -1:
+            raise InputError(f"n_gpu_layers is {self.n_gpu_layers}; give a number of blocks, or -1 for all")
+        if not 0 <= self.main_gpu < MOST_DEVICES:
+            raise InputError(f"main_gpu is {self.main_gpu}; give the number of a device, 0 to {MOST_DEVICES - 1}")
+        if self.split_mode not in SPLIT_MODES:
+            raise InputError(f"split_mode is {self.split_mode!r}; use {_one_of(SPLIT_MODES)}")
+        for name, value in (("type_k", self.type_k), ("type_v", self.type_v)):
+            if value not in CACHE_TYPES:
+                raise InputError(f"{name} is {value!r}; use {_one_of(CACHE_TYPES)}")
+        if self.rpc and self.n_gpu_layers == 0:
+            raise InputError("rpc servers compute nothing while n_gpu_layers is 0; give a number of blocks, or -1")
+
+    def load_arguments(self) -> LoadArguments:
+        """Keyword arguments of the native load_model."""
+        return {
+            "n_gpu_layers": self.n_gpu_layers,
+            "main_gpu": self.main_gpu,
+            "split_mode": SPLIT_MODES.index(self.split_mode),
+            "tensor_split": list(self.tensor_split),
+            "rpc": list(self.rpc),
+        }
+
+    def check_flash_attention(self, flash_attn: str) -> None:
+        """Refuse a quantized V without flash attention, which llama.cpp cannot compute.
+
+        Raises:
+            InputError: it is off.
+        """
+        if flash_attn == "off" and self.type_v not in ("f32", "f16", "bf16"):
+            raise InputError(f"type_v {self.type_v} needs flash attention; use flash_attn on, or type_v f16")
+
+    def context_arguments(self) -> ContextArguments:
+        """Keyword arguments of ContextOptions."""
+        return {"type_k": self.type_k, "type_v": self.type_v, "offload_kqv": self.offload_kqv}
+
+    def settings(self) -> dict[str, str | int]:
+        """What decides the bits of a result, for manifests: lists become text as llama.cpp writes them."""
+        return {
+            "n_gpu_layers": self.n_gpu_layers,
+            "main_gpu": self.main_gpu,
+            "split_mode": self.split_mode,
+            "tensor_split": ",".join(f"{share:g}" for share in self.tensor_split),
+            "rpc": ",".join(self.rpc),
+            "type_k": self.type_k,
+            "type_v": self.type_v,
+            "offload_kqv": int(self.offload_kqv),
+        }
+
+
+def parse_tensor_split(text: str) -> tuple[float, ...]:
+    """Shares from text such as "3,1" or, as llama.cpp allows, "3/1".
+
+    Raises:
+        InputError: not numbers.
+    """
+    try:
+        return tuple(float(part) for part in text.replace("/", ",").split(",") if part.strip())
+    except ValueError as error:
+        raise InputError(f"tensor_split {text!r} is no list of numbers; write shares such as 3,1") from error
+
+
+def split_address(server: str) -> tuple[str, int]:
+    """Host and port of "HOST:PORT".
+
+    Raises:
+        InputError: not of this form. llama.cpp's RPC speaks IPv4 alone.
+    """
+    host, _, port = server.partition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 2**16:
+        raise InputError(f"rpc server {server!r} is no HOST:PORT; write a name or IPv4 address, and a port to 65535")
+    return host, int(port)
+
+
+def _checked_servers(rpc: str | Sequence[str]) -> tuple[str, ...]:
+    texts = (rpc,) if isinstance(rpc, str) else rpc
+    servers = tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+    for server in servers:
+        split_address(server)
+    if len(set(servers)) < len(servers):
+        raise InputError(f"rpc servers {', '.join(servers)}: one is given twice; a server serves one client at a time")
+    if len(servers) > MOST_DEVICES:
+        raise InputError(f"{len(servers)} rpc servers are given; llama.cpp takes at most {MOST_DEVICES}")
+    return servers
+
+
+def _checked_split(shares: Sequence[float]) -> tuple[float, ...]:
+    split = tuple(float(share) for share in shares)
+    if len(split) > MOST_DEVICES:
+        raise InputError(f"tensor_split has {len(split)} shares; llama.cpp takes at most {MOST_DEVICES}")
+    if any(not math.isfinite(share) or share < 0 for share in split) or (split and sum(split) == 0):
+        raise InputError(f"tensor_split is {split}; give shares of at least 0, and one above it")
+    return split
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

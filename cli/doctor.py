@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def doctor(ctx: click.Context, model: Path | None, as_json: bool) -> None:
     """Check that this installation steers as it should.
 
-    Shows versions, libraries and devices, and tests with a model that steering is llama.cpp's own, bit for bit. Exit
-    code 0 if every check holds, 1 if one does not.
+    Shows versions, libraries and devices, and how to compile llama.cpp for a GPU that is here and not used; tests with
+    a model that steering is llama.cpp's own, bit for bit. Exit code 0 if every check holds, 1 if one does not.
 
     \b
     Example: steercpp doctor
@@ -42,6 +42,8 @@ def _render(found: Diagnosis) -> list[output.Renderable]:
     pieces += [_heading("Libraries"), *(output.verbatim(file) for file in found.libraries)]
     pieces.append(_heading("Devices"))
     pieces.append(output.facts([(str(d["name"]), f"{d['description']}{_memory(d)}") for d in found.devices]))
+    for advice in found.advice:
+        pieces += [output.text(advice.finding, "yellow"), output.verbatim(advice.command)]
     pieces.append(_heading(f"Checks, with {found.model}" if found.model else "Checks"))
     for check in found.checks:
         mark = output.text("✓", "green") if check.ok else output.text("✗", "bold red")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from steercpp.accelerators import Advice, advice, gpus
 from steercpp.errors import SteerError
 from steercpp.provenance import machine, versions
 from steercpp.self_test import Check
@@ -21,6 +22,7 @@ class Diagnosis:
         versions, machine: of packages, and the kind of machine.
         libraries: files from which llama.cpp and the native module are loaded.
         devices: what llama.cpp can compute on, with bytes of memory.
+        advice: each GPU of the machine that this build of llama.cpp cannot use, and the command that changes it.
         model: the model that was tested, "" where none could be.
         checks: name, outcome and detail of each check.
     """
@@ -29,6 +31,7 @@ class Diagnosis:
     machine: dict[str, str]
     libraries: tuple[str, ...]
     devices: tuple[dict[str, str | int], ...]
+    advice: tuple[Advice, ...]
     model: str
     checks: tuple[Check, ...]
 
@@ -46,10 +49,12 @@ def diagnose(model: Path | None = None) -> Diagnosis:
     """Check the installation with a model, by default the embedded one. Failures are findings, not exceptions."""
     checks = [_native_module()]
     devices: tuple[dict[str, str | int], ...] = ()
+    advised: tuple[Advice, ...] = ()
     if checks[0].ok:
         from steercpp.engine import devices as found
 
         devices = found()
+        advised = advice(gpus(), [str(device["name"]) for device in devices])
         checks.append(_loaded_once())
     path = model
     if model is None:
@@ -58,7 +63,7 @@ def diagnose(model: Path | None = None) -> Diagnosis:
     if checks[0].ok and path is not None:
         checks += _steering(path)
     tested = "" if path is None else str(path)
-    return Diagnosis(versions(), machine(), loaded_libraries(), devices, tested, tuple(checks))
+    return Diagnosis(versions(), machine(), loaded_libraries(), devices, advised, tested, tuple(checks))
 
 
 def _native_module() -> Check:

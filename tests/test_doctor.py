@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tiny_model import write_unsteerable_model
 
+from steercpp.accelerators import Gpu, install_line
 from steercpp.cli.main import main
 from steercpp.doctor import diagnose, loaded_libraries
 
@@ -41,6 +42,16 @@ def test_json_and_text(tiny_path: Path) -> None:
     assert data["healthy"] and all(check["ok"] for check in data["checks"]) and data["libraries"]
     result = doctor("--model", tiny_path)
     assert result.exit_code == 0 and "Everything is well." in result.stdout and result.stdout.count("✓") == 5
+
+
+def test_a_gpu_that_this_build_does_not_use(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No fault of the installation: the exit code stays 0. The command is one line, to be copied."""
+    monkeypatch.setattr("steercpp.doctor.gpus", lambda: (Gpu("vulkan", "a GPU", "card0"),))
+    result = doctor("--model", tiny_path)
+    assert result.exit_code == 0 and "This machine has a GPU (card0)" in result.stdout
+    assert install_line("vulkan") in result.stdout.splitlines()
+    (found,) = json.loads(doctor("--model", tiny_path, "--json").stdout)["advice"]
+    assert found["command"] == install_line("vulkan")
 
 
 def test_a_model_that_cannot_be_steered_is_a_finding(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ LAYERS = {
     2: "prompts pairs control_vector directions tasks scoring forms refit validity intervals theory recommend curves "
     "packing steering strengths device_options",
     3: "engine vocabulary model_file machine gguf_file gguf_vector vector_notes activations store run_folder "
-    "default_model provenance self_test rpc",
+    "default_model provenance self_test accelerators rpc",
     4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

@@ -1,0 +1,279 @@
+"""Models with random weights for measuring speed, which does not depend on what the weights are.
+
+A file is made once and kept in a cache folder. Its quantized blocks are random bits with a scale that keeps the
+activations near the size they have in trained models, so that a model of 13 billion parameters takes as long as writing
+its file. The same shape, type and seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import string
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TypeAlias
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+from gguf import GGMLQuantizationType as Type
+from platformdirs import user_cache_path
+
+from steercpp.errors import InputError
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+
+FORMAT = 1  # of these files: raise it when the same name would no longer give the same bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a Llama; heads of n_embd / n_head values, of which keys and values have n_head_kv."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_head_kv: int
+    n_ff: int
+    n_vocab: int = 32000
+    n_ctx: int = 4096
+
+
+SHAPES = {
+    "15m": Shape(n_layer=6, n_embd=288, n_head=6, n_head_kv=6, n_ff=768),  # stories15M
+    "1.1b": Shape(n_layer=22, n_embd=2048, n_head=32, n_head_kv=4, n_ff=5632),  # TinyLlama
+    "7b": Shape(n_layer=32, n_embd=4096, n_head=32, n_head_kv=32, n_ff=11008),  # Llama 2
+    "13b": Shape(n_layer=40, n_embd=5120, n_head=40, n_head_kv=40, n_ff=13824),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Quant:
+    """Types of a file's matrices as llama.cpp's quantizer chooses them: of most, and of the last one."""
+
+    most: Type
+    output: Type
+    file_type: gguf.LlamaFileType
+
+
+_QUANTS = {
+    "f16": _Quant(Type.F16, Type.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "q8_0": _Quant(Type.Q8_0, Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "q4_0": _Quant(Type.Q4_0, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_0),
+    "q4_k": _Quant(Type.Q4_K, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_K_S),
+}
+QUANTS = tuple(_QUANTS)
+
+# Bytes of a block's float16 factors, and the standard deviation of what random bits spell in units of the first one.
+# Q4_K is d * scale * q - dmin * min with 6-bit scale and min and 4-bit q: dmin = 7.5 d makes its mean 0.
+_FACTORS: dict[Type, tuple[tuple[int, float], ...]] = {
+    Type.Q8_0: ((0, 1.0),),
+    Type.Q4_0: ((0, 1.0),),
+    Type.Q4_K: ((0, 1.0), (2, 7.5)),
+    Type.Q6_K: ((208, 1.0),),
+}
+_SPREAD = {Type.Q8_0: 73.9, Type.Q4_0: 4.64, Type.Q4_K: 258.3, Type.Q6_K: 1365.7}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    name: str
+    shape: tuple[int, ...]  # rows first, as NumPy has it
+    type: Type
+    scale: float = 0.0  # standard deviation of the values; 0 for all ones
+    silent_rows: int = 0  # first rows that are zero
+
+    @property
+    def n_bytes(self) -> int:
+        block, size = gguf.GGML_QUANT_SIZES[self.type]
+        return int(np.prod(self.shape)) // block * size
+
+
+def cache_folder() -> Path:
+    """Where models are kept unless the user names a folder: the system's place for what can be made again."""
+    return user_cache_path("steercpp") / "bench"
+
+
+def make_model(shape: Shape, quant: str, *, folder: Path | None = None, seed: int = 0) -> Path:
+    """The file of a random model, made unless it is there already.
+
+    Args:
+        shape: its sizes.
+        quant: one of `QUANTS`. Rows that K-quants cannot cut into blocks of 256 are Q8_0.
+        folder: where it is kept; by default `cache_folder()`.
+        seed: of the weights.
+
+    Raises:
+        InputError: an unknown type, or too little room on the disk.
+    """
+    if quant not in _QUANTS:
+        raise InputError(f"quant {quant!r} is unknown; use one of {', '.join(QUANTS)}")
+    folder = cache_folder() if folder is None else folder
+    sizes = "-".join(str(getattr(shape, name)) for name in Shape.__slots__)
+    path = folder / f"llama-{quant}-{sizes}-seed{seed}-v{FORMAT}.gguf"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    n_bytes = model_bytes(shape, quant)
+    free = shutil.disk_usage(folder).free
+    if free < 1.1 * n_bytes:
+        raise InputError(
+            f"{folder}: {free / 1e9:.1f} GB are free and the model needs {n_bytes / 1e9:.1f}; "
+            "name another folder with --cache, or make fewer --layers"
+        )
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=folder) as drafts:
+        draft = Path(drafts) / path.name
+        _write(draft, shape, quant, seed)
+        draft.replace(path)
+    return path
+
+
+def model_bytes(shape: Shape, quant: str) -> int:
+    """Bytes of such a model's weights."""
+    return sum(tensor.n_bytes for tensor in _tensors(shape, _QUANTS[quant]))
+
+
+def with_layers(shape: Shape, most: int | None) -> Shape:
+    """The shape with at most so many blocks.
+
+    Raises:
+        InputError: fewer than 2 blocks, of which llama.cpp could steer none.
+    """
+    if most is None:
+        return shape
+    if most < 2:
+        raise InputError(f"layers is {most}; give at least 2")
+    return replace(shape, n_layer=min(shape.n_layer, most))
+
+
+def words(n_vocab: int) -> list[str]:
+    """Five-letter words that are one token each in the vocabulary of a random model."""
+    return [piece[1:] for piece in vocabulary(n_vocab)[0] if len(piece) == 6 and piece[0] == "▁"]
+
+
+def vocabulary(n_vocab: int) -> tuple[list[str], list[float], list[gguf.TokenType]]:
+    """Pieces, scores and types of a vocabulary in SentencePiece's way.
+
+    Bytes, characters, capital letters after a space, and words made of consonants and vowels in turn. With a word its
+    every beginning is a piece too: that is how the tokenizer arrives at it, and by no other way.
+
+    Raises:
+        InputError: too few pieces for bytes and characters, or more than there are words.
+    """
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    characters = ["▁", *string.ascii_letters, *string.digits, *string.punctuation, "\n"]
+    capitals = [f"▁{letter}" for letter in string.ascii_uppercase]
+    normal = [*characters, *capitals, *(f"▁{beginning}" for beginning in _beginnings())]
+    n_normal = n_vocab - len(special)
+    if not len(characters) + len(capitals) < n_normal <= len(normal):
+        raise InputError(f"a vocabulary of {n_vocab} pieces cannot be made; give 500 to {len(special) + len(normal)}")
+    pieces = [*special, *normal[:n_normal]]
+    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    kinds += [gguf.TokenType.BYTE] * 256 + [gguf.TokenType.NORMAL] * n_normal
+    scores = [0.0] * len(special) + [-float(place) for place in range(n_normal)]
+    return pieces, scores, kinds
+
+
+def _beginnings() -> Iterator[str]:
+    """Words of up to five letters, each after its own beginnings."""
+    consonants, vowels = "bcdfghjklmnpqrstvwxz", "aeiou"
+    for first, second in product(consonants, vowels):
+        if second == vowels[0]:
+            yield first
+        yield first + second
+        for third in consonants:
+            yield first + second + third
+            for fourth in vowels:
+                yield (start := first + second + third + fourth)
+                yield from (start + last for last in consonants)
+
+
+def _tensors(shape: Shape, quant: _Quant) -> Iterator[_Tensor]:
+    """All tensors, in the order in which llama.cpp's converter writes them."""
+    n_embd, n_kv = shape.n_embd, shape.n_embd // shape.n_head * shape.n_head_kv
+
+    def matrix(name: str, n_out: int, n_in: int, kind: Type = quant.most) -> _Tensor:
+        block = gguf.GGML_QUANT_SIZES[kind][0]
+        return _Tensor(f"{name}.weight", (n_out, n_in), Type.Q8_0 if n_in % block else kind, n_in**-0.5)
+
+    def norm(name: str) -> _Tensor:
+        return _Tensor(f"{name}.weight", (n_embd,), Type.F32)
+
+    # No special token is ever the likeliest: a text goes on for as long as it is wanted.
+    yield replace(matrix("output", shape.n_vocab, n_embd, quant.output), silent_rows=3)
+    yield replace(matrix("token_embd", shape.n_vocab, n_embd), scale=1.0)
+    yield norm("output_norm")
+    for il in range(shape.n_layer):
+        yield norm(f"blk.{il}.attn_norm")
+        yield matrix(f"blk.{il}.attn_q", n_embd, n_embd)
+        yield matrix(f"blk.{il}.attn_k", n_kv, n_embd)
+        yield matrix(f"blk.{il}.attn_v", n_kv, n_embd)
+        yield matrix(f"blk.{il}.attn_output", n_embd, n_embd)
+        yield norm(f"blk.{il}.ffn_norm")
+        yield matrix(f"blk.{il}.ffn_gate", shape.n_ff, n_embd)
+        yield matrix(f"blk.{il}.ffn_up", shape.n_ff, n_embd)
+        yield matrix(f"blk.{il}.ffn_down", n_embd, shape.n_ff)
+
+
+def _write(path: Path, shape: Shape, quant: str, seed: int) -> None:
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name(f"random weights, {quant}")
+    writer.add_context_length(shape.n_ctx)
+    writer.add_embedding_length(shape.n_embd)
+    writer.add_block_count(shape.n_layer)
+    writer.add_feed_forward_length(shape.n_ff)
+    writer.add_head_count(shape.n_head)
+    writer.add_head_count_kv(shape.n_head_kv)
+    writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_file_type(_QUANTS[quant].file_type)
+    pieces, scores, kinds = vocabulary(shape.n_vocab)
+    writer.add_vocab_size(shape.n_vocab)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(pieces)
+    writer.add_token_scores(scores)
+    writer.add_token_types(kinds)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    tensors = list(_tensors(shape, _QUANTS[quant]))
+    for tensor in tensors:
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.n_bytes, tensor.type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    random = np.random.SFC64(seed)
+    for tensor in tensors:
+        writer.write_tensor_data(_values(tensor, random))
+    writer.close()
+
+
+def _values(tensor: _Tensor, random: np.random.BitGenerator) -> npt.NDArray[np.generic]:
+    """A tensor's data as they stand in the file; float16 values are even over their range, quantized ones nearly so."""
+    n_values = int(np.prod(tensor.shape))
+    if tensor.type == Type.F32:
+        return np.ones(tensor.shape, np.float32)
+    if tensor.type == Type.F16:
+        integers = _random_bytes(2 * n_values, random).view(np.int16).reshape(tensor.shape)
+        halves: npt.NDArray[np.float16] = (integers * np.float32(tensor.scale * 3**0.5 / 2**15)).astype("<f2")
+        halves[: tensor.silent_rows] = 0
+        return halves
+    block_bytes = gguf.GGML_QUANT_SIZES[tensor.type][1]
+    blocks = _random_bytes(tensor.n_bytes, random).reshape(tensor.shape[0], -1, block_bytes)
+    for first, share in _FACTORS[tensor.type]:
+        factors = np.full(blocks.shape[:2], share * tensor.scale / _SPREAD[tensor.type], "<f2")
+        if len(_FACTORS[tensor.type]) == 1:  # a random sign: integers of a fixed width are not centred on 0
+            factors[blocks[:, :, first] < 128] *= -1
+        factors[: tensor.silent_rows] = 0
+        blocks[:, :, first : first + 2] = factors[:, :, np.newaxis].view(np.uint8)
+    return blocks
+
+
+def _random_bytes(n_bytes: int, random: np.random.BitGenerator) -> Bytes:
+    made: Bytes = random.random_raw(-(-n_bytes // 8)).view(np.uint8)[:n_bytes]
+    return made

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
     2: "prompts pairs control_vector directions tasks scoring forms refit validity intervals theory recommend curves "
-    "packing steering strengths device_options",
+    "packing steering strengths device_options timing bench_result bench_tasks",
     3: "engine vocabulary model_file machine gguf_file gguf_vector vector_notes activations store run_folder "
-    "default_model provenance self_test accelerators rpc",
+    "default_model provenance self_test accelerators rpc bench_models",
     4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

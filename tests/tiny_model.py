@@ -79,10 +79,10 @@ def write_tiny_model(path: Path, *, seed: int = 0, chat_template: str | None = C
     writer.add_rope_dimension_count(N_EMBD // N_HEAD)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    _add_vocabulary(writer, chat_template)
+    add_vocabulary(writer, chat_template)
     for name, values in _weights(seed, len(vocabulary()[0])).items():
         writer.add_tensor(name, values)
-    _finish(writer)
+    finish(writer)
     return path
 
 
@@ -103,7 +103,7 @@ def write_unsteerable_model(path: Path) -> Path:
     writer.add_ssm_state_size(8)
     writer.add_ssm_time_step_rank(n_head)
     writer.add_ssm_group_count(0)
-    _add_vocabulary(writer, None)
+    add_vocabulary(writer, None)
     shapes: dict[str, tuple[int, ...]] = {
         "token_embd.weight": (n_vocab, n_embd),
         "output_norm.weight": (n_embd,),
@@ -134,7 +134,7 @@ def write_unsteerable_model(path: Path) -> Path:
         }
     for name, shape in shapes.items():
         writer.add_tensor(name, (rng.standard_normal(shape) / 8).astype(np.float32))
-    _finish(writer)
+    finish(writer)
     return path
 
 
@@ -151,7 +151,7 @@ def write_embedding_model(path: Path) -> Path:
     writer.add_layer_norm_eps(1e-5)
     writer.add_causal_attention(False)
     writer.add_token_type_count(2)
-    _add_vocabulary(writer, None)
+    add_vocabulary(writer, None)
     shapes = {
         "token_embd.weight": (n_vocab, n_embd),
         "token_types.weight": (2, n_embd),
@@ -167,14 +167,14 @@ def write_embedding_model(path: Path) -> Path:
         tensors[f"blk.0.{name}.bias"] = np.zeros(n_embd, np.float32)
     for name, values in tensors.items():
         writer.add_tensor(name, values)
-    _finish(writer)
+    finish(writer)
     return path
 
 
 def write_vocabulary_only(path: Path) -> Path:
     """Write a GGUF file that has the tokenizer and no tensors."""
     writer = gguf.GGUFWriter(path, "llama")
-    _add_vocabulary(writer, None)
+    add_vocabulary(writer, None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
@@ -192,14 +192,14 @@ def quantize(source: Path, target: Path, file_type: str) -> Path:
     return target
 
 
-def _finish(writer: gguf.GGUFWriter) -> None:
+def finish(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, chat_template: str | None) -> None:
+def add_vocabulary(writer: gguf.GGUFWriter, chat_template: str | None) -> None:
     pieces, scores, kinds = vocabulary()
     writer.add_tokenizer_model("llama")
     writer.add_token_list(pieces)

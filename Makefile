@@ -8,6 +8,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard native/*.cpp native/*.h)
 SOURCE := steercpp cli models tests
+LLAMA  := $(shell sed -n 's/.*"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml | head -n 1)
+
+# With llama.cpp's RPC backend the tests put every tensor outside host memory, as on a GPU. Arguments of yours are kept:
+# CMAKE_ARGS=-DGGML_CUDA=ON make test
+export CMAKE_ARGS := $(CMAKE_ARGS) -DGGML_RPC=ON
 
 .PHONY: demo test check format model clean
 
@@ -36,7 +41,8 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
-# The first install compiles llama.cpp, about 5 minutes on 2 cores; pip keeps the wheel.
+# The first install compiles llama.cpp, about 5 minutes on 2 cores; pip keeps the wheel, and gives it back afterwards
+# whatever CMAKE_ARGS says. Where it was one without RPC, the tests compile llama.cpp again and let pip keep that.
 $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml CMakeLists.txt $(NATIVE)
 	@echo "installing; the first time this compiles llama.cpp, about 5 minutes on 2 cores"
 	$(BIN)/pip install --quiet --editable .
@@ -44,6 +50,10 @@ $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml CMakeLists.txt $(NATIVE)
 
 $(VENV)/.test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	@$(BIN)/python -c 'import llama_cpp; raise SystemExit(not llama_cpp.llama_supports_rpc())' || { \
+	  echo "pip kept a llama.cpp without RPC; compiling it again, about 5 minutes on 2 cores"; \
+	  $(BIN)/pip cache remove '$(subst ==,-,$(subst -,_,$(LLAMA)))*' >/dev/null 2>&1; \
+	  $(BIN)/pip install --quiet --force-reinstall --no-deps --no-binary llama-cpp-python $(LLAMA); }
 	touch $@
 
 $(VENV)/.recipe: $(VENV)/.installed

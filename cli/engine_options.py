@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from steercpp.device_options import CACHE_TYPES, SPLIT_MODES, DeviceOptions, parse_tensor_split
+from steercpp.errors import InputError
 
 if TYPE_CHECKING:
     from steercpp.engine import Engine
@@ -16,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How the model is run, as the user asked."""
+    """How the model is run, as the user asked; `devices` holds keywords of DeviceOptions."""
 
     threads: int | None
     n_ctx: int | None
     n_batch: int
-    gpu_layers: int
     flash_attn: Literal["off", "on", "auto"]
+    devices: Mapping[str, Any]
 
     def open(self, model: Path) -> Engine:
         """Load the model.
@@ -37,18 +40,33 @@ class EngineOptions:
             n_ctx=self.n_ctx,
             n_batch=self.n_batch,
             threads=self.threads,
-            n_gpu_layers=self.gpu_layers,
             flash_attn=self.flash_attn,
+            **self.devices,
         )
+
+
+def _shares(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        return parse_tensor_split(value)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _cache_type(letter: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        f"--cache-type-{letter}",
+        f"type_{letter}",
+        default="f16",
+        show_default=True,
+        type=click.Choice(CACHE_TYPES),
+        help=f"What {letter.upper()} is kept in.",
+    )
 
 
 _OPTIONS = (
     click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: physical cores]"),
     click.option("--n-ctx", type=click.IntRange(1), help="Tokens of context.  [default: the model's, at most 4096]"),
     click.option("--n-batch", default=256, show_default=True, type=click.IntRange(1), help="Tokens decoded together."),
-    click.option(
-        "--gpu-layers", default=0, show_default=True, type=click.IntRange(-1), help="Blocks on a GPU, -1 for all."
-    ),
     click.option(
         "--flash-attn",
         default="off",
@@ -57,6 +75,50 @@ _OPTIONS = (
         help="Flash attention.",
     ),
 )
+# The names are llama.cpp's, those that a command receives DeviceOptions'.
+_DEVICE_OPTIONS = (
+    click.option(
+        "--gpu-layers",
+        "n_gpu_layers",
+        default=0,
+        show_default=True,
+        type=click.IntRange(-1),
+        help="Blocks on a GPU, -1 for all.",
+    ),
+    click.option(
+        "--main-gpu", default=0, show_default=True, type=click.IntRange(0), help="The GPU used with --split-mode none."
+    ),
+    click.option(
+        "--split-mode",
+        default="layer",
+        show_default=True,
+        type=click.Choice(SPLIT_MODES),
+        help="How GPUs share the model.",
+    ),
+    click.option(
+        "--tensor-split",
+        default="",
+        metavar="N0,N1,...",
+        callback=_shares,
+        help="Each GPU's share, such as 3,1.  [default: by free memory]",
+    ),
+    click.option(
+        "--rpc",
+        multiple=True,
+        metavar="HOST:PORT",
+        help="A server of llama.cpp's RPC to compute on, before this machine's GPUs; repeat it, or use commas.",
+    ),
+    _cache_type("k"),
+    _cache_type("v"),
+    click.option(
+        "--kv-offload/--no-kv-offload",
+        "offload_kqv",
+        default=True,
+        show_default=True,
+        help="Whether K, V and attention are on the GPUs.",
+    ),
+)
+_DEVICE_NAMES = tuple(field.name for field in fields(DeviceOptions))
 
 
 def engine_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,13 +130,13 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         threads: int | None,
         n_ctx: int | None,
         n_batch: int,
-        gpu_layers: int,
         flash_attn: Literal["off", "on", "auto"],
         **others: Any,
     ) -> None:
-        command(options=EngineOptions(threads, n_ctx, n_batch, gpu_layers, flash_attn), **others)
+        devices = {name: others.pop(name) for name in _DEVICE_NAMES}
+        command(options=EngineOptions(threads, n_ctx, n_batch, flash_attn, devices), **others)
 
     wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS):
+    for option in reversed(_OPTIONS + _DEVICE_OPTIONS):
         wrapped = option(wrapped)
     return wrapped

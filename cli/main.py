@@ -17,6 +17,7 @@ from steercpp.errors import SteerError
 
 COMMANDS = {
     "sweep": "steercpp.cli.sweep",
+    "generate": "steercpp.cli.generate",
     "extract": "steercpp.cli.extract",
     "show": "steercpp.cli.show",
     "report": "steercpp.cli.report",

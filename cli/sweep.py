@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,21 +12,12 @@ import click
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.inputs import Asked, gather
+from steercpp.cli.steering_options import SteeringOptions, parse_strengths, steering_options
 
 if TYPE_CHECKING:
     from steercpp.sweep_result import Row
 
 FILE = click.Path(path_type=Path)
-
-
-def _grid(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    from steercpp.errors import StrengthError
-    from steercpp.strengths import grid
-
-    try:
-        return None if value is None else grid(value)
-    except StrengthError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
@@ -36,7 +28,9 @@ def _grid(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 @click.option("--behavior", type=FILE, metavar="B.jsonl", help="Behavior items, which B is measured on.")
 @click.option("--task", "tasks", multiple=True, type=FILE, metavar="T.jsonl|.csv",
               help="Choice items (or an MMLU .csv), which P(correct) is measured on; may be repeated.")  # fmt: skip
-@click.option("--strengths", callback=_grid, metavar="A:B:STEP", help="Grid, or a list like -1,0,1; 0 is always added.")
+@click.option(
+    "--strengths", callback=parse_strengths, metavar="A:B:STEP", help="Grid, or a list like -1,0,1; 0 is always added."
+)
 @click.option(
     "--layers", metavar="8-15", help="Layers to steer, inclusive; default: the vector's, or the paper's band."
 )
@@ -53,6 +47,7 @@ def _grid(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of random directions and resampling."
 )
+@steering_options
 @engine_options
 @click.option("--force", is_flag=True, help="Replace the run in the directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one for each strength, then the result.")
@@ -71,6 +66,7 @@ def sweep(
     direction: str,
     out: Path | None,
     seed: int,
+    steering: SteeringOptions,
     options: EngineOptions,
     force: bool,
     as_json: bool,
@@ -98,10 +94,13 @@ def sweep(
     try:
         with options.open(inputs.model) as engine, output.progress(above=view.table, beside_data=as_json) as report:
             source, identity = inputs.vector(engine, report)
+            vector_of = cache(source if callable(source) else lambda: source)
             result = measure(
-                engine, source, behavior=inputs.behavior, choice=inputs.choice, strengths=inputs.strengths,
-                out=folder, unit=inputs.unit, random_directions=n_random, direction=1 if direction == "+" else -1,
+                engine, vector_of if callable(source) else source,
+                behavior=inputs.behavior, choice=inputs.choice, strengths=inputs.strengths, out=folder,
+                unit=inputs.unit, random_directions=n_random, direction=1 if direction == "+" else -1,
                 max_loss=max_loss, seed=seed, force=force, vector_id=identity, progress=report, on_strength=view.add,
+                **steering.manner(vector_of, known=None if callable(source) else source.metadata),
             )  # fmt: skip
     except KeyboardInterrupt:
         output.say(f"{folder}: what was finished is kept; the same command goes on from there")

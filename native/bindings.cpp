@@ -13,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "ggml-rpc.h"
 #include "log.h"
 #include "session.h"
 
@@ -25,27 +26,39 @@ namespace {
 
 template <typename T> using array_1d = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T> using numpy_view = nb::ndarray<nb::numpy, T>;
-using operation_args = std::tuple<int32_t, array_1d<float>, array_1d<float>>;
+// layer, operator, side, direction, strengths, active
+using operation_args = std::tuple<int32_t, int32_t, int32_t, array_1d<float>, array_1d<float>, array_1d<int8_t>>;
+// rows, copies (from, to, positions), trunk
+using piece_args = std::tuple<int32_t, std::vector<std::tuple<int32_t, int32_t, int32_t>>, int32_t>;
 
-std::shared_ptr<model> load_model(const std::string & path, int32_t n_gpu_layers) {
+std::shared_ptr<model> load_model(
+    const std::string & path, int32_t n_gpu_layers, int32_t main_gpu, int32_t split_mode,
+    std::vector<float> tensor_split, std::vector<std::string> rpc
+) {
     const nb::gil_scoped_release unlocked;
-    return std::make_shared<model>(path, n_gpu_layers);
+    load_params params{
+        n_gpu_layers, main_gpu, static_cast<llama_split_mode>(split_mode), std::move(tensor_split), std::move(rpc)
+    };
+    return std::make_shared<model>(path, std::move(params));
 }
 
 std::unique_ptr<session> make_session(
     std::shared_ptr<model> model, uint32_t n_ctx, uint32_t n_batch, uint32_t n_seq_max, int32_t n_threads,
-    int32_t flash_attn, int32_t cache_type, bool always_copy
+    int32_t flash_attn, int32_t type_k, int32_t type_v, bool offload_kqv, bool kv_unified, bool hook, bool always_copy
 ) {
     const nb::gil_scoped_release unlocked;
-    const session_params params{
-        n_ctx,
-        n_batch,
-        n_seq_max,
-        n_threads,
-        static_cast<llama_flash_attn_type>(flash_attn),
-        static_cast<ggml_type>(cache_type),
-        always_copy
-    };
+    session_params params;
+    params.n_ctx = n_ctx;
+    params.n_batch = n_batch;
+    params.n_seq_max = n_seq_max;
+    params.n_threads = n_threads;
+    params.flash_attn = static_cast<llama_flash_attn_type>(flash_attn);
+    params.type_k = static_cast<ggml_type>(type_k);
+    params.type_v = static_cast<ggml_type>(type_v);
+    params.offload_kqv = offload_kqv;
+    params.kv_unified = kv_unified;
+    params.hook = hook;
+    params.always_copy = always_copy;
     return std::make_unique<session>(std::move(model), params);
 }
 
@@ -60,9 +73,10 @@ void require_size(size_t size, size_t expected, const char * name) {
 decode_result decode(
     session & self, const array_1d<int32_t> & tokens, const array_1d<int32_t> & positions,
     const array_1d<int32_t> & seq_offsets, const array_1d<int32_t> & seq_ids, const array_1d<int8_t> & outputs,
-    const std::vector<operation_args> & operations, std::vector<int32_t> capture_layers,
-    std::vector<int32_t> capture_rows, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens,
-    bool want_logits
+    const std::vector<piece_args> & pieces, bool fresh, const std::vector<operation_args> & operations,
+    std::vector<int32_t> capture_layers, std::vector<int32_t> capture_rows, int32_t keep_layer, bool keep_logits,
+    const kept * base, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens, bool want_logits,
+    bool want_entropy, bool want_kl, int32_t n_top, std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers
 ) {
     const size_t n_tokens = tokens.size();
     require_size(positions.size(), n_tokens, "positions");
@@ -78,17 +92,35 @@ decode_result decode(
     plan.seq_offsets = seq_offsets.data();
     plan.seq_ids = seq_ids.data();
     plan.outputs = outputs.data();
-    for (const auto & [il, direction, strengths] : operations) {
+    for (const auto & [n_rows, copies, trunk] : pieces) {
+        plan_piece piece{n_rows, {}, trunk};
+        for (const auto & [from, to, n_positions] : copies) {
+            piece.copies.push_back({from, to, n_positions});
+        }
+        plan.pieces.push_back(std::move(piece));
+    }
+    plan.fresh = fresh;
+    for (const auto & [il, kind, side, direction, strengths, active] : operations) {
         require_size(direction.size(), static_cast<size_t>(self.n_embd()), "direction");
         require_size(strengths.size(), n_tokens, "strengths");
-        plan.operations.push_back({il, direction.data(), strengths.data()});
+        require_size(active.size(), n_tokens, "active");
+        const auto op = static_cast<operator_kind>(kind);
+        plan.operations.push_back({il, op, side, direction.data(), strengths.data(), active.data()});
     }
     plan.capture_layers = std::move(capture_layers);
     plan.capture_rows = std::move(capture_rows);
+    plan.keep_il = keep_layer;
+    plan.keep_logits = keep_logits;
+    plan.base = base;
     plan.n_queries = static_cast<int32_t>(query_rows.size());
     plan.query_rows = query_rows.data();
     plan.query_tokens = query_tokens.data();
     plan.want_logits = want_logits;
+    plan.want_entropy = want_entropy;
+    plan.want_kl = want_kl;
+    plan.n_top = n_top;
+    plan.sampler_rows = std::move(sampler_rows);
+    plan.samplers = std::move(samplers);
 
     const nb::gil_scoped_release unlocked;
     return self.decode(plan);
@@ -100,7 +132,9 @@ nb::list devices() {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
         size_t free = 0;
         size_t total = 0;
-        ggml_backend_dev_memory(device, &free, &total);
+        if (!is_rpc_device(device)) { // which would be asked over the network, and llama.cpp ends the process if lost
+            ggml_backend_dev_memory(device, &free, &total);
+        }
         found.append(nb::make_tuple(ggml_backend_dev_name(device), ggml_backend_dev_description(device), free, total));
     }
     return found;
@@ -127,6 +161,7 @@ void bind_model(nb::module_ & m) {
         .def_prop_ro("bos", &model::bos)
         .def_prop_ro("eos", &model::eos)
         .def_prop_ro("adds_bos", &model::adds_bos)
+        .def("ends_generation", &model::ends_generation, "token"_a)
         .def("metadata", &model::metadata, "key"_a)
         .def("tokenize", &model::tokenize, "text"_a, "add_special"_a, "parse_special"_a)
         .def(
@@ -138,42 +173,80 @@ void bind_model(nb::module_ & m) {
             "tokens"_a
         )
         .def("pieces", &pieces);
-    m.def("load_model", &load_model, "path"_a, "n_gpu_layers"_a);
+    m.def(
+        "load_model", &load_model, "path"_a, nb::kw_only(), "n_gpu_layers"_a, "main_gpu"_a, "split_mode"_a,
+        "tensor_split"_a, "rpc"_a
+    );
 }
 
-void bind_session(nb::module_ & m) {
-    nb::class_<decode_result>(m, "DecodeResult")
-        .def_ro("nonfinite_row", &decode_result::nonfinite_row)
+template <typename T> numpy_view<T> rows_of(std::vector<T> & values, int32_t width) {
+    const auto n_columns = static_cast<size_t>(width);
+    return numpy_view<T>(values.data(), {n_columns ? values.size() / n_columns : 0, n_columns});
+}
+
+void bind_result(nb::module_ & m) {
+    constexpr auto internal = nb::rv_policy::reference_internal;
+    using result = decode_result;
+    nb::class_<result>(m, "DecodeResult")
+        .def_ro("nonfinite_row", &result::nonfinite_row)
+        .def_ro("token_layers", &result::token_layers)
+        .def_ro("resumed", &result::resumed)
+        .def_ro("reason", &result::reason)
+        .def_ro("base", &result::base)
+        .def_ro("sampled", &result::sampled)
         .def_prop_ro(
-            "logprobs",
-            [](decode_result & self) { return numpy_view<double>(self.logprobs.data(), {self.logprobs.size()}); },
-            nb::rv_policy::reference_internal
+            "logprobs", [](result & self) { return numpy_view<double>(self.logprobs.data(), {self.logprobs.size()}); },
+            internal
         )
         .def_prop_ro(
             "captures",
-            [](decode_result & self) {
+            [](result & self) {
                 return numpy_view<float>(
                     self.captures.data(), {static_cast<size_t>(self.n_capture_layers),
                                            static_cast<size_t>(self.n_capture_rows), static_cast<size_t>(self.n_embd)}
                 );
             },
-            nb::rv_policy::reference_internal
+            internal
         )
         .def_prop_ro(
-            "logits",
-            [](decode_result & self) {
-                const auto n_vocab = static_cast<size_t>(self.n_vocab);
-                return numpy_view<float>(self.logits.data(), {self.logits.size() / n_vocab, n_vocab});
+            "logits", [](result & self) { return rows_of(self.logits, self.n_vocab); }, internal
+        )
+        .def_prop_ro(
+            "entropy", [](result & self) { return numpy_view<double>(self.entropy.data(), {self.entropy.size()}); },
+            internal
+        )
+        .def_prop_ro(
+            "kl", [](result & self) { return numpy_view<double>(self.kl.data(), {self.kl.size()}); }, internal
+        )
+        .def_prop_ro(
+            "top_tokens", [](result & self) { return rows_of(self.top_tokens, self.n_top); }, internal
+        )
+        .def_prop_ro("top_logprobs", [](result & self) { return rows_of(self.top_logprobs, self.n_top); }, internal);
+    nb::class_<kept>(m, "Base")
+        .def_ro("layer", &kept::il)
+        .def_prop_ro("reason", &kept::reason)
+        .def_prop_ro("n_blocks_skipped", &kept::n_blocks_skipped)
+        .def_prop_ro("n_bytes", &kept::n_bytes);
+    nb::class_<sampler>(m, "Sampler")
+        .def(
+            "__init__",
+            [](sampler * self, float temperature, int32_t top_k, float top_p, float min_p, uint32_t seed) {
+                new (self) sampler({temperature, top_k, top_p, min_p, seed});
             },
-            nb::rv_policy::reference_internal
+            nb::kw_only(), "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "seed"_a
         );
+}
+
+void bind_session(nb::module_ & m) {
     nb::class_<session>(m, "Session")
         .def_prop_ro("n_ctx", &session::n_ctx)
         .def_prop_ro("n_batch", &session::n_batch)
         .def_prop_ro("n_seq_max", &session::n_seq_max)
         .def(
-            "decode", &decode, "tokens"_a, "positions"_a, "seq_offsets"_a, "seq_ids"_a, "outputs"_a, nb::kw_only(),
-            "operations"_a, "capture_layers"_a, "capture_rows"_a, "query_rows"_a, "query_tokens"_a, "want_logits"_a
+            "decode", &decode, "tokens"_a, "positions"_a, "seq_offsets"_a, "seq_ids"_a, "outputs"_a, "pieces"_a,
+            nb::kw_only(), "fresh"_a, "operations"_a, "capture_layers"_a, "capture_rows"_a, "keep_layer"_a,
+            "keep_logits"_a, "base"_a.none(), "query_rows"_a, "query_tokens"_a, "want_logits"_a, "want_entropy"_a,
+            "want_kl"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a
         )
         .def(
             "set_control_vector",
@@ -186,7 +259,7 @@ void bind_session(nb::module_ & m) {
         .def("clear_control_vector", [](session & self) { self.set_control_vector(nullptr); });
     m.def(
         "make_session", &make_session, "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_seq_max"_a, "n_threads"_a,
-        "flash_attn"_a, "cache_type"_a, "always_copy"_a
+        "flash_attn"_a, "type_k"_a, "type_v"_a, "offload_kqv"_a, "kv_unified"_a, "hook"_a, "always_copy"_a
     );
 }
 
@@ -195,16 +268,21 @@ void bind_session(nb::module_ & m) {
 NB_MODULE(_native, m) {
     m.doc() = "Steering and capturing inside llama.cpp's decode; use steercpp.Engine.";
     nb::exception<model_error>(m, "ModelFileError", PyExc_RuntimeError);
+    nb::exception<device_error>(m, "DeviceError", PyExc_RuntimeError);
     nb::exception<unsteerable_error>(m, "UnsteerableGraphError", PyExc_RuntimeError);
     nb::exception<decode_error>(m, "DecodeError", PyExc_RuntimeError);
     nb::exception<busy_error>(m, "BusyError", PyExc_RuntimeError);
     bind_model(m);
+    bind_result(m);
     bind_session(m);
     m.def("log_install", &log_install, "to_stderr"_a);
     m.def("system_info", [] { return std::string(llama_print_system_info()); });
     m.def("llama_version", [] { return std::string(llama_version()); });
     m.def("supports_gpu_offload", &llama_supports_gpu_offload);
     m.def("devices", &devices);
+    m.def("supports_rpc", &llama_supports_rpc);
+    m.def("rpc_protocol", [] { return std::make_tuple(RPC_PROTO_MAJOR_VERSION, RPC_PROTO_MINOR_VERSION); });
+    m.def("holds_rpc_server", &server_claim::exists, "server"_a);
 }
 
 } // namespace steercpp

@@ -1,61 +1,15 @@
 #include "hook.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <string>
-#include <utility>
 
 namespace steercpp {
 
 namespace {
 
-// "l_out-12" -> 12. Exact: views and copies of the node are named "l_out-12 (view)" and must not be steered again.
-int32_t layer_of(const char * name) {
-    constexpr char prefix[] = "l_out-";
-    if (std::strncmp(name, prefix, sizeof(prefix) - 1) != 0) {
-        return -1;
-    }
-    const char * digit = name + sizeof(prefix) - 1;
-    int32_t il = 0;
-    int32_t n_digits = 0;
-    for (; *digit >= '0' && *digit <= '9' && n_digits < 6; ++digit, ++n_digits) {
-        il = 10 * il + (*digit - '0');
-    }
-    return n_digits > 0 && *digit == '\0' ? il : -1;
-}
-
 bool lies_in_host_memory(const ggml_tensor * node) {
     const ggml_backend_buffer_t buffer = node->view_src ? node->view_src->buffer : node->buffer;
     return buffer != nullptr && ggml_backend_buffer_is_host(buffer);
-}
-
-// Two roundings per element, as ggml_add of a scaled vector has: this file is compiled with -ffp-contract=off.
-void add_scaled(float * x, const float * v, float s, int32_t n) {
-    for (int32_t j = 0; j < n; ++j) {
-        const float step = s * v[j];
-        x[j] += step;
-    }
-}
-
-// ggml's RMS norm squares in float32; where that overflows it returns zeros, and quantized products turn NaN
-// into zeros too, so a row out of range would pass unnoticed in the logits.
-bool has_finite_norm(const float * x, int32_t n) {
-    float sums[8] = {};
-    int32_t j = 0;
-    for (; j + 8 <= n; j += 8) {
-        for (int32_t k = 0; k < 8; ++k) {
-            sums[k] += x[j + k] * x[j + k];
-        }
-    }
-    for (; j < n; ++j) {
-        sums[0] += x[j] * x[j];
-    }
-    float sum = 0.0f;
-    for (const float part : sums) {
-        sum += part;
-    }
-    return std::isfinite(sum);
 }
 
 } // namespace
@@ -68,7 +22,9 @@ hook::hook(int32_t n_layer, int32_t n_embd, bool always_copy)
 void hook::arm(int32_t n_tokens, const std::vector<operation> & operations, const capture & capture) {
     disarm();
     for (const operation & op : operations) {
-        layers_.at(static_cast<size_t>(op.il)).operations.push_back(op);
+        layer_work & work = layers_.at(static_cast<size_t>(op.il));
+        work.operations.push_back(op);
+        work.lengths.push_back(squared_length(op.direction, n_embd_));
     }
     n_capture_rows_ = static_cast<int32_t>(capture.rows.size());
     capture_slot_.assign(static_cast<size_t>(n_tokens), -1);
@@ -86,20 +42,39 @@ void hook::disarm() {
     for (layer_work & work : layers_) {
         work = layer_work{};
     }
+    piece_ = piece_work{};
+    nodes_.clear();
     error_ = nullptr;
     nonfinite_row_ = -1;
 }
 
-void hook::start_piece(int32_t row_first, int32_t n_rows, std::vector<int32_t> outputs) {
-    row_first_ = row_first;
-    n_rows_ = n_rows;
-    outputs_ = std::move(outputs);
+void hook::start_piece(piece_work work) {
+    piece_ = std::move(work);
+    nodes_.clear();
+    n_asked_ = 0;
+    past_last_ = false;
+    mismatch_ = false;
 }
 
-void hook::finish_piece() {
+bool hook::finish_piece() {
+    for (const auto & [node, op] : left_out_) {
+        node->op = op;
+    }
+    left_out_.clear();
     if (error_) {
         std::rethrow_exception(std::exchange(error_, nullptr));
     }
+    if (piece_.resume && n_asked_ <= piece_.resume->plan.signatures.size()) {
+        mismatch_ = true; // the graph ended before the layer to start from
+    }
+    if (piece_.keep && !nodes_.empty()) {
+        piece_.keep->plan = plan_skips(nodes_, piece_.keep_il);
+        if (!piece_.keep->plan.reason.empty()) {
+            piece_.keep->rows.clear();
+            piece_.keep->rows.shrink_to_fit();
+        }
+    }
+    return !mismatch_;
 }
 
 void hook::finish_plan() const {
@@ -108,7 +83,8 @@ void hook::finish_plan() const {
         if (work.idle()) {
             continue;
         }
-        if (!work.met) {
+        const bool left_out = piece_.last_il >= 0 && static_cast<int32_t>(il) > piece_.last_il;
+        if (!work.met && !left_out) {
             throw unsteerable_error("its graph has no node l_out-" + std::to_string(il));
         }
         if (work.captured && work.n_captured != n_capture_rows_) {
@@ -120,15 +96,13 @@ void hook::finish_plan() const {
 bool hook::on_node(ggml_tensor * node, bool ask, void * hook_) noexcept {
     auto & self = *static_cast<hook *>(hook_);
     try {
-        const int32_t il = layer_of(node->name);
-        if (il < 0 || static_cast<size_t>(il) >= self.layers_.size() || self.error_) {
+        if (self.error_) {
             return false;
         }
-        layer_work & work = self.layers_[static_cast<size_t>(il)];
         if (ask) {
-            return !work.idle();
+            return self.asked(node);
         }
-        self.visit(node, work);
+        self.visit(node);
         return true;
     } catch (...) {
         // Returning false ends one split of the graph and llama_decode still reports success
@@ -138,7 +112,79 @@ bool hook::on_node(ggml_tensor * node, bool ask, void * hook_) noexcept {
     }
 }
 
-void hook::visit(ggml_tensor * node, layer_work & work) {
+// Whether the callback is wanted once the node is computed.
+bool hook::asked(ggml_tensor * node) {
+    const size_t ordinal = n_asked_++;
+    if (piece_.keep) {
+        nodes_.push_back(node);
+    }
+    if (mismatch_ || past_last_) {
+        leave_out(node);
+        return false;
+    }
+    if (piece_.resume && ordinal < piece_.resume->plan.signatures.size()) {
+        return asked_below(node, ordinal);
+    }
+    const int32_t il = layer_of(node->name);
+    if (il < 0 || static_cast<size_t>(il) >= layers_.size()) {
+        return false;
+    }
+    past_last_ = il == piece_.last_il;
+    return il == piece_.keep_il || !layers_[static_cast<size_t>(il)].idle();
+}
+
+// Below the layer to start from, and at it.
+bool hook::asked_below(ggml_tensor * node, size_t ordinal) {
+    const skip_plan & plan = piece_.resume->plan;
+    if (node_signature(node) != plan.signatures[ordinal]) {
+        mismatch_ = true;
+        leave_out(node);
+        return false;
+    }
+    if (plan.skipped[ordinal] != 0) {
+        leave_out(node);
+    }
+    return ordinal + 1 == plan.signatures.size();
+}
+
+void hook::leave_out(ggml_tensor * node) {
+    left_out_.emplace_back(node, node->op);
+    node->op = GGML_OP_NONE;
+}
+
+void hook::visit(ggml_tensor * node) {
+    const int32_t il = layer_of(node->name);
+    if (piece_.resume && il == piece_.resume->plan.il) {
+        give_rows(node);
+        return;
+    }
+    if (il == piece_.keep_il) {
+        keep_rows(node);
+    }
+    layer_work & work = layers_.at(static_cast<size_t>(il));
+    if (!work.idle()) {
+        treat(node, work);
+    }
+}
+
+void hook::give_rows(ggml_tensor * node) {
+    const std::vector<float> & rows = piece_.resume->rows;
+    const size_t size = rows.size() * sizeof(float);
+    if (ggml_nbytes(node) != size) {
+        mismatch_ = true;
+        return;
+    }
+    ggml_backend_tensor_set(node, rows.data(), 0, size);
+}
+
+void hook::keep_rows(ggml_tensor * node) {
+    check_shape(node);
+    piece_.keep->n_rows = piece_.n_rows;
+    piece_.keep->rows.resize(ggml_nbytes(node) / sizeof(float));
+    ggml_backend_tensor_get(node, piece_.keep->rows.data(), 0, ggml_nbytes(node));
+}
+
+void hook::treat(ggml_tensor * node, layer_work & work) {
     check_shape(node);
     work.met = true;
 
@@ -174,8 +220,8 @@ void hook::visit(ggml_tensor * node, layer_work & work) {
 }
 
 void hook::check_shape(const ggml_tensor * node) const {
-    const auto n_outputs = static_cast<int64_t>(outputs_.size());
-    const bool rows_match = node->ne[1] == n_rows_ || node->ne[1] == n_outputs;
+    const auto n_outputs = static_cast<int64_t>(piece_.outputs.size());
+    const bool rows_match = node->ne[1] == piece_.n_rows || node->ne[1] == n_outputs;
     const bool plain = node->type == GGML_TYPE_F32 && node->ne[0] == n_embd_ && node->ne[2] == 1 && node->ne[3] == 1 &&
                        ggml_is_contiguous(node);
     if (plain && rows_match) {
@@ -187,14 +233,15 @@ void hook::check_shape(const ggml_tensor * node) const {
     }
     throw unsteerable_error(
         std::string("its graph node ") + node->name + " is " + shape + ", not the residual stream of " +
-        std::to_string(n_rows_) + " tokens by " + std::to_string(n_embd_)
+        std::to_string(piece_.n_rows) + " tokens by " + std::to_string(n_embd_)
     );
 }
 
 // The last block of most graphs keeps only the rows whose logits were asked for; where both counts are equal the
 // rows are the same ones.
 int32_t hook::row_of(int64_t i, int64_t n_rows) const {
-    return n_rows == n_rows_ ? row_first_ + static_cast<int32_t>(i) : outputs_[static_cast<size_t>(i)];
+    return n_rows == piece_.n_rows ? piece_.row_first + static_cast<int32_t>(i)
+                                   : piece_.outputs[static_cast<size_t>(i)];
 }
 
 bool hook::concerns(const layer_work & work, int32_t row) const {
@@ -202,17 +249,17 @@ bool hook::concerns(const layer_work & work, int32_t row) const {
         return true;
     }
     return std::any_of(work.operations.begin(), work.operations.end(), [row](const operation & op) {
-        return op.strengths[row] != 0.0f;
+        return op.active[row] != 0;
     });
 }
 
 // Returns whether the row was changed.
 bool hook::treat_row(layer_work & work, int32_t row, float * x) {
     bool changed = false;
-    for (const operation & op : work.operations) {
-        if (op.strengths[row] != 0.0f) {
-            add_scaled(x, op.direction, op.strengths[row], n_embd_);
-            changed = true;
+    for (size_t k = 0; k < work.operations.size(); ++k) {
+        const operation & op = work.operations[k];
+        if (op.active[row] != 0) {
+            changed |= steer_row(op, work.lengths[k], op.strengths[row], x, n_embd_);
         }
     }
     if (changed && !has_finite_norm(x, n_embd_) && (nonfinite_row_ < 0 || row < nonfinite_row_)) {

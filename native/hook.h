@@ -1,18 +1,24 @@
-// The eval callback: steers and captures rows of the residual stream while llama.cpp computes.
+// The eval callback: steers, captures and leaves out parts of the graph while llama.cpp computes.
 //
 // Layer il is the output of block il, the graph node named exactly "l_out-<il>". llama.cpp adds its own control
 // vector just before that node (src/llama-graph.cpp, build_cvec), so adding to the node's rows once they are
 // computed gives the same bits, with a strength of its own for every row.
+//
+// A node is left out by setting its op to GGML_OP_NONE when the scheduler asks about it, before it is computed.
+// llama.cpp uses a graph again, so finish_piece() must put every op back after each decode.
 
 #pragma once
 
 #include <cstdint>
 #include <exception>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "ggml-backend.h"
 #include "ggml.h"
+#include "operators.h"
+#include "resume.h"
 
 namespace steercpp {
 
@@ -21,18 +27,22 @@ struct unsteerable_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// x += strength * direction at layer il.
-struct operation {
-    int32_t il;
-    const float * direction; // (n_embd)
-    const float * strengths; // (n_tokens): one per row of the plan; 0 leaves the row's bits alone
-};
-
 // Which rows of which layers to copy, and where to.
 struct capture {
     std::vector<int32_t> layers; // (n_layers), each at most once
     std::vector<int32_t> rows;   // (n_rows), rows of the plan, each at most once
     float * data = nullptr;      // (n_layers, n_rows, n_embd)
+};
+
+// What one llama_decode computes, and how much of the graph.
+struct piece_work {
+    int32_t row_first = 0;
+    int32_t n_rows = 0;
+    std::vector<int32_t> outputs;        // rows of the plan that give logits
+    int32_t keep_il = -1;                // base pass: keep the rows of this layer and plan what may be left out
+    kept_piece * keep = nullptr;         // where to
+    const kept_piece * resume = nullptr; // start from these rows
+    int32_t last_il = -1;                // leave out all above this layer; -1: nothing
 };
 
 class hook {
@@ -43,11 +53,11 @@ class hook {
     // Arms the hook for a plan of n_tokens rows. What the arguments point to must outlive the decode.
     void arm(int32_t n_tokens, const std::vector<operation> & operations, const capture & capture);
 
-    // Says which rows the next llama_decode computes: n_rows from row_first on, of which `outputs` give logits.
-    void start_piece(int32_t row_first, int32_t n_rows, std::vector<int32_t> outputs);
+    void start_piece(piece_work work);
 
-    // Call after every llama_decode: rethrows what went wrong inside it.
-    void finish_piece();
+    // Call after every llama_decode, whatever it returned: puts the graph back as it was and rethrows what went wrong.
+    // Returns false where the graph was not the one that was planned for: nothing of this piece counts then.
+    bool finish_piece();
 
     // Call after the plan's last piece: throws unless every layer asked for was met and every row captured.
     void finish_plan() const;
@@ -63,14 +73,21 @@ class hook {
   private:
     struct layer_work {
         std::vector<operation> operations;
-        float * captured = nullptr; // (n_rows, n_embd)
+        std::vector<double> lengths; // squared_length of each operation's direction
+        float * captured = nullptr;  // (n_rows, n_embd)
         int32_t n_captured = 0;
         bool met = false;
 
         bool idle() const { return operations.empty() && captured == nullptr; }
     };
 
-    void visit(ggml_tensor * node, layer_work & work);
+    bool asked(ggml_tensor * node);
+    bool asked_below(ggml_tensor * node, size_t ordinal);
+    void leave_out(ggml_tensor * node);
+    void visit(ggml_tensor * node);
+    void give_rows(ggml_tensor * node);
+    void keep_rows(ggml_tensor * node);
+    void treat(ggml_tensor * node, layer_work & work);
     void check_shape(const ggml_tensor * node) const;
     int32_t row_of(int64_t i, int64_t n_rows) const;
     bool concerns(const layer_work & work, int32_t row) const;
@@ -81,9 +98,12 @@ class hook {
     std::vector<layer_work> layers_;
     std::vector<int32_t> capture_slot_; // (n_tokens): place of a row among the captured ones; -1: not captured
     int32_t n_capture_rows_ = 0;
-    int32_t row_first_ = 0;
-    int32_t n_rows_ = 0;
-    std::vector<int32_t> outputs_;
+    piece_work piece_;
+    std::vector<ggml_tensor *> nodes_;                        // of a base pass, in the order asked
+    std::vector<std::pair<ggml_tensor *, ggml_op>> left_out_; // with their own ops
+    size_t n_asked_ = 0;
+    bool past_last_ = false;
+    bool mismatch_ = false;
     std::vector<float> copied_; // rows on their way from a device and back
     int32_t nonfinite_row_ = -1;
     std::exception_ptr error_;

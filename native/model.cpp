@@ -6,12 +6,44 @@
 
 namespace steercpp {
 
-model::model(const std::string & path, int32_t n_gpu_layers) {
+namespace {
+
+// Only what would be ignored or read beyond its end; llama.cpp checks the rest.
+void check_devices(const load_params & params, size_t n_devices) {
+    const auto count = std::to_string(n_devices);
+    if (params.tensor_split.size() > n_devices) {
+        throw device_error(
+            "tensor_split has " + std::to_string(params.tensor_split.size()) + " shares for " + count + " devices"
+        );
+    }
+    if (params.split_mode == LLAMA_SPLIT_MODE_NONE && n_devices > 0 &&
+        params.main_gpu >= static_cast<int32_t>(n_devices)) {
+        throw device_error("main_gpu is " + std::to_string(params.main_gpu) + " of " + count + " devices");
+    }
+}
+
+} // namespace
+
+model::model(const std::string & path, load_params options)
+    : servers_(options.rpc) {
     static std::once_flag once;
     std::call_once(once, llama_backend_init);
 
+    std::vector<ggml_backend_dev_t> devices = devices_for(options.rpc);
+    check_devices(options, devices.size());
+    devices.push_back(nullptr);
+
     llama_model_params params = llama_model_default_params();
-    params.n_gpu_layers = n_gpu_layers;
+    params.n_gpu_layers = options.n_gpu_layers;
+    params.main_gpu = options.main_gpu;
+    params.split_mode = options.split_mode;
+    if (!options.tensor_split.empty()) {
+        options.tensor_split.resize(llama_max_devices(), 0.0f); // so many are read
+        params.tensor_split = options.tensor_split.data();
+    }
+    if (!options.rpc.empty() || any_rpc_device_registered()) {
+        params.devices = devices.data();
+    }
 
     log_forget();
     model_.reset(llama_model_load_from_file(path.c_str(), params));

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "devices.h"
 #include "llama-cpp.h"
 
 namespace steercpp {
@@ -16,10 +17,18 @@ struct model_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// Named and meant as in llama_model_params.
+struct load_params {
+    int32_t n_gpu_layers = 0; // 0 none, negative all
+    int32_t main_gpu = 0;
+    llama_split_mode split_mode = LLAMA_SPLIT_MODE_LAYER;
+    std::vector<float> tensor_split; // a share for each device; empty: by free memory
+    std::vector<std::string> rpc;    // servers, each "host:port", whose devices come before this machine's GPUs
+};
+
 class model {
   public:
-    // n_gpu_layers as llama.cpp means it: 0 none, negative all.
-    model(const std::string & path, int32_t n_gpu_layers);
+    model(const std::string & path, load_params params);
 
     model(const model &) = delete;
     model & operator=(const model &) = delete;
@@ -48,11 +57,13 @@ class model {
     llama_token bos() const { return llama_vocab_bos(vocab_); } // -1: none
     llama_token eos() const { return llama_vocab_eos(vocab_); }
     bool adds_bos() const { return llama_vocab_get_add_bos(vocab_); }
+    bool ends_generation(llama_token token) const { return llama_vocab_is_eog(vocab_, token); }
 
   private:
     std::string whole_text(const llama_token * tokens, int32_t n_tokens) const;
     std::string inner_text(const std::vector<llama_token> & tokens) const;
 
+    server_claim servers_; // before the model, which is freed first
     llama_model_ptr model_;
     const llama_vocab * vocab_ = nullptr;
 };

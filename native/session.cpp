@@ -26,23 +26,33 @@ bool all_distinct(std::vector<int32_t> values) {
     return std::adjacent_find(values.begin(), values.end()) == values.end();
 }
 
+// Without outputs nothing above the last captured layer is needed: that layer, else -1.
+int32_t last_layer(const plan & plan) {
+    const bool has_outputs = std::any_of(plan.outputs, plan.outputs + plan.n_tokens, [](int8_t is) { return is != 0; });
+    const auto & layers = plan.capture_layers;
+    return has_outputs || layers.empty() ? -1 : *std::max_element(layers.begin(), layers.end());
+}
+
 llama_context_params context_params(const session_params & params, hook & hook) {
     llama_context_params out = llama_context_default_params();
-    out.n_ctx = params.n_ctx;
+    out.n_ctx = params.kv_unified ? params.n_ctx : params.n_ctx * params.n_seq_max;
     out.n_batch = params.n_batch;
-    // One ubatch per llama_decode and one K/V buffer for all sequences: only then does every node hold the batch's
-    // rows in the order given.
+    // One ubatch per llama_decode: only then does every node hold the rows in the order given. With streams it also
+    // needs one token, or equally many, of each sequence in order.
     out.n_ubatch = params.n_batch;
-    out.kv_unified = true;
+    out.kv_unified = params.kv_unified;
     out.n_seq_max = params.n_seq_max;
     out.n_threads = params.n_threads;
     out.n_threads_batch = params.n_threads;
     out.flash_attn_type = params.flash_attn;
-    out.type_k = params.cache_type;
-    out.type_v = params.cache_type;
+    out.type_k = params.type_k;
+    out.type_v = params.type_v;
+    out.offload_kqv = params.offload_kqv;
     out.no_perf = true;
-    out.cb_eval = hook::on_node;
-    out.cb_eval_user_data = &hook;
+    if (params.hook) {
+        out.cb_eval = hook::on_node;
+        out.cb_eval_user_data = &hook;
+    }
     return out;
 }
 
@@ -71,27 +81,53 @@ decode_result session::decode(const plan & plan) {
         throw busy_error("another thread is using this session");
     }
     check(plan);
-
     decode_result result;
+    const kept * base = plan.base;
+    if (base) {
+        result.reason = base->reason();
+        base = result.reason.empty() ? base : nullptr;
+    }
+    attempt(plan, base, result);
+    return result;
+}
+
+// Resumes from the base; where the graph turns out to be another one, runs in full.
+void session::attempt(const plan & plan, const kept * base, decode_result & result) {
+    const std::string reason = result.reason;
+    result = decode_result{};
+    result.reason = reason;
     result.n_capture_layers = static_cast<int32_t>(plan.capture_layers.size());
     result.n_capture_rows = static_cast<int32_t>(plan.capture_rows.size());
     result.n_embd = model_->n_embd();
     result.n_vocab = model_->n_vocab();
+    result.n_top = plan.n_top;
+    result.resumed = base != nullptr;
     result.logprobs.resize(static_cast<size_t>(plan.n_queries));
     result.captures.resize(plan.capture_layers.size() * plan.capture_rows.size() * static_cast<size_t>(result.n_embd));
+    if (plan.keep_il >= 0 || plan.keep_logits) {
+        result.base = std::make_shared<kept>();
+        result.base->il = plan.keep_il;
+        result.base->pieces.resize(plan.pieces.size());
+    }
 
-    llama_memory_clear(llama_get_memory(context_.get()), tainted_);
+    if (plan.fresh) {
+        llama_memory_clear(llama_get_memory(context_.get()), tainted_);
+    }
     tainted_ = true; // until the end is reached
+    partial_ = base != nullptr || last_layer(plan) >= 0;
     hook_.arm(plan.n_tokens, plan.operations, {plan.capture_layers, plan.capture_rows, result.captures.data()});
     try {
-        run(plan, result);
+        run(plan, base, result);
     } catch (...) {
         hook_.disarm();
         throw;
     }
     hook_.disarm();
     tainted_ = result.nonfinite_row >= 0;
-    return result;
+    if (base && !result.resumed) {
+        result.reason = "the graph differs from that of the base pass";
+        attempt(plan, nullptr, result);
+    }
 }
 
 void session::set_control_vector(const float * data) {
@@ -107,19 +143,9 @@ void session::set_control_vector(const float * data) {
 }
 
 void session::check(const plan & plan) const {
-    const int32_t n = plan.n_tokens;
+    check_rows(plan);
+    check_base(plan);
     const auto n_layer = model_->n_layer();
-    require(n > 0, "a plan needs at least one token");
-    require(static_cast<uint32_t>(n) <= n_ctx(), "a plan has more tokens than the context holds");
-    require(all_below(plan.tokens, n, model_->n_vocab()), "a token is outside the vocabulary");
-    require(all_below(plan.positions, n, static_cast<int32_t>(n_ctx())), "a position is outside the context");
-    for (int32_t i = 0; i < n; ++i) {
-        require(plan.seq_offsets[i] < plan.seq_offsets[i + 1], "a token belongs to no sequence");
-    }
-    require(
-        all_below(plan.seq_ids, plan.seq_offsets[n], static_cast<int32_t>(params_.n_seq_max)),
-        "a sequence id is outside 0..n_seq_max-1"
-    );
     for (const operation & op : plan.operations) {
         require(op.il >= 0 && op.il < n_layer, "an operation's layer is outside the model");
     }
@@ -128,9 +154,11 @@ void session::check(const plan & plan) const {
     require(
         all_below(layers.data(), static_cast<int32_t>(layers.size()), n_layer), "a captured layer is outside the model"
     );
-    require(all_below(rows.data(), static_cast<int32_t>(rows.size()), n), "a captured row is outside the plan");
+    require(
+        all_below(rows.data(), static_cast<int32_t>(rows.size()), plan.n_tokens), "a captured row is outside the plan"
+    );
     require(all_distinct(layers) && all_distinct(rows), "a layer or row is captured twice");
-    require(all_below(plan.query_rows, plan.n_queries, n), "a query's row is outside the plan");
+    require(all_below(plan.query_rows, plan.n_queries, plan.n_tokens), "a query's row is outside the plan");
     require(
         all_below(plan.query_tokens, plan.n_queries, model_->n_vocab()), "a query's token is outside the vocabulary"
     );
@@ -138,41 +166,129 @@ void session::check(const plan & plan) const {
         require(plan.outputs[plan.query_rows[q]] != 0, "a query's row is not an output");
         require(q == 0 || plan.query_rows[q - 1] <= plan.query_rows[q], "queries must be sorted by row");
     }
+    const auto n_samplers = static_cast<int32_t>(plan.sampler_rows.size());
+    require(plan.samplers.size() == plan.sampler_rows.size(), "each sampler needs a row");
+    require(all_below(plan.sampler_rows.data(), n_samplers, plan.n_tokens), "a sampler's row is outside the plan");
+    require(
+        std::is_sorted(plan.sampler_rows.begin(), plan.sampler_rows.end()) &&
+            std::all_of(
+                plan.sampler_rows.begin(), plan.sampler_rows.end(),
+                [&plan](int32_t row) { return plan.outputs[row] != 0; }
+            ),
+        "the samplers' rows must be outputs in ascending order"
+    );
+    require(plan.n_top >= 0 && plan.n_top <= model_->n_vocab(), "more top tokens than the vocabulary has");
 }
 
-void session::run(const plan & plan, decode_result & result) {
+void session::check_rows(const plan & plan) const {
+    const int32_t n = plan.n_tokens;
+    require(n > 0, "a plan needs at least one token");
+    require(plan.fresh || !partial_, "a plan cannot go on from one that computed some blocks only");
+    require(all_below(plan.tokens, n, model_->n_vocab()), "a token is outside the vocabulary");
+    require(all_below(plan.positions, n, static_cast<int32_t>(params_.n_ctx)), "a position is outside the context");
+    for (int32_t i = 0; i < n; ++i) {
+        require(plan.seq_offsets[i] < plan.seq_offsets[i + 1], "a token belongs to no sequence");
+    }
+    const auto n_seq_max = static_cast<int32_t>(params_.n_seq_max);
+    require(all_below(plan.seq_ids, plan.seq_offsets[n], n_seq_max), "a sequence id is outside 0..n_seq_max-1");
+    int64_t n_rows = 0;
+    for (const plan_piece & piece : plan.pieces) {
+        require(
+            piece.n_rows > 0 && static_cast<uint32_t>(piece.n_rows) <= params_.n_batch,
+            "a piece needs 1..n_batch tokens"
+        );
+        require(piece.trunk < n_seq_max, "a piece keeps a sequence outside 0..n_seq_max-1");
+        for (const sequence_copy & copy : piece.copies) {
+            require(
+                copy.from >= 0 && copy.from < n_seq_max && copy.to >= 0 && copy.to < n_seq_max,
+                "a piece copies a sequence outside 0..n_seq_max-1"
+            );
+        }
+        n_rows += piece.n_rows;
+    }
+    require(n_rows == n, "the pieces do not add up to the tokens");
+}
+
+void session::check_base(const plan & plan) const {
+    require(plan.keep_il < model_->n_layer() - 1, "the layer to keep must lie below the last one");
+    require(plan.keep_il < 0 || params_.hook, "a session without the hook keeps nothing");
+    if (!plan.base) {
+        require(!plan.want_kl, "KL needs a base");
+        return;
+    }
+    const kept & base = *plan.base;
+    require(base.pieces.size() == plan.pieces.size(), "the base is that of other pieces");
+    const auto n_outputs = std::count(plan.outputs, plan.outputs + plan.n_tokens, 1);
+    const auto n_logits = static_cast<size_t>(n_outputs) * static_cast<size_t>(model_->n_vocab());
+    require(!plan.want_kl || base.logits.size() == n_logits, "the base kept no logits of these outputs");
+    for (const operation & op : plan.operations) {
+        require(op.il > base.il, "an operation lies at or below the layer that the base kept");
+    }
+    for (const int32_t il : plan.capture_layers) {
+        require(il > base.il, "a captured layer lies at or below the one that the base kept");
+    }
+}
+
+// Blocks computed for every token; without outputs nothing above the last captured layer is.
+int64_t session::n_blocks(const plan & plan, const kept * base) const {
+    return (last_layer(plan) < 0 ? n_layer() : last_layer(plan) + 1) - (base ? base->n_blocks_skipped() : 0);
+}
+
+void session::run(const plan & plan, const kept * base, decode_result & result) {
     next_query_ = 0;
-    const auto n_batch = static_cast<int32_t>(params_.n_batch);
-    for (int32_t first = 0; first < plan.n_tokens; first += n_batch) {
-        const int32_t n_rows = std::min(n_batch, plan.n_tokens - first);
-        std::vector<int32_t> outputs;
-        for (int32_t i = first; i < first + n_rows; ++i) {
+    next_output_ = 0;
+    next_sampler_ = 0;
+    llama_memory_t memory = llama_get_memory(context_.get());
+    int32_t first = 0;
+    for (size_t k = 0; k < plan.pieces.size(); ++k) {
+        const plan_piece & piece = plan.pieces[k];
+        for (const sequence_copy & copy : piece.copies) {
+            llama_memory_seq_cp(memory, copy.from, copy.to, 0, copy.n_positions);
+        }
+        piece_work work;
+        work.row_first = first;
+        work.n_rows = piece.n_rows;
+        for (int32_t i = first; i < first + piece.n_rows; ++i) {
             if (plan.outputs[i] != 0) {
-                outputs.push_back(i);
+                work.outputs.push_back(i);
             }
         }
-        hook_.start_piece(first, n_rows, outputs);
-        decode_piece(plan, first, n_rows);
-        hook_.finish_piece();
+        if (plan.keep_il >= 0) {
+            work.keep_il = plan.keep_il;
+            work.keep = &result.base->pieces[k];
+        }
+        work.resume = base ? &base->pieces[k] : nullptr;
+        work.last_il = last_layer(plan);
+        const std::vector<int32_t> outputs = work.outputs;
+        hook_.start_piece(std::move(work));
+        if (!decode_piece(plan, piece, first)) {
+            result.resumed = false;
+            return;
+        }
+        result.token_layers += piece.n_rows * n_blocks(plan, base);
         read_outputs(plan, first, outputs, result);
+        if (piece.trunk >= 0) {
+            llama_memory_seq_keep(memory, piece.trunk);
+        }
+        first += piece.n_rows;
     }
     hook_.finish_plan();
-    const int32_t steered_out = hook_.nonfinite_row();
-    if (steered_out >= 0 && (result.nonfinite_row < 0 || steered_out < result.nonfinite_row)) {
-        result.nonfinite_row = steered_out;
-    }
+    // the row that steering drove out, if any: its NaN may have reached other rows through masked K/V cells
+    result.nonfinite_row = hook_.nonfinite_row() >= 0 ? hook_.nonfinite_row() : result.nonfinite_row;
 }
 
-void session::decode_piece(const plan & plan, int32_t row_first, int32_t n_rows) {
-    n_seq_id_.resize(static_cast<size_t>(n_rows));
-    seq_id_.resize(static_cast<size_t>(n_rows));
-    for (int32_t i = 0; i < n_rows; ++i) {
+// Returns false where it was to be resumed and the graph was not the one that was planned for.
+bool session::decode_piece(const plan & plan, const plan_piece & piece, int32_t row_first) {
+    const auto n_rows = static_cast<size_t>(piece.n_rows);
+    n_seq_id_.resize(n_rows);
+    seq_id_.resize(n_rows);
+    for (size_t i = 0; i < n_rows; ++i) {
         const int32_t * offset = plan.seq_offsets + row_first + i;
-        n_seq_id_[static_cast<size_t>(i)] = offset[1] - offset[0];
-        seq_id_[static_cast<size_t>(i)] = const_cast<llama_seq_id *>(plan.seq_ids + offset[0]);
+        n_seq_id_[i] = offset[1] - offset[0];
+        seq_id_[i] = const_cast<llama_seq_id *>(plan.seq_ids + offset[0]);
     }
     llama_batch batch{}; // llama_decode reads it only, whatever its pointer types say
-    batch.n_tokens = n_rows;
+    batch.n_tokens = piece.n_rows;
     batch.token = const_cast<llama_token *>(plan.tokens + row_first);
     batch.pos = const_cast<llama_pos *>(plan.positions + row_first);
     batch.n_seq_id = n_seq_id_.data();
@@ -181,37 +297,68 @@ void session::decode_piece(const plan & plan, int32_t row_first, int32_t n_rows)
 
     log_forget();
     const int32_t status = llama_decode(context_.get(), batch);
-    if (status != 0) {
+    llama_synchronize(context_.get());
+    const bool as_planned = hook_.finish_piece();
+    if (status != 0 && as_planned) {
         const std::string errors = log_errors();
         throw decode_error("llama_decode returned " + std::to_string(status) + (errors.empty() ? "" : ": " + errors));
     }
-    llama_synchronize(context_.get());
+    return as_planned;
 }
 
 void session::read_outputs(
     const plan & plan, int32_t row_first, const std::vector<int32_t> & outputs, decode_result & result
 ) {
-    const int32_t n_vocab = result.n_vocab;
     for (const int32_t row : outputs) {
         const float * logits = llama_get_logits_ith(context_.get(), row - row_first);
         if (logits == nullptr) {
             throw decode_error("the model gives no logits");
         }
-        bool is_finite = !std::isnan(logits[0]); // a NaN in the last activation reaches every logit
-        if (next_query_ < plan.n_queries && plan.query_rows[next_query_] == row) {
-            const double norm = log_sum_exp(logits, n_vocab);
-            is_finite = is_finite && std::isfinite(norm);
-            for (; next_query_ < plan.n_queries && plan.query_rows[next_query_] == row; ++next_query_) {
-                const float logit = logits[plan.query_tokens[next_query_]];
-                result.logprobs[static_cast<size_t>(next_query_)] = static_cast<double>(logit) - norm;
+        read_row(plan, row, logits, result);
+        for (; next_sampler_ < plan.samplers.size() && plan.sampler_rows[next_sampler_] == row; ++next_sampler_) {
+            sampler * sampler = plan.samplers[next_sampler_];
+            result.sampled.push_back(result.nonfinite_row < 0 ? sampler->sample(context_.get(), row - row_first) : -1);
+        }
+        ++next_output_;
+    }
+}
+
+void session::read_row(const plan & plan, int32_t row, const float * logits, decode_result & result) {
+    const int32_t n_vocab = result.n_vocab;
+    bool is_finite = !std::isnan(logits[0]); // a NaN in the last activation reaches every logit
+    const bool asked = next_query_ < plan.n_queries && plan.query_rows[next_query_] == row;
+    if (asked || plan.want_entropy || plan.want_kl || plan.n_top > 0) {
+        const double norm = log_sum_exp(logits, n_vocab);
+        is_finite = is_finite && std::isfinite(norm);
+        for (; next_query_ < plan.n_queries && plan.query_rows[next_query_] == row; ++next_query_) {
+            const float logit = logits[plan.query_tokens[next_query_]];
+            result.logprobs[static_cast<size_t>(next_query_)] = static_cast<double>(logit) - norm;
+        }
+        if (plan.want_entropy) {
+            result.entropy.push_back(entropy(logits, norm, n_vocab));
+        }
+        if (plan.want_kl) {
+            const float * before =
+                plan.base->logits.data() + static_cast<size_t>(next_output_) * static_cast<size_t>(n_vocab);
+            result.kl.push_back(kl_divergence(logits, norm, before, log_sum_exp(before, n_vocab), n_vocab));
+        }
+        if (plan.n_top > 0 && is_finite) {
+            const size_t end = result.top_tokens.size();
+            result.top_tokens.resize(end + static_cast<size_t>(plan.n_top));
+            top_tokens(logits, n_vocab, plan.n_top, result.top_tokens.data() + end);
+            for (size_t i = end; i < result.top_tokens.size(); ++i) {
+                result.top_logprobs.push_back(static_cast<double>(logits[result.top_tokens[i]]) - norm);
             }
         }
-        if (!is_finite && (result.nonfinite_row < 0 || row < result.nonfinite_row)) {
-            result.nonfinite_row = row;
-        }
-        if (plan.want_logits) {
-            result.logits.insert(result.logits.end(), logits, logits + n_vocab);
-        }
+    }
+    if (!is_finite && (result.nonfinite_row < 0 || row < result.nonfinite_row)) {
+        result.nonfinite_row = row;
+    }
+    if (plan.want_logits) {
+        result.logits.insert(result.logits.end(), logits, logits + n_vocab);
+    }
+    if (plan.keep_logits) {
+        result.base->logits.insert(result.base->logits.end(), logits, logits + n_vocab);
     }
 }
 

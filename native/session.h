@@ -12,6 +12,7 @@
 #include "hook.h"
 #include "llama-cpp.h"
 #include "model.h"
+#include "sampling.h"
 
 namespace steercpp {
 
@@ -26,16 +27,34 @@ struct busy_error : std::runtime_error {
 };
 
 struct session_params {
-    uint32_t n_ctx = 512;
+    uint32_t n_ctx = 512; // of each sequence where kv_unified is off, else of all together
     uint32_t n_batch = 512;
     uint32_t n_seq_max = 256;
     int32_t n_threads = 1;
     llama_flash_attn_type flash_attn = LLAMA_FLASH_ATTN_TYPE_DISABLED;
-    ggml_type cache_type = GGML_TYPE_F16; // of K and V
-    bool always_copy = false;             // see hook
+    ggml_type type_k = GGML_TYPE_F16;
+    ggml_type type_v = GGML_TYPE_F16;
+    bool offload_kqv = true;
+    bool kv_unified = true;   // one K/V buffer for all sequences; off: a stream of its own for each
+    bool hook = true;         // off: no callback at all, for comparison
+    bool always_copy = false; // see hook
 };
 
-// One decode from an empty memory. Row = token; rows of one sequence come in the order of their positions.
+// Positions 0..n_positions-1 of sequence `from` belong to sequence `to` as well.
+struct sequence_copy {
+    int32_t from;
+    int32_t to;
+    int32_t n_positions;
+};
+
+// One llama_decode: some rows of a plan.
+struct plan_piece {
+    int32_t n_rows = 0;
+    std::vector<sequence_copy> copies; // made before it
+    int32_t trunk = -1;                // the only sequence kept after it; -1: all are
+};
+
+// A run of rows. Row = token; rows of one sequence come in the order of their positions.
 struct plan {
     int32_t n_tokens = 0;
     const int32_t * tokens = nullptr;      // (n_tokens)
@@ -43,27 +62,49 @@ struct plan {
     const int32_t * seq_offsets = nullptr; // (n_tokens + 1): token i is in sequences seq_ids[seq_offsets[i]...]
     const int32_t * seq_ids = nullptr;     // (seq_offsets[n_tokens])
     const int8_t * outputs = nullptr;      // (n_tokens): 1 where logits are wanted
+    std::vector<plan_piece> pieces;        // their n_rows add up to n_tokens
+    bool fresh = true;                     // from an empty memory; else it goes on from the plan before
 
     std::vector<operation> operations;
     std::vector<int32_t> capture_layers;
     std::vector<int32_t> capture_rows;
+
+    int32_t keep_il = -1;     // base pass: keep what is needed to resume above this layer
+    bool keep_logits = false; // and the logits, for KL
+    const kept * base = nullptr;
 
     int32_t n_queries = 0;
     const int32_t * query_rows = nullptr;   // (n_queries), ascending, each an output
     const int32_t * query_tokens = nullptr; // (n_queries): the next token whose probability is wanted
 
     bool want_logits = false;
+    bool want_entropy = false;
+    bool want_kl = false; // against the logits that the base kept
+    int32_t n_top = 0;
+    std::vector<int32_t> sampler_rows; // ascending, each an output
+    std::vector<sampler *> samplers;   // one for each of these rows
 };
 
+// n_outputs rows are the plan's outputs, in order.
 struct decode_result {
-    std::vector<double> logprobs; // (n_queries), nats
-    std::vector<float> captures;  // (n_capture_layers, n_capture_rows, n_embd)
-    std::vector<float> logits;    // (n_outputs, n_vocab) if wanted
-    int32_t nonfinite_row = -1;   // first row that is no longer a number; then the rest means nothing
+    std::vector<double> logprobs;     // (n_queries), nats
+    std::vector<float> captures;      // (n_capture_layers, n_capture_rows, n_embd)
+    std::vector<float> logits;        // (n_outputs, n_vocab) if wanted
+    std::vector<double> entropy;      // (n_outputs) if wanted
+    std::vector<double> kl;           // (n_outputs) if wanted
+    std::vector<int32_t> top_tokens;  // (n_outputs, n_top)
+    std::vector<double> top_logprobs; // (n_outputs, n_top)
+    std::vector<int32_t> sampled;     // (n_samplers): the next token of each
+    std::shared_ptr<kept> base;       // of a base pass
+    int64_t token_layers = 0;         // tokens times blocks computed
+    bool resumed = false;
+    std::string reason;         // why not, where a base was given
+    int32_t nonfinite_row = -1; // first row that is no longer a number; then the rest means nothing
     int32_t n_capture_layers = 0;
     int32_t n_capture_rows = 0;
     int32_t n_embd = 0;
     int32_t n_vocab = 0;
+    int32_t n_top = 0;
 };
 
 class session {
@@ -89,10 +130,15 @@ class session {
 
   private:
     void check(const plan & plan) const;
-    void run(const plan & plan, decode_result & result);
-    void decode_piece(const plan & plan, int32_t row_first, int32_t n_rows);
+    void check_rows(const plan & plan) const;
+    void check_base(const plan & plan) const;
+    void attempt(const plan & plan, const kept * base, decode_result & result);
+    void run(const plan & plan, const kept * base, decode_result & result);
+    bool decode_piece(const plan & plan, const plan_piece & piece, int32_t row_first);
+    int64_t n_blocks(const plan & plan, const kept * base) const;
     void
     read_outputs(const plan & plan, int32_t row_first, const std::vector<int32_t> & outputs, decode_result & result);
+    void read_row(const plan & plan, int32_t row, const float * logits, decode_result & result);
 
     std::shared_ptr<const model> model_; // before the context, which borrows it
     session_params params_;
@@ -101,7 +147,10 @@ class session {
     std::vector<int32_t> n_seq_id_;
     std::vector<llama_seq_id *> seq_id_;
     int32_t next_query_ = 0;
+    int32_t next_output_ = 0;
+    size_t next_sampler_ = 0;
     bool tainted_ = false; // K/V cells may hold values that are not finite, which masking does not hide
+    bool partial_ = false; // the last plan left K/V of some blocks as they were
     std::mutex in_use_;
 };
 

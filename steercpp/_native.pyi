@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 class ModelFileError(RuntimeError): ...
+class DeviceError(RuntimeError): ...
 class UnsteerableGraphError(RuntimeError): ...
 class DecodeError(RuntimeError): ...
 class BusyError(RuntimeError): ...
@@ -21,15 +22,34 @@ class Model:
     bos: int
     eos: int
     adds_bos: bool
+    def ends_generation(self, token: int) -> bool: ...
     def metadata(self, key: str) -> str: ...
     def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]: ...
     def detokenize(self, tokens: Sequence[int]) -> bytes: ...
     def pieces(self) -> list[bytes]: ...
 
+class Base:
+    layer: int
+    reason: str
+    n_blocks_skipped: int
+    n_bytes: int
+
+class Sampler:
+    def __init__(self, *, temperature: float, top_k: int, top_p: float, min_p: float, seed: int) -> None: ...
+
 class DecodeResult:
     logprobs: npt.NDArray[np.float64]
     captures: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32]
+    entropy: npt.NDArray[np.float64]
+    kl: npt.NDArray[np.float64]
+    top_tokens: npt.NDArray[np.int32]
+    top_logprobs: npt.NDArray[np.float64]
+    sampled: list[int]
+    base: Base | None
+    token_layers: int
+    resumed: bool
+    reason: str
     nonfinite_row: int
 
 class Session:
@@ -43,18 +63,32 @@ class Session:
         seq_offsets: npt.NDArray[np.int32],
         seq_ids: npt.NDArray[np.int32],
         outputs: npt.NDArray[np.int8],
+        pieces: Sequence[tuple[int, Sequence[tuple[int, int, int]], int]],
         *,
-        operations: Sequence[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+        fresh: bool,
+        operations: Sequence[
+            tuple[int, int, int, npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int8]]
+        ],
         capture_layers: Sequence[int],
         capture_rows: Sequence[int],
+        keep_layer: int,
+        keep_logits: bool,
+        base: Base | None,
         query_rows: npt.NDArray[np.int32],
         query_tokens: npt.NDArray[np.int32],
         want_logits: bool,
+        want_entropy: bool,
+        want_kl: bool,
+        n_top: int,
+        sampler_rows: Sequence[int],
+        samplers: Sequence[Sampler],
     ) -> DecodeResult: ...
     def set_control_vector(self, data: npt.NDArray[np.float32]) -> None: ...
     def clear_control_vector(self) -> None: ...
 
-def load_model(path: str, n_gpu_layers: int) -> Model: ...
+def load_model(
+    path: str, *, n_gpu_layers: int, main_gpu: int, split_mode: int, tensor_split: Sequence[float], rpc: Sequence[str]
+) -> Model: ...
 def make_session(
     model: Model,
     *,
@@ -63,7 +97,11 @@ def make_session(
     n_seq_max: int,
     n_threads: int,
     flash_attn: int,
-    cache_type: int,
+    type_k: int,
+    type_v: int,
+    offload_kqv: bool,
+    kv_unified: bool,
+    hook: bool,
     always_copy: bool,
 ) -> Session: ...
 def log_install(to_stderr: bool) -> None: ...
@@ -71,3 +109,6 @@ def system_info() -> str: ...
 def llama_version() -> str: ...
 def supports_gpu_offload() -> bool: ...
 def devices() -> list[tuple[str, str, int, int]]: ...
+def supports_rpc() -> bool: ...
+def rpc_protocol() -> tuple[int, int]: ...
+def holds_rpc_server(server: str) -> bool: ...

@@ -20,7 +20,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 MetaScalar: TypeAlias = str | bool | int | float
 MetaValue: TypeAlias = MetaScalar | tuple[MetaScalar, ...]
 
-RESERVED_KEYS = ("n_layer", "direction.0")  # written by gguf_vector beside the metadata
+RESERVED_KEYS = re.compile(r"n_layer|direction\.[0-9]+", re.ASCII)  # written by gguf_vector beside the metadata
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*", re.ASCII)
 
 
@@ -164,7 +164,7 @@ def _frozen(il: int, direction: FloatArray) -> FloatArray:
 
 
 def _check_metadata(key: str, value: MetaValue) -> None:
-    if not _KEY.fullmatch(key) or key in RESERVED_KEYS:
+    if not _KEY.fullmatch(key) or RESERVED_KEYS.fullmatch(key):
         raise InputError(f"metadata key {key!r} cannot be used; use lower-case words joined by dots or underscores")
     items = value if isinstance(value, tuple) else (value,)
     if not items or any(type(item) is not type(items[0]) for item in items):

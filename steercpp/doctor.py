@@ -69,7 +69,7 @@ def diagnose(model: Path | None = None) -> Diagnosis:
 def _native_module() -> Check:
     name = "the native module loads with the llama-cpp-python it was built with"
     try:
-        from steercpp.engine import LLAMA_CPP_PYTHON
+        from steercpp.session import LLAMA_CPP_PYTHON
     except (ImportError, SteerError) as error:
         return Check(name, False, f"{error}; install steercpp again")
     return Check(name, True, f"llama-cpp-python {LLAMA_CPP_PYTHON}")

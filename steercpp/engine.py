@@ -1,34 +1,43 @@
 """A model that can be steered: loads it, packs prompts, returns probabilities, logits and activations.
 
-The only importer of the native module. Every pass is decoded from an empty memory, so that the same batch at the same
-strengths gives the same bits, whatever was decoded before and whatever failed.
+Every pass is decoded from an empty memory, so that the same batch under the same steering gives the same bits, whatever
+was decoded before and whatever failed.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import llama_cpp  # before _native: it loads libllama under the name that _native asks for; otherwise it loads twice
+import llama_cpp  # before _native, see session.py
 import numpy as np
 import numpy.typing as npt
 
 from steercpp import _native
-from steercpp.errors import (
-    DegenerateError,
-    EngineError,
-    InputError,
-    NonFiniteError,
-    UnsteerableError,
-)
+from steercpp.accelerators import install_line
+from steercpp.device_options import DeviceOptions
+from steercpp.errors import DegenerateError, EngineError, InputError, NonFiniteError
 from steercpp.machine import physical_cores
 from steercpp.model_file import check_model_file, load_failure
-from steercpp.packing import Batch, Limits, Pass, Query, pack
-from steercpp.steering import Strengths, checked_layers, operations, per_query
+from steercpp.packing import Batch, Limits, Pass, Query, lay_out_together, pack
+from steercpp.rpc import connectable
+from steercpp.session import FLASH_ATTENTION, ContextOptions, Session, Wanted
+from steercpp.steering import (
+    PerQuery,
+    Steering,
+    Strengths,
+    adds,
+    check,
+    checked_layers,
+    native_operations,
+    normalized,
+    packing_keys,
+    refuse_unequal_sharers,
+)
 from steercpp.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -36,23 +45,62 @@ if TYPE_CHECKING:
     from steercpp.self_test import Check
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+Floats: TypeAlias = npt.NDArray[np.float64]
 Progress: TypeAlias = Callable[[int, int], None]  # done, of how many
 FlashAttention: TypeAlias = Literal["off", "on", "auto"]
-CacheType: TypeAlias = Literal["f16", "f32"]
 Settings: TypeAlias = dict[str, str | int]
+Decided: TypeAlias = tuple[tuple[Steering, ...], ...]  # for each query what steers it, gates decided
 
-LLAMA_CPP_PYTHON = "0.3.36"  # the version whose libraries _native was built against
-_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
-_CACHE_TYPES = {"f16": 1, "f32": 0}  # enum ggml_type
 _MOST_CONTEXT = 2**24  # beyond any model; llama.cpp would take memory until the system ends the process
 _MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ; the unified K/V buffer grows with n_ctx alone, so take them all
+_MOST_ROWS = 8192  # of one batch: what an interrupted sweep may lose at most
 
-if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
-    raise EngineError(
-        f"llama-cpp-python {llama_cpp.__version__} is installed but steercpp was built against {LLAMA_CPP_PYTHON}; "
-        f"run: pip install llama-cpp-python=={LLAMA_CPP_PYTHON}"
-    )
 _native.log_install(os.environ.get("STEERCPP_LOG", "0") not in ("", "0"))
+
+
+@dataclass(slots=True, eq=False)
+class Base:
+    """The unsteered pass of a batch, and what it kept so that steered ones start above the layers below.
+
+    Attributes:
+        batch: whose.
+        first_layer: the lowest layer that may be steered.
+        logprobs: as `Engine.logprobs`, unsteered.
+        reason: why passes are run in full; "" where they are resumed.
+        keeps_logits: whether KL can be told.
+        n_bytes: memory of what is kept.
+    """
+
+    batch: Batch
+    first_layer: int
+    logprobs: list[Floats]
+    reason: str
+    keeps_logits: bool
+    n_bytes: int
+    kept: tuple[_native.Base, ...]
+
+    @property
+    def resumed(self) -> bool:
+        """Whether passes start above the layers below."""
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measures:
+    """What a batch's output rows say about the next token, in the order of the rows.
+
+    Attributes:
+        prompt_outputs: (n_queries,) the output row at the end of each query's prompt.
+        entropy: (n_outputs,) nats.
+        kl: (n_outputs,) nats, KL(steered || unsteered).
+        top_tokens, top_logprobs: (n_outputs, top_k), most likely first.
+    """
+
+    prompt_outputs: npt.NDArray[np.int64]
+    entropy: Floats
+    kl: Floats
+    top_tokens: npt.NDArray[np.int32]
+    top_logprobs: Floats
 
 
 class Engine(Vocabulary):
@@ -62,15 +110,15 @@ class Engine(Vocabulary):
         model_path: a GGUF file.
         n_ctx: tokens of context; by default what the model was trained for, at most 4096.
         n_batch: tokens decoded together, each attending over the others' cells too: more is slower for small models on
-            a CPU. A longer query is cut.
+            a CPU.
         threads: CPU threads; by default the physical cores.
-        n_gpu_layers: blocks computed by a GPU, -1 for all.
         flash_attn: "off" keeps packed prompts closest to single ones.
-        cache_type: what K and V are kept in; "f16" is llama.cpp's own, "f32" closer still.
+        keep_mib: memory for the rows that base passes keep; the size of a batch follows from it.
+        devices: where the blocks are computed and what K and V are kept in: the keywords of `DeviceOptions`.
 
     Raises:
         ModelError: the file cannot be loaded, or is no decoder with a vocabulary and weights.
-        EngineError: a context of this size cannot be made.
+        EngineError: a context of this size cannot be made, or a device cannot be reached.
         InputError: an option out of range.
     """
 
@@ -81,22 +129,18 @@ class Engine(Vocabulary):
         n_ctx: int | None = None,
         n_batch: int = 256,
         threads: int | None = None,
-        n_gpu_layers: int = 0,
         flash_attn: FlashAttention = "off",
-        cache_type: CacheType = "f16",
+        keep_mib: int = 512,
+        **devices: Any,
     ) -> None:
         self.path = Path(model_path)
-        for name, value in (("n_ctx", n_ctx), ("n_batch", n_batch), ("threads", threads)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; give at least 1")
-        if n_ctx is not None and n_ctx > _MOST_CONTEXT:
-            raise InputError(f"n_ctx is {n_ctx}; give at most {_MOST_CONTEXT}")
-        if flash_attn not in _FLASH_ATTENTION:
+        self.devices = DeviceOptions(**devices)
+        _check_options(n_ctx=n_ctx, n_batch=n_batch, threads=threads, keep_mib=keep_mib)
+        if flash_attn not in FLASH_ATTENTION:
             raise InputError(f"flash_attn is {flash_attn!r}; use off, on or auto")
-        if cache_type not in _CACHE_TYPES:
-            raise InputError(f"cache_type is {cache_type!r}; use f16 or f32")
+        self.devices.check_flash_attention(flash_attn)
         check_model_file(self.path)
-        model = self._load(n_gpu_layers)
+        model = self._load()
         super().__init__(model)
         self._model = model
         self.n_layer, self.n_embd, self.n_vocab = model.n_layer, model.n_embd, model.n_vocab
@@ -104,44 +148,43 @@ class Engine(Vocabulary):
         self.n_ctx = n_ctx or min(model.n_ctx_train, 4096)
         self.architecture = model.metadata("general.architecture")
         self.description = model.description
+        self.keep_bytes = keep_mib * 2**20
         n_batch = min(n_batch, self.n_ctx)
-        # llama.cpp regroups a recurrent model's rows by sequence; one sequence at a time keeps them in order.
-        n_seq_max = 1 if model.is_recurrent else min(_MAX_SEQUENCES, n_batch)
-        self._limits = Limits(n_batch=n_batch, n_ctx=self.n_ctx, n_seq_max=n_seq_max)
-        self._options: Settings = {
-            "n_batch": n_batch,
-            "threads": threads or physical_cores(),
-            "n_gpu_layers": n_gpu_layers,
-            "flash_attn": flash_attn,
-            "cache_type": cache_type,
-        }
-        self._session: _native.Session | None = self._open()
+        self._context = ContextOptions(
+            n_ctx=self.n_ctx,
+            n_batch=n_batch,
+            # llama.cpp regroups a recurrent model's rows by sequence; one sequence at a time keeps them in order.
+            n_seq_max=1 if model.is_recurrent else min(_MAX_SEQUENCES, n_batch),
+            threads=threads or physical_cores(),
+            flash_attn=flash_attn,
+            **self.devices.context_arguments(),
+        )
+        self._limits = Limits(
+            n_batch=n_batch,
+            n_ctx=self.n_ctx,
+            n_seq_max=self._context.n_seq_max,
+            n_group=max(min(_MOST_ROWS, self.keep_bytes // (4 * self.n_embd)), n_batch),
+        )
+        self._session: Session | None = self.open_session()
 
-    def _load(self, n_gpu_layers: int) -> _native.Model:
+    def _load(self) -> _native.Model:
+        if self.devices.rpc and not _native.supports_rpc():
+            raise EngineError(f"this llama.cpp was built without RPC; install it with it: {install_line('rpc')}")
         try:
-            return _native.load_model(os.fspath(self.path), n_gpu_layers)
+            with connectable(self.devices.rpc, protocol=_native.rpc_protocol(), is_held=_native.holds_rpc_server):
+                return _native.load_model(os.fspath(self.path), **self.devices.load_arguments())
+        except _native.DeviceError as error:
+            raise InputError(f"{self.path}: {error}; `steercpp doctor` shows this machine's devices") from error
         except _native.ModelFileError as error:
             raise load_failure(self.path, str(error)) from error
 
-    def _open(self, *, always_copy: bool = False) -> _native.Session:
-        try:
-            return _native.make_session(
-                self._model,
-                n_ctx=self.n_ctx,
-                n_batch=self._limits.n_batch,
-                n_seq_max=self._limits.n_seq_max,
-                n_threads=int(self._options["threads"]),
-                flash_attn=_FLASH_ATTENTION[str(self._options["flash_attn"])],
-                cache_type=_CACHE_TYPES[str(self._options["cache_type"])],
-                always_copy=always_copy,
-            )
-        except _native.ModelFileError as error:
-            raise load_failure(self.path, str(error)) from error
-        except (_native.DecodeError, MemoryError) as error:
-            reason = str(error) or "llama.cpp gives no reason"
-            raise EngineError(
-                f"{self.path}: a context of {self.n_ctx} tokens cannot be made: {reason}; lower n_ctx or n_batch"
-            ) from error
+    def open_session(self, **changes: Any) -> Session:
+        """Another context of this model, with these changes to the engine's own `ContextOptions`.
+
+        Raises:
+            EngineError: it cannot be made.
+        """
+        return Session(self.path, self._model, replace(self._context, **changes))
 
     def close(self) -> None:
         """Free the context and, with the last reference, the model."""
@@ -155,6 +198,27 @@ class Engine(Vocabulary):
     ) -> None:
         self.close()
 
+    @property
+    def session(self) -> Session:
+        """The context.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        if self._session is None:
+            raise EngineError(f"{self.path}: the engine is closed; open the model again")
+        return self._session
+
+    @property
+    def token_layers(self) -> int:
+        """Tokens times blocks computed since the model was opened."""
+        return self.session.token_layers
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the model has a recurrent state, so that sequences are decoded one at a time."""
+        return bool(self._model.is_recurrent)
+
     def settings(self) -> Settings:
         """What decides the bits of a result besides model and batch: for manifests."""
         return {
@@ -162,26 +226,69 @@ class Engine(Vocabulary):
             "llama_cpp": _native.llama_version(),
             "cpu": _native.system_info().strip(),
             "n_ctx": self.n_ctx,
-            **self._options,
+            "n_batch": self._context.n_batch,
+            "threads": self._context.threads,
+            "flash_attn": self._context.flash_attn,
+            **self.devices.settings(),
         }
 
-    def pack(self, queries: Sequence[Query]) -> tuple[Batch, ...]:
-        """Batches of whole queries, in order; see packing.py.
+    def decide(self, queries: Sequence[Query], steering: PerQuery) -> Decided:
+        """What steers each query once its gates are decided, on the unsteered pass at its prompt's last token.
+
+        Raises:
+            LayerError, ShapeError: a gate or vector that is not for this model.
+            ContextOverflowError, UnsteerableError: as `activations`.
+        """
+        asked = self._checked(steering, len(queries))
+        gates = {id(one.gate): one.gate for many in asked for one in many if one.gate is not None}
+        is_open = {}
+        for key, gate in gates.items():
+            prompts = [query.tokens for query in queries]
+            is_open[key] = gate.is_open(self.activations(prompts, layers=[gate.il])[:, 0])
+        return tuple(
+            tuple(replace(one, gate=None) for one in many if one.gate is None or is_open[id(one.gate)][place])
+            for place, many in enumerate(asked)
+        )
+
+    def pack(self, queries: Sequence[Query], steering: PerQuery = None) -> tuple[Batch, ...]:
+        """Batches that share what begins alike and is steered alike; see packing.py.
+
+        Args:
+            queries: prompts with their continuations.
+            steering: what the batches will be run with, if it is not the same for all tokens of all queries. Strengths
+                may change afterwards, for all queries alike.
 
         Raises:
             ContextOverflowError: a query needs more positions than the context has.
         """
-        return pack(queries, self._limits)
+        decided = self._checked(steering, len(queries))
+        return pack(queries, self._limits, keys=packing_keys(decided))
+
+    def lay_out_together(self, queries: Sequence[Query], steering: PerQuery = None) -> Pass:
+        """One pass that holds all queries at once, each in a sequence of its own; see packing.py.
+
+        Raises:
+            ContextOverflowError: they do not fit into the context together.
+        """
+        return lay_out_together(queries, self._limits, keys=packing_keys(self._checked(steering, len(queries))))
 
     def logprobs(
-        self, batch: Batch, *, vector: ControlVector | None = None, strengths: Strengths = 0.0
-    ) -> list[npt.NDArray[np.float64]]:
+        self,
+        batch: Batch,
+        *,
+        steering: PerQuery = None,
+        vector: ControlVector | None = None,
+        strengths: Strengths = 0.0,
+        base: Base | None = None,
+    ) -> list[Floats]:
         """Log-probability of each continuation after its prompt.
 
         Args:
             batch: one of `pack`'s.
-            vector: what to add; None for nothing.
-            strengths: one number, or one per query of the batch.
+            steering: what steers all queries, or each one; gates decided.
+            vector: in its place, a vector to add.
+            strengths: of that vector, one or one per query.
+            base: start above the layers below its first layer.
 
         Returns:
             for each query (n_continuations,) float64, natural logs, summed over a continuation's tokens.
@@ -190,27 +297,80 @@ class Engine(Vocabulary):
             NonFiniteError: a strength drives the activations out of float32's range.
             UnsteerableError: the model's graph has no activations to steer at a layer of the vector.
             ShapeError, LayerError, StrengthError: a vector or strengths that do not fit.
+            InputError: queries that share tokens in this batch are to be steered differently.
             EngineError: the decode failed, or another thread is using this engine. The engine stays usable.
         """
-        total = np.zeros(batch.n_continuations)
-        for part, result in self._run(batch, vector, strengths):
-            total += np.bincount(part.score_targets, weights=result.logprobs, minlength=len(total))
-        return np.split(total, np.cumsum([len(query.continuations) for query in batch.queries])[:-1])
+        runs = self._run(batch, _either(steering, vector, strengths, batch), Wanted(), base=base)
+        return _summed(batch, runs)
 
-    def logits(self, batch: Batch, *, vector: ControlVector | None = None, strengths: Strengths = 0.0) -> FloatArray:
+    def logits(
+        self,
+        batch: Batch,
+        *,
+        steering: PerQuery = None,
+        vector: ControlVector | None = None,
+        strengths: Strengths = 0.0,
+        base: Base | None = None,
+    ) -> FloatArray:
         """Logits of the batch's output rows, (n_outputs, n_vocab) float32: the prompts' ends and what continues them.
 
         Raises:
             NonFiniteError, UnsteerableError, ...: as `logprobs`.
         """
-        results = self._run(batch, vector, strengths, want_logits=True)
-        return np.concatenate([result.logits for _, result in results])
+        runs = self._run(batch, _either(steering, vector, strengths, batch), Wanted(logits=True), base=base)
+        return np.concatenate([result.logits for _, result in runs])
+
+    def base(self, batch: Batch, *, first_layer: int, keep_logits: bool = False) -> Base:
+        """Run a batch unsteered and keep what steered passes need to start at `first_layer`.
+
+        Args:
+            batch: one of `pack`'s.
+            first_layer: the lowest layer that will be steered.
+            keep_logits: keep the logits too, for KL: n_vocab numbers for each output row.
+
+        Raises:
+            LayerError: a layer that the model lacks.
+            EngineError, UnsteerableError: as `logprobs`.
+        """
+        checked_layers([first_layer], self.n_layer)
+        runs = list(self._run(batch, None, Wanted(keep_layer=first_layer - 1, keep_logits=keep_logits)))
+        kept = tuple(result.base for _, result in runs if result.base is not None)
+        reason = "layer 0 is steered, and nothing lies below it" if first_layer == 0 else ""
+        reason = reason or next((one.reason for one in kept if one.reason), "")
+        n_bytes = sum(one.n_bytes for one in kept)
+        return Base(batch, first_layer, _summed(batch, runs), reason, keep_logits, n_bytes, kept)
+
+    def measures(self, batch: Batch, *, steering: PerQuery, base: Base, top_k: int = 0) -> Measures:
+        """Entropy, KL against the unsteered row and the most likely tokens, for each output row of a batch.
+
+        Args:
+            batch: one of `pack`'s.
+            steering: what steers all queries, or each one; None for nothing.
+            base: its base, made with `keep_logits`.
+            top_k: how many of the most likely tokens.
+
+        Raises:
+            InputError: the base kept no logits.
+            NonFiniteError, UnsteerableError, ...: as `logprobs`.
+        """
+        if not base.keeps_logits:
+            raise InputError("KL needs the unsteered logits; make the base with keep_logits=True")
+        wanted = Wanted(entropy=True, kl=True, n_top=top_k)
+        found, ends, n_outputs = [], np.empty(len(batch.queries), np.int64), 0
+        for part, result in self._run(batch, steering, wanted, base=base):
+            ends[part.prompt_owners] = n_outputs + np.cumsum(part.outputs)[part.prompt_ends] - 1
+            n_outputs += int(part.outputs.sum())
+            found.append((result.entropy, result.kl, result.top_tokens, result.top_logprobs))
+        entropy, kl, tokens, logprobs = (np.concatenate(column) for column in zip(*found, strict=True))
+        shape = (len(entropy), top_k)
+        return Measures(ends, entropy, kl, tokens.reshape(shape), logprobs.reshape(shape))
 
     def activations(
         self,
         prompts: Sequence[Sequence[int]],
         *,
         layers: Sequence[int] | None = None,
+        steering: PerQuery = None,
         vector: ControlVector | None = None,
         strengths: Strengths = 0.0,
         progress: Progress | None = None,
@@ -219,9 +379,10 @@ class Engine(Vocabulary):
 
         Args:
             prompts: tokens of each prompt.
-            layers: which layers, by default all; what a vector adds at a layer is contained in its activation.
-            vector: what to add; None for nothing.
-            strengths: one number, or one per prompt.
+            layers: which layers, by default all; what steering does at a layer is contained in its activation.
+            steering: what steers all prompts, or each one; gates decided.
+            vector: in its place, a vector to add.
+            strengths: of that vector, one or one per prompt.
             progress: called with the number of prompts done and of all.
 
         Returns:
@@ -232,15 +393,31 @@ class Engine(Vocabulary):
             NonFiniteError, UnsteerableError, ...: as `logprobs`.
         """
         wanted = list(range(self.n_layer)) if layers is None else checked_layers(layers, self.n_layer)
-        per_prompt = per_query(strengths, len(prompts))
+        asked = adds(vector, strengths, len(prompts)) if steering is None else steering
+        decided = self._checked(asked, len(prompts))
         values = np.empty((len(prompts), len(wanted), self.n_embd), np.float32)
-        for batch in self.pack([Query(tuple(prompt)) for prompt in prompts]):
-            places = slice(batch.first, batch.first + len(batch.queries))
-            for part, result in self._run(batch, vector, per_prompt[places], capture_layers=wanted):
-                values[batch.first + part.prompt_owners] = result.captures.swapaxes(0, 1)
+        n_done = 0
+        for batch in self.pack([Query(tuple(prompt)) for prompt in prompts], decided):
+            members = np.array(batch.members)
+            own = [decided[place] for place in batch.members]
+            for part, result, where in self._captured(batch, own, wanted):
+                values[members[part.prompt_owners]] = result.captures.swapaxes(0, 1)[where]
+            n_done += len(members)
             if progress is not None:
-                progress(places.stop, len(prompts))
+                progress(n_done, len(prompts))
         return values
+
+    def _captured(
+        self, batch: Batch, steering: PerQuery, layers: Sequence[int]
+    ) -> Iterator[tuple[Pass, _native.DecodeResult, npt.NDArray[np.int64]]]:
+        """Each pass with its captures and, for each of its prompts, the place among them."""
+        for part in batch.passes:
+            rows, where = np.unique(part.prompt_ends, return_inverse=True)  # equal prompts end in one row
+            wanted = Wanted(capture_layers=tuple(layers), capture_rows=tuple(rows.tolist()))
+            if self.n_layer - 1 not in layers:  # the last block keeps output rows only; below, logits are not needed
+                part = replace(part, outputs=np.zeros_like(part.outputs))
+            for _, result in self._run(replace(batch, passes=(part,)), steering, wanted):
+                yield part, result, where
 
     def residual_norms(self, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, float]:
         """Median length of the residual stream at each layer, over all tokens but the begin-of-sequence token.
@@ -251,11 +428,19 @@ class Engine(Vocabulary):
         """
         wanted = checked_layers(layers, self.n_layer)
         bos = self._tokenizer.bos
-        norms: list[npt.NDArray[np.float64]] = []
-        for batch in self.pack([Query(tuple(prompt)) for prompt in prompts]):
-            for part, result in self._run(batch, None, 0.0, capture_layers=wanted, capture_all=True):
-                captured = result.captures[:, part.tokens != bos].astype(np.float64)
-                norms.append(np.linalg.norm(captured, axis=-1))
+        norms: list[Floats] = []
+        queries = [Query(tuple(prompt)) for prompt in prompts]
+        apart = [(i, i, i) for i in range(len(queries))]  # what prompts share counts for each of them
+        for batch in pack(queries, self._limits, keys=apart):
+            for part in batch.passes:
+                rows = Wanted(
+                    capture_layers=tuple(wanted),
+                    capture_rows=tuple(range(len(part.tokens))),
+                    all_outputs=self.n_layer - 1 in wanted,
+                )
+                for _, result in self._run(replace(batch, passes=(part,)), None, rows):
+                    captured = result.captures[:, part.tokens != bos].astype(np.float64)
+                    norms.append(np.linalg.norm(captured, axis=-1))
         lengths = np.concatenate(norms, axis=1) if norms else np.empty((len(wanted), 0))
         if lengths.shape[1] == 0:
             raise DegenerateError("the prompts have no tokens but the begin-of-sequence token; give them some text")
@@ -269,74 +454,73 @@ class Engine(Vocabulary):
 
     def stock_logits(self, batch: Batch, vector: ControlVector) -> FloatArray:
         """Logits as `logits`, but steered by llama.cpp's own control vector at strength 1; layer 0 is left out."""
+        check(((Steering(vector),),), n_layer=self.n_layer, n_embd=self.n_embd)
         data = np.zeros((self.n_layer, self.n_embd), np.float32)
-        for il, direction, _ in operations(vector, np.ones(1, np.float32), n_layer=self.n_layer, n_embd=self.n_embd):
+        for il, direction in vector.directions.items():
             data[il] = direction
-        session = self._opened()
-        with self._translated():
-            session.set_control_vector(data[1:].ravel())
-        try:
+        with self.session.stock_vector(data[1:]):
             return self.logits(batch)
-        finally:
-            session.clear_control_vector()
+
+    def _checked(self, steering: PerQuery, n_queries: int) -> Decided:
+        asked = normalized(steering, n_queries)
+        check(asked, n_layer=self.n_layer, n_embd=self.n_embd)
+        return asked
 
     def _run(
-        self,
-        batch: Batch,
-        vector: ControlVector | None,
-        strengths: Strengths,
-        *,
-        capture_layers: Sequence[int] = (),
-        capture_all: bool = False,
-        want_logits: bool = False,
+        self, batch: Batch, steering: PerQuery, wanted: Wanted, *, base: Base | None = None
     ) -> Iterator[tuple[Pass, _native.DecodeResult]]:
-        session = self._opened()
-        strength_of = per_query(strengths, len(batch.queries))
-        for part in batch.passes:
-            all_outputs = capture_all and self.n_layer - 1 in capture_layers  # the last block keeps output rows only
-            with self._translated():
-                result = session.decode(
-                    part.tokens,
-                    part.positions,
-                    part.seq_offsets,
-                    part.seq_ids,
-                    np.ones_like(part.outputs) if all_outputs else part.outputs,
-                    operations=operations(vector, strength_of[part.owners], n_layer=self.n_layer, n_embd=self.n_embd),
-                    capture_layers=list(capture_layers),
-                    capture_rows=range(len(part.tokens)) if capture_all else part.prompt_ends.tolist(),
-                    query_rows=part.score_rows,
-                    query_tokens=part.score_tokens,
-                    want_logits=want_logits,
+        session = self.session
+        asked = self._checked(steering, len(batch.queries))
+        refuse_unequal_sharers(batch.shared, asked)
+        if base is not None and base.batch is not batch:
+            raise InputError("the base is that of another batch; make one for this batch")
+        for place, part in enumerate(batch.passes):
+            operations = native_operations(asked, part.owners, part.regions)
+            lowest = min((op.il for op in operations), default=self.n_layer)
+            if base is not None and lowest < base.first_layer:
+                raise InputError(
+                    f"layer {lowest} is steered, below the base's first layer {base.first_layer}; make another base"
                 )
+            kept = base.kept[place] if base is not None and base.kept else None
+            result = session.decode(part, operations, wanted, base=kept)
             if result.nonfinite_row >= 0:
-                place = int(part.owners[result.nonfinite_row])
-                raise self._nonfinite(batch.first + place, float(strength_of[place]), vector)
+                raise self._nonfinite(batch, int(part.owners[result.nonfinite_row]), asked)
+            if base is not None and result.reason:
+                base.reason = result.reason
             yield part, result
 
-    def _nonfinite(self, query: int, strength: float, vector: ControlVector | None) -> NonFiniteError:
-        if vector is None or strength == 0:
+    def _nonfinite(self, batch: Batch, place: int, asked: Decided) -> NonFiniteError:
+        query = batch.members[place]
+        acting = [one for one in asked[place] if not one.idle]
+        if not acting:
             return NonFiniteError(f"{self.path}: query {query}: unsteered output is not finite; check the model file")
+        strengths = ", ".join(f"{one.strength:g}" for one in acting)
         return NonFiniteError(
-            f"query {query}: at strength {strength:g} the activations leave float32's range; use a smaller strength"
+            f"query {query}: at strength {strengths} the activations leave float32's range; use a smaller strength"
         )
 
-    def _opened(self) -> _native.Session:
-        if self._session is None:
-            raise EngineError(f"{self.path}: the engine is closed; open the model again")
-        return self._session
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except _native.UnsteerableGraphError as error:
-            raise UnsteerableError(f"{self.path}: this model cannot be steered: {error}; use another model") from error
-        except _native.BusyError as error:
-            raise EngineError(f"{self.path}: {error}; give each thread an engine of its own") from error
-        except _native.DecodeError as error:
-            raise EngineError(f"{self.path}: {error}; lower n_batch or n_ctx, or check the model file") from error
-        except ValueError as error:  # a plan that cannot be: tokens from elsewhere, in practice
-            raise InputError(f"{self.path}: {error}; use tokens of this model") from error
+def _check_options(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; give at least 1")
+    n_ctx = values["n_ctx"]
+    if n_ctx is not None and n_ctx > _MOST_CONTEXT:
+        raise InputError(f"n_ctx is {n_ctx}; give at most {_MOST_CONTEXT}")
+
+
+def _either(steering: PerQuery, vector: ControlVector | None, strengths: Strengths, batch: Batch) -> PerQuery:
+    if steering is not None and vector is not None:
+        raise InputError("steering and vector exclude each other; put the vector into the steering")
+    return adds(vector, strengths, len(batch.queries)) if steering is None else steering
+
+
+def _summed(batch: Batch, runs: Iterator[tuple[Pass, _native.DecodeResult]] | Sequence[Any]) -> list[Floats]:
+    """Each continuation's log-probability, (n_continuations,) for each query."""
+    total = np.zeros(batch.n_continuations)
+    for part, result in runs:
+        total += np.bincount(part.score_targets, weights=result.logprobs, minlength=len(total))
+    return np.split(total, np.cumsum([len(query.continuations) for query in batch.queries])[:-1])
 
 
 def devices() -> tuple[dict[str, str | int], ...]:

@@ -94,3 +94,24 @@ def _directions(activations: Activations, method: str) -> tuple[dict[int, FloatA
         except DegenerateError as error:
             raise DegenerateError(f"layer {il}: {error}") from error
     return directions, tuple(explained)
+
+
+def in_norm_units(
+    engine: Engine, vector: ControlVector, prompts: Sequence[Sequence[int]]
+) -> tuple[ControlVector, dict[int, float]]:
+    """The vector with each tensor brought to the residual stream's median norm at its layer.
+
+    Args:
+        engine: the model.
+        vector: directions of any length.
+        prompts: tokens over which the norms are taken.
+
+    Returns:
+        the vector, whose strength 1 is one residual norm at each layer, and those norms.
+
+    Raises:
+        DegenerateError, ...: as `Engine.residual_norms`.
+    """
+    lengths = engine.residual_norms(prompts, vector.layers)
+    factors = {il: lengths[il] / norm if norm else 0.0 for il, norm in vector.norms.items()}
+    return vector.scaled(factors), lengths

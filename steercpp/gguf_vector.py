@@ -3,7 +3,9 @@
 A file holds the architecture "controlvector", the model's architecture as `controlvector.model_hint`, and tensors
 `direction.<il>`, F32, one axis, il >= 1, each added to the output of block il. llama.cpp refuses the whole file over
 one tensor named otherwise, so whatever else there is to say stands in keys `steercpp.*`, and block 0, which llama.cpp
-cannot steer, is the array `steercpp.direction.0`. What llama.cpp does with a file: common_control_vector_load_one in
+cannot steer, is the array `steercpp.direction.0`. A vector that is not simply added everywhere (its metadata name
+another operator, positions, a side or a gate) is written as such arrays alone: a reader that adds tensors finds none
+and says so, instead of steering wrongly. What llama.cpp does with a file: common_control_vector_load_one in
 common/common.cpp of llama.cpp 0c1e57098. Where it would load a file and something is odd, `read_vector_with_notes`
 tells in a note; what it refuses, and what steers nothing, is a VectorFileError.
 """
@@ -29,6 +31,7 @@ _PREFIX = "steercpp."
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _F32 = int(GGMLQuantizationType.F32)
 # As C's stoi: blanks, a sign, digits, and anything after them. So `direction.5` and `direction.05` are both layer 5.
+_ARRAY_NAME = re.compile(r"direction\.[0-9]{1,3}", re.ASCII)
 _TENSOR_NAME = re.compile(r"direction\.[ \t\n\v\f\r]*([+-]?[0-9]+)", re.ASCII)
 
 
@@ -121,11 +124,11 @@ def _write(path: Path, vector: ControlVector) -> None:
         writer.add_uint32(f"{_PREFIX}n_layer", vector.n_layer)
         for key in sorted(vector.metadata):
             _add_metadata(writer, _PREFIX + key, vector.metadata[key])
-        if 0 in vector.directions:
-            floats = vector.directions[0].tolist()
-            writer.add_key_value(f"{_PREFIX}direction.0", floats, GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
         for il, direction in vector.directions.items():
-            if il > 0:
+            if il == 0 or not _is_added_everywhere(vector):
+                name = f"{_PREFIX}direction.{il}"
+                writer.add_key_value(name, direction.tolist(), GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
+            else:
                 writer.add_tensor(f"direction.{il}", direction)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -135,6 +138,11 @@ def _write(path: Path, vector: ControlVector) -> None:
             os.fsync(file.fileno())
     finally:
         writer.close()
+
+
+def _is_added_everywhere(vector: ControlVector) -> bool:
+    plain = {"operator": "add", "positions": "all", "side": "both", "gate": ""}
+    return all(vector.metadata.get(key, value) == value for key, value in plain.items())
 
 
 def _add_metadata(writer: GGUFWriter, key: str, value: MetaValue) -> None:
@@ -210,16 +218,16 @@ def _read_directions(
     return directions
 
 
-def _block_0(path: Path | str, value: MetaValue, directions: dict[int, FloatArray]) -> FloatArray:
-    name = f"{_PREFIX}direction.0"
-    n_embd = len(next(iter(directions.values()))) if directions else None
-    if not isinstance(value, tuple) or not value or not all(isinstance(item, float) for item in value):
-        raise VectorFileError(f"{path}: {name}: not an array of floats; write the vector again")
-    if n_embd not in (None, len(value)):
-        raise VectorFileError(f"{path}: {name}: {len(value)} elements where the tensors have {n_embd}; write it again")
-    row = np.array(value, dtype=np.float32)
-    _check_finite(path, name, row)
-    return row
+def _array_directions(path: Path | str, own: dict[str, MetaValue]) -> dict[int, FloatArray]:
+    """Directions in our own keys, taken out of them: block 0, and all of a vector that is not simply added."""
+    found = {}
+    for key in [key for key in own if _ARRAY_NAME.fullmatch(key)]:
+        il, value, name = int(key.rpartition(".")[2]), own.pop(key), _PREFIX + key
+        if not isinstance(value, tuple) or not value or not all(isinstance(item, float) for item in value):
+            raise VectorFileError(f"{path}: {name}: not an array of floats; write the vector again")
+        found[il] = np.array(value, dtype=np.float32)
+        _check_finite(path, name, found[il])
+    return found
 
 
 def _check_finite(path: Path | str, name: str, row: FloatArray) -> None:
@@ -237,8 +245,14 @@ def _vector(
     path: Path | str, directions: dict[int, FloatArray], model_hint: str, own: dict[str, MetaValue]
 ) -> ControlVector:
     """The vector of the tensors and of our own keys."""
-    if "direction.0" in own:
-        directions[0] = _block_0(path, own["direction.0"], directions)
+    for il, row in _array_directions(path, own).items():
+        n_embd = next(map(len, directions.values()), len(row))
+        if len(row) != n_embd:
+            name = f"{_PREFIX}direction.{il}"
+            raise VectorFileError(
+                f"{path}: {name}: {len(row)} elements where the tensors have {n_embd}; write it again"
+            )
+        directions[il] = directions[il] + row if il in directions else row
     if not any(row.any() for row in directions.values()):
         found = "every direction is zero" if directions else "no tensors direction.<layer>"
         raise VectorFileError(f"{path}: {found}, so it steers nothing; extract the vector again")
@@ -246,7 +260,7 @@ def _vector(
     n_layer = own.get("n_layer", least)
     if type(n_layer) is not int or not least <= n_layer <= _MAX_LAYERS:
         raise VectorFileError(f"{path}: {_PREFIX}n_layer: {n_layer!r}, with tensors for {least} layers; write it again")
-    metadata = {key: value for key, value in own.items() if key not in RESERVED_KEYS}
+    metadata = {key: value for key, value in own.items() if not RESERVED_KEYS.fullmatch(key)}
     try:
         return ControlVector(directions, model_hint, n_layer, metadata)
     except InputError as error:

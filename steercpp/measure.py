@@ -7,14 +7,15 @@ vocabulary pieces that spell its letters, at the last row of the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
+from steercpp.engine import Base, Engine
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
 from steercpp.packing import Batch, Query
 from steercpp.scoring import drop_extensions
+from steercpp.steering import PerQuery, Steering
 from steercpp.store import Continuation, Group, Store
 from steercpp.tasks import BehaviorItem, ChoiceItem, Item, choice_prompt, letter_variants, named, repeated
 
@@ -31,6 +32,7 @@ class Work:
         continuations: what is scored, item after item.
         queries: one for each item.
         batches: the queries, packed.
+        is_open: for each query, whether its gate is open; all are without a gate.
     """
 
     kind: str
@@ -38,6 +40,12 @@ class Work:
     continuations: tuple[Continuation, ...]
     queries: tuple[Query, ...]
     batches: tuple[Batch, ...]
+    is_open: tuple[bool, ...]
+
+    def steering(self, batch: Batch, steering: Steering) -> PerQuery:
+        """What steers each query of a batch: the same, where its gate is open."""
+        ungated = replace(steering, gate=None)
+        return [ungated if self.is_open[member] else None for member in batch.members]
 
     @property
     def n_tokens(self) -> int:
@@ -128,7 +136,18 @@ def _work(
 ) -> Work:
     if twice := repeated(item.id for item in items):
         raise TaskError(f"two {kind} items have the id {twice!r}; ids must differ, across files too")
-    return Work(kind, tuple(items), tuple(continuations), tuple(queries), engine.pack(queries))
+    is_open = (True,) * len(queries)
+    return Work(kind, tuple(items), tuple(continuations), tuple(queries), engine.pack(queries), is_open)
+
+
+def packed_for(engine: Engine, work: Work, steering: Steering) -> Work:
+    """The work with its gates decided, packed so that only what is steered alike is shared.
+
+    Raises:
+        LayerError, ShapeError: the gate or the vector is not for this model.
+    """
+    decided = engine.decide(work.queries, steering)
+    return replace(work, batches=engine.pack(work.queries, decided), is_open=tuple(bool(one) for one in decided))
 
 
 def _check_sides(item: Item, aligned: list[tuple[int, ...]], misaligned: list[tuple[int, ...]]) -> None:
@@ -141,40 +160,95 @@ def _check_sides(item: Item, aligned: list[tuple[int, ...]], misaligned: list[tu
                 )
 
 
-def measure(
-    engine: Engine,
-    work: Sequence[Work],
-    store: Store,
-    *,
-    label: str,
-    vector: ControlVector,
-    strength: float,
-    done: set[Group],
-    tick: Callable[[int, bool], None],
-) -> None:
-    """Measure what is not in `done` of one vector at one strength; each group is committed when it is finished.
+@dataclass(slots=True)
+class Bases:
+    """Unsteered passes of some batches, from which the steered ones start above the layers below.
 
-    Args:
+    Attributes:
         engine: decodes.
-        work: the kinds of items.
-        store: takes the groups.
-        label: under which name.
-        vector: what strength 1 adds.
-        strength: how often; at 0 no vector is set at all.
-        done: finished groups; grows.
-        tick: called with the tokens of each group, and whether they were decoded now.
+        first_layer: the lowest steered layer.
+        held: the base of each batch that has one.
+        reason: why passes are run in full; "" where they are resumed, None as long as there was none.
     """
-    for group, batch in groups(work, label, strength):
-        new = group not in done
-        if new:
-            logprobs = engine.logprobs(batch, vector=vector if strength else None, strengths=strength)
-            store.add(group, batch.n_tokens, enumerate(logprobs, start=batch.first))
-            done.add(group)
-        tick(batch.n_tokens, new)
+
+    engine: Engine
+    first_layer: int
+    held: dict[int, Base] = field(default_factory=dict)
+    reason: str | None = None
+
+    def of(self, batch: Batch) -> Base | None:
+        """The base of a batch, if it has one."""
+        base = self.held.get(id(batch))
+        if base is not None:
+            self.reason = base.reason
+        return base
+
+    def make(self, batch: Batch) -> Base:
+        """Run the unsteered pass of a batch."""
+        base = self.held[id(batch)] = self.engine.base(batch, first_layer=self.first_layer)
+        self.reason = base.reason
+        return base
+
+    def pays(self, n_passes: int) -> bool:
+        """Whether an unsteered pass that nobody asked for pays for this many steered ones."""
+        return n_passes * self.first_layer > self.engine.n_layer
 
 
-def groups(work: Sequence[Work], label: str, strength: float) -> Iterator[tuple[Group, Batch]]:
-    """Every unit of work of one vector at one strength."""
+Groups: TypeAlias = "list[tuple[Work, int, Batch]]"  # batches with their numbers within their work
+
+
+def chunks(engine: Engine, work: Sequence[Work]) -> list[Groups]:
+    """All batches in runs whose bases fit into the engine's memory for them."""
+    found: list[Groups] = [[]]
+    n_bytes = 0
     for part in work:
         for number, batch in enumerate(part.batches):
-            yield Group(label, part.kind, strength, number), batch
+            size = batch.n_tokens * engine.n_embd * 4
+            if found[-1] and n_bytes + size > engine.keep_bytes:
+                found.append([])
+                n_bytes = 0
+            found[-1].append((part, number, batch))
+            n_bytes += size
+    return found
+
+
+def measure(
+    groups: Groups,
+    store: Store,
+    bases: Bases,
+    *,
+    label: str,
+    steering: Steering,
+    done: set[Group],
+    n_later: int,
+    tick: Callable[[int, bool], None],
+) -> None:
+    """Measure what is not in `done` under one steering; each group is committed when it is finished.
+
+    Args:
+        groups: the batches.
+        store: takes the numbers.
+        bases: where steered passes start from; made here where they pay.
+        label: under which name.
+        steering: vector and strength; at strength 0 nothing is steered, whatever the operator.
+        done: finished groups; grows.
+        n_later: how many steered passes of the same batches follow.
+        tick: called with the tokens of each group, and whether they were decoded now.
+    """
+    engine = bases.engine
+    for part, number, batch in groups:
+        group = Group(label, part.kind, steering.strength, number)
+        new = group not in done
+        if new:
+            before = engine.token_layers
+            base = bases.of(batch)
+            if not steering.strength:
+                logprobs = (base or bases.make(batch)).logprobs
+            else:
+                if base is None and bases.pays(n_later + 1):
+                    base = bases.make(batch)
+                logprobs = engine.logprobs(batch, steering=part.steering(batch, steering), base=base)
+            rows = zip(batch.members, logprobs, strict=True)
+            store.add(group, batch.n_tokens, engine.token_layers - before, rows)
+            done.add(group)
+        tick(batch.n_tokens, new)

@@ -1,26 +1,33 @@
 """From prompts and their continuations to batches of tokens; read this to see what is decoded, and how often.
 
-The prompt of a query is decoded once and shared by all its continuations, and so is what continuations have in
-common: the tokens of a query form a tree, and a token belongs to every sequence that passes through it. The last token
-of a continuation is only looked up, never decoded, so continuations of one token cost nothing beyond the prompt.
+What queries have in common from their first token on, tokens and treatment alike, is decoded once and belongs to every
+sequence that passes through it: a system prompt, a few-shot head, the question above its choices. The last token of a
+continuation is only looked up, never decoded, so continuations of one token cost nothing beyond the prompt.
 
-Packing is pure and deterministic: queries are taken in their order, and a batch is closed when the next query does not
-fit. The same queries give the same batches, and the same batch decoded again gives the same bits.
+A batch is one run from an empty memory, in pieces that are decoded one after the other. What the next piece shares with
+those before it, the trunk, stays in the memory; everything else is dropped. docs/packing.md tells the rules.
+
+Packing is pure and deterministic: the same queries give the same batches, and the same batch decoded again gives the
+same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from steercpp.errors import ContextOverflowError, InputError
+from steercpp.prefix_tree import Keys, Path, Tree
 
 Tokens: TypeAlias = tuple[int, ...]
 IntArray: TypeAlias = npt.NDArray[np.int32]
+Shared: TypeAlias = frozenset[tuple[tuple[int, int], tuple[int, int]]]
+
+_WORTH_KEEPING = 32  # a batch goes on as long as its trunk is more than this share of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +43,65 @@ class Query:
         if not all(self.continuations):
             raise InputError(f"continuation {self.continuations.index(())} of a query has no tokens; give it some text")
 
+    @property
+    def n_tokens_plain(self) -> int:
+        """Tokens that a loop over the continuations decodes: the prompt anew for each longer one."""
+        longer = [len(part) - 1 for part in self.continuations if len(part) > 1]
+        return max(len(longer), 1) * len(self.tokens) + sum(longer)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one decode may hold: tokens of a batch, tokens of the context, sequences."""
+    """What a decode may hold.
+
+    Attributes:
+        n_batch: tokens of one piece.
+        n_ctx: tokens of the memory.
+        n_seq_max: sequences; 1 for recurrent models, whose rows llama.cpp regroups.
+        n_group: tokens at which a batch ends, beyond what one query needs.
+    """
 
     n_batch: int
     n_ctx: int
     n_seq_max: int
+    n_group: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows that are decoded together.
+
+    Attributes:
+        n_rows: how many.
+        copies: (from, to, n): before it, the first n positions of one sequence belong to another one too.
+        trunk: the only sequence that is kept after it; -1: all are.
+    """
+
+    n_rows: int
+    copies: tuple[tuple[int, int, int], ...] = ()
+    trunk: int = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
-    """One decode from an empty memory, as arrays for the native session. A row is a token; all arrays are read-only.
+    """One run from an empty memory, as arrays for the native session. A row is a token; all arrays are read-only.
 
     Attributes:
-        tokens, positions, owners: (n_tokens,) int32; owners holds the place of a row's query in the batch.
+        tokens, positions: (n_tokens,) int32.
+        owners, regions: (n_tokens,) the place in the batch of one query that holds the row, and the row's region in it:
+            0 a prompt token before the last one, 1 the prompt's last token, 2 a token of a continuation.
         seq_offsets, seq_ids: the sequences of row i are seq_ids[seq_offsets[i]:seq_offsets[i + 1]].
         outputs: (n_tokens,) int8, 1 where logits are needed.
         prompt_ends: (n_queries,) int32, the row of each query's last prompt token, for the queries of `prompt_owners`.
         score_rows, score_tokens, score_targets: (n_scores,) int32, ascending by row: the probability of score_tokens[k]
             after row score_rows[k] is a factor of continuation score_targets[k], counted through the batch.
+        pieces: how the rows are decoded; their n_rows add up to n_tokens.
     """
 
     tokens: IntArray
     positions: IntArray
     owners: IntArray
+    regions: npt.NDArray[np.int8]
     seq_offsets: IntArray
     seq_ids: IntArray
     outputs: npt.NDArray[np.int8]
@@ -70,21 +110,24 @@ class Pass:
     score_rows: IntArray
     score_tokens: IntArray
     score_targets: IntArray
+    pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Whole queries that are decoded together: nearly always in one pass, a query too large for one in several.
+    """Whole queries that are decoded together: in one pass, or for a recurrent model in several.
 
     Attributes:
-        queries: the queries, in order.
-        first: place of the first one among all queries that were packed.
-        passes: the decodes, each from an empty memory.
+        queries: the queries.
+        members: their places among all queries that were packed; they need not be neighbours.
+        passes: the runs, each from an empty memory.
+        shared: pairs of (place in the batch, region) that hold a row in common, to be treated alike.
     """
 
     queries: tuple[Query, ...]
-    first: int
+    members: tuple[int, ...]
     passes: tuple[Pass, ...]
+    shared: Shared = frozenset()
 
     @property
     def n_tokens(self) -> int:
@@ -92,95 +135,55 @@ class Batch:
         return sum(len(part.tokens) for part in self.passes)
 
     @property
+    def n_tokens_plain(self) -> int:
+        """Tokens that a loop over prompts and continuations decodes."""
+        return sum(query.n_tokens_plain for query in self.queries)
+
+    @property
     def n_continuations(self) -> int:
         """Continuations of all queries."""
         return sum(len(query.continuations) for query in self.queries)
 
 
-@dataclass(slots=True)
-class _Tree:
-    """One query, or a part of its continuations, as rows: the prompt, then branches in the order they are met."""
+def pack(queries: Sequence[Query], limits: Limits, *, keys: Sequence[Keys] | None = None) -> tuple[Batch, ...]:
+    """Batches of whole queries within the limits.
 
-    tokens: list[int]
-    n_prompt: int
-    parents: list[int] = field(default_factory=list)  # row before each row; -1 before the first
-    scores: list[tuple[int, int, int]] = field(default_factory=list)  # row, token looked up, continuation
-    children: dict[tuple[int, int], int] = field(default_factory=dict)  # (row, token) -> row
-
-    @classmethod
-    def of(cls, query: Query, continuations: Iterable[int]) -> _Tree:
-        n_prompt = len(query.tokens)
-        tree = cls(list(query.tokens), n_prompt, parents=list(range(-1, n_prompt - 1)))
-        for index in continuations:
-            row = n_prompt - 1
-            *inner, last = query.continuations[index]
-            for token in inner:
-                tree.scores.append((row, token, index))
-                row = tree._child(row, token)
-            tree.scores.append((row, last, index))
-        return tree
-
-    def _child(self, row: int, token: int) -> int:
-        if (row, token) not in self.children:
-            self.children[row, token] = len(self.tokens)
-            self.tokens.append(token)
-            self.parents.append(row)
-        return self.children[row, token]
-
-    @property
-    def leaves(self) -> list[int]:
-        """Rows that nothing follows: a sequence runs from the first row to each of them."""
-        inner = set(self.parents)
-        return [row for row in range(self.n_prompt - 1, len(self.tokens)) if row not in inner]
-
-    def positions(self) -> list[int]:
-        """Number of rows before each row in its sequences."""
-        found: list[int] = []
-        for parent in self.parents:
-            found.append(found[parent] + 1 if parent >= 0 else 0)
-        return found
-
-    def memberships(self, first: int) -> list[list[int]]:
-        """Sequences of each row, numbered from `first`."""
-        rows: list[list[int]] = [[] for _ in self.tokens]
-        for seq_id, leaf in enumerate(self.leaves, start=first):
-            row = leaf
-            while row >= 0:
-                rows[row].append(seq_id)
-                row = self.parents[row]
-        return rows
-
-
-def pack(queries: Sequence[Query], limits: Limits) -> tuple[Batch, ...]:
-    """Batches of whole queries within the limits, in order.
+    Args:
+        queries: what is to be decoded.
+        limits: of the context.
+        keys: for each query how the rows of its three regions are treated; only rows treated alike are shared.
 
     Raises:
         ContextOverflowError: a query's prompt with its longest continuation needs more positions than the context has.
     """
-    batches: list[Batch] = []
-    held: list[_Tree] = []
-
-    def close(stop: int) -> None:
-        if held:
-            first = stop - len(held)
-            members = tuple(queries[first:stop])
-            batches.append(Batch(members, first, (_lay_out(list(enumerate(held)), _first_targets(members)),)))
-            held.clear()
-
     for index, query in enumerate(queries):
         _check_length(index, query, limits)
-        trees = _split(query, limits)
-        if len(trees) > 1 or len(trees[0].tokens) > limits.n_batch:
-            close(index)
-            batches.append(Batch((query,), index, tuple(_lay_out([(0, tree)], [0]) for tree in trees)))
-            continue
-        n_tokens = sum(len(tree.tokens) for tree in [*held, trees[0]])
-        n_sequences = sum(len(tree.leaves) for tree in [*held, trees[0]])
-        if n_tokens > limits.n_batch or n_sequences > limits.n_seq_max:
-            close(index)
-        held.append(trees[0])
-    close(len(queries))
-    return tuple(batches)
+    if limits.n_seq_max < 3:  # no room for the trunk
+        return tuple(_alone(index, query, limits) for index, query in enumerate(queries))
+    return tuple(_Packer(queries, Tree.of(queries, keys), limits).batches()) if queries else ()
+
+
+def lay_out_together(queries: Sequence[Query], limits: Limits, *, keys: Sequence[Keys] | None = None) -> Pass:
+    """One pass that holds all queries' prompts at once, query i in sequence i, for generation to go on from.
+
+    Raises:
+        ContextOverflowError: they do not fit into the context together.
+        InputError: more queries than sequences.
+    """
+    if not 1 <= len(queries) <= limits.n_seq_max:
+        raise InputError(f"{len(queries)} rows do not fit into {limits.n_seq_max} sequences; give 1 to that many")
+    tree = Tree.of([Query(query.tokens) for query in queries], keys)
+    n_rows = len(tree.tokens)
+    if n_rows > limits.n_ctx:
+        raise ContextOverflowError(
+            f"the prompts need {n_rows} tokens together, the context holds {limits.n_ctx}; shorten them, or raise n_ctx"
+        )
+    sequences: list[list[int]] = [[] for _ in tree.tokens]
+    for index, path in enumerate(tree.paths):
+        for node in path.nodes:
+            sequences[node].append(index)
+    pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
+    return _arrays(tree, list(range(n_rows)), sequences, pieces, tree.paths)[0]
 
 
 def _check_length(index: int, query: Query, limits: Limits) -> None:
@@ -193,67 +196,206 @@ def _check_length(index: int, query: Query, limits: Limits) -> None:
         )
 
 
-def _split(query: Query, limits: Limits) -> list[_Tree]:
-    """The query as one tree, or as several with the same prompt where a context cannot hold all its continuations."""
-    whole = _Tree.of(query, range(len(query.continuations)))
-    if len(whole.tokens) <= limits.n_ctx and len(whole.leaves) <= limits.n_seq_max:
-        return [whole]
-    return [_Tree.of(query, part) for part in _parts(query, limits)]
+def _alone(index: int, query: Query, limits: Limits) -> Batch:
+    """A query of a recurrent model: each of its longer continuations in a pass of its own."""
+    longer = [i for i, part in enumerate(query.continuations) if len(part) > 1]
+    single = [i for i, part in enumerate(query.continuations) if len(part) == 1]
+    passes = []
+    for members in [longer[:1] + single, *([i] for i in longer[1:])]:
+        tree = Tree.of([Query(query.tokens, tuple(query.continuations[i] for i in members))], None)
+        (path,) = tree.paths
+        path.scores = [(node, token, members[i]) for node, token, i in path.scores]
+        n_rows = len(tree.tokens)
+        pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
+        passes.append(_arrays(tree, list(range(n_rows)), [[0]] * n_rows, pieces, [path])[0])
+    return Batch((query,), (index,), tuple(passes))
 
 
-def _parts(query: Query, limits: Limits) -> Iterator[list[int]]:
-    """Runs of continuations that fit, each counted as if it shared nothing but the prompt."""
-    part: list[int] = []
-    n_tokens = len(query.tokens)
-    for index, continuation in enumerate(query.continuations):
-        n_more = len(continuation) - 1
-        if part and (n_tokens + n_more > limits.n_ctx or len(part) == limits.n_seq_max):
-            yield part
-            part, n_tokens = [], len(query.tokens)
-        part.append(index)
-        n_tokens += n_more
-    yield part
+class _Packer:
+    """Walks the tree depth first and cuts it into pieces, and the pieces into batches.
+
+    A cut is clean where no query has rows on both sides of it but those of its prompt; a batch ends only there. Pieces
+    end, where they can, at a clean cut at which a new branch begins: just before a query's first own row.
+    """
+
+    def __init__(self, queries: Sequence[Query], tree: Tree, limits: Limits) -> None:
+        self.queries, self.tree, self.limits = queries, tree, limits
+        self.order = tree.depth_first()
+        self.place_of = [0] * len(self.order)
+        for place, node in enumerate(self.order):
+            self.place_of[node] = place
+        n_open = np.zeros(len(self.order) + 1, np.int64)
+        for path in tree.paths:
+            n_open[self.place_of[path.prompt_end] + 1] += 1
+            n_open[max(self.place_of[node] for node in path.nodes[path.n_prompt - 1 :]) + 1] -= 1
+        self.clean = (np.cumsum(n_open) == 0).tolist()
+        ends = [self.place_of[path.prompt_end] for path in tree.paths]
+        self.by_end = sorted(range(len(queries)), key=lambda index: (ends[index], index))
+        self.ends = [ends[index] for index in self.by_end]
+        self.n_taken = 0  # of by_end
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches, one after the other."""
+        start = 0
+        while start < len(self.order):
+            batch = _Draft(self, start)
+            batch.fill()
+            start = batch.place(len(batch.sequences))
+            members = self._members(start)
+            paths = [self.tree.paths[index] for index in members]
+            nodes = [batch.node(i) for i in range(len(batch.sequences))]
+            part, shared = _arrays(self.tree, nodes, batch.sequences, batch.pieces, paths)
+            yield Batch(tuple(self.queries[index] for index in members), members, (part,), shared)
+
+    def _members(self, stop: int) -> tuple[int, ...]:
+        """The queries whose prompts end before a place, without those taken before."""
+        first = self.n_taken
+        while self.n_taken < len(self.ends) and self.ends[self.n_taken] < stop:
+            self.n_taken += 1
+        return tuple(self.by_end[first : self.n_taken])
 
 
-def _first_targets(queries: Sequence[Query]) -> list[int]:
-    """For each query, the number of continuations before its own."""
-    ends = np.cumsum([0, *(len(query.continuations) for query in queries)])
-    return [int(end) for end in ends[:-1]]
+class _Draft:
+    """A batch in work: its rows are the head, on which its first own node depends, and then nodes in their order."""
+
+    def __init__(self, packer: _Packer, start: int) -> None:
+        self.packer, self.tree, self.start = packer, packer.tree, start
+        self.head = packer.tree.ancestors(packer.order[start])
+        self.n_rows = len(self.head) + len(packer.order) - start  # if it took all that is left
+        self.sequences: list[list[int]] = []
+        self.pieces: list[Piece] = []
+
+    def node(self, row: int) -> int:
+        """The node of a row."""
+        return self.head[row] if row < len(self.head) else self.packer.order[self.place(row)]
+
+    def place(self, row: int) -> int:
+        """Place in the tree's order of a row behind the head."""
+        return self.start + row - len(self.head)
+
+    def fill(self) -> None:
+        """Add pieces until the batch may end."""
+        trunk = -1
+        while True:
+            first = len(self.sequences)
+            stop = self._piece_stop(first)
+            goes_on = not self._may_end(stop)
+            copies = self._add_sequences(first, stop, trunk, goes_on)
+            trunk = 1 if trunk == 0 else 0
+            self.pieces.append(Piece(stop - first, tuple(copies), trunk if goes_on else -1))
+            if not goes_on:
+                return
+
+    def _may_end(self, stop: int) -> bool:
+        if stop == self.n_rows:
+            return True
+        if stop <= len(self.head) or not self.packer.clean[self.place(stop)]:
+            return False
+        n_trunk = self.tree.depths[self.node(stop)]
+        return stop >= _WORTH_KEEPING * n_trunk or stop >= self.packer.limits.n_group
+
+    def _piece_stop(self, first: int) -> int:
+        """Where a piece ends that begins at row `first`."""
+        limits, tree = self.packer.limits, self.tree
+        most = min(self.n_rows, first + limits.n_batch, first + limits.n_ctx - tree.depths[self.node(first)])
+        inside, inner, n_leaves, best = set(), set(), 0, None
+        for row in range(first, most):
+            node = self.node(row)
+            parent = tree.parents[node]
+            if row > first and self._begins_branch(row, parent):
+                best = row
+            if parent not in inside or parent in inner:
+                n_leaves += 1
+            if n_leaves > limits.n_seq_max - 2:
+                most = row
+                break
+            inside.add(node)
+            inner.add(parent)
+        if most == self.n_rows or (most > len(self.head) and self._begins_branch(most, tree.parents[self.node(most)])):
+            return most
+        return best or most
+
+    def _begins_branch(self, row: int, parent: int) -> bool:
+        """Whether a clean cut lies before the row, and it does not just go on from the row before."""
+        if row <= len(self.head):
+            return False
+        place = self.place(row)
+        return bool(self.packer.clean[place]) and self.packer.order[place - 1] != parent
+
+    def _add_sequences(self, first: int, stop: int, trunk: int, goes_on: bool) -> list[tuple[int, int, int]]:
+        """Give the rows of a piece their sequences; the copies from the trunk that these need before it."""
+        tree = self.tree
+        nodes = [self.node(row) for row in range(first, stop)]
+        row_of = {node: first + i for i, node in enumerate(nodes)}
+        self.sequences += [[] for _ in nodes]
+        copies: list[tuple[int, int, int]] = []
+
+        def climb(node: int, sequence: int) -> None:
+            n_before = tree.depths[node] + 1
+            while node in row_of:
+                self.sequences[row_of[node]].append(sequence)
+                n_before = tree.depths[node]
+                node = tree.parents[node]
+            if n_before:
+                copies.append((trunk, sequence, n_before))
+
+        inner = {tree.parents[node] for node in nodes}
+        kept: set[int] = set()
+        if goes_on:
+            kept = {tree.parents[self.node(stop)], *tree.ancestors(tree.parents[self.node(stop)])}
+        leaves = [node for node in nodes if node not in inner and node not in kept]
+        for sequence, leaf in enumerate(leaves, start=2):
+            climb(leaf, sequence)
+        if goes_on:
+            climb(tree.parents[self.node(stop)], 1 if trunk == 0 else 0)
+        return copies
 
 
-def _lay_out(trees: Sequence[tuple[int, _Tree]], first_targets: Sequence[int]) -> Pass:
-    """Arrays of one pass from (place in the batch, tree) pairs: trees one after the other, sequences numbered on."""
-    memberships: list[list[int]] = []
-    ends: list[int] = []
-    scores: list[tuple[int, int, int]] = []
-    n_sequences = 0
-    for owner, tree in trees:
-        start = len(memberships)
-        memberships += tree.memberships(n_sequences)
-        n_sequences += len(tree.leaves)
-        ends.append(start + tree.n_prompt - 1)
-        scores += [(start + row, token, first_targets[owner] + index) for row, token, index in tree.scores]
-    columns = np.array(sorted(scores, key=lambda score: score[0]), np.int32).reshape(-1, 3)
-    outputs = np.zeros(len(memberships), np.int8)
+def _arrays(
+    tree: Tree,
+    nodes: Sequence[int],
+    sequences: Sequence[Sequence[int]],
+    pieces: Sequence[Piece],
+    paths: Sequence[Path],
+) -> tuple[Pass, Shared]:
+    """The arrays of a pass over these nodes, and which of its queries share rows."""
+    row_of = {node: row for row, node in enumerate(nodes)}
+    owners, regions = [-1] * len(nodes), [0] * len(nodes)
+    shared: set[tuple[tuple[int, int], tuple[int, int]]] = set()
+    ends, scores, first_target = [], [], 0
+    for owner, path in enumerate(paths):
+        for place, node in enumerate(path.nodes):
+            row, region = row_of[node], path.region(place)
+            if owners[row] < 0:
+                owners[row], regions[row] = owner, region
+            else:
+                shared.add(((owners[row], regions[row]), (owner, region)))
+        ends.append(row_of[path.prompt_end])
+        scores += [(row_of[node], token, first_target + index) for node, token, index in path.scores]
+        first_target += 1 + max((index for *_, index in path.scores), default=-1)
+    columns = np.array(sorted(scores), np.int32).reshape(-1, 3)
+    outputs = np.zeros(len(nodes), np.int8)
     outputs[ends] = 1
     outputs[columns[:, 0]] = 1
-    outputs.setflags(write=False)
-    return Pass(
-        tokens=_ints(token for _, tree in trees for token in tree.tokens),
-        positions=_ints(position for _, tree in trees for position in tree.positions()),
-        owners=_ints(owner for owner, tree in trees for _ in tree.tokens),
-        seq_offsets=_ints(np.cumsum([0, *map(len, memberships)])),
-        seq_ids=_ints(seq_id for row in memberships for seq_id in row),
-        outputs=outputs,
-        prompt_ends=_ints(ends),
-        prompt_owners=_ints(owner for owner, _ in trees),
-        score_rows=_ints(columns[:, 0]),
-        score_tokens=_ints(columns[:, 1]),
-        score_targets=_ints(columns[:, 2]),
+    part = Pass(
+        tokens=_frozen([tree.tokens[node] for node in nodes]),
+        positions=_frozen([tree.depths[node] for node in nodes]),
+        owners=_frozen(owners),
+        regions=_frozen(regions, np.int8),
+        seq_offsets=_frozen(np.cumsum([0, *map(len, sequences)])),
+        seq_ids=_frozen([sequence for row in sequences for sequence in row]),
+        outputs=_frozen(outputs, np.int8),
+        prompt_ends=_frozen(ends),
+        prompt_owners=_frozen(range(len(ends))),
+        score_rows=_frozen(columns[:, 0]),
+        score_tokens=_frozen(columns[:, 1]),
+        score_targets=_frozen(columns[:, 2]),
+        pieces=tuple(pieces),
     )
+    return part, frozenset(shared)
 
 
-def _ints(values: Iterable[int]) -> IntArray:
-    array: IntArray = np.fromiter(values, np.int32)
+def _frozen(values: Any, kind: Any = np.int32) -> Any:
+    array = np.array(values, kind)
     array.setflags(write=False)
     return array

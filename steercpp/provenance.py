@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -77,6 +78,19 @@ def machine() -> dict[str, str]:
 def command() -> str:
     """The command line of this process, for a shell."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def commit() -> str | None:
+    """Commit of the source that is running, "-dirty" behind it where files differ; None where it is not in git."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return ended.stdout.strip()
 
 
 def now() -> str:

@@ -45,7 +45,8 @@ class Plan:
         behavior_sha256, choice_sha256: hashes of the items; "" where there are none.
         random_directions, seed: the control.
         direction: +1 or -1, the wanted sign; max_loss: the budget. They decide where the control is measured.
-        n_batch, n_gpu_layers, flash_attn, llama_cpp: settings of the engine that reach the bits.
+        operator, positions, side: how the vector acts; gate: its identity, "" for none.
+        n_batch, devices, flash_attn, llama_cpp: settings of the engine that reach the bits.
     """
 
     model_sha256: str
@@ -58,8 +59,12 @@ class Plan:
     seed: int
     direction: int
     max_loss: float
+    operator: str
+    positions: str
+    side: str
+    gate: str
     n_batch: int
-    n_gpu_layers: int
+    devices: str
     flash_attn: str
     llama_cpp: str
 
@@ -138,7 +143,7 @@ def differing(found: Mapping[str, Any], plan: Plan) -> list[str]:
     names = {
         "model_sha256": "model", "behavior_sha256": "behavior items", "choice_sha256": "choice items",
         "random_directions": "number of random directions", "max_loss": "max loss", "n_batch": "n-batch",
-        "n_gpu_layers": "gpu layers", "flash_attn": "flash attention", "llama_cpp": "version of llama.cpp",
+        "flash_attn": "flash attention", "llama_cpp": "version of llama.cpp",
     }  # fmt: skip
     return [names.get(key, key) for key in wanted if found.get(key) != wanted[key]]
 

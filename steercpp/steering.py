@@ -1,21 +1,160 @@
-"""Checks of vectors, layers and strengths against a model, before anything is decoded."""
+"""How a vector acts on a model: operator, positions, side, gate; and what a decode does with it.
+
+A row is a token of a decode. Its region, as its query sees it: 0 a prompt token before the last one, 1 the prompt's
+last token, 2 a token that continues the prompt. With t the vector's tensor at a layer, the projection of an activation
+x is c = x.t / |t|^2, measured in lengths of t, so that strength counts alike for every operator.
+
+    add             x + s t                      llama.cpp's own control vector, bit for bit
+    add-keep-norm   (x + s t) |x| / |x + s t|
+    ablate          x - s c t                    1 takes the projection away
+    clamp           x + (s - c) t                the projection becomes s
+    cap             x + (s - c) t where c > s    the projection becomes s at most
+    rotate          |x| (cos s x/|x| + sin s u)  by s radians towards t; u: the unit part of t orthogonal to x
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.errors import LayerError, ShapeError, StrengthError
+from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Strengths: TypeAlias = float | Sequence[float] | npt.NDArray[np.floating[Any]]
-Operation: TypeAlias = tuple[int, FloatArray, FloatArray]  # layer, (n_embd,) direction, (n_tokens,) strengths
+Operator: TypeAlias = Literal["add", "add-keep-norm", "ablate", "clamp", "cap", "rotate"]
+Positions: TypeAlias = Literal["all", "prompt", "generated", "last"]
+Side: TypeAlias = Literal["both", "positive", "negative"]
+
+OPERATORS = get_args(Operator)  # in the order of native/operators.h
+SIDES: dict[str, int] = {"both": 0, "positive": 1, "negative": -1}
+REGIONS: dict[str, frozenset[int]] = {
+    "all": frozenset((0, 1, 2)), "prompt": frozenset((0, 1)), "generated": frozenset((2,)), "last": frozenset((1,)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """Steers only the sequences that pass it, decided on the unsteered pass at the prompt's last token.
+
+    Attributes:
+        direction: (n_embd,) float32, of any length but 0.
+        il: the layer whose activation is projected on it.
+        threshold: of the projection x.d / |d|, a length as the residual stream has it.
+        above: passes above the threshold; else below it.
+
+    Raises:
+        ShapeError, InputError: no direction, or a threshold that is no number.
+    """
+
+    direction: FloatArray
+    il: int
+    threshold: float
+    above: bool = True
+
+    def __post_init__(self) -> None:
+        if self.direction.ndim != 1 or not np.isfinite(self.direction).all() or not self.direction.any():
+            raise ShapeError("gate: expected a direction (n_embd,) of finite numbers that are not all 0")
+        if not math.isfinite(self.threshold):
+            raise InputError(f"gate: the threshold is {self.threshold}; give a finite number")
+
+    def is_open(self, x: FloatArray) -> npt.NDArray[np.bool_]:
+        """(n,) whether each of the activations (n, n_embd) passes."""
+        direction = self.direction.astype(np.float64)
+        projections = x.astype(np.float64) @ (direction / np.linalg.norm(direction))
+        passes: npt.NDArray[np.bool_] = projections > self.threshold if self.above else projections < self.threshold
+        return passes
+
+    @property
+    def identity(self) -> str:
+        """The same for gates that decide alike."""
+        from hashlib import sha256
+
+        digest = sha256(np.ascontiguousarray(self.direction, "<f4").tobytes()).hexdigest()[:16]
+        return f"{self.il}:{'' if self.above else 'below:'}{self.threshold!r}:{digest}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steering:
+    """One vector, acting in one way at one strength.
+
+    Attributes:
+        vector: a tensor for each layer that is steered.
+        strength: see above; for rotate in radians, for ablate a share of the projection.
+        operator: what is done.
+        positions: "prompt" and "generated" tokens, "all" of them, or the prompt's "last" one.
+        side: only tokens whose projection is "positive" or "negative" before the operator, or "both".
+        gate: only sequences that pass it.
+
+    Raises:
+        StrengthError: a strength that is not a finite float32.
+        InputError: an unknown word, or a side with cap, which has one already.
+    """
+
+    vector: ControlVector
+    strength: float = 1.0
+    _: KW_ONLY
+    operator: Operator = "add"
+    positions: Positions = "all"
+    side: Side = "both"
+    gate: Gate | None = None
+
+    def __post_init__(self) -> None:
+        words = (
+            (self.operator, OPERATORS, "operator"),
+            (self.positions, REGIONS, "positions"),
+            (self.side, SIDES, "side"),
+        )
+        for word, known, name in words:
+            if word not in known:
+                raise InputError(f"{name} {word!r} is unknown; use {', '.join(known)}")
+        if self.operator == "cap" and self.side != "both":
+            raise InputError("cap acts on one side already; its mirror is cap with the negated vector")
+        per_query(self.strength, 1)
+
+    def at(self, strength: float) -> Steering:
+        """The same at another strength."""
+        return replace(self, strength=strength)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it changes nothing: its strength is 0 in float32. For clamp and cap 0 is a strength like others."""
+        return np.float32(self.strength) == 0 and self.operator not in ("clamp", "cap")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is llama.cpp's own control vector: added everywhere."""
+        manner = (self.operator, self.positions, self.side)
+        return manner == ("add", "all", "both") and self.gate is None
+
+
+PerQuery: TypeAlias = None | Steering | Sequence[None | Steering | Sequence[Steering]]
+Decided: TypeAlias = tuple[tuple[Steering, ...], ...]
+Key: TypeAlias = tuple[Hashable, Hashable, Hashable]
+
+
+class Operation(NamedTuple):
+    """What the native session does at one layer.
+
+    Attributes:
+        il, kind, side: the layer, the operator's place in OPERATORS, and 0, 1 or -1.
+        direction: (n_embd,) float32.
+        strengths, active: (n_tokens,) float32 and int8, by row; rows that are not active keep their bits.
+    """
+
+    il: int
+    kind: int
+    side: int
+    direction: FloatArray
+    strengths: FloatArray
+    active: npt.NDArray[np.int8]
 
 
 def per_query(strengths: Strengths, n_queries: int) -> FloatArray:
@@ -49,25 +188,152 @@ def checked_layers(layers: Sequence[int], n_layer: int) -> list[int]:
     return list(layers)
 
 
-def operations(vector: ControlVector | None, strengths: FloatArray, *, n_layer: int, n_embd: int) -> list[Operation]:
-    """What the native session adds: none without a vector, or where every strength is 0.
-
-    Args:
-        vector: directions by layer; None for nothing.
-        strengths: (n_tokens,) float32.
-        n_layer: blocks of the model.
-        n_embd: width of its residual stream.
+def adds(vector: ControlVector | None, strengths: Strengths, n_queries: int) -> PerQuery:
+    """The short form: one vector added, at one strength or at one per query.
 
     Raises:
-        ShapeError: a vector of another width.
+        ShapeError, StrengthError: as `per_query`.
+    """
+    values = per_query(strengths, n_queries)
+    if vector is None:
+        return None
+    made = {float(value): Steering(vector, float(value)) for value in np.unique(values)}
+    return [made[float(value)] for value in values]
+
+
+def normalized(steering: PerQuery, n_queries: int) -> Decided:
+    """For each query, what steers it.
+
+    Raises:
+        ShapeError: not one entry per query.
+    """
+    if steering is None or isinstance(steering, Steering):
+        return (_several(steering),) * n_queries
+    if len(steering) != n_queries:
+        raise ShapeError(f"steering: expected one for all or {n_queries}, one per query, got {len(steering)}")
+    return tuple(_several(one) for one in steering)
+
+
+def _several(one: None | Steering | Sequence[Steering]) -> tuple[Steering, ...]:
+    if one is None:
+        return ()
+    return (one,) if isinstance(one, Steering) else tuple(one)
+
+
+def check(asked: Decided, *, n_layer: int, n_embd: int) -> None:
+    """Make sure that vectors and gates are for a model.
+
+    Raises:
+        ShapeError: one of another width.
         LayerError: a layer that the model lacks.
     """
-    if vector is None:
+    for one in {id(one): one for many in asked for one in many}.values():
+        width, layers, what = one.vector.n_embd, one.vector.layers, "the vector"
+        if one.gate is not None and len(one.gate.direction) != n_embd:
+            width, what = len(one.gate.direction), "the gate"
+        if width != n_embd:
+            raise ShapeError(
+                f"{what} has {width} values per layer, the model's n_embd is {n_embd}; use a vector made for this model"
+            )
+        checked_layers(layers, n_layer)
+        if one.gate is not None:
+            checked_layers([one.gate.il], n_layer)
+
+
+def row_key(steerings: Iterable[Steering], region: int) -> Hashable:
+    """The same for rows of a region that are treated alike."""
+    return tuple(
+        (id(one.vector), one.operator, one.side, np.float32(one.strength).item())
+        for one in steerings
+        if region in REGIONS[one.positions] and not one.idle
+    )
+
+
+def packing_keys(asked: Decided) -> list[Key] | None:
+    """For each query the keys of its three regions; None where all rows are treated alike."""
+    known: dict[tuple[int, ...], Key] = {}
+    keys = []
+    for many in asked:
+        name = tuple(map(id, many))
+        if name not in known:
+            before, last, after = (row_key(many, region) for region in range(3))
+            known[name] = (before, last, after)
+        keys.append(known[name])
+    alike = all(len(set(key)) == 1 for key in keys) and len(set(keys)) <= 1
+    return None if alike else keys
+
+
+def refuse_unequal_sharers(shared: Iterable[tuple[tuple[int, int], tuple[int, int]]], asked: Decided) -> None:
+    """Make sure that queries which share rows steer them alike.
+
+    Raises:
+        InputError: two of them do not.
+    """
+    keys: dict[tuple[int, int], Hashable] = {}
+
+    def key(place: int, region: int) -> Hashable:
+        if (place, region) not in keys:
+            keys[place, region] = row_key(asked[place], region)
+        return keys[place, region]
+
+    for one, other in shared:
+        if key(*one) != key(*other):
+            raise InputError(
+                f"queries {one[0]} and {other[0]} of a batch share tokens but are to be steered differently; pack them "
+                "with the steering that they are run with"
+            )
+
+
+def native_operations(asked: Decided, owners: npt.NDArray[np.int32], regions: npt.NDArray[np.int8]) -> list[Operation]:
+    """What the native session does to the rows of a pass; nothing where nothing acts.
+
+    A row's steerings act in the order in which its query has them.
+
+    Args:
+        asked: for each query of the batch, what steers it; gates decided.
+        owners: (n_tokens,) the query whose path holds the row.
+        regions: (n_tokens,) the row's region in it.
+
+    Raises:
+        InputError: a gate that is not decided.
+    """
+    if any(one.gate is not None for many in asked for one in many):
+        raise InputError("a gate is not decided yet; give Engine.decide's answer")
+    found: list[Operation] = []
+    for slot in range(max(map(len, asked), default=0)):
+        for places in _alike(asked, slot):
+            one = asked[places[0]][slot]
+            found += _operations(one, asked, slot, places, owners, regions)
+    return found
+
+
+def _alike(asked: Decided, slot: int) -> list[list[int]]:
+    """Queries whose steering in a slot differs in strength and positions at most."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, many in enumerate(asked):
+        if slot < len(many) and not many[slot].idle:
+            one = many[slot]
+            groups.setdefault((id(one.vector), one.operator, one.side), []).append(place)
+    return list(groups.values())
+
+
+def _operations(
+    one: Steering,
+    asked: Decided,
+    slot: int,
+    places: list[int],
+    owners: npt.NDArray[np.int32],
+    regions: npt.NDArray[np.int8],
+) -> list[Operation]:
+    strength_of = np.zeros(len(asked), np.float32)
+    acts = np.zeros((len(asked), 3), np.int8)
+    for place in places:
+        mine = asked[place][slot]
+        strength_of[place] = mine.strength
+        acts[place, list(REGIONS[mine.positions])] = 1
+    active = np.ascontiguousarray(acts[owners, regions])
+    if not active.any():
         return []
-    if vector.n_embd != n_embd:
-        raise ShapeError(
-            f"the vector has {vector.n_embd} values per layer, the model's n_embd is {n_embd}; "
-            "use a vector made for this model"
-        )
-    layers = checked_layers(vector.layers, n_layer)
-    return [(il, vector.directions[il], strengths) for il in layers] if strengths.any() else []
+    strengths = strength_of[owners]
+    kind, side = OPERATORS.index(one.operator), SIDES[one.side]
+    return [Operation(il, kind, side, direction, strengths, active) for il, direction in one.vector.directions.items()]

@@ -187,6 +187,8 @@ class SweepResult:
             "items": self.manifest["items"],
             "plan": self.manifest["plan"],
             "tokens": self.manifest["tokens"],
+            "resume": self.manifest["resume"],
+            "gate_open": self.manifest["gate_open"],
             "strengths": [asdict(row) for row in self.rows()],
             "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
             "recommendation": None if found is None else found.record(),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from steercpp.control_vector import ControlVector, random_vector
+from steercpp.control_vector import random_vector
 from steercpp.engine import Engine
 from steercpp.gguf_vector import write_vector
-from steercpp.measure import BEHAVIOR, VECTOR, Work, measure
+from steercpp.measure import BEHAVIOR, VECTOR, Bases, Groups, Work, chunks, measure
 from steercpp.provenance import now
 from steercpp.run_folder import VECTOR_FILE, Manifest, write_manifest
+from steercpp.steering import Steering
 from steercpp.store import Group, Store
 from steercpp.sweep_result import Row, SweepResult, open_run
 
@@ -27,7 +28,7 @@ class Run:
 
     Attributes:
         out, manifest, store: its directory, what that says, and where the numbers go.
-        engine, vector, work: what measures, what is swept, and on which items.
+        engine, steering, work: what measures, what is swept at which strength, and on which items.
         progress, on_strength: see `sweeping.sweep`.
         n_done: tokens of the groups gone through, finished earlier or now; n_now: those decoded now.
     """
@@ -35,7 +36,7 @@ class Run:
     out: Path
     manifest: Manifest
     engine: Engine
-    vector: ControlVector
+    steering: Steering
     work: Sequence[Work]
     store: Store
     progress: Progress | None
@@ -62,17 +63,22 @@ class Run:
             EngineError: a decode failed.
         """
         done = set(self.store.finished())
-        for strength in self.strengths:
-            self._measure(self.work, VECTOR, self.vector, strength, done)
-            if self.on_strength is not None:
-                self.on_strength(self._row(strength))
-        self._measure_controls(done)
-        self._finish()
+        bases = Bases(self.engine, self.steering.vector.layers[0])
+        runs = chunks(self.engine, self.work)
+        for place, groups in enumerate(runs):
+            bases.held.clear()
+            for n_before, strength in enumerate(self.strengths):
+                n_later = len(self.strengths) - 1 - n_before
+                self._measure(groups, bases, VECTOR, self.steering.at(strength), done, n_later)
+                if place == len(runs) - 1 and self.on_strength is not None:
+                    self.on_strength(self._row(strength))
+        self._measure_controls(runs, bases, done)
+        self._finish(bases)
 
     def _measure(
-        self, work: Sequence[Work], label: str, vector: ControlVector, strength: float, done: set[Group]
+        self, groups: Groups, bases: Bases, label: str, steering: Steering, done: set[Group], n_later: int
     ) -> None:
-        total = self._total()
+        total, strength = self._total(), steering.strength
         what = f"strength {strength:+g}" if label == VECTOR else f"{label.replace('-', ' direction ')} at {strength:+g}"
 
         def tick(n_tokens: int, new: bool) -> None:
@@ -83,26 +89,37 @@ class Run:
 
         if self.progress is not None:
             self.progress(self.n_done, total, what)
-        measure(self.engine, work, self.store, label=label, vector=vector, strength=strength, done=done, tick=tick)
+        measure(groups, self.store, bases, label=label, steering=steering, done=done, n_later=n_later, tick=tick)
 
-    def _measure_controls(self, done: set[Group]) -> None:
-        parts = [part for part in self.work if part.kind == BEHAVIOR]
-        if not parts or not self.plan["random_directions"]:
+    def _measure_controls(self, runs: list[Groups], bases: Bases, done: set[Group]) -> None:
+        n_random = self.plan["random_directions"]
+        if not n_random or not any(part.kind == BEHAVIOR for part in self.work):
             return
         strength = control_strength(open_run(self.out))
         if strength is None:
             return
-        for i in range(self.plan["random_directions"]):
-            vector = random_vector(self.vector, np.random.default_rng([self.plan["seed"], i]))
-            self._measure(parts, f"random-{i}", vector, strength, done)
+        for groups in runs:
+            behavior = [group for group in groups if group[0].kind == BEHAVIOR]
+            if len(runs) > 1:
+                bases.held.clear()
+            for i in range(n_random):
+                rng = np.random.default_rng([self.plan["seed"], i])
+                steering = replace(self.steering, vector=random_vector(self.steering.vector, rng), strength=strength)
+                self._measure(behavior, bases, f"random-{i}", steering, done, n_random - 1 - i)
 
-    def _finish(self) -> None:
+    def _finish(self, bases: Bases) -> None:
         """Tell in the vector what to use it with, and in the manifest that all is there."""
         found = open_run(self.out).recommend()
         if found is not None and found.strength is not None:
-            vector = self.vector.with_metadata(recommended_strength=found.strength, max_loss=self.plan["max_loss"])
+            vector = self.steering.vector.with_metadata(
+                recommended_strength=found.strength, max_loss=self.plan["max_loss"]
+            )
             write_vector(self.out / VECTOR_FILE, vector, force=True)
         self.manifest["tokens"] = self._tokens()
+        if bases.reason is not None:
+            self.manifest["resume"] = {
+                "resumed": not bases.reason, "first_layer": bases.first_layer, "reason": bases.reason
+            }  # fmt: skip
         self.manifest["finished"] = now()
         write_manifest(self.out, self.manifest)
 
@@ -118,11 +135,20 @@ class Run:
         return n
 
     def _tokens(self) -> dict[str, int]:
-        """Tokens decoded for the run, and what a loop over strengths, items and continuations decodes for it."""
+        """Tokens decoded, and tokens times blocks computed, for the run and by a loop that does the same.
+
+        The loop decodes every item at every strength in full, each prompt anew for each of its longer continuations.
+        """
         finished = self.store.finished()
         passes = {(group.label, group.kind, group.strength) for group in finished}
         plain = {part.kind: part.n_tokens_plain for part in self.work}
-        return {"decoded": sum(finished.values()), "plain_loop": sum(plain[kind] for _, kind, _ in passes)}
+        n_plain = sum(plain[kind] for _, kind, _ in passes)
+        return {
+            "decoded": sum(finished.values()),
+            "plain_loop": n_plain,
+            "token_layers": self.store.token_layers(),
+            "token_layers_plain": n_plain * self.engine.n_layer,
+        }
 
 
 def control_strength(result: SweepResult) -> float | None:

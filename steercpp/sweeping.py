@@ -22,8 +22,9 @@ from typing import Any, Literal, TypeAlias
 from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
 from steercpp.errors import InputError, LayerError, ShapeError
+from steercpp.extraction import in_norm_units
 from steercpp.gguf_vector import write_vector
-from steercpp.measure import Work, behavior_work, choice_work
+from steercpp.measure import Work, behavior_work, choice_work, packed_for
 from steercpp.provenance import command, items_sha256, machine, model_identity, now, vector_sha256, versions
 from steercpp.run_folder import (
     STORE,
@@ -38,6 +39,7 @@ from steercpp.run_folder import (
     refuse_other_plan,
     write_manifest,
 )
+from steercpp.steering import Gate, Operator, Positions, Side, Steering
 from steercpp.store import FORMAT, Store
 from steercpp.strengths import normal_strengths
 from steercpp.sweep_result import Row, SweepResult, open_run
@@ -59,6 +61,7 @@ class Settings:
         direction: +1 or -1, the sign that is wanted.
         max_loss: the budget, a share of mean P(correct).
         seed: of the random directions and of all resampling.
+        operator, positions, side, gate: how the vector acts, and where; see `Steering`.
     """
 
     strengths: tuple[float, ...]
@@ -67,6 +70,10 @@ class Settings:
     direction: int = 1
     max_loss: float = 0.05
     seed: int = 0
+    operator: Operator = "add"
+    positions: Positions = "all"
+    side: Side = "both"
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strengths", normal_strengths(self.strengths))
@@ -78,6 +85,10 @@ class Settings:
             raise InputError(f"max loss {self.max_loss}: a share between 0 and 1 is expected, 0.05 for 5 %")
         if self.random_directions < 0 or self.seed < 0:
             raise InputError("the number of random directions and the seed must not be negative")
+
+    def steering(self, vector: ControlVector) -> Steering:
+        """How the vector acts."""
+        return Steering(vector, operator=self.operator, positions=self.positions, side=self.side, gate=self.gate)
 
 
 def sweep(
@@ -93,6 +104,10 @@ def sweep(
     direction: int = 1,
     max_loss: float = 0.05,
     seed: int = 0,
+    operator: Operator = "add",
+    positions: Positions = "all",
+    side: Side = "both",
+    gate: Gate | None = None,
     force: bool = False,
     vector_id: str | None = None,
     progress: Progress | None = None,
@@ -113,6 +128,11 @@ def sweep(
         direction: +1 or -1, the sign of the strengths that are wanted.
         max_loss: the loss budget, a share of mean P(correct).
         seed: of the random directions and of all resampling.
+        operator: what is done with the vector, see `Steering`. Strength 0 is the operator switched off; to bring a
+            projection to 0 or below, ablate at strength 1.
+        positions: which tokens are steered, by their place.
+        side: which tokens are steered, by the sign of their projection.
+        gate: steer only the prompts that pass it, decided on the unsteered model.
         force: replace what is in `out`.
         vector_id: identity of the vector for the plan; needed where `vector` is a function.
         progress: called with (tokens done, of how many, what is being measured).
@@ -124,11 +144,14 @@ def sweep(
         EngineError: a decode failed. Everything finished before is kept in all cases.
     """
     out = Path(out)
-    settings = Settings(tuple(strengths), unit, random_directions, direction, max_loss, seed)
+    settings = Settings(
+        tuple(strengths), unit, random_directions, direction, max_loss, seed, operator, positions, side, gate
+    )
     if not behavior and not choice:
         raise InputError("nothing to measure: give behavior items, choice items or both")
     if isinstance(vector, ControlVector):
         check_vector(engine, vector)
+        settings.steering(vector)  # refuses what cannot be
         vector_id = vector_sha256(vector)
     if vector_id is None:
         raise InputError("a function that makes the vector needs a vector_id, for the plan")
@@ -146,8 +169,12 @@ def sweep(
         if manifest is None:
             made = vector if isinstance(vector, ControlVector) else vector()
             manifest = _begin(engine, made, out, plan, model, work)
+    steering = settings.steering(read_swept_vector(out, manifest))
+    if not steering.is_plain:
+        work = [packed_for(engine, part, steering) for part in work]
+        manifest["gate_open"] = {part.kind: sum(part.is_open) for part in work} if gate is not None else None
     with Store.reopen(out / STORE) as store:
-        run = Run(out, manifest, engine, read_swept_vector(out, manifest), work, store, progress, on_strength)
+        run = Run(out, manifest, engine, steering, work, store, progress, on_strength)
         run.complete()
     return open_run(out, decoded_now=run.n_now)
 
@@ -190,8 +217,12 @@ def _plan(
         seed=settings.seed,
         direction=settings.direction,
         max_loss=settings.max_loss,
+        operator=settings.operator,
+        positions=settings.positions,
+        side=settings.side,
+        gate="" if settings.gate is None else settings.gate.identity,
         n_batch=int(options["n_batch"]),
-        n_gpu_layers=int(options["n_gpu_layers"]),
+        devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
         flash_attn=str(options["flash_attn"]),
         llama_cpp=str(options["llama_cpp"]),
     )
@@ -212,10 +243,15 @@ def _begin(
     check_vector(engine, vector)
     lengths: dict[int, float] = {}
     if plan.unit == "norm":
-        prompts = [query.tokens for query in work[0].queries]
-        lengths = engine.residual_norms(prompts, vector.layers)
-        vector = vector.scaled({il: lengths[il] / norm if norm else 0.0 for il, norm in vector.norms.items()})
-    vector = vector.with_metadata(unit=plan.unit, model_sha256=plan.model_sha256)
+        vector, lengths = in_norm_units(engine, vector, [query.tokens for query in work[0].queries])
+    vector = vector.with_metadata(
+        unit=plan.unit,
+        model_sha256=plan.model_sha256,
+        operator=plan.operator,
+        positions=plan.positions,
+        side=plan.side,
+        gate=plan.gate,
+    )
     manifest: Manifest = {
         "format": FORMAT,
         "command": command(),
@@ -236,6 +272,8 @@ def _begin(
         "versions": versions(),
         "machine": machine(),
         "tokens": None,
+        "resume": None,
+        "gate_open": None,
     }
     clear(out)
     try:

@@ -32,6 +32,9 @@ class Tokenizer(Protocol):
     def pieces(self) -> list[bytes]:
         """The vocabulary's text of every token."""
 
+    def ends_generation(self, token: int) -> bool:
+        """Whether a model draws it to say that it has finished."""
+
 
 class Vocabulary:
     """The tokens of one model and how its prompts are written."""
@@ -80,6 +83,14 @@ class Vocabulary:
         with that token; others are the inside of a text and keep theirs. Other special tokens are spelled out.
         """
         return self._tokenizer.detokenize(list(tokens)).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        """Bytes that a token adds to a running text; they may end inside a character."""
+        return self._tokenizer.detokenize([token])
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether a model draws it to say that it has finished."""
+        return self._tokenizer.ends_generation(token)
 
     def render(self, prompt: Prompt, *, template: Template = "auto") -> str:
         """Text of a prompt.

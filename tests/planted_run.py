@@ -25,7 +25,7 @@ def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_rando
     rng = np.random.default_rng(5)
     plan = Plan(
         "0" * 64, "vector", "norm", grid(strengths), items_sha256(BEHAVIOR), items_sha256(CHOICE),
-        n_random, 0, 1, 0.05, 512, 0, "off", "0",
+        n_random, 0, 1, 0.05, "add", "all", "both", "", 512, "", "off", "0",
     )  # fmt: skip
     folder.mkdir(parents=True)
     vector = ControlVector({il: rng.standard_normal(8).astype(np.float32) for il in (3, 4)}, "llama", 8)
@@ -37,11 +37,13 @@ def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_rando
         store.add_items("behavior", BEHAVIOR, sides)
         store.add_items("choice", CHOICE, letters)
         for s in plan.strengths:
-            store.add(Group("vector", "behavior", s, 0), 400, enumerate(_sides(DELTA_LAMBDA * s + B0 + offsets)))
-            store.add(Group("vector", "choice", s, 0), 900, enumerate(_letters(A * np.exp((B * falls * s) ** 2 / 2))))
+            store.add(Group("vector", "behavior", s, 0), 400, 3200, enumerate(_sides(DELTA_LAMBDA * s + B0 + offsets)))
+            store.add(
+                Group("vector", "choice", s, 0), 900, 7200, enumerate(_letters(A * np.exp((B * falls * s) ** 2 / 2)))
+            )
         for i in range(n_random):
             shift = 0.05 * rng.standard_normal()
-            store.add(Group(f"random-{i}", "behavior", 0.1, 0), 400, enumerate(_sides(B0 + offsets + shift)))
+            store.add(Group(f"random-{i}", "behavior", 0.1, 0), 400, 3200, enumerate(_sides(B0 + offsets + shift)))
     write_manifest(folder, _manifest(plan, vector))
     return folder
 
@@ -70,5 +72,6 @@ def _manifest(plan: Plan, vector: ControlVector) -> Manifest:
         "model": {"file": "planted.gguf", "path": "planted.gguf", "bytes": 1, "mtime_ns": 1, "sha256": "0" * 64},
         "vector": {"sha256": vector_sha256(vector), "layers": list(vector.layers), "norms": [], "residual_norms": None},
         "items": {"behavior": len(BEHAVIOR), "choice": len(CHOICE)}, "engine": {}, "versions": {}, "machine": {},
-        "tokens": {"decoded": 35700, "plain_loop": 71400},
+        "tokens": {"decoded": 35700, "plain_loop": 71400, "token_layers": 285600, "token_layers_plain": 571200},
+        "resume": None, "gate_open": None,
     }  # fmt: skip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 
@@ -17,65 +18,66 @@ from steercpp.errors import EngineError
 from steercpp.rpc import check_servers
 
 PATIENCE_S = 60.0  # for a start on a busy machine
+_servers: list[Server] = []  # kept, so that Python does not ask about processes that run on
 CPU_DEVICE = 0  # enum ggml_backend_dev_type
 
 # The child's whole program: argv names the endpoint and how many devices it offers, each the CPU with one thread.
 _SERVE = """
-import ctypes, sys
+import ctypes, os, sys, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(0)), daemon=True).start()
 sys.path.insert(0, sys.argv[3])
-from rpc_server import function, library, CPU_DEVICE
-ggml = library()
+from rpc_server import CPU_DEVICE, Ggml
+ggml = Ggml()
 start = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p)
-)(function(ggml, "ggml_backend_rpc_start_server"))
+)(ggml.rpc_function("start_server"))
 n_devices = int(sys.argv[2])
-cpu = ggml.ggml_backend_dev_by_type(CPU_DEVICE)
+cpu = ggml.dev_by_type(CPU_DEVICE)
 start(sys.argv[1].encode(), None, 1, n_devices, (ctypes.c_void_p * n_devices)(*[cpu] * n_devices))
 """
 
 
-def library() -> ctypes.CDLL:
-    """The libggml that llama_cpp has loaded, with the functions below."""
-    suffix = ".dylib" if sys.platform == "darwin" else ".so"
-    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / f"libggml{suffix}"))
-    pointer = ctypes.c_void_p
-    for name, result, arguments in (
-        ("ggml_backend_reg_by_name", pointer, [ctypes.c_char_p]),
-        ("ggml_backend_reg_get_proc_address", pointer, [pointer, ctypes.c_char_p]),
-        ("ggml_backend_reg_dev_count", ctypes.c_size_t, [pointer]),
-        ("ggml_backend_reg_dev_get", pointer, [pointer, ctypes.c_size_t]),
-        ("ggml_backend_dev_by_type", pointer, [ctypes.c_int]),
-        ("ggml_backend_register", None, [pointer]),
-    ):
-        declared = getattr(ggml, name)
-        declared.restype, declared.argtypes = result, arguments
-    return ggml
+class Ggml:
+    """Functions of the libggml that llama_cpp has loaded: opened by its path, it would be loaded a second time."""
 
+    def __init__(self) -> None:
+        pointer = ctypes.c_void_p
+        self.reg_by_name = self._declared("reg_by_name", pointer, ctypes.c_char_p)
+        self.reg_get_proc_address = self._declared("reg_get_proc_address", pointer, pointer, ctypes.c_char_p)
+        self.reg_dev_count = self._declared("reg_dev_count", ctypes.c_size_t, pointer)
+        self.reg_dev_get = self._declared("reg_dev_get", pointer, pointer, ctypes.c_size_t)
+        self.dev_by_type = self._declared("dev_by_type", pointer, ctypes.c_int)
+        self.register = self._declared("register", None, pointer)
 
-def function(ggml: ctypes.CDLL, name: str) -> int:
-    """Address of a function of the RPC backend."""
-    registry = ggml.ggml_backend_reg_by_name(b"RPC")
-    assert registry, "this llama.cpp has no RPC backend"
-    address: int = ggml.ggml_backend_reg_get_proc_address(registry, name.encode())
-    return address
+    @staticmethod
+    def _declared(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+        declared = llama_cpp.llama_cpp._lib[f"ggml_backend_{name}"]  # libllama's dependencies are searched, too
+        declared.restype, declared.argtypes = result, list(arguments)
+        function: Callable[..., Any] = declared
+        return function
+
+    def rpc_function(self, name: str) -> int:
+        """Address of a function of the RPC backend."""
+        registry = self.reg_by_name(b"RPC")
+        assert registry, "this llama.cpp has no RPC backend"
+        address: int = self.reg_get_proc_address(registry, f"ggml_backend_rpc_{name}".encode())
+        return address
 
 
 def server_registry(server: str) -> int:
     """ggml's registry of a server's devices; one and the same for all who ask in this process."""
-    ggml = library()
-    add = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(function(ggml, "ggml_backend_rpc_add_server"))
+    add = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(Ggml().rpc_function("add_server"))
     registry: int = add(server.encode())
     return registry
 
 
 def server_devices(*servers: str) -> list[int]:
     """Handles of the servers' devices, for llama_model_params.devices."""
-    ggml = library()
+    ggml = Ggml()
     devices: list[int] = []
     for server in servers:
         registry = server_registry(server)
-        count = ggml.ggml_backend_reg_dev_count(registry)
-        devices += [ggml.ggml_backend_reg_dev_get(registry, place) for place in range(count)]
+        devices += [ggml.reg_dev_get(registry, place) for place in range(ggml.reg_dev_count(registry))]
     return devices
 
 
@@ -86,12 +88,19 @@ def free_port() -> int:
 
 
 class Server:
-    """A server process; `address` is its HOST:PORT."""
+    """A server process; `address` is its HOST:PORT.
+
+    Unless stopped it ends with this process: a model that still is somewhere, perhaps in the frames of a failed test,
+    takes the whole process with it when it is freed and its server is gone.
+    """
 
     def __init__(self, n_devices: int = 1) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         code = [sys.executable, "-c", _SERVE, self.address, str(n_devices), str(Path(__file__).parent)]
-        self._process = subprocess.Popen(code, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until_we_end, _ours = os.pipe()  # the system closes our end; as a file, Python would do so too early
+        self._process = subprocess.Popen(code, stdin=until_we_end, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(until_we_end)
+        _servers.append(self)
         end = time.monotonic() + PATIENCE_S
         while not self._answers():
             assert self._process.poll() is None and time.monotonic() < end, "the RPC server does not start"
@@ -109,13 +118,3 @@ class Server:
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
-
-
-@contextmanager
-def rpc_server(n_devices: int = 1) -> Iterator[str]:
-    """The address of a server that runs as long as the context."""
-    server = Server(n_devices)
-    try:
-        yield server.address
-    finally:
-        server.stop()

@@ -6,7 +6,7 @@ The other side of every bit-equality test: it decodes the very batches that the 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import llama_cpp
@@ -30,8 +30,15 @@ class StockRunner:
         n_seq_max: int = 256,
         flash_attn: str = "off",
         cache_type: int = llama_cpp.GGML_TYPE_F16,
+        n_gpu_layers: int = 0,
+        devices: Sequence[int] = (),
     ) -> None:
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        model_params = llama_cpp.llama_model_default_params()
+        model_params.n_gpu_layers = n_gpu_layers
+        handles = (ctypes.c_void_p * (len(devices) + 1))(*devices, None)
+        if devices:
+            model_params.devices = ctypes.cast(handles, ctypes.c_void_p)
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_params)
         assert self._model is not None, path
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx
@@ -76,11 +83,17 @@ class StockRunner:
         return np.concatenate([self._pass_logits(part) for part in batch.passes])
 
     def _pass_logits(self, part: Pass) -> np.ndarray:
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        memory = llama_cpp.llama_get_memory(self._context)
+        llama_cpp.llama_memory_clear(memory, True)
         rows = []
-        for first in range(0, len(part.tokens), self.n_batch):
-            stop = min(first + self.n_batch, len(part.tokens))
-            rows += self._decode(part, first, stop)
+        first = 0
+        for piece in part.pieces:
+            for source, target, n_positions in piece.copies:
+                llama_cpp.llama_memory_seq_cp(memory, source, target, 0, n_positions)
+            rows += self._decode(part, first, first + piece.n_rows)
+            if piece.trunk >= 0:
+                llama_cpp.llama_memory_seq_keep(memory, piece.trunk)
+            first += piece.n_rows
         return np.array(rows, np.float32).reshape(-1, self.n_vocab)
 
     def _decode(self, part: Pass, first: int, stop: int) -> list[np.ndarray]:

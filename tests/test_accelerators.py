@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-from steercpp.accelerators import advice, gpus, install_line
+from steercpp.accelerators import Backend, advice, gpus, install_line
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +85,10 @@ def test_the_install_line_gets_around_pips_cached_wheel() -> None:
     line = install_line("vulkan")
     assert line.startswith("CMAKE_ARGS=-DGGML_VULKAN=ON pip install ") and line.endswith(" llama-cpp-python==0.3.36")
     assert all(option in line for option in ("--no-cache-dir", "--force-reinstall", "--no-binary llama-cpp-python"))
+
+
+@pytest.mark.parametrize("backend", ["cuda", "metal", "vulkan", "rpc"])
+def test_the_readme_gives_the_same_line(backend: Backend) -> None:
+    flag, command = install_line(backend).removeprefix("CMAKE_ARGS=").split(" ", 1)
+    lines = [line.strip() for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]
+    assert command in lines and any(line.startswith(f'export CMAKE_ARGS="{flag}"') for line in lines)

@@ -144,14 +144,15 @@ def test_the_written_vector_gives_stock_llama_cpp_the_sweeps_own_probabilities(
     strength = float(result.strengths[index])
     work = behavior_work(engine, own.behavior())
     vector, swept = directions(result.vector_path), read_vector(result.vector_path)
-    stored = []
+    stored: list[tuple[int, np.ndarray]] = []
     with StockRunner(own.path, threads=2, n_batch=256) as stock:
         stock.set_vector(vector, strength)
         for batch in work.batches:
             np.testing.assert_array_equal(stock.logits(batch), engine.logits(batch, vector=swept, strengths=strength))
-            stored += engine.logprobs(batch, vector=swept, strengths=strength)
+            found = engine.logprobs(batch, vector=swept, strengths=strength)
+            stored += zip(batch.members, found, strict=True)
     n_aligned = len(own.behavior()[0].aligned)
-    aligned = [np.exp(each[:n_aligned]).sum() for each in stored]
+    aligned = [np.exp(each[:n_aligned]).sum() for _, each in sorted(stored, key=lambda one: one[0])]
     # the store holds log-probabilities as they were: only the summing may differ in the last bits
     np.testing.assert_allclose(aligned, result.behavior.p_aligned[index], rtol=1e-12)
 
@@ -163,17 +164,23 @@ def test_one_by_one_in_f32_the_vector_gives_the_same_probabilities(
     strength = 0.5
     items = own.choice()[:12]
     with (
-        Engine(path, threads=2, cache_type="f32") as engine,
+        Engine(path, threads=2, type_k="f32", type_v="f32") as engine,
         StockRunner(path, threads=2, cache_type=llama_cpp.GGML_TYPE_F32) as stock,
     ):
         work = choice_work(engine, items)
         vector = read_vector(result.vector_path)
-        packed = [lp for b in work.batches for lp in engine.logprobs(b, vector=vector, strengths=strength)]
+        packed = {
+            member: logprobs
+            for batch in work.batches
+            for member, logprobs in zip(
+                batch.members, engine.logprobs(batch, vector=vector, strengths=strength), strict=True
+            )
+        }
         stock.set_vector(directions(result.vector_path), strength)
-        for query, expected in zip(work.queries, packed, strict=True):
+        for place, query in enumerate(work.queries):
             (alone,) = engine.pack([query])
             logits = stock.logits(alone)[0].astype(np.float64)
             logprobs = logits - np.logaddexp.reduce(logits)
             found = [logprobs[tokens[0]] for tokens in query.continuations]
             # float32 sums in another order: attention sees other prompts' cells, masked, when packed
-            np.testing.assert_allclose(found, expected, atol=1e-4)
+            np.testing.assert_allclose(found, packed[place], atol=1e-4)

@@ -277,7 +277,7 @@ def test_collect_names_the_pair(
         ({"n_batch": -1}, "n_batch is -1"),
         ({"threads": 0}, "threads is 0"),
         ({"flash_attn": "maybe"}, "use off, on or auto"),
-        ({"cache_type": "q3"}, "use f16 or f32"),
+        ({"type_k": "q3"}, "type_k is 'q3'; use "),
     ],
 )
 def test_options_out_of_range_are_refused(tiny_path: Path, options: dict[str, Any], message: str) -> None:

@@ -31,7 +31,7 @@ from vector_bytes import (
     text,
 )
 
-from steercpp.control_vector import ControlVector, MetaValue
+from steercpp.control_vector import RESERVED_KEYS, ControlVector, MetaValue
 from steercpp.errors import VectorFileError
 from steercpp.gguf_vector import read_vector, read_vector_with_notes, refuse_overwrite, write_vector
 
@@ -131,9 +131,7 @@ scalars = st.one_of(
 tuples = st.sampled_from([str, bool, int, float]).flatmap(
     lambda kind: st.lists(scalars.filter(lambda item: type(item) is kind), min_size=1, max_size=3).map(tuple)
 )
-names = st.from_regex(r"\A[a-z0-9_]{1,9}(\.[a-z0-9_]{1,9})?\Z").filter(
-    lambda name: name not in ("n_layer", "direction.0")
-)
+names = st.from_regex(r"\A[a-z0-9_]{1,9}(\.[a-z0-9_]{1,9})?\Z").filter(lambda name: not RESERVED_KEYS.fullmatch(name))
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 

@@ -13,6 +13,7 @@ from stock import StockRunner
 from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine, FlashAttention
 from steercpp.packing import Batch, Query
+from steercpp.steering import Steering
 
 STRENGTHS = (-4.0, -1.0, -0.3, 0.0, 0.1, 0.5, 1.0, 3.0)  # 0.1 and 0.3 are no float32 numbers: they are rounded first
 
@@ -51,8 +52,11 @@ def random_vector(engine: Engine, rng: np.random.Generator, layers: tuple[int, .
     return ControlVector(directions, engine.architecture, engine.n_layer)
 
 
-def one_batch(engine: Engine, rng: np.random.Generator) -> Batch:
-    (batch,) = engine.pack(random_queries(engine, rng))
+def one_batch(engine: Engine, rng: np.random.Generator, *, apart: bool = False) -> Batch:
+    """Eight queries that share their first token; `apart`: none, so that each may have its own strength."""
+    vector = ControlVector({1: np.ones(engine.n_embd, np.float32)}, engine.architecture, engine.n_layer)
+    own = [Steering(vector, 1.0 + place) for place in range(8)] if apart else None
+    (batch,) = engine.pack(random_queries(engine, rng), own)
     return batch
 
 
@@ -84,7 +88,7 @@ def test_unsteered_equals_stock(engine: Engine, stock: StockRunner, rng: np.rand
 def test_each_row_equals_its_own_stock_run_of_the_same_batch(
     engine: Engine, stock: StockRunner, rng: np.random.Generator
 ) -> None:
-    batch, vector = one_batch(engine, rng), random_vector(engine, rng)
+    batch, vector = one_batch(engine, rng, apart=True), random_vector(engine, rng)
     steered = engine.logits(batch, vector=vector, strengths=STRENGTHS)
     owners = output_owners(batch)
     for place, strength in enumerate(STRENGTHS):
@@ -109,8 +113,9 @@ def test_a_layer_moves_by_exactly_what_is_added(engine: Engine, rng: np.random.G
 
 def test_rows_captured_side_by_side_carry_their_own_strength(engine: Engine, rng: np.random.Generator) -> None:
     prompts = [query.tokens for query in random_queries(engine, rng)]
-    vector = random_vector(engine, rng, (1,))
-    base = engine.activations(prompts, layers=[1])[:, 0]
+    vector, above = random_vector(engine, rng, (1,)), random_vector(engine, rng, (2,))
+    # steered above, so that it is packed as apart as what follows
+    base = engine.activations(prompts, layers=[1], vector=above, strengths=STRENGTHS)[:, 0]
     steered = engine.activations(prompts, layers=[1], vector=vector, strengths=STRENGTHS)[:, 0]
     steps = np.array(STRENGTHS, np.float32)[:, None] * vector.directions[1]
     np.testing.assert_array_equal(steered, base + steps)
@@ -134,15 +139,17 @@ def test_queries_longer_than_a_batch_equal_stock(any_model: Path, rng: np.random
 def test_cutting_a_long_query_only_moves_rounding(tiny_path: Path, rng: np.random.Generator) -> None:
     """Per-row strengths, captured rows and scores find their rows in every piece of a cut query."""
     with (
-        Engine(tiny_path, n_ctx=512, n_batch=512, threads=1, cache_type="f32") as whole,
-        Engine(tiny_path, n_ctx=512, n_batch=9, threads=1, cache_type="f32") as cut,
+        Engine(tiny_path, n_ctx=512, n_batch=512, threads=1, type_k="f32", type_v="f32") as whole,
+        Engine(tiny_path, n_ctx=512, n_batch=9, threads=1, type_k="f32", type_v="f32") as cut,
     ):
         queries = [Query(tuple(rng.integers(3, whole.n_vocab, n).tolist()), ((5, 6, 7), (8,))) for n in (40, 3, 25)]
         prompts = [query.tokens for query in queries]
         vector = random_vector(whole, rng, (0, 2, 3))
         strengths = (1.5, -0.5, 0.25)
         expected = whole.logprobs(whole.pack(queries)[0], vector=vector, strengths=strengths)
-        found = [cut.logprobs(batch, vector=vector, strengths=strengths[batch.first])[0] for batch in cut.pack(queries)]
+        found = [
+            cut.logprobs(batch, vector=vector, strengths=strengths[batch.members[0]])[0] for batch in cut.pack(queries)
+        ]
         # Sums over other shapes differ by float32 roundings, 1e-7 of the largest terms; a wrong row differs by 1.
         np.testing.assert_allclose(np.concatenate(found), np.concatenate(expected), rtol=0, atol=1e-4)
         np.testing.assert_allclose(
@@ -170,8 +177,8 @@ def test_add_equals_stock_under_flash_attention(
 def test_copying_rows_from_and_to_a_device_gives_the_same_bits(tiny_path: Path, rng: np.random.Generator) -> None:
     """Tensors outside host memory take this path; here every tensor is made to."""
     with Engine(tiny_path, n_ctx=512, threads=1) as engine, Engine(tiny_path, n_ctx=512, threads=1) as copying:
-        copying._session = copying._open(always_copy=True)
-        batch, vector = one_batch(engine, rng), random_vector(engine, rng, (0, 2, 3))
+        copying._session = copying.open_session(always_copy=True)
+        batch, vector = one_batch(engine, rng, apart=True), random_vector(engine, rng, (0, 2, 3))
         prompts = [query.tokens for query in batch.queries]
         for strengths in (STRENGTHS, (0.0,) * 7 + (1.0,)):  # the second: a span that starts inside the tensor
             np.testing.assert_array_equal(

@@ -1,0 +1,69 @@
+"""The options of every command with a model: named as llama.cpp names them, passed on as the engine names them."""
+
+from __future__ import annotations
+
+import click
+import llama_cpp
+import pytest
+from click.testing import CliRunner
+
+from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.device_options import CACHE_TYPES, DeviceOptions
+
+
+def given(*arguments: str) -> EngineOptions:
+    received: list[EngineOptions] = []
+
+    @click.command()
+    @engine_options
+    def command(*, options: EngineOptions) -> None:
+        received.append(options)
+
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, result.output
+    return received[0]
+
+
+def test_what_is_not_said_is_the_librarys_own() -> None:
+    assert DeviceOptions(**given().devices) == DeviceOptions()
+
+
+def test_every_device_option_is_passed_on() -> None:
+    options = given(
+        *("--gpu-layers", "-1", "--main-gpu", "1", "--split-mode", "row", "--tensor-split", "3/1"),
+        *("--rpc", "a:1,b:2", "--rpc", "c:3", "--cache-type-k", "q8_0", "--cache-type-v", "bf16", "--no-kv-offload"),
+    )
+    assert DeviceOptions(**options.devices) == DeviceOptions(
+        n_gpu_layers=-1,
+        main_gpu=1,
+        split_mode="row",
+        tensor_split=(3, 1),
+        rpc=("a:1", "b:2", "c:3"),
+        type_k="q8_0",
+        type_v="bf16",
+        offload_kqv=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tensor-split", "much"), "'much' is no list of numbers; write shares such as 3,1"),
+        (("--split-mode", "tensor"), "'tensor' is not one of 'none', 'layer', 'row'"),
+        (("--cache-type-k", "q3_k"), "is not one of 'f32', 'f16'"),
+        (("--gpu-layers", "-2"), "-2 is not in the range x>=-1"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
+    @click.command()
+    @engine_options
+    def command(*, options: EngineOptions) -> None:
+        raise AssertionError(options)
+
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2 and message in result.stderr
+
+
+def test_cache_types_are_ggmls() -> None:
+    for name in CACHE_TYPES:
+        assert hasattr(llama_cpp, f"GGML_TYPE_{name.upper()}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import click
-import llama_cpp
 import pytest
 from click.testing import CliRunner
 
 from steercpp.cli.engine_options import EngineOptions, engine_options
-from steercpp.device_options import CACHE_TYPES, DeviceOptions
+from steercpp.device_options import DeviceOptions
 
 
 def given(*arguments: str) -> EngineOptions:
@@ -62,8 +61,3 @@ def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
 
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 2 and message in result.stderr
-
-
-def test_cache_types_are_ggmls() -> None:
-    for name in CACHE_TYPES:
-        assert hasattr(llama_cpp, f"GGML_TYPE_{name.upper()}")

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from architectures import ARCHITECTURES
 from click.testing import CliRunner, Result
-from tiny_model import write_unsteerable_model
 
 from steercpp.accelerators import Gpu, install_line
 from steercpp.cli.main import main
@@ -55,7 +55,7 @@ def test_a_gpu_that_this_build_does_not_use(tiny_path: Path, monkeypatch: pytest
 
 
 def test_a_model_that_cannot_be_steered_is_a_finding(tmp_path: Path) -> None:
-    path = write_unsteerable_model(tmp_path / "plamo.gguf")
+    path = ARCHITECTURES["plamo2"].write(tmp_path / "plamo.gguf")
     result = doctor("--model", path)
     assert result.exit_code == 1 and result.stderr == ""
     assert "cannot be steered" in " ".join(result.stdout.split()) and "✗" in result.stdout

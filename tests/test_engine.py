@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from architectures import ARCHITECTURES
 from conftest import ModelMaker
-from tiny_model import write_unsteerable_model
 
 from steercpp.activations import collect
 from steercpp.control_vector import ControlVector
@@ -203,7 +203,7 @@ def test_a_closed_engine_says_so(tiny_path: Path) -> None:
 
 
 def test_a_graph_without_the_nodes_is_refused_not_steered_in_vain(tmp_path: Path) -> None:
-    with Engine(write_unsteerable_model(tmp_path / "plamo2.gguf"), threads=1) as engine:
+    with Engine(ARCHITECTURES["plamo2"].write(tmp_path / "plamo2.gguf"), threads=1) as engine:
         (batch,) = engine.pack([Query((1, 5, 6, 7))])
         before = engine.logits(batch)
         with pytest.raises(UnsteerableError, match=r"plamo2\.gguf: .* its graph has no node l_out-1"):

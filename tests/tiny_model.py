@@ -86,58 +86,6 @@ def write_tiny_model(path: Path, *, seed: int = 0, chat_template: str | None = C
     return path
 
 
-def write_unsteerable_model(path: Path) -> Path:
-    """Write a random plamo2 model, a recurrent block and one of attention; its graph names no node l_out."""
-    rng = np.random.default_rng(0)
-    n_embd, n_head, n_vocab = 64, 4, len(vocabulary()[0])
-    writer = gguf.GGUFWriter(path, "plamo2")
-    writer.add_context_length(256)
-    writer.add_embedding_length(n_embd)
-    writer.add_block_count(2)
-    writer.add_feed_forward_length(n_embd)
-    writer.add_head_count(n_head)
-    writer.add_head_count_kv([0, n_head])  # a hybrid: the first block is recurrent
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_ssm_conv_kernel(4)
-    writer.add_ssm_inner_size(n_embd)
-    writer.add_ssm_state_size(8)
-    writer.add_ssm_time_step_rank(n_head)
-    writer.add_ssm_group_count(0)
-    add_vocabulary(writer, None)
-    shapes: dict[str, tuple[int, ...]] = {
-        "token_embd.weight": (n_vocab, n_embd),
-        "output_norm.weight": (n_embd,),
-        "blk.0.ssm_in.weight": (2 * n_embd, n_embd),
-        "blk.0.ssm_conv1d.weight": (n_embd, 4),
-        "blk.0.ssm_x.weight": (64 + 2 * 8, n_embd),
-        "blk.0.ssm_dt.weight": (n_head, 64),
-        "blk.0.ssm_dt.bias": (n_head,),
-        "blk.0.ssm_a": (n_head,),
-        "blk.0.ssm_d": (n_head,),
-        "blk.0.ssm_out.weight": (n_embd, n_embd),
-        "blk.0.ssm_dt_norm": (64,),
-        "blk.0.ssm_b_norm": (8,),
-        "blk.0.ssm_c_norm": (8,),
-        "blk.1.attn_qkv.weight": (3 * n_embd, n_embd),
-        "blk.1.attn_q_norm.weight": (n_head, n_embd // n_head),
-        "blk.1.attn_k_norm.weight": (n_head, n_embd // n_head),
-        "blk.1.attn_output.weight": (n_embd, n_embd),
-    }
-    for il in range(2):
-        shapes |= {
-            f"blk.{il}.attn_norm.weight": (n_embd,),
-            f"blk.{il}.post_attention_norm": (n_embd,),
-            f"blk.{il}.ffn_norm.weight": (n_embd,),
-            f"blk.{il}.ffn_down.weight": (n_embd, n_embd),
-            f"blk.{il}.ffn_up.weight": (2 * n_embd, n_embd),
-            f"blk.{il}.post_ffw_norm": (n_embd,),
-        }
-    for name, shape in shapes.items():
-        writer.add_tensor(name, (rng.standard_normal(shape) / 8).astype(np.float32))
-    finish(writer)
-    return path
-
-
 def write_embedding_model(path: Path) -> Path:
     """Write a random bert model of one block, which keeps no memory of earlier tokens."""
     rng = np.random.default_rng(0)

@@ -14,15 +14,15 @@ LLAMA  := $(shell sed -n 's/.*"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.to
 # CMAKE_ARGS=-DGGML_CUDA=ON make test
 export CMAKE_ARGS := $(CMAKE_ARGS) -DGGML_RPC=ON
 
-.PHONY: demo test check format model clean
+.PHONY: demo test check rpc format model clean
 
 demo: $(VENV)/.installed
 	$(BIN)/steercpp sweep
 
-test: $(VENV)/.test
+test: rpc
 	$(BIN)/pytest
 
-check: $(VENV)/.test
+check: rpc
 	$(BIN)/ruff format --check $(SOURCE)
 	$(BIN)/ruff check $(SOURCE)
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
@@ -50,11 +50,13 @@ $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml CMakeLists.txt $(NATIVE)
 
 $(VENV)/.test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+rpc: $(VENV)/.test
 	@$(BIN)/python -c 'import llama_cpp; raise SystemExit(not llama_cpp.llama_supports_rpc())' || { \
 	  echo "pip kept a llama.cpp without RPC; compiling it again, about 5 minutes on 2 cores"; \
 	  $(BIN)/pip cache remove '$(subst ==,-,$(subst -,_,$(LLAMA)))*' >/dev/null 2>&1; \
 	  $(BIN)/pip install --quiet --force-reinstall --no-deps --no-binary llama-cpp-python $(LLAMA); }
-	touch $@
 
 $(VENV)/.recipe: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[recipe]'

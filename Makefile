@@ -1,6 +1,7 @@
 # make demo   install into .venv and measure the embedded model's trade-off
 # make test   install with the test tools and run the tests
 # make check  what CI runs: format, lint, types, tests
+# make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
 # make model  make the embedded model again, from its seed (about 25 minutes on 2 cores; needs torch)
 
 PYTHON ?= python3
@@ -8,13 +9,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard native/*.cpp native/*.h)
 SOURCE := steercpp cli models tests
+SANE   := build/sanitize
+OF_NATIVE := $(addprefix tests/test_,hook.py resume.py operators.py random_plans.py generation.py engine.py \
+             engine_models.py architectures.py packing.py)
 LLAMA  := $(shell sed -n 's/.*"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml | head -n 1)
 
 # With llama.cpp's RPC backend the tests put every tensor outside host memory, as on a GPU. Arguments of yours are kept:
 # CMAKE_ARGS=-DGGML_CUDA=ON make test
 export CMAKE_ARGS := $(CMAKE_ARGS) -DGGML_RPC=ON
 
-.PHONY: demo test check rpc format model clean
+.PHONY: demo test check rpc sanitize format model clean
 
 demo: $(VENV)/.installed
 	$(BIN)/steercpp sweep
@@ -28,6 +32,13 @@ check: rpc
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Run from elsewhere, as Python would find steercpp/ here first. The limit on a process's memory, which one test sets,
+# is no room for AddressSanitizer.
+sanitize: $(SANE)/.installed
+	cd $(SANE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 STEERCPP_PLANS=500 \
+	LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)" \
+	venv/bin/python -m pytest -q -c $(CURDIR)/pyproject.toml $(addprefix $(CURDIR)/,$(OF_NATIVE)) -k "not too_large_for_memory"
 
 format: $(VENV)/.test
 	$(BIN)/ruff format $(SOURCE)
@@ -57,6 +68,14 @@ rpc: $(VENV)/.test
 	  echo "pip kept a llama.cpp without RPC; compiling it again, about 5 minutes on 2 cores"; \
 	  $(BIN)/pip cache remove '$(subst ==,-,$(subst -,_,$(LLAMA)))*' >/dev/null 2>&1; \
 	  $(BIN)/pip install --quiet --force-reinstall --no-deps --no-binary llama-cpp-python $(LLAMA); }
+
+# A second environment that sees the first one's packages, with a native module of its own.
+$(SANE)/.installed: $(VENV)/.test CMakePresets.json
+	$(PYTHON) -m venv --clear $(SANE)/venv
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+	  > "$$($(SANE)/venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/first.pth"
+	$(SANE)/venv/bin/pip install --quiet --no-deps -C build-dir=$(SANE)/cmake -C cmake.args=--preset=sanitize .
+	touch $@
 
 $(VENV)/.recipe: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[recipe]'

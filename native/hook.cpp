@@ -228,7 +228,7 @@ void hook::check_shape(const ggml_tensor * node) const {
         return;
     }
     std::string shape = std::string(ggml_type_name(node->type)) + " [";
-    for (const int64_t n : node->ne) {
+    for (const int64_t & n : node->ne) {
         shape += std::to_string(n) + (&n == &node->ne[GGML_MAX_DIMS - 1] ? "]" : ", ");
     }
     throw unsteerable_error(

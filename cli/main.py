@@ -22,6 +22,7 @@ COMMANDS = {
     "show": "steercpp.cli.show",
     "report": "steercpp.cli.report",
     "fit": "steercpp.cli.fit",
+    "bench": "steercpp.cli.bench",
     "doctor": "steercpp.cli.doctor",
 }
 

@@ -14,8 +14,10 @@ LAYERS = {
     "packing prefix_tree steering reference sampling text_stream strengths device_options timing bench_result "
     "bench_tasks",
     3: "engine session generation vocabulary model_file machine gguf_file gguf_vector vector_notes activations store "
-    "run_folder default_model provenance self_test accelerators rpc bench_models",
-    4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor",
+    "run_folder default_model provenance self_test accelerators rpc bench_models "
+    "memory_process",
+    4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor bench "
+    "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 MODULES = sorted(path for path in (ROOT / "steercpp").glob("*.py") if path.stem != "__init__")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from steercpp.packing import Query
+from steercpp.batch import Query
 
 Keys: TypeAlias = tuple[
     Hashable, Hashable, Hashable

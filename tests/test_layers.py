@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
     2: "prompts pairs control_vector directions tasks scoring forms refit validity intervals theory recommend curves "
-    "packing prefix_tree steering reference sampling text_stream strengths device_options timing bench_result "
+    "batch packing prefix_tree steering reference sampling text_stream strengths device_options timing bench_result "
     "bench_tasks",
     3: "engine session generation vocabulary model_file machine gguf_file gguf_vector vector_notes activations store "
     "run_folder default_model provenance self_test accelerators rpc bench_models "

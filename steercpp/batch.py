@@ -1,0 +1,134 @@
+"""What a decode is given: queries, and the passes and batches that packing makes of them.
+
+A row is a token of a decode. Its region, as a query sees it: 0 a prompt token before the last one, 1 the prompt's last
+token, 2 a token of a continuation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.errors import InputError
+
+Tokens: TypeAlias = tuple[int, ...]
+IntArray: TypeAlias = npt.NDArray[np.int32]
+Shared: TypeAlias = frozenset[tuple[tuple[int, int], tuple[int, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A prompt and the continuations whose probabilities are wanted; without any, its last activation or logits are."""
+
+    tokens: Tokens
+    continuations: tuple[Tokens, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            raise InputError("a query's prompt has no tokens; give it some text")
+        if not all(self.continuations):
+            raise InputError(f"continuation {self.continuations.index(())} of a query has no tokens; give it some text")
+
+    @property
+    def n_tokens_plain(self) -> int:
+        """Tokens that a loop over the continuations decodes: the prompt anew for each longer one."""
+        longer = [len(part) - 1 for part in self.continuations if len(part) > 1]
+        return max(len(longer), 1) * len(self.tokens) + sum(longer)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a decode may hold.
+
+    Attributes:
+        n_batch: tokens of one piece.
+        n_ctx: tokens of the memory.
+        n_seq_max: sequences; 1 for recurrent models, whose rows llama.cpp regroups.
+        n_group: tokens at which a batch ends, beyond what one query needs.
+    """
+
+    n_batch: int
+    n_ctx: int
+    n_seq_max: int
+    n_group: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows that are decoded together.
+
+    Attributes:
+        n_rows: how many.
+        copies: (from, to, n): before it, the first n positions of one sequence belong to another one too.
+        trunk: the only sequence that is kept after it; -1: all are.
+    """
+
+    n_rows: int
+    copies: tuple[tuple[int, int, int], ...] = ()
+    trunk: int = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """One run from an empty memory, as arrays for the native session. A row is a token; all arrays are read-only.
+
+    Attributes:
+        tokens, positions: (n_tokens,) int32.
+        owners, regions: (n_tokens,) the place in the batch of one query that holds the row, and the row's region in it:
+            0 a prompt token before the last one, 1 the prompt's last token, 2 a token of a continuation.
+        seq_offsets, seq_ids: the sequences of row i are seq_ids[seq_offsets[i]:seq_offsets[i + 1]].
+        outputs: (n_tokens,) int8, 1 where logits are needed.
+        prompt_ends: (n_queries,) int32, the row of each query's last prompt token, for the queries of `prompt_owners`.
+        score_rows, score_tokens, score_targets: (n_scores,) int32, ascending by row: the probability of score_tokens[k]
+            after row score_rows[k] is a factor of continuation score_targets[k], counted through the batch.
+        pieces: how the rows are decoded; their n_rows add up to n_tokens.
+    """
+
+    tokens: IntArray
+    positions: IntArray
+    owners: IntArray
+    regions: npt.NDArray[np.int8]
+    seq_offsets: IntArray
+    seq_ids: IntArray
+    outputs: npt.NDArray[np.int8]
+    prompt_ends: IntArray
+    prompt_owners: IntArray
+    score_rows: IntArray
+    score_tokens: IntArray
+    score_targets: IntArray
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Whole queries that are decoded together: in one pass, or for a recurrent model in several.
+
+    Attributes:
+        queries: the queries.
+        members: their places among all queries that were packed; they need not be neighbours.
+        passes: the runs, each from an empty memory.
+        shared: pairs of (place in the batch, region) that hold a row in common, to be treated alike.
+    """
+
+    queries: tuple[Query, ...]
+    members: tuple[int, ...]
+    passes: tuple[Pass, ...]
+    shared: Shared = frozenset()
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that one run of the batch decodes."""
+        return sum(len(part.tokens) for part in self.passes)
+
+    @property
+    def n_tokens_plain(self) -> int:
+        """Tokens that a loop over prompts and continuations decodes."""
+        return sum(query.n_tokens_plain for query in self.queries)
+
+    @property
+    def n_continuations(self) -> int:
+        """Continuations of all queries."""
+        return sum(len(query.continuations) for query in self.queries)

@@ -168,7 +168,7 @@ class Bases:
         engine: decodes.
         first_layer: the lowest steered layer.
         held: the base of each batch that has one.
-        reason: why passes are run in full; "" where they are resumed, None as long as there was none.
+        reason: why steered passes were run in full; "" where all were resumed, None as long as there was none.
     """
 
     engine: Engine
@@ -178,20 +178,20 @@ class Bases:
 
     def of(self, batch: Batch) -> Base | None:
         """The base of a batch, if it has one."""
-        base = self.held.get(id(batch))
-        if base is not None:
-            self.reason = base.reason
-        return base
+        return self.held.get(id(batch))
 
     def make(self, batch: Batch) -> Base:
         """Run the unsteered pass of a batch."""
         base = self.held[id(batch)] = self.engine.base(batch, first_layer=self.first_layer)
-        self.reason = base.reason
         return base
 
     def pays(self, n_passes: int) -> bool:
         """Whether an unsteered pass that nobody asked for pays for this many steered ones."""
-        return n_passes * self.first_layer > self.engine.n_layer
+        return not self.reason and n_passes * self.first_layer > self.engine.n_layer
+
+    def used(self, base: Base) -> None:
+        """Remember whether a steered pass was resumed; one that was not is what is told."""
+        self.reason = self.reason or base.reason
 
 
 Groups: TypeAlias = "list[tuple[Work, int, Batch]]"  # batches with their numbers within their work
@@ -248,6 +248,8 @@ def measure(
                 if base is None and bases.pays(n_later + 1):
                     base = bases.make(batch)
                 logprobs = engine.logprobs(batch, steering=part.steering(batch, steering), base=base)
+                if base is not None:
+                    bases.used(base)
             rows = zip(batch.members, logprobs, strict=True)
             store.add(group, batch.n_tokens, engine.token_layers - before, rows)
             done.add(group)

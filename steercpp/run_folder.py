@@ -46,7 +46,8 @@ class Plan:
         random_directions, seed: the control.
         direction: +1 or -1, the wanted sign; max_loss: the budget. They decide where the control is measured.
         operator, positions, side: how the vector acts; gate: its identity, "" for none.
-        n_batch, devices, flash_attn, llama_cpp: settings of the engine that reach the bits.
+        n_ctx, n_batch, n_group: settings of the engine that decide which rows a batch holds.
+        devices, flash_attn, llama_cpp: settings of the engine that reach the bits.
     """
 
     model_sha256: str
@@ -63,7 +64,9 @@ class Plan:
     positions: str
     side: str
     gate: str
+    n_ctx: int
     n_batch: int
+    n_group: int
     devices: str
     flash_attn: str
     llama_cpp: str
@@ -142,8 +145,9 @@ def differing(found: Mapping[str, Any], plan: Plan) -> list[str]:
     wanted = plan.to_json()
     names = {
         "model_sha256": "model", "behavior_sha256": "behavior items", "choice_sha256": "choice items",
-        "random_directions": "number of random directions", "max_loss": "max loss", "n_batch": "n-batch",
-        "flash_attn": "flash attention", "llama_cpp": "version of llama.cpp",
+        "random_directions": "number of random directions", "max_loss": "max loss", "n_ctx": "n-ctx",
+        "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
+        "llama_cpp": "version of llama.cpp",
     }  # fmt: skip
     return [names.get(key, key) for key in wanted if found.get(key) != wanted[key]]
 
@@ -176,7 +180,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"{path}: damaged, its plan is not complete; {NEXT}")
     parts = {"model": {"file", "path"}, "vector": {"sha256", "layers"}, "items": set()}
     whole = all(isinstance(manifest.get(name), dict) and keys <= set(manifest[name]) for name, keys in parts.items())
-    if not whole or not {"finished", "tokens"} <= set(manifest):
+    if not whole or not {"finished", "tokens", "resume", "gate_open"} <= set(manifest):
         raise RunError(f"{path}: damaged, parts of it are missing; {NEXT}")
     if manifest.get("plan_sha256") != json_sha256(plan):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {NEXT}")

@@ -107,16 +107,7 @@ class Steering:
     gate: Gate | None = None
 
     def __post_init__(self) -> None:
-        words = (
-            (self.operator, OPERATORS, "operator"),
-            (self.positions, REGIONS, "positions"),
-            (self.side, SIDES, "side"),
-        )
-        for word, known, name in words:
-            if word not in known:
-                raise InputError(f"{name} {word!r} is unknown; use {', '.join(known)}")
-        if self.operator == "cap" and self.side != "both":
-            raise InputError("cap acts on one side already; its mirror is cap with the negated vector")
+        check_manner(self.operator, self.positions, self.side)
         per_query(self.strength, 1)
 
     def at(self, strength: float) -> Steering:
@@ -220,6 +211,20 @@ def _several(one: None | Steering | Sequence[Steering]) -> tuple[Steering, ...]:
     return (one,) if isinstance(one, Steering) else tuple(one)
 
 
+def check_manner(operator: str, positions: str, side: str) -> None:
+    """Make sure that a vector can act so.
+
+    Raises:
+        InputError: an unknown word, or a side with cap, which has one already.
+    """
+    words = ((operator, OPERATORS, "operator"), (positions, REGIONS, "positions"), (side, SIDES, "side"))
+    for word, known, name in words:
+        if word not in known:
+            raise InputError(f"{name} {word!r} is unknown; use {', '.join(known)}")
+    if operator == "cap" and side != "both":
+        raise InputError("cap acts on one side already; its mirror is cap with the negated vector")
+
+
 def check(asked: Decided, *, n_layer: int, n_embd: int) -> None:
     """Make sure that vectors and gates are for a model.
 
@@ -228,16 +233,28 @@ def check(asked: Decided, *, n_layer: int, n_embd: int) -> None:
         LayerError: a layer that the model lacks.
     """
     for one in {id(one): one for many in asked for one in many}.values():
-        width, layers, what = one.vector.n_embd, one.vector.layers, "the vector"
-        if one.gate is not None and len(one.gate.direction) != n_embd:
-            width, what = len(one.gate.direction), "the gate"
-        if width != n_embd:
-            raise ShapeError(
-                f"{what} has {width} values per layer, the model's n_embd is {n_embd}; use a vector made for this model"
-            )
-        checked_layers(layers, n_layer)
+        _check_width("the vector", one.vector.n_embd, n_embd)
+        checked_layers(one.vector.layers, n_layer)
         if one.gate is not None:
-            checked_layers([one.gate.il], n_layer)
+            check_gate(one.gate, n_layer=n_layer, n_embd=n_embd)
+
+
+def check_gate(gate: Gate, *, n_layer: int, n_embd: int) -> None:
+    """Make sure that a gate is for a model.
+
+    Raises:
+        ShapeError: it has another width.
+        LayerError: the model lacks its layer.
+    """
+    _check_width("the gate", len(gate.direction), n_embd)
+    checked_layers([gate.il], n_layer)
+
+
+def _check_width(what: str, width: int, n_embd: int) -> None:
+    if width != n_embd:
+        raise ShapeError(
+            f"{what} has {width} values per layer, the model's n_embd is {n_embd}; use a vector made for this model"
+        )
 
 
 def row_key(steerings: Iterable[Steering], region: int) -> Hashable:

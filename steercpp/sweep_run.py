@@ -138,6 +138,7 @@ class Run:
         """Tokens decoded, and tokens times blocks computed, for the run and by a loop that does the same.
 
         The loop decodes every item at every strength in full, each prompt anew for each of its longer continuations.
+        What comes before the first strength (pairs, norms, gates) is counted for neither.
         """
         finished = self.store.finished()
         passes = {(group.label, group.kind, group.strength) for group in finished}

@@ -39,7 +39,7 @@ from steercpp.run_folder import (
     refuse_other_plan,
     write_manifest,
 )
-from steercpp.steering import Gate, Operator, Positions, Side, Steering
+from steercpp.steering import Gate, Operator, Positions, Side, Steering, check_gate, check_manner
 from steercpp.store import FORMAT, Store
 from steercpp.strengths import normal_strengths
 from steercpp.sweep_result import Row, SweepResult, open_run
@@ -85,6 +85,7 @@ class Settings:
             raise InputError(f"max loss {self.max_loss}: a share between 0 and 1 is expected, 0.05 for 5 %")
         if self.random_directions < 0 or self.seed < 0:
             raise InputError("the number of random directions and the seed must not be negative")
+        check_manner(self.operator, self.positions, self.side)
 
     def steering(self, vector: ControlVector) -> Steering:
         """How the vector acts."""
@@ -151,10 +152,11 @@ def sweep(
         raise InputError("nothing to measure: give behavior items, choice items or both")
     if isinstance(vector, ControlVector):
         check_vector(engine, vector)
-        settings.steering(vector)  # refuses what cannot be
         vector_id = vector_sha256(vector)
     if vector_id is None:
         raise InputError("a function that makes the vector needs a vector_id, for the plan")
+    if gate is not None:
+        check_gate(gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
     manifest = None if force else examine(out)
     model = model_identity(engine.path, manifest and manifest["model"])
     plan = _plan(engine, settings, model["sha256"], vector_id, behavior, choice)
@@ -221,7 +223,9 @@ def _plan(
         positions=settings.positions,
         side=settings.side,
         gate="" if settings.gate is None else settings.gate.identity,
+        n_ctx=int(options["n_ctx"]),
         n_batch=int(options["n_batch"]),
+        n_group=int(options["n_group"]),
         devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
         flash_attn=str(options["flash_attn"]),
         llama_cpp=str(options["llama_cpp"]),

@@ -25,7 +25,7 @@ def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_rando
     rng = np.random.default_rng(5)
     plan = Plan(
         "0" * 64, "vector", "norm", grid(strengths), items_sha256(BEHAVIOR), items_sha256(CHOICE),
-        n_random, 0, 1, 0.05, "add", "all", "both", "", 512, "", "off", "0",
+        n_random, 0, 1, 0.05, "add", "all", "both", "", 4096, 512, 8192, "", "off", "0",
     )  # fmt: skip
     folder.mkdir(parents=True)
     vector = ControlVector({il: rng.standard_normal(8).astype(np.float32) for il in (3, 4)}, "llama", 8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,17 +16,18 @@ from steercpp.cli.steering_options import SteeringOptions, parse_strengths, stee
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector
     from steercpp.engine import Engine
-    from steercpp.generation import Generation
 
 FILE = click.Path(path_type=Path)
+HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows' texts
 
 
 @click.command()
 @click.argument("model", required=False, type=FILE)
 @click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector; strength multiplies it as it stands.")
-@click.option("-p", "--prompt", metavar="TEXT", help="The prompt; - reads it from stdin.")
+@click.option("-p", "--prompt", metavar="TEXT", help="The prompt; - reads it from stdin, less the last line break.")
 @click.option("--strengths", callback=parse_strengths, metavar="A:B:STEP",
-              help="Grid, or a list like -1,0,1: one row for each.")  # fmt: skip
+              help="Grid, or a list like -1,0,1; a row for each and for 0.  [default: what the vector's sweep "
+                   "recommends and its negative, else -1,0,1]")  # fmt: skip
 @click.option("-n", "--max-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of each row.")
 @click.option("--temperature", default=0.0, show_default=True, type=float, help="0: the most likely token.")
 @click.option("--top-k", default=0, show_default=True, type=int, help="The most likely tokens that stay; 0 for all.")
@@ -67,61 +68,86 @@ def generate(
              steercpp generate model.gguf --vector v.gguf -p "I think that" \\
                  --strengths=-2,0,2
     """  # noqa: D301
-    if model and not (vector and prompt):
+    if model and not (vector and prompt is not None):
         raise click.UsageError("MODEL needs --vector V.gguf and --prompt TEXT.")
     from steercpp.generation import generate as run
     from steercpp.sampling import Sampling
     from steercpp.steering import Steering
 
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
-    words = sys.stdin.read() if prompt == "-" else prompt
-    path, words, strengths, template = _filled(model, words, strengths, template)
-    with options.open(path) as engine:
-        made = _vector(engine, vector)
+    path, words, template = _asked(model, prompt, template)
+    view = _View()
+    with options.open(path) as engine, output.progress(above=view.picture, beside_data=as_json) as report:
+        made = _vector(engine, vector, report)
         manner = steering.manner(lambda: made, known=made.metadata)
-        rows = [Steering(made, strength, **manner) for strength in strengths]
-        view = _View(strengths)
-        with output.progress(above=view.picture, beside_data=as_json) as report:
-            found = run(
-                engine, words, rows, max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact,
-                template=template or "raw", on_text=view.add if report else None,
-            )  # fmt: skip
+        view.strengths = strengths or _usual(made, embedded=vector is None)
+        found = run(
+            engine, words, [Steering(made, strength, **manner) for strength in view.strengths],
+            max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact, template=template,
+            on_text=view.add if report else None, progress=report,
+        )  # fmt: skip
     data = {
         "model": str(path), "prompt": words, "exact": exact,
+        **manner, "gate": manner["gate"].identity if manner["gate"] else "",
         "rows": [
             {"strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish}
-            for s, row in zip(strengths, found.rows, strict=True)
+            for s, row in zip(view.strengths, found.rows, strict=True)
         ],
         "token_layers": found.token_layers, "token_layers_plain": found.token_layers_plain,
     }  # fmt: skip
-    output.emit(data, as_json=as_json, render=lambda: _pieces(words, strengths, found))
+    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *(() if model else _next(vector))])
 
 
-def _filled(
-    model: Path | None,
-    prompt: str | None,
-    strengths: tuple[float, ...] | None,
-    template: Literal["raw", "chat"] | None,
-) -> tuple[Path, str, tuple[float, ...], Literal["raw", "chat"] | None]:
-    """What was asked, and where nothing was, the embedded model with a request of its own."""
+def _asked(
+    model: Path | None, prompt: str | None, template: Literal["raw", "chat"] | None
+) -> tuple[Path, str, Literal["raw", "chat"]]:
+    """Model, prompt and template; where nothing was said, the embedded model with a request of its own."""
+    words = None if prompt is None else _read(prompt)
     if model is not None:
-        assert prompt is not None
-        return model, prompt, strengths or (-1.0, 0.0, 1.0), template
+        assert words is not None
+        return model, words, template or "raw"
     from steercpp.default_model import load
 
     own = load()
-    if prompt is None:
-        asked = own.behavior()[0].prompt
-        prompt, template = (asked, "raw") if isinstance(asked, str) else (asked[-1].content, "chat")
-    return own.path, prompt, strengths or (-0.75, -0.375, 0.0, 0.375, 0.75), template
+    if words is not None:
+        return own.path, words, template or "raw"
+    asked = own.behavior()[0].prompt
+    return (own.path, asked, "raw") if isinstance(asked, str) else (own.path, asked[-1].content, "chat")
 
 
-def _vector(engine: Engine, path: Path | None) -> ControlVector:
+def _read(prompt: str) -> str:
+    """The prompt of the command line, or stdin's text without its last line break.
+
+    Raises:
+        InputError: it is not UTF-8, or empty.
+    """
+    from steercpp.errors import InputError
+
+    whole = sys.stdin.buffer.read() if prompt == "-" else prompt.encode("utf-8", "surrogateescape")
+    try:
+        words = whole.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the prompt is not UTF-8 (byte {error.start}); convert it first") from error
+    words = words.removesuffix("\n").removesuffix("\r") if prompt == "-" else words
+    if not words:
+        raise InputError("the prompt is empty; write one with --prompt, or to stdin with --prompt -")
+    return words
+
+
+def _usual(vector: ControlVector, *, embedded: bool) -> tuple[float, ...]:
+    """The strengths that are worth seeing: those of the embedded model, or around what a sweep recommended."""
+    if embedded:
+        return -0.75, -0.375, 0.0, 0.375, 0.75
+    found = vector.metadata.get("recommended_strength")
+    strength = abs(found) if isinstance(found, float) and found else 1.0
+    return -strength, 0.0, strength
+
+
+def _vector(engine: Engine, path: Path | None, report: output.Report | None) -> ControlVector:
     """The vector of a file, or the embedded model's own in units of the residual norm, as its sweep has it."""
-    from steercpp.sweeping import check_vector
-
     if path is not None:
         from steercpp.gguf_vector import read_vector_with_notes
+        from steercpp.sweeping import check_vector
 
         vector, notes = read_vector_with_notes(path, architecture=engine.architecture)
         for note in notes:
@@ -133,32 +159,53 @@ def _vector(engine: Engine, path: Path | None) -> ControlVector:
 
     own = load()
     prompts = [engine.encode(item.prompt, template=item.template) for item in own.behavior()]
-    return in_norm_units(engine, extract(engine, own.pairs(), layers=own.layers), prompts)[0]
+    return in_norm_units(engine, extract(engine, own.pairs(), layers=own.layers, progress=report), prompts)[0]
 
 
 class _View:
-    """The rows as they grow, on a terminal."""
+    """The rows as they grow, on a terminal: of each as many last lines as all have room for."""
 
-    def __init__(self, strengths: Sequence[float]) -> None:
-        self._strengths = strengths
-        self._texts = [""] * len(strengths)
+    def __init__(self) -> None:
+        self.strengths: Sequence[float] = ()
+        self._texts: dict[int, str] = {}
 
     def add(self, row: int, text: str) -> None:
-        self._texts[row] += text
+        self._texts[row] = self._texts.get(row, "") + text
 
     def picture(self, n_lines: int) -> output.Renderable:
-        return _table(self._strengths, self._texts)
+        if not self._texts:
+            return output.text("")
+        room = max(n_lines - HEADING, 1)
+        shown = self.strengths[:room]
+        each = room // len(shown)
+        texts = [self._texts.get(row, "").strip() for row in range(len(shown))]
+        return _table(shown, [output.tail(words, each, beside=BESIDE) for words in texts])
 
 
-def _table(strengths: Sequence[float], texts: Sequence[str]) -> output.Renderable:
-    rows = [(f"{s:+g}" if s else "0", output.text(text.strip())) for s, text in zip(strengths, texts, strict=True)]
+def _table(strengths: Sequence[float], texts: Sequence[output.Cell]) -> output.Renderable:
+    rows = [(f"{s:+g}" if s else "0", words) for s, words in zip(strengths, texts, strict=True)]
     return output.table([("strength", "right"), ("text", "left")], rows)
 
 
-def _pieces(prompt: str, strengths: Sequence[float], found: Generation) -> list[output.Renderable]:
-    share = found.token_layers / found.token_layers_plain
+def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
+    rows = data["rows"]
+    texts = [row["text"].strip() + (" …" if row["finish"] == "length" else "") for row in rows]
+    work = f"{data['token_layers']:,} token-layers computed, {data['token_layers_plain']:,} by runs one after the other"
+    ended = {row["n_tokens"] for row in rows if row["finish"] != "length"}
+    if min(ended, default=0) < max(row["n_tokens"] for row in rows) and ended:
+        work += " (a row that has ended keeps its place until the last one has)"
     return [
-        output.text(prompt, "dim"),
-        _table(strengths, [row.text for row in found.rows]),
-        output.text(f"{found.token_layers} token-layers, {share:.2f} of as many runs one after the other", "dim"),
+        output.text(data["prompt"], "bold"),
+        _table([row["strength"] for row in rows], [output.text(words) for words in texts]),
+        output.text(work, "dim"),
+    ]
+
+
+def _next(vector: Path | None) -> list[output.Renderable]:
+    """What someone does next who tried the embedded model."""
+    unit = "" if vector else "Strengths are shares of the residual stream's norm, along the embedded refusal vector. "
+    return [
+        output.blank(),
+        output.text(f"{unit}The same with a model of your own:", "dim"),
+        output.verbatim('  steercpp generate model.gguf --vector v.gguf -p "I think" --strengths=-2,0,2'),
     ]

@@ -123,6 +123,21 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, title: s
     return made
 
 
+def tail(content: str, n_lines: int, *, beside: int) -> Text:
+    """The last lines of a text that is still growing, for `progress`.
+
+    Args:
+        content: all of it.
+        n_lines: how many lines at most.
+        beside: characters of the terminal's width that are taken by something else.
+    """
+    from rich.text import Text
+
+    terminal = _console(True)
+    lines = text(content).wrap(terminal, max(terminal.width - beside, 8))[-n_lines:]
+    return Text("\n").join(lines)
+
+
 def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     """Names and what they are, in two columns."""
     from rich.table import Table

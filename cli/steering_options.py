@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,10 @@ class SteeringOptions:
 
         known = known or {}
         if known.get("gate") and self.gate is None:
-            raise InputError("the vector is meant to act behind a gate; say which with --gate and --gate-vector")
+            gate = str(known["gate"]).rpartition(":")[0]  # less the hash of its direction
+            raise InputError(
+                f"the vector is meant to act behind a gate: give --gate {gate}, and --gate-vector unless it is its own"
+            )
         asked = {"operator": self.operator, "positions": self.positions, "side": self.side}
         own = {name: value or known.get(name, DEFAULTS[name]) for name, value in asked.items()}
         return cast("Manner", {**own, "gate": self._gate(vector) if self.gate else None})
@@ -82,11 +86,14 @@ class SteeringOptions:
 def _parse_gate(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, bool, float] | None:
     if value is None:
         return None
-    match = re.fullmatch(r"([0-9]{1,4}):(below:)?(.+)", value)
+    match = re.fullmatch(r"([0-9]{1,4}):(below:)?([^:]+)", value)
     try:
-        return int(match[1]), match[2] is None, float(match[3])  # type: ignore[index]
-    except (TypeError, ValueError) as error:
-        raise click.BadParameter(f"{value!r} is not LAYER:THRESHOLD or LAYER:below:THRESHOLD") from error
+        threshold = float(match[3]) if match else math.nan
+    except ValueError:
+        threshold = math.nan
+    if match is None or not math.isfinite(threshold):
+        raise click.BadParameter(f"{value!r} is not LAYER:X or LAYER:below:X with a number X")
+    return int(match[1]), match[2] is None, threshold
 
 
 _OPTIONS = (

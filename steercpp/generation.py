@@ -18,13 +18,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.engine import Decided, Engine
+from steercpp.engine import Engine
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 from steercpp.packing import Pass, Piece, Query
 from steercpp.prompts import Prompt, Template
 from steercpp.sampling import Sampling
 from steercpp.session import Sampler, Session
-from steercpp.steering import Steering, native_operations
+from steercpp.steered_rows import native_operations
+from steercpp.steering import Decided, Steering
 from steercpp.text_stream import TextStream
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -53,7 +54,7 @@ class Generation:
     """All rows, with the work done and what as many runs one after the other would do.
 
     Attributes:
-        token_layers, token_layers_plain: tokens times blocks computed.
+        token_layers, token_layers_plain: tokens times blocks computed; what decides gates is counted for neither.
     """
 
     rows: tuple[Generated, ...]
@@ -72,6 +73,7 @@ def generate(
     exact: bool = False,
     template: Template = "auto",
     on_text: Callable[[int, str], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Generation:
     """Continue one prompt under several steerings side by side.
 
@@ -85,6 +87,7 @@ def generate(
         exact: a K/V stream of its own for each row, see above. Recurrent models always have that.
         template: how the prompt is written, as in `Engine.render`.
         on_text: called with (row, text) as text becomes certain.
+        progress: called with (tokens drawn of each row, max_tokens, "tokens").
 
     Raises:
         ContextOverflowError: prompt and tokens do not fit into the context.
@@ -110,6 +113,8 @@ def generate(
             text = _take(engine, row, token, max_tokens)
             if text and on_text is not None:
                 on_text(place, text)
+        if progress is not None:
+            progress(run.n_drawn, max_tokens, "tokens")
         if all(row.finish for row in rows):
             break
         drawn = run.step(drawn)

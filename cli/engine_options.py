@@ -25,6 +25,7 @@ class EngineOptions:
     n_ctx: int | None
     n_batch: int
     flash_attn: Literal["off", "on", "auto"]
+    keep_mib: int
     devices: Mapping[str, Any]
 
     def open(self, model: Path) -> Engine:
@@ -41,6 +42,7 @@ class EngineOptions:
             n_batch=self.n_batch,
             threads=self.threads,
             flash_attn=self.flash_attn,
+            keep_mib=self.keep_mib,
             **self.devices,
         )
 
@@ -73,6 +75,13 @@ _OPTIONS = (
         show_default=True,
         type=click.Choice(["off", "on", "auto"]),
         help="Flash attention.",
+    ),
+    click.option(
+        "--keep-mib",
+        default=512,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Memory for what unsteered passes keep.",
     ),
 )
 # The names are llama.cpp's, those that a command receives DeviceOptions'.
@@ -131,10 +140,11 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         n_ctx: int | None,
         n_batch: int,
         flash_attn: Literal["off", "on", "auto"],
+        keep_mib: int,
         **others: Any,
     ) -> None:
         devices = {name: others.pop(name) for name in _DEVICE_NAMES}
-        command(options=EngineOptions(threads, n_ctx, n_batch, flash_attn, devices), **others)
+        command(options=EngineOptions(threads, n_ctx, n_batch, flash_attn, keep_mib, devices), **others)
 
     wrapped: Callable[..., None] = with_options
     for option in reversed(_OPTIONS + _DEVICE_OPTIONS):

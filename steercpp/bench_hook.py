@@ -12,7 +12,8 @@ from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
 from steercpp.packing import Limits, Pass, Query, lay_out_together
 from steercpp.session import Session, Wanted
-from steercpp.steering import Operation, Steering, native_operations
+from steercpp.steered_rows import Operation, native_operations
+from steercpp.steering import Steering
 from steercpp.timing import Timed, take_turns
 
 NO_HOOK, CONTROL, IDLE, ADDING = "no hook", "no hook, once more", "hook idle", "hook adding"

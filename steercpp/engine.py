@@ -19,19 +19,8 @@ from steercpp.loaded_model import FlashAttention, LoadedModel, Settings, devices
 from steercpp.packing import lay_out_together, pack
 from steercpp.passes import Base, Measures
 from steercpp.session import Result, Wanted
-from steercpp.steering import (
-    Decided,
-    PerQuery,
-    Steering,
-    Strengths,
-    adds,
-    check,
-    checked_layers,
-    native_operations,
-    normalized,
-    packing_keys,
-    refuse_unequal_sharers,
-)
+from steercpp.steered_rows import native_operations, packing_keys, refuse_unequal_sharers
+from steercpp.steering import Decided, PerQuery, Steering, Strengths, adds, check, checked_layers, normalized
 
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector

@@ -19,12 +19,14 @@ from steercpp import _native
 from steercpp.errors import EngineError, InputError, UnsteerableError
 from steercpp.model_file import load_failure
 from steercpp.packing import Pass
-from steercpp.steering import Operation
+from steercpp.steered_rows import Operation
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 LLAMA_CPP_PYTHON = "0.3.36"  # the version whose libraries _native was built against
 Sampler: TypeAlias = _native.Sampler
+Kept: TypeAlias = _native.Base
+Result: TypeAlias = _native.DecodeResult
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
 CACHE_TYPES = {  # enum ggml_type
     "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20,
@@ -128,10 +130,10 @@ class Session:
         operations: Sequence[Operation] = (),
         wanted: Wanted | None = None,
         *,
-        base: _native.Base | None = None,
+        base: Kept | None = None,
         samplers: Sequence[tuple[int, _native.Sampler]] = (),
         fresh: bool = True,
-    ) -> _native.DecodeResult:
+    ) -> Result:
         """Decode one pass.
 
         Args:

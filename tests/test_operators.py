@@ -18,11 +18,12 @@ import pytest
 
 from steercpp import reference
 from steercpp.control_vector import ControlVector
-from steercpp.engine import Decided, Engine
+from steercpp.engine import Engine
 from steercpp.errors import InputError
 from steercpp.packing import Batch, Query
 from steercpp.session import Wanted
-from steercpp.steering import OPERATORS, REGIONS, SIDES, Gate, Operator, Positions, Side, Steering, native_operations
+from steercpp.steered_rows import native_operations
+from steercpp.steering import OPERATORS, REGIONS, SIDES, Decided, Gate, Operator, Positions, Side, Steering
 
 # Of a row's norm. Both sides compute in float64 and round to float32, 3e-8 of a row; what is found is 0 or that.
 TOLERANCE = 1e-5

@@ -13,21 +13,8 @@ from hypothesis import strategies as st
 
 from steercpp.control_vector import ControlVector
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
-from steercpp.steering import (
-    OPERATORS,
-    REGIONS,
-    SIDES,
-    Gate,
-    Operation,
-    Steering,
-    adds,
-    check,
-    native_operations,
-    normalized,
-    packing_keys,
-    refuse_unequal_sharers,
-    row_key,
-)
+from steercpp.steered_rows import Operation, native_operations, packing_keys, refuse_unequal_sharers, row_key
+from steercpp.steering import OPERATORS, REGIONS, SIDES, Gate, Steering, adds, check, normalized
 
 N_LAYER, N_EMBD = 6, 4
 

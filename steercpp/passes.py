@@ -1,0 +1,61 @@
+"""What passes over a batch give: the unsteered base, and measures of the next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.batch import Batch
+
+if TYPE_CHECKING:
+    from steercpp.session import Kept
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True, eq=False)
+class Base:
+    """The unsteered pass of a batch, and what it kept so that steered ones start above the layers below.
+
+    Attributes:
+        batch: whose.
+        first_layer: the lowest layer that may be steered.
+        logprobs: as `Engine.logprobs`, unsteered.
+        reason: why passes are run in full; "" where they are resumed.
+        keeps_logits: whether KL can be told.
+        n_bytes: memory of what is kept.
+    """
+
+    batch: Batch
+    first_layer: int
+    logprobs: list[Floats]
+    reason: str
+    keeps_logits: bool
+    n_bytes: int
+    kept: tuple[Kept, ...]
+
+    @property
+    def resumed(self) -> bool:
+        """Whether passes start above the layers below."""
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measures:
+    """What a batch's output rows say about the next token, in the order of the rows.
+
+    Attributes:
+        prompt_outputs: (n_queries,) the output row at the end of each query's prompt.
+        entropy: (n_outputs,) nats.
+        kl: (n_outputs,) nats, KL(steered || unsteered).
+        top_tokens, top_logprobs: (n_outputs, top_k), most likely first.
+    """
+
+    prompt_outputs: npt.NDArray[np.int64]
+    entropy: Floats
+    kl: Floats
+    top_tokens: npt.NDArray[np.int32]
+    top_logprobs: Floats

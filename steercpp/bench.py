@@ -148,7 +148,7 @@ def _too_large(shape: Shape, quant: str) -> str:
 
 def _machine(threads: int) -> dict[str, Fact]:
     """What decides the figures besides the model."""
-    cpus = [str(one["description"]) for one in devices() if one["name"] == "CPU"]
+    cpus = [str(one["description"]).strip() for one in devices() if one["name"] == "CPU"]
     found = versions()
     return {
         "cpu": cpus[0] if cpus else "unknown",

@@ -35,7 +35,9 @@ def compare_generation(setting: Setting) -> Comparison:
         timed = take_turns(sides, setting.rounds(5), tick=setting.tick)
         n_prompt = len(engine.encode(prompt))
     made = [Side(name, one, work[name]) for name, one in timed.items()]
-    made += [Side(name + _WITH_PROMPT, Timed(tuple(seconds)), work[name]) for name, seconds in whole.items()]
+    made += [
+        Side(name + _WITH_PROMPT, Timed(tuple(seconds)), work[name + _WITH_PROMPT]) for name, seconds in whole.items()
+    ]
     figures = (
         time_ratio(made, APART, TOGETHER, setting.promised(at_least(2.0))),
         time_ratio(made, APART + _WITH_PROMPT, TOGETHER + _WITH_PROMPT),
@@ -51,15 +53,15 @@ def compare_generation(setting: Setting) -> Comparison:
     return Comparison(setting.name, title, setting.model, tuple(made), figures, facts)
 
 
-def side_by_side(engine: Engine, prompt: str, vector: ControlVector, strengths: Sequence[float]) -> None:
-    """Write at all strengths at once."""
-    generate(engine, prompt, [Steering(vector, strength) for strength in strengths], max_tokens=N_TOKENS)
+def side_by_side(engine: Engine, prompt: str, vector: ControlVector, strengths: Sequence[float]) -> int:
+    """Write at all strengths at once; the token-layers."""
+    steering = [Steering(vector, strength) for strength in strengths]
+    return generate(engine, prompt, steering, max_tokens=N_TOKENS).token_layers
 
 
-def one_after_the_other(engine: Engine, prompt: str, vector: ControlVector, strengths: Sequence[float]) -> None:
-    """Write at one strength after the other."""
-    for strength in strengths:
-        side_by_side(engine, prompt, vector, [strength])
+def one_after_the_other(engine: Engine, prompt: str, vector: ControlVector, strengths: Sequence[float]) -> int:
+    """Write at one strength after the other; the token-layers."""
+    return sum(side_by_side(engine, prompt, vector, [strength]) for strength in strengths)
 
 
 def _together(engine: Engine, prompt: str, vector: ControlVector, n_tokens: int, *, exact: bool = False) -> int:
@@ -82,9 +84,10 @@ def _whole(found: Generation, n_tokens: int) -> int:
 def _split(whole: dict[str, list[float]], work: dict[str, int], name: str, write: Callable[[int], int]) -> float:
     """Seconds of all tokens but the first, which comes out of the prompt; keeps those of all of it."""
     start = time.perf_counter()
-    write(1)
+    work_of_first = write(1)
     middle = time.perf_counter()
-    work[name] = write(N_TOKENS)
+    work[name + _WITH_PROMPT] = write(N_TOKENS)
     seconds = time.perf_counter() - middle
+    work[name] = work[name + _WITH_PROMPT] - work_of_first
     whole[name].append(seconds)
     return seconds - (middle - start)

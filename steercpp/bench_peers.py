@@ -20,7 +20,7 @@ import numpy as np
 
 from steercpp.bench_generation import N_PROMPT, N_TOKENS, WRITING_STRENGTHS, one_after_the_other, side_by_side
 from steercpp.bench_hook import prompt_pass
-from steercpp.bench_result import Comparison, Fact, Figure, Line, Side, Skipped, at_least, time_ratio
+from steercpp.bench_result import Comparison, Fact, Figure, Line, Side, Skipped, at_least, time_ratio, work_ratio
 from steercpp.bench_setting import Setting
 from steercpp.bench_sweeps import OURS, STRENGTHS, choice_queries, resumed
 from steercpp.bench_tasks import perplexity_tasks, questions
@@ -32,17 +32,28 @@ from steercpp.timing import Timed, take_turns
 _VECTOR, _TASKS = "vector.gguf", "tasks.bin"  # without a path: a colon in it would end the name for llama.cpp
 _TRIES = 20  # llama.cpp does not wait for its log to be written: where a tool ends at once, its times may be lost
 _TOTAL = re.compile(r"total time =\s*([0-9.]+) ms")
+_PROMPT = re.compile(r"prompt eval time =.*/\s*([0-9]+) tokens")
+_SINGLE = re.compile(r"\beval time =.*/\s*([0-9]+) runs")
 _TASK = re.compile(r"^([0-9]+)\t([0-9.]+)$", re.MULTILINE)
 
 
 @dataclass(slots=True)
 class _Tool:
-    """One tool, run in a folder that holds the vector; its seconds without and with loading the model."""
+    """One tool, run in a folder that holds the vector.
+
+    Attributes:
+        path: the program.
+        folder: where it is run.
+        arguments: of every run.
+        loads: seconds of every run that went into loading the model.
+        n_tokens: decoded in every run.
+    """
 
     path: Path
     folder: Path
     arguments: list[str]
-    loads: list[float] = field(default_factory=list)  # seconds, of every run
+    loads: list[float] = field(default_factory=list)
+    n_tokens: list[int] = field(default_factory=list)
 
     def run(self, *arguments: str) -> tuple[float, str]:
         """Seconds of its own work, and what it printed.
@@ -61,6 +72,7 @@ class _Tool:
             if ended.returncode == 0 and said is not None:
                 own = float(said[1]) / 1000
                 self.loads.append(wall - own)
+                self.n_tokens.append(_decoded(ended.stderr + ended.stdout))
                 return own, ended.stdout
             if ended.returncode:
                 break
@@ -83,15 +95,18 @@ def compare_perplexity(setting: Setting) -> Line:
         folder = Path(name)
         (folder / _TASKS).write_bytes(perplexity_tasks(items))
         tool = _Tool(path, folder, [*_common(setting), "--binary-file", _TASKS, "--multiple-choice"])
+        work: dict[str, int] = {}
         ours: list[list[bool]] = []
         theirs: list[list[bool]] = []
         answers = np.array([item.answer for item in items])
 
         def sweep() -> None:
+            before = engine.token_layers
             batches = engine.pack(choice_queries(engine, setting, 12))
             table = resumed(engine, batches, vector, STRENGTHS)
             order = np.argsort([member for batch in batches for member in batch.members])
             ours[:] = [(row.reshape(12, -1)[order].argmax(axis=1) == answers).tolist() for row in table]
+            work[OURS] = engine.token_layers - before
 
         def by_tool() -> float:
             runs = [tool.run(*_steered(strength)) for strength in STRENGTHS]
@@ -104,7 +119,7 @@ def compare_perplexity(setting: Setting) -> Line:
         "questions": len(items), "strengths": len(STRENGTHS), "answers judged alike": f"{agreeing} of {12 * 17}",
     }  # fmt: skip
     title = f"A sweep by llama-perplexity: {len(items)} questions, {len(STRENGTHS)} strengths"
-    return _compared(setting, title, timed, tool, facts, loads_a_run=len(STRENGTHS), least=1.6)
+    return _compared(setting, title, timed, work, tool, facts, runs=len(STRENGTHS), least=1.6)
 
 
 def compare_completion(setting: Setting) -> Line:
@@ -118,15 +133,17 @@ def compare_completion(setting: Setting) -> Line:
         greedy = ["--no-conversation", "--no-display-prompt", "--ignore-eos", "--temp", "0"]
         wanted = ["--prompt", prompt, "--n-predict", str(N_TOKENS)]
         tool = _Tool(path, Path(folder), [*_common(setting), *greedy, *wanted])
+        work: dict[str, int] = {}
+        apart = f"{OURS}, one after the other"
         sides: dict[str, Callable[[], float | None]] = {
-            OURS: lambda: side_by_side(engine, prompt, vector, WRITING_STRENGTHS),
-            "steercpp, one after the other": lambda: one_after_the_other(engine, prompt, vector, WRITING_STRENGTHS),
+            OURS: lambda: _keep(work, OURS, side_by_side(engine, prompt, vector, WRITING_STRENGTHS)),
+            apart: lambda: _keep(work, apart, one_after_the_other(engine, prompt, vector, WRITING_STRENGTHS)),
             path.name: lambda: sum(tool.run(*_steered(strength))[0] for strength in WRITING_STRENGTHS),
         }
         timed = take_turns(sides, setting.rounds(3), tick=setting.tick)
     facts: dict[str, Fact] = {"strengths": len(WRITING_STRENGTHS), "tokens of each": N_TOKENS}
     title = f"Texts by llama-completion: {len(WRITING_STRENGTHS)} strengths, {N_TOKENS} tokens after {N_PROMPT}"
-    return _compared(setting, title, timed, tool, facts, loads_a_run=len(WRITING_STRENGTHS))
+    return _compared(setting, title, timed, work, tool, facts, runs=len(WRITING_STRENGTHS))
 
 
 def compare_llama_bench(setting: Setting) -> Line:
@@ -172,24 +189,38 @@ def _compared(
     setting: Setting,
     title: str,
     timed: dict[str, Timed],
+    work: dict[str, int],
     tool: _Tool,
     facts: dict[str, Fact],
     *,
-    loads_a_run: int,
+    runs: int,
     least: float | None = None,
 ) -> Comparison:
-    """The comparison with a tool, with its loads apart."""
+    """The comparison with a tool that was run so often in each round, with its loads apart."""
     name = tool.path.name
-    loads = [sum(tool.loads[i : i + loads_a_run]) for i in range(0, len(tool.loads), loads_a_run)]
-    made = tuple(Side(side, one) for side, one in timed.items())
+    loads = statistics.median(sum(tool.loads[i : i + runs]) for i in range(0, len(tool.loads), runs))
+    work |= {name: sum(tool.n_tokens[:runs]) * setting.shape.n_layer}
+    made = tuple(Side(side, one, work[side]) for side, one in timed.items())
     promise = None if least is None else setting.promised(at_least(least))
-    with_loads = (timed[name].median + statistics.median(loads)) / timed[OURS].median
+    with_loads = (timed[name].median + loads) / timed[OURS].median
     figures = (
         time_ratio(made, name, OURS, promise),
-        Figure(f"seconds of its {loads_a_run} model loads", statistics.median(loads)),
-        Figure(f"time, {name} with its loads / {OURS}", with_loads),
+        work_ratio(made, name, OURS),
+        Figure(f"seconds of its {runs} model loads", loads),
+        Figure(f"{name} with its loads / {OURS}", with_loads),
     )
     return Comparison(setting.name, title, setting.model, made, figures, facts | {name: tool.version()})
+
+
+def _keep(work: dict[str, int], name: str, token_layers: int) -> None:
+    work[name] = token_layers
+
+
+def _decoded(log: str) -> int:
+    """Tokens that a tool says it decoded; it says 1 where it decoded no single ones."""
+    prompt, single = _PROMPT.search(log), _SINGLE.search(log)
+    n_single = int(single[1]) if single else 0
+    return (int(prompt[1]) if prompt else 0) + (n_single if n_single > 1 else 0)
 
 
 def _missing(setting: Setting, tool: str) -> Skipped:

@@ -134,11 +134,10 @@ def test_memory_is_read(result: BenchResult) -> None:
 def test_generation_is_counted(result: BenchResult) -> None:
     one = line(result, "generation")
     found = work(one)
-    assert found["one after the other"] == 16 * (8 + 63) * 6
-    assert found["side by side, exact"] == found["one after the other"]
-    # Strengths share no row, unless the prompt is equal below the first steered layer and packed so.
-    assert found["side by side"] <= found["one after the other"]
-    assert len(one.sides) == 6
+    assert len(found) == 6
+    for way in ("one after the other", "side by side", "side by side, exact"):
+        # The first token is drawn behind the prompt; strengths differ, so that rows share nothing.
+        assert (found[way], found[f"{way}, with the prompt"]) == (16 * 63 * 6, 16 * (8 + 63) * 6)
 
 
 def test_a_promise_is_for_the_models_it_names(tmp_path: Path) -> None:
@@ -252,7 +251,12 @@ def test_tools_of_llama_cpp(cache: Path, name: str) -> None:
     assert found.skipped == ()
     one = found.comparisons[0]
     assert "0c1e570" in str(one.facts[TOOLS[name]])
+    layers = work(one)
+    if name == "completion":
+        assert layers["llama-completion"] == layers["steercpp"] == 16 * (8 + 63) * 6
     if name == "perplexity":
+        # It decodes the four letters too, and shares nothing between questions, not even the first token.
+        assert layers["llama-perplexity"] == 12 * (100 + 4) * 17 * 6
         # Letters whose probabilities nearly tie may fall differently in batches of another size.
         agreeing, of = map(int, str(one.facts["answers judged alike"]).split(" of "))
         assert of == 12 * 17 and agreeing >= 0.97 * of

@@ -64,9 +64,12 @@ class Engine(LoadedModel):
 
         Raises:
             ContextOverflowError: a query needs more positions than the context has.
+            InputError: a gate that is not decided.
         """
-        decided = self._checked(steering, len(queries))
-        return pack(queries, self._limits, keys=packing_keys(decided))
+        asked = self._checked(steering, len(queries))
+        if any(one.gate is not None for many in asked for one in many):
+            raise InputError("a gate is not decided yet; give Engine.decide's answer")
+        return pack(queries, self._limits, keys=packing_keys(asked))
 
     def lay_out_together(self, queries: Sequence[Query], steering: PerQuery = None) -> Pass:
         """One pass that holds all queries at once, each in a sequence of its own; see packing.py.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from conftest import ModelMaker
 from stock import StockRunner
 from test_hook import one_batch, random_queries, random_vector
 
+from steercpp.bench_models import SHAPES, make_model
 from steercpp.engine import Engine
 from steercpp.errors import InputError
 from steercpp.packing import Query
@@ -32,6 +34,18 @@ def engine(path: Path) -> Iterator[Engine]:
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_first_layer_equals_the_full_run(engine: Engine, rng: np.random.Generator, operator: Operator) -> None:
+    check_every_first_layer(engine, rng, operator)
+
+
+@pytest.mark.skipif("STEERCPP_LARGE" not in os.environ, reason="takes minutes and 0.7 GB; set STEERCPP_LARGE=1")
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_first_layer_of_a_large_model(rng: np.random.Generator, operator: Operator) -> None:
+    """1.1B Q4_0, the model of `steercpp bench`."""
+    with Engine(make_model(SHAPES["1.1b"], "q4_0"), n_ctx=256, threads=2) as engine:
+        check_every_first_layer(engine, rng, operator)
+
+
+def check_every_first_layer(engine: Engine, rng: np.random.Generator, operator: Operator) -> None:
     """A foreign batch of the same shape lies in between, so that no stale buffer holds the right values."""
     batch, foreign = one_batch(engine, rng), one_batch(engine, rng)
     for first in range(1, engine.n_layer):

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 Line: TypeAlias = "list[output.Cell]"
 Fact: TypeAlias = "tuple[str, output.Cell]"
 CONSTANTS = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
+PLAIN = {"operator": "add", "positions": "all", "side": "both"}
+WORDS = {
+    "prompt": "the prompt's tokens", "generated": "what follows the prompt", "last": "the prompt's last token",
+    "positive": "tokens of positive projection", "negative": "tokens of negative projection",
+}  # fmt: skip
 NAMES = {"quadratic": "quadratic", "gaussian": "Gaussian", "gaussian-free-centre": "shifted Gaussian"}
 
 
@@ -64,7 +69,11 @@ def closing(result: SweepResult, data: dict[str, Any], files: Sequence[Path]) ->
     pieces: list[output.Renderable] = [strength_table(result.rows(), recommended=strength)]
     pieces.append(output.panel(*_panel(result, data), title=_title(data)))
     pieces += _files(result, files)
-    if strength is not None:
+    plan = result.manifest["plan"]
+    if plan["gate"] or any(plan[key] != usual for key, usual in PLAIN.items()):
+        why = "llama.cpp only adds vectors, at every token, so it cannot do the same; steercpp generate --vector can."
+        pieces.append(output.text(why, "yellow"))
+    elif strength is not None:
         pieces += _commands(result, strength)
     return pieces
 
@@ -87,9 +96,7 @@ def _panel(result: SweepResult, data: dict[str, Any]) -> list[output.Renderable]
     elif strength is None:
         pieces.append(output.text(f"No recommended strength: {found['reason']}.", "yellow"))
     else:
-        pieces.append(
-            output.text(f"Recommended strength {_signed(strength)} {_unit(data)} at each layer", "bold green")
-        )
+        pieces.append(output.text(f"Recommended strength {_signed(strength)}{_unit(data)} at each layer", "bold green"))
     facts: list[Fact] = [("", ""), *_means(result, strength), ("", "")]
     if found is not None and strength is not None:
         facts += [
@@ -97,18 +104,47 @@ def _panel(result: SweepResult, data: dict[str, Any]) -> list[output.Renderable]
             ("loss", f"{_share(found['loss'])} of P(correct), at most {_share(found['loss_high'])}"),
         ]
     facts += [*_controls(data["controls"], strength), *_constants(data["fits"])]
-    pieces.append(output.facts(facts))
+    manner, work = _manner(data), _work(data)
+    pieces.append(output.facts([*manner, *facts, *([("", ""), *work] if work else [])]))
     if found is not None and strength is not None:
         pieces += [output.blank(), *_footnotes(found)]
     return pieces
 
 
+def _manner(data: dict[str, Any]) -> list[Fact]:
+    """How the vector acted, where that is not llama.cpp's own way: added at all tokens."""
+    plan = data["plan"]
+    facts: list[Fact] = [(key, WORDS.get(plan[key], plan[key])) for key, usual in PLAIN.items() if plan[key] != usual]
+    if plan["gate"]:
+        il, *below, threshold, _ = plan["gate"].split(":")
+        which = f"projection {'below' if below else 'above'} {float(threshold):g} at layer {il}"
+        counts = data["gate_open"] or {}
+        opened = " and ".join(f"{n} of {data['items'][kind]} {kind} items" for kind, n in counts.items())
+        facts.append(("gate", f"{which}; open for {opened}" if opened else which))
+    return [("", ""), *facts] if facts else []
+
+
+def _work(data: dict[str, Any]) -> list[Fact]:
+    """Whether steered passes started above the layers below, and what was saved."""
+    resume, tokens = data["resume"], data["tokens"]
+    if not resume or not tokens:
+        return []
+    how = f"resumed above layer {resume['first_layer'] - 1}" if resume["resumed"] else f"in full ({resume['reason']})"
+    share = tokens["token_layers"] / tokens["token_layers_plain"]
+    return [("steered passes", f"{how}: {share:.2f} of the token-layers of a plain loop")]
+
+
 def _unit(data: dict[str, Any]) -> str:
     """What strength 1 is: a share of the residual norm, a length, or for a vector of other length the vector itself."""
+    operator = data["plan"]["operator"]
+    if operator == "rotate":
+        return " radians"
+    if operator == "ablate":
+        return " of the projection"
     if data["plan"]["unit"] == "norm":
-        return "of the residual norm"
+        return " of the residual norm"
     is_unit = all(abs(norm - 1) < 1e-3 for norm in data["vector"]["norms"])
-    return "long" if is_unit else "times the vector"
+    return " long" if is_unit else " times the vector"
 
 
 def _means(result: SweepResult, strength: float | None) -> list[Fact]:

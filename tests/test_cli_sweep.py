@@ -10,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llama_cpp
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from planted_run import write_planted_run
+from rpc_server import free_port
 from small_sweep import write_items
 from tiny_model import write_vocabulary_only
 from vector_bytes import gguf_bytes, keys, tensor
@@ -113,6 +115,77 @@ def test_choices_alone_have_no_control(files: list[str]) -> None:
     assert result.exit_code == 0 and "it takes behavior items and choice items" in " ".join(result.stdout.split())
 
 
+def facts(result: Result) -> str:
+    """What the panel says, less its frame and line breaks."""
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    return " ".join(result.stdout.replace("│", " ").split())
+
+
+def test_a_plain_run_tells_what_resuming_saved(files: list[str]) -> None:
+    told = facts(run(*files, "--layers", "2-3"))
+    tokens = json.loads(Path("runs/tiny-F32-p", MANIFEST).read_text())["tokens"]
+    share = tokens["token_layers"] / tokens["token_layers_plain"]
+    assert f"steered passes resumed above layer 1: {share:.2f} of the token-layers of a plain loop" in told
+    for words in ("operator", "positions", "side", "gate", "llama.cpp only adds"):
+        assert words not in told
+    reason = "layer 0 is steered, and nothing lies below it"
+    assert f"in full ({reason}): 0." in facts(run(*files, "--layers", "0-1", "--out", "x"))
+
+
+def test_a_manner_is_told_and_kept_from_llama_cpp(files: list[str]) -> None:
+    manner = ["--operator", "ablate", "--positions", "last", "--side", "negative", "--layers", "1-2"]
+    gates = [["--gate", f"2:{sign}1000"] for sign in ("", "below:-")]
+    result = run(*files, *manner, *gates[0])
+    told = facts(result)
+    assert "operator ablate positions the prompt's last token side tokens of negative projection" in told
+    assert "gate projection above 1000 at layer 2; open for 0 of 8 behavior items and 0 of 8 choice items" in told
+    assert "llama.cpp only adds vectors, at every token, so it cannot do the same" in told
+    assert "llama-server" not in told and "--control-vector" not in told
+    assert facts(run("report", "runs/tiny-F32-p")) == told
+    data = json.loads(run("report", "runs/tiny-F32-p", "--json").stdout)
+    assert data["gate_open"] == {"behavior": 0, "choice": 0} and data["resume"]["first_layer"] == 1
+    assert "projection below -1000 at layer 2; open for 0 of 8" in facts(run(*files, *manner, *gates[1], "--out", "y"))
+    # What no prompt passes changes nothing at any strength
+    assert len({row["b"] for row in data["strengths"]}) == 1
+    others = run(*files, *manner, "--gate", "1:0")
+    assert others.exit_code == 1 and "another plan (other gate)" in others.stderr
+
+
+def test_a_vector_of_an_earlier_run_acts_as_it_did_there(files: list[str]) -> None:
+    assert run(*files, "--operator", "rotate", "--out", "x").exit_code == 0
+    again = run(*files[:2], "--vector", "x/vector.gguf", *files[4:], "--unit", "length", "--out", "y", "--json")
+    assert again.exit_code == 0, again.stderr
+    first, second = (json.loads(run("report", folder, "--json").stdout) for folder in ("x", "y"))
+    assert second["plan"]["operator"] == "rotate" and second["strengths"] == first["strengths"]
+
+
+def test_a_sweep_in_little_memory_is_another_plan(files: list[str]) -> None:
+    assert run(*files, "--out", "x", "--keep-mib", "1").exit_code == 0
+    result = run(*files, "--out", "x")
+    assert result.exit_code == 1 and "another plan (other keep-mib)" in result.stderr
+
+
+def test_bad_gates_and_servers(files: list[str]) -> None:
+    write_vector("v.gguf", ControlVector({1: np.ones(256, np.float32)}, "llama", 4))
+    with_vector = [*files[:2], "--vector", "v.gguf", *files[4:]]
+    refused([*with_vector, "--gate", "2:1"], "gate: the vector has no direction at layer 2, only at 1; name one")
+    refused([*files, "--gate", "3:1", "--gate-vector", "v.gguf"], "gate: v.gguf has no direction at layer 3, only at 1")
+    refused([*files, "--gate", "1:1", "--gate-vector", "none.gguf"], "none.gguf: ")
+    for name, vector in {
+        "wide": ControlVector({1: np.ones(512, np.float32)}, "llama", 4),
+        "deep": ControlVector({9: np.ones(256, np.float32)}, "llama", 10),
+    }.items():
+        write_vector(f"{name}.gguf", vector)
+    refused([*files, "--gate", "1:1", "--gate-vector", "wide.gguf"], "the gate has 512 values per layer", "is 256")
+    refused([*files, "--gate", "9:1", "--gate-vector", "deep.gguf"], "layer 9 does not exist", "0..3")
+    for arguments in (files, with_vector):
+        refused([*arguments, "--operator", "cap", "--side", "positive"], "cap acts on one side already", "negated")
+        server = f"127.0.0.1:{free_port()}"
+        expected = f"{server} cannot be reached" if llama_cpp.llama_supports_rpc() else "was built without RPC"
+        refused([*arguments, "--gpu-layers", "-1", "--rpc", server], expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -124,6 +197,9 @@ def test_choices_alone_have_no_control(files: list[str]) -> None:
         (["--strengths", "nan"], "must be a finite number"),
         (["--max-loss", "0"], "--max-loss"),
         (["--direction", "up"], "--direction"),
+        (["--operator", "multiply"], "'multiply' is not one of 'add'"),
+        (["--gate", "1:two"], "'1:two' is not LAYER:X or LAYER:below:X with a number X"),
+        (["--gate-vector", "g.gguf"], "--gate-vector is for --gate: say at which layer"),
     ],
 )
 def test_wrong_usage(arguments: list[str], expected: str) -> None:

@@ -96,8 +96,9 @@ def _alone(index: int, query: Query, limits: Limits) -> Batch:
 class _Packer:
     """Walks the tree depth first and cuts it into pieces, and the pieces into batches.
 
-    A cut is clean where no query has rows on both sides of it but those of its prompt; a batch ends only there. Pieces
-    end, where they can, at a clean cut at which a new branch begins: just before a query's first own row.
+    A cut is clean where the row before it is a query's last one, and no query has rows on both sides of it but those of
+    its prompt; a batch ends only there. Pieces end, where they can, at a clean cut at which a new branch begins: just
+    before a query's first own row.
     """
 
     def __init__(self, queries: Sequence[Query], tree: Tree, limits: Limits) -> None:
@@ -107,10 +108,13 @@ class _Packer:
         for place, node in enumerate(self.order):
             self.place_of[node] = place
         n_open = np.zeros(len(self.order) + 1, np.int64)
+        completes = np.zeros(len(self.order) + 1, bool)
         for path in tree.paths:
+            stop = max(self.place_of[node] for node in path.nodes[path.n_prompt - 1 :]) + 1
             n_open[self.place_of[path.prompt_end] + 1] += 1
-            n_open[max(self.place_of[node] for node in path.nodes[path.n_prompt - 1 :]) + 1] -= 1
-        self.clean = (np.cumsum(n_open) == 0).tolist()
+            n_open[stop] -= 1
+            completes[stop] = True
+        self.clean = ((np.cumsum(n_open) == 0) & completes).tolist()
         ends = [self.place_of[path.prompt_end] for path in tree.paths]
         self.by_end = sorted(range(len(queries)), key=lambda index: (ends[index], index))
         self.ends = [ends[index] for index in self.by_end]

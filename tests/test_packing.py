@@ -215,6 +215,21 @@ def test_queries_that_share_little_are_packed_apart_batch_by_batch() -> None:
     assert sum(batch.n_tokens for batch in batches) == 30 * 40 + len(batches)
 
 
+@given(queries, limits)
+@settings(derandomize=True, deadline=None, max_examples=300)
+def test_every_row_is_needed_in_its_batch(some: list[Query], limits: Limits) -> None:
+    """A batch that ended within a prompt left it to the next one, which decoded all of it again."""
+    for batch in pack(some, limits):
+        assert batch.members
+        assert all((part.owners >= 0).all() for part in batch.passes)
+
+
+def test_a_prompt_beyond_the_size_of_a_batch_is_decoded_once() -> None:
+    some = [Query(tuple(range(300))), Query((*range(250), *range(1000, 1040)))]
+    batches = pack(some, Limits(n_batch=16, n_ctx=512, n_seq_max=16, n_group=64))
+    assert [batch.n_tokens for batch in batches] == [300, 290]  # the second begins anew, as the first is large enough
+
+
 def test_a_long_query_is_cut_into_pieces_of_its_own() -> None:
     long = Query(tuple(range(1, 31)))
     batches = pack([Query((101,)), long, Query((102,))], LIMITS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -25,6 +25,11 @@ QUANTS = ("f16", "q8_0", "q4_0", "q4_k")
               help="Proportions of the model, those of Llama 2 and its small kin.")  # fmt: skip
 @click.option("--quant", default="q4_0", show_default=True, type=click.Choice(QUANTS), help="Type of its weights.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads, as many as are free.  [default: physical cores]")
+@click.option(
+    "--gpu-layers", default=0, show_default=True, type=click.IntRange(-1), help="Blocks on a GPU, -1 for all."
+)
+@click.option("--flash-attn", default="off", show_default=True, type=click.Choice(["off", "on", "auto"]),
+              help="Flash attention.")  # fmt: skip
 @click.option("--only", multiple=True, type=click.Choice(NAMES), metavar="NAME",
               help=f"Comparisons to run, may be repeated: {', '.join(NAMES)}.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(1), help="Rounds of every comparison.  [default: 2 to 100, by kind]")
@@ -39,6 +44,8 @@ def bench(
     shape: str,
     quant: str,
     threads: int | None,
+    gpu_layers: int,
+    flash_attn: Literal["off", "on", "auto"],
     only: tuple[str, ...],
     repeats: int | None,
     layers: int | None,
@@ -61,8 +68,8 @@ def bench(
 
     with output.progress() as report:
         result = run(
-            shape=shape, quant=quant, threads=threads, only=only, repeats=repeats, layers=layers, llama_bin=llama_bin,
-            cache=cache, progress=report,
+            shape=shape, quant=quant, threads=threads, gpu_layers=gpu_layers, flash_attn=flash_attn,
+            only=only, repeats=repeats, layers=layers, llama_bin=llama_bin, cache=cache, progress=report,
         )  # fmt: skip
     output.emit(result.to_json(), as_json=as_json, render=lambda: _render(result))
     ctx.exit(1 if result.failed else 0)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+import llama_cpp
+
 from steercpp.bench_generation import compare_generation
 from steercpp.bench_hook import compare_decode, compare_prefill
 from steercpp.bench_memory import compare_memory
@@ -22,7 +24,7 @@ from steercpp.bench_peers import compare_completion, compare_llama_bench, compar
 from steercpp.bench_result import BenchResult, Fact, Line, Skipped
 from steercpp.bench_setting import Setting
 from steercpp.bench_sweeps import compare_deep, compare_head, compare_sweep
-from steercpp.engine import devices
+from steercpp.engine import FlashAttention, devices
 from steercpp.errors import InputError, SteerError
 from steercpp.machine import physical_cores
 from steercpp.provenance import commit, now, versions
@@ -62,6 +64,8 @@ def bench(
     shape: str = _DEFAULT_SHAPE,
     quant: str = "q4_0",
     threads: int | None = None,
+    gpu_layers: int = 0,
+    flash_attn: FlashAttention = "off",
     only: Sequence[str] = (),
     repeats: int | None = None,
     layers: int | None = None,
@@ -75,6 +79,8 @@ def bench(
         shape: of the model, a key of `SHAPES`. "sweep-15m" and "deep" have shapes of their own.
         quant: type of the weights.
         threads: of all sides; by default the physical cores. As many as are free: ggml's threads wait by spinning.
+        gpu_layers: blocks on a GPU, -1 for all; llama.cpp's tools get the same number.
+        flash_attn: flash attention.
         only: names in `LINES`; by default all, and with another shape than 1.1b all that are not tied to one.
         repeats: rounds of every comparison; by default as many as each wants.
         layers: make at most so many layers of any model, where memory or disk is short.
@@ -106,10 +112,13 @@ def bench(
         tick(0.0)
         own = entry.shape or shape
         sizes = with_layers(SHAPES[own], layers)
-        lines.append(_line(Setting(name, own, sizes, quant, Path(), threads, repeats, llama_bin, tick), cache))
+        setting = Setting(
+            name, own, sizes, quant, Path(), threads, gpu_layers, flash_attn, repeats, llama_bin, tick
+        )  # fmt: skip
+        lines.append(_line(setting, cache))
         done += entry.seconds
         tick(1.0)
-    return BenchResult(_machine(threads), tuple(lines))
+    return BenchResult(_machine(threads, gpu_layers, flash_attn), tuple(lines))
 
 
 def _line(setting: Setting, cache: Path | None) -> Line:
@@ -146,15 +155,19 @@ def _too_large(shape: Shape, quant: str) -> str:
     return f"the model needs {needed / 1e9:.1f} GB of {memory / 1e9:.1f}; make fewer layers with --layers"
 
 
-def _machine(threads: int) -> dict[str, Fact]:
+def _machine(threads: int, gpu_layers: int, flash_attn: str) -> dict[str, Fact]:
     """What decides the figures besides the model."""
-    cpus = [str(one["description"]).strip() for one in devices() if one["name"] == "CPU"]
+    named = {str(one["name"]): str(one["description"]).strip() for one in devices()}
     found = versions()
+    gpus = ", ".join(words for name, words in named.items() if name != "CPU")
     return {
-        "cpu": cpus[0] if cpus else "unknown",
+        "cpu": named.get("CPU", "unknown"),
         "cores": physical_cores(),
         "threads": threads,
+        **({"gpu": gpus or "none", "gpu_layers": gpu_layers} if gpu_layers else {}),
+        "flash_attn": flash_attn,
         "llama-cpp-python": found["llama-cpp-python"],
+        "llama.cpp": llama_cpp.llama_version().decode(),
         "steercpp": found["steercpp"],
         "commit": commit() or "unknown",
         "python": found["python"],

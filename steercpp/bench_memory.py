@@ -26,7 +26,8 @@ def compare_memory(setting: Setting) -> Line:
     drawn = setting.rng.integers(259, setting.shape.n_vocab, size=(_N_PROMPTS, _N_TOKENS))
     layers = setting.layers(11, 13, 22)
     asked = {
-        "path": str(setting.path), "threads": setting.threads, "prompts": drawn.tolist(), "layers": layers,
+        "path": str(setting.path), "threads": setting.threads, "gpu_layers": setting.gpu_layers,
+        "flash_attn": setting.flash_attn, "prompts": drawn.tolist(), "layers": layers,
         "n_ctx": _N_CTX, "n_batch": _N_BATCH, "n_seq_max": _N_SEQ_MAX,
     }  # fmt: skip
     found: dict[str, dict[str, int]] = {}

@@ -235,7 +235,12 @@ def _folder(vector: ControlVector) -> tempfile.TemporaryDirectory[str]:
 
 def _common(setting: Setting) -> list[str]:
     """Model and threads; and the tool's times, which it only tells when asked twice."""
-    return ["--model", str(setting.path.resolve()), "--threads", str(setting.threads), "--perf", "--verbosity", "4"]
+    where = ["--model", str(setting.path.resolve()), "--gpu-layers", _gpu_layers(setting)]
+    return [*where, "--threads", str(setting.threads), "--perf", "--verbosity", "4"]
+
+
+def _gpu_layers(setting: Setting) -> str:
+    return str(setting.gpu_layers if setting.gpu_layers >= 0 else setting.shape.n_layer + 1)  # and the output
 
 
 def _steered(strength: float) -> Sequence[str]:
@@ -251,7 +256,10 @@ def _right(printed: str) -> list[bool]:
 def _benched(path: Path, setting: Setting, *what: str) -> float:
     """Seconds that llama-bench measures for one run after its own warm-up."""
     ended = subprocess.run(
-        [str(path), "-m", str(setting.path), "-t", str(setting.threads), "-r", "1", "-fa", "0", "-o", "json", *what],
+        [
+            str(path), "-m", str(setting.path), "-t", str(setting.threads), "-ngl", _gpu_layers(setting),
+            "-fa", setting.flash_attn, "-r", "1", "-o", "json", *what,
+        ],
         capture_output=True, text=True, errors="replace",
     )  # fmt: skip
     try:

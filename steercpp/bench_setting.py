@@ -15,7 +15,7 @@ import numpy.typing as npt
 from steercpp.bench_models import SHAPES, Shape, words
 from steercpp.bench_result import Promise
 from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
+from steercpp.engine import Engine, FlashAttention
 from steercpp.packing import Batch
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -35,6 +35,8 @@ class Setting:
         quant: type of the weights.
         path: of the model.
         threads: of all sides.
+        gpu_layers: blocks on a GPU, -1 for all; of all sides.
+        flash_attn: of the engine and of llama.cpp where it does the same decodes; other tools have their own default.
         repeats: rounds; None for as many as the comparison itself wants.
         tools: folder of llama.cpp's tools; None to look on the PATH.
         tick: called with the share that is done, 0..1.
@@ -46,6 +48,8 @@ class Setting:
     quant: str
     path: Path
     threads: int
+    gpu_layers: int
+    flash_attn: FlashAttention
     repeats: int | None
     tools: Path | None
     tick: Callable[[float], None]
@@ -91,7 +95,14 @@ class Setting:
 
     def engine(self, *, n_ctx: int, n_batch: int = 256) -> Engine:
         """The model, opened."""
-        return Engine(self.path, n_ctx=n_ctx, n_batch=n_batch, threads=self.threads)
+        return Engine(
+            self.path,
+            n_ctx=n_ctx,
+            n_batch=n_batch,
+            threads=self.threads,
+            flash_attn=self.flash_attn,
+            n_gpu_layers=self.gpu_layers,
+        )
 
     def tool(self, name: str) -> Path | None:
         """One of llama.cpp's tools; None where it is not installed."""

@@ -33,7 +33,14 @@ def _ours(asked: dict[str, Any]) -> dict[str, int]:
     from steercpp.engine import Engine
     from steercpp.packing import Query
 
-    with Engine(asked["path"], n_ctx=asked["n_ctx"], n_batch=asked["n_batch"], threads=asked["threads"]) as engine:
+    with Engine(
+        asked["path"],
+        n_ctx=asked["n_ctx"],
+        n_batch=asked["n_batch"],
+        threads=asked["threads"],
+        flash_attn=asked["flash_attn"],
+        n_gpu_layers=asked["gpu_layers"],
+    ) as engine:
         assert engine.session.options.n_seq_max == asked["n_seq_max"]
         push = {il: np.full(engine.n_embd, 0.01, np.float32) for il in asked["layers"]}
         vector = ControlVector(push, "llama", engine.n_layer)
@@ -50,12 +57,14 @@ def _stock(asked: dict[str, Any]) -> dict[str, int]:
     """llama.cpp through its own Python binding: the prompts twice, without the vector and with it."""
     import llama_cpp
 
-    model = llama_cpp.llama_model_load_from_file(asked["path"].encode(), llama_cpp.llama_model_default_params())
+    load = llama_cpp.llama_model_default_params()
+    load.n_gpu_layers = asked["gpu_layers"]
+    model = llama_cpp.llama_model_load_from_file(asked["path"].encode(), load)
     params = llama_cpp.llama_context_default_params()
     params.n_ctx, params.n_seq_max, params.kv_unified = asked["n_ctx"], asked["n_seq_max"], True
     params.n_batch = params.n_ubatch = asked["n_batch"]
     params.n_threads = params.n_threads_batch = asked["threads"]
-    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = {"auto": -1, "off": 0, "on": 1}[asked["flash_attn"]]
     context = llama_cpp.llama_init_from_model(model, params)
     n_layer, n_embd = llama_cpp.llama_model_n_layer(model), llama_cpp.llama_model_n_embd(model)
     data = (ctypes.c_float * (n_embd * (n_layer - 1)))()

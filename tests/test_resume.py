@@ -32,6 +32,16 @@ def engine(path: Path) -> Iterator[Engine]:
         yield opened
 
 
+def other_words(engine: Engine, queries: list[Query], rng: np.random.Generator) -> list[Query]:
+    """The same tree with every token exchanged for another one."""
+    exchanged = rng.permutation(engine.n_vocab).tolist()
+
+    def exchange(tokens: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(exchanged[token] for token in tokens)
+
+    return [Query(exchange(query.tokens), tuple(map(exchange, query.continuations))) for query in queries]
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_first_layer_equals_the_full_run(engine: Engine, rng: np.random.Generator, operator: Operator) -> None:
     check_every_first_layer(engine, rng, operator)
@@ -42,14 +52,19 @@ def test_every_first_layer_equals_the_full_run(engine: Engine, rng: np.random.Ge
 def test_every_first_layer_of_a_large_model(rng: np.random.Generator, operator: Operator) -> None:
     """1.1B Q4_0, the model of `steercpp bench`."""
     with Engine(make_model(SHAPES["1.1b"], "q4_0"), n_ctx=256, threads=2) as engine:
-        check_every_first_layer(engine, rng, operator)
+        check_every_first_layer(engine, rng, operator, n_queries=2)
 
 
-def check_every_first_layer(engine: Engine, rng: np.random.Generator, operator: Operator) -> None:
+def check_every_first_layer(
+    engine: Engine, rng: np.random.Generator, operator: Operator, *, n_queries: int = 8
+) -> None:
     """A foreign batch of the same shape lies in between, so that no stale buffer holds the right values."""
-    batch, foreign = one_batch(engine, rng), one_batch(engine, rng)
+    queries = random_queries(engine, rng, n_queries)
+    (batch,), (foreign,) = engine.pack(queries), engine.pack(other_words(engine, queries, rng))
+    assert batch.n_tokens == foreign.n_tokens
+    any_vector = random_vector(engine, rng, tuple(range(engine.n_layer)))
     for first in range(1, engine.n_layer):
-        vector = random_vector(engine, rng, tuple(range(first, engine.n_layer)))
+        vector = any_vector.restricted_to(range(first, engine.n_layer))
         # projections are small, so a cap has to be low
         steering = Steering(vector, -0.05 if operator == "cap" else 0.8, operator=operator)
         full = engine.logits(batch, steering=steering)

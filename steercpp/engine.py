@@ -145,7 +145,7 @@ class Engine(LoadedModel):
         reason = "layer 0 is steered, and nothing lies below it" if first_layer == 0 else ""
         reason = reason or next((one.reason for one in kept if one.reason), "")
         n_bytes = sum(one.n_bytes for one in kept)
-        return Base(batch, first_layer, _summed(batch, runs), reason, keep_logits, n_bytes, kept)
+        return Base(self.session, batch, first_layer, _summed(batch, runs), reason, keep_logits, n_bytes, kept)
 
     def measures(self, batch: Batch, *, steering: PerQuery, base: Base, top_k: int = 0) -> Measures:
         """Entropy, KL against the unsteered row and the most likely tokens, for each output row of a batch.
@@ -157,11 +157,13 @@ class Engine(LoadedModel):
             top_k: how many of the most likely tokens.
 
         Raises:
-            InputError: the base kept no logits.
+            InputError: the base kept no logits, or top_k is more than the vocabulary has.
             NonFiniteError, UnsteerableError, ...: as `logprobs`.
         """
         if not base.keeps_logits:
             raise InputError("KL needs the unsteered logits; make the base with keep_logits=True")
+        if not 0 <= top_k <= self.n_vocab:
+            raise InputError(f"top_k is {top_k}; give 0 for none, or at most the vocabulary's {self.n_vocab} tokens")
         wanted = Wanted(entropy=True, kl=True, n_top=top_k)
         found, ends, n_outputs = [], np.empty(len(batch.queries), np.int64), 0
         for part, result in self._run(batch, steering, wanted, base=base):
@@ -279,6 +281,8 @@ class Engine(LoadedModel):
         session = self.session
         asked = self._checked(steering, len(batch.queries))
         refuse_unequal_sharers(batch.shared, asked)
+        if base is not None and base.session is not session:
+            raise InputError("the base is that of another engine; make one with this engine")
         if base is not None and base.batch is not batch:
             raise InputError("the base is that of another batch; make one for this batch")
         for place, part in enumerate(batch.passes):

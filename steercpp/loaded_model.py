@@ -112,7 +112,8 @@ class LoadedModel(Vocabulary):
         """Another context of this model, with these changes to the engine's own `ContextOptions`.
 
         Raises:
-            EngineError: it cannot be made.
+            EngineError: it cannot be made. The engine stays usable.
+            InputError: more sequences than n_batch, or than llama.cpp knows.
         """
         return Session(self.path, self._model, replace(self._context, **changes))
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from steercpp.batch import Batch
 
 if TYPE_CHECKING:
-    from steercpp.session import Kept
+    from steercpp.session import Kept, Session
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -21,7 +21,7 @@ class Base:
     """The unsteered pass of a batch, and what it kept so that steered ones start above the layers below.
 
     Attributes:
-        batch: whose.
+        session, batch: whose.
         first_layer: the lowest layer that may be steered.
         logprobs: as `Engine.logprobs`, unsteered.
         reason: why passes are run in full; "" where they are resumed.
@@ -29,6 +29,7 @@ class Base:
         n_bytes: memory of what is kept.
     """
 
+    session: Session
     batch: Batch
     first_layer: int
     logprobs: list[Floats]

@@ -95,6 +95,7 @@ class Session:
 
     Raises:
         EngineError: a context of this size cannot be made.
+        InputError: more sequences than n_batch, or than llama.cpp knows.
     """
 
     def __init__(self, path: Path, model: _native.Model, options: ContextOptions) -> None:
@@ -118,6 +119,8 @@ class Session:
             )
         except _native.ModelFileError as error:
             raise load_failure(path, str(error)) from error
+        except ValueError as error:
+            raise InputError(f"{path}: n_batch {options.n_batch}, n_seq_max {options.n_seq_max}: {error}") from error
         except (_native.DecodeError, MemoryError) as error:
             reason = str(error) or "llama.cpp gives no reason"
             raise EngineError(
@@ -198,5 +201,6 @@ class Session:
             raise EngineError(f"{self.path}: {error}; give each thread an engine of its own") from error
         except _native.DecodeError as error:
             raise EngineError(f"{self.path}: {error}; lower n_batch or n_ctx, or check the model file") from error
-        except ValueError as error:  # a plan that cannot be: tokens from elsewhere, in practice
-            raise InputError(f"{self.path}: {error}; use tokens of this model") from error
+        except ValueError as error:  # a plan that cannot be: tokens or a batch from elsewhere, in practice
+            step = "use tokens of this model" if "vocabulary" in str(error) else "pack the queries with this engine"
+            raise InputError(f"{self.path}: {error}; {step}") from error

@@ -31,10 +31,12 @@ from steercpp.errors import (
     StrengthError,
     UnsteerableError,
 )
+from steercpp.generation import generate
 from steercpp.packing import Batch, Query
 from steercpp.pairs import ContrastPair
 from steercpp.prompts import Message
 from steercpp.self_test import run_self_test
+from steercpp.steering import OPERATORS, Gate, Operator, Steering
 
 
 @pytest.fixture
@@ -131,6 +133,106 @@ class TestErrors:
         with pytest.raises(NonFiniteError, match="query 0"):  # finite once, not when added at two layers
             tiny_engine.activations([(1, 2)], vector=unit_vector(tiny_engine, 1, 2), strengths=1e20)
 
+    @pytest.mark.parametrize("operator", OPERATORS)
+    @pytest.mark.parametrize("strength", [float("nan"), float("-inf"), 1e39])
+    def test_a_strength_of_another_operator(
+        self, tiny_engine: Engine, batch: Batch, operator: Operator, strength: float
+    ) -> None:
+        vector = unit_vector(tiny_engine, 1)
+        with pytest.raises(StrengthError, match=r"strength (nan|-inf|1e\+39) is not a finite number in float32; give"):
+            tiny_engine.logprobs(batch, steering=Steering(vector, strength, operator=operator))
+
+    def test_a_strength_that_only_one_operator_cannot_bear(self, tiny_engine: Engine, batch: Batch) -> None:
+        """Turned by a huge angle a row keeps its length; clamped to a huge projection it does not stay finite."""
+        vector = unit_vector(tiny_engine, 1)
+        tiny_engine.logprobs(batch, steering=Steering(vector, 3e38, operator="rotate"))
+        with pytest.raises(NonFiniteError, match=r"at strength 3e\+38 the activations leave float32's range; use a"):
+            tiny_engine.logprobs(batch, steering=Steering(vector, 3e38, operator="clamp"))
+
+    def test_a_base_or_gate_at_a_layer_that_the_model_lacks(self, tiny_engine: Engine, batch: Batch) -> None:
+        with pytest.raises(LayerError, match=r"layer 4 does not exist; the model has layers 0\.\.3"):
+            tiny_engine.base(batch, first_layer=4)
+        gate = Gate(np.ones(tiny_engine.n_embd, np.float32), 7, 0.0)
+        with pytest.raises(LayerError, match=r"layer 7 does not exist; the model has layers 0\.\.3"):
+            tiny_engine.decide(batch.queries, Steering(unit_vector(tiny_engine, 1), gate=gate))
+
+    def test_a_gate_that_is_not_for_this_model(self, tiny_engine: Engine, batch: Batch) -> None:
+        gate = Gate(np.ones(64, np.float32), 1, 0.0)
+        with pytest.raises(ShapeError, match="the gate has 64 values per layer, the model's n_embd is 256; use a"):
+            tiny_engine.decide(batch.queries, Steering(unit_vector(tiny_engine, 1), gate=gate))
+
+    def test_a_gate_without_a_vector(self, tiny_engine: Engine) -> None:
+        for nothing in (np.zeros(tiny_engine.n_embd, np.float32), np.full(tiny_engine.n_embd, np.nan, np.float32)):
+            with pytest.raises(ShapeError, match="gate: expected a direction"):
+                Gate(nothing, 1, 0.0)
+        with pytest.raises(InputError, match="gate: the threshold is nan; give a finite number"):
+            Gate(np.ones(tiny_engine.n_embd, np.float32), 1, float("nan"))
+
+    def test_a_gate_that_is_not_decided(self, tiny_engine: Engine, batch: Batch) -> None:
+        gate = Gate(np.ones(tiny_engine.n_embd, np.float32), 1, 0.0)
+        steering = Steering(unit_vector(tiny_engine, 1), gate=gate)
+        for measure in (tiny_engine.logprobs, tiny_engine.logits):
+            with pytest.raises(InputError, match=r"a gate is not decided yet; give Engine\.decide's answer"):
+                measure(batch, steering=steering)
+
+    def test_more_sequences_than_the_context_has(self, tiny_engine: Engine, tiny_path: Path) -> None:
+        """Of a batch that another engine packed, of rows to be held at once, and of a context."""
+        (wide,) = tiny_engine.pack([Query((token, 5)) for token in range(3, 33)])
+        with Engine(tiny_path, threads=1, n_batch=16) as narrow:
+            (own,) = narrow.pack([Query((3, 5), ((7,),))])
+            before = narrow.logits(own)
+            with pytest.raises(InputError, match=r"outside 0\.\.n_seq_max-1; pack the queries with this engine"):
+                narrow.logprobs(wide)
+            np.testing.assert_array_equal(narrow.logits(own), before)
+        with pytest.raises(InputError, match="300 rows do not fit into 256 sequences"):
+            tiny_engine.lay_out_together([Query((1, 5))] * 300)
+        with pytest.raises(InputError, match=r"n_batch 256, n_seq_max 257: n_seq_max must lie in 1\.\.n_batch"):
+            tiny_engine.open_session(n_seq_max=257)
+
+    def test_a_batch_of_more_rows_than_are_decoded_together(self, tiny_engine: Engine, tiny_path: Path) -> None:
+        (long,) = tiny_engine.pack([Query(tuple(range(3, 203)))])
+        with Engine(tiny_path, threads=1, n_batch=64) as smaller:
+            (own,) = smaller.pack([Query((3, 5), ((7,),))])
+            before = smaller.logits(own)
+            with pytest.raises(
+                InputError, match=r"a piece needs 1\.\.n_batch tokens; pack the queries with this engine"
+            ):
+                smaller.logprobs(long)
+            np.testing.assert_array_equal(smaller.logits(own), before)
+
+    def test_a_base_of_another_engine(self, tiny_engine: Engine, batch: Batch, tiny_path: Path) -> None:
+        """Its rows might be those of another model."""
+        with Engine(tiny_path, threads=1) as other:
+            base = other.base(batch, first_layer=1)
+        with pytest.raises(InputError, match="the base is that of another engine; make one with this engine"):
+            tiny_engine.logprobs(batch, base=base)
+
+    def test_queries_that_share_tokens_but_not_their_steering(self, tiny_engine: Engine) -> None:
+        vector = unit_vector(tiny_engine, 1)
+        (batch,) = tiny_engine.pack([Query((1, 5, 6)), Query((1, 5, 7))])
+        with pytest.raises(InputError, match="share tokens but are to be steered differently; pack them with"):
+            tiny_engine.logprobs(batch, steering=[Steering(vector, 1.0), Steering(vector, 2.0)])
+
+    def test_more_likely_tokens_than_there_are(self, tiny_engine: Engine, batch: Batch) -> None:
+        base = tiny_engine.base(batch, first_layer=1, keep_logits=True)
+        for top_k in (-1, tiny_engine.n_vocab + 1):
+            with pytest.raises(InputError, match=f"top_k is {top_k}; give 0 for none, or at most"):
+                tiny_engine.measures(batch, steering=None, base=base, top_k=top_k)
+
+    def test_a_prompt_and_what_is_generated_beyond_the_context(self, tiny_engine: Engine) -> None:
+        rows = [None, Steering(unit_vector(tiny_engine, 1))]
+        for exact in (False, True):
+            with pytest.raises(
+                ContextOverflowError, match=r"5 prompt tokens and 1020 more need 1025 positions, .* 1024"
+            ):
+                generate(tiny_engine, (1, 5, 6, 7, 8), rows, max_tokens=1020, exact=exact)
+
+    def test_a_generation_that_leaves_the_range(self, tiny_engine: Engine) -> None:
+        rows = [None, Steering(unit_vector(tiny_engine, 2), 3e38)]
+        for exact in (False, True):
+            with pytest.raises(NonFiniteError, match=r"row 1: at strength 3e\+38 the activations leave"):
+                generate(tiny_engine, (1, 5, 6), rows, max_tokens=4, exact=exact)
+
     def test_a_second_thread(self, tiny_engine: Engine) -> None:
         (large,) = tiny_engine.pack([Query(tuple(range(3, 703)))])
         (small,) = tiny_engine.pack([Query((1, 2))])
@@ -208,6 +310,12 @@ def test_a_graph_without_the_nodes_is_refused_not_steered_in_vain(tmp_path: Path
         before = engine.logits(batch)
         with pytest.raises(UnsteerableError, match=r"plamo2\.gguf: .* its graph has no node l_out-1"):
             engine.logits(batch, vector=unit_vector(engine, 1), strengths=1.0)
+        for operator in OPERATORS:
+            steering = Steering(unit_vector(engine, 1), 0.5, operator=operator)
+            with pytest.raises(UnsteerableError, match=r"no node l_out-1; use another model"):
+                engine.logprobs(batch, steering=steering)
+            with pytest.raises(UnsteerableError, match="no node l_out-1"):
+                generate(engine, (1, 5), [steering], max_tokens=2)
         with pytest.raises(UnsteerableError, match="l_out-0"):
             engine.activations([(1, 5)])
         np.testing.assert_array_equal(engine.logits(batch), before)
@@ -287,20 +395,29 @@ def test_options_out_of_range_are_refused(tiny_path: Path, options: dict[str, An
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource.setrlimit")
 def test_a_context_too_large_for_memory_is_refused(tiny_path: Path) -> None:
-    """In a process that may use 2 GB: K and V of 4 million tokens take 8."""
+    """In a process that may use 2 GB: K and V of 4 million tokens take 8. An engine that is there goes on as before."""
     code = (
         "import resource, sys\n"
         "from steercpp.engine import Engine\n"
         "from steercpp.errors import EngineError\n"
+        "from steercpp.packing import Query\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, 2 * 10**9))\n"
-        "try:\n"
-        "    Engine(sys.argv[1], threads=1, n_ctx=4_000_000)\n"
-        "except EngineError as error:\n"
-        "    print(error)\n"
+        "with Engine(sys.argv[1], threads=1) as engine:\n"
+        "    (batch,) = engine.pack([Query((1, 5, 6), ((7, 8),))])\n"
+        "    before = engine.logits(batch).tobytes()\n"
+        "    for make in (engine.open_session, lambda n_ctx: Engine(sys.argv[1], threads=1, n_ctx=n_ctx)):\n"
+        "        try:\n"
+        "            make(n_ctx=4_000_000)\n"
+        "        except EngineError as error:\n"
+        "            print(error)\n"
+        "    assert engine.logits(batch).tobytes() == before\n"
     )
     run = subprocess.run([sys.executable, "-c", code, str(tiny_path)], capture_output=True, text=True, check=True)
-    assert "tiny-F32.gguf: a context of 4000000 tokens cannot be made: " in run.stdout
-    assert run.stdout.endswith("lower n_ctx or n_batch\n")
+    lines = run.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert "tiny-F32.gguf: a context of 4000000 tokens cannot be made: " in line
+        assert line.endswith("lower n_ctx or n_batch")
 
 
 def test_by_default_all_physical_cores_are_used(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from steercpp.engine import Engine
     from steercpp.errors import SteerError
     from steercpp.extraction import extract
+    from steercpp.generation import generate
     from steercpp.gguf_vector import read_vector, write_vector
     from steercpp.pairs import ContrastPair, read_pairs
+    from steercpp.sampling import Sampling
+    from steercpp.steering import Gate, Steering
     from steercpp.sweep_result import SweepResult, open_run
     from steercpp.sweeping import sweep
     from steercpp.tasks import BehaviorItem, ChoiceItem, read_behavior, read_choices
@@ -27,9 +30,13 @@ _HOMES = {
     "ContrastPair": "pairs",
     "ControlVector": "control_vector",
     "Engine": "engine",
+    "Gate": "steering",
+    "Sampling": "sampling",
     "SteerError": "errors",
+    "Steering": "steering",
     "SweepResult": "sweep_result",
     "extract": "extraction",
+    "generate": "generation",
     "open_run": "sweep_result",
     "read_behavior": "tasks",
     "read_choices": "tasks",
@@ -44,9 +51,13 @@ __all__ = [
     "ContrastPair",
     "ControlVector",
     "Engine",
+    "Gate",
+    "Sampling",
     "SteerError",
+    "Steering",
     "SweepResult",
     "extract",
+    "generate",
     "open_run",
     "read_behavior",
     "read_choices",

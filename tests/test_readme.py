@@ -1,28 +1,59 @@
-"""The README: its Python runs as printed, but for the names of files."""
+"""The README and the pages under docs/: their Python runs as printed, but for the names of files."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_sweep import write_items
 
-README = Path(__file__).parents[1] / "README.md"
+import steercpp
+from steercpp.control_vector import ControlVector
+from steercpp.gguf_vector import write_vector
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
+EXAMPLES = [
+    (page, example)
+    for page in PAGES
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+]
 
 
-def test_the_python_example_runs(tmp_path: Path, tiny_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+def test_there_are_examples() -> None:
+    assert [page for page, _ in EXAMPLES].count("README.md") == 2 and "docs/generation.md" in dict(EXAMPLES)
+
+
+@pytest.mark.parametrize(("page", "example"), EXAMPLES, ids=[page for page, _ in EXAMPLES])
+def test_the_python_examples_run(
+    tmp_path: Path, tiny_path: Path, capsys: pytest.CaptureFixture[str], page: str, example: str
+) -> None:
     behavior, choice, pairs = write_items(tmp_path)
-    for name, path in {
+    for name in ("refusal", "cheer"):
+        rows = {il: np.random.default_rng(il).standard_normal(256).astype(np.float32) for il in (1, 2)}
+        write_vector(tmp_path / f"{name}.gguf", ControlVector(rows, "llama", 4))
+    files = {
         "llama-2-7b-chat.Q4_K_M.gguf": tiny_path,
         "refusal.jsonl": pairs,
         "refusal.behavior.jsonl": behavior,
         "international_law_test.csv": choice,
         "runs/refusal": tmp_path / "run",
-    }.items():
-        assert f'"{name}"' in example
+        "refusal.gguf": tmp_path / "refusal.gguf",
+        "cheer.gguf": tmp_path / "cheer.gguf",
+    }
+    assert set(re.findall(r'"([^" ]*[./][^" ]*)"', example)) <= set(files), "a file that this test does not know"
+    for name, path in files.items():
         example = example.replace(f'"{name}"', repr(str(path)))
     exec(example, {})
-    assert (tmp_path / "run" / "vector.gguf").exists()
-    assert "Recommendation(strength=" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    if "sweep(" in example:
+        assert (tmp_path / "run" / "vector.gguf").exists() and "Recommendation(strength=" in shown
+    else:
+        assert len(re.findall(r"^(length|end|stop) ", shown, flags=re.MULTILINE)) == 3
+
+
+def test_what_the_package_offers_is_there_and_sorted() -> None:
+    names = [getattr(steercpp, name).__name__ for name in steercpp.__all__]
+    assert names == steercpp.__all__ == sorted(steercpp.__all__) and set(names) <= set(dir(steercpp))

@@ -71,13 +71,21 @@ class Engine(LoadedModel):
             raise InputError("a gate is not decided yet; give Engine.decide's answer")
         return pack(queries, self._limits, keys=packing_keys(asked))
 
-    def lay_out_together(self, queries: Sequence[Query], steering: PerQuery = None) -> Pass:
+    def lay_out_together(
+        self, queries: Sequence[Query], steering: PerQuery = None, *, n_ctx: int | None = None
+    ) -> Pass:
         """One pass that holds all queries at once, each in a sequence of its own; see packing.py.
+
+        Args:
+            queries: their continuations are left out.
+            steering: what steers all queries, or each one; gates decided.
+            n_ctx: of a context for it, if that is not the engine's own.
 
         Raises:
             ContextOverflowError: they do not fit into the context together.
         """
-        return lay_out_together(queries, self._limits, keys=packing_keys(self._checked(steering, len(queries))))
+        limits = replace(self._limits, n_ctx=n_ctx or self.n_ctx)
+        return lay_out_together(queries, limits, keys=packing_keys(self._checked(steering, len(queries))))
 
     def logprobs(
         self,

@@ -102,12 +102,12 @@ def generate(
     _check(engine, tokens, decided, samplings, max_tokens, stop)
     rows = [_Row(TextStream(stop)) for _ in decided]
     exact = exact or engine.is_recurrent
-    session = _own_session(engine, len(tokens) + max_tokens, len(rows)) if exact else engine.session
+    together = None if exact else engine.lay_out_together(queries, decided, n_ctx=len(rows) * len(tokens))
+    session = _session(engine, together, len(rows), len(tokens), max_tokens)
     before = session.token_layers
     chains = [Sampler(**asdict(one)) for one in samplings]
     run = _Run(session, tokens, decided, chains)
-    start = run.start_apart if exact else lambda: run.start_together(engine.lay_out_together(queries, decided))
-    drawn = start()
+    drawn = run.start_apart() if together is None else run.start_together(together)
     while True:
         for place, (row, token) in enumerate(zip(rows, drawn, strict=True)):
             text = _take(engine, row, token, max_tokens)
@@ -237,10 +237,19 @@ def _tokens(engine: Engine, prompt: Prompt | Sequence[int], template: Template) 
     return tuple(prompt) if is_tokens else engine.encode(prompt, template=template)  # type: ignore[arg-type]
 
 
-def _own_session(engine: Engine, n_ctx: int, n_rows: int) -> Session:
-    """A context with a stream of its own for each row."""
-    n_batch = max(engine.session.options.n_batch, n_rows)
-    return engine.open_session(n_ctx=-(-n_ctx // 256) * 256, n_batch=n_batch, n_seq_max=n_rows, kv_unified=False)
+def _session(engine: Engine, together: Pass | None, n_rows: int, n_prompt: int, max_tokens: int) -> Session:
+    """The engine's own context where all rows fit into it; a larger one, or one with a stream for each row."""
+    if together is None:
+        n_batch = max(engine.session.options.n_batch, n_rows)
+        return engine.open_session(
+            n_ctx=_rounded(n_prompt + max_tokens), n_batch=n_batch, n_seq_max=n_rows, kv_unified=False
+        )
+    n_cells = len(together.tokens) + n_rows * (max_tokens - 1)
+    return engine.session if n_cells <= engine.n_ctx else engine.open_session(n_ctx=_rounded(n_cells))
+
+
+def _rounded(n_ctx: int) -> int:
+    return -(-n_ctx // 256) * 256
 
 
 def _check(

@@ -96,6 +96,21 @@ def test_an_unsteered_prompt_is_decoded_once_for_all_rows(engine: Engine, vector
     assert exact.token_layers == exact.token_layers_plain == found.token_layers_plain
 
 
+def test_rows_that_do_not_fit_into_the_context_together_get_a_larger_one(engine: Engine, vector: ControlVector) -> None:
+    """llama.cpp found no place for them in the middle of the generation; each row by itself is short enough."""
+    strengths = [s / 10 for s in range(-8, 8)]
+    with Engine(engine.path, threads=1, n_ctx=64) as small:
+        found = [
+            generate(one, PROMPT, [Steering(vector, s) for s in strengths], max_tokens=40, sampling=DRAWN).rows
+            for one in (engine, small)
+        ]
+        assert found[0] == found[1]
+        long = generate(small, PROMPT * 6, [Steering(vector, s) for s in strengths], max_tokens=28)  # 36 tokens each
+        assert max(len(row.tokens) for row in long.rows) == 28
+        with pytest.raises(ContextOverflowError, match="36 prompt tokens and 29 more need 65 positions"):
+            generate(small, PROMPT * 6, [Steering(vector, s) for s in strengths], max_tokens=29)
+
+
 def test_seeds_make_rows_of_one_strength_differ(engine: Engine, vector: ControlVector) -> None:
     samplings = [Sampling(temperature=1.5, seed=seed) for seed in (1, 2, 1)]
     rows = generate(engine, PROMPT, [Steering(vector, 0.0)] * 3, max_tokens=24, sampling=samplings, exact=True).rows

@@ -93,9 +93,10 @@ decode_result session::decode(const plan & plan) {
 
 // Resumes from the base; where the graph turns out to be another one, runs in full.
 void session::attempt(const plan & plan, const kept * base, decode_result & result) {
-    const std::string reason = result.reason;
-    result = decode_result{};
-    result.reason = reason;
+    decode_result fresh;
+    fresh.reason = result.reason;
+    fresh.token_layers = result.token_layers; // computed in vain, if this is the second attempt
+    result = std::move(fresh);
     result.n_capture_layers = static_cast<int32_t>(plan.capture_layers.size());
     result.n_capture_rows = static_cast<int32_t>(plan.capture_rows.size());
     result.n_embd = model_->n_embd();

@@ -139,6 +139,19 @@ def test_steering_block_0_runs_in_full_and_says_why(engine: Engine, rng: np.rand
     )
 
 
+def test_another_graph_than_the_bases_is_run_in_full(engine: Engine, rng: np.random.Generator) -> None:
+    """llama.cpp's own control vector adds nodes below the layer to start from; nothing is left half done."""
+    batch, vector = one_batch(engine, rng), random_vector(engine, rng, (1,))
+    expected, plain = engine.stock_logits(batch, vector), engine.logits(batch)
+    base = engine.base(batch, first_layer=engine.n_layer - 1)
+    data = np.zeros((engine.n_layer - 1, engine.n_embd), np.float32)
+    data[0] = vector.directions[1]
+    with engine.session.stock_vector(data):
+        np.testing.assert_array_equal(engine.logits(batch, base=base), expected)
+    assert not base.resumed and base.reason == "the graph differs from that of the base pass"
+    np.testing.assert_array_equal(engine.logits(batch), plain)
+
+
 def test_a_base_is_for_its_own_batch_and_layers(engine: Engine, rng: np.random.Generator) -> None:
     batch, other = one_batch(engine, rng), one_batch(engine, rng)
     base = engine.base(batch, first_layer=2)

@@ -173,7 +173,7 @@ def test_progress_goes_up(cache: Path) -> None:
 
 
 def run(*arguments: str | int | Path) -> Result:
-    return CliRunner().invoke(main, ["bench", *map(str, arguments)], env={"COLUMNS": "100"})
+    return CliRunner().invoke(main, ["bench", *map(str, arguments)], env={"COLUMNS": "80"})
 
 
 def test_json_is_one_document(cache: Path) -> None:

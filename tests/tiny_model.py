@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import ctypes
 import string
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 import llama_cpp
 import numpy as np
 
-N_LAYER = 4
-N_EMBD = 256  # a multiple of 256, so that K-quants do not fall back to another type
-N_FF = 256
-N_HEAD = 8
-N_HEAD_KV = 4
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a model looks like.
+
+    Attributes:
+        n_layer, n_embd, n_ff, n_head, n_head_kv: by default n_embd is a multiple of 256, so that K-quants do not fall
+            back to another type.
+        words: of the vocabulary, beside bytes and characters; None for common ones.
+        random_norms: the weights of the norms are random too, not 1.
+        tied: the token embeddings are the output matrix too.
+    """
+
+    n_layer: int = 4
+    n_embd: int = 256
+    n_ff: int = 256
+    n_head: int = 8
+    n_head_kv: int = 4
+    words: str | None = None
+    random_norms: bool = False
+    tied: bool = False
+
+
+TINY = Shape()
 N_CTX = 1024
 
 FILE_TYPES = {
@@ -48,12 +68,12 @@ _WORDS = (
 )
 
 
-def vocabulary() -> tuple[list[str], list[float], list[int]]:
+def vocabulary(words: str | None = None) -> tuple[list[str], list[float], list[int]]:
     """Pieces, scores and types in SentencePiece's way: bytes as fallback, characters, then merges up to whole words."""
     special = ["<unk>", "<s>", "</s>"]
     byte_pieces = [f"<0x{byte:02X}>" for byte in range(256)]
     merged: dict[str, None] = {}
-    for word in _WORDS.split():
+    for word in (_WORDS if words is None else words).split():
         for stop in range(2, len(word) + 2):
             merged["▁" + word[: stop - 1]] = None
     for letter in string.ascii_uppercase:
@@ -66,21 +86,23 @@ def vocabulary() -> tuple[list[str], list[float], list[int]]:
     return pieces, scores, [int(kind) for kind in kinds]
 
 
-def write_tiny_model(path: Path, *, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE) -> Path:
+def write_tiny_model(
+    path: Path, *, seed: int = 0, chat_template: str | None = CHAT_TEMPLATE, shape: Shape = TINY
+) -> Path:
     """Write an F32 llama model with random weights; the same seed gives the same bytes."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_context_length(N_CTX)
-    writer.add_embedding_length(N_EMBD)
-    writer.add_block_count(N_LAYER)
-    writer.add_feed_forward_length(N_FF)
-    writer.add_head_count(N_HEAD)
-    writer.add_head_count_kv(N_HEAD_KV)
-    writer.add_rope_dimension_count(N_EMBD // N_HEAD)
+    writer.add_embedding_length(shape.n_embd)
+    writer.add_block_count(shape.n_layer)
+    writer.add_feed_forward_length(shape.n_ff)
+    writer.add_head_count(shape.n_head)
+    writer.add_head_count_kv(shape.n_head_kv)
+    writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    add_vocabulary(writer, chat_template)
-    for name, values in _weights(seed, len(vocabulary()[0])).items():
+    add_vocabulary(writer, chat_template, shape.words)
+    for name, values in _weights(seed, shape).items():
         writer.add_tensor(name, values)
     finish(writer)
     return path
@@ -147,8 +169,8 @@ def finish(writer: gguf.GGUFWriter) -> None:
     writer.close()
 
 
-def add_vocabulary(writer: gguf.GGUFWriter, chat_template: str | None) -> None:
-    pieces, scores, kinds = vocabulary()
+def add_vocabulary(writer: gguf.GGUFWriter, chat_template: str | None, words: str | None = None) -> None:
+    pieces, scores, kinds = vocabulary(words)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(pieces)
     writer.add_token_scores(scores)
@@ -162,28 +184,33 @@ def add_vocabulary(writer: gguf.GGUFWriter, chat_template: str | None) -> None:
         writer.add_chat_template(chat_template)
 
 
-def _weights(seed: int, n_vocab: int) -> dict[str, np.ndarray]:
+def _weights(seed: int, shape: Shape) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
+    n_vocab, n_embd, n_ff = len(vocabulary(shape.words)[0]), shape.n_embd, shape.n_ff
+    n_kv = n_embd * shape.n_head_kv // shape.n_head
 
     def matrix(n_out: int, n_in: int) -> np.ndarray:
         values: np.ndarray = (rng.standard_normal((n_out, n_in)) / np.sqrt(n_in)).astype(np.float32)
         return values
 
-    n_kv = N_EMBD * N_HEAD_KV // N_HEAD
-    ones = np.ones(N_EMBD, np.float32)
-    weights = {"token_embd.weight": rng.standard_normal((n_vocab, N_EMBD)).astype(np.float32)}
-    for il in range(N_LAYER):
+    def norm() -> np.ndarray:
+        values: np.ndarray = rng.uniform(0.5, 1.5, n_embd) if shape.random_norms else np.ones(n_embd)
+        return values.astype(np.float32)
+
+    weights = {"token_embd.weight": rng.standard_normal((n_vocab, n_embd)).astype(np.float32)}
+    for il in range(shape.n_layer):
         weights |= {
-            f"blk.{il}.attn_norm.weight": ones,
-            f"blk.{il}.attn_q.weight": matrix(N_EMBD, N_EMBD),
-            f"blk.{il}.attn_k.weight": matrix(n_kv, N_EMBD),
-            f"blk.{il}.attn_v.weight": matrix(n_kv, N_EMBD),
-            f"blk.{il}.attn_output.weight": matrix(N_EMBD, N_EMBD),
-            f"blk.{il}.ffn_norm.weight": ones,
-            f"blk.{il}.ffn_gate.weight": matrix(N_FF, N_EMBD),
-            f"blk.{il}.ffn_up.weight": matrix(N_FF, N_EMBD),
-            f"blk.{il}.ffn_down.weight": matrix(N_EMBD, N_FF),
+            f"blk.{il}.attn_norm.weight": norm(),
+            f"blk.{il}.attn_q.weight": matrix(n_embd, n_embd),
+            f"blk.{il}.attn_k.weight": matrix(n_kv, n_embd),
+            f"blk.{il}.attn_v.weight": matrix(n_kv, n_embd),
+            f"blk.{il}.attn_output.weight": matrix(n_embd, n_embd),
+            f"blk.{il}.ffn_norm.weight": norm(),
+            f"blk.{il}.ffn_gate.weight": matrix(n_ff, n_embd),
+            f"blk.{il}.ffn_up.weight": matrix(n_ff, n_embd),
+            f"blk.{il}.ffn_down.weight": matrix(n_embd, n_ff),
         }
-    weights["output_norm.weight"] = ones
-    weights["output.weight"] = matrix(n_vocab, N_EMBD)
+    weights["output_norm.weight"] = norm()
+    if not shape.tied:
+        weights["output.weight"] = matrix(n_vocab, n_embd)
     return weights

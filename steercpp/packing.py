@@ -96,9 +96,9 @@ def _alone(index: int, query: Query, limits: Limits) -> Batch:
 class _Packer:
     """Walks the tree depth first and cuts it into pieces, and the pieces into batches.
 
-    A cut is clean where the row before it is a query's last one, and no query has rows on both sides of it but those of
-    its prompt; a batch ends only there. Pieces end, where they can, at a clean cut at which a new branch begins: just
-    before a query's first own row.
+    A cut is clean where the row before it is a query's last one, and no query has rows of continuations on both sides
+    of it; a batch ends only there. A prompt's rows may lie before it: the next batch begins with all it depends on.
+    Pieces end, where they can, at a clean cut at which a new branch begins: just before a query's first own row.
     """
 
     def __init__(self, queries: Sequence[Query], tree: Tree, limits: Limits) -> None:
@@ -109,16 +109,18 @@ class _Packer:
             self.place_of[node] = place
         n_open = np.zeros(len(self.order) + 1, np.int64)
         completes = np.zeros(len(self.order) + 1, bool)
+        stops = []
         for path in tree.paths:
-            stop = max(self.place_of[node] for node in path.nodes[path.n_prompt - 1 :]) + 1
-            n_open[self.place_of[path.prompt_end] + 1] += 1
+            own = [self.place_of[node] for node in path.nodes[path.n_prompt :]] or [self.place_of[path.prompt_end]]
+            stop = max(own) + 1
+            n_open[min(own) + 1] += 1
             n_open[stop] -= 1
             completes[stop] = True
+            stops.append(stop)
         self.clean = ((np.cumsum(n_open) == 0) & completes).tolist()
-        ends = [self.place_of[path.prompt_end] for path in tree.paths]
-        self.by_end = sorted(range(len(queries)), key=lambda index: (ends[index], index))
-        self.ends = [ends[index] for index in self.by_end]
-        self.n_taken = 0  # of by_end
+        self.by_stop = sorted(range(len(queries)), key=lambda index: (stops[index], index))
+        self.stops = [stops[index] for index in self.by_stop]
+        self.n_taken = 0  # of by_stop
 
     def batches(self) -> Iterator[Batch]:
         """All batches, one after the other."""
@@ -134,11 +136,12 @@ class _Packer:
             yield Batch(tuple(self.queries[index] for index in members), members, (part,), shared)
 
     def _members(self, stop: int) -> tuple[int, ...]:
-        """The queries whose prompts end before a place, without those taken before."""
+        """The queries whose rows all lie before a place, without those taken before, by the ends of their prompts."""
         first = self.n_taken
-        while self.n_taken < len(self.ends) and self.ends[self.n_taken] < stop:
+        while self.n_taken < len(self.stops) and self.stops[self.n_taken] <= stop:
             self.n_taken += 1
-        return tuple(self.by_end[first : self.n_taken])
+        found = self.by_stop[first : self.n_taken]
+        return tuple(sorted(found, key=lambda index: (self.place_of[self.tree.paths[index].prompt_end], index)))
 
 
 class _Draft:
@@ -178,7 +181,8 @@ class _Draft:
         if stop <= len(self.head) or not self.packer.clean[self.place(stop)]:
             return False
         n_trunk = self.tree.depths[self.node(stop)]
-        return stop >= _WORTH_KEEPING * n_trunk or stop >= self.packer.limits.n_group
+        # the head is not counted: then all that is decoded again is at most 1/32 of all that is different
+        return stop - len(self.head) >= _WORTH_KEEPING * n_trunk or stop >= self.packer.limits.n_group
 
     def _piece_stop(self, first: int) -> int:
         """Where a piece ends that begins at row `first`."""

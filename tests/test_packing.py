@@ -25,8 +25,9 @@ from steercpp.packing import Batch, Limits, Pass, Query, lay_out_together, pack
 LIMITS = Limits(n_batch=24, n_ctx=40, n_seq_max=6)
 TIGHT = Limits(n_batch=5, n_ctx=24, n_seq_max=4, n_group=30)
 ROOMY = Limits(n_batch=64, n_ctx=512, n_seq_max=64)
+SHORT = Limits(n_batch=20, n_ctx=20, n_seq_max=6)  # the trunk leaves less room than a piece may take
 RECURRENT = Limits(n_batch=7, n_ctx=40, n_seq_max=1)
-ALL_LIMITS = (LIMITS, TIGHT, ROOMY, RECURRENT)
+ALL_LIMITS = (LIMITS, TIGHT, SHORT, ROOMY, RECURRENT)
 
 Seen: TypeAlias = tuple[tuple[int, object], ...]  # (token, key) of all rows up to one and with it
 
@@ -147,7 +148,7 @@ def histories(batch: Batch, keys: list[Any], limits: Limits) -> list[Seen]:
     return [seen for p in batch.passes for seen in walk(p, limits, lambda o, r: keys[batch.members[o]][r])]
 
 
-@given(queries, st.sampled_from((LIMITS, TIGHT, ROOMY)), st.data())
+@given(queries, st.sampled_from((LIMITS, TIGHT, SHORT, ROOMY)), st.data())
 @settings(derandomize=True, deadline=None, max_examples=300)
 def test_a_beginning_is_decoded_once_in_a_batch_and_hardly_more_in_all(
     some: list[Query], limits: Limits, data: st.DataObject
@@ -215,6 +216,14 @@ def test_queries_that_share_little_are_packed_apart_batch_by_batch() -> None:
     assert sum(batch.n_tokens for batch in batches) == 30 * 40 + len(batches)
 
 
+def test_all_that_is_decoded_again_is_at_most_one_in_32() -> None:
+    some = [Query((1, 2, 3, 4, *range(1000 * i, 1000 * i + 4))) for i in range(1, 95)]
+    batches = pack(some, Limits(n_batch=8, n_ctx=128, n_seq_max=4))
+    n_different = 4 + 94 * 4
+    n_again = sum(batch.n_tokens for batch in batches) - n_different
+    assert 0 < n_again * 32 <= n_different
+
+
 @given(queries, limits)
 @settings(derandomize=True, deadline=None, max_examples=300)
 def test_every_row_is_needed_in_its_batch(some: list[Query], limits: Limits) -> None:
@@ -228,6 +237,16 @@ def test_a_prompt_beyond_the_size_of_a_batch_is_decoded_once() -> None:
     some = [Query(tuple(range(300))), Query((*range(250), *range(1000, 1040)))]
     batches = pack(some, Limits(n_batch=16, n_ctx=512, n_seq_max=16, n_group=64))
     assert [batch.n_tokens for batch in batches] == [300, 290]  # the second begins anew, as the first is large enough
+
+
+@pytest.mark.parametrize("place", [0, 50, 100])
+def test_a_prompt_that_begins_all_others_keeps_no_batch_open(place: int) -> None:
+    """Continuations after the begin-of-sequence token alone, wherever they stand among questions that begin with it."""
+    some = [Query((1, *range(1000 * i, 1000 * i + 40)), ((7, 8, 9),)) for i in range(1, 101)]
+    some.insert(place, Query((1,), ((7, 8), (9, 10, 11))))
+    batches = pack(some, Limits(n_batch=256, n_ctx=1024, n_seq_max=256, n_group=512))
+    assert max(batch.n_tokens for batch in batches) <= 512 + 256
+    assert len(batches) > 5
 
 
 def test_a_long_query_is_cut_into_pieces_of_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,6 +72,7 @@ def generate(
     if model and not (vector and prompt is not None):
         raise click.UsageError("MODEL needs --vector V.gguf and --prompt TEXT.")
     from steercpp.generation import generate as run
+    from steercpp.provenance import vector_sha256
     from steercpp.sampling import Sampling
     from steercpp.steering import Steering
 
@@ -82,15 +84,21 @@ def generate(
         manner = steering.manner(lambda: made, known=made.metadata)
         view.strengths = strengths or _usual(made, embedded=vector is None)
         found = run(
-            engine, words, [Steering(made, strength, **manner) for strength in view.strengths],
+            engine, words,
+            [Steering(made, strength, **manner) if strength else None for strength in view.strengths],  # 0: unsteered
             max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact, template=template,
             on_text=view.add if report else None, progress=report,
         )  # fmt: skip
     data = {
         "model": str(path), "prompt": words, "exact": exact,
         **manner, "gate": manner["gate"].identity if manner["gate"] else "",
+        "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made)},
+        "sampling": asdict(sampling), "stop": stop, "max_tokens": max_tokens, "engine": found.settings,
         "rows": [
-            {"strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish}
+            {
+                "strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish,
+                "gate_open": row.gate_open,
+            }
             for s, row in zip(view.strengths, found.rows, strict=True)
         ],
         "token_layers": found.token_layers, "token_layers_plain": found.token_layers_plain,
@@ -194,7 +202,9 @@ def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
     ended = {row["n_tokens"] for row in rows if row["finish"] != "length"}
     if min(ended, default=0) < max(row["n_tokens"] for row in rows) and ended:
         work += " (a row that has ended keeps its place until the last one has)"
+    closed = [output.text("The gate is closed for this prompt: no strength steers it.", "yellow")]
     return [
+        *(closed if any(row["gate_open"] is False for row in rows) else ()),
         output.text(data["prompt"], "bold"),
         _table([row["strength"] for row in rows], [output.text(words) for words in texts]),
         output.text(work, "dim"),

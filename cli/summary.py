@@ -129,7 +129,10 @@ def _work(data: dict[str, Any]) -> list[Fact]:
     resume, tokens = data["resume"], data["tokens"]
     if not resume or not tokens:
         return []
-    how = f"resumed above layer {resume['first_layer'] - 1}" if resume["resumed"] else f"in full ({resume['reason']})"
+    where = f"resumed above layer {resume['first_layer'] - 1}"
+    how = where if resume["resumed"] else f"in full ({resume['reason']})"
+    if resume["resumed"] and resume["n_in_full"]:
+        how = f"{resume['n_resumed']} {where}, {resume['n_in_full']} in full ({resume['reason']})"
     share = tokens["token_layers"] / tokens["token_layers_plain"]
     return [("steered passes", f"{how}: {share:.2f} of the token-layers of a plain loop")]
 

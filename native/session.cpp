@@ -85,7 +85,7 @@ decode_result session::decode(const plan & plan) {
     const kept * base = plan.base;
     if (base) {
         result.reason = base->reason();
-        base = result.reason.empty() ? base : nullptr;
+        base = result.reason.empty() && base->il >= 0 ? base : nullptr;
     }
     attempt(plan, base, result);
     return result;

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.batch import Batch, Pass, Query
-from steercpp.errors import DegenerateError, InputError, NonFiniteError
+from steercpp.errors import DegenerateError, InputError, NonFiniteError, ShapeError
 from steercpp.loaded_model import FlashAttention, LoadedModel, Settings, devices, supports_gpu
-from steercpp.packing import lay_out_together, pack
+from steercpp.packing import pack
 from steercpp.passes import Base, Measures
 from steercpp.session import Result, Wanted
 from steercpp.steered_rows import native_operations, packing_keys, refuse_unequal_sharers
@@ -71,29 +71,13 @@ class Engine(LoadedModel):
             raise InputError("a gate is not decided yet; give Engine.decide's answer")
         return pack(queries, self._limits, keys=packing_keys(asked))
 
-    def lay_out_together(
-        self, queries: Sequence[Query], steering: PerQuery = None, *, n_ctx: int | None = None
-    ) -> Pass:
-        """One pass that holds all queries at once, each in a sequence of its own; see packing.py.
-
-        Args:
-            queries: their continuations are left out.
-            steering: what steers all queries, or each one; gates decided.
-            n_ctx: of a context for it, if that is not the engine's own.
-
-        Raises:
-            ContextOverflowError: they do not fit into the context together.
-        """
-        limits = replace(self._limits, n_ctx=n_ctx or self.n_ctx)
-        return lay_out_together(queries, limits, keys=packing_keys(self._checked(steering, len(queries))))
-
     def logprobs(
         self,
         batch: Batch,
         *,
         steering: PerQuery = None,
         vector: ControlVector | None = None,
-        strengths: Strengths = 0.0,
+        strengths: Strengths = 1.0,
         base: Base | None = None,
     ) -> list[Floats]:
         """Log-probability of each continuation after its prompt.
@@ -124,7 +108,7 @@ class Engine(LoadedModel):
         *,
         steering: PerQuery = None,
         vector: ControlVector | None = None,
-        strengths: Strengths = 0.0,
+        strengths: Strengths = 1.0,
         base: Base | None = None,
     ) -> FloatArray:
         """Logits of the batch's output rows, (n_outputs, n_vocab) float32: the prompts' ends and what continues them.
@@ -148,12 +132,24 @@ class Engine(LoadedModel):
             EngineError, UnsteerableError: as `logprobs`.
         """
         checked_layers([first_layer], self.n_layer)
-        runs = list(self._run(batch, None, Wanted(keep_layer=first_layer - 1, keep_logits=keep_logits)))
-        kept = tuple(result.base for _, result in runs if result.base is not None)
+        before, needed = self.token_layers, 4 * self.n_embd * batch.n_tokens
         reason = "layer 0 is steered, and nothing lies below it" if first_layer == 0 else ""
-        reason = reason or next((one.reason for one in kept if one.reason), "")
-        n_bytes = sum(one.n_bytes for one in kept)
-        return Base(self.session, batch, first_layer, _summed(batch, runs), reason, keep_logits, n_bytes, kept)
+        if not reason and needed > self.keep_bytes:
+            reason = f"its rows need {needed / 2**20:.1f} MiB where keep_mib allows {self.keep_bytes // 2**20}"
+        wanted = Wanted(keep_layer=-1 if reason else first_layer - 1, keep_logits=keep_logits)
+        runs = list(self._run(batch, None, wanted))
+        kept = tuple(result.base for _, result in runs if result.base is not None)
+        return Base(
+            session=self.session,
+            batch=batch,
+            first_layer=first_layer,
+            logprobs=_summed(batch, runs),
+            reason=reason or next((one.reason for one in kept if one.reason), ""),
+            keeps_logits=keep_logits,
+            n_bytes=sum(one.n_bytes for one in kept),
+            token_layers=self.token_layers - before,
+            kept=kept,
+        )
 
     def measures(self, batch: Batch, *, steering: PerQuery, base: Base, top_k: int = 0) -> Measures:
         """Entropy, KL against the unsteered row and the most likely tokens, for each output row of a batch.
@@ -172,7 +168,7 @@ class Engine(LoadedModel):
             raise InputError("KL needs the unsteered logits; make the base with keep_logits=True")
         if not 0 <= top_k <= self.n_vocab:
             raise InputError(f"top_k is {top_k}; give 0 for none, or at most the vocabulary's {self.n_vocab} tokens")
-        wanted = Wanted(entropy=True, kl=True, n_top=top_k)
+        before, wanted = self.token_layers, Wanted(entropy=True, kl=True, n_top=top_k)
         found, ends, n_outputs = [], np.empty(len(batch.queries), np.int64), 0
         for part, result in self._run(batch, steering, wanted, base=base):
             ends[part.prompt_owners] = n_outputs + np.cumsum(part.outputs)[part.prompt_ends] - 1
@@ -180,7 +176,8 @@ class Engine(LoadedModel):
             found.append((result.entropy, result.kl, result.top_tokens, result.top_logprobs))
         entropy, kl, tokens, logprobs = (np.concatenate(column) for column in zip(*found, strict=True))
         shape = (len(entropy), top_k)
-        return Measures(ends, entropy, kl, tokens.reshape(shape), logprobs.reshape(shape))
+        work = self.token_layers - before
+        return Measures(ends, entropy, kl, tokens.reshape(shape), logprobs.reshape(shape), work)
 
     def activations(
         self,
@@ -189,7 +186,7 @@ class Engine(LoadedModel):
         layers: Sequence[int] | None = None,
         steering: PerQuery = None,
         vector: ControlVector | None = None,
-        strengths: Strengths = 0.0,
+        strengths: Strengths = 1.0,
         progress: Progress | None = None,
     ) -> FloatArray:
         """Activations of each prompt's last token.
@@ -235,6 +232,51 @@ class Engine(LoadedModel):
                 part = replace(part, outputs=np.zeros_like(part.outputs))
             for _, result in self._run(replace(batch, passes=(part,)), steering, wanted):
                 yield part, result, where
+
+    def activations_at(
+        self,
+        prompts: Sequence[Sequence[int]],
+        positions: Sequence[Sequence[int]],
+        *,
+        layers: Sequence[int] | None = None,
+        steering: PerQuery = None,
+    ) -> list[FloatArray]:
+        """Activations of chosen tokens of each prompt; prompts share nothing here.
+
+        Args:
+            prompts: tokens of each prompt.
+            positions: for each prompt which of its tokens, negative ones from the end; each once.
+            layers: which layers, by default all.
+            steering: what steers all prompts, or each one; gates decided.
+
+        Returns:
+            for each prompt (n_positions, n_layers, n_embd) float32, in the order of its positions.
+
+        Raises:
+            ShapeError: not one list of positions per prompt.
+            InputError: a position that a prompt lacks, or one given twice.
+            ContextOverflowError, UnsteerableError, ...: as `activations`.
+        """
+        wanted = list(range(self.n_layer)) if layers is None else checked_layers(layers, self.n_layer)
+        places = [_places(prompt, chosen) for prompt, chosen in _paired(prompts, positions)]
+        decided = self._checked(steering, len(prompts))
+        found = [np.empty((len(chosen), len(wanted), self.n_embd), np.float32) for chosen in places]
+        apart = [(i, i, i) for i in range(len(prompts))]
+        for batch in pack([Query(tuple(prompt)) for prompt in prompts], self._limits, keys=apart):
+            own = [decided[member] for member in batch.members]
+            for part in batch.passes:
+                if self.n_layer - 1 not in wanted:
+                    part = replace(part, outputs=np.zeros_like(part.outputs))
+                members = [batch.members[owner] for owner in part.prompt_owners]
+                # a prompt that shares nothing has its rows one after the other
+                firsts = [end + 1 - len(prompts[m]) for end, m in zip(part.prompt_ends, members, strict=True)]
+                rows = [first + np.array(places[m], int) for first, m in zip(firsts, members, strict=True)]
+                asked = Wanted(tuple(wanted), tuple(np.concatenate(rows).tolist()), self.n_layer - 1 in wanted)
+                for _, result in self._run(replace(batch, passes=(part,)), own, asked):
+                    cuts = np.cumsum([len(one) for one in rows])[:-1]
+                    for member, values in zip(members, np.split(result.captures.swapaxes(0, 1), cuts), strict=True):
+                        found[member][:] = values
+        return found
 
     def residual_norms(self, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, float]:
         """Median length of the residual stream at each layer, over all tokens but the begin-of-sequence token.
@@ -317,6 +359,25 @@ class Engine(LoadedModel):
         return NonFiniteError(
             f"query {query}: at strength {strengths} the activations leave float32's range; use a smaller strength"
         )
+
+
+def _paired(
+    prompts: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]
+) -> list[tuple[Sequence[int], Sequence[int]]]:
+    if len(prompts) != len(positions):
+        raise ShapeError(f"positions: expected one list per prompt, {len(prompts)}, got {len(positions)}")
+    return list(zip(prompts, positions, strict=True))
+
+
+def _places(prompt: Sequence[int], positions: Sequence[int]) -> list[int]:
+    n = len(prompt)
+    for position in positions:
+        if not -n <= position < n:
+            raise InputError(f"position {position} does not exist; the prompt has {n} tokens")
+    places = [position % n for position in positions]
+    if len(set(places)) < len(places):
+        raise InputError(f"positions {list(positions)}: one is given twice; name each once")
+    return places
 
 
 def _either(steering: PerQuery, vector: ControlVector | None, strengths: Strengths, batch: Batch) -> PerQuery:

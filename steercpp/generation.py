@@ -3,10 +3,11 @@
     found = generate(engine, "Once upon a time", [Steering(vector, s) for s in (-1, 0, 1)], max_tokens=64)
     for row in found.rows: print(row.text)
 
-Two modes. Shared (the default): all rows in one unified K/V buffer; what begins alike and is steered alike is computed
-once. The rows' places are kept to the end, also of those that have finished, so a row's bits depend on its own steering
-and place alone, whatever the other rows do. Exact: a K/V stream of its own for each row, its prompt decoded by itself;
-on a CPU with quantized weights a row then has the bits of a run with that row alone.
+Two modes. Shared (the default): all rows in one unified K/V buffer; what no row steers is computed once. The rows'
+places are kept to the end, also of those that have finished, so a row's bits depend on its own steering and place, and
+on which tokens of the prompt are steered at all, whatever the other rows' strengths and texts. Exact: a K/V stream of
+its own for each row, its prompt decoded by itself; on a CPU with quantized weights a row then has the bits of a run
+with that row alone.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.engine import Engine
+from steercpp.engine import Engine, Settings
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
-from steercpp.packing import Pass, Piece, Query
+from steercpp.packing import Limits, Pass, Piece, Query, lay_out_together
 from steercpp.prompts import Prompt, Template
 from steercpp.sampling import Sampling
 from steercpp.session import Sampler, Session
 from steercpp.steered_rows import native_operations
-from steercpp.steering import Decided, Steering
+from steercpp.steering import REGIONS, Decided, Steering, normalized
 from steercpp.text_stream import TextStream
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -42,11 +43,13 @@ class Generated:
         text: without the stop string.
         tokens: as drawn; the end-of-generation token is not among them.
         finish: "length" at max_tokens, "stop" at a stop string, "end" at an end-of-generation token.
+        gate_open: whether all gates of its steering are; None without any.
     """
 
     text: str
     tokens: tuple[int, ...]
     finish: Finish
+    gate_open: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,13 @@ class Generation:
 
     Attributes:
         token_layers, token_layers_plain: tokens times blocks computed; what decides gates is counted for neither.
+        settings: how the model was run, flash attention among it.
     """
 
     rows: tuple[Generated, ...]
     token_layers: int
     token_layers_plain: int
+    settings: Settings
 
 
 def generate(
@@ -95,16 +100,18 @@ def generate(
         InputError: no rows, too many of them, or an option out of range.
         EngineError, UnsteerableError, ...: as `Engine.logprobs`.
     """
+    if isinstance(steering, Steering) or isinstance(stop, str):
+        raise InputError("steering is one entry for each row and stop a list of texts; put single ones into a list")
     tokens = _tokens(engine, prompt, template)
     queries = [Query(tokens)] * len(steering)
-    decided = engine.decide(queries, list(steering))
+    asked = normalized(list(steering), len(steering))
+    decided = engine.decide(queries, asked)
     samplings = [sampling] * len(steering) if isinstance(sampling, Sampling) else list(sampling)
     _check(engine, tokens, decided, samplings, max_tokens, stop)
     rows = [_Row(TextStream(stop)) for _ in decided]
-    exact = exact or engine.is_recurrent
-    together = None if exact else engine.lay_out_together(queries, decided, n_ctx=len(rows) * len(tokens))
+    together = None if exact or engine.is_recurrent else _together(engine, queries, asked)
+    # a context of its own: whatever else the engine does meanwhile, in a callback too, does not touch the rows
     session = _session(engine, together, len(rows), len(tokens), max_tokens)
-    before = session.token_layers
     chains = [Sampler(**asdict(one)) for one in samplings]
     run = _Run(session, tokens, decided, chains)
     drawn = run.start_apart() if together is None else run.start_together(together)
@@ -118,9 +125,30 @@ def generate(
         if all(row.finish for row in rows):
             break
         drawn = run.step(drawn)
-    plain = sum(len(tokens) + max(len(row.tokens) - (row.finish != "end"), 0) for row in rows) * engine.n_layer
-    found = tuple(Generated(row.stream.text, tuple(row.tokens), row.finish or "length") for row in rows)
-    return Generation(found, session.token_layers - before, plain)
+    plain = sum(len(tokens) + row.n_drawn - 1 for row in rows) * engine.n_layer
+    found = tuple(
+        Generated(row.stream.text, tuple(row.tokens), row.finish or "length", _gate_open(before, after))
+        for row, before, after in zip(rows, asked, decided, strict=True)
+    )
+    return Generation(found, session.token_layers, plain, engine.settings())
+
+
+def _gate_open(asked: Sequence[Steering], decided: Sequence[Steering]) -> bool | None:
+    """Whether all gates are open: what is behind a closed one is not in what was decided."""
+    return len(decided) == len(asked) if any(one.gate is not None for one in asked) else None
+
+
+def _together(engine: Engine, queries: Sequence[Query], asked: Decided) -> Pass:
+    """The prompt of all rows in one pass, laid out by where rows are steered at all and not by how.
+
+    What no row steers is shared by all rows. Else a row's place would depend on whether others are steered alike.
+    """
+    regions = {region for many in asked for one in many for region in REGIONS[one.positions]}
+    before, last, after = (region in regions for region in range(3))
+    keys = [(row if before else -1, row if last else -1, row if after else -1) for row in range(len(queries))]
+    options = engine.session.options
+    limits = Limits(options.n_batch, len(queries) * len(queries[0].tokens), options.n_seq_max)
+    return lay_out_together(queries, limits, keys=keys)
 
 
 @dataclass(slots=True)
@@ -128,6 +156,7 @@ class _Row:
     stream: TextStream
     tokens: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    n_drawn: int = 0
 
 
 @dataclass(slots=True)
@@ -215,6 +244,7 @@ def _take(engine: Engine, row: _Row, token: int, max_tokens: int) -> str:
     """Add a drawn token to a row; the text that became certain."""
     if row.finish:
         return ""
+    row.n_drawn += 1
     text = ""
     if engine.ends_generation(token):
         row.finish = "end"
@@ -233,19 +263,21 @@ def _take(engine: Engine, row: _Row, token: int, max_tokens: int) -> str:
 
 
 def _tokens(engine: Engine, prompt: Prompt | Sequence[int], template: Template) -> tuple[int, ...]:
-    is_tokens = not isinstance(prompt, str) and all(isinstance(token, int) for token in prompt)
-    return tuple(prompt) if is_tokens else engine.encode(prompt, template=template)  # type: ignore[arg-type]
+    is_tokens = not isinstance(prompt, str) and all(isinstance(token, int | np.integer) for token in prompt)
+    if is_tokens:
+        return tuple(int(token) for token in prompt)  # type: ignore[arg-type]
+    return engine.encode(prompt, template=template)  # type: ignore[arg-type]
 
 
 def _session(engine: Engine, together: Pass | None, n_rows: int, n_prompt: int, max_tokens: int) -> Session:
-    """The engine's own context where all rows fit into it; a larger one, or one with a stream for each row."""
+    """A context in which all rows fit, together or each in a stream of its own."""
     if together is None:
         n_batch = max(engine.session.options.n_batch, n_rows)
         return engine.open_session(
             n_ctx=_rounded(n_prompt + max_tokens), n_batch=n_batch, n_seq_max=n_rows, kv_unified=False
         )
     n_cells = len(together.tokens) + n_rows * (max_tokens - 1)
-    return engine.session if n_cells <= engine.n_ctx else engine.open_session(n_ctx=_rounded(n_cells))
+    return engine.open_session(n_ctx=_rounded(n_cells))
 
 
 def _rounded(n_ctx: int) -> int:
@@ -263,7 +295,7 @@ def _check(
     options = engine.session.options
     most = min(256, options.n_batch)
     if not 1 <= len(decided) <= most:
-        raise InputError(f"{len(decided)} rows: give 1 to {most} steerings")
+        raise InputError(f"{len(decided)} rows: give 1 to {most} steerings, n_batch and 256 being the most")
     if len(samplings) != len(decided):
         raise InputError(f"{len(samplings)} samplings for {len(decided)} rows; give one, or one per row")
     if max_tokens < 1:

@@ -19,6 +19,7 @@ from steercpp.steering import PerQuery, Steering
 from steercpp.store import Continuation, Group, Store
 from steercpp.tasks import BehaviorItem, ChoiceItem, Item, choice_prompt, letter_variants, named, repeated
 
+_NOT_WORTH_IT = "an unsteered pass to start from would not have paid"
 BEHAVIOR, CHOICE, VECTOR = "behavior", "choice", "vector"
 
 
@@ -55,11 +56,7 @@ class Work:
     @property
     def n_tokens_plain(self) -> int:
         """Tokens that a plain loop decodes for it: each prompt anew for each of its longer continuations."""
-        total = 0
-        for query in self.queries:
-            longer = [len(part) - 1 for part in query.continuations if len(part) > 1]
-            total += max(len(longer), 1) * len(query.tokens) + sum(longer)
-        return total
+        return sum(query.n_tokens_plain for query in self.queries)
 
 
 def behavior_work(engine: Engine, items: Sequence[BehaviorItem]) -> Work:
@@ -168,13 +165,13 @@ class Bases:
         engine: decodes.
         first_layer: the lowest steered layer.
         held: the base of each batch that has one.
-        reason: why steered passes were run in full; "" where all were resumed, None as long as there was none.
+        hopeless: whether the graph lets no pass be resumed, so that no more bases are made for it.
     """
 
     engine: Engine
     first_layer: int
     held: dict[int, Base] = field(default_factory=dict)
-    reason: str | None = None
+    hopeless: bool = False
 
     def of(self, batch: Batch) -> Base | None:
         """The base of a batch, if it has one."""
@@ -183,15 +180,12 @@ class Bases:
     def make(self, batch: Batch) -> Base:
         """Run the unsteered pass of a batch."""
         base = self.held[id(batch)] = self.engine.base(batch, first_layer=self.first_layer)
+        self.hopeless = not base.resumed and bool(base.kept)  # not for want of memory, which another batch may have
         return base
 
     def pays(self, n_passes: int) -> bool:
         """Whether an unsteered pass that nobody asked for pays for this many steered ones."""
-        return not self.reason and n_passes * self.first_layer > self.engine.n_layer
-
-    def used(self, base: Base) -> None:
-        """Remember whether a steered pass was resumed; one that was not is what is told."""
-        self.reason = self.reason or base.reason
+        return not self.hopeless and n_passes * self.first_layer > self.engine.n_layer
 
 
 Groups: TypeAlias = "list[tuple[Work, int, Batch]]"  # batches with their numbers within their work
@@ -242,15 +236,15 @@ def measure(
         if new:
             before = engine.token_layers
             base = bases.of(batch)
+            in_full = None
             if not steering.strength:
                 logprobs = (base or bases.make(batch)).logprobs
             else:
                 if base is None and bases.pays(n_later + 1):
                     base = bases.make(batch)
                 logprobs = engine.logprobs(batch, steering=part.steering(batch, steering), base=base)
-                if base is not None:
-                    bases.used(base)
+                in_full = base.reason if base else _NOT_WORTH_IT
             rows = zip(batch.members, logprobs, strict=True)
-            store.add(group, batch.n_tokens, engine.token_layers - before, rows)
+            store.add(group, batch.n_tokens, engine.token_layers - before, in_full, rows)
             done.add(group)
         tick(batch.n_tokens, new)

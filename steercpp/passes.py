@@ -27,6 +27,7 @@ class Base:
         reason: why passes are run in full; "" where they are resumed.
         keeps_logits: whether KL can be told.
         n_bytes: memory of what is kept.
+        token_layers: tokens times blocks computed for it.
     """
 
     session: Session
@@ -36,6 +37,7 @@ class Base:
     reason: str
     keeps_logits: bool
     n_bytes: int
+    token_layers: int
     kept: tuple[Kept, ...]
 
     @property
@@ -53,6 +55,7 @@ class Measures:
         entropy: (n_outputs,) nats.
         kl: (n_outputs,) nats, KL(steered || unsteered).
         top_tokens, top_logprobs: (n_outputs, top_k), most likely first.
+        token_layers: tokens times blocks computed for them.
     """
 
     prompt_outputs: npt.NDArray[np.int64]
@@ -60,3 +63,4 @@ class Measures:
     kl: Floats
     top_tokens: npt.NDArray[np.int32]
     top_logprobs: Floats
+    token_layers: int

@@ -35,5 +35,5 @@ class Sampling:
             raise InputError(f"top_k is {self.top_k}; give 0 for all tokens, or how many")
         if not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1:
             raise InputError(f"top_p is {self.top_p} and min_p {self.min_p}; give shares of 1")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed is {self.seed}; give 0..4294967295")
+        if not 0 <= self.seed < 2**32 - 1:  # the last one is LLAMA_DEFAULT_SEED, a new seed each time
+            raise InputError(f"seed is {self.seed}; give 0..4294967294")

@@ -60,7 +60,12 @@ class Gate:
     above: bool = True
 
     def __post_init__(self) -> None:
-        if self.direction.ndim != 1 or not np.isfinite(self.direction).all() or not self.direction.any():
+        if (
+            not isinstance(self.direction, np.ndarray)
+            or self.direction.ndim != 1
+            or not np.isfinite(self.direction).all()
+            or not self.direction.any()
+        ):
             raise ShapeError("gate: expected a direction (n_embd,) of finite numbers that are not all 0")
         if not math.isfinite(self.threshold):
             raise InputError(f"gate: the threshold is {self.threshold}; give a finite number")
@@ -137,8 +142,11 @@ def per_query(strengths: Strengths, n_queries: int) -> FloatArray:
         ShapeError: neither one number nor one per query.
         StrengthError: NaN, infinite, or beyond float32.
     """
-    with np.errstate(over="ignore"):
-        values = np.asarray(strengths, np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            values = np.asarray(strengths, np.float32)
+    except (TypeError, ValueError) as error:
+        raise StrengthError(f"strength {strengths!r} is not a number; give one, or one per query") from error
     if values.shape not in ((), (n_queries,)):
         raise ShapeError(f"strengths: expected one number or {n_queries}, one per query, got shape {values.shape}")
     wrong = np.asarray(strengths, np.float64)[~np.isfinite(values)]

@@ -6,8 +6,10 @@
     items(kind, item, id, record)                     the task items as JSON, numbered from 0 within their kind
     continuations(kind, item, continuation, side, tokens)   what each number belongs to: side is "aligned",
                                                       "misaligned" or the index of a choice; tokens is a JSON list
-    groups(label, kind, strength, batch, n_tokens, token_layers)   what is finished: the unit of work and of going
-                                                      on; token_layers = tokens times blocks computed for it
+    groups(label, kind, strength, batch, n_tokens, token_layers, in_full)   what is finished: the unit of work and of
+                                                      going on; token_layers = tokens times blocks computed for it;
+                                                      in_full = why a steered pass was not resumed above the lower
+                                                      layers, "" where it was, NULL where nothing was steered
     logprobs(label, kind, strength, item, continuation, nats)
 
 `label` is "vector" or "random-0", "random-1", ...; strength 0 is measured once, under "vector". Every group is
@@ -32,7 +34,7 @@ import numpy.typing as npt
 from steercpp.errors import InputError, RunError
 from steercpp.tasks import Item, item_json, parse_item
 
-FORMAT = "steercpp sweep 2"
+FORMAT = "steercpp sweep 3"
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE items (kind TEXT, item INTEGER, id TEXT NOT NULL, record TEXT NOT NULL,
@@ -40,7 +42,7 @@ CREATE TABLE items (kind TEXT, item INTEGER, id TEXT NOT NULL, record TEXT NOT N
 CREATE TABLE continuations (kind TEXT, item INTEGER, continuation INTEGER, side TEXT NOT NULL, tokens TEXT NOT NULL,
     PRIMARY KEY (kind, item, continuation)) WITHOUT ROWID;
 CREATE TABLE groups (label TEXT, kind TEXT, strength REAL, batch INTEGER, n_tokens INTEGER NOT NULL,
-    token_layers INTEGER NOT NULL, PRIMARY KEY (label, kind, strength, batch)) WITHOUT ROWID;
+    token_layers INTEGER NOT NULL, in_full TEXT, PRIMARY KEY (label, kind, strength, batch)) WITHOUT ROWID;
 CREATE TABLE logprobs (label TEXT, kind TEXT, strength REAL, item INTEGER, continuation INTEGER, nats REAL NOT NULL,
     PRIMARY KEY (label, kind, strength, item, continuation)) WITHOUT ROWID;
 """
@@ -170,7 +172,12 @@ class Store:
         return tuple(tuple(grouped[item]) for item in sorted(grouped))
 
     def add(
-        self, group: Group, n_tokens: int, token_layers: int, rows: Iterable[tuple[int, npt.NDArray[np.float64]]]
+        self,
+        group: Group,
+        n_tokens: int,
+        token_layers: int,
+        in_full: str | None,
+        rows: Iterable[tuple[int, npt.NDArray[np.float64]]],
     ) -> None:
         """Commit a finished group.
 
@@ -178,6 +185,7 @@ class Store:
             group: what was measured.
             n_tokens: tokens decoded for it.
             token_layers: tokens times blocks computed for it.
+            in_full: why it was not resumed; "" where it was, None where nothing was steered.
             rows: (item, log-probabilities of its continuations in nats).
 
         Raises:
@@ -187,9 +195,8 @@ class Store:
         values = [(*where, item, i, float(nats)) for item, logprobs in rows for i, nats in enumerate(logprobs)]
         with self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO logprobs VALUES (?, ?, ?, ?, ?, ?)", values)
-            self._db.execute(
-                "INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?)", (*where, group.batch, n_tokens, token_layers)
-            )
+            row = (*where, group.batch, n_tokens, token_layers, in_full)
+            self._db.execute("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def finished(self) -> dict[Group, int]:
         """Every finished group with the tokens decoded for it."""
@@ -199,6 +206,10 @@ class Store:
     def token_layers(self) -> int:
         """Tokens times blocks computed for all finished groups."""
         return int(self._rows("SELECT coalesce(sum(token_layers), 0) FROM groups")[0][0])
+
+    def in_full(self) -> dict[str, int]:
+        """Why steered groups were not resumed, "" for those that were, each with how many there are."""
+        return dict(self._rows("SELECT in_full, count(*) FROM groups WHERE in_full IS NOT NULL GROUP BY in_full"))
 
     def n_continuations(self, kind: str) -> int:
         """How many continuations of one kind are to be measured at each strength."""

@@ -73,7 +73,7 @@ class Run:
                 if place == len(runs) - 1 and self.on_strength is not None:
                     self.on_strength(self._row(strength))
         self._measure_controls(runs, bases, done)
-        self._finish(bases)
+        self._finish()
 
     def _measure(
         self, groups: Groups, bases: Bases, label: str, steering: Steering, done: set[Group], n_later: int
@@ -107,7 +107,7 @@ class Run:
                 steering = replace(self.steering, vector=random_vector(self.steering.vector, rng), strength=strength)
                 self._measure(behavior, bases, f"random-{i}", steering, done, n_random - 1 - i)
 
-    def _finish(self, bases: Bases) -> None:
+    def _finish(self) -> None:
         """Tell in the vector what to use it with, and in the manifest that all is there."""
         found = open_run(self.out).recommend()
         if found is not None and found.strength is not None:
@@ -116,12 +116,23 @@ class Run:
             )
             write_vector(self.out / VECTOR_FILE, vector, force=True)
         self.manifest["tokens"] = self._tokens()
-        if bases.reason is not None:
-            self.manifest["resume"] = {
-                "resumed": not bases.reason, "first_layer": bases.first_layer, "reason": bases.reason
-            }  # fmt: skip
+        self.manifest["resume"] = self._resume()
         self.manifest["finished"] = now()
         write_manifest(self.out, self.manifest)
+
+    def _resume(self) -> dict[str, Any] | None:
+        """Whether steered passes were resumed, from which layer, how many, and why others were not; None: none."""
+        counts = self.store.in_full()
+        if not counts:
+            return None
+        reason = max((reason for reason in counts if reason), key=lambda reason: counts[reason], default="")
+        return {
+            "resumed": "" in counts,
+            "first_layer": self.steering.vector.layers[0],
+            "reason": reason,
+            "n_resumed": counts.get("", 0),
+            "n_in_full": sum(n for why, n in counts.items() if why),
+        }
 
     def _row(self, strength: float) -> Row:
         result = open_run(self.out, strengths=[strength])

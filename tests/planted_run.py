@@ -37,13 +37,21 @@ def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_rando
         store.add_items("behavior", BEHAVIOR, sides)
         store.add_items("choice", CHOICE, letters)
         for s in plan.strengths:
-            store.add(Group("vector", "behavior", s, 0), 400, 3200, enumerate(_sides(DELTA_LAMBDA * s + B0 + offsets)))
             store.add(
-                Group("vector", "choice", s, 0), 900, 7200, enumerate(_letters(A * np.exp((B * falls * s) ** 2 / 2)))
+                Group("vector", "behavior", s, 0), 400, 3200, None, enumerate(_sides(DELTA_LAMBDA * s + B0 + offsets))
+            )
+            store.add(
+                Group("vector", "choice", s, 0),
+                900,
+                7200,
+                None,
+                enumerate(_letters(A * np.exp((B * falls * s) ** 2 / 2))),
             )
         for i in range(n_random):
             shift = 0.05 * rng.standard_normal()
-            store.add(Group(f"random-{i}", "behavior", 0.1, 0), 400, 3200, enumerate(_sides(B0 + offsets + shift)))
+            store.add(
+                Group(f"random-{i}", "behavior", 0.1, 0), 400, 3200, None, enumerate(_sides(B0 + offsets + shift))
+            )
     write_manifest(folder, _manifest(plan, vector))
     return folder
 

@@ -32,7 +32,7 @@ from steercpp.errors import (
     UnsteerableError,
 )
 from steercpp.generation import generate
-from steercpp.packing import Batch, Query
+from steercpp.packing import Batch, Limits, Query, lay_out_together
 from steercpp.pairs import ContrastPair
 from steercpp.prompts import Message
 from steercpp.self_test import run_self_test
@@ -185,7 +185,7 @@ class TestErrors:
                 narrow.logprobs(wide)
             np.testing.assert_array_equal(narrow.logits(own), before)
         with pytest.raises(InputError, match="300 rows do not fit into 256 sequences"):
-            tiny_engine.lay_out_together([Query((1, 5))] * 300)
+            lay_out_together([Query((1, 5))] * 300, Limits(n_batch=256, n_ctx=4096, n_seq_max=256))
         with pytest.raises(InputError, match=r"n_batch 256, n_seq_max 257: n_seq_max must lie in 1\.\.n_batch"):
             tiny_engine.open_session(n_seq_max=257)
 
@@ -332,6 +332,45 @@ def test_activations_keep_the_order_of_prompts_and_layers(tiny_engine: Engine, r
         alone = tiny_engine.activations([prompts[place]])[0]
         # K/V in float16: roundings move by 5e-4 of a value, sums of hundreds of them by 1e-2 of 30 at the most
         np.testing.assert_allclose(values[place], alone, rtol=0, atol=1e-2)
+
+
+def test_activations_of_chosen_tokens(tiny_engine: Engine, rng: np.random.Generator) -> None:
+    prompts = [tuple(rng.integers(3, 700, n).tolist()) for n in (9, 1, 300, 9)]
+    positions = [[0, 4, -1], [0], [299, 150, 2], []]
+    steering = Steering(unit_vector(tiny_engine, 1), 2.0)
+    for layers in (None, [2, 0]):
+        found = tiny_engine.activations_at(prompts, positions, layers=layers, steering=steering)
+        wanted = [0, 1, 2, 3] if layers is None else layers
+        for prompt, chosen, values in zip(prompts, positions, found, strict=True):
+            assert values.shape == (len(chosen), len(wanted), 256)
+            for position, value in zip(chosen, values, strict=True):
+                until = prompt[: position % len(prompt) + 1]  # what follows a token does not reach it
+                alone = tiny_engine.activations([until], layers=wanted, steering=steering)[0]
+                np.testing.assert_allclose(value, alone, rtol=0, atol=1e-2)  # K/V in float16, as below
+    with pytest.raises(InputError, match="position 9 does not exist; the prompt has 9 tokens"):
+        tiny_engine.activations_at(prompts[:1], [[9]])
+    with pytest.raises(InputError, match="given twice"):
+        tiny_engine.activations_at(prompts[:1], [[-1, 8]])
+    with pytest.raises(ShapeError, match="one list per prompt, 4, got 1"):
+        tiny_engine.activations_at(prompts, [[0]])
+
+
+def test_rows_beyond_the_memory_for_them_are_not_kept(tiny_path: Path, rng: np.random.Generator) -> None:
+    with Engine(tiny_path, threads=1, n_ctx=2048, keep_mib=1) as engine:
+        (large,) = engine.pack([Query(tuple(rng.integers(3, 700, 1100).tolist()), ((5,),))])
+        base = engine.base(large, first_layer=2)
+        assert base.reason == "its rows need 1.1 MiB where keep_mib allows 1" and base.n_bytes == 0
+        vector = unit_vector(engine, 2)
+        np.testing.assert_array_equal(
+            engine.logits(large, vector=vector, base=base), engine.logits(large, vector=vector)
+        )
+
+
+def test_a_vector_acts_once_where_no_strength_is_given(tiny_engine: Engine, batch: Batch) -> None:
+    vector = unit_vector(tiny_engine, 1)
+    np.testing.assert_array_equal(
+        tiny_engine.logits(batch, vector=vector), tiny_engine.logits(batch, vector=vector, strengths=1.0)
+    )
 
 
 def test_residual_norms_are_medians_over_all_tokens_but_the_first(tiny_engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 from steercpp.generation import Generation, generate
-from steercpp.packing import Query
+from steercpp.packing import Pass, Query
 from steercpp.sampling import Sampling
-from steercpp.steering import Positions, Steering
+from steercpp.session import Session, Wanted
+from steercpp.steering import Gate, Positions, Steering
 from steercpp.text_stream import TextStream
 
 PROMPT = (1, 300, 17, 45, 211, 98)
@@ -61,6 +63,75 @@ def test_other_rows_do_not_touch_a_row(engine: Engine, vector: ControlVector, ex
     assert stopped.rows[0].finish == "stop" and stop not in stopped.rows[0].text
     for row, whole in zip(stopped.rows, one.rows, strict=True):
         assert whole.text.startswith(row.text)
+
+
+class Recorder:
+    """Logits of every decode: of each row's next token, in the order of the rows."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[np.ndarray] = []
+        decode = Session.decode
+
+        def recorded(session: Session, part: Pass, operations: Any, **options: Any) -> Any:
+            result = decode(session, part, operations, Wanted(logits=True), **options)
+            rows = np.cumsum(part.outputs)[[row for row, _ in options["samplers"]]] - 1
+            self.steps.append(result.logits[rows].copy())
+            return result
+
+        monkeypatch.setattr(Session, "decode", recorded)
+
+    def take(self) -> list[np.ndarray]:
+        taken, self.steps = self.steps, []
+        return taken
+
+
+@pytest.mark.parametrize("n_prompt", [6, 91])  # of 5 rows apart, 91 take several pieces
+def test_other_rows_do_not_move_a_bit_of_a_rows_logits(
+    engine: Engine, vector: ControlVector, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, n_prompt: int
+) -> None:
+    """Equal strengths by chance, or none, lay nothing out otherwise."""
+    prompt = rng.integers(3, engine.n_vocab, n_prompt).tolist()
+    recorder = Recorder(monkeypatch)
+    kept = []
+    for strengths in ((0.001, 0.3, 0.5), (0.3, 0.3, 0.5), (0.0, 0.0, 0.5), (0.5, 0.5, 0.5)):
+        generate(engine, prompt, [Steering(vector, s) for s in strengths], max_tokens=4)
+        kept.append([step[2] for step in recorder.take()])
+    for steps in kept[1:]:
+        np.testing.assert_array_equal(steps, kept[0])
+
+
+def test_exact_logits_are_those_of_runs_of_their_own(
+    engine: Engine, vector: ControlVector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(monkeypatch)
+    run(engine, vector, STRENGTHS, exact=True)
+    prompts, steps = np.concatenate(recorder.steps[: len(STRENGTHS)]), recorder.take()[len(STRENGTHS) :]
+    for row, strength in enumerate(STRENGTHS):
+        run(engine, vector, (strength,), exact=True)
+        first, *alone = recorder.take()
+        np.testing.assert_array_equal(prompts[row], first[0])
+        for together, own in zip(steps, alone, strict=False):  # a row that ends alone ends sooner
+            np.testing.assert_array_equal(together[row], own[0])
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_engine_may_be_used_between_two_steps(engine: Engine, vector: ControlVector, exact: bool) -> None:
+    expected = run(engine, vector, STRENGTHS, exact=exact)
+    (batch,) = engine.pack([Query(PROMPT, ((5, 6),))])
+
+    def disturb(done: int, total: int, label: str) -> None:
+        engine.logits(batch, vector=vector)
+        if done == 2:
+            run(engine, vector, (0.9, 0.1), exact=exact)
+
+    assert run(engine, vector, STRENGTHS, exact=exact, progress=disturb).rows == expected.rows
+
+
+def test_a_closed_gate_is_told(engine: Engine, vector: ControlVector) -> None:
+    gates = [None, Gate(vector.directions[3], 3, 1e9), Gate(vector.directions[3], 3, -1e9)]
+    found = generate(engine, PROMPT, [Steering(vector, 1.0, gate=gate) for gate in gates], max_tokens=3)
+    assert [row.gate_open for row in found.rows] == [None, False, True]
+    assert found.settings["flash_attn"] == "off"
 
 
 def test_greedy_rows_follow_the_likeliest_token(engine: Engine, vector: ControlVector) -> None:
@@ -162,13 +233,17 @@ def test_bad_input(engine: Engine, vector: ControlVector) -> None:
         attempt(sampling=[Sampling()] * 2)
     with pytest.raises(InputError, match="a stop string is empty"):
         attempt(stop=("",))
+    with pytest.raises(InputError, match="put single ones into a list"):
+        attempt(stop="ab")
+    with pytest.raises(InputError, match="put single ones into a list"):
+        generate(engine, PROMPT, Steering(vector))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="0 rows"):
         generate(engine, PROMPT, [])
     with pytest.raises(InputError, match="257 rows: give 1 to 256"):
         generate(engine, PROMPT, [None] * 257)
     with pytest.raises(NonFiniteError, match=r"row 1: at strength 3e\+38"):
         generate(engine, PROMPT, [None, Steering(vector, 3e38)])
-    for options in ({"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"min_p": 2}, {"seed": -1}):
+    for options in ({"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"min_p": 2}, {"seed": -1}, {"seed": 2**32 - 1}):
         with pytest.raises(InputError):
             Sampling(**options)
     assert run(engine, vector, STRENGTHS) == run(engine, vector, STRENGTHS)

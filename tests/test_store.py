@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Store:
 def test_what_was_committed_comes_back(store: Store) -> None:
     parts = [Continuation(0, "aligned", (5, 6)), Continuation(0, "misaligned", (7,)), Continuation(1, "aligned", (8,))]
     store.add_items("behavior", BEHAVIOR[:2], parts)
-    store.add(Group("vector", "behavior", 0.1, 3), 9, 36, [(0, np.array([-1.5, -np.pi])), (1, np.array([-0.1]))])
+    store.add(Group("vector", "behavior", 0.1, 3), 9, 36, "", [(0, np.array([-1.5, -np.pi])), (1, np.array([-0.1]))])
     store.close()
     with Store.read(store.path) as again:
         assert again.plan_sha256 == "p"
@@ -45,19 +45,19 @@ def test_a_group_is_there_whole_or_not_at_all(store: Store) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.add(Group("vector", "behavior", 0.0, 0), 1, 4, interrupted())  # type: ignore[arg-type]
+        store.add(Group("vector", "behavior", 0.0, 0), 1, 4, None, interrupted())  # type: ignore[arg-type]
     assert store.finished() == {}
     assert [values.size for values in store.logprobs("vector", "behavior", 0.0)] == [0, 0]
 
 
 def test_a_failing_write_keeps_what_was_committed(store: Store) -> None:
     store.add_items("behavior", BEHAVIOR[:1], [Continuation(0, "aligned", (1,))])
-    store.add(Group("vector", "behavior", 0.0, 0), 1, 4, [(0, np.array([-1.0]))])
+    store.add(Group("vector", "behavior", 0.0, 0), 1, 4, None, [(0, np.array([-1.0]))])
     pages = store._rows("PRAGMA page_count")[0][0]
     store._rows(f"PRAGMA max_page_count = {pages}")  # what SQLite does when the disk is full
     big = [(i, np.full(4, -1.0)) for i in range(10_000)]
     with pytest.raises(RunError, match=r"cannot be written \(database or disk is full\).*was finished is kept"):
-        store.add(Group("vector", "behavior", 1.0, 0), 1, 4, big)
+        store.add(Group("vector", "behavior", 1.0, 0), 1, 4, "", big)
     assert list(store.finished()) == [Group("vector", "behavior", 0.0, 0)]
 
 
@@ -123,10 +123,10 @@ def test_a_damaged_store_is_one_sentence(tmp_path: Path, damage: object) -> None
     ("text", "expected"),
     [
         ("", "damaged, not JSON"),
-        ('{"format": "steercpp sweep 2", "plan"', "damaged, not JSON"),
+        ('{"format": "steercpp sweep 3", "plan"', "damaged, not JSON"),
         ("[]", "not the manifest"),
         ('{"format": "other"}', "not the manifest"),
-        ('{"format": "steercpp sweep 2"}', "plan is not complete"),
+        ('{"format": "steercpp sweep 3"}', "plan is not complete"),
     ],
 )
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:

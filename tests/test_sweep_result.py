@@ -134,7 +134,7 @@ def test_a_word_of_many_tokens_still_has_log_odds(tmp_path: Path) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
     far = [np.array([-800.0, -802.0])] * len(BEHAVIOR)
     with Store.reopen(folder / STORE) as store:
-        store.add(Group("vector", "behavior", 0.0, 0), 1, 4, enumerate(far))
+        store.add(Group("vector", "behavior", 0.0, 0), 1, 4, None, enumerate(far))
     result = open_run(folder)
     assert result.behavior is not None
     np.testing.assert_allclose(result.behavior.normalized, np.tanh(1.0), rtol=1e-12)

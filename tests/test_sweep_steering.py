@@ -240,7 +240,11 @@ def test_seventeen_strengths_cost_one_pass_and_sixteen_parts_of_one(
     assert tokens["token_layers_plain"] == (17 * sum(n_plain.values()) + 2 * n_plain["behavior"]) * n_layer
     assert tokens["decoded"] == 17 * sum(n.values()) + 2 * n["behavior"]
     reason = "" if first else "layer 0 is steered, and nothing lies below it"
-    assert result.manifest["resume"] == {"resumed": first > 0, "first_layer": first, "reason": reason}
+    resume = result.manifest["resume"]
+    assert {name: resume[name] for name in ("resumed", "first_layer", "reason")} == {
+        "resumed": first > 0, "first_layer": first, "reason": reason
+    }  # fmt: skip
+    assert resume["n_resumed" if first else "n_in_full"] > 0 == resume["n_in_full" if first else "n_resumed"]
     assert result.to_json()["resume"] == result.manifest["resume"]
 
 
@@ -268,7 +272,7 @@ def test_little_memory_for_what_is_kept_gives_the_same_bits(
         assert [row.strength for row in seen] == [0.0, -0.5, 0.5]  # each once, when all chunks have it
         other = small_sweep(much, tmp_path / "much", **options)
         assert numbers(result.folder) == numbers(other.folder)
-        assert result.manifest["resume"] == other.manifest["resume"]
+        assert result.manifest["resume"]["resumed"] and other.manifest["resume"]["resumed"]
         # What is kept decides how large a batch may be, and with other batches half a run would not fit the other half
         with pytest.raises(RunError, match=r"another plan \(other keep-mib\)"):
             small_sweep(much, result.folder, **options)

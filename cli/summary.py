@@ -71,8 +71,7 @@ def closing(result: SweepResult, data: dict[str, Any], files: Sequence[Path]) ->
     pieces += _files(result, files)
     plan = result.manifest["plan"]
     if plan["gate"] or any(plan[key] != usual for key, usual in PLAIN.items()):
-        why = "llama.cpp only adds vectors, at every token, so it cannot do the same; steercpp generate --vector can."
-        pieces.append(output.text(why, "yellow"))
+        pieces += _only_here(result, 1.0 if strength is None else strength)
     elif strength is not None:
         pieces += _commands(result, strength)
     return pieces
@@ -229,6 +228,19 @@ def _commands(result: SweepResult, strength: float) -> list[output.Renderable]:
         output.text("The same with llama.cpp", "dim"),
         output.verbatim(f"  llama-server -m {model} {scaled}"),
         output.verbatim(f"  llama-cli -m {model} {scaled}"),
+    ]
+
+
+def _only_here(result: SweepResult, strength: float) -> list[output.Renderable]:
+    """The command of ours that acts as the sweep did, where llama.cpp has none."""
+    model, vector = (
+        shlex.quote(relative(path)) for path in (Path(result.manifest["model"]["path"]), result.vector_path)
+    )
+    gate = result.manifest["plan"]["gate"].rpartition(":")[0]
+    line = f"  steercpp generate {model} --vector {vector}" + (f" --gate {gate}" if gate else "")
+    return [
+        output.text("llama.cpp only adds vectors, at every token, so it cannot do the same; this can:", "yellow"),
+        output.verbatim(f"{line} -p TEXT --strengths=0,{strength:.10g}"),
     ]
 
 

@@ -97,7 +97,9 @@ class DeviceOptions:
             InputError: it is off.
         """
         if flash_attn == "off" and self.type_v not in ("f32", "f16", "bf16"):
-            raise InputError(f"type_v {self.type_v} needs flash attention; use flash_attn on, or type_v f16")
+            raise InputError(
+                f"type_v {self.type_v} needs flash attention; use flash_attn on (--flash-attn on), or type_v f16"
+            )
 
     def context_arguments(self) -> ContextArguments:
         """Keyword arguments of ContextOptions."""

@@ -40,7 +40,7 @@ def test_k_and_v_are_kept_as_asked(model_maker: ModelMaker, name: CacheType) -> 
 def test_a_quantized_k_alone_needs_no_flash_attention(model_maker: ModelMaker) -> None:
     with Engine(model_maker("tiny-Q8_0"), n_ctx=256, threads=1, type_k="q8_0") as engine:
         assert [check for check in engine.self_test() if not check.ok] == []
-    with pytest.raises(InputError, match="type_v q8_0 needs flash attention; use flash_attn on, or type_v f16"):
+    with pytest.raises(InputError, match="type_v q8_0 needs flash attention; use flash_attn on "):
         Engine(model_maker("tiny-Q8_0"), type_v="q8_0")
 
 

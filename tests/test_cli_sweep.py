@@ -290,11 +290,15 @@ def test_bad_folders(files: list[str]) -> None:
 
 
 def on_a_terminal(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
-    """The command in a process of its own, with a terminal of 80 x 24 on stderr, and that terminal's other end."""
+    """The command in a process of its own, with a terminal of 80 x 24 on stderr, and that terminal's other end.
+
+    Tests that run in the background of a shell ignore Ctrl-C, which the process would inherit.
+    """
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "steercpp.cli.main", *arguments], stdout=subprocess.PIPE, stderr=terminal,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.close(terminal)
     return process, controller

@@ -17,6 +17,7 @@ from steercpp.bench_result import Promise
 from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine, FlashAttention
 from steercpp.packing import Batch
+from steercpp.passes import summed
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -145,8 +146,5 @@ class PlainLoop:
         return [self._decoded(batch) for batch in batches]
 
     def _decoded(self, batch: Batch) -> Floats:
-        total = np.zeros(batch.n_continuations)
-        for part in batch.passes:
-            found = self._session.decode(part).logprobs
-            total += np.bincount(part.score_targets, weights=found, minlength=len(total))
-        return total
+        runs = ((part, self._session.decode(part)) for part in batch.passes)
+        return np.concatenate(summed(batch, runs))

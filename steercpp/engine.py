@@ -17,7 +17,7 @@ from steercpp.batch import Batch, Pass, Query
 from steercpp.errors import DegenerateError, InputError, NonFiniteError, ShapeError
 from steercpp.loaded_model import FlashAttention, LoadedModel, Settings, devices, supports_gpu
 from steercpp.packing import pack
-from steercpp.passes import Base, Measures
+from steercpp.passes import Base, Measures, summed
 from steercpp.session import Result, Wanted
 from steercpp.steered_rows import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.steering import Decided, PerQuery, Steering, Strengths, adds, check, checked_layers, normalized
@@ -100,7 +100,7 @@ class Engine(LoadedModel):
             EngineError: the decode failed, or another thread is using this engine. The engine stays usable.
         """
         runs = self._run(batch, _either(steering, vector, strengths, batch), Wanted(), base=base)
-        return _summed(batch, runs)
+        return summed(batch, runs)
 
     def logits(
         self,
@@ -143,7 +143,7 @@ class Engine(LoadedModel):
             session=self.session,
             batch=batch,
             first_layer=first_layer,
-            logprobs=_summed(batch, runs),
+            logprobs=summed(batch, runs),
             reason=reason or next((one.reason for one in kept if one.reason), ""),
             keeps_logits=keep_logits,
             n_bytes=sum(one.n_bytes for one in kept),
@@ -214,24 +214,26 @@ class Engine(LoadedModel):
         for batch in self.pack([Query(tuple(prompt)) for prompt in prompts], decided):
             members = np.array(batch.members)
             own = [decided[place] for place in batch.members]
-            for part, result, where in self._captured(batch, own, wanted):
-                values[members[part.prompt_owners]] = result.captures.swapaxes(0, 1)[where]
+            for part in batch.passes:
+                rows, where = np.unique(part.prompt_ends, return_inverse=True)  # equal prompts end in one row
+                values[members[part.prompt_owners]] = self._captured(batch, part, own, wanted, rows)[where]
             n_done += len(members)
             if progress is not None:
                 progress(n_done, len(prompts))
         return values
 
     def _captured(
-        self, batch: Batch, steering: PerQuery, layers: Sequence[int]
-    ) -> Iterator[tuple[Pass, Result, npt.NDArray[np.int64]]]:
-        """Each pass with its captures and, for each of its prompts, the place among them."""
-        for part in batch.passes:
-            rows, where = np.unique(part.prompt_ends, return_inverse=True)  # equal prompts end in one row
-            wanted = Wanted(capture_layers=tuple(layers), capture_rows=tuple(rows.tolist()))
-            if self.n_layer - 1 not in layers:  # the last block keeps output rows only; below, logits are not needed
-                part = replace(part, outputs=np.zeros_like(part.outputs))
-            for _, result in self._run(replace(batch, passes=(part,)), steering, wanted):
-                yield part, result, where
+        self, batch: Batch, part: Pass, steering: PerQuery, layers: Sequence[int], rows: npt.NDArray[np.integer[Any]]
+    ) -> FloatArray:
+        """Activations of some rows of one pass, (n_rows, n_layers, n_embd); no logits but what the last layer needs."""
+        outputs = np.zeros_like(part.outputs)
+        if self.n_layer - 1 in layers:
+            outputs[rows] = 1  # the last block keeps output rows only
+        only = replace(batch, passes=(replace(part, outputs=outputs),))
+        wanted = Wanted(capture_layers=tuple(layers), capture_rows=tuple(rows.tolist()))
+        ((_, result),) = self._run(only, steering, wanted)
+        captures: FloatArray = result.captures.swapaxes(0, 1)
+        return captures
 
     def activations_at(
         self,
@@ -265,17 +267,14 @@ class Engine(LoadedModel):
         for batch in pack([Query(tuple(prompt)) for prompt in prompts], self._limits, keys=apart):
             own = [decided[member] for member in batch.members]
             for part in batch.passes:
-                if self.n_layer - 1 not in wanted:
-                    part = replace(part, outputs=np.zeros_like(part.outputs))
                 members = [batch.members[owner] for owner in part.prompt_owners]
                 # a prompt that shares nothing has its rows one after the other
                 firsts = [end + 1 - len(prompts[m]) for end, m in zip(part.prompt_ends, members, strict=True)]
                 rows = [first + np.array(places[m], int) for first, m in zip(firsts, members, strict=True)]
-                asked = Wanted(tuple(wanted), tuple(np.concatenate(rows).tolist()), self.n_layer - 1 in wanted)
-                for _, result in self._run(replace(batch, passes=(part,)), own, asked):
-                    cuts = np.cumsum([len(one) for one in rows])[:-1]
-                    for member, values in zip(members, np.split(result.captures.swapaxes(0, 1), cuts), strict=True):
-                        found[member][:] = values
+                captured = self._captured(batch, part, own, wanted, np.concatenate(rows))
+                cuts = np.cumsum([len(one) for one in rows])[:-1]
+                for member, values in zip(members, np.split(captured, cuts), strict=True):
+                    found[member][:] = values
         return found
 
     def residual_norms(self, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, float]:
@@ -292,14 +291,8 @@ class Engine(LoadedModel):
         apart = [(i, i, i) for i in range(len(queries))]  # what prompts share counts for each of them
         for batch in pack(queries, self._limits, keys=apart):
             for part in batch.passes:
-                rows = Wanted(
-                    capture_layers=tuple(wanted),
-                    capture_rows=tuple(range(len(part.tokens))),
-                    all_outputs=self.n_layer - 1 in wanted,
-                )
-                for _, result in self._run(replace(batch, passes=(part,)), None, rows):
-                    captured = result.captures[:, part.tokens != bos].astype(np.float64)
-                    norms.append(np.linalg.norm(captured, axis=-1))
+                captured = self._captured(batch, part, None, wanted, np.arange(len(part.tokens)))[part.tokens != bos]
+                norms.append(np.linalg.norm(captured.astype(np.float64), axis=-1).T)
         lengths = np.concatenate(norms, axis=1) if norms else np.empty((len(wanted), 0))
         if lengths.shape[1] == 0:
             raise DegenerateError("the prompts have no tokens but the begin-of-sequence token; give them some text")
@@ -384,11 +377,3 @@ def _either(steering: PerQuery, vector: ControlVector | None, strengths: Strengt
     if steering is not None and vector is not None:
         raise InputError("steering and vector exclude each other; put the vector into the steering")
     return adds(vector, strengths, len(batch.queries)) if steering is None else steering
-
-
-def _summed(batch: Batch, runs: Iterator[tuple[Pass, Result]] | Sequence[Any]) -> list[Floats]:
-    """Each continuation's log-probability, (n_continuations,) for each query."""
-    total = np.zeros(batch.n_continuations)
-    for part, result in runs:
-        total += np.bincount(part.score_targets, weights=result.logprobs, minlength=len(total))
-    return np.split(total, np.cumsum([len(query.continuations) for query in batch.queries])[:-1])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.batch import Batch
+from steercpp.batch import Batch, Pass
 
 if TYPE_CHECKING:
-    from steercpp.session import Kept, Session
+    from steercpp.session import Kept, Result, Session
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -64,3 +65,11 @@ class Measures:
     top_tokens: npt.NDArray[np.int32]
     top_logprobs: Floats
     token_layers: int
+
+
+def summed(batch: Batch, runs: Iterable[tuple[Pass, Result]]) -> list[Floats]:
+    """Each continuation's log-probability, (n_continuations,) for each query, from the runs of a batch's passes."""
+    total = np.zeros(batch.n_continuations)
+    for part, result in runs:
+        total += np.bincount(part.score_targets, weights=result.logprobs, minlength=len(total))
+    return np.split(total, np.cumsum([len(query.continuations) for query in batch.queries])[:-1])

@@ -1,0 +1,200 @@
+"""What two halves of the items say about each strength; read this for what is chosen on which items, and what is told.
+
+Both measures come from samples of items, so both the gain and the loss are bounded one-sidedly by resampling items
+(`intervals`). Strengths are taken in order from 0 outwards and the walk ends at the first whose loss may exceed the
+budget: a stronger one that looks harmless again is beyond a place that was not. The best of many noisy gains looks
+better than it is, so one half of the items chooses and the other half, which had no say, gives the reported figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.errors import ShapeError, StrengthError
+from steercpp.intervals import FEWEST_ITEMS, RESAMPLES, resample
+from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
+
+Measure: TypeAlias = Literal["p_free", "p_restricted", "correct"]
+Indices: TypeAlias = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one half of the items says about one strength.
+
+    gain is mean raw B(s) - mean raw B(0), gain_low its lower bound, gain_normalized and gain_normalized_low the same of
+    normalised B; loss is 1 - mean P(s)/mean P(0), loss_high its upper bound. n_behavior and n_choice count the items of
+    the half.
+    """
+
+    n_behavior: int
+    n_choice: int
+    gain: float
+    gain_low: float
+    gain_normalized: float
+    gain_normalized_low: float
+    loss: float
+    loss_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The surest strength within a budget, on both halves of the items.
+
+    Attributes:
+        strength: of the highest lower bound of raw gain within the budget; None if nothing is within it.
+        reason: why that one, or why none.
+        sure: that lower bound is above 0.
+        chosen_on, reported_on: the two halves' evidence there; None without a strength.
+        b_normalized_at_0, b_normalized: mean normalised B of the half that did not choose; NaN without a strength.
+        end: the weakest strength of the wanted sign that may cost more than the budget; None if no measured one may.
+    """
+
+    strength: float | None
+    reason: str
+    sure: bool = False
+    chosen_on: Evidence | None = None
+    reported_on: Evidence | None = None
+    b_normalized_at_0: float = float("nan")
+    b_normalized: float = float("nan")
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Both measures at the same strengths, ascending: raw and normalised B (n_s, n_items), P (n_s, n_choice_items)."""
+
+    strengths: Floats
+    raw: Floats
+    normalized: Floats
+    p: Floats
+
+    @classmethod
+    def of(cls, behavior: BehaviorScores, choice: ChoiceScores, measure: Measure = "p_free") -> Curves:
+        """The two put together.
+
+        Raises:
+            ShapeError: they were not measured at the same strengths.
+            StrengthError: 0 is not among them.
+        """
+        b, c = np.argsort(behavior.strengths), np.argsort(choice.strengths)
+        strengths = behavior.strengths[b]
+        if not np.array_equal(strengths, choice.strengths[c]):
+            raise ShapeError(f"behavior was measured at {strengths.tolist()}, choice at {choice.strengths[c].tolist()}")
+        if 0.0 not in strengths:
+            raise StrengthError(
+                f"strength 0 is missing from {strengths.tolist()}; gain and loss are measured against it"
+            )
+        p = np.asarray(getattr(choice, measure), np.float64)
+        return cls(strengths, behavior.raw[b], behavior.normalized[b], p[c])
+
+    @property
+    def at_0(self) -> int:
+        """Row of strength 0."""
+        return int(np.flatnonzero(self.strengths == 0.0)[0])
+
+    def outwards(self, direction: int) -> Indices:
+        """Rows of the strengths of that sign, weakest first."""
+        rows = np.flatnonzero(self.strengths * direction > 0)
+        return rows[np.argsort(np.abs(self.strengths[rows]))]
+
+    def halves(self, rng: np.random.Generator) -> tuple[Curves, Curves]:
+        """The items of each measure, dealt at random into two halves."""
+        b, p = (rng.permutation(n) for n in (self.raw.shape[1], self.p.shape[1]))
+        return self._take(b[::2], p[::2]), self._take(b[1::2], p[1::2])
+
+    def _take(self, b: Indices, p: Indices) -> Curves:
+        return Curves(self.strengths, self.raw[:, b], self.normalized[:, b], self.p[:, p])
+
+
+def weigh(
+    curves: Curves,
+    *,
+    direction: int,
+    max_loss: float,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+) -> Weighed:
+    """The strength with the highest lower bound of raw B gain among those within the budget.
+
+    Args:
+        curves: what was measured.
+        direction: 1 or -1, the sign of the strengths to consider.
+        max_loss: budget; the upper bound of the loss may not exceed it.
+        rng: deals the items into halves, then draws them. The same seed deals equally many items in the same way, so
+            runs over the same items are chosen and reported on the same halves.
+        resamples: samples of items for the bounds.
+        confidence: of each one-sided bound.
+    """
+    chooser, reporter = curves.halves(rng)
+    rows = curves.outwards(direction)
+    if reason := _unusable(curves, rows, direction):
+        return Weighed(None, reason)
+    evidence = _evidence(chooser, rows, rng, resamples, confidence)
+    strengths = curves.strengths[rows]
+    over = next((i for i, each in enumerate(evidence) if each.loss_high > max_loss), None)
+    end = None if over is None else float(strengths[over])
+    best, reason = _choose(strengths, evidence, over, max_loss)
+    if best is None:
+        return Weighed(None, reason, end=end)
+    b = reporter.normalized.mean(axis=1)
+    return Weighed(
+        strength=float(strengths[best]),
+        reason=reason,
+        sure=evidence[best].gain_low > 0,
+        chosen_on=evidence[best],
+        reported_on=_evidence(reporter, rows[[best]], rng, resamples, confidence)[0],
+        b_normalized_at_0=float(b[curves.at_0]),
+        b_normalized=float(b[rows[best]]),
+        end=end,
+    )
+
+
+def _unusable(curves: Curves, rows: Indices, direction: int) -> str:
+    """Why nothing can be chosen from these at all, or ""."""
+    if not len(rows):
+        return f"no {'positive' if direction > 0 else 'negative'} strength was measured"
+    for kind, items in (("behavior", curves.raw), ("choice", curves.p)):
+        if items.shape[1] < 2 * FEWEST_ITEMS:
+            return f"too few {kind} items: {items.shape[1]}, two halves that can bound anything need {2 * FEWEST_ITEMS}"
+    if not curves.p[curves.at_0].any():
+        return "P(correct) is 0 without steering, so there is nothing to lose and a loss has no meaning"
+    return ""
+
+
+def _evidence(
+    half: Curves, rows: Indices, rng: np.random.Generator, resamples: int, confidence: float
+) -> list[Evidence]:
+    """What the half says about each strength of these rows."""
+
+    def loss(means: Floats) -> Floats:
+        p, p_0 = means[:, :-1], means[:, -1:]
+        return np.where(p_0 > 0, 1.0 - p / np.where(p_0 > 0, p_0, 1.0), 1.0)  # nothing left to lose: all is lost
+
+    raw, normalized = (b[rows] - b[half.at_0] for b in (half.raw, half.normalized))
+    gains, p = np.concatenate([raw, normalized]), half.p[[*rows, half.at_0]]
+    lows = resample(gains, lambda m: m, rng=rng, resamples=resamples, confidence=confidence, side="greater").low
+    high = resample(p, loss, rng=rng, resamples=resamples, confidence=confidence, side="less").high
+    (gain, gain_b), (low, low_b) = np.split(gains.mean(axis=1), 2), np.split(lows, 2)
+    columns = (gain, low, gain_b, low_b, loss(p.mean(axis=1)[None])[0], high)
+    counts = raw.shape[1], p.shape[1]
+    return [Evidence(*counts, *(float(column[i]) for column in columns)) for i in range(len(rows))]
+
+
+def _choose(strengths: Floats, evidence: list[Evidence], over: int | None, max_loss: float) -> tuple[int | None, str]:
+    """Index of the surest strength within the budget or None, and why; strengths go outwards from 0."""
+    end = len(evidence) if over is None else over
+    beyond = "" if over is None else f"at {strengths[over]:+g} the loss may be {evidence[over].loss_high:.1%}"
+    if end == 0:
+        return None, f"already {beyond}, over the budget of {max_loss:.1%}"
+    best = max(range(end), key=lambda i: evidence[i].gain_low)
+    surest = f"the lower bound of the gain is {evidence[best].gain_low:+.3f}, at {strengths[best]:+g}"
+    reach = f"; {beyond}, over the budget of {max_loss:.1%}" if beyond else ""
+    if evidence[best].gain_low <= 0:
+        return best, f"no strength up to {strengths[end - 1]:+g} is sure to gain: at best {surest}{reach}"
+    return best, f"of strengths up to {strengths[end - 1]:+g}, at best {surest}{reach}"

@@ -26,17 +26,14 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 class Evidence:
     """What one half of the items says about one strength.
 
-    gain is mean raw B(s) - mean raw B(0), gain_low its lower bound, gain_normalized and gain_normalized_low the same of
-    normalised B; loss is 1 - mean P(s)/mean P(0), loss_high its upper bound. n_behavior and n_choice count the items of
-    the half.
+    gain is mean raw B(s) - mean raw B(0), gain_low its lower bound; loss is 1 - mean P(s)/mean P(0), loss_high its
+    upper bound. n_behavior and n_choice count the items of the half.
     """
 
     n_behavior: int
     n_choice: int
     gain: float
     gain_low: float
-    gain_normalized: float
-    gain_normalized_low: float
     loss: float
     loss_high: float
 
@@ -51,6 +48,7 @@ class Weighed:
         sure: that lower bound is above 0.
         chosen_on, reported_on: the two halves' evidence there; None without a strength.
         b_normalized_at_0, b_normalized: mean normalised B of the half that did not choose; NaN without a strength.
+        b_gain_low: lower bound of their difference.
         end: the weakest strength of the wanted sign that may cost more than the budget; None if no measured one may.
     """
 
@@ -61,6 +59,7 @@ class Weighed:
     reported_on: Evidence | None = None
     b_normalized_at_0: float = float("nan")
     b_normalized: float = float("nan")
+    b_gain_low: float = float("nan")
     end: float | None = None
 
 
@@ -142,15 +141,22 @@ def weigh(
     best, reason = _choose(strengths, evidence, over, max_loss)
     if best is None:
         return Weighed(None, reason, end=end)
-    b = reporter.normalized.mean(axis=1)
+    reported = _evidence(reporter, rows[[best]], rng, resamples, confidence)[0]
+    b, row = reporter.normalized, rows[best]
+    means = b.mean(axis=1)
+    low = resample(
+        (b[row] - b[curves.at_0])[None], lambda m: m, rng=rng, resamples=resamples, confidence=confidence,
+        side="greater",
+    ).low  # fmt: skip
     return Weighed(
         strength=float(strengths[best]),
         reason=reason,
         sure=evidence[best].gain_low > 0,
         chosen_on=evidence[best],
-        reported_on=_evidence(reporter, rows[[best]], rng, resamples, confidence)[0],
-        b_normalized_at_0=float(b[curves.at_0]),
-        b_normalized=float(b[rows[best]]),
+        reported_on=reported,
+        b_normalized_at_0=float(means[curves.at_0]),
+        b_normalized=float(means[row]),
+        b_gain_low=float(low[0]),
         end=end,
     )
 
@@ -176,14 +182,14 @@ def _evidence(
         p, p_0 = means[:, :-1], means[:, -1:]
         return np.where(p_0 > 0, 1.0 - p / np.where(p_0 > 0, p_0, 1.0), 1.0)  # nothing left to lose: all is lost
 
-    raw, normalized = (b[rows] - b[half.at_0] for b in (half.raw, half.normalized))
-    gains, p = np.concatenate([raw, normalized]), half.p[[*rows, half.at_0]]
-    lows = resample(gains, lambda m: m, rng=rng, resamples=resamples, confidence=confidence, side="greater").low
+    gains, p = half.raw[rows] - half.raw[half.at_0], half.p[[*rows, half.at_0]]
+    low = resample(gains, lambda m: m, rng=rng, resamples=resamples, confidence=confidence, side="greater").low
     high = resample(p, loss, rng=rng, resamples=resamples, confidence=confidence, side="less").high
-    (gain, gain_b), (low, low_b) = np.split(gains.mean(axis=1), 2), np.split(lows, 2)
-    columns = (gain, low, gain_b, low_b, loss(p.mean(axis=1)[None])[0], high)
-    counts = raw.shape[1], p.shape[1]
-    return [Evidence(*counts, *(float(column[i]) for column in columns)) for i in range(len(rows))]
+    gain, lost = gains.mean(axis=1), loss(p.mean(axis=1)[None])[0]
+    return [
+        Evidence(gains.shape[1], p.shape[1], *(float(column[i]) for column in (gain, low, lost, high)))
+        for i in range(len(rows))
+    ]
 
 
 def _choose(strengths: Floats, evidence: list[Evidence], over: int | None, max_loss: float) -> tuple[int | None, str]:

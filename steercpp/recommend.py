@@ -96,7 +96,7 @@ def recommend(
     found = weigh(curves, direction=direction, max_loss=max_loss, rng=rng, resamples=resamples, confidence=confidence)
     reported = found.reported_on if found.sure else None
     confirmed = reported is not None and reported.gain_low > 0 and reported.loss_high <= max_loss
-    figures = reported or Evidence(0, 0, *(NAN,) * 6)
+    figures = reported or Evidence(0, 0, NAN, NAN, NAN, NAN)
     b_0 = float(curves.normalized[curves.at_0].mean())
     break_even, regime = _trade_off(curves, direction, weight)
     return Recommendation(

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
     2: "prompts pairs control_vector directions tasks scoring forms refit validity intervals theory evidence "
-    "recommend curves batch packing prefix_tree steering steered_rows reference sampling text_stream strengths device_options timing "
+    "recommend curves batch packing prefix_tree steering steered_rows reference sampling text_stream strengths "
+    "device_options timing "
     "bench_result bench_tasks",
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations store "

@@ -1,88 +1,201 @@
-"""Activations of contrast pairs; read this for what a direction is computed from."""
+"""Activations of contrast pairs; read this for what a direction is computed from.
+
+`collect` makes them with a model. activations_file.py writes them to a file and reads them back, and then no model is
+needed. In either case the values of one layer at a time come into memory where all of them would be much.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.errors import ContextOverflowError, PairsError, PromptError, ShapeError
+from steercpp.capture import Capture, Survey, Token, one_row
+from steercpp.errors import InputError, LayerError, ShapeError
 from steercpp.pairs import ContrastPair
-from steercpp.prompts import Prompt, Template
+from steercpp.prompts import Template
+from steercpp.provenance import file_sha256
+from steercpp.steering import checked_layers
 
 if TYPE_CHECKING:
     from steercpp.engine import Engine, Progress
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+Note: TypeAlias = str | int
+_IN_MEMORY = 256 * 2**20  # bytes; more goes to a temporary file
+
+
+class Values(Protocol):
+    """Numbers in memory or in a file, (n_pairs, 2, n_layers, n_embd) float32."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Their shape."""
+
+    def __getitem__(self, key: Any) -> FloatArray:
+        """A part of them, indexed as an array."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Activations:
-    """Last-token activations of contrast pairs.
+    """Activations of contrast pairs, one for each prompt and layer.
 
     Attributes:
-        values: (n_pairs, 2, n_layers, n_embd) float32, the positive prompt first.
+        values: (n_pairs, 2, n_layers, n_embd) float32, the positive prompt first; perhaps not in memory.
         layers: the layer of each row along the third axis.
+        notes: what they are of: architecture, n_layer, token, template, model_file, model_sha256, pairs_sha256,
+            n_pairs, flash_attn, n_batch, llama_cpp, version; none where somebody else made them.
+        place: what messages call them.
     """
 
-    values: FloatArray
+    values: Values
     layers: tuple[int, ...]
+    notes: Mapping[str, Note] = field(default_factory=dict)
+    place: str = "activations"
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 4 or self.values.shape[1] != 2 or self.values.shape[2] != len(self.layers):
+        shape = tuple(self.values.shape)
+        if len(shape) != 4 or shape[1] != 2 or shape[2] != len(self.layers):
             expected = f"(n_pairs, 2, {len(self.layers)}, n_embd)"
-            raise ShapeError(f"activations: expected {expected}, got {self.values.shape}")
+            raise ShapeError(f"{self.place}: expected {expected}, got {shape}")
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs."""
+        return self.values.shape[0]
+
+    @property
+    def n_embd(self) -> int:
+        """Width of the residual stream."""
+        return self.values.shape[3]
 
     def at(self, layer: int) -> tuple[FloatArray, FloatArray]:
-        """Activations of the positive and of the negative prompts at a layer, (n_pairs, n_embd) each."""
-        place = self.layers.index(layer)
-        return self.values[:, 0, place], self.values[:, 1, place]
+        """Activations of the positive and of the negative prompts at a layer, (n_pairs, n_embd) float32 each.
+
+        Raises:
+            LayerError: a layer that they lack.
+            ActivationsFileError: they are read from a file, and it is damaged there.
+        """
+        if layer not in self.layers:
+            raise LayerError(
+                f"{self.place}: layer {layer} is not there, only {', '.join(map(str, self.layers))}; name some of them"
+            )
+        both = self.values[:, :, self.layers.index(layer)]
+        return both[:, 0], both[:, 1]
+
+    def check_model(self, name: str, sha256: str) -> None:
+        """Do nothing if they were made with the model whose file has this hash, or tell no model.
+
+        Raises:
+            InputError: they are another model's.
+        """
+        own = self.notes.get("model_sha256", sha256)
+        if own != sha256:
+            raise InputError(
+                f"{self.place}: made with {self.notes.get('model_file', 'another model')} (sha256 {str(own)[:16]}…), "
+                f"not with {name} ({sha256[:16]}…); dump the activations of this model"
+            )
 
 
 def collect(
     engine: Engine,
-    pairs: Sequence[ContrastPair],
+    pairs: Iterable[ContrastPair],
     *,
     template: Template = "auto",
     layers: Sequence[int] | None = None,
+    token: Token = "last",
     progress: Progress | None = None,
 ) -> Activations:
-    """Decode both prompts of every pair and keep the activations of their last tokens.
+    """Decode both prompts of every pair, with their answers, and keep an activation of each.
 
     Args:
         engine: the model.
-        pairs: at least one.
+        pairs: at least one. They are gone through twice; an iterator is read into memory first.
         template: how prompts become text, see `Vocabulary.render`.
         layers: which layers; by default all.
+        token: whose activation: the last token's, the mean over all tokens but the begin-of-sequence token, the mean
+            over the answer's tokens, or that of a position, negative ones from the end.
         progress: called with the number of prompts done and of all.
 
+    Returns:
+        In memory up to 256 MiB; beyond that in a temporary file that lives as long as they do.
+
     Raises:
-        PairsError: no pairs.
-        PromptError, ContextOverflowError: a prompt that cannot be rendered or is too long, with the pair's place or id.
+        PairsError: no pairs, a bad one, or one without the answer that is asked for.
+        PromptError, ContextOverflowError, InputError: a prompt that cannot be rendered, is too long or lacks the
+            token, with the pair's place or id.
         LayerError, UnsteerableError: layers that the model lacks.
     """
-    if not pairs:
-        raise PairsError("no pairs were given; a direction needs at least one")
-    prompts = [
-        _tokens(engine, prompt, f"{pair.place or f'pair {pair.id}'}: {side} prompt", template)
-        for pair in pairs
-        for side, prompt in (("positive", pair.positive), ("negative", pair.negative))
-    ]
-    chosen = tuple(range(engine.n_layer)) if layers is None else tuple(layers)
-    values = engine.activations(prompts, layers=chosen, progress=progress)
-    return Activations(values.reshape(len(pairs), 2, len(chosen), engine.n_embd), chosen)
+    capture = prepare(engine, pairs, template=template, layers=layers, token=token)
+    survey = capture.survey()
+    shape = (survey.n_pairs, 2, len(capture.layers), engine.n_embd)
+    rows = _rows(capture, survey, progress)
+    values: Values
+    if 4 * int(np.prod(shape)) <= _IN_MEMORY:
+        kept = np.empty((2 * shape[0], *shape[2:]), np.float32)
+        for place, row in enumerate(rows):
+            kept[place] = row
+        values = kept.reshape(shape)
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and so deleted, with the values
+        for row in rows:
+            file.write(row.tobytes())
+        file.flush()
+        values = Mapped(file, 0, shape)
+    return Activations(values, capture.layers, notes_of(capture, survey))
 
 
-def _tokens(engine: Engine, prompt: Prompt, place: str, template: Template) -> tuple[int, ...]:
-    try:
-        tokens = engine.encode(prompt, template=template)
-    except PromptError as error:
-        raise PromptError(f"{place}: {error}") from error
-    if len(tokens) > engine.n_ctx:
-        raise ContextOverflowError(
-            f"{place}: {len(tokens)} tokens, the context holds {engine.n_ctx}; shorten it or raise --n-ctx"
-        )
-    return tokens
+def prepare(
+    engine: Engine,
+    pairs: Iterable[ContrastPair],
+    *,
+    template: Template,
+    layers: Sequence[int] | None,
+    token: Token | str,
+) -> Capture:
+    """What is to be captured, its layers checked."""
+    chosen = range(engine.n_layer) if layers is None else checked_layers(layers, engine.n_layer)
+    again = tuple(pairs) if isinstance(pairs, Iterator) else pairs
+    return Capture(engine, again, tuple(chosen), token, template)
+
+
+def notes_of(capture: Capture, survey: Survey) -> dict[str, Note]:
+    """What activations are of; see `Activations`."""
+    engine = capture.engine
+    settings = engine.settings()
+    return {
+        "architecture": engine.architecture,
+        "n_layer": engine.n_layer,
+        "token": capture.token if isinstance(capture.token, str) else str(capture.token),
+        "template": capture.template,
+        "n_pairs": survey.n_pairs,
+        "pairs_sha256": survey.pairs_sha256,
+        "model_file": engine.path.name,
+        "model_sha256": file_sha256(engine.path),
+        **{key: settings[key] for key in ("flash_attn", "n_batch", "llama_cpp")},
+        "version": version("steercpp"),
+    }
+
+
+def _rows(capture: Capture, survey: Survey, progress: Progress | None) -> Iterator[FloatArray]:
+    """(n_layers, n_embd) for one prompt after the other, positive and negative by turns."""
+    for _, found in capture.chunks(survey.n_pairs, progress):
+        for rows in found:
+            yield one_row(rows)
+
+
+class Mapped:
+    """An array in a file. Parts are copied out; the file is mapped only meanwhile, so that memory stays small."""
+
+    def __init__(self, file: IO[bytes], offset: int, shape: tuple[int, ...]) -> None:
+        self._file, self._offset, self.shape = file, offset, shape
+
+    def __getitem__(self, key: Any) -> FloatArray:
+        """A copy of a part."""
+        whole = np.memmap(self._file, np.float32, "r", self._offset, self.shape)
+        return np.array(whole[key])

@@ -101,6 +101,25 @@ class Pass:
     score_targets: IntArray
     pieces: tuple[Piece, ...]
 
+    def prompt_rows(self) -> tuple[IntArray, ...]:
+        """Rows of each query's prompt tokens, from the first on, in the order of `prompt_ends`.
+
+        Rows go through the tree depth first, so that the token before a row is the last one a position lower.
+        """
+        latest: dict[int, int] = {}
+        before = []
+        for row, position in enumerate(self.positions.tolist()):
+            before.append(latest.get(position - 1, -1))
+            latest[position] = row
+        found = []
+        for row in self.prompt_ends.tolist():
+            rows = []
+            while row >= 0:
+                rows.append(row)
+                row = before[row]
+            found.append(np.array(rows[::-1], np.int32))
+        return tuple(found)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:

@@ -242,14 +242,16 @@ class Engine(LoadedModel):
         *,
         layers: Sequence[int] | None = None,
         steering: PerQuery = None,
+        progress: Progress | None = None,
     ) -> list[FloatArray]:
-        """Activations of chosen tokens of each prompt; prompts share nothing here.
+        """Activations of chosen tokens of each prompt.
 
         Args:
             prompts: tokens of each prompt.
             positions: for each prompt which of its tokens, negative ones from the end; each once.
             layers: which layers, by default all.
             steering: what steers all prompts, or each one; gates decided.
+            progress: called with the number of prompts done and of all.
 
         Returns:
             for each prompt (n_positions, n_layers, n_embd) float32, in the order of its positions.
@@ -263,18 +265,20 @@ class Engine(LoadedModel):
         places = [_places(prompt, chosen) for prompt, chosen in _paired(prompts, positions)]
         decided = self._checked(steering, len(prompts))
         found = [np.empty((len(chosen), len(wanted), self.n_embd), np.float32) for chosen in places]
-        apart = [(i, i, i) for i in range(len(prompts))]
-        for batch in pack([Query(tuple(prompt)) for prompt in prompts], self._limits, keys=apart):
+        n_done = 0
+        for batch in self.pack([Query(tuple(prompt)) for prompt in prompts], decided):
             own = [decided[member] for member in batch.members]
             for part in batch.passes:
                 members = [batch.members[owner] for owner in part.prompt_owners]
-                # a prompt that shares nothing has its rows one after the other
-                firsts = [end + 1 - len(prompts[m]) for end, m in zip(part.prompt_ends, members, strict=True)]
-                rows = [first + np.array(places[m], int) for first, m in zip(firsts, members, strict=True)]
-                captured = self._captured(batch, part, own, wanted, np.concatenate(rows))
+                rows = [line[places[m]] for line, m in zip(part.prompt_rows(), members, strict=True)]
+                distinct, where = np.unique(np.concatenate(rows), return_inverse=True)  # prompts share some
+                captured = self._captured(batch, part, own, wanted, distinct)
                 cuts = np.cumsum([len(one) for one in rows])[:-1]
-                for member, values in zip(members, np.split(captured, cuts), strict=True):
-                    found[member][:] = values
+                for member, places_of_rows in zip(members, np.split(where, cuts), strict=True):
+                    found[member][:] = captured[places_of_rows]
+            n_done += len(batch.members)
+            if progress is not None:
+                progress(n_done, len(prompts))
         return found
 
     def residual_norms(self, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, float]:

@@ -1,23 +1,31 @@
 """Contrast pairs: two prompts that differ in one behaviour; read this to write, check or read a pair file.
 
-A pair file is UTF-8 JSON Lines, a pair on each line and no empty lines:
+A pair file is UTF-8 JSON Lines, a pair on each line and no empty lines, in either form:
 
     {"positive": PROMPT, "negative": PROMPT, "system": "optional", "id": "optional"}
+    {"prompt": PROMPT, "positive": "answer", "negative": "answer", "system": "optional", "id": "optional"}
 
-PROMPT is a text or a list of {"role": ..., "content": ...} messages, the same form on both sides. `system` becomes the
-system message of both prompts, which makes them chats. `id` defaults to the line number. Other keys are ignored.
+PROMPT is a text or a list of {"role": ..., "content": ...} messages, the same form on both sides. An answer is what the
+assistant has begun to say: it follows the prompt, with a leading space where the text needs one (in a chat the model's
+template decides). A list that ends with an assistant's message is split, and that message is the answer. `system`
+becomes the system message of both prompts, which makes them chats. `id` defaults to the line number. Other keys are
+ignored. What other tools call pairs is read by pair_formats.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from steercpp.errors import PairsError, PromptError
+from steercpp.json_items import LONGEST
 from steercpp.prompts import Prompt, parse_prompt, prompt_json, with_system
 
 
@@ -25,19 +33,37 @@ from steercpp.prompts import Prompt, parse_prompt, prompt_json, with_system
 class ContrastPair:
     """Two prompts; a direction points from the activations of `negative` to those of `positive`.
 
-    `place` is the path:line that the pair was read from, for messages; it is no part of what the pair says.
+    The answers continue the prompts; both are "" where there are none. `place` is the path:line that the pair was read
+    from, for messages; it is no part of what the pair says.
     """
 
     id: str
     positive: Prompt
     negative: Prompt
+    positive_answer: str = ""
+    negative_answer: str = ""
     place: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.positive, str) != isinstance(self.negative, str):
             raise PairsError(f"pair {self.id}: one prompt is a text and the other a chat; give both in the same form")
-        if self.positive == self.negative:
+        if (self.positive, self.positive_answer) == (self.negative, self.negative_answer):
             raise PairsError(f"pair {self.id}: positive and negative are identical; a pair must differ")
+        if bool(self.positive_answer) != bool(self.negative_answer):
+            raise PairsError(f"pair {self.id}: only one side has an answer; give both sides one, or none")
+
+    @property
+    def sides(self) -> tuple[tuple[str, Prompt, str], tuple[str, Prompt, str]]:
+        """The name, the prompt and the answer of both sides, the positive one first."""
+        return (
+            ("positive", self.positive, self.positive_answer),
+            ("negative", self.negative, self.negative_answer),
+        )
+
+    @property
+    def where(self) -> str:
+        """What a message calls the pair: its place, or else its id."""
+        return self.place or f"pair {self.id}"
 
 
 def read_pairs(path: Path | str) -> tuple[ContrastPair, ...]:
@@ -53,34 +79,67 @@ def read_pairs(path: Path | str) -> tuple[ContrastPair, ...]:
 
 
 def iter_pairs(path: Path | str) -> Iterator[ContrastPair]:
-    """Pairs of a file, read line by line, so that its size does not matter.
+    """Pairs of a file, read line by line: eight bytes a pair are kept, whatever its size.
 
     Raises:
         PairsError: the file cannot be read; or, starting with path:line, a line that is empty, not UTF-8, not a
-            JSON object, one-sided, with identical or empty prompts, or with an id that an earlier line has.
+            JSON object, one-sided, with identical or empty prompts; or, at the end, an id that an earlier line has.
     """
-    seen: dict[str, int] = {}
-    for number, pair in _parsed_lines(path):
-        if pair.id in seen:
-            raise PairsError(f"{path}:{number}: id {pair.id!r} is on line {seen[pair.id]} already; make ids unique")
-        seen[pair.id] = number
+    hashes = array("q")
+    for _, pair in _parsed_lines(path):
+        hashes.append(hash(pair.id))
         yield pair
+    _refuse_repeated_ids(path, hashes)
+
+
+class PairsDigest:
+    """Hash of what pairs say, in their order; neither ids nor a file's spacing change it."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, pair: ContrastPair) -> None:
+        """Take in the next pair."""
+        said = [prompt_json(pair.positive), prompt_json(pair.negative)]
+        if pair.positive_answer:
+            said += [pair.positive_answer, pair.negative_answer]
+        self._digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        """sha256 of the pairs so far."""
+        return self._digest.hexdigest()
 
 
 def pairs_sha256(pairs: Iterable[ContrastPair]) -> str:
-    """Hash of what the pairs say, in their order; neither ids nor a file's spacing change it."""
-    digest = hashlib.sha256()
+    """Hash of what the pairs say, in their order; see `PairsDigest`."""
+    digest = PairsDigest()
     for pair in pairs:
-        both = [prompt_json(pair.positive), prompt_json(pair.negative)]
-        digest.update(json.dumps(both, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+        digest.add(pair)
     return digest.hexdigest()
+
+
+def _refuse_repeated_ids(path: Path | str, hashes: array[int]) -> None:
+    """Hashes that are there twice are looked at again in the file: they may be those of different ids."""
+    ordered = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
+    repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    if not repeated:
+        return
+    seen: dict[str, int] = {}
+    for number, pair in _parsed_lines(path):
+        if hash(pair.id) not in repeated:
+            continue
+        if pair.id in seen:
+            raise PairsError(f"{path}:{number}: id {pair.id!r} is on line {seen[pair.id]} already; make ids unique")
+        seen[pair.id] = number
 
 
 def _parsed_lines(path: Path | str) -> Iterator[tuple[int, ContrastPair]]:
     try:
         with open(path, "rb") as file:  # bytes: only \n ends a line, and a bad byte can be named by its line
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
                 try:
+                    if len(line) > LONGEST:
+                        raise PairsError("the line is longer than 64 MiB; write one pair on each line")
                     yield number, _parse_line(line, number, f"{path}:{number}")
                 except (PairsError, PromptError) as error:
                     raise PairsError(f"{path}:{number}: {error}") from error
@@ -91,12 +150,28 @@ def _parsed_lines(path: Path | str) -> Iterator[tuple[int, ContrastPair]]:
 def _parse_line(line: bytes, number: int, place: str) -> ContrastPair:
     record = _json_object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
     system = _optional_text(record, "system")
-    positive, negative = (_side(record, key) for key in ("positive", "negative"))
+    if "prompt" in record:
+        prompt = _prompt(record, "prompt")
+        sides = [(prompt, _answer(record, key)) for key in ("positive", "negative")]
+    else:
+        sides = [_split(_prompt(record, key), key) for key in ("positive", "negative")]
     if system is not None:
-        positive, negative = with_system(positive, system), with_system(negative, system)
+        sides = [(with_system(prompt, system), answer) for prompt, answer in sides]
     if type(record.get("id")) is int:
         record["id"] = str(record["id"])
-    return ContrastPair(_optional_text(record, "id") or str(number), positive, negative, place)
+    (positive, begun), (negative, other) = sides
+    return ContrastPair(_optional_text(record, "id") or str(number), positive, negative, begun, other, place)
+
+
+def _split(prompt: Prompt, key: str) -> tuple[Prompt, str]:
+    """A chat's last message is the answer, if it is the assistant's."""
+    if isinstance(prompt, str) or prompt[-1].role != "assistant":
+        return prompt, ""
+    if len(prompt) == 1:
+        raise PairsError(f"{key}: the chat is an assistant's message alone; begin with the user's")
+    if not prompt[-1].content.strip():
+        raise PairsError(f"{key}: the assistant's last message is empty; leave it out")
+    return prompt[:-1], prompt[-1].content
 
 
 def _json_object(line: bytes) -> dict[str, Any]:
@@ -116,11 +191,24 @@ def _json_object(line: bytes) -> dict[str, Any]:
     return record
 
 
-def _side(record: dict[str, Any], key: str) -> Prompt:
+def _present(record: dict[str, Any], key: str) -> Any:
     if key not in record:
         raise PairsError(f"{key!r} is missing; a pair has a positive and a negative side")
+    return record[key]
+
+
+def _answer(record: dict[str, Any], key: str) -> str:
+    answer = _present(record, key)
+    if not isinstance(answer, str) or not answer.strip():
+        raise PairsError(f'{key}: beside "prompt" stands an answer, a text; got {json.dumps(answer)}')
+    _check_unicode(answer, key)
+    return answer
+
+
+def _prompt(record: dict[str, Any], key: str) -> Prompt:
+    value = _present(record, key)
     try:
-        prompt = parse_prompt(record[key])
+        prompt = parse_prompt(value)
     except PromptError as error:
         raise PairsError(f"{key}: {error}") from error
     texts = (prompt,) if isinstance(prompt, str) else tuple(turn.content for turn in prompt)

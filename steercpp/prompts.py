@@ -7,9 +7,13 @@ turns into text. The template is Jinja code from a model file, so it runs in Jin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from steercpp.errors import PromptError
+
+if TYPE_CHECKING:
+    import jinja2
 
 ROLES = ("system", "user", "assistant")
 Template: TypeAlias = Literal["auto", "chat", "raw"]
@@ -62,7 +66,9 @@ def with_system(prompt: Prompt, system: str) -> tuple[Message, ...]:
     return (Message("system", system), *(turn for turn in turns if turn.role != "system"))
 
 
-def render_chat(messages: tuple[Message, ...], *, chat_template: str, bos: str, eos: str) -> str:
+def render_chat(
+    messages: tuple[Message, ...], *, chat_template: str, bos: str, eos: str, assistant_speaks: bool = True
+) -> str:
     """Text of a chat up to where the assistant speaks, by the model's own template.
 
     Args:
@@ -70,11 +76,24 @@ def render_chat(messages: tuple[Message, ...], *, chat_template: str, bos: str, 
         chat_template: Jinja source (GGUF key tokenizer.chat_template).
         bos: text of the begin-of-sequence token; templates of Llama 2 write it themselves.
         eos: text of the end-of-sequence token.
+        assistant_speaks: whether what introduces the assistant's next message is written at the end.
 
     Raises:
         PromptError: the template is broken or refuses these messages.
     """
     from jinja2 import TemplateError
+
+    turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+    try:
+        return _compiled(chat_template).render(
+            messages=turns, bos_token=bos, eos_token=eos, add_generation_prompt=assistant_speaks
+        )
+    except TemplateError as error:
+        raise PromptError(f"the model's chat template cannot be used: {error}; try --raw") from error
+
+
+@lru_cache(maxsize=4)
+def _compiled(chat_template: str) -> jinja2.Template:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def refuse(reason: str) -> None:
@@ -82,10 +101,4 @@ def render_chat(messages: tuple[Message, ...], *, chat_template: str, bos: str, 
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = refuse
-    turns = [{"role": turn.role, "content": turn.content} for turn in messages]
-    try:
-        return environment.from_string(chat_template).render(
-            messages=turns, bos_token=bos, eos_token=eos, add_generation_prompt=True
-        )
-    except TemplateError as error:
-        raise PromptError(f"the model's chat template cannot be used: {error}; try --raw") from error
+    return environment.from_string(chat_template)

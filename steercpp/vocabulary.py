@@ -53,6 +53,11 @@ class Vocabulary:
         return {piece: token for token, piece in reversed(list(enumerate(self.pieces)))}
 
     @property
+    def bos(self) -> int:
+        """The begin-of-sequence token, -1 where there is none."""
+        return self._tokenizer.bos
+
+    @property
     def bos_piece(self) -> str:
         """Text of the begin-of-sequence token, "" where there is none."""
         return self.pieces[self._tokenizer.bos] if self._tokenizer.bos >= 0 else ""
@@ -134,6 +139,45 @@ class Vocabulary:
         Raises:
             PromptError: it adds none, or the tokenizer merges its start with the prompt's end.
         """
+        return self._continued(prompt_text, continuation)[1]
+
+    def encode_answered(
+        self, prompt: Prompt, answer: str, *, template: Template = "auto"
+    ) -> tuple[tuple[int, ...], int]:
+        """Tokens of a prompt and the start of its answer, and how many of them are the answer's.
+
+        After a text the answer stands as it is. In a chat it stands as the model's template writes an assistant's
+        message: what space precedes it is the template's.
+
+        Raises:
+            PromptError: as `encode` and `continue_tokens`.
+        """
+        if not answer:
+            return self.encode(prompt, template=template), 0
+        text = self.render(prompt, template=template)
+        if not isinstance(prompt, str) or template == "chat":
+            messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+            answer = self._answer_in_chat(messages, text, answer)
+        before, after = self._continued(text, answer)
+        return (*before, *after), len(after)
+
+    def _answer_in_chat(self, messages: tuple[Message, ...], text: str, answer: str) -> str:
+        """The answer with the space that the template writes before it; `text` is the chat up to there."""
+        assert self.chat_template is not None
+        own = answer.lstrip()
+        turns = (*messages, Message("assistant", own))
+        try:
+            whole = render_chat(
+                turns, chat_template=self.chat_template, bos=self.bos_piece, eos=self.eos_piece, assistant_speaks=False
+            )
+        except PromptError:
+            whole = ""
+        space, found, _ = whole.removeprefix(text).partition(own.rstrip())
+        if whole.startswith(text) and found and not space.strip():
+            return space + own
+        return own if text[-1:].isspace() else answer  # the template writes something else there, such as thoughts
+
+    def _continued(self, prompt_text: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         prompt = self._encode_text(prompt_text)
         whole = self._encode_text(prompt_text + continuation)
         if whole[: len(prompt)] != prompt:
@@ -143,7 +187,7 @@ class Vocabulary:
             )
         if len(whole) == len(prompt):
             raise PromptError(f"continuation {continuation!r} adds no tokens to its prompt; give it some text")
-        return whole[len(prompt) :]
+        return prompt, whole[len(prompt) :]
 
     def _encode_text(self, text: str) -> tuple[int, ...]:
         tokenizer = self._tokenizer

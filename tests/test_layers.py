@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
-    2: "prompts pairs control_vector directions tasks scoring forms refit validity intervals theory evidence "
+    2: "prompts pairs pair_formats json_items control_vector directions tasks scoring forms refit validity intervals "
+    "theory evidence "
     "recommend curves batch packing prefix_tree steering steered_rows reference sampling text_stream strengths "
     "device_options timing "
     "bench_result bench_tasks",
     3: "engine loaded_model passes session generation "
-    "vocabulary model_file machine gguf_file gguf_vector vector_notes activations store "
+    "vocabulary model_file machine gguf_file gguf_vector vector_notes activations capture store "
     "run_folder default_model provenance self_test accelerators rpc bench_models "
     "memory_process",
     4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor bench "

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steercpp.errors import PairsError
+from steercpp.json_items import LONGEST
 from steercpp.pairs import ContrastPair, iter_pairs, pairs_sha256, read_pairs
 from steercpp.prompts import Message, prompt_json
 
@@ -47,6 +48,25 @@ def test_texts_chats_system_and_id(tmp_path: Path) -> None:
     )
 
 
+def test_answers_beside_a_prompt_and_as_the_last_message(tmp_path: Path) -> None:
+    ask, say = {"role": "user", "content": "Stop?"}, {"role": "assistant", "content": "Yes"}
+    lines = [
+        {"prompt": "Shall I stop?", "positive": " Yes", "negative": " No"},
+        {"prompt": [ask], "positive": "Yes", "negative": "No", "system": "Be brief."},
+        {"positive": [ask, say], "negative": [{"role": "user", "content": "Go on?"}, say]},
+        {"positive": [ask, say, ask], "negative": [ask]},  # the assistant's, but not the last
+    ]
+    pairs = read_pairs(put(tmp_path, "\n".join(map(json.dumps, lines))))
+    stop, system = Message("user", "Stop?"), Message("system", "Be brief.")
+    assert pairs == (
+        ContrastPair("1", "Shall I stop?", "Shall I stop?", " Yes", " No"),
+        ContrastPair("2", (system, stop), (system, stop), "Yes", "No"),
+        ContrastPair("3", (stop,), (Message("user", "Go on?"),), "Yes", "Yes"),
+        ContrastPair("4", (stop, Message("assistant", "Yes"), stop), (stop,)),
+    )
+    assert [pair.sides[1][2] for pair in pairs] == [" No", "No", "Yes", ""]
+
+
 def test_windows_line_ends_byte_order_mark_and_unicode_line_separators(tmp_path: Path) -> None:
     raw = '\ufeff{"positive": "a\u2028b", "negative": "c"}\r\n{"positive": "d", "negative": "e"}\r\n'
     assert [pair.positive for pair in read_pairs(put(tmp_path, raw))] == ["a\u2028b", "d"]
@@ -74,6 +94,29 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "identical": ('{"positive": "a", "negative": "a"}\n', "positive and negative are identical"),
     "half a character": ('{"positive": "\\ud83d", "negative": "b"}\n', "positive: \\ud83d is half of a character"),
     "empty system": ('{"positive": "a", "negative": "b", "system": ""}\n', 'system: expected a text, got ""'),
+    "answer is a list": (
+        '{"prompt": "p", "positive": ["a"], "negative": "b"}\n',
+        'positive: beside "prompt" stands an',
+    ),
+    "empty answer": ('{"prompt": "p", "positive": "a", "negative": " "}\n', 'negative: beside "prompt" stands an'),
+    "no answer": ('{"prompt": "p", "positive": "a"}\n', "'negative' is missing"),
+    "same answers": ('{"prompt": "p", "positive": "a", "negative": "a"}\n', "positive and negative are identical"),
+    "half an answer": ('{"prompt": "p", "positive": "a", "negative": "\\ud83d"}\n', "negative: \\ud83d is half of"),
+    "an answer alone": (
+        '{"positive": [{"role": "assistant", "content": "a"}], "negative": [{"role": "user", "content": "b"}]}\n',
+        "positive: the chat is an assistant's message alone",
+    ),
+    "an answer of blanks": (
+        '{"positive": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}], "negative": '
+        '[{"role": "user", "content": "b"}]}\n',
+        "positive: the assistant's last message is empty",
+    ),
+    "one answer": (
+        '{"positive": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "negative": '
+        '[{"role": "user", "content": "a"}]}\n',
+        "only one side has an answer",
+    ),
+    "endless line": (b"[" * (LONGEST + 1), "longer than 64 MiB"),
     "id is a list": ('{"positive": "a", "negative": "b", "id": [1]}\n', "id: expected a text, got [1]"),
     "id twice": ('{"positive": "a", "negative": "c", "id": "1"}\n', "id '1' is on line 1 already"),
 }
@@ -99,16 +142,35 @@ def test_lines_are_read_one_by_one(tmp_path: Path) -> None:
     assert [pair.positive for pair in islice(iter_pairs(path), 1)] == ["a"]
 
 
+def test_a_repeated_id_is_found_at_the_end(tmp_path: Path) -> None:
+    lines = [f'{{"positive": "{i}", "negative": "x", "id": "{i % 700}"}}\n' for i in range(701)]
+    assert ":701: id '0' is on line 1 already" in message(put(tmp_path, "".join(lines)))
+
+
+def test_ids_of_equal_hash_are_no_repetition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steercpp.pairs.hash", lambda text: len(text), raising=False)
+    lines = [f'{{"positive": "{i}", "negative": "x", "id": "{i}"}}\n' for i in (1, 2, 3)]
+    assert len(read_pairs(put(tmp_path, "".join(lines)))) == 3
+    assert ":4: id '2' is on line 2" in message(put(tmp_path, "".join([*lines, lines[1]])))
+
+
 def test_hash_is_of_content_and_order() -> None:
     one, two = ContrastPair("1", "a", "b"), ContrastPair("2", "c", "d")
     assert pairs_sha256([one, two]) == pairs_sha256([ContrastPair("x", "a", "b"), ContrastPair("y", "c", "d")])
     assert pairs_sha256([one]) == hashlib.sha256(b'["a", "b"]\n').hexdigest()  # files hold it: it must not change
     different = {pairs_sha256(pairs) for pairs in ([one, two], [two, one], [one], [ContrastPair("1", "b", "a"), two])}
     assert len(different) == 4
+    answered = [ContrastPair("1", "a", "b", *answers) for answers in (("c", "d"), ("d", "c"))]
+    assert len({pairs_sha256([one]), *(pairs_sha256([pair]) for pair in answered)}) == 3
 
 
 words = st.text(min_size=1).filter(lambda text: text.strip() and not any("\ud800" <= c <= "\udfff" for c in text))
-chats = st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant"]), words), min_size=1).map(tuple)
+turns = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), words)
+chats = st.builds(  # one that ended with the assistant's message would be split
+    lambda before, last: (*before, last),
+    st.lists(turns),
+    st.builds(Message, st.sampled_from(["system", "user"]), words),
+)
 pairs_of = st.one_of(st.tuples(words, words), st.tuples(chats, chats)).filter(lambda both: both[0] != both[1])
 
 

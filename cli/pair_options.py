@@ -1,0 +1,143 @@
+"""The options that say which contrast pairs a command takes and how they become prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from steercpp.pair_formats import PairSource
+    from steercpp.prompts import Template
+
+FILE = click.Path(path_type=Path)
+FORMATS = ("auto", "jsonl", "caa", "repeng")
+
+
+@dataclass(frozen=True, slots=True)
+class PairOptions:
+    """The pairs, as the user asked for them."""
+
+    path: Path | None
+    format: Literal["auto", "jsonl", "caa", "repeng"]
+    positive_file: Path | None
+    negative_file: Path | None
+    personas: tuple[tuple[str, str], ...]
+    persona_template: str | None
+    asked_template: Literal["raw", "chat"] | None
+    system: str | None
+
+    def __post_init__(self) -> None:
+        if (self.positive_file is None) != (self.negative_file is None):
+            raise click.UsageError("--positive-file and --negative-file go together: a pair is a line of each.")
+        if self.path and self.positive_file:
+            raise click.UsageError("--pairs and --positive-file exclude each other: pairs come from one place.")
+        if self.personas and not self.path:
+            raise click.UsageError("--persona is for --pairs P.json, a list of suffixes.")
+        if self.persona_template and not self.personas:
+            raise click.UsageError("--persona-template is for --persona.")
+        if self.system is not None and self.asked_template == "raw":
+            raise click.UsageError("--system needs the chat template, and --raw is without it.")
+
+    def __bool__(self) -> bool:
+        """Whether any pairs were named."""
+        return bool(self.path or self.positive_file)
+
+    @property
+    def template(self) -> Template:
+        """How prompts become text."""
+        return self.asked_template or "auto"
+
+    def source(self) -> PairSource | None:
+        """The pairs that were named, None if none were.
+
+        Raises:
+            PairsError: the file cannot be read, or is in none of the formats.
+        """
+        from steercpp.pair_formats import PERSONA_TEMPLATE, open_pairs, open_text_pairs
+
+        source: PairSource
+        if self.positive_file and self.negative_file:
+            source = open_text_pairs(self.positive_file, self.negative_file)
+        elif self.path:
+            source = open_pairs(
+                self.path,
+                format=self.format,
+                personas=self.personas,
+                persona_template=self.persona_template or PERSONA_TEMPLATE,
+                raw=self.asked_template == "raw",
+            )
+        else:
+            return None
+        return self.with_system(source)
+
+    def with_system(self, source: PairSource) -> PairSource:
+        """The pairs with the system message that was asked for, if one was."""
+        if self.system is None:
+            return source
+        from steercpp.pair_formats import with_system_message
+
+        return with_system_message(source, self.system)
+
+
+_OPTIONS = (
+    click.option("--pairs", "pairs_path", type=FILE, metavar="P", help="Contrast pairs; see --pairs-format."),
+    click.option(
+        "--pairs-format",
+        default="auto",
+        show_default=True,
+        type=click.Choice(FORMATS),
+        help="JSON Lines, CAA's questions or repeng's suffixes; auto looks into the file.",
+    ),
+    click.option(
+        "--positive-file", type=FILE, metavar="P.txt", help="A prompt on each line, as for llama-cvector-generator."
+    ),
+    click.option("--negative-file", type=FILE, metavar="N.txt", help="The other prompts, line by line."),
+    click.option(
+        "--persona",
+        "personas",
+        nargs=2,
+        multiple=True,
+        metavar="POS NEG",
+        help="The two who speak repeng's suffixes; repeat it for more.",
+    ),
+    click.option(
+        "--persona-template",
+        metavar="TEXT",
+        help="What tells the model its persona.  [default: Act as if you're extremely {persona}.]",
+    ),
+    click.option("--raw", "asked_template", flag_value="raw", help="Take each prompt as it stands."),
+    click.option("--chat", "asked_template", flag_value="chat", help="Make a plain text the user's message of a chat."),
+    click.option("--system", metavar="TEXT", help="A system message for the pairs that have none."),
+)
+
+
+def pair_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options; it receives them together, as `pairs`."""
+
+    @wraps(command)
+    def with_options(
+        *,
+        pairs_path: Path | None,
+        pairs_format: Literal["auto", "jsonl", "caa", "repeng"],
+        positive_file: Path | None,
+        negative_file: Path | None,
+        personas: tuple[tuple[str, str], ...],
+        persona_template: str | None,
+        asked_template: Literal["raw", "chat"] | None,
+        system: str | None,
+        **others: Any,
+    ) -> None:
+        asked = PairOptions(
+            pairs_path, pairs_format, positive_file, negative_file, personas, persona_template, asked_template, system
+        )
+        command(pairs=asked, **others)
+
+    wrapped: Callable[..., None] = with_options
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped

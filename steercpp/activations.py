@@ -19,7 +19,6 @@ from steercpp.capture import Capture, Survey, Token, one_row
 from steercpp.errors import InputError, LayerError, ShapeError
 from steercpp.pairs import ContrastPair
 from steercpp.prompts import Template
-from steercpp.provenance import file_sha256
 from steercpp.steering import checked_layers
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ def notes_of(capture: Capture, survey: Survey) -> dict[str, Note]:
         "n_pairs": survey.n_pairs,
         "pairs_sha256": survey.pairs_sha256,
         "model_file": engine.path.name,
-        "model_sha256": file_sha256(engine.path),
+        "model_sha256": engine.sha256,
         **{key: settings[key] for key in ("flash_attn", "n_batch", "llama_cpp")},
         "version": version("steercpp"),
     }

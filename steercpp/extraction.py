@@ -12,7 +12,6 @@ from steercpp.directions import METHODS, explained_share
 from steercpp.errors import DegenerateError, InputError, LayerError
 from steercpp.pairs import ContrastPair, pairs_sha256
 from steercpp.prompts import Template
-from steercpp.provenance import file_sha256
 
 if TYPE_CHECKING:
     from steercpp.activations import Activations
@@ -69,7 +68,7 @@ def extract(
         n_pairs=len(pairs),
         pairs_sha256=pairs_sha256(pairs),
         model_file=engine.path.name,
-        model_sha256=file_sha256(engine.path),
+        model_sha256=engine.sha256,
         version=version("steercpp"),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -17,6 +18,7 @@ from steercpp.device_options import DeviceOptions
 from steercpp.errors import EngineError, InputError
 from steercpp.machine import physical_cores
 from steercpp.model_file import check_model_file, load_failure
+from steercpp.provenance import file_sha256
 from steercpp.rpc import connectable
 from steercpp.session import FLASH_ATTENTION, ContextOptions, Session
 from steercpp.vocabulary import Vocabulary
@@ -149,6 +151,15 @@ class LoadedModel(Vocabulary):
     def is_recurrent(self) -> bool:
         """Whether the model has a recurrent state, so that sequences are decoded one at a time."""
         return bool(self._model.is_recurrent)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the model's file in hexadecimal; the file is read once, when it is first asked for.
+
+        Raises:
+            OSError: it cannot be read any more.
+        """
+        return file_sha256(self.path)
 
     def settings(self) -> Settings:
         """What decides the bits of a result besides the model, how it is packed included: for manifests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from architectures import ARCHITECTURES
 from conftest import ModelMaker
 
+from steercpp import loaded_model
 from steercpp.activations import collect
 from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
@@ -59,6 +61,13 @@ def test_a_model_is_described(tiny_engine: Engine, tiny_path: Path) -> None:
     settings = tiny_engine.settings()
     assert settings["flash_attn"] == "off" and settings["threads"] == 1 and settings["n_batch"] == 256
     assert settings["llama_cpp_python"] == "0.3.36" and str(settings["llama_cpp"]).startswith("0.5.0")
+
+
+def test_the_file_is_hashed_once(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(tiny_path, n_ctx=64, threads=1) as engine:
+        assert engine.sha256 == hashlib.sha256(tiny_path.read_bytes()).hexdigest()
+        monkeypatch.setattr(loaded_model, "file_sha256", lambda path: pytest.fail("hashed again"))
+        assert len(engine.sha256) == 64
 
 
 def test_the_self_test_holds(any_model: Path) -> None:

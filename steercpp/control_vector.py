@@ -20,7 +20,13 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 MetaScalar: TypeAlias = str | bool | int | float
 MetaValue: TypeAlias = MetaScalar | tuple[MetaScalar, ...]
 
-RESERVED_KEYS = re.compile(r"n_layer|direction\.[0-9]+", re.ASCII)  # written by gguf_vector beside the metadata
+# Written by gguf_vector beside the metadata.
+RESERVED_KEYS = re.compile(
+    r"n_layer|direction\.[0-9]+|(controlvector|steeringvector)\.(model_hint|layer_count)", re.ASCII
+)
+LAYER_KEYS = ("explained", "agreement", "accuracy", "auc", "norm_ratio", "stability")  # one value for each layer
+PLAIN: dict[str, MetaValue] = {"operator": "add", "positions": "all", "side": "both", "gate": ""}  # as llama.cpp steers
+_OF_STRENGTHS = re.compile(r"calibration\.|recommended_strength$|max_loss$")
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*", re.ASCII)
 
 
@@ -76,10 +82,16 @@ class ControlVector:
         """l2 norm of each layer's tensor, computed in float64."""
         return {il: float(np.linalg.norm(row.astype(np.float64))) for il, row in self.directions.items()}
 
+    @property
+    def is_added_everywhere(self) -> bool:
+        """Whether it acts as llama.cpp's control vector: added to every token, so far as the metadata tell."""
+        return all(self.metadata.get(key, usual) == usual for key, usual in PLAIN.items())
+
     def scaled(self, lengths: float | Mapping[int, float]) -> ControlVector:
         """The vector with each tensor times a length, the same for all layers or one for each.
 
-        With the residual stream's norms as lengths, strength 1 of a unit vector adds one such norm at each layer.
+        With the residual stream's norms as lengths, strength 1 of a unit vector adds one such norm at each layer. What
+        the metadata say about strengths of this vector (a calibration, a recommendation) is not taken over.
 
         Raises:
             LayerError: a layer of the vector is not in `lengths`.
@@ -91,10 +103,13 @@ class ControlVector:
                 raise LayerError(f"layer {il} has no length; lengths are given for {_listed(by_layer)}")
             if not np.isfinite(by_layer[il]):
                 raise StrengthError(f"layer {il}: length {by_layer[il]} is not finite; give a number")
-        return replace(self, directions={il: row * np.float32(by_layer[il]) for il, row in self.directions.items()})
+        scaled = {il: row * np.float32(by_layer[il]) for il, row in self.directions.items()}
+        return replace(self, directions=scaled, metadata=_of_another_length(self.metadata))
 
     def restricted_to(self, layers: Iterable[int]) -> ControlVector:
-        """The vector at these layers only.
+        """The vector at these layers only, and so the metadata that hold one value for each layer.
+
+        With fewer layers, what the metadata say about strengths is not taken over, as in `scaled`.
 
         Raises:
             LayerError: no layers, or one at which the vector has no direction.
@@ -103,7 +118,12 @@ class ControlVector:
         for il in wanted:
             if il not in self.directions:
                 raise LayerError(f"the vector has no direction at layer {il}; it has {_listed(self.layers)}")
-        return replace(self, directions={il: self.directions[il] for il in wanted})
+        places = [place for place, il in enumerate(self.layers) if il in wanted]
+        metadata = dict(self.metadata) if len(places) == len(self.layers) else _of_another_length(self.metadata)
+        for key in LAYER_KEYS:
+            if isinstance(values := metadata.get(key), tuple) and len(values) == len(self.layers):
+                metadata[key] = tuple(values[place] for place in places)
+        return replace(self, directions={il: self.directions[il] for il in wanted}, metadata=metadata)
 
     def with_metadata(self, **values: MetaValue) -> ControlVector:
         """The vector with these metadata added or replaced."""
@@ -153,6 +173,11 @@ def random_vector(like: ControlVector, rng: np.random.Generator) -> ControlVecto
     return replace(like, directions=directions, metadata={"method": "random"})
 
 
+def _of_another_length(metadata: Mapping[str, MetaValue]) -> dict[str, MetaValue]:
+    """The metadata less what was measured at strengths that no longer mean the same."""
+    return {key: value for key, value in metadata.items() if not _OF_STRENGTHS.match(key)}
+
+
 def _frozen(il: int, direction: FloatArray) -> FloatArray:
     row = np.array(direction, dtype=np.float32)
     if row.ndim != 1 or row.size == 0:
@@ -161,6 +186,15 @@ def _frozen(il: int, direction: FloatArray) -> FloatArray:
         raise InputError(f"layer {il}: element {int(np.argmin(np.isfinite(row)))} is not finite")
     row.setflags(write=False)
     return row
+
+
+def can_be_stored(key: str, value: MetaValue) -> bool:
+    """Whether a control vector can have this in its metadata."""
+    try:
+        _check_metadata(key, value)
+    except InputError:
+        return False
+    return True
 
 
 def _check_metadata(key: str, value: MetaValue) -> None:

@@ -5,16 +5,15 @@ A file holds the architecture "controlvector", the model's architecture as `cont
 one tensor named otherwise, so whatever else there is to say stands in keys `steercpp.*`, and block 0, which llama.cpp
 cannot steer, is the array `steercpp.direction.0`. A vector that is not simply added everywhere (its metadata name
 another operator, positions, a side or a gate) is written as such arrays alone: a reader that adds tensors finds none
-and says so, instead of steering wrongly. What llama.cpp does with a file: common_control_vector_load_one in
+and says so, instead of steering wrongly. Keys of other tools (EasySteer's `controlvector.method`) are metadata under
+their whole name, and are written so again. What llama.cpp does with a file: common_control_vector_load_one in
 common/common.cpp of llama.cpp 0c1e57098. Where it would load a file and something is odd, `read_vector_with_notes`
 tells in a note; what it refuses, and what steers nothing, is a VectorFileError.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
+import json
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,17 +21,23 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType, GGUFValueType
 from gguf.gguf_writer import GGUFWriter
 
-from steercpp.control_vector import RESERVED_KEYS, ControlVector, FloatArray, MetaValue
+from steercpp import whole_file
+from steercpp.control_vector import RESERVED_KEYS, ControlVector, FloatArray, MetaValue, can_be_stored
 from steercpp.errors import InputError, VectorFileError
 from steercpp.gguf_file import Header, Tensor, read_header, shown
-from steercpp.vector_notes import ARCHITECTURES, CVECTOR_GENERATOR, file_notes, from_cvector_generator
+from steercpp.vector_notes import (
+    ARCHITECTURES,
+    CVECTOR_GENERATOR,
+    array_layer,
+    file_notes,
+    from_cvector_generator,
+    layer_named,
+)
 
 _PREFIX = "steercpp."
+_FOREIGN = tuple(f"{kind}." for kind in ARCHITECTURES)  # of keys of other tools
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _F32 = int(GGMLQuantizationType.F32)
-# As C's stoi: blanks, a sign, digits, and anything after them. So `direction.5` and `direction.05` are both layer 5.
-_ARRAY_NAME = re.compile(r"direction\.[0-9]{1,3}", re.ASCII)
-_TENSOR_NAME = re.compile(r"direction\.[ \t\n\v\f\r]*([+-]?[0-9]+)", re.ASCII)
 
 
 def write_vector(path: Path | str, vector: ControlVector, *, force: bool = False) -> None:
@@ -47,18 +52,18 @@ def write_vector(path: Path | str, vector: ControlVector, *, force: bool = False
         VectorFileError: the file exists, cannot be written, or every direction is zero.
     """
     path = Path(path)
-    refuse_overwrite(path, force=force)
+    refuse_zeros(path, vector)
+    whole_file.write_whole(path, lambda draft: _write(draft, vector), force=force, error=VectorFileError)
+
+
+def refuse_zeros(path: Path, vector: ControlVector) -> None:
+    """Check that a vector is worth a file.
+
+    Raises:
+        VectorFileError: every direction is zero.
+    """
     if not any(row.any() for row in vector.directions.values()):
         raise VectorFileError(f"{path}: every direction is zero and would steer nothing; nothing was written")
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            draft = Path(folder, path.name)
-            _write(draft, vector)
-            refuse_overwrite(path, force=force)
-            draft.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise VectorFileError(f"{path}: cannot be written: {reason}; choose another place") from error
 
 
 def refuse_overwrite(path: Path | str, *, force: bool = False) -> None:
@@ -67,13 +72,7 @@ def refuse_overwrite(path: Path | str, *, force: bool = False) -> None:
     Raises:
         VectorFileError: the file exists and `force` is not given, or its folder does not exist.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise VectorFileError(f"{path}: is a folder; name a file in it")
-    if path.exists() and not force:
-        raise VectorFileError(f"{path}: exists already; choose another name or give --force to replace it")
-    if not path.parent.is_dir():
-        raise VectorFileError(f"{path}: the folder {path.parent} does not exist; make it first")
+    whole_file.refuse_overwrite(Path(path), force=force, error=VectorFileError)
 
 
 def read_vector(path: Path | str) -> ControlVector:
@@ -110,10 +109,12 @@ def read_vector_with_notes(
     except OSError as error:
         raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
     own = {key.removeprefix(_PREFIX): item.value for key, item in header.values.items() if key.startswith(_PREFIX)}
+    kept, lost = _foreign(path, header)
+    own |= kept
     if from_cvector_generator(header):
         own["layer_convention"] = CVECTOR_GENERATOR
-    vector = _vector(path, directions, _hint(header, kind), own)
-    return vector, file_notes(vector, header, [il for il, _ in tensors], architecture)
+    vector = assembled(path, directions, _hint(header, kind), own)
+    return vector, (*file_notes(vector, header, [il for il, _ in tensors], architecture), *lost)
 
 
 def _write(path: Path, vector: ControlVector) -> None:
@@ -123,9 +124,10 @@ def _write(path: Path, vector: ControlVector) -> None:
         writer.add_uint32(f"{ARCHITECTURES[0]}.layer_count", vector.n_layer - 1)
         writer.add_uint32(f"{_PREFIX}n_layer", vector.n_layer)
         for key in sorted(vector.metadata):
-            _add_metadata(writer, _PREFIX + key, vector.metadata[key])
+            prefix = "" if key.startswith(_FOREIGN) else _PREFIX
+            _add_metadata(writer, prefix + key, vector.metadata[key])
         for il, direction in vector.directions.items():
-            if il == 0 or not _is_added_everywhere(vector):
+            if il == 0 or not vector.is_added_everywhere:
                 name = f"{_PREFIX}direction.{il}"
                 writer.add_key_value(name, direction.tolist(), GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
             else:
@@ -133,16 +135,8 @@ def _write(path: Path, vector: ControlVector) -> None:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        for file in writer.fout or ():
-            file.flush()
-            os.fsync(file.fileno())
     finally:
         writer.close()
-
-
-def _is_added_everywhere(vector: ControlVector) -> bool:
-    plain = {"operator": "add", "positions": "all", "side": "both", "gate": ""}
-    return all(vector.metadata.get(key, value) == value for key, value in plain.items())
 
 
 def _add_metadata(writer: GGUFWriter, key: str, value: MetaValue) -> None:
@@ -166,10 +160,9 @@ def _architecture(path: Path | str, header: Header) -> str:
 
 def _layer(path: Path | str, tensor: Tensor) -> int:
     """The layer that llama.cpp reads from a tensor's name, once all that it checks is right."""
-    match = _TENSOR_NAME.match(tensor.name)
-    il = int(match[1]) if match else -1
+    il = layer_named(tensor.name)
     problem = None
-    if il < 0:
+    if il is None:
         problem = "not a name direction.<layer>, so llama.cpp refuses the file; keep other data out of control vectors"
     elif il == 0:
         problem = "layer 0 cannot be steered by llama.cpp, which refuses the file; use layers from 1"
@@ -181,6 +174,7 @@ def _layer(path: Path | str, tensor: Tensor) -> int:
         problem = f"shape {list(tensor.shape)}, but a direction has one axis of n_embd elements; write it again"
     if problem:
         raise VectorFileError(f"{path}: {shown(tensor.name)}: {problem}")
+    assert il is not None
     return il
 
 
@@ -221,8 +215,11 @@ def _read_directions(
 def _array_directions(path: Path | str, own: dict[str, MetaValue]) -> dict[int, FloatArray]:
     """Directions in our own keys, taken out of them: block 0, and all of a vector that is not simply added."""
     found = {}
-    for key in [key for key in own if _ARRAY_NAME.fullmatch(key)]:
-        il, value, name = int(key.rpartition(".")[2]), own.pop(key), _PREFIX + key
+    for key in list(own):
+        il = array_layer(key)
+        if il is None:
+            continue
+        value, name = own.pop(key), _PREFIX + key
         if not isinstance(value, tuple) or not value or not all(isinstance(item, float) for item in value):
             raise VectorFileError(f"{path}: {name}: not an array of floats; write the vector again")
         found[il] = np.array(value, dtype=np.float32)
@@ -236,15 +233,41 @@ def _check_finite(path: Path | str, name: str, row: FloatArray) -> None:
         raise VectorFileError(f"{path}: {name}: element {place} is {row[place]}; extract the vector again")
 
 
+def _foreign(path: Path | str, header: Header) -> tuple[dict[str, MetaValue], list[str]]:
+    """What other tools say of a vector, as metadata under its whole name, and notes on what cannot be kept."""
+    theirs = {key: item.value for key, item in header.values.items() if key.startswith(_FOREIGN)}
+    native = theirs.get("controlvector.easysteer")
+    try:
+        component = json.loads(native).get("component") if isinstance(native, str) else None
+    except (ValueError, AttributeError, RecursionError):
+        component = None
+    if component not in (None, "hidden_states"):
+        raise VectorFileError(
+            f"{path}: controlvector.easysteer: its directions are for {shown(str(component))}, not for the residual "
+            "stream, where llama.cpp would add them; capture hidden_states and extract them again"
+        )
+    theirs = {key: value for key, value in theirs.items() if not RESERVED_KEYS.fullmatch(key)}
+    lost = [
+        f"{shown(key)} is left out: its name or value is not one that metadata can have"
+        for key, value in theirs.items()
+        if not can_be_stored(key, value)
+    ]
+    return {key: value for key, value in theirs.items() if can_be_stored(key, value)}, lost
+
+
 def _hint(header: Header, kind: str) -> str:
     found = header.values.get(f"{kind}.model_hint")
     return found.value if found is not None and isinstance(found.value, str) else ""
 
 
-def _vector(
+def assembled(
     path: Path | str, directions: dict[int, FloatArray], model_hint: str, own: dict[str, MetaValue]
 ) -> ControlVector:
-    """The vector of the tensors and of our own keys."""
+    """The vector of a file's tensors and of our own keys, which are taken out of `own`.
+
+    Raises:
+        VectorFileError: it steers nothing, or keys and tensors contradict each other.
+    """
     for il, row in _array_directions(path, own).items():
         n_embd = next(map(len, directions.values()), len(row))
         if len(row) != n_embd:

@@ -10,17 +10,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
-    2: "prompts pairs pair_formats json_items control_vector directions tasks scoring forms refit validity intervals "
-    "theory evidence "
-    "recommend curves batch packing prefix_tree steering steered_rows reference sampling text_stream strengths "
-    "device_options timing "
-    "bench_result bench_tasks",
+    2: "prompts pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
+    "forms refit validity intervals theory evidence recommend curves batch packing prefix_tree steering "
+    "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
+    "algebra conversion",
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations capture store "
     "run_folder default_model provenance self_test accelerators rpc bench_models "
-    "memory_process",
+    "memory_process whole_file array_files vector_file",
     4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor bench "
-    "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory",
+    "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory combining",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 MODULES = sorted(path for path in (ROOT / "steercpp").glob("*.py") if path.stem != "__init__")

@@ -1,0 +1,44 @@
+"""Files that appear whole or not at all; read this to write one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from steercpp.errors import InputError
+
+
+def refuse_overwrite(path: Path, *, force: bool, error: type[InputError]) -> None:
+    """Check that a file could be written there.
+
+    Raises:
+        InputError: of the kind `error`: the file exists and `force` is not given, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise error(f"{path}: is a folder; name a file in it")
+    if path.exists() and not force:
+        raise error(f"{path}: exists already; choose another name or give --force to replace it")
+    if not path.parent.is_dir():
+        raise error(f"{path}: the folder {path.parent} does not exist; make it first")
+
+
+def write_whole(path: Path, write: Callable[[Path], None], *, force: bool, error: type[InputError]) -> None:
+    """Let `write` fill a draft beside the file, and put it into the file's place once it is on the disk.
+
+    Raises:
+        InputError: of the kind `error`: as `refuse_overwrite`, or nothing can be written.
+    """
+    refuse_overwrite(path, force=force, error=error)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            draft = Path(folder, path.name)
+            write(draft)
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())
+            refuse_overwrite(path, force=force, error=error)
+            draft.replace(path)
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise error(f"{path}: cannot be written: {reason}; choose another place") from problem

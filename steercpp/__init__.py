@@ -11,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from steercpp.applying import apply
+    from steercpp.calibration import calibrate
     from steercpp.control_vector import ControlVector
     from steercpp.engine import Engine
     from steercpp.errors import SteerError
@@ -35,6 +37,8 @@ _HOMES = {
     "SteerError": "errors",
     "Steering": "steering",
     "SweepResult": "sweep_result",
+    "apply": "applying",
+    "calibrate": "calibration",
     "extract": "extraction",
     "generate": "generation",
     "open_run": "sweep_result",
@@ -56,6 +60,8 @@ __all__ = [
     "SteerError",
     "Steering",
     "SweepResult",
+    "apply",
+    "calibrate",
     "extract",
     "generate",
     "open_run",

@@ -10,12 +10,14 @@ SteerError
 │   ├── PairsError             a contrast-pair file
 │   ├── TaskError              a task file
 │   ├── CurveError             a CSV curve
+│   ├── ActivationsFileError   a file of activations
 │   └── VectorFileError        a control-vector file
 ├── ModelError                 the model file or what it can do
 │   └── UnsteerableError       its graph has no node to steer
 ├── EngineError                a decode
 │   ├── ContextOverflowError   more tokens than the context holds
 │   └── NonFiniteError         the model's output is no longer a number
+├── CalibrationError           no strength has the effect asked for
 └── RunError                   a run directory: corrupt, finished, of another plan
 """
 
@@ -62,6 +64,10 @@ class CurveError(InputError):
     """A CSV of measured points is malformed; the message starts with path:line."""
 
 
+class ActivationsFileError(InputError):
+    """A file of activations is damaged or not the one that is needed; the message starts with the path."""
+
+
 class VectorFileError(InputError):
     """A control-vector file breaks the rules; the message starts with the path."""
 
@@ -84,6 +90,15 @@ class ContextOverflowError(EngineError):
 
 class NonFiniteError(EngineError):
     """The steered model produced NaN or infinite logits."""
+
+
+class CalibrationError(SteerError):
+    """No strength has the effect asked for; `strength` and `kl` (nats) are where it came closest."""
+
+    def __init__(self, message: str, *, strength: float, kl: float) -> None:
+        super().__init__(message)
+        self.strength = strength
+        self.kl = kl
 
 
 class RunError(SteerError):

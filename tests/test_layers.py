@@ -13,12 +13,14 @@ LAYERS = {
     2: "prompts pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
     "forms refit validity intervals theory evidence recommend curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
-    "algebra conversion",
+    "algebra conversion crossing",
     3: "engine loaded_model passes session generation "
-    "vocabulary model_file machine gguf_file gguf_vector vector_notes activations capture store "
+    "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
+    "capture store "
     "run_folder default_model provenance self_test accelerators rpc bench_models "
-    "memory_process whole_file array_files vector_file",
-    4: "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor bench "
+    "memory_process whole_file array_files vector_file token_kl applying",
+    4: "calibration "
+    "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory combining",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import IO, TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from steercpp.capture import Capture, Survey, Token, one_row
-from steercpp.errors import InputError, LayerError, ShapeError
+from steercpp.errors import ActivationsFileError, LayerError, ShapeError
 from steercpp.pairs import ContrastPair
 from steercpp.prompts import Template
 from steercpp.steering import checked_layers
@@ -29,15 +29,15 @@ Note: TypeAlias = str | int
 _IN_MEMORY = 256 * 2**20  # bytes; more goes to a temporary file
 
 
-class Values(Protocol):
-    """Numbers in memory or in a file, (n_pairs, 2, n_layers, n_embd) float32."""
+class Stored(Protocol):
+    """Activations that are not in memory; `shape` as if they were: (n_pairs, 2, n_layers, n_embd)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Their shape."""
+        """Of all of them."""
 
-    def __getitem__(self, key: Any) -> FloatArray:
-        """A part of them, indexed as an array."""
+    def layer(self, place: int) -> FloatArray:
+        """Those of the layer at this place of the third axis, (n_pairs, 2, n_embd) float32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,14 +45,14 @@ class Activations:
     """Activations of contrast pairs, one for each prompt and layer.
 
     Attributes:
-        values: (n_pairs, 2, n_layers, n_embd) float32, the positive prompt first; perhaps not in memory.
+        values: (n_pairs, 2, n_layers, n_embd) float32, the positive prompt first; or where they are stored.
         layers: the layer of each row along the third axis.
         notes: what they are of: architecture, n_layer, token, template, model_file, model_sha256, pairs_sha256,
             n_pairs, flash_attn, n_batch, llama_cpp, version; none where somebody else made them.
         place: what messages call them.
     """
 
-    values: Values
+    values: FloatArray | Stored
     layers: tuple[int, ...]
     notes: Mapping[str, Note] = field(default_factory=dict)
     place: str = "activations"
@@ -84,18 +84,19 @@ class Activations:
             raise LayerError(
                 f"{self.place}: layer {layer} is not there, only {', '.join(map(str, self.layers))}; name some of them"
             )
-        both = self.values[:, :, self.layers.index(layer)]
+        place = self.layers.index(layer)
+        both = self.values[:, :, place] if isinstance(self.values, np.ndarray) else self.values.layer(place)
         return both[:, 0], both[:, 1]
 
     def check_model(self, name: str, sha256: str) -> None:
         """Do nothing if they were made with the model whose file has this hash, or tell no model.
 
         Raises:
-            InputError: they are another model's.
+            ActivationsFileError: they are another model's.
         """
         own = self.notes.get("model_sha256", sha256)
         if own != sha256:
-            raise InputError(
+            raise ActivationsFileError(
                 f"{self.place}: made with {self.notes.get('model_file', 'another model')} (sha256 {str(own)[:16]}…), "
                 f"not with {name} ({sha256[:16]}…); dump the activations of this model"
             )
@@ -134,18 +135,14 @@ def collect(
     survey = capture.survey()
     shape = (survey.n_pairs, 2, len(capture.layers), engine.n_embd)
     rows = _rows(capture, survey, progress)
-    values: Values
+    values: FloatArray | Stored
     if 4 * int(np.prod(shape)) <= _IN_MEMORY:
         kept = np.empty((2 * shape[0], *shape[2:]), np.float32)
         for place, row in enumerate(rows):
             kept[place] = row
         values = kept.reshape(shape)
     else:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and so deleted, with the values
-        for row in rows:
-            file.write(row.tobytes())
-        file.flush()
-        values = Mapped(file, 0, shape)
+        values = _Temporary(_written(rows), shape)
     return Activations(values, capture.layers, notes_of(capture, survey))
 
 
@@ -188,13 +185,26 @@ def _rows(capture: Capture, survey: Survey, progress: Progress | None) -> Iterat
             yield one_row(rows)
 
 
-class Mapped:
-    """An array in a file. Parts are copied out; the file is mapped only meanwhile, so that memory stays small."""
+def _written(rows: Iterable[FloatArray]) -> IO[bytes]:
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and so deleted, with the values
+        for row in rows:
+            file.write(row.tobytes())
+        file.flush()
+    except OSError as error:
+        raise ActivationsFileError(
+            f"{tempfile.gettempdir()}: the activations need a temporary file: {error.strerror or error}; make room, "
+            "or set TMPDIR"
+        ) from error
+    return file
 
-    def __init__(self, file: IO[bytes], offset: int, shape: tuple[int, ...]) -> None:
-        self._file, self._offset, self.shape = file, offset, shape
 
-    def __getitem__(self, key: Any) -> FloatArray:
-        """A copy of a part."""
-        whole = np.memmap(self._file, np.float32, "r", self._offset, self.shape)
-        return np.array(whole[key])
+class _Temporary:
+    """Values in a temporary file, mapped only while a layer is copied out of it, so that memory stays small."""
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
+        self._file, self.shape = file, shape
+
+    def layer(self, place: int) -> FloatArray:
+        """See `Stored`."""
+        return np.array(np.memmap(self._file, np.float32, "r", shape=self.shape)[:, :, place])

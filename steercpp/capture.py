@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Token: TypeAlias = Literal["last", "mean", "answer"] | int
 
+CHANGED = "the pairs changed while they were read; leave their file alone meanwhile"
 _CHUNK_TOKENS = 16_384
 _CHUNK_BYTES = 64 * 2**20  # of activations, if every layer were wanted
 
@@ -88,8 +89,12 @@ class Capture:
                 progress(n_done + done, 2 * n_pairs)
 
         for prompts in self._chunked():
+            if n_done + len(prompts) > 2 * n_pairs:
+                raise PairsError(CHANGED)
             yield prompts, self._activations(prompts, report)
             n_done += len(prompts)
+        if n_done < 2 * n_pairs:
+            raise PairsError(CHANGED)
 
     def positions(self, prompt: Prompted) -> Sequence[int]:
         """The tokens of a prompt whose activations are taken."""

@@ -21,7 +21,7 @@ LAYERS = {
     "memory_process whole_file array_files vector_file token_kl applying",
     4: "calibration "
     "extraction measure sweeping sweep_run sweep_scores sweep_result figures report doctor bench "
-    "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory combining",
+    "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory combining cosine_figure",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 MODULES = sorted(path for path in (ROOT / "steercpp").glob("*.py") if path.stem != "__init__")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from steercpp.pairs import ContrastPair
 
 FILE = click.Path(path_type=Path)
-METHODS = ("mean", "pca", "pca-centered")  # as in directions.METHODS, which takes long to import
+METHODS = ("mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda", "random")  # as in directions.METHODS
 
 
 @click.command()

@@ -11,6 +11,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.extract import METHODS
 from steercpp.cli.inputs import Asked, gather
 from steercpp.cli.steering_options import SteeringOptions, parse_strengths, steering_options
 
@@ -24,7 +25,7 @@ FILE = click.Path(path_type=Path)
 @click.argument("model", required=False, type=FILE)
 @click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector to sweep.")
 @click.option("--pairs", type=FILE, metavar="P.jsonl", help="Contrast pairs to extract a vector from instead.")
-@click.option("--method", type=click.Choice(["mean", "pca", "pca-centered"]), help="How to extract.  [default: mean]")
+@click.option("--method", type=click.Choice(METHODS), help="How to extract.  [default: mean]")
 @click.option("--behavior", type=FILE, metavar="B.jsonl", help="Behavior items, which B is measured on.")
 @click.option("--task", "tasks", multiple=True, type=FILE, metavar="T.jsonl|.csv",
               help="Choice items (or an MMLU .csv), which P(correct) is measured on; may be repeated.")  # fmt: skip

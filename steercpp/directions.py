@@ -1,122 +1,154 @@
 """Directions from contrast pairs, one function for each method; read this to choose or add one.
 
-Every method takes the activations of the positive and of the negative prompts at one layer, both (n_pairs, n_embd)
-float32 with row i of one belonging to row i of the other, and returns a unit vector (n_embd,) float32 that points from
-negative to positive. All compute in float64 and draw nothing: the same activations give the same direction.
+A method of the table `METHODS` takes the activations of the positive and of the negative prompts at one layer, both
+(n_pairs, n_embd) float32 with row i of one belonging to row i of the other, and returns a unit vector (n_embd,) float32
+that points from negative to positive. `ON_ROWS` holds the same methods as functions of rows that are checked already,
+returning a vector of any length; these functions carry the documentation. All compute in float64, and the same
+activations give the same direction. All but `random` commute with rotations: in other orthonormal coordinates, more or
+fewer as long as they hold the rows, they give the same direction.
+
+docs/methods.md tells them apart by example.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import eigh
 
 from steercpp.control_vector import FloatArray
-from steercpp.errors import DegenerateError, InputError, ShapeError
+from steercpp.errors import DegenerateError
+from steercpp.pair_rows import Doubles, PairRows, blocks, checked
+from steercpp.probes import logistic_direction, whitened_mean_difference
 
-Doubles: TypeAlias = npt.NDArray[np.float64]
 Method: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
+RowMethod: TypeAlias = Callable[[PairRows], Doubles]
 
-_EPSILON = float(np.finfo(np.float32).eps)  # activations are float32: smaller relative differences are rounding
 
-
-def mean_difference(positive: FloatArray, negative: FloatArray) -> FloatArray:
+def mean_difference(rows: PairRows) -> Doubles:
     """Mean of the positive minus mean of the negative activations.
 
     Raises:
-        ShapeError: not two equal (n_pairs >= 1, n_embd >= 1) arrays.
         DegenerateError: the means are equal.
-        InputError: an activation is NaN or infinite.
     Source: after Rimsky et al. 2024, arXiv:2312.06681 (CAA).
     """
-    differences, noise = _differences(positive, negative)
-    mean = differences.mean(axis=0)
-    if np.linalg.norm(mean) <= noise:
+    mean = rows.mean_difference()
+    if np.linalg.norm(mean) <= rows.noise:
         raise DegenerateError("the pair differences cancel out, so their mean has no direction; check the pairs' sides")
-    return _unit(mean)
+    return mean
 
 
-def principal_direction(positive: FloatArray, negative: FloatArray) -> FloatArray:
+def principal_direction(rows: PairRows) -> Doubles:
     """First principal axis of the pair differences, not centred, pointing so that their mean projection is positive.
 
     Raises:
-        ShapeError, InputError: as `mean_difference`.
         DegenerateError: all pairs have identical activations.
     Source: after Zou et al. 2023, arXiv:2310.01405. Ours: no centring, because the mean difference is the signal.
     """
-    differences, _ = _differences(positive, negative)
-    axis = _first_axis(differences)
-    return _unit(-axis if differences.mean(axis=0) @ axis < 0 else axis)
+    axis = _first_axis(rows)
+    return -axis if rows.mean_difference() @ axis < 0 else axis
 
 
-def centred_principal_direction(positive: FloatArray, negative: FloatArray) -> FloatArray:
+def centred_principal_direction(rows: PairRows) -> Doubles:
     """First principal axis of the centred pair differences, pointing to the positive side of most pairs.
 
     This is the extraction of the paper (Wolf et al. 2024, arXiv:2401.16332). Centring takes the mean difference away:
-    where all pairs differ equally strongly nothing of the behaviour is left, and the axis is that of the noise.
+    where all pairs differ equally strongly nothing of the behaviour is left, and the axis is that of the noise. Where
+    as many pairs point one way as the other its largest component is positive, as scikit-learn leaves it.
 
     Raises:
-        ShapeError, InputError: as `mean_difference`.
         DegenerateError: all differences are equal, or there is one pair only.
     """
-    differences, noise = _differences(positive, negative)
-    centred = differences - differences.mean(axis=0)
-    if np.linalg.norm(centred) <= noise * np.sqrt(len(centred)):
-        raise DegenerateError("centring leaves nothing: all pair differences are equal; use the method mean or pca")
-    axis = _first_axis(centred)
-    return _unit(-axis if np.sign(differences @ axis).sum() < 0 else axis)
+    return _towards_most(_first_axis(rows, rows.mean_difference()), rows)
 
 
-METHODS: dict[str, Method] = {
+def pair_centred_principal_direction(rows: PairRows) -> Doubles:
+    """First principal axis of all activations less the midpoint of their pair, to the positive side of most pairs.
+
+    These 2 n_pairs rows are plus and minus half of each difference. Their mean is 0, and so their principal axis is
+    that of `principal_direction`; only its sign is found in another way.
+
+    Raises:
+        DegenerateError: all pairs have identical activations.
+    Source: the pca_center of repeng 0.5, repeng/extract.py.
+    """
+    return _towards_most(_first_axis(rows), rows)
+
+
+def random_direction(rows: PairRows) -> Doubles:
+    """A direction that has nothing to do with the pairs but its sign: the floor that another method must beat.
+
+    Drawn from the normal distribution, seeded by the bytes of the activations, whichever side they are on. It points
+    so that the mean projection of the differences is positive.
+    """
+    sides = sorted(_sha256(side) for side in rows.sides)
+    seed = int.from_bytes(hashlib.sha256(b"".join(sides)).digest(), "big")
+    drawn = np.random.default_rng(seed).standard_normal(rows.n_embd)
+    return -drawn if rows.mean_difference() @ drawn < 0 else drawn
+
+
+ON_ROWS: dict[str, RowMethod] = {
     "mean": mean_difference,
     "pca": principal_direction,
     "pca-centered": centred_principal_direction,
+    "pca-pairs": pair_centred_principal_direction,
+    "logistic": logistic_direction,
+    "lda": whitened_mean_difference,
+    "random": random_direction,
 }
 
 
-def explained_share(positive: FloatArray, negative: FloatArray, direction: FloatArray) -> float:
-    """Share of the pair differences' squared length that lies along a unit direction, 0..1.
+def _plain(method: RowMethod) -> Method:
+    def direction(positive: FloatArray, negative: FloatArray) -> FloatArray:
+        found = method(checked(positive, negative))
+        unit: FloatArray = (found / np.linalg.norm(found)).astype(np.float32)
+        return unit
 
-    Raises:
-        ShapeError, InputError, DegenerateError: as `principal_direction`.
+    direction.__name__, direction.__doc__ = method.__name__, method.__doc__
+    return direction
+
+
+# Each raises what `checked` raises, and the DegenerateError that its function on rows tells of.
+METHODS: dict[str, Method] = {name: _plain(method) for name, method in ON_ROWS.items()}
+
+
+def _first_axis(rows: PairRows, centre: Doubles | None = None) -> Doubles:
+    """First right singular vector of the differences, less `centre` if there is one; its largest component positive.
+
+    Through the smaller of the two Gram matrices, so that never more than min(n_pairs, n_embd) squared is decomposed,
+    and that and one more array of min(n_pairs, n_embd) by n_embd is all the memory that it takes.
     """
-    differences, _ = _differences(positive, negative)
-    along = differences @ direction.astype(np.float64)
-    return float(min(along @ along / np.square(differences).sum(), 1.0))
-
-
-def _differences(positive: FloatArray, negative: FloatArray) -> tuple[Doubles, float]:
-    """Differences (n_pairs, n_embd), and the length of one that is no more than float32 rounding."""
-    if positive.shape != negative.shape or positive.ndim != 2 or positive.size == 0:
-        expected = "expected two equal (n_pairs >= 1, n_embd >= 1)"
-        raise ShapeError(f"positive {positive.shape}, negative {negative.shape}: {expected}")
-    both = np.stack([positive, negative]).astype(np.float64)
-    finite = np.isfinite(both).all(axis=(0, 2))
-    if not finite.all():
-        raise InputError(f"pair {int(np.argmin(finite))} (counted from 0): its activations are not all finite")
-    noise = _EPSILON * float(np.sqrt(np.square(both).sum(axis=2).mean()))
-    differences = both[0] - both[1]
-    if np.linalg.norm(differences) <= noise * np.sqrt(len(differences)):
-        raise DegenerateError("all contrast pairs have identical activations; check the pair file for duplicates")
-    return differences, noise
-
-
-def _first_axis(rows: Doubles) -> Doubles:
-    """First right singular vector of (n_pairs, n_embd) rows, its largest component positive.
-
-    Through the smaller of the two Gram matrices, so that never more than min(n_pairs, n_embd) squared is decomposed.
-    """
-    n_pairs, n_embd = rows.shape
-    gram = rows @ rows.T if n_pairs <= n_embd else rows.T @ rows
+    if rows.n_pairs <= rows.n_embd:
+        differences = rows.differences() if centre is None else rows.differences() - centre
+        gram = differences @ differences.T
+    else:
+        gram = np.zeros((rows.n_embd, rows.n_embd))
+        for block in rows.difference_blocks():
+            block = block if centre is None else block - centre
+            gram += block.T @ block
+    if np.trace(gram) <= rows.noise**2 * rows.n_pairs:
+        raise DegenerateError(
+            "all contrast pairs have identical activations; check the pair file for duplicates"
+            if centre is None
+            else "centring leaves nothing: all pair differences are equal; use the method mean or pca"
+        )
     last = len(gram) - 1
-    top = eigh(gram, subset_by_index=(last, last))[1][:, 0]
-    axis: Doubles = rows.T @ top if n_pairs <= n_embd else top
+    top = eigh(gram, subset_by_index=(last, last), overwrite_a=True, check_finite=False)[1][:, 0]
+    axis: Doubles = differences.T @ top if rows.n_pairs <= rows.n_embd else top
     return axis if axis[np.argmax(np.abs(axis))] > 0 else -axis
 
 
-def _unit(direction: Doubles) -> FloatArray:
-    unit: Doubles = direction / np.linalg.norm(direction)
-    return unit.astype(np.float32)
+def _towards_most(axis: Doubles, rows: PairRows) -> Doubles:
+    """The axis, turned so that most differences have a positive projection; as it is where as many have a negative."""
+    balance = sum(float(np.sign(block @ axis).sum()) for block in rows.difference_blocks())
+    return -axis if balance < 0 else axis
+
+
+def _sha256(side: FloatArray | Doubles) -> bytes:
+    digest = hashlib.sha256()
+    for block in blocks(side):
+        digest.update(block.astype("<f4").tobytes())
+    return digest.digest()

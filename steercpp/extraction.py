@@ -1,21 +1,28 @@
-"""A control vector from a model and contrast pairs: the flow behind `steercpp extract`."""
+"""A control vector from contrast pairs and a model, or from their activations alone: what `steercpp extract` does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from steercpp.activations import collect
-from steercpp.control_vector import ControlVector, FloatArray, default_layers
-from steercpp.directions import METHODS, explained_share
+from steercpp.control_vector import ControlVector, FloatArray, MetaValue, default_layers
+from steercpp.directions import METHODS
 from steercpp.errors import DegenerateError, InputError, LayerError
-from steercpp.pairs import ContrastPair, pairs_sha256
+from steercpp.pairs import ContrastPair
 from steercpp.prompts import Template
+from steercpp.quality import NAMES, LayerQuality, direction_with_quality
 
 if TYPE_CHECKING:
     from steercpp.activations import Activations
+    from steercpp.capture import Token
     from steercpp.engine import Engine
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+
+_NOTES = ("token", "template", "n_pairs", "pairs_sha256", "model_file", "model_sha256")  # that a vector takes over
 
 
 def extract(
@@ -25,55 +32,95 @@ def extract(
     method: str = "mean",
     layers: Sequence[int] | None = None,
     template: Template = "auto",
-    progress: Callable[[int, int, str], None] | None = None,
+    token: Token = "last",
+    progress: Progress | None = None,
 ) -> ControlVector:
-    """Directions of unit length from the activations of each prompt's last token.
+    """Directions of unit length from the activations of one token of each prompt.
 
     Args:
         engine: the model.
-        pairs: read once, kept in memory.
+        pairs: gone through twice; an iterator is read into memory first.
         method: a name in `directions.METHODS`.
         layers: where to steer, out of 0..n_layer-1; by default the paper's band of layers.
         template: whether prompts go through the model's chat template.
+        token: whose activations, as in `activations.collect`.
         progress: called with the number of prompts done, of all, and a label.
 
     Returns:
-        A vector whose metadata tell how and from what it was made, and for each layer the share of the pair
-        differences' squared length that lies along the direction (`explained`).
+        as `extract_from`.
 
     Raises:
-        InputError: an unknown method.
         LayerError: a layer that the model lacks.
-        DegenerateError: at one layer the pairs have no direction; the message names it.
         PairsError, PromptError, EngineError, UnsteerableError: as `activations.collect`.
+        InputError, DegenerateError: as `extract_from`.
     """
-    if method not in METHODS:
-        raise InputError(f"method {method!r} is unknown; use one of {', '.join(METHODS)}")
-    wanted = _checked(layers, engine.n_layer)
-    pairs = tuple(pairs)
+    _check_method(method)
+    wanted = _of_model(layers, engine.n_layer)
 
     def report(done: int, total: int) -> None:
         if progress is not None:
             progress(done, total, "prompts")
 
-    activations = collect(engine, pairs, template=template, layers=wanted, progress=report)
-    directions, explained = _directions(activations, method)
-    return ControlVector(directions, engine.architecture, engine.n_layer).with_metadata(
+    activations = collect(engine, pairs, template=template, layers=wanted, token=token, progress=report)
+    return extract_from(activations, method=method, layers=wanted)
+
+
+def extract_from(
+    activations: Activations,
+    *,
+    method: str = "mean",
+    layers: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> ControlVector:
+    """Directions of unit length from activations that were captured before; no model is needed.
+
+    Args:
+        activations: one layer after the other is brought into memory.
+        method: a name in `directions.METHODS`.
+        layers: out of those that the activations have; by default the paper's band of layers, and where they lack a
+            part of it all that they have.
+        progress: called with the number of layers done, of all, and a label.
+
+    Returns:
+        A vector whose metadata tell how and from what it was made, as far as the activations tell, and for each layer
+        the figures of `quality.LayerQuality`, but those that so few pairs cannot tell.
+
+    Raises:
+        InputError: an unknown method.
+        LayerError: a layer that the activations lack.
+        DegenerateError, ShapeError, InputError: at one layer the pairs have no direction; the message names it.
+    """
+    _check_method(method)
+    n_layer = int(activations.notes.get("n_layer", max(activations.layers) + 1))
+    wanted = _of_activations(layers, activations.layers, n_layer)
+    directions: dict[int, FloatArray] = {}
+    found: list[LayerQuality] = []
+    for place, il in enumerate(wanted):
+        try:
+            direction, quality = direction_with_quality(*activations.at(il), method)
+        except (DegenerateError, InputError) as error:
+            raise type(error)(f"layer {il}: {error}") from error
+        directions[il] = direction
+        found.append(quality)
+        if progress is not None:
+            progress(place + 1, len(wanted), "layers")
+    architecture = str(activations.notes.get("architecture", ""))
+    return ControlVector(directions, architecture, n_layer).with_metadata(
         method=method,
         layer_convention="applied",
-        token="last",
-        template=template,
         unit="length",
-        explained=explained,
-        n_pairs=len(pairs),
-        pairs_sha256=pairs_sha256(pairs),
-        model_file=engine.path.name,
-        model_sha256=engine.sha256,
+        **{key: activations.notes[key] for key in _NOTES if key in activations.notes},
+        **_by_figure(found),
         version=version("steercpp"),
     )
 
 
-def _checked(layers: Sequence[int] | None, n_layer: int) -> tuple[int, ...]:
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is unknown; use one of {', '.join(METHODS)}")
+
+
+def _of_model(layers: Sequence[int] | None, n_layer: int) -> tuple[int, ...]:
     if layers is None:
         return default_layers(n_layer)
     wanted = tuple(sorted(set(layers)))
@@ -82,17 +129,20 @@ def _checked(layers: Sequence[int] | None, n_layer: int) -> tuple[int, ...]:
     return wanted
 
 
-def _directions(activations: Activations, method: str) -> tuple[dict[int, FloatArray], tuple[float, ...]]:
-    directions: dict[int, FloatArray] = {}
-    explained = []
-    for il in activations.layers:
-        positive, negative = activations.at(il)
-        try:
-            directions[il] = METHODS[method](positive, negative)
-            explained.append(explained_share(positive, negative, directions[il]))
-        except DegenerateError as error:
-            raise DegenerateError(f"layer {il}: {error}") from error
-    return directions, tuple(explained)
+def _of_activations(layers: Sequence[int] | None, there: Sequence[int], n_layer: int) -> tuple[int, ...]:
+    if layers is None:
+        band = default_layers(n_layer) if n_layer > 1 else ()
+        return band if band and set(band) <= set(there) else tuple(sorted(there))
+    wanted = tuple(sorted(set(layers)))
+    if not wanted:
+        raise LayerError(f"no layers were named; the activations have {', '.join(map(str, sorted(there)))}")
+    return wanted  # `Activations.at` refuses what is not there
+
+
+def _by_figure(found: Sequence[LayerQuality]) -> dict[str, MetaValue]:
+    """A tuple parallel to the layers for each figure that every layer has."""
+    rows = [asdict(one) for one in found]
+    return {name: tuple(row[name] for row in rows) for name in NAMES if all(row[name] is not None for row in rows)}
 
 
 def in_norm_units(

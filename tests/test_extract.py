@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from vector_bytes import load_like_llama_cpp
 
-from steercpp.activations import Activations
+from steercpp.activations import Activations, collect
 from steercpp.control_vector import ControlVector, default_layers
 from steercpp.directions import METHODS
 from steercpp.engine import Engine
 from steercpp.errors import ContextOverflowError, DegenerateError, InputError, LayerError, PairsError, PromptError
-from steercpp.extraction import extract
+from steercpp.extraction import extract, extract_from
 from steercpp.gguf_vector import read_vector, write_vector
 from steercpp.pairs import ContrastPair, pairs_sha256
 from steercpp.prompts import Message
+from steercpp.quality import NAMES, quality
 
 TEXTS = [
     ("The girl was very happy today and", "The girl was very sad today and"),
@@ -91,9 +92,11 @@ def test_default_layers_unit_length_and_provenance(tiny_engine: Engine) -> None:
     assert made.layers == default_layers(4)
     assert list(made.norms.values()) == pytest.approx([1.0] * len(made.layers), abs=1e-6)  # float32 elements
     metadata = dict(made.metadata)
-    explained = metadata.pop("explained")
-    assert isinstance(explained, tuple) and len(explained) == len(made.layers)
-    assert all(isinstance(share, float) and 1 / len(PAIRS) <= share <= 1 for share in explained)  # the first of 4 axes
+    activations = collect(tiny_engine, PAIRS, layers=made.layers)
+    found = [quality(*activations.at(il), "pca") for il in made.layers]
+    for name in NAMES:
+        assert metadata.pop(name) == tuple(getattr(one, name) for one in found)
+    assert all(1 / len(PAIRS) <= one.explained <= 1 for one in found)  # the first of 4 axes
     assert metadata.pop("version")
     assert metadata == {
         "method": "pca",
@@ -126,8 +129,8 @@ def test_progress_counts_prompts(tiny_engine: Engine) -> None:
 
 
 def test_what_is_refused(tiny_engine: Engine) -> None:
-    with pytest.raises(InputError, match="method 'lda' is unknown; use one of mean, pca, pca-centered"):
-        extract(tiny_engine, PAIRS, method="lda")
+    with pytest.raises(InputError, match="method 'umap' is unknown; use one of mean, pca, pca-centered"):
+        extract(tiny_engine, PAIRS, method="umap")
     for layers in ([], [-1], [4]):
         with pytest.raises(LayerError, match=r"the model has layers 0\.\.3"):
             extract(tiny_engine, PAIRS, layers=layers)
@@ -138,3 +141,63 @@ def test_what_is_refused(tiny_engine: Engine) -> None:
     with pytest.raises(ContextOverflowError, match="pair long: negative prompt"):
         extract(tiny_engine, [*PAIRS, ContrastPair("long", "yes", "no " * 2000)])
     assert extract(tiny_engine, PAIRS).layers == default_layers(4)  # the engine is still usable
+
+
+# ---------------------------------------------------------------- without a model
+
+
+@pytest.fixture(scope="module")
+def activations(tiny_engine: Engine) -> Activations:
+    return collect(tiny_engine, PAIRS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_activations_give_the_vector_that_the_model_gives(
+    tiny_engine: Engine, activations: Activations, tmp_path: Path, method: str
+) -> None:
+    """Down to the bytes of the file: which layers are captured does not change what is decoded together."""
+    write_vector(tmp_path / "a.gguf", extract(tiny_engine, PAIRS, method=method, layers=[2, 1]))
+    write_vector(tmp_path / "b.gguf", extract_from(activations, method=method, layers=[1, 2]))
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+
+
+def test_layers_by_default(activations: Activations) -> None:
+    assert extract_from(activations).layers == default_layers(4) == (1, 2)
+    upper = Activations(np.array(activations.values[:, :, 2:]), (2, 3), activations.notes)
+    assert extract_from(upper).layers == (2, 3)  # a part of the band is missing
+    assert extract_from(upper, layers=[3]).layers == (3,)
+
+
+def test_activations_of_another_tool(activations: Activations) -> None:
+    made = extract_from(Activations(np.array(activations.values), activations.layers), layers=[3])
+    assert (made.model_hint, made.n_layer) == ("", 4)
+    assert "model_sha256" not in made.metadata and made.metadata["method"] == "mean"
+
+
+def test_one_pair_leaves_out_what_it_cannot_tell(activations: Activations) -> None:
+    one = Activations(np.array(activations.values[:1]), activations.layers, activations.notes)
+    assert {name for name in NAMES if name in extract_from(one).metadata} == {"explained", "norm_ratio"}
+
+
+def test_progress_counts_layers(activations: Activations) -> None:
+    seen: list[tuple[int, int, str]] = []
+    extract_from(activations, layers=[1, 3], progress=lambda *report: seen.append(report))
+    assert seen == [(1, 2, "layers"), (2, 2, "layers")]
+
+
+def test_what_is_refused_of_activations(activations: Activations) -> None:
+    with pytest.raises(LayerError, match="layer 7 is not there, only 0, 1, 2, 3"):
+        extract_from(activations, layers=[1, 7])
+    with pytest.raises(LayerError, match="no layers were named; the activations have 0, 1, 2, 3"):
+        extract_from(activations, layers=[])
+    with pytest.raises(InputError, match="method 'umap' is unknown"):
+        extract_from(activations, method="umap")
+    values = np.array(activations.values)
+    values[2, 1, 3, 5] = np.nan
+    broken = Activations(values, activations.layers, activations.notes)
+    assert extract_from(broken).layers == (1, 2)
+    with pytest.raises(InputError, match=r"layer 3: pair 2 \(counted from 0\): its activations are not all finite"):
+        extract_from(broken, layers=[3])
+    values[:, 1, 1] = values[:, 0, 1]
+    with pytest.raises(DegenerateError, match="layer 1: all contrast pairs have identical activations"):
+        extract_from(broken)

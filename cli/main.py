@@ -19,6 +19,7 @@ COMMANDS = {
     "sweep": "steercpp.cli.sweep",
     "generate": "steercpp.cli.generate",
     "extract": "steercpp.cli.extract",
+    "dump": "steercpp.cli.dump",
     "show": "steercpp.cli.show",
     "report": "steercpp.cli.report",
     "fit": "steercpp.cli.fit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from steercpp.pair_formats import PairSource
+    from steercpp.pairs import ContrastPair
     from steercpp.prompts import Template
 
 FILE = click.Path(path_type=Path)
@@ -58,9 +59,8 @@ class PairOptions:
         Raises:
             PairsError: the file cannot be read, or is in none of the formats.
         """
-        from steercpp.pair_formats import PERSONA_TEMPLATE, open_pairs, open_text_pairs
+        from steercpp.pair_formats import PERSONA_TEMPLATE, open_pairs, open_text_pairs, with_system_message
 
-        source: PairSource
         if self.positive_file and self.negative_file:
             source = open_text_pairs(self.positive_file, self.negative_file)
         elif self.path:
@@ -73,15 +73,15 @@ class PairOptions:
             )
         else:
             return None
-        return self.with_system(source)
+        return source if self.system is None else with_system_message(source, self.system)
 
-    def with_system(self, source: PairSource) -> PairSource:
-        """The pairs with the system message that was asked for, if one was."""
+    def with_system(self, pairs: Iterable[ContrastPair]) -> Iterable[ContrastPair]:
+        """Pairs from elsewhere with the system message that was asked for, if one was."""
         if self.system is None:
-            return source
+            return pairs
         from steercpp.pair_formats import with_system_message
 
-        return with_system_message(source, self.system)
+        return with_system_message(pairs, self.system)
 
 
 _OPTIONS = (
@@ -114,6 +114,16 @@ _OPTIONS = (
     click.option("--chat", "asked_template", flag_value="chat", help="Make a plain text the user's message of a chat."),
     click.option("--system", metavar="TEXT", help="A system message for the pairs that have none."),
 )
+
+
+def parse_token(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | int | None:
+    """Click's callback for the token whose activation stands for a prompt: a word or a position."""
+    if value is None or value in ("last", "mean", "answer", "all"):
+        return value
+    try:
+        return int(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not last, mean, answer, all or a position such as -2") from error
 
 
 def pair_options(command: Callable[..., None]) -> Callable[..., None]:

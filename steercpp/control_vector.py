@@ -164,6 +164,17 @@ def parse_layers(text: str, n_layer: int) -> tuple[int, ...]:
     return tuple(sorted(layers))
 
 
+def format_layers(layers: Iterable[int]) -> str:
+    """Layers as `parse_layers` reads them back: "8-15,20"."""
+    parts: list[list[int]] = []
+    for il in sorted(layers):
+        if parts and il == parts[-1][-1] + 1:
+            parts[-1].append(il)
+        else:
+            parts.append([il])
+    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
 def random_vector(like: ControlVector, rng: np.random.Generator) -> ControlVector:
     """Random directions at the layers of `like`, each of the norm that `like` has there: a control for its effect."""
     directions = {}

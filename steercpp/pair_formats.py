@@ -122,7 +122,7 @@ def open_text_pairs(positive: Path | str, negative: Path | str) -> PairFile:
     return PairFile(f"{positive} and {negative}", lambda: _text_pairs(positive, negative))
 
 
-def with_system_message(source: PairSource, system: str) -> PairFile:
+def with_system_message(pairs: Iterable[ContrastPair], system: str) -> PairFile:
     """The same pairs, but those without a system message are chats that start with this one."""
 
     def added(prompt: Prompt) -> Prompt:
@@ -130,10 +130,10 @@ def with_system_message(source: PairSource, system: str) -> PairFile:
         return prompt if own else with_system(prompt, system)
 
     def read() -> Iterator[ContrastPair]:
-        for pair in source:
+        for pair in pairs:
             yield replace(pair, positive=added(pair.positive), negative=added(pair.negative))
 
-    return PairFile(getattr(source, "name", "the pairs"), read)
+    return PairFile(getattr(pairs, "name", "the pairs"), read)
 
 
 def _detected(path: Path | str) -> Literal["jsonl", "caa", "repeng"]:

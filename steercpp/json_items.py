@@ -13,6 +13,7 @@ from steercpp.errors import PairsError
 _PIECE = 1 << 20  # bytes read at once
 LONGEST = 1 << 26  # of one item or line: no prompt is longer, and what claims to be is no such file
 _BLANKS = " \t\r\n"
+_ENDS = tuple(_BLANKS + ",]")
 
 
 def iter_items(path: Path | str) -> Iterator[tuple[int, Any]]:
@@ -73,16 +74,16 @@ class _Text:
     def value(self) -> Any:
         """The value at the window's start."""
         while True:
+            n_letters = len(self._window) - self._start
             try:
                 value, stop = self._parse(self._window, self._start)
             except (ValueError, RecursionError) as error:  # perhaps it goes on beyond the window
-                n_letters = len(self._window) - self._start
                 if n_letters > LONGEST or not self._more(max(_PIECE, n_letters)):
                     reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                     raise self.error(f"not JSON: {reason}") from error
                 continue
-            # a number that ends with the window may go on
-            if stop < len(self._window) or not self._more(_PIECE):
+            is_whole = self._window[stop : stop + 1] in _ENDS  # a number may go on, as 1 does in 1e5
+            if is_whole or n_letters > LONGEST or not self._more(_PIECE):
                 self._pass(stop)
                 return value
 

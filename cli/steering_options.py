@@ -68,12 +68,12 @@ class SteeringOptions:
 
     def _gate(self, vector: Callable[[], ControlVector]) -> Gate:
         from steercpp.errors import LayerError
-        from steercpp.gguf_vector import read_vector
         from steercpp.steering import Gate
+        from steercpp.vector_file import read_any_vector
 
         assert self.gate is not None
         il, above, threshold = self.gate
-        directions = (read_vector(self.gate_vector) if self.gate_vector else vector()).directions
+        directions = (read_any_vector(self.gate_vector)[0] if self.gate_vector else vector()).directions
         if il not in directions:
             whose = self.gate_vector or "the vector"
             raise LayerError(

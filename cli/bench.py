@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FOLDER = click.Path(path_type=Path, file_okay=False)
 # As steercpp.bench and bench_models have them; importing those takes longer than the help.
 NAMES = ("hook-prefill", "hook-decode", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation", "completion",
-         "llama-bench", "memory")  # fmt: skip
+         "llama-bench", "extraction", "memory")  # fmt: skip
 SHAPES = ("15m", "1.1b", "7b", "13b")
 QUANTS = ("f16", "q8_0", "q4_0", "q4_k")
 
@@ -35,7 +35,7 @@ QUANTS = ("f16", "q8_0", "q4_0", "q4_k")
 @click.option("--repeats", type=click.IntRange(1), help="Rounds of every comparison.  [default: 2 to 100, by kind]")
 @click.option("--layers", type=click.IntRange(2), help="At most so many layers of any model, if memory is short.")
 @click.option("--llama-bin", type=FOLDER, metavar="DIR",
-              help="Folder of llama-perplexity, llama-bench, llama-completion.  [default: the PATH]")  # fmt: skip
+              help="Folder of llama.cpp's tools, such as llama-perplexity.  [default: the PATH]")  # fmt: skip
 @click.option("--cache", type=FOLDER, metavar="DIR", help="Folder for the models.  [default: the user's cache]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.pass_context

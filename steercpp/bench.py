@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 import llama_cpp
 
+from steercpp.bench_extraction import compare_extraction
 from steercpp.bench_generation import compare_generation
 from steercpp.bench_hook import compare_decode, compare_prefill
 from steercpp.bench_memory import compare_memory
@@ -55,6 +56,7 @@ LINES = {
     "generation": _Entry(compare_generation, 250),
     "completion": _Entry(compare_completion, 150),
     "llama-bench": _Entry(compare_llama_bench, 80),
+    "extraction": _Entry(compare_extraction, 450),
     "memory": _Entry(compare_memory, 120),
 }
 
@@ -84,7 +86,7 @@ def bench(
         only: names in `LINES`; by default all, and with another shape than 1.1b all that are not tied to one.
         repeats: rounds of every comparison; by default as many as each wants.
         layers: make at most so many layers of any model, where memory or disk is short.
-        llama_bin: folder of llama-perplexity, llama-bench and llama-completion; by default they are looked for on PATH.
+        llama_bin: folder of llama.cpp's tools, such as llama-perplexity; by default they are looked for on PATH.
         cache: folder for the models; by default the system's place for what can be made again.
         progress: called with steps done, of all, and the name of the comparison.
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from steercpp.bench_generation import N_PROMPT, N_TOKENS, WRITING_STRENGTHS, one_after_the_other, side_by_side
 from steercpp.bench_hook import prompt_pass
-from steercpp.bench_result import Comparison, Fact, Figure, Line, Side, Skipped, at_least, time_ratio, work_ratio
+from steercpp.bench_result import Comparison, Fact, Figure, Line, Side, at_least, time_ratio, work_ratio
 from steercpp.bench_setting import Setting
 from steercpp.bench_sweeps import OURS, STRENGTHS, choice_queries, resumed
 from steercpp.bench_tasks import perplexity_tasks, questions
+from steercpp.bench_tools import failed, gpu_layers, missing, version
 from steercpp.control_vector import ControlVector
-from steercpp.errors import EngineError
 from steercpp.gguf_vector import write_vector
 from steercpp.timing import Timed, take_turns
 
@@ -76,19 +76,14 @@ class _Tool:
                 return own, ended.stdout
             if ended.returncode:
                 break
-        raise _failed(self.path, ended)
-
-    def version(self) -> str:
-        """What it says it is."""
-        ended = subprocess.run([str(self.path), "--version"], capture_output=True, text=True, errors="replace")
-        return (ended.stderr + ended.stdout).strip().splitlines()[0].removeprefix("version: ")
+        raise failed(self.path, ended.returncode, ended.stderr)
 
 
 def compare_perplexity(setting: Setting) -> Line:
     """The same 12 questions at 17 strengths by llama-perplexity --multiple-choice, run once per strength."""
     path = setting.tool("llama-perplexity")
     if path is None:
-        return _missing(setting, "llama-perplexity")
+        return missing(setting, "llama-perplexity")
     vector = setting.vector(setting.layers(11, 13, 22))
     items = questions(setting.words, 12, np.random.default_rng(1))
     with _folder(vector) as name, setting.engine(n_ctx=2048) as engine:
@@ -126,7 +121,7 @@ def compare_completion(setting: Setting) -> Line:
     """The same texts by llama-completion, run once per strength."""
     path = setting.tool("llama-completion")
     if path is None:
-        return _missing(setting, "llama-completion")
+        return missing(setting, "llama-completion")
     vector = setting.vector(setting.layers(11, 13, 22))
     prompt = " ".join(setting.words[: N_PROMPT - 1])  # and the begin-of-sequence token
     with _folder(vector) as folder, setting.engine(n_ctx=2048) as engine:
@@ -150,7 +145,7 @@ def compare_llama_bench(setting: Setting) -> Line:
     """A prompt of 512 tokens and 64 single ones, with the hook idle, beside what llama-bench measures."""
     path = setting.tool("llama-bench")
     if path is None:
-        return _missing(setting, "llama-bench")
+        return missing(setting, "llama-bench")
     tokens = [int(token) for token in setting.rng.integers(259, setting.shape.n_vocab, size=512)]
     with setting.engine(n_ctx=512, n_batch=512) as engine:
         whole = prompt_pass(tokens, n_batch=512)
@@ -181,7 +176,7 @@ def compare_llama_bench(setting: Setting) -> Line:
             for who in ("steercpp", "llama-bench")
         ]
     title = "Beside llama-bench: a prompt of 512 tokens, 64 single ones"
-    facts: dict[str, Fact] = {"llama-bench": _Tool(path, path.parent, []).version()}
+    facts: dict[str, Fact] = {"llama-bench": version(path)}
     return Comparison(setting.name, title, setting.model, made, tuple(figures), facts)
 
 
@@ -209,7 +204,7 @@ def _compared(
         Figure(f"seconds of its {runs} model loads", loads),
         Figure(f"{name} with its loads / {OURS}", with_loads),
     )
-    return Comparison(setting.name, title, setting.model, made, figures, facts | {name: tool.version()})
+    return Comparison(setting.name, title, setting.model, made, figures, facts | {name: version(tool.path)})
 
 
 def _keep(work: dict[str, int], name: str, token_layers: int) -> None:
@@ -223,10 +218,6 @@ def _decoded(log: str) -> int:
     return (int(prompt[1]) if prompt else 0) + (n_single if n_single > 1 else 0)
 
 
-def _missing(setting: Setting, tool: str) -> Skipped:
-    return Skipped(setting.name, f"{tool} is not installed; name the folder of llama.cpp's tools with --llama-bin")
-
-
 def _folder(vector: ControlVector) -> tempfile.TemporaryDirectory[str]:
     made = tempfile.TemporaryDirectory(prefix="steercpp-bench-")
     write_vector(Path(made.name) / _VECTOR, vector)
@@ -235,12 +226,8 @@ def _folder(vector: ControlVector) -> tempfile.TemporaryDirectory[str]:
 
 def _common(setting: Setting) -> list[str]:
     """Model and threads; and the tool's times, which it only tells when asked twice."""
-    where = ["--model", str(setting.path.resolve()), "--gpu-layers", _gpu_layers(setting)]
+    where = ["--model", str(setting.path.resolve()), "--gpu-layers", gpu_layers(setting)]
     return [*where, "--threads", str(setting.threads), "--perf", "--verbosity", "4"]
-
-
-def _gpu_layers(setting: Setting) -> str:
-    return str(setting.gpu_layers if setting.gpu_layers >= 0 else setting.shape.n_layer + 1)  # and the output
 
 
 def _steered(strength: float) -> Sequence[str]:
@@ -257,7 +244,7 @@ def _benched(path: Path, setting: Setting, *what: str) -> float:
     """Seconds that llama-bench measures for one run after its own warm-up."""
     ended = subprocess.run(
         [
-            str(path), "-m", str(setting.path), "-t", str(setting.threads), "-ngl", _gpu_layers(setting),
+            str(path), "-m", str(setting.path), "-t", str(setting.threads), "-ngl", gpu_layers(setting),
             "-fa", setting.flash_attn, "-r", "1", "-o", "json", *what,
         ],
         capture_output=True, text=True, errors="replace",
@@ -265,9 +252,4 @@ def _benched(path: Path, setting: Setting, *what: str) -> float:
     try:
         return float(json.loads(ended.stdout)[0]["samples_ns"][0]) / 1e9
     except (ValueError, LookupError) as error:
-        raise _failed(path, ended) from error
-
-
-def _failed(path: Path, ended: subprocess.CompletedProcess[str]) -> EngineError:
-    last = (ended.stderr.strip().splitlines() or ["it says nothing"])[-1]
-    return EngineError(f"{path} ended with code {ended.returncode}: {last}; run it by hand to see more")
+        raise failed(path, ended.returncode, ended.stderr) from error

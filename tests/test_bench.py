@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import steercpp.bench
+from steercpp import bench_extraction
 from steercpp.bench import LINES, bench
 from steercpp.bench_models import QUANTS, SHAPES, Shape, make_model
 from steercpp.bench_result import BenchResult, Comparison, Figure, Promise, at_least, at_most
@@ -140,6 +142,44 @@ def test_generation_is_counted(result: BenchResult) -> None:
         assert (found[way], found[f"{way}, with the prompt"]) == (16 * 63 * 6, 16 * (8 + 63) * 6)
 
 
+@pytest.mark.parametrize("n_pairs", [16, 100])
+def test_extraction_computes_what_the_bare_decode_does(result: BenchResult, n_pairs: int) -> None:
+    one = line(result, "extraction")
+    # Every distinct beginning is decoded once, that of no words too, and again only where a batch begins: 1 row in 32.
+    setting = Setting("extraction", "1.1b", tiny(6), "q4_0", Path(), 1, 0, "off", None, None, lambda share: None)
+    prompts = [text.split() for pair in bench_extraction.drawn(setting, n_pairs) for text in pair]
+    beginnings = {tuple(prompt[:n]) for prompt in prompts for n in range(10)}
+    bare = work(one)[f"{n_pairs} pairs, bare decode"]
+    assert work(one)[f"{n_pairs} pairs, steercpp"] == bare
+    assert len(beginnings) <= bare / 6 <= len(beginnings) * (1 + 1 / 32)
+    # By default layers 2 and 3 of 6: nothing is computed above.
+    assert work(one)[f"{n_pairs} pairs, layers 2-3"] * 6 == bare * 4
+    figure = one.figure(f"token-layers, {n_pairs} pairs, layers 2-3 / {n_pairs} pairs, steercpp")
+    assert figure.value == pytest.approx(4 / 6)
+    assert one.facts["llama-cvector-generator"] == (
+        "not installed, name the folder of llama.cpp's tools with --llama-bin"
+    )
+
+
+def test_extraction_promises_what_it_measures(result: BenchResult) -> None:
+    found = {figure.name: figure.promise for figure in line(result, "extraction").figures}
+    assert found["time, 16 pairs, steercpp / 16 pairs, bare decode"] == at_most(1.1)
+    assert found["time, 100 pairs, layers 2-3 / 100 pairs, bare decode"] == at_most(1.0)
+    assert found["MiB above the model's file, steercpp"] == at_most(300)
+
+
+def test_the_memory_of_extraction_is_that_of_its_process(result: BenchResult) -> None:
+    one = line(result, "extraction")
+    peak, loaded = (one.figure(f"peak MiB, steercpp{what}").value for what in ("", ", model loaded only"))
+    # Python with NumPy alone is more than 20 MiB.
+    assert 20 < loaded < peak + 1
+    assert one.figure("MiB above the loaded model, steercpp").value == peak - loaded
+    assert (
+        one.figure("MiB above the model's file, steercpp").value == peak - one.figure("MiB of the model's file").value
+    )
+    assert all(one.figure(f"seconds of {what}, steercpp").value > 0 for what in ("imports", "a model load"))
+
+
 def test_a_promise_is_for_the_models_it_names(tmp_path: Path) -> None:
     def setting(shape_name: str, shape: Shape, quant: str = "q4_0") -> Setting:
         return Setting("sweep", shape_name, shape, quant, tmp_path, 1, 0, "off", None, None, lambda share: None)
@@ -264,3 +304,41 @@ def test_tools_of_llama_cpp(cache: Path, name: str, monkeypatch: pytest.MonkeyPa
         agreeing, of = map(int, str(one.facts["answers judged alike"]).split(" of "))
         assert of == 12 * 17 and agreeing >= 0.97 * of
         assert one.figure("seconds of its 17 model loads").value > 0
+
+
+def test_extraction_by_llama_cvector_generator(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run where the tool is: STEERCPP_LLAMA_BIN or the PATH."""
+    monkeypatch.setattr(bench_extraction, "FASTER", {2: 2.5, 3: 1.6})
+    folder = os.environ.get("STEERCPP_LLAMA_BIN")
+    tool = "llama-cvector-generator"
+    if shutil.which(tool, path=folder) is None:
+        pytest.skip(f"{tool} is not installed; set STEERCPP_LLAMA_BIN")
+    found = bench(threads=1, repeats=1, only=["extraction"], cache=cache, llama_bin=Path(folder) if folder else None)
+    assert found.skipped == ()
+    one = found.comparisons[0]
+    assert "0c1e570" in str(one.facts[tool])
+    # One prompt after the other, and nothing is shared.
+    assert {name: work(one)[f"{name}, {tool}"] for name in ("2 pairs", "3 pairs")} == {
+        "2 pairs": 2 * 2 * 10 * 6, "3 pairs": 2 * 3 * 10 * 6
+    }  # fmt: skip
+    for n_pairs, least in ((2, 2.5), (3, 1.6)):
+        theirs, ours = f"{n_pairs} pairs, {tool}", f"{n_pairs} pairs, steercpp"
+        assert one.figure(f"time, {theirs} / {ours}").promise == at_least(least)
+        own = one.figure(f"seconds of decoding, {theirs}").value + one.figure(f"seconds of PCA, {theirs}").value
+        side = next(side for side in one.sides if side.name == theirs)
+        assert side.timed.median == pytest.approx(own)
+        # Its own times are parts of what the whole process took.
+        whole = next(side for side in one.sides if side.name == f"whole process, {tool}")
+        assert own < 1.5 * whole.timed.median
+    assert one.figure(f"seconds of a model load, {tool}").value > 0 and one.figure(f"peak MiB, {tool}").value > 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the tool is not run there")
+def test_a_tool_that_fails_is_named(cache: Path, tmp_path: Path) -> None:
+    tool = tmp_path / "llama-cvector-generator"
+    tool.write_text("#!/bin/sh\necho 'n_total_tokens: 20'\necho 'no such model' >&2\nexit 3\n")
+    tool.chmod(0o755)
+    found = bench(threads=1, repeats=1, only=["extraction"], cache=cache, llama_bin=tmp_path)
+    assert found.failed and found.skipped[0].reason.endswith(
+        "ended with code 3: no such model; run it by hand to see more"
+    )

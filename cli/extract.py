@@ -1,19 +1,22 @@
-"""`steercpp extract`: a control vector from a model and contrast pairs."""
+"""`steercpp extract`: a control vector from contrast pairs and a model, or from their activations."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
-from steercpp.cli.show import describe, pieces
+from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
+from steercpp.cli.show import describe, draw, pieces
 
 if TYPE_CHECKING:
+    from steercpp.control_vector import ControlVector
     from steercpp.pairs import ContrastPair
 
 FILE = click.Path(path_type=Path)
@@ -22,67 +25,143 @@ METHODS = ("mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda", "rando
 
 @click.command()
 @click.argument("model", required=False, type=FILE)
-@click.option("--pairs", "pairs_path", type=FILE, metavar="P.jsonl", help="Contrast pairs.")
-@click.option("-o", "--out", required=True, type=FILE, metavar="V.gguf", help="The file to write.")
+@pair_options
+@click.option("--activations", type=FILE, metavar="A.safetensors", help="What steercpp dump wrote, instead of pairs.")
+@click.option(
+    "-o", "--out", required=True, type=FILE, metavar="V.gguf", help="The file to write; .npz or .safetensors too."
+)
 @click.option("--method", default="mean", show_default=True, type=click.Choice(METHODS), help="See above.")
 @click.option("--layers", metavar="8-15,20", help="Layers, inclusive, or all; default: 0.31 to 0.44 of the depth.")
-@click.option("--raw", "template", flag_value="raw", help="Take each prompt as it stands.")
-@click.option("--chat", "template", flag_value="chat", help="Make a plain text the user's message of a chat.")
+@click.option("--token", callback=parse_token, metavar="WHICH",
+              help="Whose activation: last, mean, answer (its tokens' mean), or a position such as -2.  "
+                   "[default: last]")  # fmt: skip
+@click.option("--figure", type=FILE, metavar="F.png|.svg", help="Draw the quality over the layers.")
 @engine_options
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def extract(
     model: Path | None,
-    pairs_path: Path | None,
+    pairs: PairOptions,
+    activations: Path | None,
     out: Path,
     method: str,
     layers: str | None,
-    template: Literal["raw", "chat"] | None,
+    token: Any,
+    figure: Path | None,
     options: EngineOptions,
     force: bool,
     as_json: bool,
 ) -> None:
     """Make a control vector for MODEL from contrast pairs.
 
-    Each line of the pairs file is {"positive": ..., "negative": ...}: texts, taken as they stand, or lists of chat
-    messages, which go through the model's chat template. At each layer the direction from the negative to the positive
-    activations of the last token is found by
+    At each layer the direction from the negative to the positive activations is found by
 
     \b
     mean          the difference of the means
     pca           the first principal axis of the pair differences
     pca-centered  the same of the centred differences, as in the paper
+    pca-pairs     that of the pairs' sides around their midpoint: pca, its
+                  sign by most pairs, as repeng's pca_center
+    logistic      the weights of a logistic regression
+    lda           the difference of the means over the covariance
+    random        a floor: a random direction, with the sign of mean
 
-    Without MODEL the embedded model is used, and without --pairs then its refusal pairs.
+    Without MODEL the embedded model is used, and without pairs then its refusal pairs. --activations needs no model;
+    with MODEL they must be that model's.
+
+    How good each layer's direction is, told from the pairs alone:
+
+    \b
+    explained     share of the pair differences' squared length along it
+    agree         mean cosine between the differences of two pairs
+    accuracy      held-out activations on their own side
+    auc           held-out positive ones above negative ones
+    ratio         mean difference over the norm of the activations
+    stable        mean cosine with directions of resampled pairs
 
     \b
     Example: steercpp extract llama-2-7b-chat.Q4_K_M.gguf --pairs refusal.jsonl -o refusal.gguf
+             steercpp extract --activations refusal.safetensors --method lda \\
+                 --layers all --figure quality.png -o lda.gguf
     """  # noqa: D301
-    if model and not pairs_path:
-        raise click.UsageError("MODEL needs --pairs P.jsonl; only the embedded model brings pairs of its own.")
-    from steercpp.control_vector import parse_layers
-    from steercpp.extraction import extract as extract_vector
-    from steercpp.gguf_vector import read_vector_with_notes, refuse_overwrite, write_vector
-    from steercpp.pairs import read_pairs
+    asked = _Asked(model, pairs, activations, method, layers, token)
+    from steercpp.gguf_vector import refuse_overwrite
+    from steercpp.vector_file import read_any_vector, write_any_vector
 
     refuse_overwrite(out, force=force)
-    again = _next(model, out)
-    pairs: Sequence[ContrastPair] = read_pairs(pairs_path) if pairs_path else ()
-    wanted: tuple[int, ...] | None = None
-    if model is None:
-        from steercpp.default_model import load
+    if figure is not None:
+        from steercpp.picture_file import refuse_picture
 
-        own = load()
-        model, pairs, wanted = own.path, pairs or own.pairs(), own.layers
-    with options.open(model) as engine, output.progress() as report:
-        if layers is not None:
-            wanted = parse_layers(layers, engine.n_layer)
-        vector = extract_vector(
-            engine, pairs, method=method, layers=wanted, template=template or "auto", progress=report
-        )
-    write_vector(out, vector, force=force)
-    data = describe(out, *read_vector_with_notes(out))
-    output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *again])
+        refuse_picture(figure, force=force)
+    vector = asked.from_activations(activations) if activations else asked.from_pairs(options)
+    is_array_file = out.suffix.lower() in (".npz", ".safetensors")
+    write_any_vector(out, vector, format="auto" if is_array_file else "gguf", force=force)
+    written, notes = read_any_vector(out)
+    data = describe(out, written, notes)
+    if figure is not None:
+        draw(figure, written, force=force)
+        data["figure"] = figure
+    output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *_next(model, out)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line says about the vector."""
+
+    model: Path | None
+    pairs: PairOptions
+    activations: Path | None
+    method: str
+    layers: str | None
+    token: Any
+
+    def __post_init__(self) -> None:
+        if self.activations and (self.pairs or self.pairs.asked_template or self.pairs.system):
+            raise click.UsageError("--activations are of pairs already; say what the pairs are to steercpp dump.")
+        if self.token == "all":
+            raise click.UsageError("--token all is for steercpp dump; a direction needs one token of each prompt.")
+        if self.model and not (self.pairs or self.activations):
+            raise click.UsageError(
+                "MODEL needs --pairs P or --activations A.safetensors; only the embedded model brings pairs of its own."
+            )
+
+    def from_pairs(self, options: EngineOptions) -> ControlVector:
+        """Decode the pairs, and find the directions."""
+        from steercpp.control_vector import parse_layers
+        from steercpp.extraction import extract as extract_vector
+
+        model, wanted = self.model, None
+        source: Iterable[ContrastPair] | None = self.pairs.source()
+        if model is None or source is None:
+            from steercpp.default_model import load
+
+            own = load()
+            model, source, wanted = own.path, source or self.pairs.with_system(own.pairs()), own.layers
+        with options.open(model) as engine, output.progress() as report:
+            if self.layers is not None:
+                wanted = parse_layers(self.layers, engine.n_layer)
+            return extract_vector(
+                engine, source, method=self.method, layers=wanted, template=self.pairs.template,
+                token="last" if self.token is None else self.token, progress=report,
+            )  # fmt: skip
+
+    def from_activations(self, path: Path) -> ControlVector:
+        """Find the directions in activations of a file; if there is a model, check that they are its."""
+        from steercpp.activations_file import read_activations
+        from steercpp.control_vector import parse_layers
+        from steercpp.extraction import extract_from
+        from steercpp.provenance import file_sha256
+
+        found = read_activations(path, token=self.token)
+        if self.model is not None:
+            found.check_model(str(self.model), file_sha256(self.model))
+        wanted: tuple[int, ...] | None = None
+        if self.layers is not None and self.layers.strip() == "all":
+            wanted = tuple(il for il in found.layers if il) or found.layers  # llama.cpp cannot steer block 0
+        elif self.layers is not None:
+            wanted = parse_layers(self.layers, int(found.notes["n_layer"]))
+        with output.progress() as report:
+            return extract_from(found, method=self.method, layers=wanted, progress=report)
 
 
 def _next(model: Path | None, out: Path) -> list[output.Renderable]:

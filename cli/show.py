@@ -13,36 +13,66 @@ from steercpp.cli import output
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector
 
+FILE = click.Path(path_type=Path)
 FIRST = ("method", "n_pairs", "pairs_sha256", "template", "token", "model_file", "model_sha256")
+HEADINGS = {"agreement": "agree", "norm_ratio": "ratio", "stability": "stable"}  # within 80 columns
+FORMS = {"explained": ".1%", "agreement": ".3f", "accuracy": ".1%", "auc": ".3f", "norm_ratio": ".3f",
+         "stability": ".3f"}  # fmt: skip
 
 
 @click.command()
-@click.argument("vector_path", metavar="VECTOR", type=click.Path(path_type=Path))
+@click.argument("vector_path", metavar="VECTOR", type=FILE)
+@click.option("--figure", type=FILE, metavar="F.png|.svg", help="Draw the quality over the layers.")
+@click.option("--force", is_flag=True, help="Replace a picture that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def show(vector_path: Path, as_json: bool) -> None:
-    """Show the layers, norms and origin of a control vector.
+def show(vector_path: Path, figure: Path | None, force: bool, as_json: bool) -> None:
+    """Show the layers, norms, quality and origin of a control vector.
 
-    VECTOR is a GGUF file, made by steercpp or by another tool. Notes say what to know before it is used.
+    VECTOR is a GGUF, npz or safetensors file, made by steercpp or by another tool. Notes say what to know before it is
+    used. For what the quality of a layer means see steercpp extract.
 
     \b
     Example: steercpp show happy.gguf
              steercpp show happy.gguf --json | jq .layers
     """  # noqa: D301
-    from steercpp.gguf_vector import read_vector_with_notes
+    from steercpp.vector_file import read_any_vector
 
-    data = describe(vector_path, *read_vector_with_notes(vector_path))
+    if figure is not None:
+        from steercpp.picture_file import refuse_picture
+
+        refuse_picture(figure, force=force)
+    vector, notes = read_any_vector(vector_path)
+    data = describe(vector_path, vector, notes)
+    if figure is not None:
+        draw(figure, vector, force=force)
+        data["figure"] = figure
     output.emit(data, as_json=as_json, render=lambda: pieces(data))
+
+
+def draw(path: Path, vector: ControlVector, *, force: bool) -> None:
+    """Write the picture of a vector's quality.
+
+    Raises:
+        InputError: the vector does not tell its quality, or the file cannot be written.
+    """
+    from steercpp.picture_file import write_picture
+    from steercpp.quality_figure import quality_figure
+
+    write_picture(path, quality_figure(vector), force=force)
 
 
 def describe(path: Path, vector: ControlVector, notes: Sequence[str]) -> dict[str, Any]:
     """A vector as plain data: the file, what it fits, a row for each layer, metadata, notes."""
+    from steercpp.control_vector import LAYER_KEYS
+
     rows: list[dict[str, Any]] = [{"layer": il, "norm": norm} for il, norm in vector.norms.items()]
     metadata = dict(vector.metadata)
-    explained = metadata.get("explained")
-    if isinstance(explained, tuple) and len(explained) == len(rows):
-        del metadata["explained"]
-        for row, share in zip(rows, explained, strict=True):
-            row["explained"] = share
+    for key in LAYER_KEYS:
+        values = metadata.get(key)
+        if isinstance(values, tuple) and len(values) == len(rows) and isinstance(values[0], float):
+            del metadata[key]
+            for row, value in zip(rows, values, strict=True):
+                row[key] = value
     return {
         "file": str(path),
         "model_hint": vector.model_hint,
@@ -69,7 +99,8 @@ def pieces(data: dict[str, Any]) -> list[output.Renderable]:
     return [
         output.verbatim(data["file"], "bold"),
         output.facts(known),
-        output.table([(name, "right") for name in names], cells),
+        output.table([(HEADINGS.get(name, name), "right") for name in names], cells),
+        *([output.verbatim(str(data["figure"]))] if "figure" in data else ()),
         *(output.text(f"note: {note}", "yellow") for note in data["notes"]),
     ]
 
@@ -82,8 +113,8 @@ def _place(key: str) -> tuple[int, str]:
 def _cell(name: str, value: float) -> str:
     if name == "layer":
         return str(value)
-    if name == "explained":
-        return f"{value:.1%}"
+    if name in FORMS:
+        return format(value, FORMS[name])
     return f"{value:.4f}" if 0.01 <= value < 10_000 else f"{value:.3g}"
 
 

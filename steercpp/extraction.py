@@ -8,9 +8,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
 from steercpp.activations import collect
-from steercpp.control_vector import ControlVector, FloatArray, MetaValue, default_layers
+from steercpp.control_vector import ControlVector, FloatArray, MetaValue, default_layers, format_layers
 from steercpp.directions import METHODS
-from steercpp.errors import DegenerateError, InputError, LayerError
+from steercpp.errors import InputError, LayerError
 from steercpp.pairs import ContrastPair
 from steercpp.prompts import Template
 from steercpp.quality import NAMES, LayerQuality, direction_with_quality
@@ -92,13 +92,14 @@ def extract_from(
     """
     _check_method(method)
     n_layer = int(activations.notes.get("n_layer", max(activations.layers) + 1))
-    wanted = _of_activations(layers, activations.layers, n_layer)
+    wanted = _of_activations(layers, activations, n_layer)
     directions: dict[int, FloatArray] = {}
     found: list[LayerQuality] = []
     for place, il in enumerate(wanted):
+        positive, negative = activations.at(il)
         try:
-            direction, quality = direction_with_quality(*activations.at(il), method)
-        except (DegenerateError, InputError) as error:
+            direction, quality = direction_with_quality(positive, negative, method)
+        except InputError as error:
             raise type(error)(f"layer {il}: {error}") from error
         directions[il] = direction
         found.append(quality)
@@ -129,14 +130,17 @@ def _of_model(layers: Sequence[int] | None, n_layer: int) -> tuple[int, ...]:
     return wanted
 
 
-def _of_activations(layers: Sequence[int] | None, there: Sequence[int], n_layer: int) -> tuple[int, ...]:
+def _of_activations(layers: Sequence[int] | None, activations: Activations, n_layer: int) -> tuple[int, ...]:
+    there = tuple(sorted(activations.layers))
     if layers is None:
-        band = default_layers(n_layer) if n_layer > 1 else ()
-        return band if band and set(band) <= set(there) else tuple(sorted(there))
+        band = default_layers(n_layer) if n_layer > 1 else there
+        return band if set(band) <= set(there) else there
     wanted = tuple(sorted(set(layers)))
-    if not wanted:
-        raise LayerError(f"no layers were named; the activations have {', '.join(map(str, sorted(there)))}")
-    return wanted  # `Activations.at` refuses what is not there
+    missing = sorted(set(wanted) - set(there))
+    if missing or not wanted:
+        problem = f"layer {format_layers(missing)} is not there" if missing else "no layer was named"
+        raise LayerError(f"{activations.place}: {problem}; name some of {format_layers(there)}")
+    return wanted
 
 
 def _by_figure(found: Sequence[LayerQuality]) -> dict[str, MetaValue]:

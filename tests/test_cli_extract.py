@@ -6,15 +6,20 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import EMBEDDED
 from tiny_model import write_tiny_model, write_vocabulary_only
 
+from steercpp.activations_file import dump
 from steercpp.cli import extract as command
 from steercpp.cli.main import main
 from steercpp.directions import METHODS
+from steercpp.engine import Engine
 from steercpp.gguf_vector import read_vector
+from steercpp.pairs import read_pairs
+from steercpp.vector_file import read_any_vector
 
 LINES = [
     {"positive": "The girl was very happy and", "negative": "The girl was very sad and"},
@@ -130,7 +135,9 @@ def test_a_folder_that_is_not_there(tiny_path: Path, pairs: Path, tmp_path: Path
 def test_wrong_usage_is_exit_code_2(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.gguf"
     assert run(tiny_path, "--pairs", pairs).exit_code == 2
-    assert run(tiny_path, "--pairs", pairs, "-o", out, "--method", "lda").exit_code == 2
+    assert run(tiny_path, "--pairs", pairs, "-o", out, "--method", "umap").exit_code == 2
+    assert run(tiny_path, "--pairs", pairs, "-o", out, "--token", "all").exit_code == 2
+    assert run(tiny_path, "--pairs", pairs, "-o", out, "--token", "first").exit_code == 2
     assert run(tiny_path, "--pairs", pairs, "-o", out, "--threads", "0").exit_code == 2
     alone = run(tiny_path, "-o", out)
     assert alone.exit_code == 2 and "--pairs" in alone.stderr
@@ -141,6 +148,90 @@ def test_block_0_is_written_with_a_note(tiny_path: Path, pairs: Path, tmp_path: 
     result = run(tiny_path, "--pairs", pairs, "-o", tmp_path / "v.gguf", "--layers", "0-1", "--json")
     assert "llama.cpp steers the other layers only" in json.loads(result.stdout)["notes"][0]
     assert read_vector(tmp_path / "v.gguf").layers == (0, 1)
+
+
+def test_quality_is_shown_within_80_columns(tiny_path: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "more.jsonl"
+    words = ("happy", "glad", "kind", "warm", "good", "great")
+    pairs.write_text(
+        "".join(json.dumps({"positive": f"We are {a}", "negative": f"We are not {a}"}) + "\n" for a in words)
+    )
+    out, picture = tmp_path / "v.gguf", tmp_path / "q.png"
+    result = run(tiny_path, "--pairs", pairs, "-o", out, "--layers", "all", "--method", "lda", "--figure", picture)
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    heading = next(line for line in lines if "layer" in line and "norm" in line)
+    assert heading.split() == ["layer", "norm", "explained", "agree", "accuracy", "auc", "ratio", "stable"]
+    at = lines.index(heading)
+    assert [line.split()[0] for line in lines[at + 2 : at + 5]] == ["1", "2", "3"]
+    assert max(len(line) for line in lines[at:] if str(tmp_path) not in line) <= 80
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    shown = CliRunner().invoke(main, ["show", str(out)], env={"COLUMNS": "80"})
+    assert heading in shown.stdout.splitlines()
+
+
+@pytest.fixture
+def dumped(tiny_path: Path, pairs: Path, tmp_path: Path) -> Path:
+    with Engine(tiny_path, threads=1, n_batch=256) as engine:
+        dump(engine, read_pairs(pairs), tmp_path / "a.safetensors", token="all")
+    return tmp_path / "a.safetensors"
+
+
+def test_activations_instead_of_a_model(tiny_path: Path, pairs: Path, dumped: Path, tmp_path: Path) -> None:
+    """The same bytes, whether the pairs are decoded now or were before; and for another token another vector."""
+    for token in ("last", "mean", "-2"):
+        a, b = tmp_path / f"a{token}.gguf", tmp_path / f"b{token}.gguf"
+        result = run("--activations", dumped, "-o", a, "--token", token, "--method", "pca")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert run(tiny_path, "--pairs", pairs, "-o", b, "--token", token, "--method", "pca").exit_code == 0
+        assert read_vector(a).metadata["token"] == token
+        if token == "last":
+            assert a.read_bytes() == b.read_bytes()
+        for il in (1, 2):  # dumped together with the other tokens: float32 sums in another order
+            np.testing.assert_allclose(read_vector(a).directions[il], read_vector(b).directions[il], atol=1e-4)
+    assert not np.allclose(read_vector(tmp_path / "alast.gguf").directions[1], read_vector(a).directions[1], atol=0.1)
+    assert run(tiny_path, "--activations", dumped, "-o", a, "--layers", "all", "--force").exit_code == 0
+    assert read_vector(a).layers == (1, 2, 3)
+
+
+def test_activations_that_do_not_fit(tiny_path: Path, pairs: Path, dumped: Path, tmp_path: Path) -> None:
+    other = write_tiny_model(tmp_path / "other.gguf", seed=7)
+    with Engine(tiny_path, threads=1) as engine:
+        dump(engine, read_pairs(pairs), tmp_path / "part.safetensors", layers=[2])
+    (tmp_path / "cut.safetensors").write_bytes(dumped.read_bytes()[:-100])
+    cases: list[tuple[list[str | Path], str]] = [
+        ([other, "--activations", dumped], "a.safetensors: made with tiny-F32.gguf"),
+        (["--activations", dumped, "--layers", "2-5"], "layer 5 does not exist; the model has layers 0..3"),
+        (["--activations", tmp_path / "part.safetensors", "--layers", "1-3"], "layer 1,3 is not there; name some of 2"),
+        (["--activations", tmp_path / "part.safetensors", "--token", "mean"], "token last, not mean"),
+        (["--activations", tmp_path / "cut.safetensors"], "cut.safetensors: cut off"),
+        (["--activations", tmp_path / "none.safetensors"], "none.safetensors: cannot be read"),
+        (["--activations", dumped, "--figure", tmp_path / "q.pdf"], "q.pdf: not the name of a picture"),
+        (["--activations", pairs], "pairs.jsonl: no safetensors file"),
+    ]
+    for arguments, expected in cases:
+        result = run(*arguments, "-o", tmp_path / "v.gguf")
+        assert (result.exit_code, result.stdout) == (1, ""), arguments
+        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+        assert expected in result.stderr
+        assert not (tmp_path / "v.gguf").exists()
+    for more in (["--pairs", pairs], ["--raw"], ["--system", "Be kind."]):
+        assert run("--activations", dumped, *more, "-o", tmp_path / "v.gguf").exit_code == 2
+    assert run("--activations", tmp_path / "part.safetensors", "-o", tmp_path / "v.gguf").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["v.npz", "v.safetensors", "v"])
+def test_the_name_tells_the_format(tiny_path: Path, pairs: Path, tmp_path: Path, name: str) -> None:
+    assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / name).exit_code == 0
+    assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "w.gguf").exit_code == 0
+    head = (tmp_path / name).read_bytes()[:9]
+    assert head.startswith({"v.npz": b"PK", "v": b"GGUF"}.get(name, b"")) and (
+        name != "v.safetensors" or head[8:] == b"{"
+    )
+    made, _ = read_any_vector(tmp_path / name)
+    expected = read_vector(tmp_path / "w.gguf")
+    assert made.metadata == expected.metadata
+    np.testing.assert_array_equal(made.directions[1], expected.directions[1])
 
 
 def test_methods_offered_are_those_of_the_library() -> None:

@@ -23,6 +23,8 @@ def path(tmp_path: Path) -> Path:
     metadata: dict[str, MetaValue] = {
         "method": "pca",
         "explained": (0.75, 0.5),
+        "auc": (0.875, 1.0),
+        "stability": (1.0,),
         "pairs_sha256": HASH,
         "label": "[/INST] [bold]x",
     }
@@ -43,10 +45,15 @@ def test_json_is_one_document_and_nothing_else(path: Path) -> None:
         "n_layer": 8,
         "n_embd": 3,
         "layers": [
-            {"layer": 2, "norm": pytest.approx(2, rel=1e-6), "explained": 0.75},  # the elements are float32
-            {"layer": 3, "norm": pytest.approx(3, rel=1e-6), "explained": 0.5},
+            {
+                "layer": 2,
+                "norm": pytest.approx(2, rel=1e-6),
+                "explained": 0.75,
+                "auc": 0.875,
+            },  # the elements are float32
+            {"layer": 3, "norm": pytest.approx(3, rel=1e-6), "explained": 0.5, "auc": 1.0},
         ],
-        "metadata": {"method": "pca", "pairs_sha256": HASH, "label": "[/INST] [bold]x"},
+        "metadata": {"method": "pca", "pairs_sha256": HASH, "label": "[/INST] [bold]x", "stability": [1.0]},
         "notes": [],
     }
 
@@ -55,7 +62,7 @@ def test_table_for_people(path: Path) -> None:
     result = show(path)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert ["2", "2.0000", "75.0%"] in lines and ["3", "3.0000", "50.0%"] in lines
+    assert ["2", "2.0000", "75.0%", "0.875"] in lines and ["3", "3.0000", "50.0%", "1.000"] in lines
     assert ["blocks", "8"] in lines
     assert "[/INST] [bold]x" in result.stdout  # not read as markup
     assert f"{HASH[:16]}…" in result.stdout and HASH not in result.stdout

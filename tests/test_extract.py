@@ -10,7 +10,7 @@ import pytest
 from vector_bytes import load_like_llama_cpp
 
 from steercpp.activations import Activations, collect
-from steercpp.control_vector import ControlVector, default_layers
+from steercpp.control_vector import ControlVector, FloatArray, default_layers
 from steercpp.directions import METHODS
 from steercpp.engine import Engine
 from steercpp.errors import ContextOverflowError, DegenerateError, InputError, LayerError, PairsError, PromptError
@@ -151,6 +151,11 @@ def activations(tiny_engine: Engine) -> Activations:
     return collect(tiny_engine, PAIRS)
 
 
+def in_memory(activations: Activations) -> FloatArray:
+    """(n_pairs, 2, n_layers, n_embd), a copy."""
+    return np.stack([np.stack(activations.at(il), axis=1) for il in activations.layers], axis=2)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_activations_give_the_vector_that_the_model_gives(
     tiny_engine: Engine, activations: Activations, tmp_path: Path, method: str
@@ -163,19 +168,19 @@ def test_activations_give_the_vector_that_the_model_gives(
 
 def test_layers_by_default(activations: Activations) -> None:
     assert extract_from(activations).layers == default_layers(4) == (1, 2)
-    upper = Activations(np.array(activations.values[:, :, 2:]), (2, 3), activations.notes)
+    upper = Activations(in_memory(activations)[:, :, 2:], (2, 3), activations.notes)
     assert extract_from(upper).layers == (2, 3)  # a part of the band is missing
     assert extract_from(upper, layers=[3]).layers == (3,)
 
 
 def test_activations_of_another_tool(activations: Activations) -> None:
-    made = extract_from(Activations(np.array(activations.values), activations.layers), layers=[3])
+    made = extract_from(Activations(in_memory(activations), activations.layers), layers=[3])
     assert (made.model_hint, made.n_layer) == ("", 4)
     assert "model_sha256" not in made.metadata and made.metadata["method"] == "mean"
 
 
 def test_one_pair_leaves_out_what_it_cannot_tell(activations: Activations) -> None:
-    one = Activations(np.array(activations.values[:1]), activations.layers, activations.notes)
+    one = Activations(in_memory(activations)[:1], activations.layers, activations.notes)
     assert {name for name in NAMES if name in extract_from(one).metadata} == {"explained", "norm_ratio"}
 
 
@@ -186,13 +191,13 @@ def test_progress_counts_layers(activations: Activations) -> None:
 
 
 def test_what_is_refused_of_activations(activations: Activations) -> None:
-    with pytest.raises(LayerError, match="layer 7 is not there, only 0, 1, 2, 3"):
-        extract_from(activations, layers=[1, 7])
-    with pytest.raises(LayerError, match="no layers were named; the activations have 0, 1, 2, 3"):
+    with pytest.raises(LayerError, match="activations: layer 7,40 is not there; name some of 0-3"):
+        extract_from(activations, layers=[1, 7, 40])
+    with pytest.raises(LayerError, match="no layer was named; name some of 0-3"):
         extract_from(activations, layers=[])
     with pytest.raises(InputError, match="method 'umap' is unknown"):
         extract_from(activations, method="umap")
-    values = np.array(activations.values)
+    values = in_memory(activations)
     values[2, 1, 3, 5] = np.nan
     broken = Activations(values, activations.layers, activations.notes)
     assert extract_from(broken).layers == (1, 2)

@@ -7,7 +7,9 @@ needed. In either case the values of one layer at a time come into memory where 
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Protocol, TypeAlias
@@ -186,16 +188,18 @@ def _rows(capture: Capture, survey: Survey, progress: Progress | None) -> Iterat
 
 
 def _written(rows: Iterable[FloatArray]) -> IO[bytes]:
-    try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and so deleted, with the values
-        for row in rows:
-            file.write(row.tobytes())
-        file.flush()
-    except OSError as error:
-        raise ActivationsFileError(
-            f"{tempfile.gettempdir()}: the activations need a temporary file: {error.strerror or error}; make room, "
-            "or set TMPDIR"
-        ) from error
+    with ExitStack() as on_failure:
+        try:
+            file = on_failure.enter_context(tempfile.TemporaryFile())
+            for row in rows:
+                file.write(row.tobytes())
+            file.flush()
+        except OSError as error:
+            raise ActivationsFileError(
+                f"{tempfile.gettempdir()}: the activations need a temporary file: {error.strerror or error}; "
+                "make room, or set TMPDIR"
+            ) from error
+        on_failure.pop_all()
     return file
 
 
@@ -204,6 +208,7 @@ class _Temporary:
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
         self._file, self.shape = file, shape
+        weakref.finalize(self, file.close)
 
     def layer(self, place: int) -> FloatArray:
         """See `Stored`."""

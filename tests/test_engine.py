@@ -364,6 +364,43 @@ def test_activations_of_chosen_tokens(tiny_engine: Engine, rng: np.random.Genera
         tiny_engine.activations_at(prompts, [[0]])
 
 
+def test_chosen_tokens_of_prompts_that_begin_alike_are_computed_once(
+    tiny_engine: Engine, rng: np.random.Generator
+) -> None:
+    head = (1, *rng.integers(3, 700, 200).tolist())
+    tails = [tuple(rng.integers(3, 700, n).tolist()) for n in (5, 1, 8, 40, 300)]
+    prompts = [head + tail for tail in tails] + [head, head[:50], head + tails[3]]
+    positions = [[0, 100, -1, 3]] * 5 + [[200, 0], [49], [239, 240]]
+    before = tiny_engine.token_layers
+    found = tiny_engine.activations_at(prompts, positions, layers=[0, 3])
+    n_tokens = (tiny_engine.token_layers - before) / 4
+    assert n_tokens <= 1.2 * (len(head) + sum(map(len, tails)))  # apart they would be 2045
+    for prompt, chosen, values in zip(prompts, positions, found, strict=True):
+        (alone,) = tiny_engine.activations_at([prompt], [chosen], layers=[0, 3])
+        np.testing.assert_allclose(values, alone, rtol=0, atol=1e-2)  # K/V in float16, as above
+    seen: list[tuple[int, int]] = []
+    tiny_engine.activations_at(prompts, positions, progress=lambda *report: seen.append(report))
+    assert seen[-1] == (8, 8)
+
+
+def test_rows_of_prompts_under_any_packing(tiny_path: Path, rng: np.random.Generator) -> None:
+    with Engine(tiny_path, threads=1, n_ctx=128, n_batch=16, keep_mib=1) as engine:
+        stem = rng.integers(3, 700, 60).tolist()
+        queries = [
+            Query((*stem[: rng.integers(1, 60)], *rng.integers(3, 700, rng.integers(0, 30)).tolist()))
+            for _ in range(300)
+        ]
+        queries[0] = Query(tuple(stem))
+        batches = engine.pack(queries)
+        assert len(batches) > 1 or len(batches[0].passes[0].pieces) > 3
+        for batch in batches:
+            (part,) = batch.passes
+            for owner, rows in zip(part.prompt_owners, part.prompt_rows(), strict=True):
+                tokens = batch.queries[owner].tokens
+                assert tuple(part.tokens[rows]) == tokens
+                assert part.positions[rows].tolist() == list(range(len(tokens)))
+
+
 def test_rows_beyond_the_memory_for_them_are_not_kept(tiny_path: Path, rng: np.random.Generator) -> None:
     with Engine(tiny_path, threads=1, n_ctx=2048, keep_mib=1) as engine:
         (large,) = engine.pack([Query(tuple(rng.integers(3, 700, 1100).tolist()), ((5,),))])

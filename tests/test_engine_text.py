@@ -97,3 +97,40 @@ def test_a_model_file_remains_usable_through_a_unicode_path(tmp_path: Path) -> N
     path = write_tiny_model(tmp_path / "Modell größer 模型.gguf")
     with Engine(path, n_ctx=256, threads=1) as engine:
         assert engine.encode("a")[0] == 1
+
+
+TURNS = "{% for turn in messages %}<|{{ turn['role'] }}|>\n{% if turn['role'] == 'assistant' %}THOUGHT{% endif %}"
+TURNS += "{{ turn['content'] }}\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("thought", "refusal"), [("", ""), ("<think>\n</think>", ""), ("", "{{ raise_exception('no') }}")]
+)
+def test_an_answer_in_a_chat_stands_where_the_template_puts_it(tmp_path: Path, thought: str, refusal: str) -> None:
+    turns = TURNS.replace("THOUGHT", thought + refusal)
+    with Engine(write_tiny_model(tmp_path / "turns.gguf", chat_template=turns), n_ctx=256, threads=1) as engine:
+        text = engine.render(QUESTION)
+        assert text == "<|user|>\nwhat is it?\n<|assistant|>\n"
+        for answer in ("yes it is", " yes it is"):  # a line begins there: no space
+            tokens, n_answer = engine.encode_answered(QUESTION, answer)
+            assert engine.detokenize(tokens).removeprefix("<s>") == text + "yes it is"
+            assert tokens[:-n_answer] == engine.encode(QUESTION)
+
+
+def test_an_answer_after_llama_2s_template_has_its_space(tiny_engine: Engine) -> None:
+    for prompt, template in ((QUESTION, "auto"), ("what is it?", "chat")):
+        for answer in ("yes", " yes", "\n yes"):
+            tokens, n_answer = tiny_engine.encode_answered(prompt, answer, template=template)  # type: ignore[arg-type]
+            assert tokens[-n_answer:] == (tiny_engine.token_id("▁yes"),)
+            assert tokens[:-n_answer] == tiny_engine.encode(QUESTION) and tokens.count(1) == 1
+    system = (Message("system", "be kind"), *QUESTION)
+    assert tiny_engine.encode_answered(system, "yes")[0][:-1] == tiny_engine.encode(system)
+    assert tiny_engine.encode_answered(QUESTION, "yes ")[0][-2:] != tiny_engine.encode_answered(QUESTION, "yes")[0][-2:]
+
+
+def test_an_answer_after_a_text_stands_as_it_is(tiny_engine: Engine) -> None:
+    tokens, n_answer = tiny_engine.encode_answered("what is it?", " yes no")
+    assert tokens == tiny_engine.encode("what is it? yes no") and n_answer == 2
+    assert tiny_engine.encode_answered("what is it?", "") == (tiny_engine.encode("what is it?"), 0)
+    with pytest.raises(PromptError, match="merges with the end of its prompt"):
+        tiny_engine.encode_answered("what is i", "t?")

@@ -238,6 +238,6 @@ def _check_room(path: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if n_bytes > free:
         raise ActivationsFileError(
-            f"{path}: the activations need {n_bytes / 2**20:,.0f} MiB and the disk has {free / 2**20:,.0f} MiB free; "
+            f"{path}: the activations need {n_bytes / 2**20:,.2f} MiB and the disk has {free / 2**20:,.2f} MiB free; "
             "choose fewer layers, or another place"
         )

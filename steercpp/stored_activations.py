@@ -30,8 +30,7 @@ def opened(path: Path) -> AbstractContextManager[Any]:
         ActivationsFileError: it cannot be read, or is no safetensors file, or not a whole one.
     """
     try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
+        path.open("rb").close()  # this tells why it cannot be opened, the library does not
         handle: AbstractContextManager[Any] = safe_open(path, "np")
     except SafetensorError as error:
         kind = "cut off or damaged" if "fully covered" in str(error) else "no safetensors file, or a damaged one"

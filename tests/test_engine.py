@@ -435,12 +435,13 @@ def test_residual_norms_are_medians_over_all_tokens_but_the_first(tiny_engine: E
 def test_collect_puts_the_positive_prompt_first(tiny_engine: Engine, template: Any) -> None:
     pairs = [ContrastPair("a", "good day", "bad day"), ContrastPair("b", "a", "the other thing")]
     found = collect(tiny_engine, pairs, layers=[1, 2], template=template)
-    assert found.values.shape == (2, 2, 2, 256) and found.layers == (1, 2)
+    values = found.values
+    assert isinstance(values, np.ndarray) and values.shape == (2, 2, 2, 256) and found.layers == (1, 2)
     tokens = [
         tiny_engine.encode(prompt, template=template) for pair in pairs for prompt in (pair.positive, pair.negative)
     ]
-    np.testing.assert_array_equal(found.values.reshape(4, 2, 256), tiny_engine.activations(tokens, layers=[1, 2]))
-    np.testing.assert_array_equal(found.at(2)[1], found.values[:, 1, 1])
+    np.testing.assert_array_equal(values.reshape(4, 2, 256), tiny_engine.activations(tokens, layers=[1, 2]))
+    np.testing.assert_array_equal(found.at(2)[1], values[:, 1, 1])
 
 
 @pytest.mark.parametrize(

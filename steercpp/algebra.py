@@ -84,7 +84,7 @@ def orthogonalised(vector: ControlVector, *against: ControlVector, names: Sequen
     for il in vector.layers:
         row = _row(vector, il)
         others = [_row(other, il) for other in against if il in other.directions]
-        basis = _basis(others)
+        basis = _basis(others, vector.n_embd)
         n_changed += len(basis) > 0
         rest = row
         for _ in range(2):  # once more, against the rounding of the first time
@@ -246,12 +246,12 @@ def _rounded(row: Floats) -> FloatArray:
         return row.astype(np.float32)
 
 
-def _basis(rows: Sequence[Floats]) -> Floats:
+def _basis(rows: Sequence[Floats], n_embd: int) -> Floats:
     """(rank, n_embd): orthonormal rows that span the given ones; (0, n_embd) for none."""
     lengths = [np.linalg.norm(row) for row in rows]
     units = [row / length for row, length in zip(rows, lengths, strict=True) if length > 0]
     if not units:
-        return np.zeros((0, 1))
+        return np.zeros((0, n_embd))
     _, weights, axes = np.linalg.svd(np.stack(units), full_matrices=False)
     basis: Floats = axes[weights > NOISE * weights[0]]
     return basis

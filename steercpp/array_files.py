@@ -110,7 +110,8 @@ def _read_members(
             check_name(name)
             kind = f"F{8 * dtype.itemsize}" if dtype.kind == "f" else None
             _check_array(path, name, kind if kind in _KINDS else None, dtype.name, shape)
-            arrays[name] = _float32(_values(path, name, file, shape, dtype))
+            raw = _bytes(path, name, file, shape[0] * dtype.itemsize)
+            arrays[name] = _float32(np.frombuffer(raw, dtype=dtype))
             if kind is not None and kind != "F32":
                 kinds[name] = kind
     return arrays, text, kinds
@@ -146,22 +147,20 @@ def _check_array(path: Path | str, name: str, kind: str | None, type_name: str, 
 def _text(path: Path | str, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     if dtype.kind != "U" or shape != () or dtype.itemsize > _MAX_TEXT:
         raise VectorFileError(f"{path}: {TEXT}: {dtype.name} of shape {list(shape)}, not one text; write it again")
+    raw = _bytes(path, TEXT, file, dtype.itemsize)
     try:
-        return str(_values(path, TEXT, file, (1,), dtype)[0])
-    except ValueError as error:  # a number that is no character
-        raise VectorFileError(f"{path}: {TEXT}: not a text ({error}); write it again") from error
+        return raw.decode("utf-32-be" if dtype.byteorder == ">" else "utf-32-le").rstrip("\0")
+    except UnicodeDecodeError as error:
+        raise VectorFileError(f"{path}: {TEXT}: not a text ({error.reason}); write it again") from error
 
 
-def _values(
-    path: Path | str, name: str, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
-    n_bytes = shape[0] * dtype.itemsize
+def _bytes(path: Path | str, name: str, file: IO[bytes], n_bytes: int) -> bytes:
     raw = file.read(n_bytes)
     if len(raw) < n_bytes:
         raise VectorFileError(
             f"{path}: {shown(name)}: truncated: {len(raw)} bytes of {n_bytes} are there; copy or write it again"
         )
-    return np.frombuffer(raw, dtype=dtype)
+    return raw
 
 
 def _float32(values: npt.NDArray[Any]) -> FloatArray:

@@ -17,6 +17,7 @@ from steercpp.cli.steering_options import SteeringOptions, parse_strengths, stee
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector
     from steercpp.engine import Engine
+    from steercpp.units import Unit
 
 FILE = click.Path(path_type=Path)
 HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows' texts
@@ -24,11 +25,16 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 
 @click.command()
 @click.argument("model", required=False, type=FILE)
-@click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector; strength multiplies it as it stands.")
+@click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector.")
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt; - reads it from stdin, less the last line break.")
 @click.option("--strengths", callback=parse_strengths, metavar="A:B:STEP",
               help="Grid, or a list like -1,0,1; a row for each and for 0.  [default: what the vector's sweep "
                    "recommends and its negative, else -1,0,1]")  # fmt: skip
+@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+              help="What strength 1 adds per layer: the vector, one median residual norm of the prompt, or the "
+                   "smallest push of --kl nats.  [default: length; of the embedded vector norm]")  # fmt: skip
+@click.option("--kl", type=click.FloatRange(0, min_open=True), metavar="NATS",
+              help="What --unit kl means: this KL at 95 % of the prompt's tokens.  [default: 0.1]")  # fmt: skip
 @click.option("-n", "--max-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of each row.")
 @click.option("--temperature", default=0.0, show_default=True, type=float, help="0: the most likely token.")
 @click.option("--top-k", default=0, show_default=True, type=int, help="The most likely tokens that stay; 0 for all.")
@@ -47,6 +53,8 @@ def generate(
     vector: Path | None,
     prompt: str | None,
     strengths: tuple[float, ...] | None,
+    unit: Unit | None,
+    kl: float | None,
     max_tokens: int,
     temperature: float,
     top_k: int,
@@ -71,10 +79,14 @@ def generate(
     """  # noqa: D301
     if model and not (vector and prompt is not None):
         raise click.UsageError("MODEL needs --vector V.gguf and --prompt TEXT.")
+    if kl is not None and unit != "kl":
+        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+    from steercpp.calibration import KL
     from steercpp.generation import generate as run
     from steercpp.provenance import vector_sha256
     from steercpp.sampling import Sampling
     from steercpp.steering import Steering
+    from steercpp.units import check_unit, in_unit
 
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
     path, words, template = _asked(model, prompt, template)
@@ -82,7 +94,11 @@ def generate(
     with options.open(path) as engine, output.progress(above=view.picture, beside_data=as_json) as report:
         made = _vector(engine, vector, report)
         manner = steering.manner(lambda: made, known=made.metadata)
-        view.strengths = strengths or _usual(made, embedded=vector is None)
+        shown = unit or ("length" if vector else "norm")
+        check_unit(shown, kl or KL, manner["operator"])
+        texts = [engine.encode(words, template=template)] if unit or vector else _own_prompts(engine)
+        made, measured = in_unit(engine, made, texts, shown, kl=kl or KL, progress=report)
+        view.strengths = strengths or _usual(made, shown, embedded=vector is None)
         found = run(
             engine, words,
             [Steering(made, strength, **manner) if strength else None for strength in view.strengths],  # 0: unsteered
@@ -92,7 +108,8 @@ def generate(
     data = {
         "model": str(path), "prompt": words, "exact": exact,
         **manner, "gate": manner["gate"].identity if manner["gate"] else "",
-        "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made)},
+        "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made), **measured},
+        "unit": shown, "kl": (kl or KL) if shown == "kl" else None,
         "sampling": asdict(sampling), "stop": stop, "max_tokens": max_tokens, "engine": found.settings,
         "rows": [
             {
@@ -103,7 +120,7 @@ def generate(
         ],
         "token_layers": found.token_layers, "token_layers_plain": found.token_layers_plain,
     }  # fmt: skip
-    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *(() if model else _next(vector))])
+    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *(() if model else _next(data))])
 
 
 def _asked(
@@ -142,32 +159,39 @@ def _read(prompt: str) -> str:
     return words
 
 
-def _usual(vector: ControlVector, *, embedded: bool) -> tuple[float, ...]:
+def _usual(vector: ControlVector, unit: Unit, *, embedded: bool) -> tuple[float, ...]:
     """The strengths that are worth seeing: those of the embedded model, or around what a sweep recommended."""
-    if embedded:
-        return -0.75, -0.375, 0.0, 0.375, 0.75
+    if embedded and unit != "length":
+        return (-2.0, -1.0, 0.0, 1.0, 2.0) if unit == "kl" else (-0.75, -0.375, 0.0, 0.375, 0.75)
     found = vector.metadata.get("recommended_strength")
     strength = abs(found) if isinstance(found, float) and found else 1.0
     return -strength, 0.0, strength
 
 
 def _vector(engine: Engine, path: Path | None, report: output.Report | None) -> ControlVector:
-    """The vector of a file, or the embedded model's own in units of the residual norm, as its sweep has it."""
-    if path is not None:
-        from steercpp.gguf_vector import read_vector_with_notes
-        from steercpp.sweeping import check_vector
+    """The vector of a file, or the embedded model's own."""
+    if path is None:
+        from steercpp.default_model import load
+        from steercpp.extraction import extract
 
-        vector, notes = read_vector_with_notes(path, architecture=engine.architecture)
-        for note in notes:
-            output.say(f"{path}: {note}")
-        check_vector(engine, vector, name=str(path))
-        return vector
+        own = load()
+        return extract(engine, own.pairs(), layers=own.layers, progress=report)
+    from steercpp.sweeping import check_vector
+    from steercpp.vector_file import read_any_vector
+
+    vector, notes = read_any_vector(path, architecture=engine.architecture)
+    for note in notes:
+        output.say(f"{path}: {note}")
+    check_vector(engine, vector, name=str(path))
+    return vector
+
+
+def _own_prompts(engine: Engine) -> list[tuple[int, ...]]:
+    """The texts over which the embedded model's sweep takes its residual norms."""
+    from steercpp.calibration_texts import item_texts
     from steercpp.default_model import load
-    from steercpp.extraction import extract, in_norm_units
 
-    own = load()
-    prompts = [engine.encode(item.prompt, template=item.template) for item in own.behavior()]
-    return in_norm_units(engine, extract(engine, own.pairs(), layers=own.layers, progress=report), prompts)[0]
+    return item_texts(engine, load().behavior())
 
 
 class _View:
@@ -211,11 +235,15 @@ def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
     ]
 
 
-def _next(vector: Path | None) -> list[output.Renderable]:
+def _next(data: dict[str, Any]) -> list[output.Renderable]:
     """What someone does next who tried the embedded model."""
-    unit = "" if vector else "Strengths are shares of the residual stream's norm, along the embedded refusal vector. "
+    along = "" if data["vector"]["file"] else ", along the embedded refusal vector"
+    units = {
+        "norm": f"Strengths are shares of the residual stream's norm{along}. ",
+        "kl": f"Strengths are pushes that have {data['kl'] or 0:g} nats of KL over the prompt{along}. ",
+    }
     return [
         output.blank(),
-        output.text(f"{unit}The same with a model of your own:", "dim"),
+        output.text(f"{units.get(data['unit'], '')}The same with a model of your own:", "dim"),
         output.verbatim('  steercpp generate model.gguf --vector v.gguf -p "I think" --strengths=-2,0,2'),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from steercpp.engine import Engine
     from steercpp.pairs import ContrastPair
     from steercpp.tasks import BehaviorItem, ChoiceItem
+    from steercpp.units import Unit
 
-GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5"}
+GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5", "kl": "-4:4:0.5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,12 @@ class Asked:
     behavior: Path | None
     tasks: tuple[Path, ...]
     strengths: tuple[float, ...] | None
-    unit: Literal["length", "norm"] | None
+    unit: Unit | None
+    kl: float | None
 
     def __post_init__(self) -> None:
+        if self.kl is not None and self.unit != "kl":
+            raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
         if self.vector and self.pairs:
             raise click.UsageError("--vector and --pairs exclude each other: a vector is given or extracted.")
         if self.vector and self.method:
@@ -60,7 +64,7 @@ class Inputs:
     behavior: Sequence[BehaviorItem]
     choice: Sequence[ChoiceItem]
     strengths: tuple[float, ...]
-    unit: Literal["length", "norm"]
+    unit: Unit
     vector: Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]
 
 
@@ -124,10 +128,10 @@ def _source(
 def _from_file(engine: Engine, path: Path, layers: str | None) -> ControlVector:
     from steercpp.control_vector import parse_layers
     from steercpp.errors import LayerError
-    from steercpp.gguf_vector import read_vector_with_notes
     from steercpp.sweeping import check_vector
+    from steercpp.vector_file import read_any_vector
 
-    vector, notes = read_vector_with_notes(path)
+    vector, notes = read_any_vector(path, architecture=engine.architecture)
     for note in notes:
         output.say(f"{path}: {note}")
     if layers is not None:

@@ -95,7 +95,7 @@ def _panel(result: SweepResult, data: dict[str, Any]) -> list[output.Renderable]
     elif strength is None:
         pieces.append(output.text(f"No recommended strength: {found['reason']}.", "yellow"))
     else:
-        pieces.append(output.text(f"Recommended strength {_signed(strength)}{_unit(data)} at each layer", "bold green"))
+        pieces.append(output.text(f"Recommended strength {_signed(strength)}{_unit(data)}", "bold green"))
     facts: list[Fact] = [("", ""), *_means(result, strength), ("", "")]
     if found is not None and strength is not None:
         facts += [
@@ -137,16 +137,18 @@ def _work(data: dict[str, Any]) -> list[Fact]:
 
 
 def _unit(data: dict[str, Any]) -> str:
-    """What strength 1 is: a share of the residual norm, a length, or for a vector of other length the vector itself."""
-    operator = data["plan"]["operator"]
+    """What strength 1 is: a share of the residual norm, a push, a length, or for other vectors the vector itself."""
+    operator, plan = data["plan"]["operator"], data["plan"]
     if operator == "rotate":
-        return " radians"
+        return " radians at each layer"
     if operator == "ablate":
-        return " of the projection"
-    if data["plan"]["unit"] == "norm":
-        return " of the residual norm"
+        return " of the projection at each layer"
+    if plan["unit"] == "norm":
+        return " of the residual norm at each layer"
+    if plan["unit"] == "kl":
+        return f", in pushes that have {plan['kl']:g} nats of KL each"
     is_unit = all(abs(norm - 1) < 1e-3 for norm in data["vector"]["norms"])
-    return " long" if is_unit else " times the vector"
+    return f" {'long' if is_unit else 'times the vector'} at each layer"
 
 
 def _means(result: SweepResult, strength: float | None) -> list[Fact]:

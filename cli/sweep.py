@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +17,7 @@ from steercpp.cli.steering_options import SteeringOptions, parse_strengths, stee
 
 if TYPE_CHECKING:
     from steercpp.sweep_result import Row
+    from steercpp.units import Unit
 
 FILE = click.Path(path_type=Path)
 
@@ -35,9 +36,11 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--layers", metavar="8-15", help="Layers to steer, inclusive; default: the vector's, or the paper's band."
 )
-@click.option("--unit", type=click.Choice(["length", "norm"]),
-              help="What strength 1 adds per layer: a unit of length, or one median residual norm.  [default: length "
-                   "with --strengths, else norm; the embedded model: norm]")  # fmt: skip
+@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+              help="What strength 1 adds per layer: the vector, one median residual norm, or the smallest push of --kl "
+                   "nats.  [default: length with --strengths, else norm; the embedded model: norm]")  # fmt: skip
+@click.option("--kl", type=click.FloatRange(0, min_open=True), metavar="NATS",
+              help="What --unit kl means: this KL at 95 % of the prompts' tokens.  [default: 0.1]")  # fmt: skip
 @click.option("--max-loss", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Budget: the share of P(correct) that may be lost.")  # fmt: skip
 @click.option("--random", "n_random", default=8, show_default=True, type=click.IntRange(0),
@@ -61,7 +64,8 @@ def sweep(
     tasks: tuple[Path, ...],
     strengths: tuple[float, ...] | None,
     layers: str | None,
-    unit: Literal["length", "norm"] | None,
+    unit: Unit | None,
+    kl: float | None,
     max_loss: float,
     n_random: int,
     direction: str,
@@ -84,7 +88,8 @@ def sweep(
              steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl \\
                  --task law_test.csv --strengths -4:4:0.5
     """  # noqa: D301
-    asked = Asked(model, vector, pairs, method, layers, behavior, tasks, strengths, unit)
+    asked = Asked(model, vector, pairs, method, layers, behavior, tasks, strengths, unit, kl)
+    from steercpp.calibration import KL
     from steercpp.errors import SteerError
     from steercpp.report import ensure_report
     from steercpp.sweeping import sweep as measure
@@ -99,7 +104,7 @@ def sweep(
             result = measure(
                 engine, vector_of if callable(source) else source,
                 behavior=inputs.behavior, choice=inputs.choice, strengths=inputs.strengths, out=folder,
-                unit=inputs.unit, random_directions=n_random, direction=1 if direction == "+" else -1,
+                unit=inputs.unit, kl=kl or KL, random_directions=n_random, direction=1 if direction == "+" else -1,
                 max_loss=max_loss, seed=seed, force=force, vector_id=identity, progress=report, on_strength=view.add,
                 **steering.manner(vector_of, known=None if callable(source) else source.metadata),
             )  # fmt: skip

@@ -46,7 +46,7 @@ class Calibration:
         residual_norms: median length of the residual stream at each layer of the vector, over the same texts.
         lengths: length of the push at each layer, strength times the norm of the tensor.
         tried: (strength, nats at the quantile) of all that was measured, in that order.
-        prompts_sha256: hash of the texts' tokens.
+        prompts_sha256: hash of the texts' tokens; model_sha256: of the model's file.
     """
 
     strength: float
@@ -60,29 +60,30 @@ class Calibration:
     lengths: Mapping[int, float]
     tried: tuple[tuple[float, float], ...]
     prompts_sha256: str
+    model_sha256: str
 
     @property
     def shares(self) -> dict[int, float]:
         """Length of the push at each layer in residual norms."""
         return {il: length / self.residual_norms[il] for il, length in self.lengths.items()}
 
-    def described(self, vector: ControlVector, *, model_sha256: str) -> ControlVector:
+    def described(self, vector: ControlVector) -> ControlVector:
         """The vector it was found for, with the finding in its metadata, under calibration.*."""
-        return vector.with_metadata(**self._metadata(self.strength, model_sha256))
+        return vector.with_metadata(**self._metadata(self.strength))
 
-    def as_unit(self, vector: ControlVector, *, model_sha256: str) -> ControlVector:
+    def as_unit(self, vector: ControlVector) -> ControlVector:
         """The vector it was found for, scaled so that strength 1, or -1 for a negative sign, is this push."""
-        metadata = self._metadata(math.copysign(1.0, self.strength), model_sha256)
+        metadata = self._metadata(math.copysign(1.0, self.strength))
         return vector.scaled(abs(self.strength)).with_metadata(**metadata)
 
-    def _metadata(self, strength: float, model_sha256: str) -> dict[str, MetaValue]:
+    def _metadata(self, strength: float) -> dict[str, MetaValue]:
         return {
             "calibration.kl": self.target,
             "calibration.kl_measured": self.kl,
             "calibration.quantile": self.quantile,
             "calibration.strength": strength,
             "calibration.strength_norm": tuple(math.copysign(share, strength) for share in self.shares.values()),
-            "calibration.model_sha256": model_sha256,
+            "calibration.model_sha256": self.model_sha256,
             "calibration.prompts_sha256": self.prompts_sha256,
             "calibration.n_tokens": self.n_tokens,
         }
@@ -149,6 +150,7 @@ def calibrate(
         lengths={il: abs(strength) * norm for il, norm in vector.norms.items()},
         tried=tuple(curve.tried),
         prompts_sha256=json_sha256(texts),
+        model_sha256=engine.sha256,
     )
 
 
@@ -157,7 +159,6 @@ def in_kl_units(
     vector: ControlVector,
     prompts: Sequence[Sequence[int]],
     *,
-    model_sha256: str,
     kl: float = KL,
     sign: int = 1,
     progress: Progress | None = None,
@@ -170,7 +171,6 @@ def in_kl_units(
         engine: the model.
         vector: directions of any length.
         prompts: tokens of the texts.
-        model_sha256: of the model's file, for the vector's metadata.
         kl: nats at the 95th percentile over the tokens.
         sign: +1 or -1, the sign that is wanted.
         progress: as in `calibrate`.
@@ -179,7 +179,7 @@ def in_kl_units(
         CalibrationError, ...: as `calibrate`.
     """
     found = calibrate(engine, vector, prompts, kl=kl, sign=sign, progress=progress)
-    return found.as_unit(vector, model_sha256=model_sha256), found
+    return found.as_unit(vector), found
 
 
 @dataclass(slots=True)

@@ -127,8 +127,11 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _strength_label(result: SweepResult) -> str:
-    if result.manifest["plan"]["unit"] == "norm":
+    plan = result.manifest["plan"]
+    if plan["unit"] == "norm":
         return "strength (share of the residual norm per layer)"
+    if plan["unit"] == "kl":
+        return f"strength (1: the push that has {plan['kl']:g} nats of KL)"
     is_unit = np.allclose(result.manifest["vector"]["norms"], 1.0, atol=1e-3)
     return f"strength ({'length' if is_unit else 'multiple of the vector'} added per layer)"
 

@@ -40,7 +40,7 @@ class Plan:
     Attributes:
         model_sha256: hash of the model file.
         vector: identity of the vector: a hash of its tensors, or of the pairs and method that it comes from.
-        unit: "length" or "norm".
+        unit: "length", "norm" or "kl".
         strengths: ascending, 0 among them.
         behavior_sha256, choice_sha256: hashes of the items; "" where there are none.
         random_directions, seed: the control.
@@ -48,6 +48,7 @@ class Plan:
         operator, positions, side: how the vector acts; gate: its identity, "" for none.
         n_ctx, n_batch, n_group: settings of the engine that decide which rows a batch holds.
         devices, flash_attn, llama_cpp: settings of the engine that reach the bits.
+        kl: nats that strength 1 has in the unit "kl"; 0 in others, where plans are without it.
     """
 
     model_sha256: str
@@ -70,10 +71,14 @@ class Plan:
     devices: str
     flash_attn: str
     llama_cpp: str
+    kl: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """JSON's own types, as the manifest holds them."""
-        return {**asdict(self), "strengths": list(self.strengths)}
+        plan = {**asdict(self), "strengths": list(self.strengths)}
+        if not self.kl:
+            del plan["kl"]
+        return plan
 
     @property
     def sha256(self) -> str:
@@ -149,7 +154,7 @@ def differing(found: Mapping[str, Any], plan: Plan) -> list[str]:
         "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
         "llama_cpp": "version of llama.cpp",
     }  # fmt: skip
-    return [names.get(key, key) for key in wanted if found.get(key) != wanted[key]]
+    return [names.get(key, key) for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -176,7 +181,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise RunError(f"{path}: not the manifest of a {FORMAT!r} run; {NEXT}")
     plan = manifest.get("plan")
-    if not isinstance(plan, dict) or not all(field.name in plan for field in fields(Plan)):
+    if not isinstance(plan, dict) or not all(field.name in plan for field in fields(Plan) if field.name != "kl"):
         raise RunError(f"{path}: damaged, its plan is not complete; {NEXT}")
     parts = {"model": {"file", "path"}, "vector": {"sha256", "layers"}, "items": set()}
     whole = all(isinstance(manifest.get(name), dict) and keys <= set(manifest[name]) for name, keys in parts.items())

@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
+from steercpp.calibration import KL
 from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
 from steercpp.errors import InputError, LayerError, ShapeError
-from steercpp.extraction import in_norm_units
 from steercpp.gguf_vector import write_vector
 from steercpp.measure import Work, behavior_work, choice_work, packed_for
 from steercpp.provenance import command, items_sha256, machine, model_identity, now, vector_sha256, versions
@@ -45,8 +45,7 @@ from steercpp.strengths import normal_strengths
 from steercpp.sweep_result import Row, SweepResult, open_run
 from steercpp.sweep_run import Progress, Run
 from steercpp.tasks import BehaviorItem, ChoiceItem
-
-Unit: TypeAlias = Literal["length", "norm"]
+from steercpp.units import Unit, check_unit, in_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +54,13 @@ class Settings:
 
     Attributes:
         strengths: the grid; 0 is always measured.
-        unit: "length": strength 1 adds the vector's tensors as they are. "norm": each tensor is first brought to
-            the residual stream's median norm at its layer, over the prompts.
+        unit: what strength 1 adds, see units.py; norms and KL are taken over the items' prompts.
         random_directions: how many, as a control.
         direction: +1 or -1, the sign that is wanted.
         max_loss: the budget, a share of mean P(correct).
         seed: of the random directions and of all resampling.
         operator, positions, side, gate: how the vector acts, and where; see `Steering`.
+        kl: nats, see calibration.py; of no account in other units.
     """
 
     strengths: tuple[float, ...]
@@ -74,11 +73,11 @@ class Settings:
     positions: Positions = "all"
     side: Side = "both"
     gate: Gate | None = None
+    kl: float = KL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strengths", normal_strengths(self.strengths))
-        if self.unit not in ("length", "norm"):
-            raise InputError(f"unit {self.unit!r} is unknown; use length or norm")
+        check_unit(self.unit, self.kl, self.operator)
         if self.direction not in (1, -1):
             raise InputError(f"direction {self.direction!r}: use 1 or -1")
         if not 0 < self.max_loss < 1:
@@ -101,6 +100,7 @@ def sweep(
     strengths: Sequence[float],
     out: Path | str,
     unit: Unit = "length",
+    kl: float = KL,
     random_directions: int = 8,
     direction: int = 1,
     max_loss: float = 0.05,
@@ -123,8 +123,8 @@ def sweep(
         choice: items to measure P(correct) on; one kind at least is needed.
         strengths: the grid; 0 is always measured.
         out: the run directory.
-        unit: "length": strength 1 adds the vector's tensors as they are. "norm": each tensor is first brought to the
-            residual stream's median norm at its layer, over the tokens of the items' prompts.
+        unit: what strength 1 adds, see units.py; norms and KL are taken over the tokens of the items' prompts.
+        kl: for the unit "kl": how many nats strength 1, of the wanted sign, has.
         random_directions: how many, as a control; 0 for none.
         direction: +1 or -1, the sign of the strengths that are wanted.
         max_loss: the loss budget, a share of mean P(correct).
@@ -142,11 +142,12 @@ def sweep(
     Raises:
         RunError: `out` cannot be used: another plan, other files, damaged, full, read-only.
         InputError: no items, or an option out of range; ShapeError, LayerError: the vector is not for this model.
+        CalibrationError: in the unit "kl", no strength has so many nats.
         EngineError: a decode failed. Everything finished before is kept in all cases.
     """
     out = Path(out)
     settings = Settings(
-        tuple(strengths), unit, random_directions, direction, max_loss, seed, operator, positions, side, gate
+        tuple(strengths), unit, random_directions, direction, max_loss, seed, operator, positions, side, gate, kl
     )
     if not behavior and not choice:
         raise InputError("nothing to measure: give behavior items, choice items or both")
@@ -170,7 +171,7 @@ def sweep(
         prepare(out)
         if manifest is None:
             made = vector if isinstance(vector, ControlVector) else vector()
-            manifest = _begin(engine, made, out, plan, model, work)
+            manifest = _begin(engine, made, out, plan, model, work, unit, progress)
     steering = settings.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
         work = [packed_for(engine, part, steering) for part in work]
@@ -229,6 +230,7 @@ def _plan(
         devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
         flash_attn=str(options["flash_attn"]),
         llama_cpp=str(options["llama_cpp"]),
+        kl=settings.kl if settings.unit == "kl" else 0.0,
     )
 
 
@@ -241,13 +243,19 @@ def _shown(result: SweepResult, on_strength: Callable[[Row], None] | None) -> Sw
 
 
 def _begin(
-    engine: Engine, vector: ControlVector, out: Path, plan: Plan, model: dict[str, Any], work: Sequence[Work]
+    engine: Engine,
+    vector: ControlVector,
+    out: Path,
+    plan: Plan,
+    model: dict[str, Any],
+    work: Sequence[Work],
+    unit: Unit,
+    progress: Progress | None,
 ) -> Manifest:
     """Write the files of a new run, the manifest last, and return it; a failure leaves none of them."""
     check_vector(engine, vector)
-    lengths: dict[int, float] = {}
-    if plan.unit == "norm":
-        vector, lengths = in_norm_units(engine, vector, [query.tokens for query in work[0].queries])
+    prompts = [query.tokens for query in work[0].queries]
+    vector, measured = in_unit(engine, vector, prompts, unit, kl=plan.kl, sign=plan.direction, progress=progress)
     vector = vector.with_metadata(
         unit=plan.unit,
         model_sha256=plan.model_sha256,
@@ -269,7 +277,7 @@ def _begin(
             "sha256": vector_sha256(vector),
             "layers": list(vector.layers),
             "norms": list(vector.norms.values()),
-            "residual_norms": [lengths[il] for il in vector.layers] if lengths else None,
+            **measured,
         },
         "items": {part.kind: len(part.items) for part in work},
         "engine": engine.settings(),

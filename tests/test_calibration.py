@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -42,9 +43,10 @@ def texts(engine: Engine, own: DefaultModel) -> list[Tokens]:
     return [engine.encode(item.prompt, template=item.template) for item in own.behavior()[:16]]
 
 
-def refusal(engine: Engine, own: DefaultModel, layers: Sequence[int]) -> ControlVector:
+@cache
+def refusal(engine: Engine, layers: tuple[int, ...]) -> ControlVector:
     """Mean differences of unit length."""
-    sides = [[engine.encode(getattr(pair, side)) for pair in own.pairs()] for side in ("positive", "negative")]
+    sides = [[engine.encode(getattr(pair, side)) for pair in load().pairs()] for side in ("positive", "negative")]
     positive, negative = (engine.activations(side, layers=layers).mean(axis=0) for side in sides)
     rows = positive - negative
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -68,7 +70,7 @@ def kl_by_hand(engine: Engine, vector: ControlVector, strength: float, texts: Se
 def test_calibrated_to_a_tenth_of_a_nat_is_a_tenth_of_a_nat(
     engine: Engine, own: DefaultModel, texts: list[Tokens]
 ) -> None:
-    vector = refusal(engine, own, own.layers)
+    vector = refusal(engine, own.layers)
     strengths = []
     for sign in (1, -1):
         found = calibrate(engine, vector, texts, sign=sign)
@@ -85,7 +87,7 @@ def test_calibrated_to_a_tenth_of_a_nat_is_a_tenth_of_a_nat(
 
 @pytest.mark.parametrize("quantile", [0.5, 1.0])
 def test_other_quantiles(engine: Engine, own: DefaultModel, texts: list[Tokens], quantile: float) -> None:
-    vector = refusal(engine, own, own.layers)
+    vector = refusal(engine, own.layers)
     found = calibrate(engine, vector, texts, kl=0.02, quantile=quantile)
     again = kl_by_hand(engine, vector, found.strength, texts)
     assert np.quantile(again, quantile) == pytest.approx(0.02, rel=0.05)
@@ -98,7 +100,7 @@ def test_strength_1_in_kl_units_means_the_same_quantised_and_at_other_layers(
     found: list[Calibration] = []
     with Engine(model_maker("embedded-Q4_0"), threads=1) as quantised:
         for where, layers in ((engine, own.layers), (quantised, own.layers), (engine, (2, 3))):
-            vector, calibration = in_kl_units(where, refusal(engine, own, layers), texts, model_sha256="")
+            vector, calibration = in_kl_units(where, refusal(engine, layers), texts)
             again = kl_by_hand(where, vector, 1.0, texts)
             assert np.quantile(again, 0.95) == pytest.approx(0.1, rel=0.05)
             found.append(calibration)
@@ -108,10 +110,10 @@ def test_strength_1_in_kl_units_means_the_same_quantised_and_at_other_layers(
 
 
 def test_the_same_bits_twice_and_in_units_of_itself(engine: Engine, own: DefaultModel, texts: list[Tokens]) -> None:
-    vector = refusal(engine, own, own.layers)
+    vector = refusal(engine, own.layers)
     found = calibrate(engine, vector, texts)
     assert calibrate(engine, vector, texts) == found
-    unit, again = in_kl_units(engine, vector, texts, model_sha256="abc")
+    unit, again = in_kl_units(engine, vector, texts)
     assert again == found
     for il, row in vector.directions.items():  # strength 1 of the one adds what the strength found adds of the other
         np.testing.assert_array_equal(unit.directions[il], np.float32(found.strength) * row)
@@ -120,21 +122,21 @@ def test_the_same_bits_twice_and_in_units_of_itself(engine: Engine, own: Default
 
 
 def test_what_is_found_is_told_in_the_vector(engine: Engine, own: DefaultModel, texts: list[Tokens]) -> None:
-    vector = refusal(engine, own, own.layers).with_metadata(method="mean", recommended_strength=2.0)
+    vector = refusal(engine, own.layers).with_metadata(method="mean", recommended_strength=2.0)
     found = calibrate(engine, vector, texts, sign=-1)
     norms = engine.residual_norms(texts, own.layers)
     assert found.residual_norms == norms
     assert found.shares == pytest.approx({il: -found.strength / norms[il] for il in own.layers})  # of unit directions
-    told = found.described(vector, model_sha256="abc")
+    told = found.described(vector)
     np.testing.assert_array_equal(told.directions[5], vector.directions[5])
     assert {**told.metadata} == {
         "method": "mean", "recommended_strength": 2.0, "calibration.kl": 0.1, "calibration.kl_measured": found.kl,
         "calibration.quantile": 0.95, "calibration.strength": found.strength,
         "calibration.strength_norm": tuple(-share for share in found.shares.values()),
-        "calibration.model_sha256": "abc", "calibration.prompts_sha256": found.prompts_sha256,
+        "calibration.model_sha256": own.card["sha256"], "calibration.prompts_sha256": found.prompts_sha256,
         "calibration.n_tokens": found.n_tokens,
     }  # fmt: skip
-    unit = found.as_unit(told, model_sha256="abc")
+    unit = found.as_unit(told)
     assert unit.metadata["calibration.strength"] == -1.0 and "recommended_strength" not in unit.metadata
     # a vector of another length or with fewer layers has another calibration, so it has none
     for changed in (told.scaled(2.0), told.restricted_to([5])):
@@ -146,7 +148,7 @@ def test_which_tokens_count_does_not_depend_on_memory(engine: Engine, own: Defau
     """In 1 MiB a group holds 64 tokens' logits: a text of 90 is read in windows, and most bases are not kept."""
     long = texts[0] + sum((text[1:] for text in texts[1:6]), ())
     assert len(long) > 90
-    vector, strength = refusal(engine, own, (5,)), 80.0
+    vector, strength = refusal(engine, (5,)), 80.0
     with Engine(own.path, threads=1, keep_mib=1) as small:
         meter = TokenKl.of(small, vector, [long, *texts, texts[0]])
         first, second = meter.at(strength), meter.at(strength)
@@ -165,13 +167,13 @@ def test_which_tokens_count_does_not_depend_on_memory(engine: Engine, own: Defau
 
 def test_progress_tells_each_strength(engine: Engine, own: DefaultModel, texts: list[Tokens]) -> None:
     told: list[tuple[int, int, str]] = []
-    found = calibrate(engine, refusal(engine, own, (5,)), texts, progress=lambda *one: told.append(one))
+    found = calibrate(engine, refusal(engine, (5,)), texts, progress=lambda *one: told.append(one))
     assert [label for *_, label in told] == [f"strength {strength:+.4g}" for strength, _ in found.tried]
     assert {(done, total) for done, total, _ in told} == {(1, 1)}
 
 
 def test_a_target_out_of_reach_tells_what_was_reached(engine: Engine, own: DefaultModel, texts: list[Tokens]) -> None:
-    vector = refusal(engine, own, (7,))
+    vector = refusal(engine, (7,))
     with pytest.raises(
         CalibrationError, match=r"no negative .* to 1000 nats: up to a strength of .* it reaches"
     ) as caught:
@@ -198,11 +200,11 @@ def test_leaving_float32_is_a_target_out_of_reach(
     monkeypatch.setattr(Engine, "measures", overflowing)
     limit = 20.0
     with pytest.raises(CalibrationError, match="0.1 nats: up to .* and query 0: .* float32's range") as caught:
-        calibrate(engine, refusal(engine, own, (5,)), texts)
+        calibrate(engine, refusal(engine, (5,)), texts)
     assert 0 < caught.value.strength <= limit and 0 < caught.value.kl < 0.1
     limit = -1.0  # the first measurement already: not the strength's fault
     with pytest.raises(NonFiniteError):
-        calibrate(engine, refusal(engine, own, (5,)), texts)
+        calibrate(engine, refusal(engine, (5,)), texts)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_options_out_of_range(
     engine: Engine, own: DefaultModel, texts: list[Tokens], options: dict[str, float], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        calibrate(engine, refusal(engine, own, (5,)), texts, **options)  # type: ignore[arg-type]
+        calibrate(engine, refusal(engine, (5,)), texts, **options)  # type: ignore[arg-type]
 
 
 def test_vectors_and_texts_that_give_nothing(engine: Engine, texts: list[Tokens]) -> None:

@@ -23,7 +23,7 @@ EXAMPLES = [
 
 
 def test_there_are_examples() -> None:
-    assert [page for page, _ in EXAMPLES].count("README.md") == 2 and "docs/generation.md" in dict(EXAMPLES)
+    assert [page for page, _ in EXAMPLES].count("README.md") == 3 and "docs/generation.md" in dict(EXAMPLES)
 
 
 @pytest.mark.parametrize(("page", "example"), EXAMPLES, ids=[page for page, _ in EXAMPLES])
@@ -41,6 +41,7 @@ def test_the_python_examples_run(
         "international_law_test.csv": choice,
         "runs/refusal": tmp_path / "run",
         "refusal.gguf": tmp_path / "refusal.gguf",
+        "refusal-right.gguf": tmp_path / "refusal-right.gguf",
         "cheer.gguf": tmp_path / "cheer.gguf",
     }
     assert set(re.findall(r'"([^" ]*[./][^" ]*)"', example)) <= set(files), "a file that this test does not know"
@@ -50,8 +51,12 @@ def test_the_python_examples_run(
     shown = capsys.readouterr().out
     if "sweep(" in example:
         assert (tmp_path / "run" / "vector.gguf").exists() and "Recommendation(strength=" in shown
-    else:
+    elif "apply(" in example:
+        assert re.fullmatch(r"((length|stop) .*\n+){2}", shown) and len(set(shown.splitlines())) == 2
+    elif "generate(" in example:
         assert len(re.findall(r"^(length|end|stop) ", shown, flags=re.MULTILINE)) == 3
+    elif "examine(" in example:
+        assert shown == ""  # a sound vector
 
 
 def test_what_the_package_offers_is_there_and_sorted() -> None:

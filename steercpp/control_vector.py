@@ -96,6 +96,7 @@ class ControlVector:
         Raises:
             LayerError: a layer of the vector is not in `lengths`.
             StrengthError: a length is NaN or infinite.
+            InputError: the product is too large for float32.
         """
         by_layer = lengths if isinstance(lengths, Mapping) else dict.fromkeys(self.layers, lengths)
         for il in self.layers:
@@ -103,7 +104,8 @@ class ControlVector:
                 raise LayerError(f"layer {il} has no length; lengths are given for {_listed(by_layer)}")
             if not np.isfinite(by_layer[il]):
                 raise StrengthError(f"layer {il}: length {by_layer[il]} is not finite; give a number")
-        scaled = {il: row * np.float32(by_layer[il]) for il, row in self.directions.items()}
+        with np.errstate(over="ignore"):  # what overflows is refused as not finite
+            scaled = {il: row * np.float32(by_layer[il]) for il, row in self.directions.items()}
         return replace(self, directions=scaled, metadata=_of_another_length(self.metadata))
 
     def restricted_to(self, layers: Iterable[int]) -> ControlVector:

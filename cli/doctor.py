@@ -1,4 +1,4 @@
-"""`steercpp doctor`: whether this installation steers as it should."""
+"""`steercpp doctor`: whether this installation steers as it should, or what is wrong with a control vector."""
 
 from __future__ import annotations
 
@@ -8,30 +8,59 @@ from typing import TYPE_CHECKING
 import click
 
 from steercpp.cli import output
+from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.pair_options import PairOptions, pair_options
 
 if TYPE_CHECKING:
     from steercpp.doctor import Diagnosis
 
+FILE = click.Path(path_type=Path)
+
 
 @click.command()
-@click.option(
-    "--model", type=click.Path(path_type=Path), metavar="MODEL", help="Model to test with.  [default: embedded]"
-)
+@click.argument("vector", required=False, type=FILE)
+@click.option("--model", type=FILE, metavar="MODEL", help="The model, or a file of `steercpp dump`; see above.")
+@pair_options
+@click.option("--repair", "out", type=FILE, metavar="OUT.gguf", help="Write a corrected vector there.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.pass_context
-def doctor(ctx: click.Context, model: Path | None, as_json: bool) -> None:
-    """Check that this installation steers as it should.
+def doctor(
+    ctx: click.Context,
+    vector: Path | None,
+    model: Path | None,
+    pairs: PairOptions,
+    out: Path | None,
+    force: bool,
+    options: EngineOptions,
+    as_json: bool,
+) -> None:
+    """Check this installation, or find and repair what is wrong with a control VECTOR.
 
-    Shows versions, libraries and devices, and how to compile llama.cpp for a GPU that is here and not used; tests with
-    a model that steering is llama.cpp's own, bit for bit. Exit code 0 if every check holds, 1 if one does not.
+    Without VECTOR: shows versions, libraries and devices, and how to compile llama.cpp for a GPU that is here and not
+    used; tests with MODEL (by default the embedded one) that steering is llama.cpp's own, bit for bit.
+
+    With VECTOR, a GGUF file of any tool: finds layers shifted by one, directions ruined by llama-cvector-generator's
+    PCA, and what llama.cpp refuses. With --model also whether it fits that model, and with --pairs whether each
+    direction points the way those pairs do, at the layer where it is. A file of `steercpp dump` stands for both.
+    --repair writes a corrected file and says each change.
+
+    Exit code 0 if all is well, or is so in the file that --repair wrote; 1 if not.
 
     \b
     Example: steercpp doctor
-             steercpp doctor --model model.gguf --json | jq .checks
+             steercpp doctor v.gguf --model model.gguf --pairs p.jsonl --repair out.gguf
     """  # noqa: D301
+    if vector is not None:
+        from steercpp.cli.doctor_vector import Asked, examine_vector
+
+        ctx.exit(examine_vector(Asked(vector, model, pairs, out, force, as_json), options))
+    if out or force or pairs:
+        raise click.UsageError("--pairs, --repair and --force are for a VECTOR; name one.")
     from steercpp.doctor import diagnose
 
-    found = diagnose(model)
+    found = diagnose(model, open_engine=options.open)
     output.emit(found.to_json(), as_json=as_json, render=lambda: _render(found))
     ctx.exit(0 if found.healthy else 1)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steercpp.accelerators import Advice, advice, gpus
 from steercpp.errors import SteerError
 from steercpp.provenance import machine, versions
 from steercpp.self_test import Check
+
+if TYPE_CHECKING:
+    from steercpp.engine import Engine
 
 MAPS = Path("/proc/self/maps")
 
@@ -45,8 +49,13 @@ class Diagnosis:
         return {"healthy": self.healthy, **asdict(self)}
 
 
-def diagnose(model: Path | None = None) -> Diagnosis:
-    """Check the installation with a model, by default the embedded one. Failures are findings, not exceptions."""
+def diagnose(model: Path | None = None, *, open_engine: Callable[[Path], Engine] | None = None) -> Diagnosis:
+    """Check the installation with a model. Failures are findings, not exceptions.
+
+    Args:
+        model: by default the embedded one.
+        open_engine: loads it, by default as `Engine` does.
+    """
     checks = [_native_module()]
     devices: tuple[dict[str, str | int], ...] = ()
     advised: tuple[Advice, ...] = ()
@@ -61,7 +70,7 @@ def diagnose(model: Path | None = None) -> Diagnosis:
         path, check = _embedded_model()
         checks.append(check)
     if checks[0].ok and path is not None:
-        checks += _steering(path)
+        checks += _steering(path, open_engine)
     tested = "" if path is None else str(path)
     return Diagnosis(versions(), machine(), loaded_libraries(), devices, advised, tested, tuple(checks))
 
@@ -112,11 +121,11 @@ def _embedded_model() -> tuple[Path | None, Check]:
     return found.path, Check(name, True, f"{found.path.name}, sha256 {found.card['sha256'][:16]}…")
 
 
-def _steering(path: Path) -> list[Check]:
+def _steering(path: Path, open_engine: Callable[[Path], Engine] | None) -> list[Check]:
     from steercpp.engine import Engine
 
     try:
-        with Engine(path) as engine:
+        with (open_engine or Engine)(path) as engine:
             return list(engine.self_test())
     except SteerError as error:
         return [Check("steering works with the model", False, str(error))]

@@ -29,6 +29,7 @@ SHIFTED = (
     "written by llama-cvector-generator: its direction.k was measured at the output of block k-1 but is added at block "
     "k"
 )
+LAYER_0 = "layer 0 is kept in steercpp.direction.0: llama.cpp steers the other layers only"
 NO_HINT = "it is not known for which model this is, and repeng refuses it"
 
 
@@ -122,7 +123,7 @@ def _origin_notes(vector: ControlVector, header: Header) -> list[str]:
 def _layer_notes(vector: ControlVector, tensor_layers: Sequence[int]) -> list[str]:
     notes = []
     if 0 in vector.directions:
-        notes.append("layer 0 is kept in steercpp.direction.0: llama.cpp steers the other layers only")
+        notes.append(LAYER_0)
     zero = [il for il, row in vector.directions.items() if not row.any()]
     if zero:
         notes.append(zero_layers(zero))

@@ -1,0 +1,123 @@
+"""How a control vector's directions lie to activations of contrast pairs; read this for what the doctor measures.
+
+Each direction is compared with the ones that the methods mean and pca find in the activations, at its own layer and at
+the layer below. Cosines of unrelated directions are about 1/sqrt(n_embd) large, so that 3/sqrt(n_embd) tells a relation
+from chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from steercpp.control_vector import FloatArray
+from steercpp.directions import METHODS
+from steercpp.errors import DegenerateError
+from steercpp.vector_findings import Finding, where
+
+if TYPE_CHECKING:
+    from steercpp.activations import Activations
+
+# A shift is called where directions clearly match the other layer (a mean |cosine| of half and more), the distance from
+# a full match is at most two thirds of that at their own layer, and nearly all layers agree.
+_LEAST_MATCH = 0.5
+_MOST_DISTANCE = 2 / 3
+_AGREEING = 0.85
+_FEW = 0.25  # of the pairs may point along a direction whose sign is called wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Cosines of one direction.
+
+    Attributes:
+        layer: as the file numbers it.
+        own, below: the larger |cosine| with mean and pca at this layer, and at the one below; None where the
+            activations lack the layer, or nothing can be extracted there.
+        projection: the signed cosine with the mean difference at the layer where the direction belongs; None as above.
+        agreeing: the share of pairs, 0..1, whose own difference points along the direction there; None as above.
+    """
+
+    layer: int
+    own: float | None
+    below: float | None
+    projection: float | None
+    agreeing: float | None
+
+
+def relations(activations: Activations, directions: Mapping[int, FloatArray], *, shift: int) -> tuple[Relation, ...]:
+    """Compare directions with activations.
+
+    Args:
+        activations: of contrast pairs, at the directions' layers and at those below.
+        directions: by layer, of the activations' width, not zero.
+        shift: 1 where direction.k belongs to layer k-1, else 0: where `projection` is taken.
+    """
+    found = []
+    extracted: dict[int, tuple[FloatArray, ...]] = {}
+    for il, row in sorted(directions.items()):
+        unit = row.astype(np.float64) / np.linalg.norm(row.astype(np.float64))
+        for layer in (il - 1, il):
+            if layer not in extracted:
+                extracted[layer] = _extracted(activations, layer)
+        own, below = (_best(unit, extracted[layer]) for layer in (il, il - 1))
+        projection = agreeing = None
+        if there := extracted[il - shift]:
+            positive, negative = activations.at(il - shift)
+            projection = float(unit @ there[0])
+            agreeing = float(((positive - negative) @ unit > 0).mean())
+        found.append(Relation(il, own, below, projection, agreeing))
+    return tuple(found)
+
+
+def _extracted(activations: Activations, layer: int) -> tuple[FloatArray, ...]:
+    """Directions by mean and by pca; none where the activations have none."""
+    if layer not in activations.layers:
+        return ()
+    positive, negative = activations.at(layer)
+    try:
+        return METHODS["mean"](positive, negative), METHODS["pca"](positive, negative)
+    except DegenerateError:
+        return ()
+
+
+def _best(unit: np.ndarray, others: Sequence[FloatArray]) -> float | None:
+    return max((abs(float(unit @ other)) for other in others), default=None)
+
+
+def measured_shift(found: Sequence[Relation]) -> int | None:
+    """1 where the directions clearly belong to the layers below theirs, 0 where to their own, None where to neither."""
+    both = [(one.own, one.below) for one in found if one.own is not None and one.below is not None]
+    if len(both) < 2:
+        return None
+    own, below = np.array(both).T
+    for shift, near, far in ((1, below, own), (0, own, below)):
+        is_near = near.mean() >= _LEAST_MATCH and 1 - near.mean() <= _MOST_DISTANCE * (1 - far.mean())
+        if is_near and (near > far).mean() >= _AGREEING:
+            return shift
+    return None
+
+
+def pair_findings(found: Sequence[Relation], *, shift: int, n_embd: int, token: str) -> Iterator[Finding]:
+    """Directions that point the wrong way, or nowhere near what the pairs differ in."""
+    chance = 3 / np.sqrt(n_embd)
+    related = {one.layer: one.below if shift else one.own for one in found}
+    unrelated = tuple(il for il, cosine in related.items() if cosine is not None and cosine < chance)
+    wrong = tuple(one.layer for one in found if one.layer not in unrelated and _points_back(one, chance))
+    if wrong:
+        sentence = f"at {where(wrong)} the direction points from positive to negative in three of four pairs or more"
+        yield Finding("wrong-sign", sentence, f"the sign is turned at {where(wrong)}", wrong)
+    if unrelated:
+        sentence = (
+            f"at {where(unrelated)} the direction has nothing to do with these pairs, token {token!r}: |cosine| below "
+            f"{chance:.2f} with what is extracted from them, as a random one has"
+        )
+        yield Finding("unrelated", sentence, layers=unrelated)
+
+
+def _points_back(one: Relation, chance: float) -> bool:
+    """An axis along which pairs differ either way has no sign to be wrong: nearly all must agree."""
+    return one.projection is not None and one.projection < -chance and (one.agreeing or 0.0) <= _FEW

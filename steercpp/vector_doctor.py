@@ -36,7 +36,7 @@ from steercpp.vector_model_check import (
     target_of,
     target_of_activations,
 )
-from steercpp.vector_pair_check import Relation, measured_shift, pair_findings, relations
+from steercpp.vector_pair_check import Relation, are_related, measured_shift, pair_findings, relations
 
 if TYPE_CHECKING:
     from steercpp.activations import Activations
@@ -232,7 +232,8 @@ def _findings(
         yield Finding("layer-shift", sentence, f"{MOVED}{lost}", tuple(subject.directions))
     ruined = tuple(pca_findings(loose, subject.acting))
     yield from ruined
-    yield from hint_findings(loose, subject.target)
+    is_related = are_related(seen.relations, shift=shift, n_embd=subject.n_embd)
+    yield from hint_findings(loose, subject.target, is_related=is_related)
     if subject.target is not None:
         yield from model_findings(subject.directions, subject.target, shift=shift)
     if engine is not None and subject.fits:

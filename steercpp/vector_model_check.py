@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from steercpp.activations import Activations
     from steercpp.engine import Engine
 
-# repeng writes transformers' model_type. These, which llama.cpp calls llama, differ in more than hyphens.
-_ALIASES = {"mistral": "llama", "mixtral": "llama"}
+# repeng writes transformers' model_type; these differ from llama.cpp's word in more than hyphens and a last "_text".
+_ALIASES = {
+    "mistral": "llama",
+    "mixtral": "llama",
+    "cohere": "commandr",
+    "phi": "phi2",
+    "deepseekv2": "deepseek2",
+    "deepseekv3": "deepseek2",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,14 @@ def model_findings(directions: Mapping[int, FloatArray], target: Target, *, shif
         yield Finding("layer-missing", sentence, f"left out: {where(lacking)}", lacking)
 
 
-def hint_findings(loose: LooseVector, target: Target | None) -> Iterator[Finding]:
-    """A model_hint that is missing, or that means another model."""
+def hint_findings(loose: LooseVector, target: Target | None, *, is_related: bool) -> Iterator[Finding]:
+    """A model_hint that is missing, or that means another model.
+
+    Args:
+        loose: the file.
+        target: the model.
+        is_related: pairs have shown that the directions are for this model, whatever the hint says.
+    """
     hint, wanted = loose.model_hint, "" if target is None else target.architecture
     if not hint:
         step = f"model_hint is written as {wanted!r}" if wanted else ""
@@ -91,13 +104,18 @@ def hint_findings(loose: LooseVector, target: Target | None) -> Iterator[Finding
         if _ALIASES.get(_plain(hint), _plain(hint)) == _plain(wanted):
             sentence = f"model_hint is {hint!r}, transformers' word for what llama.cpp calls {wanted!r}"
             yield Finding("hint", sentence, f"model_hint is written as {wanted!r}")
+        elif is_related:
+            sentence = (
+                f"model_hint is {hint!r}, but on this model of architecture {wanted!r} the directions fit the pairs"
+            )
+            yield Finding("hint", sentence, f"model_hint is written as {wanted!r}")
         else:
             sentence = f"{words.other_model(hint, wanted)}; extract the vector from this model"
             yield Finding("architecture", sentence, is_fatal=True)
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+    return name.lower().removesuffix("_text").replace("-", "").replace("_", "")
 
 
 def steering_findings(engine: Engine, layers: tuple[int, ...], *, shift: int) -> Iterator[Finding]:

@@ -104,8 +104,7 @@ def measured_shift(found: Sequence[Relation]) -> int | None:
 def pair_findings(found: Sequence[Relation], *, shift: int, n_embd: int, token: str) -> Iterator[Finding]:
     """Directions that point the wrong way, or nowhere near what the pairs differ in."""
     chance = 3 / np.sqrt(n_embd)
-    related = {one.layer: one.below if shift else one.own for one in found}
-    unrelated = tuple(il for il, cosine in related.items() if cosine is not None and cosine < chance)
+    unrelated = tuple(il for il, cosine in _where_it_belongs(found, shift).items() if cosine < chance)
     wrong = tuple(one.layer for one in found if one.layer not in unrelated and _points_back(one, chance))
     if wrong:
         sentence = f"at {where(wrong)} the direction points from positive to negative in three of four pairs or more"
@@ -116,6 +115,17 @@ def pair_findings(found: Sequence[Relation], *, shift: int, n_embd: int, token: 
             f"{chance:.2f} with what is extracted from them, as a random one has"
         )
         yield Finding("unrelated", sentence, layers=unrelated)
+
+
+def are_related(found: Sequence[Relation], *, shift: int, n_embd: int) -> bool:
+    """Whether most directions have to do with the pairs, which those of another model cannot."""
+    cosines = list(_where_it_belongs(found, shift).values())
+    return bool(cosines) and float(np.median(cosines)) >= 3 / np.sqrt(n_embd)
+
+
+def _where_it_belongs(found: Sequence[Relation], shift: int) -> dict[int, float]:
+    both = ((one.layer, one.below if shift else one.own) for one in found)
+    return {il: cosine for il, cosine in both if cosine is not None}
 
 
 def _points_back(one: Relation, chance: float) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from architectures import ARCHITECTURES
 from conftest import EMBEDDED
+from scipy.sparse.linalg import eigsh
 from stock import StockRunner
 from test_gguf_vector import STRANGE
 from vector_bytes import ARRAY, F16, I32, STRING, U32, Refused, gguf_bytes, key, keys, load_like_llama_cpp, tensor, text
@@ -78,7 +79,8 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def first_axis(rows: np.ndarray) -> np.ndarray:
-    axis: np.ndarray = np.linalg.eigh(rows.T.astype(np.float64) @ rows)[1][:, -1]
+    square = rows.T.astype(np.float64) @ rows
+    axis: np.ndarray = eigsh(square, k=1, v0=np.ones(len(square)))[1][:, 0]
     return axis
 
 
@@ -279,8 +281,20 @@ def test_wrong_width_and_architecture_are_fatal(tmp_path: Path, tiny_engine: Eng
 
 
 def test_transformers_name_of_the_architecture_is_mended(tmp_path: Path, tiny_engine: Engine) -> None:
-    report = examine(file_of(tmp_path, 3, hint="mistral"), engine=tiny_engine)
-    assert codes(report) == ["hint"] and repaired(report)[0].model_hint == "llama"
+    for hint in ("mistral", "llama_text"):
+        report = examine(file_of(tmp_path, 3, hint=hint), engine=tiny_engine)
+        assert codes(report) == ["hint"] and repaired(report)[0].model_hint == "llama"
+
+
+def test_pairs_outweigh_the_hint(tmp_path: Path) -> None:
+    """No list of other names for architectures is complete."""
+    stored, rows = planted()
+    write_vector(tmp_path / "v.gguf", ControlVector(dict(enumerate(rows)), "some_new_llama", 6))
+    report = examine(tmp_path / "v.gguf", activations=stored)
+    assert codes(report) == ["hint"] and "fit the pairs" in report.findings[0].sentence
+    assert repaired(report)[0].model_hint == "llama"
+    write_vector(tmp_path / "v.gguf", ControlVector({0: rows[3], 1: rows[4]}, "gemma2", 6), force=True)
+    assert codes(examine(tmp_path / "v.gguf", activations=stored)) == ["architecture", "unrelated"]
 
 
 def test_layers_that_the_model_lacks_are_left_out(tmp_path: Path, tiny_engine: Engine) -> None:
@@ -401,6 +415,14 @@ def test_what_we_write_ourselves_is_sound(tmp_path: Path) -> None:
     write_vector(tmp_path / "clamp.gguf", ControlVector(rows, "llama", 4, {"operator": "clamp"}))
     report = examine(tmp_path / "clamp.gguf")
     assert codes(report) == [] and "'clamp': only steercpp" in report.remarks[0]
+
+
+def test_what_only_the_strict_reader_refuses_is_passed_on(tmp_path: Path) -> None:
+    """Directions for another place than the residual stream, as EasySteer can write them."""
+    values = [*keys(), key("controlvector.easysteer", STRING, text('{"component": "attn_output"}'))]
+    report = examine(put(tmp_path, gguf_bytes(values, [tensor("direction.1", ONE)])))
+    assert codes(report) == ["refused"] and not report.is_repairable
+    assert report.findings[0].sentence.startswith("controlvector.easysteer: its directions are for attn_output")
 
 
 @pytest.mark.parametrize("name", STRANGE)

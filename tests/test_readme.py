@@ -41,6 +41,7 @@ def test_the_python_examples_run(
         "international_law_test.csv": choice,
         "runs/refusal": tmp_path / "run",
         "refusal.gguf": tmp_path / "refusal.gguf",
+        "refusal.safetensors": tmp_path / "refusal.safetensors",
         "refusal-right.gguf": tmp_path / "refusal-right.gguf",
         "cheer.gguf": tmp_path / "cheer.gguf",
     }
@@ -55,6 +56,8 @@ def test_the_python_examples_run(
         assert re.fullmatch(r"((length|stop) .*\n+){2}", shown) and len(set(shown.splitlines())) == 2
     elif "generate(" in example:
         assert len(re.findall(r"^(length|end|stop) ", shown, flags=re.MULTILINE)) == 3
+    elif "dump(" in example:
+        assert shown == "(1, 2) mean\n" and (tmp_path / "refusal.safetensors").exists()
     elif "examine(" in example:
         assert shown == ""  # a sound vector
 

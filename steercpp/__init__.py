@@ -11,14 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from steercpp.activations_file import dump, read_activations
     from steercpp.applying import apply
     from steercpp.calibration import calibrate
     from steercpp.control_vector import ControlVector
     from steercpp.engine import Engine
     from steercpp.errors import SteerError
-    from steercpp.extraction import extract
+    from steercpp.extraction import extract, extract_from
     from steercpp.generation import generate
     from steercpp.gguf_vector import read_vector, write_vector
+    from steercpp.pair_formats import open_pairs
     from steercpp.pairs import ContrastPair, read_pairs
     from steercpp.sampling import Sampling
     from steercpp.steering import Gate, Steering
@@ -39,9 +41,13 @@ _HOMES = {
     "SweepResult": "sweep_result",
     "apply": "applying",
     "calibrate": "calibration",
+    "dump": "activations_file",
     "extract": "extraction",
+    "extract_from": "extraction",
     "generate": "generation",
+    "open_pairs": "pair_formats",
     "open_run": "sweep_result",
+    "read_activations": "activations_file",
     "read_behavior": "tasks",
     "read_choices": "tasks",
     "read_pairs": "pairs",
@@ -62,9 +68,13 @@ __all__ = [
     "SweepResult",
     "apply",
     "calibrate",
+    "dump",
     "extract",
+    "extract_from",
     "generate",
+    "open_pairs",
     "open_run",
+    "read_activations",
     "read_behavior",
     "read_choices",
     "read_pairs",

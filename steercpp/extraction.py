@@ -7,13 +7,15 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeAlias
 
+from threadpoolctl import threadpool_limits
+
 from steercpp.activations import collect
 from steercpp.control_vector import ControlVector, FloatArray, MetaValue, default_layers, format_layers
 from steercpp.directions import METHODS
 from steercpp.errors import InputError, LayerError
 from steercpp.pairs import ContrastPair
 from steercpp.prompts import Template
-from steercpp.quality import NAMES, LayerQuality, direction_with_quality
+from steercpp.quality import MOST_PAIRS, NAMES, LayerQuality, direction_with_quality
 
 if TYPE_CHECKING:
     from steercpp.activations import Activations
@@ -95,16 +97,19 @@ def extract_from(
     wanted = _of_activations(layers, activations, n_layer)
     directions: dict[int, FloatArray] = {}
     found: list[LayerQuality] = []
-    for place, il in enumerate(wanted):
-        positive, negative = activations.at(il)
-        try:
-            direction, quality = direction_with_quality(positive, negative, method)
-        except InputError as error:
-            raise type(error)(f"layer {il}: {error}") from error
-        directions[il] = direction
-        found.append(quality)
-        if progress is not None:
-            progress(place + 1, len(wanted), "layers")
+    # Threads wait by spinning: on small matrices they gain nothing, and where not all cores are free they take 15 times
+    # as long.
+    with threadpool_limits(1 if activations.n_pairs <= MOST_PAIRS else None, user_api="blas"):
+        for place, il in enumerate(wanted):
+            positive, negative = activations.at(il)
+            try:
+                direction, quality = direction_with_quality(positive, negative, method)
+            except InputError as error:
+                raise type(error)(f"layer {il}: {error}") from error
+            directions[il] = direction
+            found.append(quality)
+            if progress is not None:
+                progress(place + 1, len(wanted), "layers")
     architecture = str(activations.notes.get("architecture", ""))
     return ControlVector(directions, architecture, n_layer).with_metadata(
         method=method,

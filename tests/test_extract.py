@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 from vector_bytes import load_like_llama_cpp
 
+from steercpp import extraction
 from steercpp.activations import Activations, collect
 from steercpp.control_vector import ControlVector, FloatArray, default_layers
 from steercpp.directions import METHODS
@@ -18,7 +21,7 @@ from steercpp.extraction import extract, extract_from
 from steercpp.gguf_vector import read_vector, write_vector
 from steercpp.pairs import ContrastPair, pairs_sha256
 from steercpp.prompts import Message
-from steercpp.quality import NAMES, quality
+from steercpp.quality import MOST_PAIRS, NAMES, direction_with_quality, quality
 
 TEXTS = [
     ("The girl was very happy today and", "The girl was very sad today and"),
@@ -206,3 +209,25 @@ def test_what_is_refused_of_activations(activations: Activations) -> None:
     values[:, 1, 1] = values[:, 0, 1]
     with pytest.raises(DegenerateError, match="layer 1: all contrast pairs have identical activations"):
         extract_from(broken)
+
+
+@pytest.mark.parametrize(("n_pairs", "limited"), [(MOST_PAIRS, True), (MOST_PAIRS + 1, False)])
+def test_small_matrices_are_left_to_one_thread(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, n_pairs: int, limited: bool
+) -> None:
+    """Found by `steercpp bench`: beside another process, two threads took fifteen times as long as one."""
+
+    def threads() -> list[int]:
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    def noting(*arguments: Any) -> Any:
+        seen.append(threads())
+        return direction_with_quality(*arguments)
+
+    seen: list[list[int]] = []
+    monkeypatch.setattr(extraction, "direction_with_quality", noting)
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        extract_from(Activations(rng.standard_normal((n_pairs, 2, 1, 8)).astype(np.float32), (0,)), layers=[0])
+        assert threads() == before
+    assert seen == [[1] * len(before) if limited else before]

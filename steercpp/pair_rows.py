@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import qr
+from scipy.linalg.lapack import dgeqrf
 
 from steercpp.control_vector import FloatArray
 from steercpp.errors import DegenerateError, InputError, ShapeError
@@ -22,6 +23,7 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 
 _EPSILON = float(np.finfo(np.float32).eps)  # activations are float32: smaller relative differences are rounding
 _BLOCK_ELEMENTS = 1 << 20  # 8 MiB of float64
+_LAPACK_BLOCK = 64  # columns that dgeqrf works on together, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +88,10 @@ class PairRows:
         """As `in_basis` without the basis, at half the cost; the rows themselves where they are no wider than many."""
         if 2 * self.n_pairs >= self.n_embd:
             return PairRows(self.positive.astype(np.float64), self.negative.astype(np.float64), self.noise)
-        (coordinates,) = qr(self._columns(), mode="r", overwrite_a=True, check_finite=False)
-        return self._as_coordinates(coordinates[: 2 * self.n_pairs])
+        n_rows = 2 * self.n_pairs
+        # As `qr` with mode="r" does, which takes 1.6 times as long because it clears n_embd rows, not 2 n_pairs.
+        factored, *_ = dgeqrf(self._columns(), lwork=_LAPACK_BLOCK * n_rows, overwrite_a=True)
+        return self._as_coordinates(np.triu(factored[:n_rows]))
 
     def _columns(self) -> Doubles:
         """(n_embd, 2 n_pairs) as LAPACK wants them, column after column."""

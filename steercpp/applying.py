@@ -31,8 +31,8 @@ import numpy.typing as npt
 
 from steercpp.control_vector import ControlVector
 from steercpp.errors import DegenerateError, EngineError, InputError, LayerError, StrengthError, UnsteerableError
-from steercpp.gguf_vector import read_vector
 from steercpp.steering import Steering, check
+from steercpp.vector_file import read_any_vector
 
 Generate: TypeAlias = Callable[..., Generator[int, Sequence[int] | None, None]]
 
@@ -56,7 +56,7 @@ def apply(
 
     Args:
         llama: the model; one vector at a time. A control vector that was set on its context by hand is gone afterwards.
-        vector: a vector, or the file of one.
+        vector: a vector, or the file of one, in any format that steercpp reads.
         strength: float32(strength) times the vector's tensors is added, at every token.
 
     Yields:
@@ -72,7 +72,7 @@ def apply(
             decodes of one token when a Llama is steered for the first time.
         EngineError: the Llama is steered already, or closed, or llama.cpp refuses the vector.
     """
-    data = _buffer(llama, vector if isinstance(vector, ControlVector) else read_vector(vector), strength)
+    data = _buffer(llama, vector if isinstance(vector, ControlVector) else read_any_vector(vector)[0], strength)
     if llama in _steered:
         raise EngineError("this Llama is steered already, by another apply(); combine the vectors into one instead")
     _refuse_unsteerable(llama, data.shape)

@@ -31,6 +31,7 @@ from steercpp.errors import (
     VectorFileError,
 )
 from steercpp.gguf_vector import write_vector
+from steercpp.vector_file import write_any_vector
 
 WORDS = b"Do you like the world and the people in it"
 STRENGTH = 3.0
@@ -91,7 +92,8 @@ def test_a_file_will_do_and_strength_0_steers_nothing(
     before = logits(llama)
     with apply(llama, vector):
         once = logits(llama)
-    for path in (tmp_path / "v.gguf", str(tmp_path / "v.gguf")):
+    write_any_vector(tmp_path / "v.npz", vector)
+    for path in (tmp_path / "v.gguf", str(tmp_path / "v.npz")):
         with apply(llama, path):
             np.testing.assert_array_equal(logits(llama), once)
     with apply(llama, vector, 0.0):

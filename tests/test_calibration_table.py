@@ -27,7 +27,7 @@ def numbers(cells: Cells) -> list[float]:
 
 
 def test_the_document_says_what_is_measured(measured: Tables, written: str) -> None:
-    """5 % or 0.03: other processors round quantised products otherwise. tests/calibration_table.py writes the tables."""
+    """5 % or 0.03: other processors round quantised products otherwise. calibration_table.py writes the tables."""
     for heading, named in ((PLACES, 2), (TEXTS, 1)):
         told = rows(written, heading)
         assert [row[:named] for row in told] == [list(row[:named]) for row in measured[heading]]

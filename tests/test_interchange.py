@@ -166,16 +166,18 @@ def printed(perplexity: Path, model: Path, folder: Path, *options: str) -> tuple
     """The perplexity of the first chunk, and all that the tool says."""
     (folder / "text.txt").write_text(TEXT)
     command = [
-        perplexity, "-m", model, "-f", "text.txt", "--ctx-size", N_CHUNK, "--batch-size", N_CHUNK, "--chunks", 1,
+        perplexity, "-m", model, "-f", "text.txt", "--ctx-size", N_CHUNK, "--batch-size", N_CHUNK, "--chunks", 4,
         "--threads", 1, "--flash-attn", "off", *options,
     ]  # fmt: skip
-    ended = subprocess.run(
-        [str(part) for part in command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    found = re.search(r"\[1\]([0-9.]+),", ended.stdout)
-    assert ended.returncode == 0 and found is not None, ended.stdout[-500:]
-    return float(found[1]), ended.stdout
+    for _ in range(20):  # now and then it ends before all that it has to say is written
+        ended = subprocess.run(
+            [str(part) for part in command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace",
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stdout[-500:]
+        if found := re.search(r"\[1\]([0-9.]+),", ended.stdout):
+            return float(found[1]), ended.stdout
+    pytest.fail(f"no figure in what it says: {ended.stdout[-500:]}")
 
 
 def measured(engine: Engine, vector: ControlVector, strength: float) -> float:

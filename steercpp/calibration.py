@@ -222,7 +222,7 @@ class _Curve:
 
         def tick(done: int, total: int) -> None:
             assert self.progress is not None
-            self.progress(done, total, f"strength {strength:+.4g}")
+            self.progress(done, total, f"calibrating at {strength:+.4g}")
 
         kl = self.meter.at(strength, None if self.progress is None else tick)
         if not np.isfinite(kl).all():

@@ -168,7 +168,7 @@ def test_which_tokens_count_does_not_depend_on_memory(engine: Engine, own: Defau
 def test_progress_tells_each_strength(engine: Engine, own: DefaultModel, texts: list[Tokens]) -> None:
     told: list[tuple[int, int, str]] = []
     found = calibrate(engine, refusal(engine, (5,)), texts, progress=lambda *one: told.append(one))
-    assert [label for *_, label in told] == [f"strength {strength:+.4g}" for strength, _ in found.tried]
+    assert [label for *_, label in told] == [f"calibrating at {strength:+.4g}" for strength, _ in found.tried]
     assert {(done, total) for done, total, _ in told} == {(1, 1)}
 
 

@@ -93,7 +93,7 @@ def dump(
         except KeyboardInterrupt:
             output.say(f"{out} was not written")
             raise
-    data = _described(out, found)
+    data = _described(out, found) | {"token": str(token)}  # of "all" one choice is read back
     output.emit(data, as_json=as_json, render=lambda: _pieces(data))
 
 

@@ -100,7 +100,8 @@ def test_without_a_model_the_embedded_one_and_its_pairs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("token", "shape"), [("mean", (3, 2, 4, 256)), ("all", (4, 256)), ("0", (3, 2, 4, 256))])
 def test_tokens(tiny_path: Path, pairs: Path, tmp_path: Path, token: str, shape: tuple[int, ...]) -> None:
-    assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "a", "--token", token).exit_code == 0
+    result = run(tiny_path, "--pairs", pairs, "-o", tmp_path / "a", "--token", token, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["token"] == token
     tensors = load_file(tmp_path / "a")
     assert tensors["rows" if token == "all" else "activations"].shape[-len(shape) :] == shape
 
@@ -230,17 +231,16 @@ def test_a_disk_that_takes_no_more(tiny_path: Path, pairs: Path, tmp_path: Path)
 def test_ctrl_c_leaves_no_half_file(tiny_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "a.safetensors"
     out.parent.mkdir()
-    pairs = put(tmp_path / "many.jsonl", [{"positive": f"good {i} " * 60, "negative": "no " * 90} for i in range(3000)])
+    pairs = put(tmp_path / "many.jsonl", [{"positive": f"good {i} " * 60, "negative": "no " * 90} for i in range(900)])
+    arguments = ["dump", tiny_path, "--threads", "1", "--pairs", pairs, "-o", out]
     process = subprocess.Popen(
-        [sys.executable, "-m", "steercpp.cli.main", "dump", str(tiny_path), "--pairs", str(pairs), "-o", str(out)],
+        [sys.executable, "-m", "steercpp.cli.main", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    for _ in range(600):
-        if any(draft.stat().st_size for draft in out.parent.glob(".*/*")):  # it has begun to write
-            break
+    while not list(out.parent.glob(".*/*")):  # until the draft is there: it is decoding
         assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+        time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")

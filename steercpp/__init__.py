@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from steercpp.sweep_result import SweepResult, open_run
     from steercpp.sweeping import sweep
     from steercpp.tasks import BehaviorItem, ChoiceItem, read_behavior, read_choices
+    from steercpp.vector_file import read_any_vector, write_any_vector
 
 _HOMES = {
     "BehaviorItem": "tasks",
@@ -48,11 +49,13 @@ _HOMES = {
     "open_pairs": "pair_formats",
     "open_run": "sweep_result",
     "read_activations": "activations_file",
+    "read_any_vector": "vector_file",
     "read_behavior": "tasks",
     "read_choices": "tasks",
     "read_pairs": "pairs",
     "read_vector": "gguf_vector",
     "sweep": "sweeping",
+    "write_any_vector": "vector_file",
     "write_vector": "gguf_vector",
 }
 __all__ = [
@@ -75,11 +78,13 @@ __all__ = [
     "open_pairs",
     "open_run",
     "read_activations",
+    "read_any_vector",
     "read_behavior",
     "read_choices",
     "read_pairs",
     "read_vector",
     "sweep",
+    "write_any_vector",
     "write_vector",
 ]
 

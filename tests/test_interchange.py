@@ -6,6 +6,7 @@ STEERCPP_LLAMA_BIN, or on the PATH.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from stock import StockRunner
 from vector_bytes import Refused, load_like_llama_cpp
 
 from steercpp.batch import Query
+from steercpp.cli.main import main
 from steercpp.control_vector import ControlVector
 from steercpp.conversion import baked
 from steercpp.engine import Engine
@@ -99,6 +102,22 @@ def test_llama_cpp_refuses_what_it_would_get_wrong(
     write_vector(tmp_path / "v.gguf", vector.with_metadata(**metadata))
     with pytest.raises(Refused, match="no tensors"):
         load_like_llama_cpp(tmp_path / "v.gguf")
+
+
+def test_commands_take_a_vector_in_any_format(tiny_path: Path, vector: ControlVector, tmp_path: Path) -> None:
+    said = []
+    for kind in FORMATS:
+        path = str(tmp_path / f"v.{kind}")
+        write_any_vector(path, vector)
+        arguments = ["--vector", path, "--gate", "1:below:1000", "--gate-vector", path, "--strengths=-2,0,2", "-n", "4"]
+        result = CliRunner().invoke(
+            main, ["generate", str(tiny_path), *arguments, "-p", WORDS, "--threads", "1", "--json"]
+        )
+        assert (result.exit_code, result.stderr) == (0, "")
+        said.append([row["text"] for row in json.loads(result.stdout)["rows"]])
+        shown = CliRunner().invoke(main, ["show", path, "--json"])
+        assert [row["layer"] for row in json.loads(shown.stdout)["layers"]] == [1, 3]
+    assert said[0] == said[1] == said[2] and len(set(said[0])) == 3  # and each strength says something else
 
 
 # --- repeng ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ LAYERS = {
     "run_folder default_model provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts",
     4: "calibration units "
-    "extraction measure sweeping sweep_run sweep_scores sweep_result figures picture_file quality_figure report doctor bench "
+    "extraction measure sweeping sweep_run sweep_scores sweep_result figures picture_file quality_figure report "
+    "doctor bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "
     "bench_tools bench_cvector bench_extraction bench_whole extraction_process combining cosine_figure "
     "vector_findings vector_model_check vector_pair_check vector_doctor vector_repair",

@@ -63,7 +63,7 @@ def convert(
 
     kind = to_format or format_of_suffix(target)
     refuse_overwrite(target, force=force)
-    vector, _ = read_any_vector(
+    vector, said = read_any_vector(
         source, format=from_format or "auto", layer_convention=layer_convention, model_hint=model_hint
     )
     try:
@@ -76,7 +76,8 @@ def convert(
     write_any_vector(target, vector, format=kind, force=force)
     written, notes = read_any_vector(target, format=kind)
     kept = how_it_is_kept(vector)
-    data = describe(target, written, [*notes, *([kept] if kept else ())]) | {"format": kind}
+    of_source = [f"{source}: {note}" for note in said if note not in notes]
+    data = describe(target, written, [*of_source, *notes, *([kept] if kept else ())]) | {"format": kind}
     output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *next_steps(target, written, data)])
 
 

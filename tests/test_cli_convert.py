@@ -100,11 +100,23 @@ def test_convert_moves_the_layers_of_llama_cvector_generator() -> None:
         good("convert", "theirs.gguf", "v.gguf", "--layer-convention", "cvector-generator", "--json").stdout
     )
     assert [row["layer"] for row in data["layers"]] == [0, 1] and data["metadata"]["layer_convention"] == "applied"
-    assert data["notes"] == ["layer 0 is kept in steercpp.direction.0: llama.cpp steers the other layers only"]
+    assert data["notes"] == [
+        "theirs.gguf: each direction was moved to the layer below, where llama-cvector-generator measured it",
+        "layer 0 is kept in steercpp.direction.0: llama.cpp steers the other layers only",
+    ]
     np.testing.assert_array_equal(load_like_llama_cpp(Path("v.gguf")), [[0, 1]])
     data = json.loads(good("convert", "theirs.gguf", "w.gguf", "--layers", "1", "--json").stdout)
     assert [row["layer"] for row in data["layers"]] == [1] and "block k-1" in data["notes"][0]
     assert "leave it so" in sentence("convert", "v.gguf", "x.gguf", "--layer-convention", "cvector-generator")
+
+
+def test_convert_does_not_hide_the_pca_fault_of_llama_cvector_generator() -> None:
+    """Moving the layers does not mend the directions, and nothing in the new file would tell."""
+    raw = gguf_bytes(keys(kind=I32), [tensor("direction.1", [0.5, 0.0]), tensor("direction.2", [0.0, 1.0])])
+    Path("theirs.gguf").write_bytes(raw)
+    for arguments in (("v.npz",), ("v.gguf", "--layer-convention", "cvector-generator")):
+        notes = json.loads(good("convert", "theirs.gguf", *arguments, "--json").stdout)["notes"]
+        assert any(note.startswith("theirs.gguf: norms from 0.5 to 1 instead of 1") for note in notes)
 
 
 def test_convert_sets_the_model_hint_and_takes_the_formats_it_is_told() -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from steercpp.errors import PairsError
-from steercpp.json_items import iter_items
+from steercpp.json_items import LONGEST, iter_items
 from steercpp.pairs import ContrastPair, iter_pairs, pairs_sha256
 from steercpp.prompts import Message, Prompt, with_system
 
@@ -235,7 +235,9 @@ def _text_pairs(positive: Path | str, negative: Path | str) -> Iterator[Contrast
 def _prompts(path: Path | str) -> Iterator[tuple[int, str]]:
     try:
         with open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
+                if len(line) > LONGEST:
+                    raise PairsError(f"{path}:{number}: the line is longer than 64 MiB; write one prompt on each line")
                 line = line.rstrip(b"\r\n")
                 if not line:
                     continue

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from steercpp.errors import PairsError
-from steercpp.json_items import iter_items
+from steercpp.json_items import LONGEST, iter_items
 from steercpp.pair_formats import PairFile, open_pairs, open_text_pairs, with_system_message
 from steercpp.pairs import ContrastPair, pairs_sha256
 from steercpp.prompts import Message
@@ -130,6 +130,8 @@ def test_bad_text_files(tmp_path: Path) -> None:
     bad = put(tmp_path / "bad.txt", b"z\n\\xff\n")
     assert f"{bad}:2: byte 0xff is not UTF-8" in message(open_text_pairs(good, bad))
     assert "none.txt: cannot be read: No such file" in message(open_text_pairs(good, tmp_path / "none.txt"))
+    endless = put(tmp_path / "endless.txt", b"a\n" + b"b" * (LONGEST + 1))
+    assert f"{endless}:2: the line is longer than 64 MiB" in message(open_text_pairs(endless, same))
     empty = put(tmp_path / "empty.txt", b"\n\n")
     assert f"{empty} and {empty}: no pairs in the file" in message(open_text_pairs(empty, empty))
 

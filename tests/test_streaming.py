@@ -67,5 +67,5 @@ def test_a_large_file_needs_no_more_memory_than_a_small_one(
 def test_many_pairs_need_eight_bytes_each(tmp_path: Path) -> None:
     line = '{{"positive": "help the man {0}", "negative": "never help the man {0}", "id": "pair {0}"}}\n'
     few, many = (write(tmp_path / str(n), (line.format(i) for i in range(n))) for n in (100, 100_000))
-    # 2 MiB of hashes and their sorted copy; the pairs themselves would be 60 MiB, their ids 10 MiB
+    # 2 MiB of hashes and their sorted copy; the pairs themselves would be 43 MiB
     assert peak_mib(READING, many) - peak_mib(READING, few) < 6

@@ -56,7 +56,7 @@ LINES = {
     "generation": _Entry(compare_generation, 250),
     "completion": _Entry(compare_completion, 150),
     "llama-bench": _Entry(compare_llama_bench, 80),
-    "extraction": _Entry(compare_extraction, 450),
+    "extraction": _Entry(compare_extraction, 300),
     "memory": _Entry(compare_memory, 120),
 }
 

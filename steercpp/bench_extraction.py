@@ -54,7 +54,7 @@ _SHARE = 0.9  # of the time that all of it takes
 def compare_extraction(setting: Setting) -> Line:
     """16 and 100 pairs by turns, then whole processes for their memory."""
     if sys.platform == "win32":
-        return Skipped(setting.name, "neither a terminal for the tool nor the peak memory of a process is on Windows")
+        return Skipped(setting.name, "the peak memory of a process is not read on Windows")
     path = setting.tool(bench_cvector.NAME)
     with (
         tempfile.TemporaryDirectory(prefix="steercpp-bench-") as name,

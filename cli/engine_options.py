@@ -126,6 +126,13 @@ _DEVICE_OPTIONS = (
         show_default=True,
         help="Whether K, V and attention are on the GPUs.",
     ),
+    click.option(
+        "--mmap/--no-mmap",
+        "use_mmap",
+        default=False,
+        show_default=True,
+        help="Map the model file: for one that does not fit in memory.",
+    ),
 )
 _DEVICE_NAMES = tuple(field.name for field in fields(DeviceOptions))
 

@@ -32,13 +32,17 @@ using operation_args = std::tuple<int32_t, int32_t, int32_t, array_1d<float>, ar
 using piece_args = std::tuple<int32_t, std::vector<std::tuple<int32_t, int32_t, int32_t>>, int32_t>;
 
 std::shared_ptr<model> load_model(
-    const std::string & path, int32_t n_gpu_layers, int32_t main_gpu, int32_t split_mode,
+    const std::string & path, int32_t n_gpu_layers, int32_t main_gpu, int32_t split_mode, bool use_mmap,
     std::vector<float> tensor_split, std::vector<std::string> rpc
 ) {
     const nb::gil_scoped_release unlocked;
-    load_params params{
-        n_gpu_layers, main_gpu, static_cast<llama_split_mode>(split_mode), std::move(tensor_split), std::move(rpc)
-    };
+    load_params params;
+    params.n_gpu_layers = n_gpu_layers;
+    params.main_gpu = main_gpu;
+    params.split_mode = static_cast<llama_split_mode>(split_mode);
+    params.use_mmap = use_mmap;
+    params.tensor_split = std::move(tensor_split);
+    params.rpc = std::move(rpc);
     return std::make_shared<model>(path, std::move(params));
 }
 
@@ -175,7 +179,7 @@ void bind_model(nb::module_ & m) {
         .def("pieces", &pieces);
     m.def(
         "load_model", &load_model, "path"_a, nb::kw_only(), "n_gpu_layers"_a, "main_gpu"_a, "split_mode"_a,
-        "tensor_split"_a, "rpc"_a
+        "use_mmap"_a, "tensor_split"_a, "rpc"_a
     );
 }
 

@@ -37,6 +37,7 @@ model::model(const std::string & path, load_params options)
     params.n_gpu_layers = options.n_gpu_layers;
     params.main_gpu = options.main_gpu;
     params.split_mode = options.split_mode;
+    params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     if (!options.tensor_split.empty()) {
         options.tensor_split.resize(llama_max_devices(), 0.0f); // so many are read
         params.tensor_split = options.tensor_split.data();

@@ -22,6 +22,7 @@ struct load_params {
     int32_t n_gpu_layers = 0; // 0 none, negative all
     int32_t main_gpu = 0;
     llama_split_mode split_mode = LLAMA_SPLIT_MODE_LAYER;
+    bool use_mmap = false;           // mapped weights that llama.cpp lays out anew are in memory twice
     std::vector<float> tensor_split; // a share for each device; empty: by free memory
     std::vector<std::string> rpc;    // servers, each "host:port", whose devices come before this machine's GPUs
 };

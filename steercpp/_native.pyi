@@ -87,7 +87,14 @@ class Session:
     def clear_control_vector(self) -> None: ...
 
 def load_model(
-    path: str, *, n_gpu_layers: int, main_gpu: int, split_mode: int, tensor_split: Sequence[float], rpc: Sequence[str]
+    path: str,
+    *,
+    n_gpu_layers: int,
+    main_gpu: int,
+    split_mode: int,
+    use_mmap: bool,
+    tensor_split: Sequence[float],
+    rpc: Sequence[str],
 ) -> Model: ...
 def make_session(
     model: Model,

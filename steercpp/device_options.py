@@ -26,6 +26,7 @@ class LoadArguments(TypedDict):
     n_gpu_layers: int
     main_gpu: int
     split_mode: int
+    use_mmap: bool
     tensor_split: list[float]
     rpc: list[str]
 
@@ -50,6 +51,8 @@ class DeviceOptions:
             the order given, then this machine's.
         rpc: servers of llama.cpp's RPC backend, "HOST:PORT" each; one text may hold several, with commas between.
         type_k, type_v: what K and V are kept in. A quantized V needs flash attention.
+        use_mmap: map the model file into memory instead of reading it. What llama.cpp lays out anew for the CPU (Q4_0 and
+            other types) is then in memory twice, but a model that does not fit into memory can be run, slowly.
         offload_kqv: whether attention and the K/V cache are on the devices with their blocks.
 
     Raises:
@@ -64,6 +67,7 @@ class DeviceOptions:
     type_k: CacheType = "f16"
     type_v: CacheType = "f16"
     offload_kqv: bool = True
+    use_mmap: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensor_split", _checked_split(self.tensor_split))
@@ -86,6 +90,7 @@ class DeviceOptions:
             "n_gpu_layers": self.n_gpu_layers,
             "main_gpu": self.main_gpu,
             "split_mode": SPLIT_MODES.index(self.split_mode),
+            "use_mmap": self.use_mmap,
             "tensor_split": list(self.tensor_split),
             "rpc": list(self.rpc),
         }

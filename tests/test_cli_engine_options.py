@@ -31,6 +31,7 @@ def test_every_device_option_is_passed_on() -> None:
     options = given(
         *("--gpu-layers", "-1", "--main-gpu", "1", "--split-mode", "row", "--tensor-split", "3/1"),
         *("--rpc", "a:1,b:2", "--rpc", "c:3", "--cache-type-k", "q8_0", "--cache-type-v", "bf16", "--no-kv-offload"),
+        "--mmap",
     )
     assert DeviceOptions(**options.devices) == DeviceOptions(
         n_gpu_layers=-1,
@@ -41,6 +42,7 @@ def test_every_device_option_is_passed_on() -> None:
         type_k="q8_0",
         type_v="bf16",
         offload_kqv=False,
+        use_mmap=True,
     )
 
 

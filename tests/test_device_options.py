@@ -46,6 +46,7 @@ def test_everything_is_passed_on_and_recorded() -> None:
         "n_gpu_layers": -1,
         "main_gpu": 1,
         "split_mode": 2,
+        "use_mmap": False,
         "tensor_split": [3.0, 1.0],
         "rpc": ["10.0.0.1:50052", "box:50053"],
     }

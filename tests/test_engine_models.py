@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ModelMaker
 from tiny_model import write_embedding_model, write_vocabulary_only
 
+from steercpp.batch import Query
+from steercpp.control_vector import FloatArray
 from steercpp.engine import Engine
 from steercpp.errors import ModelError
 
@@ -69,3 +72,11 @@ def test_an_embedding_model(tmp_path: Path) -> None:
     message = refusal(path)
     assert message.startswith("the model is no decoder: it keeps no memory of earlier tokens")
     assert message.endswith("; use a decoder, a model that writes text")
+
+
+def test_a_mapped_file_gives_the_same_bits_as_one_that_is_read(tiny_path: Path) -> None:
+    def logits(*, use_mmap: bool) -> FloatArray:
+        with Engine(tiny_path, threads=1, use_mmap=use_mmap) as engine:
+            return engine.logits(engine.pack([Query(engine.encode("Once upon"))])[0])
+
+    np.testing.assert_array_equal(logits(use_mmap=True), logits(use_mmap=False))

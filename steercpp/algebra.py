@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.control_vector import PLAIN, ControlVector, FloatArray, MetaValue
+from steercpp.control_vector import LAYER_KEYS, PLAIN, ControlVector, FloatArray, MetaValue, without_strengths
 from steercpp.conversion import manner
 from steercpp.errors import DegenerateError, InputError, LayerError, ShapeError, StrengthError
 
@@ -67,7 +67,8 @@ def combined(terms: Sequence[tuple[ControlVector, float]], *, names: Sequence[st
 def orthogonalised(vector: ControlVector, *against: ControlVector, names: Sequence[str] = ()) -> ControlVector:
     """The vector without its part in the span of the others' directions, layer by layer; the rest keeps its length.
 
-    Layers at which none of the others has a direction stay as they are; one where nothing is left is left out.
+    Layers at which none of the others has a direction stay as they are; one where nothing is left is left out. What the
+    metadata say about strengths and about each layer's quality is not taken over.
 
     Args:
         vector: what is made orthogonal.
@@ -98,11 +99,14 @@ def orthogonalised(vector: ControlVector, *against: ControlVector, names: Sequen
         )
     if not rows:
         raise DegenerateError("nothing is left at any layer: the vector lies in the span of the other; leave it out")
-    return replace(vector, directions=rows)
+    metadata = {key: value for key, value in without_strengths(vector.metadata).items() if key not in LAYER_KEYS}
+    return replace(vector, directions=rows, metadata=metadata)
 
 
 def renormalised(vector: ControlVector, lengths: Literal["unit"] | Mapping[int, float] = "unit") -> ControlVector:
     """The vector with each layer's tensor brought to a length, 1 or that of the layer in `lengths`.
+
+    What the metadata say about strengths is not taken over.
 
     Raises:
         LayerError: a layer of the vector has no length.
@@ -121,7 +125,7 @@ def renormalised(vector: ControlVector, lengths: Literal["unit"] | Mapping[int, 
         if norm == 0:
             raise DegenerateError(f"layer {il} is zero and has no direction; leave it out with --layers")
         rows[il] = _rounded(row * (wanted[il] / norm))
-    return replace(vector, directions=rows)
+    return replace(vector, directions=rows, metadata=without_strengths(vector.metadata))
 
 
 def cosines(vectors: Sequence[ControlVector], *, names: Sequence[str] = ()) -> Floats:

@@ -12,14 +12,15 @@ where it ends the memory is cleared, and inside it the Llama has no prompt cache
 afterwards, as it was. Three things stay with the user. A state (`llama.save_state()`) belongs to the strength at which
 it was saved: load it inside the same block only, or outside if it was saved outside. So does a prompt cache that is
 set inside the block. And a text that is begun on one side of a block's end cannot be continued on the other: a
-generator from inside the block raises an error then, one from before the block has lost its memory.
+generator from inside the block raises an error then, one from before the block has lost its memory. A stream
+(`stream=True`) begins when its first piece is read: read it inside the block, as one read after it is unsteered.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -176,19 +177,14 @@ def _guarded(generate: Generate, block: _Block) -> Generate:
     """Llama.generate, whose generators end with an error where they are continued after the block."""
 
     def guarded(*args: Any, **options: Any) -> Generator[int, Sequence[int] | None, None]:
-        tokens = generate(*args, **options)
-        try:
-            token = next(tokens)
-            while True:
+        more: Sequence[int] | None = None  # what begins a generator
+        with closing(generate(*args, **options)) as tokens:
+            while block.lasts:
+                try:
+                    token = tokens.send(more)
+                except StopIteration:
+                    return
                 more = yield token
-                if not block.lasts:
-                    raise EngineError(
-                        "this text was begun inside apply() and its memory is gone with the block; finish it inside"
-                    )
-                token = tokens.send(more)
-        except StopIteration:
-            return
-        finally:
-            tokens.close()
+        raise EngineError("this text was begun inside apply() and its memory is gone with the block; finish it inside")
 
     return guarded

@@ -25,8 +25,9 @@ RESERVED_KEYS = re.compile(
     r"n_layer|direction\.[0-9]+|(controlvector|steeringvector)\.(model_hint|layer_count)", re.ASCII
 )
 LAYER_KEYS = ("explained", "agreement", "accuracy", "auc", "norm_ratio", "stability")  # one value for each layer
+_OF_SIGN = ("accuracy", "auc")  # those that are 1 less themselves for the opposite direction
 PLAIN: dict[str, MetaValue] = {"operator": "add", "positions": "all", "side": "both", "gate": ""}  # as llama.cpp steers
-_OF_STRENGTHS = re.compile(r"calibration\.|recommended_strength$|max_loss$")
+_OF_STRENGTHS = re.compile(r"calibration\.|(recommended_strength|max_loss|baked_strength)$")
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*", re.ASCII)
 
 
@@ -91,7 +92,8 @@ class ControlVector:
         """The vector with each tensor times a length, the same for all layers or one for each.
 
         With the residual stream's norms as lengths, strength 1 of a unit vector adds one such norm at each layer. What
-        the metadata say about strengths of this vector (a calibration, a recommendation) is not taken over.
+        the metadata say about strengths of this vector (`without_strengths`) is not taken over, and where a length is
+        negative, what they say about the separation of the pairs is that of the opposite direction.
 
         Raises:
             LayerError: a layer of the vector is not in `lengths`.
@@ -106,7 +108,12 @@ class ControlVector:
                 raise StrengthError(f"layer {il}: length {by_layer[il]} is not finite; give a number")
         with np.errstate(over="ignore"):  # what overflows is refused as not finite
             scaled = {il: row * np.float32(by_layer[il]) for il, row in self.directions.items()}
-        return replace(self, directions=scaled, metadata=_of_another_length(self.metadata))
+        metadata = without_strengths(self.metadata)
+        for key in _OF_SIGN:
+            if isinstance(values := metadata.get(key), tuple) and len(values) == len(self.layers):
+                figures = zip(self.layers, values, strict=True)
+                metadata[key] = tuple(1 - float(x) if by_layer[il] < 0 else x for il, x in figures)
+        return replace(self, directions=scaled, metadata=metadata)
 
     def restricted_to(self, layers: Iterable[int]) -> ControlVector:
         """The vector at these layers only, and so the metadata that hold one value for each layer.
@@ -121,7 +128,7 @@ class ControlVector:
             if il not in self.directions:
                 raise LayerError(f"the vector has no direction at layer {il}; it has {_listed(self.layers)}")
         places = [place for place, il in enumerate(self.layers) if il in wanted]
-        metadata = dict(self.metadata) if len(places) == len(self.layers) else _of_another_length(self.metadata)
+        metadata = dict(self.metadata) if len(places) == len(self.layers) else without_strengths(self.metadata)
         for key in LAYER_KEYS:
             if isinstance(values := metadata.get(key), tuple) and len(values) == len(self.layers):
                 metadata[key] = tuple(values[place] for place in places)
@@ -177,6 +184,14 @@ def format_layers(layers: Iterable[int]) -> str:
     return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
+def without_strengths(metadata: Mapping[str, MetaValue]) -> dict[str, MetaValue]:
+    """The metadata less what holds only for the very tensors that it was found with, at their layers.
+
+    That is a calibration, a recommended strength with its budget, and a strength that was baked in.
+    """
+    return {key: value for key, value in metadata.items() if not _OF_STRENGTHS.match(key)}
+
+
 def random_vector(like: ControlVector, rng: np.random.Generator) -> ControlVector:
     """Random directions at the layers of `like`, each of the norm that `like` has there: a control for its effect."""
     directions = {}
@@ -184,11 +199,6 @@ def random_vector(like: ControlVector, rng: np.random.Generator) -> ControlVecto
         row = rng.standard_normal(like.n_embd)
         directions[il] = (row * (norm / np.linalg.norm(row))).astype(np.float32)
     return replace(like, directions=directions, metadata={"method": "random"})
-
-
-def _of_another_length(metadata: Mapping[str, MetaValue]) -> dict[str, MetaValue]:
-    """The metadata less what was measured at strengths that no longer mean the same."""
-    return {key: value for key, value in metadata.items() if not _OF_STRENGTHS.match(key)}
 
 
 def _frozen(il: int, direction: FloatArray) -> FloatArray:

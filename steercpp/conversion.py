@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from steercpp.control_vector import PLAIN, ControlVector, MetaValue
+from steercpp.control_vector import PLAIN, ControlVector, MetaValue, without_strengths
 from steercpp.errors import InputError, LayerError, StrengthError
 
 _STRENGTHS = ("recommended_strength", "calibration.strength")  # metadata in multiples of the tensors
@@ -34,11 +34,17 @@ def baked(vector: ControlVector, strength: float) -> ControlVector:
     for key in _STRENGTHS:
         if isinstance(found := vector.metadata.get(key), float):
             changed[key] = found / strength
-    return replace(vector.scaled(strength), metadata={**vector.metadata, **changed})
+    shares = vector.metadata.get("calibration.strength_norm")  # of the same push, with the sign of its strength
+    if strength < 0 and isinstance(shares, tuple):
+        changed["calibration.strength_norm"] = tuple(-float(share) for share in shares)
+    scaled = vector.scaled(strength)
+    return replace(scaled, metadata={**vector.metadata, **scaled.metadata, **changed})
 
 
 def at_measured_layers(vector: ControlVector) -> ControlVector:
     """A vector of llama-cvector-generator with each direction at the layer where it was measured: one below.
+
+    What the metadata say about strengths, found with the directions at other layers, is not taken over.
 
     Raises:
         InputError: its layers are said to be right already.
@@ -49,7 +55,8 @@ def at_measured_layers(vector: ControlVector) -> ControlVector:
     if 0 in vector.directions:
         raise LayerError("has a direction at layer 0, which llama-cvector-generator never writes; leave it as it is")
     rows = {il - 1: row for il, row in vector.directions.items()}
-    return replace(vector, directions=rows).with_metadata(layer_convention="applied")
+    metadata = {**without_strengths(vector.metadata), "layer_convention": "applied"}
+    return replace(vector, directions=rows, metadata=metadata)
 
 
 def manner(vector: ControlVector) -> str:

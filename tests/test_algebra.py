@@ -196,6 +196,31 @@ def test_strength_1_of_the_baked_vector_is_the_strength_baked_in() -> None:
     }  # fmt: skip
 
 
+OF_STRENGTHS: dict[str, MetaValue] = {
+    "recommended_strength": 3.0, "max_loss": 0.05, "baked_strength": 2.0, "calibration.kl": 0.1,
+    "calibration.strength": 6.0, "calibration.strength_norm": (0.1, 0.2),
+}  # fmt: skip
+
+
+def test_what_is_known_of_strengths_does_not_outlive_the_tensors_it_was_found_with() -> None:
+    """A calibration used to survive a move of the layers, a projection and a change of lengths."""
+    quality: dict[str, MetaValue] = {"explained": (0.5, 0.25), "auc": (1.0, 0.75), "accuracy": (0.75, 0.5)}
+    a = made(0, method="mean").with_metadata(**quality, **OF_STRENGTHS)
+    assert at_measured_layers(a).metadata == {"method": "mean", "layer_convention": "applied", **quality}
+    assert orthogonalised(a, made(1)).metadata == {"method": "mean"}
+    assert renormalised(a).metadata == {"method": "mean", **quality}
+    assert a.scaled({1: 2.0, 2: -3.0}).metadata == {
+        "method": "mean", "explained": (0.5, 0.25), "auc": (1.0, 0.25), "accuracy": (0.75, 0.5),
+    }  # fmt: skip
+
+
+def test_a_negative_strength_turns_what_has_a_sign() -> None:
+    turned = baked(made(0, auc=(1.0, 0.75)).with_metadata(**OF_STRENGTHS), -2.0).metadata
+    assert turned["auc"] == (0.0, 0.25) and turned["baked_strength"] == -4.0
+    assert turned["calibration.strength"] == -3.0  # the same push as before, of a vector that points the other way
+    assert turned["calibration.strength_norm"] == (-0.1, -0.2) and turned["recommended_strength"] == -1.5
+
+
 @pytest.mark.parametrize("strength", [0.0, np.nan, -np.inf])
 def test_strengths_that_cannot_be_baked_in(strength: float) -> None:
     with pytest.raises(StrengthError, match="cannot be baked in; give a finite number other than 0"):

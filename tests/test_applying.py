@@ -177,9 +177,11 @@ def test_a_text_begun_inside_cannot_be_gone_on_with_outside(llama: llama_cpp.Lla
         next(stream)
         tokens = llama.generate(llama.tokenize(WORDS), temp=0.0)
         assert isinstance(next(tokens), int) and isinstance(tokens.send([5]), int)
+        untouched = llama.generate(llama.tokenize(WORDS), temp=0.0)
     assert complete(llama) == plain
-    with pytest.raises(EngineError, match="begun inside apply"):
-        next(tokens)
+    for begun in (tokens, untouched):  # one that was never asked used to give a first token, unsteered
+        with pytest.raises(EngineError, match="begun inside apply"):
+            next(begun)
     with apply(llama, vector), pytest.raises(EngineError, match="begun inside apply"):
         list(stream)  # another block is not its own
     with apply(llama, vector, STRENGTH):

@@ -107,6 +107,14 @@ def test_length_unit_leaves_the_tensors_alone(tiny_engine: Engine, tmp_path: Pat
     assert result.choice is None and result.recommend() is None and result.controls is None
 
 
+def test_a_run_keeps_no_older_runs_recommendation(tiny_engine: Engine, tmp_path: Path) -> None:
+    """The run's vector used to say what an earlier sweep or calibration had found with another model."""
+    old = {"recommended_strength": 123.0, "max_loss": 0.5, "calibration.strength": 7.0}
+    found = small_sweep(tiny_engine, tmp_path / "run", vector=small_vector(tiny_engine).with_metadata(**old),
+                        unit="length", strengths=(1.0,), choice=(), random_directions=0)  # fmt: skip
+    assert not set(old) & set(read_vector(found.vector_path).metadata)
+
+
 def test_zero_is_measured_once_and_the_grid_is_complete(finished: SweepResult) -> None:
     assert finished.strengths.tolist() == [-0.5, 0.0, 0.5, 1.0]
     assert finished.finished and finished.decoded_now == finished.manifest["tokens"]["decoded"]

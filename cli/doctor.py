@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
-from steercpp.cli.pair_options import PairOptions, pair_options
+from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
 
 if TYPE_CHECKING:
     from steercpp.doctor import Diagnosis
@@ -21,6 +21,9 @@ FILE = click.Path(path_type=Path)
 @click.argument("vector", required=False, type=FILE)
 @click.option("--model", type=FILE, metavar="MODEL", help="The model, or a file of `steercpp dump`; see above.")
 @pair_options
+@click.option("--token", callback=parse_token, metavar="WHICH",
+              help="Whose activations of the pairs: last, mean, answer, or a position such as -2.  "
+              "[default: as the file says, or last]")  # fmt: skip
 @click.option("--repair", "out", type=FILE, metavar="OUT.gguf", help="Write a corrected vector there.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @engine_options
@@ -31,6 +34,7 @@ def doctor(
     vector: Path | None,
     model: Path | None,
     pairs: PairOptions,
+    token: Any,
     out: Path | None,
     force: bool,
     options: EngineOptions,
@@ -42,7 +46,7 @@ def doctor(
     used; tests with MODEL (by default the embedded one) that steering is llama.cpp's own, bit for bit.
 
     With VECTOR, a GGUF file of any tool: finds layers shifted by one, directions ruined by llama-cvector-generator's
-    PCA, and what llama.cpp refuses. With --model also whether it fits that model, and with --pairs whether each
+    PCA, and what llama.cpp does not load. With --model also whether it fits that model, and with --pairs whether each
     direction points the way those pairs do, at the layer where it is. A file of `steercpp dump` stands for both.
     --repair writes a corrected file and says each change.
 
@@ -55,9 +59,9 @@ def doctor(
     if vector is not None:
         from steercpp.cli.doctor_vector import Asked, examine_vector
 
-        ctx.exit(examine_vector(Asked(vector, model, pairs, out, force, as_json), options))
-    if out or force or pairs:
-        raise click.UsageError("--pairs, --repair and --force are for a VECTOR; name one.")
+        ctx.exit(examine_vector(Asked(vector, model, pairs, token, out, force, as_json), options))
+    if out or force or pairs or token is not None:
+        raise click.UsageError("--pairs, --token, --repair and --force are for a VECTOR; name one.")
     from steercpp.doctor import diagnose
 
     found = diagnose(model, open_engine=options.open)

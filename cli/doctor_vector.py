@@ -15,6 +15,7 @@ from steercpp.cli import output
 
 if TYPE_CHECKING:
     from steercpp.cli.engine_options import EngineOptions
+    from steercpp.capture import Token
     from steercpp.cli.pair_options import PairOptions
     from steercpp.vector_doctor import Report
     from steercpp.vector_findings import Finding
@@ -29,6 +30,7 @@ class Asked:
     vector: Path
     model: Path | None
     pairs: PairOptions
+    token: Token | None
     out: Path | None
     force: bool
     as_json: bool
@@ -40,6 +42,10 @@ class Asked:
             raise click.UsageError("--pairs needs --model: the model that the pairs are put to.")
         if self.pairs and self.has_dump:
             raise click.UsageError("--model is a dump, whose pairs are in it already; leave --pairs out.")
+        if self.token == "all":
+            raise click.UsageError("--token all is for steercpp dump; a direction is of one token of each prompt.")
+        if self.token is not None and not (self.pairs or self.has_dump):
+            raise click.UsageError("--token is for --pairs or a dump: whose activations the directions are held to.")
 
     @property
     def has_dump(self) -> bool:
@@ -82,7 +88,7 @@ def _outcome(asked: Asked, options: EngineOptions) -> Outcome:
     with ExitStack() as stack:
         engine = activations = None
         if asked.model and asked.has_dump:
-            activations = stored_activations(asked.model, asked.vector)
+            activations = stored_activations(asked.model, asked.vector, token=asked.token)
         elif asked.model:
             engine = stack.enter_context(options.open(asked.model))
         report = stack.enter_context(output.progress())
@@ -98,6 +104,7 @@ def _outcome(asked: Asked, options: EngineOptions) -> Outcome:
             pairs=pairs,
             activations=activations,
             template=asked.pairs.template,
+            token=asked.token,
             progress=decoded,
         )
         if not asked.out or not found.is_repairable:
@@ -126,20 +133,21 @@ def _next(asked: Asked, outcome: Outcome) -> str | None:
     if outcome.changes is None and report.is_repairable:
         out = f"{asked.vector.stem}-repaired.gguf"
         model = ["--model", str(asked.model)] if asked.model else []
-        return shlex.join(["steercpp", "doctor", str(asked.vector), *model, *_pairs(asked.pairs), "--repair", out])
+        return shlex.join(["steercpp", "doctor", str(asked.vector), *model, *_pairs(asked), "--repair", out])
     return None
 
 
 def _extract_command(asked: Asked) -> list[str]:
     """How to extract the vector anew; llama-cvector-generator's own names stand for files that were not given."""
     model = str(asked.model) if asked.model and not asked.has_dump else "MODEL.gguf"
-    pairs = _pairs(asked.pairs) or ["--positive-file", "positive.txt", "--negative-file", "negative.txt"]
+    pairs = _pairs(asked) or ["--positive-file", "positive.txt", "--negative-file", "negative.txt"]
     return ["steercpp", "extract", model, *pairs, "--method", "pca", "-o", f"{asked.vector.stem}-again.gguf"]
 
 
-def _pairs(pairs: PairOptions) -> list[str]:
-    """The options that named the pairs."""
+def _pairs(asked: Asked) -> list[str]:
+    """The options that named the pairs, and their token."""
     words: list[str] = []
+    pairs = asked.pairs
     for name, value in (
         ("--pairs", pairs.path),
         ("--positive-file", pairs.positive_file),
@@ -147,6 +155,7 @@ def _pairs(pairs: PairOptions) -> list[str]:
         ("--pairs-format", None if pairs.format == "auto" else pairs.format),
         ("--persona-template", pairs.persona_template),
         ("--system", pairs.system),
+        ("--token", asked.token),
     ):
         words += [] if value is None else [name, str(value)]
     for persona in pairs.personas:
@@ -185,8 +194,8 @@ def _relations(report: Report) -> list[output.Renderable]:
         for one in report.relations
     ]
     words = (
-        f"Cosines with what is extracted from the pairs, token {report.token!r}: the larger of mean and pca at the "
-        "layer and at the one below; signed: with the mean difference, where the direction belongs."
+        f"Cosines with what is extracted from the pairs, token {report.token!r}: the largest of all methods at "
+        "the layer and at the one below; signed: with the mean difference, where the direction belongs."
     )
     return [output.blank(), output.text(words, "dim"), output.table([(name, "right") for name in columns], rows)]
 

@@ -15,12 +15,12 @@ items at the recommended strength. The same call again goes on where it was inte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from steercpp.calibration import KL
-from steercpp.control_vector import ControlVector
+from steercpp.control_vector import ControlVector, without_strengths
 from steercpp.engine import Engine
 from steercpp.errors import InputError, LayerError, ShapeError
 from steercpp.gguf_vector import write_vector
@@ -255,15 +255,12 @@ def _begin(
     """Write the files of a new run, the manifest last, and return it; a failure leaves none of them."""
     check_vector(engine, vector)
     prompts = [query.tokens for query in work[0].queries]
+    vector = replace(vector, metadata=without_strengths(vector.metadata))  # this run finds its own
     vector, measured = in_unit(engine, vector, prompts, unit, kl=plan.kl, sign=plan.direction, progress=progress)
     vector = vector.with_metadata(
-        unit=plan.unit,
-        model_sha256=plan.model_sha256,
-        operator=plan.operator,
-        positions=plan.positions,
-        side=plan.side,
-        gate=plan.gate,
-    )
+        unit=plan.unit, model_sha256=plan.model_sha256, operator=plan.operator, positions=plan.positions,
+        side=plan.side, gate=plan.gate,
+    )  # fmt: skip
     manifest: Manifest = {
         "format": FORMAT,
         "command": command(),

@@ -8,11 +8,10 @@ kl      the smallest push along the vector that has so many nats of KL, see cali
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from steercpp.calibration import KL, Progress, in_kl_units
-from steercpp.control_vector import ControlVector, without_strengths
+from steercpp.control_vector import ControlVector
 from steercpp.engine import Engine
 from steercpp.errors import InputError
 from steercpp.extraction import in_norm_units
@@ -50,13 +49,11 @@ def in_unit(
 ) -> tuple[ControlVector, dict[str, Any]]:
     """The vector with tensors that strength 1 adds, and what was measured for that.
 
-    Of what its metadata say about strengths nothing is taken over: it was found with another model or other items.
-
     Args:
         engine: the model.
         vector: directions of any length.
         prompts: tokens of the texts over which norms and KL are taken.
-        unit: see above; "length" leaves the tensors as they are.
+        unit: see above; "length" leaves the vector as it is.
         kl: for the unit "kl", the nats.
         sign: for the unit "kl", that of the strengths that are wanted.
         progress: for the unit "kl", as in `calibrate`.
@@ -70,7 +67,7 @@ def in_unit(
     found: dict[str, Any] = {"residual_norms": None, "calibration": None}
     norms: Mapping[int, float]
     if unit == "length":
-        return replace(vector, metadata=without_strengths(vector.metadata)), found
+        return vector, found
     if unit == "norm":
         scaled, norms = in_norm_units(engine, vector, prompts)
     else:

@@ -6,10 +6,11 @@ shift outweighs what the file's keys say about it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from steercpp import vector_notes as words
 from steercpp.activations import collect
@@ -23,8 +24,10 @@ from steercpp.vector_findings import (
     comes_shifted,
     file_findings,
     is_additive,
+    own_method,
     pca_findings,
-    turned_signs,
+    sign_findings,
+    sign_remarks,
     width,
 )
 from steercpp.vector_model_check import (
@@ -45,7 +48,8 @@ if TYPE_CHECKING:
     from steercpp.pairs import ContrastPair
     from steercpp.prompts import Template
 
-MOVED = "direction.k is moved to layer k-1; direction.1 becomes block 0, kept in steercpp.direction.0"
+MOVED = "direction.k is moved to layer k-1"
+BLOCK_0 = "; direction.1 becomes block 0, kept in steercpp.direction.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ def examine(
     pairs: Iterable[ContrastPair] | None = None,
     activations: Activations | None = None,
     template: Template = "auto",
+    token: Token | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Examine a control-vector file.
@@ -111,6 +116,7 @@ def examine(
         pairs: with an engine, contrast pairs of the behaviour that it should cause.
         activations: of such pairs, in place of them; without an engine they stand for the model too.
         template: how prompts become text.
+        token: whose activations of the pairs; by default those that the file says it was made from, or the last one's.
         progress: called with the number of prompts done and of all.
 
     Raises:
@@ -119,7 +125,7 @@ def examine(
     """
     subject = _subject(read_loosely(path), engine, activations)
     if engine is not None and pairs is not None and activations is None and subject.fits:
-        activations = _collected(engine, pairs, subject, template, progress)
+        activations = _collected(engine, pairs, subject, template, token, progress)
     seen = _compared(subject, activations)
     findings = tuple(_findings(subject, seen, engine, activations))
     return Report(
@@ -127,7 +133,7 @@ def examine(
         directions=subject.directions,
         target=subject.target,
         findings=findings or tuple(_refused(path)),
-        remarks=tuple(_remarks(subject, seen)),
+        remarks=tuple(_remarks(subject, seen, activations)),
         relations=seen.relations,
         activations=activations,
     )
@@ -175,29 +181,43 @@ def _subject(loose: LooseVector, engine: Engine | None, activations: Activations
 
 
 def _collected(
-    engine: Engine, pairs: Iterable[ContrastPair], subject: _Subject, template: Template, progress: Progress | None
-) -> Activations:
+    engine: Engine, pairs: Iterable[ContrastPair], subject: _Subject, template: Template, token: Token | None,
+    progress: Progress | None,
+) -> Activations:  # fmt: skip
+    if isinstance(pairs, Iterator):
+        pairs = tuple(pairs)
+    if token is None:
+        token = _fitting_token(subject.loose)
+        first = next(iter(pairs), None)
+        if token == "answer" and first is not None and not first.positive_answer:
+            token = "last"  # better than nothing, and a remark tells
     wanted = {layer for il in subject.acting for layer in (il - 1, il) if 0 <= layer < engine.n_layer}
-    return collect(
-        engine, pairs, template=template, layers=sorted(wanted), token=_fitting_token(subject.loose),
-        progress=progress,
-    )  # fmt: skip
+    return collect(engine, pairs, template=template, layers=sorted(wanted), token=token, progress=progress)
 
 
 def _fitting_token(loose: LooseVector) -> Token:
-    """The token that the vector was made from, as far as it is known; pairs need not have answers."""
+    """The token that the vector was made from, as far as it is known."""
     told = loose.metadata.get("token")
-    if told == "mean" or (told is None and comes_shifted(loose)):
+    if told is None and comes_shifted(loose):
         return "mean"  # llama-cvector-generator takes every token of a prompt
-    return int(told) if isinstance(told, str) and told.lstrip("-").isdecimal() else "last"
+    if told in ("mean", "answer"):
+        return cast("Token", told)
+    return int(told) if isinstance(told, str) and re.fullmatch("-?[0-9]{1,9}", told) else "last"
 
 
-def stored_activations(dump: Path | str, vector: Path | str) -> Activations:
-    """Activations of a `dump` file to examine a vector with: of the vector's own token, if the file has it.
+def stored_activations(dump: Path | str, vector: Path | str, *, token: Token | None = None) -> Activations:
+    """Activations of a `dump` file to examine a vector with.
+
+    Args:
+        dump: the file.
+        vector: by default they are of this vector's own token, if the dump has it.
+        token: whose they are to be.
 
     Raises:
-        ActivationsFileError, VectorFileError: a file cannot be read.
+        ActivationsFileError, VectorFileError: a file cannot be read, or lacks the token that was asked for.
     """
+    if token is not None:
+        return read_activations(dump, token=token)
     try:
         return read_activations(dump, token=_fitting_token(read_loosely(vector)))
     except ActivationsFileError:  # of another token, if it is whole
@@ -208,9 +228,12 @@ def _compared(subject: _Subject, activations: Activations | None) -> _Compared:
     by_keys = int(comes_shifted(subject.loose))
     if activations is None or not subject.fits:
         return _Compared((), None, by_keys)
-    measured = measured_shift(relations(activations, subject.acting, shift=by_keys))
-    shift = by_keys if measured is None else measured
-    return _Compared(relations(activations, subject.acting, shift=shift), measured, shift)
+    method = own_method(subject.loose)
+    found = relations(activations, subject.acting, shift=by_keys, method=method)
+    measured = measured_shift(found)
+    if measured in (None, by_keys):
+        return _Compared(found, measured, by_keys)
+    return _Compared(relations(activations, subject.acting, shift=measured, method=method), measured, measured)
 
 
 def _token_of(activations: Activations | None) -> str:
@@ -228,8 +251,9 @@ def _findings(
             sentence = (
                 "direction.k was measured at the output of block k-1 but is added at block k: so it matches there"
             )
+        first = BLOCK_0 if 1 in subject.acting else ""
         lost = "; direction.0, below which there is no block, is left out" if 0 in subject.directions else ""
-        yield Finding("layer-shift", sentence, f"{MOVED}{lost}", tuple(subject.directions))
+        yield Finding("layer-shift", sentence, f"{MOVED}{first}{lost}", tuple(subject.directions))
     ruined = tuple(pca_findings(loose, subject.acting))
     yield from ruined
     is_related = are_related(seen.relations, shift=shift, n_embd=subject.n_embd)
@@ -242,7 +266,7 @@ def _findings(
     if seen.relations:
         yield from pair_findings(seen.relations, shift=shift, n_embd=subject.n_embd, token=_token_of(activations))
     elif not ruined:
-        yield from turned_signs(subject.acting)
+        yield from sign_findings(loose, subject.acting)
 
 
 def _refused(path: Path | str) -> Iterator[Finding]:
@@ -253,8 +277,13 @@ def _refused(path: Path | str) -> Iterator[Finding]:
         yield Finding("refused", str(error).removeprefix(f"{path}: "), is_fatal=True)
 
 
-def _remarks(subject: _Subject, seen: _Compared) -> Iterator[str]:
+def _remarks(subject: _Subject, seen: _Compared, activations: Activations | None) -> Iterator[str]:
     loose = subject.loose
+    told, token = str(loose.metadata.get("token", "")), _token_of(activations)
+    if seen.relations and told and told != token:
+        yield f"made from the activations of token {told!r}, but compared with those of token {token!r}"
+    if not seen.relations:
+        yield from sign_remarks(loose, subject.acting)
     if comes_shifted(loose) and seen.measured == 0:
         yield "has the keys of llama-cvector-generator, but its directions match the pairs at the layers it names"
     if not is_additive(loose):

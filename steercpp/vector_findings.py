@@ -1,6 +1,6 @@
 """What the doctor can find in a control vector, and the questions it can ask of the file alone.
 
-A finding is a fault: the file is refused somewhere, or steers otherwise than meant. A remark is worth knowing and no
+A finding is a fault: the file is not loaded somewhere, or steers otherwise than meant. A remark is worth knowing and no
 fault. Layers are those that the file names, also where its directions belong to other ones.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from steercpp import vector_notes as words
 from steercpp.control_vector import PLAIN, FloatArray, can_be_stored
+from steercpp.directions import METHODS
 from steercpp.loose_vector import MAX_LAYERS, LooseVector, Piece
 
 _SHOWN = 4  # names in one sentence
@@ -62,8 +63,35 @@ def pca_findings(loose: LooseVector, directions: dict[int, FloatArray]) -> Itera
         yield Finding("pca-fault", sentence, is_fatal=True)
 
 
-def turned_signs(directions: dict[int, FloatArray]) -> Iterator[Finding]:
-    """Neighbouring layers that point opposite ways: an axis with the sign left to chance."""
+def sign_findings(loose: LooseVector, directions: dict[int, FloatArray]) -> Iterator[Finding]:
+    """Neighbouring layers that point opposite ways: an axis with the sign left to chance, if no rule has set it."""
+    turned = _turned(directions)
+    if turned and not own_method(loose):
+        sentence = (
+            f"at {where(turned)} the direction points against that of the layer below: signs were left to chance, and "
+            "the layers work against each other; give --model and --pairs to find out which ones are wrong"
+        )
+        yield Finding("signs-differ", sentence, layers=turned)
+
+
+def sign_remarks(loose: LooseVector, directions: dict[int, FloatArray]) -> Iterator[str]:
+    """The same where a method of ours has set the signs by the pairs."""
+    turned = _turned(directions)
+    if turned and (method := own_method(loose)):
+        yield (
+            f"at {where(turned)} the direction points against that of the layer below: {method} sets signs by the "
+            "pairs, so the axes of these layers differ or turn; check with --model and --pairs"
+        )
+
+
+def own_method(loose: LooseVector) -> str:
+    """The method of ours by which the file says it was made; "" if it names none."""
+    method = loose.metadata.get("method")
+    return method if isinstance(method, str) and method in METHODS else ""
+
+
+def _turned(directions: dict[int, FloatArray]) -> tuple[int, ...]:
+    """Layers whose direction points against that of the layer below."""
     turned = []
     for il, row in directions.items():
         above = directions.get(il + 1)
@@ -71,12 +99,7 @@ def turned_signs(directions: dict[int, FloatArray]) -> Iterator[Finding]:
             a, b = row.astype(np.float64), above.astype(np.float64)
             if a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) < _OPPOSITE:
                 turned.append(il + 1)
-    if turned:
-        sentence = (
-            f"at {where(turned)} the direction points against that of the layer below: signs were left to chance, and "
-            "the layers work against each other; give --model and --pairs to find out which ones are wrong"
-        )
-        yield Finding("signs-differ", sentence, layers=tuple(turned))
+    return tuple(turned)
 
 
 def comes_shifted(loose: LooseVector) -> bool:
@@ -117,19 +140,19 @@ def _cut(loose: LooseVector) -> Iterator[Finding]:
         sentence = f"{_named(cut)}: truncated: {cut[-1].problem}; copy the file again"
         yield Finding("truncated", sentence, layers=_layers_of(cut), is_fatal=True)
     elif not loose.is_laid_out and all(piece.row is not None for piece in loose.pieces):
-        sentence = "the tensors' data do not lie one behind the other, which llama.cpp refuses"
+        sentence = "the tensors' data do not lie one behind the other, so llama.cpp does not load the file"
         yield Finding("layout", sentence, "they are written in order")
 
 
 def _tensors(loose: LooseVector) -> Iterator[Finding]:
-    """What llama.cpp refuses the file for, although the direction can be read."""
+    """What llama.cpp does not load the file for, although the direction can be read."""
     tensors = [piece for piece in loose.pieces if not piece.in_key]
     readable = [piece for piece in tensors if piece.layer is not None and piece.row is not None]
     if strange := [piece for piece in tensors if piece.layer is None]:
-        sentence = f"{_named(strange)}: not a name direction.<layer>, so llama.cpp refuses the file"
+        sentence = f"{_named(strange)}: not a name direction.<layer>, so llama.cpp does not load the file"
         yield Finding("name", sentence, f"left out: {_named(strange)}")
     if zero := [piece for piece in readable if piece.layer == 0]:
-        sentence = f"{_named(zero)}: layer 0 cannot be steered by llama.cpp, which refuses the file"
+        sentence = f"{_named(zero)}: layer 0 cannot be steered by llama.cpp, which does not load the file"
         yield Finding("direction-0", sentence, "it is moved to the key steercpp.direction.0", (0,))
     if other := [piece for piece in readable if piece.type_name != "F32"]:
         sentence = f"{_named(other)}: type {other[0].type_name}, but llama.cpp takes F32 only"
@@ -172,7 +195,9 @@ def _keys(loose: LooseVector) -> Iterator[Finding]:
     if loose.kind in words.ARCHITECTURES[1:]:
         yield Finding("kind", words.other_kind(loose.kind), "general.architecture is written as controlvector")
     elif loose.kind not in words.ARCHITECTURES:
-        sentence = f"general.architecture is {loose.kind!r} instead of 'controlvector': other tools refuse the file"
+        sentence = (
+            f"general.architecture is {loose.kind!r} instead of 'controlvector': other tools do not take the file"
+        )
         yield Finding("kind", sentence, "general.architecture is written as controlvector")
     if not is_additive(loose) and any(piece.layer for piece in loose.pieces if not piece.in_key):
         operator = loose.metadata.get("operator", "add")

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from steercpp.control_vector import LAYER_KEYS, ControlVector, FloatArray, MetaValue, can_be_stored
+import numpy as np
+
+from steercpp.control_vector import (
+    LAYER_KEYS,
+    ControlVector,
+    FloatArray,
+    MetaValue,
+    can_be_stored,
+    without_strengths,
+)
 from steercpp.errors import VectorFileError
 from steercpp.gguf_vector import write_vector
 from steercpp.loose_vector import MAX_LAYERS
@@ -52,6 +61,7 @@ def repaired(report: Report) -> tuple[ControlVector, tuple[str, ...]]:
     if not directions:
         raise VectorFileError(f"{path}: nothing would be left after the repair; extract the vector again")
     _drop_quality(draft, report)
+    _drop_strengths(draft, report)
     if comes_shifted(report.loose):  # and was moved, or its pairs show that the layers it names are right
         draft.metadata["layer_convention"] = "applied"
     draft.metadata["repaired"] = tuple(dict.fromkeys(one.code for one in report.findings if one.repair))
@@ -117,6 +127,19 @@ def _drop_quality(draft: _Draft, report: Report) -> None:
         del draft.metadata[key]
     if stale:
         draft.changes.append(QUALITY)
+
+
+def _drop_strengths(draft: _Draft, report: Report) -> None:
+    """A calibration, a recommended strength: measured with what the file added, and wrong once that is another."""
+    named = {p.layer for p in report.loose.pieces if p.layer is not None and (p.row is None or p.row.any())}
+    acting = {il: row for il, row in draft.directions.items() if row.any()}
+    same = acting.keys() == named and all(np.array_equal(row, report.directions[il]) for il, row in acting.items())
+    if same and not draft.moved:
+        return
+    kept = without_strengths(draft.metadata)
+    if stale := sorted(draft.metadata.keys() - kept.keys()):
+        draft.metadata = kept
+        draft.changes.append(f"left out: {', '.join(stale)}: measured with the faulty directions, they are wrong now")
 
 
 def _length(value: MetaValue | None) -> int:

@@ -15,7 +15,6 @@ from steercpp.cli import output
 
 if TYPE_CHECKING:
     from steercpp.cli.engine_options import EngineOptions
-    from steercpp.capture import Token
     from steercpp.cli.pair_options import PairOptions
     from steercpp.vector_doctor import Report
     from steercpp.vector_findings import Finding
@@ -30,7 +29,7 @@ class Asked:
     vector: Path
     model: Path | None
     pairs: PairOptions
-    token: Token | None
+    token: Any
     out: Path | None
     force: bool
     as_json: bool

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LEAST_MATCH = 0.5
 _MOST_DISTANCE = 2 / 3
 _AGREEING = 0.85
-# The largest of the three or four |cosines| of a random direction stays below it in 997 of 1000 cases, n_embd 64 to 2048.
+# The largest of the three or four |cosines| of a random direction is below it in 997 of 1000 cases (n_embd 64 to 2048).
 _CHANCE = 3.2  # in units of 1/sqrt(n_embd)
 _METHODS = ("mean", "pca", "pca-centered")  # with which each direction is compared
 _FEW = 0.25  # of the pairs may point along a direction whose sign is called wrong

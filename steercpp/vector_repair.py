@@ -139,7 +139,7 @@ def _drop_strengths(draft: _Draft, report: Report) -> None:
     kept = without_strengths(draft.metadata)
     if stale := sorted(draft.metadata.keys() - kept.keys()):
         draft.metadata = kept
-        draft.changes.append(f"left out: {', '.join(stale)}: measured with the faulty directions, they are wrong now")
+        draft.changes.append(f"left out: {', '.join(stale)}: true of the faulty directions only")
 
 
 def _length(value: MetaValue | None) -> int:

@@ -103,12 +103,32 @@ def test_a_dump_stands_for_model_and_pairs(tmp_path: Path, tiny_path: Path) -> N
     assert all(one["below"] > one["own"] for one in data["relations"])
 
 
+def test_the_token_is_taken_as_named(tmp_path: Path, tiny_path: Path) -> None:
+    """No option said whose activations a file without metadata is to be held to; the next command repeats it."""
+    stored = tmp_path / "a.safetensors"
+    with Engine(tiny_path, threads=1) as engine:
+        dump(engine, open_text_pairs(tool.POSITIVE, tool.NEGATIVE), stored, token="all")
+    for given in ((tiny_path, "--threads", "1", *PAIRS), (stored,)):
+        data = json.loads(doctor(MEAN, "--model", *given, "--token", "-2", "--json").stdout)
+        assert data["token"] == "-2" and all(one["own"] is not None for one in data["relations"])
+        assert "--token -2" in data["next"]
+    with Engine(tiny_path, threads=1) as engine:
+        dump(engine, open_text_pairs(tool.POSITIVE, tool.NEGATIVE), stored, token="last", force=True)
+    result = doctor(MEAN, "--model", stored, "--token", "mean")
+    assert result.exit_code == 1 and "holds the activations of token last, not mean" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--repair", "out.gguf"), "are for a VECTOR"),
         (PAIRS, "are for a VECTOR"),
         ((MEAN, *PAIRS), "--pairs needs --model"),
+        (("--token", "last"), "are for a VECTOR"),
+        ((MEAN, "--token", "mean"), "--token is for --pairs or a dump"),
+        ((MEAN, "--model", "m.gguf", "--token", "mean"), "--token is for --pairs or a dump"),
+        ((MEAN, "--model", "a.safetensors", "--token", "all"), "--token all is for steercpp dump"),
+        ((MEAN, "--model", "a.safetensors", "--token", "some"), "is not last, mean, answer"),
         ((MEAN, "--model", "a.safetensors", *PAIRS), "leave --pairs out"),
         ((MEAN, "--force"), "--force is for --repair"),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cvector_generator as tool
@@ -17,19 +18,35 @@ from conftest import EMBEDDED
 from scipy.sparse.linalg import eigsh
 from stock import StockRunner
 from test_gguf_vector import STRANGE
-from vector_bytes import ARRAY, F16, I32, STRING, U32, Refused, gguf_bytes, key, keys, load_like_llama_cpp, tensor, text
+from vector_bytes import (
+    ARRAY,
+    F16,
+    F32_VALUE,
+    I32,
+    STRING,
+    U32,
+    Refused,
+    gguf_bytes,
+    key,
+    keys,
+    load_like_llama_cpp,
+    tensor,
+    text,
+)
 
 from steercpp.activations import Activations, collect
 from steercpp.control_vector import ControlVector, FloatArray, MetaValue
 from steercpp.default_model import load
+from steercpp.directions import METHODS
 from steercpp.engine import Engine
 from steercpp.errors import VectorFileError
-from steercpp.extraction import extract
+from steercpp.extraction import extract, extract_from
 from steercpp.gguf_vector import read_vector, read_vector_with_notes, write_vector
 from steercpp.packing import Query
 from steercpp.pair_formats import open_text_pairs
 from steercpp.pairs import ContrastPair
 from steercpp.vector_doctor import Report, examine
+from steercpp.vector_pair_check import Relation, pair_findings, relations
 from steercpp.vector_repair import repaired, write_repaired
 
 ONE = [1.0, 0.0, 0.0, 0.0]
@@ -187,14 +204,178 @@ def test_a_shift_is_measured_without_a_fingerprint(
         np.testing.assert_array_equal(row, vector.directions[il])
 
 
-@pytest.mark.parametrize("method", ["mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda"])
-def test_no_method_of_ours_is_called_shifted_or_turned(
-    tmp_path: Path, embedded: Engine, pairs: tuple[ContrastPair, ...], activations: Activations, method: str
-) -> None:
-    """Others than mean and pca may have little to do with these, and are then called unrelated at worst."""
-    write_vector(tmp_path / "v.gguf", extract(embedded, pairs, method=method, layers=range(1, 8)))
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"random"}))
+def test_no_method_of_ours_is_faulted(tmp_path: Path, embedded: Engine, activations: Activations, method: str) -> None:
+    """Directions of pca-centered were called unrelated to their own pairs: they were held to mean and pca alone."""
+    write_vector(tmp_path / "v.gguf", extract_from(activations, method=method, layers=range(1, 8)))
     report = examine(tmp_path / "v.gguf", engine=embedded, activations=activations)
-    assert not {"layer-shift", "wrong-sign"} & set(codes(report))
+    assert codes(report) == [] and report.remarks == ()
+    assert min(one.own or 0.0 for one in report.relations) > 0.999  # the very method, rounded to float32
+    assert codes(examine(tmp_path / "v.gguf")) == []
+
+
+@pytest.mark.parametrize("metadata", [{}, {"method": "pca-centered"}])
+def test_the_papers_axis_is_related_to_its_pairs(tmp_path: Path, metadata: dict[str, MetaValue]) -> None:
+    """Held to mean and pca alone, the axis in which strong differences vary was called unrelated to its own pairs."""
+    rng = np.random.default_rng(2)
+    mean, axis = np.linalg.qr(rng.standard_normal((64, 2)))[0].T
+    values: FloatArray = (rng.standard_normal((20, 2, 3, 64)) / 50).astype(np.float32)
+    varying = np.resize([1.0, -1.0], 20)  # as often one way as the other, and so not seen in the mean
+    values[:, 0] += (4 * mean + varying[:, None] * axis).astype(np.float32)[:, None]
+    stored = Activations(values, (0, 1, 2), {"architecture": "llama", "n_layer": 3})
+    rows = extract_from(stored, method="pca-centered", layers=range(3)).directions
+    write_vector(tmp_path / "v.gguf", ControlVector(rows, "llama", 3, metadata))
+    assert codes(examine(tmp_path / "v.gguf", activations=stored)) == []
+
+
+@pytest.mark.parametrize("n_embd", [64, 256, 2048])
+def test_random_directions_do_not_pass_by_being_compared_more_often(n_embd: int) -> None:
+    """With two more comparisons, 6 of 1000 random directions lay above 3/sqrt(n_embd) in one of them, twice as many.
+
+    3.4 of 1000 lie above 3.2/sqrt(n_embd): of 40000 that is 136 with a standard deviation of 12, and 190 is 4.6 of
+    these above; at the old bound they are 240 and more. The pairs differ in nothing, so that the four directions are
+    far apart: the worst case.
+    """
+    rng = np.random.default_rng(n_embd)
+    values: FloatArray = rng.standard_normal((12, 2, 1, n_embd)).astype(np.float32)
+    stored = Activations(values, (0,), {"architecture": "llama", "n_layer": 1})
+    names = ("mean", "pca", "pca-centered", "lda")
+    for name in names:
+        (one,) = relations(stored, {0: METHODS[name](*stored.at(0))}, shift=0, method="lda")
+        assert one.own is not None and one.own > 0.999  # rounded to float32
+    # Of a random direction only its part in the span of the four matters, and the length of the rest.
+    seen = np.linalg.qr(np.stack([METHODS[name](*stored.at(0)) for name in names]).T.astype(np.float64))[1]
+    drawn = rng.standard_normal((40000, 4))
+    lengths = np.sqrt((drawn**2).sum(axis=1) + rng.chisquare(n_embd - 4, len(drawn)))
+    largest = np.abs(drawn @ seen).max(axis=1) / lengths
+    found = [Relation(il, float(cosine), None, None, None) for il, cosine in enumerate(largest)]
+    (unrelated,) = pair_findings(found, shift=0, n_embd=n_embd, token="last")
+    assert unrelated.code == "unrelated" and len(drawn) - len(unrelated.layers) <= 190
+
+
+def opposed() -> ControlVector:
+    """Neighbouring layers that point opposite ways."""
+    row = np.eye(64, dtype=np.float32)[3]
+    return ControlVector({3: row, 4: -row, 5: row}, "llama", 8)
+
+
+@pytest.mark.parametrize("method", ["pca-centered", "pca-pairs"])
+def test_axes_that_turn_are_no_fault_where_a_rule_has_set_the_signs(tmp_path: Path, method: str) -> None:
+    """Sound vectors of the paper's method were said to have their signs left to chance."""
+    write_vector(tmp_path / "ours.gguf", opposed().with_metadata(method=method))
+    report = examine(tmp_path / "ours.gguf")
+    assert codes(report) == [] and len(report.remarks) == 1
+    assert f"at layers 4, 5 the direction points against that of the layer below: {method}" in report.remarks[0]
+    for number, foreign in enumerate((opposed(), opposed().with_metadata(method="combined"))):
+        write_vector(tmp_path / f"{number}.gguf", foreign)
+        report = examine(tmp_path / f"{number}.gguf")
+        assert codes(report) == ["signs-differ"] and report.remarks == ()
+
+
+@pytest.fixture(scope="module")
+def answered(pairs: tuple[ContrastPair, ...]) -> tuple[ContrastPair, ...]:
+    """Pairs whose sides differ in the answer, and end alike."""
+    return tuple(
+        replace(one, negative=one.positive, positive_answer=" I cannot help with that.", negative_answer=" Sure, I do.")
+        for one in pairs[:8]
+    )
+
+
+def test_a_vector_of_answers_is_compared_at_the_answers(
+    tmp_path: Path, embedded: Engine, answered: tuple[ContrastPair, ...]
+) -> None:
+    """They were compared at the last token, and sound vectors called unrelated."""
+    write_vector(tmp_path / "v.gguf", extract(embedded, answered, token="answer", layers=range(1, 8)))
+    for given in (answered, iter(answered)):
+        report = examine(tmp_path / "v.gguf", engine=embedded, pairs=given)
+        assert (codes(report), report.token, report.remarks) == ([], "answer", ())
+        assert min(one.own or 0.0 for one in report.relations) > 0.999  # the same activations, rounded to float32
+
+
+def test_pairs_without_answers_are_compared_at_the_last_token(
+    tmp_path: Path, embedded: Engine, pairs: tuple[ContrastPair, ...], activations: Activations
+) -> None:
+    """There is no answer to take activations of, so that asking for them would stop the examination."""
+    vector = extract_from(activations, layers=range(1, 8)).with_metadata(token="answer")
+    write_vector(tmp_path / "v.gguf", vector)
+    report = examine(tmp_path / "v.gguf", engine=embedded, pairs=pairs)
+    assert (codes(report), report.token) == ([], "last")
+    assert report.remarks == ("made from the activations of token 'answer', but compared with those of token 'last'",)
+
+
+def test_the_token_of_a_foreign_file_can_be_named(
+    tmp_path: Path, embedded: Engine, answered: tuple[ContrastPair, ...]
+) -> None:
+    """A file without metadata was always compared at the last token."""
+    rows = extract(embedded, answered, token="answer", layers=range(1, 8)).directions
+    write_vector(tmp_path / "v.gguf", ControlVector(rows, "llama", 8))
+    report = examine(tmp_path / "v.gguf", engine=embedded, pairs=answered, token="answer")
+    assert (codes(report), report.token) == ([], "answer")
+    assert min(one.own or 0.0 for one in report.relations) > 0.999  # the same activations, rounded to float32
+    assert examine(tmp_path / "v.gguf", engine=embedded, pairs=answered).token == "last"
+
+
+STRENGTHS: dict[str, MetaValue] = {
+    "calibration.kl": 0.1,
+    "calibration.strength": 1.5,
+    "recommended_strength": 2.0,
+    "max_loss": 0.05,
+}
+
+
+def of_layers(*wanted: int, **metadata: MetaValue) -> ControlVector:
+    _, rows = planted()
+    return ControlVector({il: rows[il] for il in wanted}, "llama", 6, {**STRENGTHS, "label": "x", **metadata})
+
+
+@pytest.mark.parametrize("fault", ["moved", "turned", "left out"])
+def test_strengths_do_not_outlive_the_directions_they_were_found_with(tmp_path: Path, fault: str) -> None:
+    """A calibration to 0.1 nat stayed in the repaired file, which then moved the model by 3.4."""
+    stored, rows = planted()
+    vector = of_layers(1, 2, 3)
+    if fault == "moved":
+        vector = replace(vector, directions={il + 1: rows[il] for il in (1, 2, 3)})
+    elif fault == "turned":
+        vector = replace(vector, directions={1: rows[1], 2: -rows[2], 3: rows[3]})
+    else:
+        vector = replace(vector, directions={1: rows[1], 2: rows[2], 7: rows[3]}, n_layer=8)
+    write_vector(tmp_path / "v.gguf", vector)
+    report = examine(tmp_path / "v.gguf", activations=stored)
+    assert codes(report) == [{"moved": "layer-shift", "turned": "wrong-sign", "left out": "layer-missing"}[fault]]
+    mended, changes = repaired(report)
+    assert not STRENGTHS.keys() & mended.metadata.keys() and mended.metadata["label"] == "x"
+    assert changes[-1].startswith("left out: calibration.kl, calibration.strength, max_loss, recommended_strength: ")
+
+
+def test_strengths_do_not_outlive_a_layer_that_could_not_be_read(tmp_path: Path) -> None:
+    """A calibration stayed with a layer less too where reading had left it out; writing F32 changes nothing."""
+    strength = key("steercpp.recommended_strength", F32_VALUE, struct.pack("<f", 2.0))
+    bad, good = tensor("direction.2", [1.0, np.nan, 1.0, 1.0]), tensor("direction.1", ONE)
+    mended, changes = repaired(examine(put(tmp_path, gguf_bytes([*keys(), strength], [good, bad]))))
+    assert "recommended_strength" not in mended.metadata and "recommended_strength" in changes[-1]
+    half = tensor("direction.1", ONE, kind=F16)
+    mended, changes = repaired(examine(put(tmp_path, gguf_bytes([*keys(), strength], [half]))))
+    assert mended.metadata["recommended_strength"] == 2.0 and changes == ("written as F32",)
+
+
+def test_strengths_outlive_a_repair_that_adds_the_same(tmp_path: Path) -> None:
+    """Another word for the architecture, or a layer of zeros, changes nothing of what is added."""
+    stored, rows = planted()
+    zeros = np.zeros(64, np.float32)
+    vector = replace(of_layers(1, 2), directions={1: rows[1], 2: rows[2], 3: zeros}, model_hint="mistral")
+    write_vector(tmp_path / "v.gguf", vector)
+    report = examine(tmp_path / "v.gguf", activations=stored)
+    assert set(codes(report)) == {"zero", "hint"}
+    mended, _ = repaired(report)
+    assert {name: mended.metadata[name] for name in STRENGTHS} == STRENGTHS
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_block_0_is_spoken_of_where_a_direction_comes_there(tmp_path: Path, first: int) -> None:
+    """The repair of a file with layers 4 to 6 said that direction.1 becomes block 0."""
+    rows = [tensor(f"direction.{il}", TWO) for il in range(first, first + 3)]
+    mended, (change,) = repaired(examine(put(tmp_path, gguf_bytes(keys(kind=I32, count=7), rows))))
+    assert ("block 0" in change) == (0 in mended.directions) == (first == 1)
 
 
 def test_measured_layers_outweigh_the_fingerprint(tmp_path: Path, activations: Activations, embedded: Engine) -> None:

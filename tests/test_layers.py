@@ -13,7 +13,7 @@ LAYERS = {
     2: "prompts pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
     "forms refit validity intervals theory evidence recommend curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
-    "algebra conversion crossing",
+    "algebra conversion crossing layer_windows",
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store loose_vector "
@@ -24,6 +24,7 @@ LAYERS = {
     "doctor bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "
     "bench_tools bench_cvector bench_extraction bench_whole extraction_process combining cosine_figure "
+    "scanning scan_result scan_figure scan_files "
     "vector_findings vector_model_check vector_pair_check vector_doctor vector_repair",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

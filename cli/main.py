@@ -22,6 +22,7 @@ COMMANDS = {
     "calibrate": "steercpp.cli.calibrate",
     "dump": "steercpp.cli.dump",
     "scan": "steercpp.cli.scan",
+    "transfer": "steercpp.cli.transfer",
     "show": "steercpp.cli.show",
     "convert": "steercpp.cli.convert",
     "combine": "steercpp.cli.combine",

@@ -16,6 +16,8 @@ from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
 from steercpp.cli.steering_options import parse_strengths
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from steercpp.engine import Engine
     from steercpp.layer_windows import Window
     from steercpp.pairs import ContrastPair
@@ -100,7 +102,7 @@ def scan(
              steercpp scan --windows default --method mean --method pca --method random
     """  # noqa: D301
     from steercpp.calibration import KL
-    from steercpp.scan_files import ensure_scan_files
+    from steercpp.scan_files import ensure_files
     from steercpp.scanning import check_methods
     from steercpp.scanning import scan as run_all
 
@@ -126,7 +128,7 @@ def scan(
         raise
     if not found.decoded_now:
         output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
-    files = ensure_scan_files(found)
+    files = ensure_files(folder, "scan", found.record(), lambda: _figure(found))
     data = {**found.record(), "items_of": inputs.of, "files": files}
     output.emit(data, as_json=as_json, render=lambda: _render(found, data, files, _next(model, pairs, token, found)))
 
@@ -231,6 +233,12 @@ def _arguments(pairs: PairOptions) -> list[str]:
         found += ["--persona", positive, negative]
     found += ["--pairs-format", pairs.format] if pairs.format != "auto" else []
     return found + ([f"--{pairs.asked_template}"] if pairs.asked_template else [])
+
+
+def _figure(found: Scan) -> Figure:
+    from steercpp.scan_figure import scan_figure
+
+    return scan_figure(found)
 
 
 class _View:

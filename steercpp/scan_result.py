@@ -30,8 +30,8 @@ class Band:
         folder: the run.
         found: the surest strength within the budget.
         slope: of mean normalised B at 0, per unit of strength; between the strengths next to 0 on both sides.
-        strengths, gains, gains_b, losses: (n_s,) over all items: mean raw B and mean normalised B less their values at
-            0, and 1 - mean P(correct) / its mean at 0.
+        strengths, raw, b, p: (n_s,) the grid, ascending, and the means over all items of raw B, of normalised B and of
+            P(correct).
         n_items: behavior and choice items.
         tokens: of the run's manifest.
         decoded_now: tokens decoded by the call that returned this.
@@ -43,9 +43,9 @@ class Band:
     found: Weighed
     slope: float
     strengths: Floats
-    gains: Floats
-    gains_b: Floats
-    losses: Floats
+    raw: Floats
+    b: Floats
+    p: Floats
     n_items: tuple[int, int]
     tokens: dict[str, int]
     decoded_now: int
@@ -58,7 +58,6 @@ class Band:
         curves = Curves.of(result.behavior, result.choice)
         rng = np.random.default_rng(plan["seed"])
         raw, b, p = (items.mean(axis=1) for items in (curves.raw, curves.normalized, curves.p))
-        at_0 = curves.at_0
         return cls(
             method=method,
             layers=layers,
@@ -66,9 +65,9 @@ class Band:
             found=weigh(curves, direction=plan["direction"], max_loss=plan["max_loss"], rng=rng),
             slope=slope_at_0(curves.strengths, b),
             strengths=curves.strengths,
-            gains=raw - raw[at_0],
-            gains_b=b - b[at_0],
-            losses=1 - p / p[at_0] if p[at_0] > 0 else np.full(len(p), np.nan),
+            raw=raw,
+            b=b,
+            p=p,
             n_items=(curves.raw.shape[1], curves.p.shape[1]),
             tokens=result.manifest["tokens"],
             decoded_now=result.decoded_now,
@@ -78,6 +77,18 @@ class Band:
     def name(self) -> str:
         """Its layers, "3" or "8-15"."""
         return format_layers(self.layers)
+
+    @property
+    def gains(self) -> Floats:
+        """(n_s,) mean raw B, over all items, less that at strength 0."""
+        gains: Floats = self.raw - self.raw[self.strengths == 0]
+        return gains
+
+    @property
+    def losses(self) -> Floats:
+        """(n_s,) 1 - mean P(correct) / its mean at strength 0, over all items; NaN where that is 0."""
+        p_0 = self.p[self.strengths == 0]
+        return 1 - self.p / p_0 if p_0 > 0 else np.full(len(self.p), np.nan)
 
     @property
     def b_gain(self) -> float:
@@ -103,13 +114,13 @@ class Band:
             "over_budget_at": found.end,
             "b_gain": self.b_gain,
             "b_gain_low": found.b_gain_low,
-            **({name: value for name, value in asdict(found.reported_on).items()} if found.reported_on else {}),
+            "reported_on": asdict(found.reported_on) if found.reported_on else None,
             "chosen_on": asdict(found.chosen_on) if found.chosen_on else None,
             "slope": self.slope,
             "strengths": self.strengths.tolist(),
-            "gains": self.gains.tolist(),
-            "gains_b": self.gains_b.tolist(),
-            "losses": self.losses.tolist(),
+            "b_raw": self.raw.tolist(),
+            "b": self.b.tolist(),
+            "p_free": self.p.tolist(),
             "tokens": self.tokens,
         }
 

@@ -24,7 +24,7 @@ LAYERS = {
     "doctor bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "
     "bench_tools bench_cvector bench_extraction bench_whole extraction_process combining cosine_figure "
-    "scanning scan_result scan_figure scan_files "
+    "scanning scan_result scan_figure scan_files transferring transfer_result transfer_figure "
     "vector_findings vector_model_check vector_pair_check vector_doctor vector_repair",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

@@ -22,7 +22,7 @@ from steercpp.layer_windows import parse_windows, windows_of
 from steercpp.pairs import ContrastPair
 from steercpp.run_folder import MANIFEST
 from steercpp.scan_figure import scan_figure
-from steercpp.scan_files import ensure_scan_files
+from steercpp.scan_files import ensure_files
 from steercpp.scan_result import Band, Scan, slope_at_0
 from steercpp.scanning import default_windows, scan
 from steercpp.sweep_result import open_run
@@ -162,12 +162,12 @@ def test_a_scan_goes_on_where_it_stopped(tiny_engine: Engine, tmp_path: Path) ->
     assert [band.layers for band in found.bands] == [(1,), (1, 2), (2,)]
     assert [bool(band.decoded_now) for band in found.bands] == [False, False, True]
     assert ticks[-1][0] == ticks[-1][1] and "layer 2, mean (3 of 3): strength +0.5" in ticks[-1][2]
-    files = ensure_scan_files(found)
+    files = ensure_files(out, "scan", found.record(), lambda: scan_figure(found))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     work = tiny_engine.token_layers
     again = scan(tiny_engine, PAIRS, **options)
     assert tiny_engine.token_layers == work and again.decoded_now == 0
-    assert ensure_scan_files(again) == files
+    assert ensure_files(out, "scan", again.record(), lambda: scan_figure(again)) == files
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files} == before
     table = json.loads(files[0].read_bytes())
     assert table["items"] == {"behavior": 16, "choice": 16} and len(table["bands"]) == 3

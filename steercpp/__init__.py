@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from steercpp.pair_formats import open_pairs
     from steercpp.pairs import ContrastPair, read_pairs
     from steercpp.sampling import Sampling
+    from steercpp.scanning import scan
     from steercpp.steering import Gate, Steering
     from steercpp.sweep_result import SweepResult, open_run
     from steercpp.sweeping import sweep
     from steercpp.tasks import BehaviorItem, ChoiceItem, read_behavior, read_choices
+    from steercpp.transferring import transfer
     from steercpp.vector_file import read_any_vector, write_any_vector
 
 _HOMES = {
@@ -54,7 +56,9 @@ _HOMES = {
     "read_choices": "tasks",
     "read_pairs": "pairs",
     "read_vector": "gguf_vector",
+    "scan": "scanning",
     "sweep": "sweeping",
+    "transfer": "transferring",
     "write_any_vector": "vector_file",
     "write_vector": "gguf_vector",
 }
@@ -83,7 +87,9 @@ __all__ = [
     "read_choices",
     "read_pairs",
     "read_vector",
+    "scan",
     "sweep",
+    "transfer",
     "write_any_vector",
     "write_vector",
 ]

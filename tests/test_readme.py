@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ModelMaker
 from small_sweep import write_items
 
 import steercpp
@@ -28,7 +29,12 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize(("page", "example"), EXAMPLES, ids=[page for page, _ in EXAMPLES])
 def test_the_python_examples_run(
-    tmp_path: Path, tiny_path: Path, capsys: pytest.CaptureFixture[str], page: str, example: str
+    tmp_path: Path,
+    tiny_path: Path,
+    model_maker: ModelMaker,
+    capsys: pytest.CaptureFixture[str],
+    page: str,
+    example: str,
 ) -> None:
     behavior, choice, pairs = write_items(tmp_path)
     for name in ("refusal", "cheer"):
@@ -38,8 +44,11 @@ def test_the_python_examples_run(
         "llama-2-7b-chat.Q4_K_M.gguf": tiny_path,
         "refusal.jsonl": pairs,
         "refusal.behavior.jsonl": behavior,
+        "llama-2-7b-chat.Q4_0.gguf": model_maker("tiny-Q4_0"),
         "international_law_test.csv": choice,
         "runs/refusal": tmp_path / "run",
+        "runs/scan": tmp_path / "scan",
+        "runs/q4_0": tmp_path / "q4_0",
         "refusal.gguf": tmp_path / "refusal.gguf",
         "refusal.safetensors": tmp_path / "refusal.safetensors",
         "refusal-right.gguf": tmp_path / "refusal-right.gguf",
@@ -50,7 +59,10 @@ def test_the_python_examples_run(
         example = example.replace(f'"{name}"', repr(str(path)))
     exec(example, {})
     shown = capsys.readouterr().out
-    if "sweep(" in example:
+    if "scan(" in example:
+        names = [line.split()[0] for line in shown.splitlines() if " None None" in line]  # eight items make no halves
+        assert names == ["1", "1-2", "2", "2-3", "3"] and "cannot be told whether the vector carries over" in shown
+    elif "sweep(" in example:
         assert (tmp_path / "run" / "vector.gguf").exists() and "Recommendation(strength=" in shown
     elif "apply(" in example:
         assert re.fullmatch(r"((length|stop) .*\n+){2}", shown) and len(set(shown.splitlines())) == 2

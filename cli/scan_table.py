@@ -13,6 +13,12 @@ from steercpp.cli.summary import relative
 if TYPE_CHECKING:
     from steercpp.scan_result import Band, Scan
 
+UNITS = {
+    "norm": "of the residual norm per layer",
+    "kl": "pushes of so many nats as --kl says",
+    "length": "long per layer",
+}
+
 
 def band_table(bands: Sequence[Band], *, best: Band | None, methods: bool, layers: bool = True) -> output.Renderable:
     """A line for each sweep, within 80 columns.
@@ -91,7 +97,7 @@ def _title(found: Scan) -> str:
 
 
 def _panel(found: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
-    best, unit = found.best, " of the residual norm" if found.unit == "norm" else " long"
+    best = found.best
     facts: list[tuple[str, output.Cell]] = []
     if best is None or best.found.reported_on is None:
         head = output.text("No band is sure to gain within the budget.", "yellow")
@@ -99,7 +105,7 @@ def _panel(found: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
         told, found_at = best.found.reported_on, best.found.strength
         what = f"layer{'s' if len(best.layers) > 1 else ''} {best.name}"
         what += f", {best.method}" if len(found.methods) > 1 else ""
-        head = output.text(f"Best: {what}, at {found_at:+g}{unit} per layer", "bold green")
+        head = output.text(f"Best: {what}, at {found_at:+g} {UNITS[found.unit]}", "bold green")
         facts += [
             ("gain", f"{told.gain:+.3f} in P+ − P−, at least {told.gain_low:+.3f}"),
             ("", f"{best.b_gain:+.3f} in B, at least {best.found.b_gain_low:+.3f}"),

@@ -57,7 +57,7 @@ def centred_principal_direction(rows: PairRows) -> Doubles:
 
     This is the extraction of the paper (Wolf et al. 2024, arXiv:2401.16332). Centring takes the mean difference away:
     where all pairs differ equally strongly nothing of the behaviour is left, and the axis is that of the noise. Where
-    as many pairs point one way as the other its largest component is positive, as scikit-learn leaves it.
+    as many pairs point one way as the other, which the paper leaves to chance, the mean of their projections decides.
 
     Raises:
         DegenerateError: all differences are equal, or there is one pair only.
@@ -142,9 +142,9 @@ def _first_axis(rows: PairRows, centre: Doubles | None = None) -> Doubles:
 
 
 def _towards_most(axis: Doubles, rows: PairRows) -> Doubles:
-    """The axis, turned so that most differences have a positive projection; as it is where as many have a negative."""
+    """The axis, turned so that most differences have a positive projection; where as many have a negative, their mean."""
     balance = sum(float(np.sign(block @ axis).sum()) for block in rows.difference_blocks())
-    return -axis if balance < 0 else axis
+    return -axis if (balance or rows.mean_difference() @ axis) < 0 else axis
 
 
 def _sha256(side: FloatArray | Doubles) -> bytes:

@@ -120,20 +120,20 @@ def _held_out(rows: PairRows, find: RowMethod) -> tuple[float | None, float | No
     for part in np.array_split(places, min(N_FOLDS, rows.n_pairs)):
         others = rows.take(np.delete(places, part))
         try:
-            direction = find(others)
+            direction = _unit(find(others))
         except DegenerateError:
             return None, None
         between = sum(float((side @ direction).mean()) for side in others.sides) / 2
         positive, negative = (side[part] @ direction for side in rows.sides)
-        right += _share_above(positive, between) + _share_above(-negative, -between)
-        wins += _share_above(positive[:, None], negative[None, :])
+        right += _count_above(positive - between, rows.noise) + _count_above(between - negative, rows.noise)
+        wins += _count_above(positive[:, None] - negative[None, :], rows.noise)
         comparisons += len(part) ** 2
     return right / (2 * rows.n_pairs), wins / comparisons
 
 
-def _share_above(values: Doubles, others: Doubles | float) -> float:
-    """How many values lie above the others; an equal one counts as a half."""
-    return float((values > others).sum() + (values == others).sum() / 2)
+def _count_above(differences: Doubles, noise: float) -> float:
+    """How many differences are above 0; one that is no more than rounding counts as a half."""
+    return float((differences > noise).sum() + (np.abs(differences) <= noise).sum() / 2)
 
 
 def _stability(rows: PairRows, find: RowMethod) -> float | None:

@@ -141,3 +141,18 @@ def test_errors_are_those_of_the_method() -> None:
     negative[2, 2] = np.nan
     with pytest.raises(InputError, match="pair 2"):
         quality(positive, negative, "mean")
+
+
+def test_equal_activations_are_a_tie_in_any_coordinates() -> None:
+    """Rounding in the basis of the rows used to decide between activations that are equal."""
+    rng = np.random.default_rng(0)
+    positive = rng.standard_normal((10, 64)).astype(np.float32)
+    negative = positive.copy()
+    negative[::5] -= 1  # the first pair of each part differs, so that every part has 2 activations of 4 in a tie
+    found = quality(positive, negative, "mean")
+    direction = np.ones(64) / 8
+    wins = 0.0
+    for part in np.array_split(np.arange(10), 5):
+        above = (positive[part] @ direction)[:, None] - (negative[part] @ direction)[None, :]
+        wins += (above > 1e-5).sum() + (np.abs(above) <= 1e-5).sum() / 2
+    assert found.auc == pytest.approx(wins / 20)

@@ -142,7 +142,7 @@ def _first_axis(rows: PairRows, centre: Doubles | None = None) -> Doubles:
 
 
 def _towards_most(axis: Doubles, rows: PairRows) -> Doubles:
-    """The axis, turned so that most differences have a positive projection; where as many have a negative, their mean."""
+    """The axis, turned so that most differences have a positive projection; where as many have not, their mean."""
     balance = sum(float(np.sign(block @ axis).sum()) for block in rows.difference_blocks())
     return -axis if (balance or rows.mean_difference() @ axis) < 0 else axis
 

@@ -75,19 +75,24 @@ def calibrate(
     if model and not texts:
         raise click.UsageError("MODEL needs --text, --pairs, --behavior or --task: what to calibrate on.")
     from steercpp.calibration import calibrate as find
+    from steercpp.errors import SteerError
     from steercpp.gguf_vector import refuse_overwrite
     from steercpp.vector_file import format_of_suffix, write_any_vector
 
     format_of_suffix(out)
-    refuse_overwrite(out, force=force)
+    refuse_overwrite(out, force=force, inputs=(model, text, behavior, *pairs.files, *tasks))
     with options.open(model or _embedded_path()) as engine, output.progress() as report:
         vector = _vector(engine, vector_path, layers, report)
         tokens = texts.tokens(engine)
         found = find(engine, vector, tokens, kl=kl, quantile=quantile, sign=1 if sign == "+" else -1, progress=report)
         path = engine.path
-    write_any_vector(out, found.described(vector), force=force)
+    try:
+        write_any_vector(out, found.described(vector), force=force)
+    except SteerError:
+        output.say(f"strength {found.strength:g} has {found.kl:.4g} nats of KL")  # at least this is not lost
+        raise
     data = _data(found, {"file": out, "vector": vector_path, "model": path}, len(tokens), vector)
-    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *_next(model, out)])
+    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *_next(model, out, found)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +204,15 @@ def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
     ]  # fmt: skip
 
 
-def _next(model: Path | None, out: Path) -> Sequence[output.Renderable]:
-    """The command that sweeps in units of this push; a model of the user's needs items to be measured on."""
-    command = ["steercpp", "sweep", "--vector", str(out), "--unit", "kl"]
+def _next(model: Path | None, out: Path, found: Calibration) -> Sequence[output.Renderable]:
+    """The command that sweeps in units of such a push; a model of the user's needs items to be measured on."""
+    command = ["steercpp", "sweep", "--vector", str(out), "--unit", "kl", "--kl", f"{found.target:g}"]
+    if found.strength < 0:
+        command += ["--direction", "-"]
     if model:
         command[2:2] = [str(model)]
         command += ["--behavior", "B.jsonl", "--task", "T.jsonl"]
-    return [output.text("Next, a sweep in units of such pushes:", "dim"), output.verbatim(shlex.join(command))]
+    return [
+        output.text("Next, a sweep in units of such pushes, measured on its own items:", "dim"),
+        output.verbatim(shlex.join(command)),
+    ]

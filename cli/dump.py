@@ -70,7 +70,7 @@ def dump(
     from steercpp.errors import ActivationsFileError
     from steercpp.whole_file import refuse_overwrite
 
-    refuse_overwrite(out, force=force, error=ActivationsFileError)
+    refuse_overwrite(out, force=force, error=ActivationsFileError, inputs=(model, *pairs.files))
     source: Iterable[ContrastPair] | None = pairs.source()
     if model is None or source is None:
         from steercpp.default_model import load

@@ -88,7 +88,7 @@ def extract(
     from steercpp.gguf_vector import refuse_overwrite
     from steercpp.vector_file import read_any_vector, write_any_vector
 
-    refuse_overwrite(out, force=force)
+    refuse_overwrite(out, force=force, inputs=(model, activations, *pairs.files))
     if figure is not None:
         from steercpp.picture_file import refuse_picture
 
@@ -101,7 +101,7 @@ def extract(
     if figure is not None:
         draw(figure, written, force=force)
         data["figure"] = figure
-    output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *_next(model, out)])
+    output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *_next(model, written, out)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +164,12 @@ class _Asked:
             return extract_from(found, method=self.method, layers=wanted, progress=report)
 
 
-def _next(model: Path | None, out: Path) -> list[output.Renderable]:
+def _next(model: Path | None, vector: ControlVector, out: Path) -> list[output.Renderable]:
     """The command that shows what the vector does; a model of the user's needs items to be measured on."""
+    from steercpp.default_model import load
+
     command = ["steercpp", "sweep", "--vector", str(out)]
-    if model:
-        command[2:2] = [str(model)]
+    if model or vector.metadata.get("model_sha256") != load().card["sha256"]:
+        command[2:2] = [str(model or vector.metadata.get("model_file", "MODEL.gguf"))]
         command += ["--behavior", "B.jsonl", "--task", "T.jsonl"]
     return [output.text("Next, how hard it may push:", "dim"), output.verbatim(shlex.join(command))]

@@ -49,6 +49,11 @@ class PairOptions:
         return bool(self.path or self.positive_file)
 
     @property
+    def files(self) -> tuple[Path | None, ...]:
+        """The files that the pairs are read from."""
+        return self.path, self.positive_file, self.negative_file
+
+    @property
     def template(self) -> Template:
         """How prompts become text."""
         return self.asked_template or "auto"

@@ -155,10 +155,12 @@ def _notes(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Note], tu
         layers = tuple(int(il) for il in metadata["layers"].split(","))
         numbers = {key: int(metadata[key]) for key in _NUMBERS if key in metadata}
         notes: dict[str, Note] = {"token": metadata["token"], "n_pairs": int(metadata["n_pairs"])}
+        n_layer = int(metadata["n_layer"])
     except (KeyError, ValueError) as error:
         raise ActivationsFileError(f"{path}: its metadata are damaged ({error}); {AGAIN}") from error
-    if len(set(layers)) < len(layers) or min(layers) < 0:
-        raise ActivationsFileError(f"{path}: its metadata name the layers {metadata['layers']}; {AGAIN}")
+    if len(set(layers)) < len(layers) or min(layers) < 0 or max(layers) >= n_layer:
+        named = f"the layers {metadata['layers']} of {n_layer}"
+        raise ActivationsFileError(f"{path}: its metadata name {named}; {AGAIN}")
     notes |= {key: metadata[key] for key in sorted(metadata) if key not in ("format", "layers")}
     return notes | numbers, layers
 

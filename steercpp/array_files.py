@@ -59,7 +59,7 @@ def read_npz(path: Path | str, check_name: CheckName) -> tuple[dict[str, FloatAr
 
 def write_safetensors(path: Path, arrays: Mapping[str, FloatArray], text: str) -> None:
     """Write arrays and the text as metadata; the same give the same bytes."""
-    safetensors.numpy.save_file(dict(arrays), path, metadata={TEXT: text})
+    path.write_bytes(safetensors.numpy.save(dict(arrays), metadata={TEXT: text}))
 
 
 def read_safetensors(

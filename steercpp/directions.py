@@ -131,7 +131,7 @@ def _first_axis(rows: PairRows, centre: Doubles | None = None) -> Doubles:
             gram += block.T @ block
     if np.trace(gram) <= rows.noise**2 * rows.n_pairs:
         raise DegenerateError(
-            "all contrast pairs have identical activations; check the pair file for duplicates"
+            "all contrast pairs have identical activations; take another token or layer, or check the pairs"
             if centre is None
             else "centring leaves nothing: all pair differences are equal; use the method mean or pca"
         )

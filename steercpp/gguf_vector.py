@@ -14,6 +14,7 @@ tells in a note; what it refuses, and what steers nothing, is a VectorFileError.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,13 +67,13 @@ def refuse_zeros(path: Path, vector: ControlVector) -> None:
         raise VectorFileError(f"{path}: every direction is zero and would steer nothing; nothing was written")
 
 
-def refuse_overwrite(path: Path | str, *, force: bool = False) -> None:
-    """Check before long work that a file could be written there.
+def refuse_overwrite(path: Path | str, *, force: bool = False, inputs: Iterable[Path | None] = ()) -> None:
+    """Check before long work that a file could be written there, as `whole_file.refuse_overwrite`.
 
     Raises:
-        VectorFileError: the file exists and `force` is not given, or its folder does not exist.
+        VectorFileError: it could not, or should not.
     """
-    whole_file.refuse_overwrite(Path(path), force=force, error=VectorFileError)
+    whole_file.refuse_overwrite(Path(path), force=force, error=VectorFileError, inputs=inputs)
 
 
 def read_vector(path: Path | str) -> ControlVector:

@@ -130,7 +130,9 @@ def checked(positive: FloatArray, negative: FloatArray) -> PairRows:
         differences += float(np.square(sides[0] - sides[1]).sum())
     noise = _EPSILON * float(np.sqrt(squares / (2 * n_pairs)))
     if np.sqrt(differences) <= noise * np.sqrt(n_pairs):
-        raise DegenerateError("all contrast pairs have identical activations; check the pair file for duplicates")
+        raise DegenerateError(
+            "all contrast pairs have identical activations; take another token or layer, or check the pairs"
+        )
     return PairRows(positive, negative, noise)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -107,7 +108,8 @@ class AllTokens:
         """Call with each prompt's place and the places of its tokens among all rows."""
         offsets, answers = (file.get_tensor(name).tolist() for name in ("offsets", "answer_tokens"))
         tokens = file.get_slice("tokens")
-        if offsets[0] != 0 or offsets[-1] != tokens.get_shape()[0] or min(answers) < 0:
+        is_cut = any(stop <= start for start, stop in pairwise(offsets))
+        if is_cut or offsets[0] != 0 or offsets[-1] != tokens.get_shape()[0] or min(answers) < 0:
             raise ActivationsFileError(f"{self.path}: its offsets do not fit its rows; {AGAIN}")
         for prompt, (start, stop, n_answer) in enumerate(zip(offsets[:-1], offsets[1:], answers, strict=True)):
             if not n_answer < stop - start:

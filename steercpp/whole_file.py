@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from steercpp.errors import InputError
 
 
-def refuse_overwrite(path: Path, *, force: bool, error: type[InputError]) -> None:
+def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs: Iterable[Path | None] = ()) -> None:
     """Check that a file could be written there.
 
+    Args:
+        path: the file.
+        force: whether it may replace one.
+        error: what is raised.
+        inputs: files that are read for it, which it must not replace whatever `force` says.
+
     Raises:
-        InputError: of the kind `error`: the file exists and `force` is not given, or its folder does not exist.
+        InputError: of the kind `error`: the file exists and `force` is not given, or is one of the inputs; its folder
+            does not exist or cannot be written to.
     """
     if path.is_dir():
         raise error(f"{path}: is a folder; name a file in it")
     if path.exists() and not force:
         raise error(f"{path}: exists already; choose another name or give --force to replace it")
+    if any(one is not None and one.exists() and path.exists() and path.samefile(one) for one in inputs):
+        raise error(f"{path}: is read for what would be written there; choose another name")
     if not path.parent.is_dir():
         raise error(f"{path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise error(f"{path}: the folder {path.parent} cannot be written to; choose another place")
 
 
 def write_whole(path: Path, write: Callable[[Path], None], *, force: bool, error: type[InputError]) -> None:

@@ -169,6 +169,8 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
     "layers of words": ("last", lambda raw, at: changed(raw, at, {"layers": "1,b"}), "its metadata are damaged"),
     "a layer twice": ("last", lambda raw, at: changed(raw, at, {"layers": "1,1"}), "its metadata name the layers 1,1"),
     "no number": ("last", lambda raw, at: changed(raw, at, {"n_layer": "x"}), "its metadata are damaged"),
+    "no depth": ("last", lambda raw, at: changed(raw, at, {"n_layer": ""}), "its metadata are damaged ('n_layer')"),
+    "beyond the depth": ("last", lambda raw, at: changed(raw, at, {"n_layer": "2"}), "name the layers 1,2 of 2"),
     "other layers": ("last", lambda raw, at: changed(raw, at, {"layers": "1"}), "expected the shape (2, 2, 1, n_embd)"),
     "other pairs": ("last", lambda raw, at: changed(raw, at, {"n_pairs": "3"}), "expected the shape (3, 2, 2, n_embd)"),
     "F16": (
@@ -197,7 +199,7 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
     "falling offsets": (
         "all",
         lambda raw, at: changed(raw, at, {}, offsets=np.array([0, 9, 8, 10, json.loads(count(raw))])),
-        "pair 1's negative prompt has no tokens",
+        "its offsets do not fit its rows",
     ),
     "long answer": (
         "all",

@@ -68,7 +68,7 @@ def test_a_table_within_80_columns(files: list[str]) -> None:
     assert max(map(len, lines)) <= 80 and lines[0].rstrip() == "o.gguf"
     assert "nats of KL" in lines[1] and "95 % quantile" in result.stdout and "length of the push" in result.stdout
     assert last.startswith("steercpp sweep ") and last.endswith(
-        "--vector o.gguf --unit kl --behavior B.jsonl --task T.jsonl"
+        "--vector o.gguf --unit kl --kl 0.1 --behavior B.jsonl --task T.jsonl"
     )
 
 
@@ -114,7 +114,7 @@ def test_the_embedded_model_brings_what_it_needs(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     result = run("-o", "o.gguf")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[-1] == "steercpp sweep --vector o.gguf --unit kl"
+    assert result.stdout.splitlines()[-1] == "steercpp sweep --vector o.gguf --unit kl --kl 0.1"
     vector = read_vector("o.gguf")
     assert vector.layers == (5, 6) and vector.metadata["calibration.kl_measured"] == pytest.approx(0.1, rel=0.01)
 
@@ -168,3 +168,9 @@ def test_generate_and_sweep_in_pushes(files: list[str], tiny_engine: Engine) -> 
     for command, asked in (("generate", ("-p", prompt)), ("sweep", items[:4])):
         wrong = run(*files, *asked, "--kl", "0.1", command=command)
         assert wrong.exit_code == 2 and "--kl is for --unit kl" in wrong.stderr
+
+
+def test_the_next_command_asks_for_the_same_pushes(files: list[str]) -> None:
+    """It used to sweep pushes of 0.1 nats of the positive sign, whatever had been calibrated."""
+    last = run(*files, "--text", "t.txt", "-o", "o.gguf", "--kl", "0.2", "--sign", "-").stdout.splitlines()[-1]
+    assert "--unit kl --kl 0.2 --direction - " in last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -83,6 +84,24 @@ def test_an_existing_file_is_kept_before_anything_is_computed(pairs: Path, tmp_p
     result = run(tmp_path / "no-model.gguf", "--pairs", pairs, "-o", out)
     assert result.exit_code == 1 and "v.gguf: exists already" in result.stderr and "--force" in result.stderr
     assert out.read_bytes() == b"precious"
+
+
+def test_force_does_not_replace_what_is_read(tiny_path: Path, pairs: Path, dumped: Path, tmp_path: Path) -> None:
+    """`-o MODEL --force` used to leave a vector in the model's place."""
+    model = tmp_path / "model.gguf"
+    shutil.copy(tiny_path, model)
+    for arguments, out in (((model, "--pairs", pairs), model), ((model, "--pairs", pairs), pairs),
+                           (("--activations", dumped), dumped)):  # fmt: skip
+        before = out.read_bytes()
+        result = run(*arguments, "-o", out, "--force")
+        assert result.exit_code == 1 and "is read for what would be written there" in result.stderr
+        assert out.read_bytes() == before
+
+
+def test_the_next_command_after_activations_is_for_their_model(dumped: Path, tiny_path: Path, tmp_path: Path) -> None:
+    """It used to be one for the embedded model."""
+    last = run("--activations", dumped, "-o", tmp_path / "v.gguf").stdout.splitlines()[-1]
+    assert last == f"steercpp sweep {tiny_path.name} --vector {tmp_path / 'v.gguf'} --behavior B.jsonl --task T.jsonl"
 
 
 def test_force_replaces_it(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:

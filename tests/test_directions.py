@@ -146,7 +146,7 @@ def test_one_pair() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_identical_activations(method: str) -> None:
     positive, _, _ = planted()
-    with pytest.raises(DegenerateError, match="identical activations; check the pair file"):
+    with pytest.raises(DegenerateError, match="identical activations; take another token or layer"):
         METHODS[method](positive, positive)
     with pytest.raises(DegenerateError, match="identical activations"):  # but for one rounding of each value
         METHODS[method](np.nextafter(positive, np.float32(np.inf)), positive)
@@ -294,3 +294,11 @@ def test_a_tie_between_the_signs_does_not_depend_on_the_coordinates(method: str)
         turned = METHODS[method]((positive @ turn).astype(np.float32), (negative @ turn).astype(np.float32))
         # float32 rounding of the turned activations moves an axis by about 1e-6
         assert METHODS[method](positive, negative) @ turn @ turned == pytest.approx(1, abs=1e-3)
+
+
+def test_most_pairs_decide_the_sign_of_pca_pairs_and_the_mean_that_of_pca() -> None:
+    """Three pairs point one way by a little, one the other way by much: only the rule for the sign tells them apart."""
+    negative = np.zeros((4, 8), np.float32)
+    positive = np.outer([1, 1, 1, -10], np.eye(8)[2]).astype(np.float32)
+    np.testing.assert_allclose(METHODS["pca-pairs"](positive, negative), np.eye(8)[2], atol=1e-6)
+    np.testing.assert_allclose(METHODS["pca"](positive, negative), -np.eye(8)[2], atol=1e-6)

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -480,3 +482,34 @@ def test_layer_count_of_another_tool_is_not_taken_for_metadata(tmp_path: Path) -
     values = [*keys(), key("controlvector.layer_count.extra", U32, (3).to_bytes(4, "little"))]
     (tmp_path / "v.gguf").write_bytes(gguf_bytes(values, [tensor("direction.1", ONE.tolist())]))
     assert read_any_vector(tmp_path / "v.gguf")[0].metadata == {"controlvector.layer_count.extra": 3}
+
+
+@pytest.mark.parametrize("name", ["v.gguf", "v.npz", "v.safetensors"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    """The safetensors library's own error used to reach the user, and its files nobody else could read."""
+    program = """
+import resource, signal, sys
+import numpy as np
+from steercpp.control_vector import ControlVector
+from steercpp.errors import VectorFileError
+from steercpp.vector_file import write_any_vector
+vector = ControlVector({1: np.ones(4096, np.float32)}, "llama", 2)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_any_vector(sys.argv[1], vector)
+except VectorFileError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], capture_output=True, text=True)
+    assert "cannot be written: " in done.stdout and "; choose another place" in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_formats_may_be_read_by_others(tmp_path: Path) -> None:
+    vector = ControlVector({1: np.ones(8, np.float32)}, "llama", 2)
+    modes = set()
+    for name in ("v.gguf", "v.npz", "v.safetensors"):
+        write_any_vector(tmp_path / name, vector)
+        modes.add((tmp_path / name).stat().st_mode)
+    assert len(modes) == 1

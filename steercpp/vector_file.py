@@ -113,7 +113,7 @@ def format_of_suffix(path: Path) -> Format:
     for kind in FORMATS:
         if path.suffix.lower() == f".{kind}":
             return kind
-    raise VectorFileError(f"{path}: its name tells no format; end it in .gguf, .npz or .safetensors, or give --to")
+    raise VectorFileError(f"{path}: its name tells no format; end it in .gguf, .npz or .safetensors")
 
 
 def how_it_is_kept(vector: ControlVector) -> str | None:

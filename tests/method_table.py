@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from steercpp.control_vector import FloatArray
 from steercpp.directions import METHODS
@@ -91,7 +92,8 @@ class Found:
 
 def measure() -> dict[tuple[str, str], Found]:
     """By words of the scenario and name of the method."""
-    return {(one.words, method): _found(one, method) for one in SCENARIOS for method in METHODS}
+    with threadpool_limits(1, user_api="blas"):  # more threads only wait for each other here: see extraction.py
+        return {(one.words, method): _found(one, method) for one in SCENARIOS for method in METHODS}
 
 
 def _found(scenario: Scenario, method: str) -> Found:

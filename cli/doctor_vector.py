@@ -140,7 +140,9 @@ def _extract_command(asked: Asked) -> list[str]:
     """How to extract the vector anew; llama-cvector-generator's own names stand for files that were not given."""
     model = str(asked.model) if asked.model and not asked.has_dump else "MODEL.gguf"
     pairs = _pairs(asked) or ["--positive-file", "positive.txt", "--negative-file", "negative.txt"]
-    return ["steercpp", "extract", model, *pairs, "--method", "pca", "-o", f"{asked.vector.stem}-again.gguf"]
+    token = [] if asked.token else ["--token", "mean"]  # of all tokens, as there
+    out = f"{asked.vector.stem}-again.gguf"
+    return ["steercpp", "extract", model, *pairs, "--method", "pca", "--layers", "all", *token, "-o", out]
 
 
 def _pairs(asked: Asked) -> list[str]:
@@ -163,12 +165,14 @@ def _pairs(asked: Asked) -> list[str]:
 
 
 def _render(asked: Asked, outcome: Outcome) -> list[output.Renderable]:
+    from steercpp.control_vector import format_layers
+
     report = outcome.report
     layers = [*report.directions]
     width = next((len(row) for row in report.directions.values()), 0)
     known = [
         ("for models", report.loose.model_hint or "of unknown architecture"),
-        ("layers", f"{_ranges(layers)}, width {width}" if layers else "none"),
+        ("layers", f"{format_layers(layers)}, width {width}" if layers else "none"),
     ]
     if asked.model:
         known.append(("compared with", str(asked.model)))
@@ -234,14 +238,3 @@ def _verdict(asked: Asked, outcome: Outcome) -> list[output.Renderable]:
     if step:
         return [output.text("To repair it:", "bold"), output.verbatim(step)]
     return [output.text("It cannot be repaired from the file; nothing was written.", "bold red")]
-
-
-def _ranges(layers: Sequence[int]) -> str:
-    """Ascending layers as "1-7,9"."""
-    parts: list[list[int]] = []
-    for il in layers:
-        if parts and il == parts[-1][-1] + 1:
-            parts[-1].append(il)
-        else:
-            parts.append([il])
-    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)

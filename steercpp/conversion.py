@@ -55,7 +55,8 @@ def at_measured_layers(vector: ControlVector) -> ControlVector:
     if 0 in vector.directions:
         raise LayerError("has a direction at layer 0, which llama-cvector-generator never writes; leave it as it is")
     rows = {il - 1: row for il, row in vector.directions.items()}
-    metadata = {**without_strengths(vector.metadata), "layer_convention": "applied"}
+    # llama-cvector-generator takes every token; once moved, nothing else in the file would tell
+    metadata = {"token": "mean", **without_strengths(vector.metadata), "layer_convention": "applied"}
     return replace(vector, directions=rows, metadata=metadata)
 
 

@@ -199,7 +199,7 @@ def _fitting_token(loose: LooseVector) -> Token:
     """The token that the vector was made from, as far as it is known."""
     told = loose.metadata.get("token")
     if told is None and comes_shifted(loose):
-        return "mean"  # llama-cvector-generator takes every token of a prompt
+        return cast("Token", words.TOKEN)
     if told in ("mean", "answer"):
         return cast("Token", told)
     return int(told) if isinstance(told, str) and re.fullmatch("-?[0-9]{1,9}", told) else "last"
@@ -282,6 +282,8 @@ def _remarks(subject: _Subject, seen: _Compared, activations: Activations | None
     told, token = str(loose.metadata.get("token", "")), _token_of(activations)
     if seen.relations and told and told != token:
         yield f"made from the activations of token {told!r}, but compared with those of token {token!r}"
+    if seen.relations and all(one.own is None and one.below is None for one in seen.relations):
+        yield f"nothing could be compared: nothing can be extracted from the activations of token {token!r}"
     if not seen.relations:
         yield from sign_remarks(loose, subject.acting)
     if comes_shifted(loose) and seen.measured == 0:

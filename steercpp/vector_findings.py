@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steercpp import vector_notes as words
-from steercpp.control_vector import PLAIN, FloatArray, can_be_stored
+from steercpp.control_vector import PLAIN, FloatArray, can_be_stored, format_layers
 from steercpp.directions import METHODS
 from steercpp.loose_vector import MAX_LAYERS, LooseVector, Piece
 
@@ -120,8 +120,8 @@ def width(loose: LooseVector) -> int:
 
 
 def where(layers: Collection[int]) -> str:
-    """Layers in a sentence: "layer 3" or "layers 3, 5"."""
-    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+    """Layers in a sentence: "layer 3" or "layers 3,5-7"."""
+    return f"layer{'s' if len(layers) > 1 else ''} {format_layers(layers)}"
 
 
 def _named(pieces: Sequence[Piece]) -> str:

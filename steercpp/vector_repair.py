@@ -26,7 +26,7 @@ from steercpp.gguf_vector import write_vector
 from steercpp.loose_vector import MAX_LAYERS
 from steercpp.vector_doctor import Report
 from steercpp.vector_findings import Finding, comes_shifted
-from steercpp.vector_notes import from_cvector_generator
+from steercpp.vector_notes import TOKEN, from_cvector_generator
 
 QUALITY = "what was stored about the directions' quality is left out: it was that of the faulty ones"
 
@@ -64,6 +64,7 @@ def repaired(report: Report) -> tuple[ControlVector, tuple[str, ...]]:
     _drop_strengths(draft, report)
     if comes_shifted(report.loose):  # and was moved, or its pairs show that the layers it names are right
         draft.metadata["layer_convention"] = "applied"
+        draft.metadata.setdefault("token", TOKEN)
     draft.metadata["repaired"] = tuple(dict.fromkeys(one.code for one in report.findings if one.repair))
     n_layer = _depth(report, max(directions) + 1)
     return ControlVector(directions, draft.model_hint, n_layer, draft.metadata), tuple(draft.changes)

@@ -206,7 +206,9 @@ def test_what_is_known_of_strengths_does_not_outlive_the_tensors_it_was_found_wi
     """A calibration used to survive a move of the layers, a projection and a change of lengths."""
     quality: dict[str, MetaValue] = {"explained": (0.5, 0.25), "auc": (1.0, 0.75), "accuracy": (0.75, 0.5)}
     a = made(0, method="mean").with_metadata(**quality, **OF_STRENGTHS)
-    assert at_measured_layers(a).metadata == {"method": "mean", "layer_convention": "applied", **quality}
+    assert at_measured_layers(a).metadata == {
+        "method": "mean", "layer_convention": "applied", "token": "mean", **quality,
+    }  # fmt: skip
     assert orthogonalised(a, made(1)).metadata == {"method": "mean"}
     assert renormalised(a).metadata == {"method": "mean", **quality}
     assert a.scaled({1: 2.0, 2: -3.0}).metadata == {

@@ -169,7 +169,7 @@ def test_signs_are_turned_by_the_pairs_that_it_was_given(
     assert report.token == "mean" and layers(report, "wrong-sign") == (1, 3)
     assert layers(report, "unrelated") == (7,)  # where it has not converged
     vector, changes = repaired(report)
-    assert any("sign is turned at layers 1, 3" in change for change in changes)
+    assert any("sign is turned at layers 1,3" in change for change in changes)
     for il, rows in enumerate(rows_of_the_tool["embedded"][:6]):
         assert cosine(vector.directions[il], rows.mean(axis=0)) > 0.3
 
@@ -265,7 +265,7 @@ def test_axes_that_turn_are_no_fault_where_a_rule_has_set_the_signs(tmp_path: Pa
     write_vector(tmp_path / "ours.gguf", opposed().with_metadata(method=method))
     report = examine(tmp_path / "ours.gguf")
     assert codes(report) == [] and len(report.remarks) == 1
-    assert f"at layers 4, 5 the direction points against that of the layer below: {method}" in report.remarks[0]
+    assert f"at layers 4-5 the direction points against that of the layer below: {method}" in report.remarks[0]
     for number, foreign in enumerate((opposed(), opposed().with_metadata(method="combined"))):
         write_vector(tmp_path / f"{number}.gguf", foreign)
         report = examine(tmp_path / f"{number}.gguf")
@@ -641,3 +641,12 @@ def test_a_file_that_is_cut_off_is_not_repaired(tmp_path: Path) -> None:
 def test_a_model_is_no_vector(tiny_path: Path) -> None:
     with pytest.raises(VectorFileError, match="no tensor is a direction; .* a model goes behind --model"):
         examine(tiny_path)
+
+
+def test_what_was_repaired_is_sound_by_the_same_pairs(tmp_path: Path, embedded: Engine) -> None:
+    """The repaired file used to have lost its token, and was compared with that of another and condemned."""
+    pairs = open_text_pairs(tool.POSITIVE, tool.NEGATIVE)
+    first = examine(tool.vector_path("embedded", "mean"), engine=embedded, pairs=pairs)
+    write_repaired(first, tmp_path / "right.gguf")
+    again = examine(tmp_path / "right.gguf", engine=embedded, pairs=pairs)
+    assert again.token == "mean" and not again.findings

@@ -9,6 +9,7 @@ SteerError
 │   ├── PromptError            a prompt that cannot be rendered
 │   ├── PairsError             a contrast-pair file
 │   ├── TaskError              a task file
+│   ├── DataSetError           a file of a published data set
 │   ├── CurveError             a CSV curve
 │   ├── ActivationsFileError   a file of activations
 │   └── VectorFileError        a control-vector file
@@ -58,6 +59,10 @@ class PairsError(InputError):
 
 class TaskError(InputError):
     """A task file is malformed; the message starts with path:line."""
+
+
+class DataSetError(InputError):
+    """A file of a published data set is malformed, or a part that it lacks was asked for; path:line comes first."""
 
 
 class CurveError(InputError):

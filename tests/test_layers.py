@@ -13,11 +13,12 @@ LAYERS = {
     2: "prompts pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
     "forms refit validity intervals theory evidence recommend curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
-    "algebra conversion crossing layer_windows",
+    "algebra conversion crossing layer_windows "
+    "data_rows safety_sets knowledge_sets stereoset humaneval caa_sets",
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store loose_vector "
-    "run_folder default_model provenance self_test accelerators rpc bench_models "
+    "datasets run_folder default_model provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts",
     4: "calibration units "
     "extraction measure sweeping sweep_run sweep_scores sweep_result figures picture_file quality_figure report "

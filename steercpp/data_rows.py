@@ -85,6 +85,16 @@ def known(name: str, names: Iterable[str], what: str, *, where: Path | str = "")
     raise DataSetError(f"{where}{': ' if where else ''}{what} {name!r} is unknown; {advice}")
 
 
+def refuse_parts(path: Path | str, **parts: str | None) -> None:
+    """Nothing, unless a part of a folder was asked of a single file.
+
+    Raises:
+        DataSetError: one was, which the message names.
+    """
+    if given := [name for name, part in parts.items() if part is not None]:
+        raise DataSetError(f"{path}: a file is read whole; give the folder, or leave out {' and '.join(given)}")
+
+
 def filled(rows: Iterable[_Row], path: Path | str) -> tuple[_Row, ...]:
     """The rows, of which there is at least one.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steercpp.data_rows import Record, csv_records, filled, headerless_records, known
+from steercpp.data_rows import Record, csv_records, filled, headerless_records, known, refuse_parts
 from steercpp.errors import DataSetError
 
 MMLU_SPLITS = ("dev", "val", "test")
@@ -75,21 +75,23 @@ def mmlu_subjects(path: Path | str, *, split: str = "test") -> tuple[str, ...]:
     raise DataSetError(f"{folder}: no files *{ending}; give the unpacked folder that holds dev/, val/ and test/")
 
 
-def read_mmlu(path: Path | str, *, subject: str | None = None, split: str = "test") -> tuple[MmluQuestion, ...]:
+def read_mmlu(path: Path | str, *, subject: str | None = None, split: str | None = None) -> tuple[MmluQuestion, ...]:
     """Questions of one file, or of the official folder.
 
     Args:
         path: a file {subject}_{split}.csv, or the folder that holds dev/, val/ and test/.
         subject: of a folder, one alone, such as "international_law"; None for all, by name.
-        split: of a folder, "dev" (five questions a subject, for k-shot prompts), "val" or "test".
+        split: of a folder, "dev" (five questions a subject, for k-shot prompts), "val" or "test"; None for test.
 
     Raises:
-        DataSetError: unknown subject (near ones are offered) or split; unreadable, not UTF-8, a row of another width
-            or answer (path:line), or no row at all.
+        DataSetError: unknown subject (near ones are offered) or split, or either asked of a file; unreadable, not
+            UTF-8, a row of another width or answer (path:line), or no row at all.
     """
     path = Path(path)
     if not path.is_dir():
+        refuse_parts(path, subject=subject, split=split)
         return _mmlu_file(path)
+    split = split or "test"
     subjects = mmlu_subjects(path, split=split)
     chosen = subjects if subject is None else (known(subject, subjects, "subject", where=path),)
     return tuple(row for name in chosen for row in _mmlu_file(path / split / f"{name}_{split}.csv"))

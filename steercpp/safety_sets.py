@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steercpp.data_rows import Record, csv_records, filled, json_records, known, read_text
+from steercpp.data_rows import Record, csv_records, filled, json_records, known, read_text, refuse_parts
 
 SIDES = ("harmful", "harmless")
 SPLITS = ("train", "val", "test")
@@ -89,20 +89,29 @@ def read_advbench(path: Path | str) -> tuple[HarmfulBehavior, ...]:
     return filled((HarmfulBehavior(row.text("goal"), row.text("target"), row.place) for row in rows), path)
 
 
-def read_instructions(path: Path | str, *, side: str = "harmful", split: str = "train") -> tuple[Instruction, ...]:
+def read_instructions(
+    path: Path | str, *, side: str | None = None, split: str | None = None
+) -> tuple[Instruction, ...]:
     """Rows of one file, or in a folder of the file {side}_{split}.json.
 
     Args:
         path: a file such as harmful_train.json, or the folder of them.
-        side: of a folder, "harmful" or "harmless".
-        split: of a folder, "train", "val" or "test".
+        side: of a folder, "harmful" or "harmless"; None for harmful.
+        split: of a folder, "train", "val" or "test"; None for train.
 
     Raises:
-        DataSetError: unknown side or split; unreadable, no JSON array of {instruction, category}, or empty.
+        DataSetError: unknown side or split, or either asked of a file; unreadable, no JSON array of {instruction,
+            category}, or empty.
     """
     path = Path(path)
     if path.is_dir():
-        path /= f"{known(side, SIDES, 'side', where=path)}_{known(split, SPLITS, 'split', where=path)}.json"
+        side, split = (
+            known(side or "harmful", SIDES, "side", where=path),
+            known(split or "train", SPLITS, "split", where=path),
+        )
+        path /= f"{side}_{split}.json"
+    else:
+        refuse_parts(path, side=side, split=split)
     return filled(map(_instruction, json_records(path)), path)
 
 

@@ -361,6 +361,12 @@ def test_unknown_parts_are_answered_with_near_ones(sets: Path) -> None:
     )
     labelled = sets / "stereoset" / "editbias" / "race_test.json"
     assert "no cluster of any bias type in intersentence" in message(read_stereoset, labelled, task="intersentence")
+    assert message(read_mmlu, mmlu / "dev" / "anatomy_dev.csv", subject="anatomy", split="dev") == (
+        "anatomy_dev.csv: a file is read whole; give the folder, or leave out subject and split"
+    )
+    assert "give the folder, or leave out side" in message(
+        read_instructions, splits / "harmful_val.json", side="harmful"
+    )
     assert "side 'harmfull' is unknown; did you mean harmful" in message(read_instructions, splits, side="harmfull")
     with pytest.raises(DataSetError, match="^data set 'Human Eval' is unknown; did you mean humaneval"):
         data_set("Human Eval")

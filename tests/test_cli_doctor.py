@@ -74,8 +74,8 @@ def test_what_no_repair_can_mend_writes_nothing(tmp_path: Path) -> None:
     assert result.exit_code == 1 and not (tmp_path / "out.gguf").exists()
     assert "pca-fault" in result.stdout and "cannot be repaired from the file; nothing was written" in words(result)
     assert (
-        "steercpp extract MODEL.gguf --positive-file positive.txt --negative-file negative.txt --method pca --layers all --token mean "
-        "-o tiny-pca-default-again.gguf"
+        "steercpp extract MODEL.gguf --positive-file positive.txt --negative-file negative.txt --method pca "
+        "--layers all --token mean -o tiny-pca-default-again.gguf"
     ) in result.stdout.splitlines()
 
 

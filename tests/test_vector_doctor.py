@@ -439,6 +439,7 @@ def test_constant_activations_relate_to_nothing(tmp_path: Path) -> None:
     write_vector(tmp_path / "v.gguf", ControlVector(dict(enumerate(rows)), "llama", 6))
     report = examine(tmp_path / "v.gguf", activations=flat)
     assert codes(report) == [] and all(one.own is one.projection is None for one in report.relations)
+    assert any("nothing could be compared" in remark for remark in report.remarks)
 
 
 # --- with a model ------------------------------------------------------------------------------------------------

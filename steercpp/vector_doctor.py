@@ -259,7 +259,7 @@ def _findings(
     is_related = are_related(seen.relations, shift=shift, n_embd=subject.n_embd)
     yield from hint_findings(loose, subject.target, is_related=is_related)
     if subject.target is not None:
-        yield from model_findings(subject.directions, subject.target, shift=shift)
+        yield from model_findings(subject.directions, subject.target, shift=shift, n_layer=loose.n_layer)
     if engine is not None and subject.fits:
         there = tuple(il for il in subject.acting if 0 <= il - shift < engine.n_layer)
         yield from steering_findings(engine, there, shift=shift)

@@ -66,18 +66,25 @@ def target_of_activations(activations: Activations) -> Target:
     )
 
 
-def model_findings(directions: Mapping[int, FloatArray], target: Target, *, shift: int) -> Iterator[Finding]:
+def model_findings(
+    directions: Mapping[int, FloatArray], target: Target, *, shift: int, n_layer: int | None
+) -> Iterator[Finding]:
     """Width and layers that the model has not.
 
     Args:
         directions: the usable ones, by the layers that the file names.
         target: the model.
         shift: 1 where direction.k belongs to layer k-1, else 0.
+        n_layer: blocks of the vector's own model, as far as the file tells: at least so many.
     """
     n_embd = next((len(row) for row in directions.values()), target.n_embd)
     if n_embd != target.n_embd:
         sentence = f"directions have {n_embd} elements, the model's residual stream has {target.n_embd}"
         yield Finding("width", f"{sentence}; extract the vector from this model", is_fatal=True)
+    if n_layer is not None and n_layer > target.n_layer:
+        sentence = f"made for a model of {n_layer} layers, and this one has {target.n_layer}"
+        yield Finding("depth", f"{sentence}; extract the vector from this model", is_fatal=True)
+        return
     lacking = tuple(il for il in directions if il - shift >= target.n_layer)
     if lacking and len(lacking) == len(directions):
         sentence = f"{where(lacking)}: the model has layers 0..{target.n_layer - 1} only"

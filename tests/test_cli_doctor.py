@@ -10,6 +10,7 @@ import cvector_generator as tool
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from vector_bytes import gguf_bytes, keys, tensor
 
 from steercpp.activations_file import dump
 from steercpp.cli.main import main
@@ -86,8 +87,8 @@ def test_the_command_to_extract_again_has_the_files_that_were_given(tiny_path: P
 
 def test_a_repair_that_leaves_a_fault_is_exit_code_1(tmp_path: Path, tiny_path: Path) -> None:
     rng = np.random.default_rng(1)
-    rows = {il: rng.standard_normal(256).astype(np.float32) for il in (1, 2, 9)}
-    write_vector(tmp_path / "v.gguf", ControlVector(rows, "llama", 10))
+    rows = [tensor(f"direction.{il}", rng.standard_normal(256).tolist()) for il in (1, 2, 9)]
+    (tmp_path / "v.gguf").write_bytes(gguf_bytes(keys(), rows))
     result = doctor(tmp_path / "v.gguf", "--model", tiny_path, *PAIRS, "--repair", tmp_path / "out.gguf")
     assert result.exit_code == 1 and "What is left:" in result.stdout and "left out: layer 9" in result.stdout
     assert read_vector(tmp_path / "out.gguf").layers == (1, 2)

@@ -328,20 +328,18 @@ def of_layers(*wanted: int, **metadata: MetaValue) -> ControlVector:
     return ControlVector({il: rows[il] for il in wanted}, "llama", 6, {**STRENGTHS, "label": "x", **metadata})
 
 
-@pytest.mark.parametrize("fault", ["moved", "turned", "left out"])
+@pytest.mark.parametrize("fault", ["moved", "turned"])
 def test_strengths_do_not_outlive_the_directions_they_were_found_with(tmp_path: Path, fault: str) -> None:
     """A calibration to 0.1 nat stayed in the repaired file, which then moved the model by 3.4."""
     stored, rows = planted()
     vector = of_layers(1, 2, 3)
     if fault == "moved":
         vector = replace(vector, directions={il + 1: rows[il] for il in (1, 2, 3)})
-    elif fault == "turned":
-        vector = replace(vector, directions={1: rows[1], 2: -rows[2], 3: rows[3]})
     else:
-        vector = replace(vector, directions={1: rows[1], 2: rows[2], 7: rows[3]}, n_layer=8)
+        vector = replace(vector, directions={1: rows[1], 2: -rows[2], 3: rows[3]})
     write_vector(tmp_path / "v.gguf", vector)
     report = examine(tmp_path / "v.gguf", activations=stored)
-    assert codes(report) == [{"moved": "layer-shift", "turned": "wrong-sign", "left out": "layer-missing"}[fault]]
+    assert codes(report) == [{"moved": "layer-shift", "turned": "wrong-sign"}[fault]]
     mended, changes = repaired(report)
     assert not STRENGTHS.keys() & mended.metadata.keys() and mended.metadata["label"] == "x"
     assert changes[-1].startswith("left out: calibration.kl, calibration.strength, max_loss, recommended_strength: ")
@@ -479,15 +477,32 @@ def test_pairs_outweigh_the_hint(tmp_path: Path) -> None:
     assert codes(examine(tmp_path / "v.gguf", activations=stored)) == ["architecture", "unrelated"]
 
 
+def of_another_tool(path: Path, *layers: int) -> Path:
+    """A file that does not tell how deep its model is."""
+    rows = np.random.default_rng(0).standard_normal((len(layers), 256))
+    path.write_bytes(
+        gguf_bytes(keys(), [tensor(f"direction.{il}", r.tolist()) for il, r in zip(layers, rows, strict=True)])
+    )
+    return path
+
+
 def test_layers_that_the_model_lacks_are_left_out(tmp_path: Path, tiny_engine: Engine) -> None:
-    report = examine(file_of(tmp_path, 79), engine=tiny_engine)
+    report = examine(of_another_tool(tmp_path / "v.gguf", 1, 79), engine=tiny_engine)
     assert codes(report) == ["layer-missing"] and layers(report, "layer-missing") == (79,)
     vector, _ = repaired(report)
     assert vector.layers == (1,) and vector.n_layer == 4
-    row = np.ones(256, np.float32)
-    write_vector(tmp_path / "deep.gguf", ControlVector({70: row, 79: row}, "llama", 80))
-    report = examine(tmp_path / "deep.gguf", engine=tiny_engine)
+    report = examine(of_another_tool(tmp_path / "deep.gguf", 70, 79), engine=tiny_engine)
     assert codes(report) == ["layer-missing"] and report.findings[0].is_fatal
+
+
+def test_a_file_that_says_it_is_for_a_deeper_model_is_not_cut_to_this_one(tmp_path: Path, tiny_engine: Engine) -> None:
+    """Of a vector for 80 layers a repair used to leave what this model has layers for, and to call it sound."""
+    report = examine(file_of(tmp_path, 79), engine=tiny_engine)
+    assert codes(report) == ["depth"] and "made for a model of 80 layers, and this one has 4" in (
+        report.findings[0].sentence
+    )
+    with pytest.raises(VectorFileError, match="cannot be repaired: made for a model of 80 layers"):
+        repaired(report)
 
 
 def test_another_file_of_the_model_is_a_remark(tmp_path: Path, tiny_engine: Engine) -> None:

@@ -19,6 +19,7 @@ SteerError
 │   ├── ContextOverflowError   more tokens than the context holds
 │   └── NonFiniteError         the model's output is no longer a number
 ├── CalibrationError           no strength has the effect asked for
+├── SandboxError               generated code was not run
 └── RunError                   a run directory: corrupt, finished, of another plan
 """
 
@@ -104,6 +105,10 @@ class CalibrationError(SteerError):
         super().__init__(message)
         self.strength = strength
         self.kl = kl
+
+
+class SandboxError(SteerError):
+    """Generated code was not run: not allowed, or nothing here can wall it in; the message says what to install."""
 
 
 class RunError(SteerError):

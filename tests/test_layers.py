@@ -19,7 +19,8 @@ LAYERS = {
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store loose_vector "
     "datasets run_folder default_model provenance self_test accelerators rpc bench_models "
-    "memory_process whole_file array_files vector_file token_kl applying calibration_texts",
+    "memory_process whole_file array_files vector_file token_kl applying calibration_texts "
+    "sandbox sandbox_launch sandbox_child",
     4: "calibration units "
     "extraction measure sweeping sweep_run sweep_scores sweep_result figures picture_file quality_figure report "
     "doctor bench "

@@ -12,7 +12,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -98,11 +98,12 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def model_identity(path: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def model_identity(path: Path, sha256: Callable[[], str], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Name, size, time of change and hash of a model file.
 
     Args:
         path: the model.
+        sha256: gives the hash of its file, `Engine.sha256` where it is loaded.
         known: an identity recorded earlier; its hash is taken over where size and time of change still agree,
             since hashing a large model takes as long as reading it.
     """
@@ -110,4 +111,4 @@ def model_identity(path: Path, known: Mapping[str, Any] | None = None) -> dict[s
     found: dict[str, Any] = {"file": path.name, "path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     if known and all(known.get(key) == value for key, value in found.items()) and "sha256" in known:
         return dict(known)
-    return found | {"sha256": file_sha256(path)}
+    return found | {"sha256": sha256()}

@@ -159,7 +159,7 @@ def sweep(
     if gate is not None:
         check_gate(gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
     manifest = None if force else examine(out)
-    model = model_identity(engine.path, manifest and manifest["model"])
+    model = model_identity(engine.path, lambda: engine.sha256, manifest and manifest["model"])
     plan = _plan(engine, settings, model["sha256"], vector_id, behavior, choice)
     if manifest is not None:
         refuse_other_plan(out, manifest, plan)

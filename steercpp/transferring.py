@@ -31,7 +31,6 @@ from steercpp.gguf_vector import read_vector, write_vector
 from steercpp.model_file import check_model_file
 from steercpp.pairs import ContrastPair, pairs_sha256
 from steercpp.prompts import Template
-from steercpp.provenance import file_sha256
 from steercpp.run_folder import MANIFEST, new_folder_removed_on_failure, prepare
 from steercpp.scan_result import Band
 from steercpp.scanning import GRIDS, check_methods
@@ -138,11 +137,14 @@ def transfer(
         raise RunError(f"{out}: is the folder of a single sweep; choose another one with --out")
     bands: dict[str, Band] = {}
     own: dict[Side, ControlVector] = {}
+    notes: tuple[str, ...] = ()
     with new_folder_removed_on_failure(out):
         for side, path in paths.items():
             with open_engine(path) as engine:
                 check_vector(engine, vector)
                 prepare(out)
+                if side == "a":
+                    notes = tuple(_notes(vector, engine, material))
                 if material.pairs is not None:
                     own[side] = _own(engine, material, out / f"own-on-{side}.gguf", force, progress)
                 for name, (where, words) in RUNS.items():
@@ -153,7 +155,7 @@ def transfer(
                         bands[name] = _swept(engine, part, material, out / name, force, tell)
     return Transfer(
         out, paths["a"], paths["b"], vector.layers, str(material.method), material.direction, material.max_loss,
-        _cosines(vector, own), bands, tuple(_notes(vector, paths["a"], material)),
+        _cosines(vector, own), bands, notes,
     )  # fmt: skip
 
 
@@ -190,7 +192,7 @@ def _own(engine: Engine, material: Material, path: Path, force: bool, progress: 
     assert material.pairs is not None and material.template is not None and material.token is not None
     origin = {
         "method": material.method, "template": material.template, "token": str(material.token),
-        "pairs_sha256": pairs_sha256(material.pairs), "model_sha256": file_sha256(engine.path),
+        "pairs_sha256": pairs_sha256(material.pairs), "model_sha256": engine.sha256,
     }  # fmt: skip
     if path.exists() and not force:
         found = read_vector(path)
@@ -230,10 +232,10 @@ def _cosines(vector: ControlVector, own: dict[Side, ControlVector]) -> tuple[Lay
     )
 
 
-def _notes(vector: ControlVector, a: Path, material: Material) -> list[str]:
+def _notes(vector: ControlVector, a: Engine, material: Material) -> list[str]:
     """What makes the comparison another one than it seems."""
     notes, own = [], vector.metadata
-    if "model_sha256" in own and own["model_sha256"] != file_sha256(a):
+    if "model_sha256" in own and own["model_sha256"] != a.sha256:
         notes.append(
             f"the vector was extracted from another file than A, {own.get('model_file', 'which it does not name')}"
         )

@@ -1,4 +1,4 @@
-"""Grids of strengths: written like "-4:4:0.5" or "-1,0,1", always with 0 among them."""
+"""Grids of strengths: written like "-4:4:0.5", "-1,0,1" or both mixed, always with 0 among them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ MAX_STRENGTHS = 1001
 
 
 def grid(text: str) -> tuple[float, ...]:
-    """Strengths from "-4:4:0.5" (first:last:step, both ends included) or "-2,-1,0,1"; ascending, 0 always among them.
+    """Strengths ascending, 0 always among them.
+
+    Args:
+        text: numbers and ranges with commas between; a range is first:last:step, both ends included: "-4:4:0.5",
+            "-2,-1,0,1", "-10:-6:1,-5:5:0.2,6:10:1".
 
     Raises:
-        StrengthError: not of either form, not finite, a step that leads nowhere, or more than 1,001 strengths.
+        StrengthError: not of that form, not finite, a step that leads nowhere, or more than 1,001 strengths.
     """
-    try:
-        numbers = [float(part) for part in text.split(":" if ":" in text else ",")]
-    except ValueError as error:
-        raise StrengthError(f"strengths {text!r}: write a range like -4:4:0.5 or a list like -1,0,1") from error
-    if not all(map(math.isfinite, numbers)):
-        raise StrengthError(f"strengths {text!r}: a strength must be a finite number")
-    if ":" in text:
-        numbers = _steps(text, numbers)
+    numbers: list[float] = []
+    for part in text.split(","):
+        try:
+            found = [float(number) for number in part.split(":")]
+        except ValueError as error:
+            raise StrengthError(f"strengths {text!r}: write a range like -4:4:0.5 or a list like -1,0,1") from error
+        if not all(map(math.isfinite, found)):
+            raise StrengthError(f"strengths {text!r}: a strength must be a finite number")
+        numbers += _steps(text, found) if ":" in part else found
     return normal_strengths(numbers)
 
 

@@ -23,6 +23,14 @@ def test_a_list_is_sorted_without_repeats() -> None:
     assert math.copysign(1, normal_strengths([-0.0])[0]) == 1
 
 
+def test_ranges_and_numbers_mix() -> None:
+    assert grid("-10:-6:2, -1:1:0.5, 3, 6:10:2") == (-10, -8, -6, -1, -0.5, 0, 0.5, 1, 3, 6, 8, 10)
+    assert len(grid("-10:-5.5:0.5,-5:5:0.2,5.5:10:0.5")) == 71  # fine where the fits look, coarse beyond
+    for text in ("0:1:0.5,", "1,0:1", "0:1:0.5;2"):
+        with pytest.raises(StrengthError):
+            grid(text)
+
+
 @pytest.mark.parametrize("text", ["", "a", "1:2", "1:2:3:4", "2:1:1", "0:1:0", "0:1:-1", "nan", "0:inf:1", "0:1:1e-9"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(StrengthError):

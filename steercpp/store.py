@@ -11,6 +11,7 @@
                                                       in_full = why a steered pass was not resumed above the lower
                                                       layers, "" where it was, NULL where nothing was steered
     logprobs(label, kind, strength, item, continuation, nats)
+    said, texts, verdicts                             what was said, and verdicts on it: see store_texts.py
 
 `label` is "vector" or "random-0", "random-1", ...; strength 0 is measured once, under "vector". Every group is
 committed with its numbers in one transaction, so that an interrupted sweep loses at most the group in work.
@@ -19,22 +20,20 @@ committed with its numbers in one transaction, so that an interrupted sweep lose
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.errors import InputError, RunError
+from steercpp.errors import InputError
+from steercpp.store_file import FORMAT, damaged
+from steercpp.store_texts import SCHEMA as TEXTS
+from steercpp.store_texts import TextStore
 from steercpp.tasks import Item, item_json, parse_item
 
-FORMAT = "steercpp sweep 3"
+__all__ = ["FORMAT", "SCHEMA", "Continuation", "Group", "Store"]
+
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE items (kind TEXT, item INTEGER, id TEXT NOT NULL, record TEXT NOT NULL,
@@ -67,78 +66,10 @@ class Continuation:
     tokens: tuple[int, ...]
 
 
-class Store:
+class Store(TextStore):
     """An open sweep.sqlite; made by `create`, `reopen` or `read`. Use it as a context manager."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._db = connection
-
-    @classmethod
-    def create(cls, path: Path, *, plan_sha256: str) -> Store:
-        """A new, empty store.
-
-        Raises:
-            RunError: the file exists or cannot be written.
-        """
-        if path.exists():
-            raise RunError(f"{path}: exists already")
-        store = cls(path, _connect(path, "rwc"))
-        meta = [("format", FORMAT), ("plan_sha256", plan_sha256)]
-        try:
-            with store._transaction():
-                for statement in filter(str.strip, SCHEMA.split(";")):
-                    store._db.execute(statement)
-                store._db.executemany("INSERT INTO meta VALUES (?, ?)", meta)
-        except BaseException:
-            store.close()
-            raise
-        return store
-
-    @classmethod
-    def reopen(cls, path: Path) -> Store:
-        """A store to go on writing to.
-
-        Raises:
-            RunError: missing, damaged, or not a store of this format.
-        """
-        return cls(path, _connect(path, "rw"))._checked()
-
-    @classmethod
-    def read(cls, path: Path, *, settled: bool = False) -> Store:
-        """A store to read only, also from a folder that cannot be written to.
-
-        Args:
-            path: the file.
-            settled: nobody writes to it any more, so that it can be read without SQLite's index files beside it.
-
-        Raises:
-            RunError: missing, damaged, or not a store of this format.
-        """
-        log = path.with_name(f"{path.name}-wal")
-        if settled and not (log.is_file() and log.stat().st_size):
-            return cls(path, _connect(path, "ro&immutable=1"))._checked()
-        try:
-            return cls(path, _connect(path, "ro"))._checked()
-        except RunError:
-            if not path.is_file() or os.access(path.parent, os.W_OK):
-                raise
-            return cls(path, _connect(path, "ro&immutable=1"))._checked()  # no place for the index files
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; every finished group is in it already."""
-        self._db.close()
-
-    @property
-    def plan_sha256(self) -> str:
-        """Hash of the plan whose measurements these are."""
-        return str(self._rows("SELECT value FROM meta WHERE key = 'plan_sha256'")[0][0])
+    schema = SCHEMA + TEXTS
 
     def add_items(self, kind: str, items: Sequence[Item], continuations: Sequence[Continuation]) -> None:
         """Keep the items of one kind with the continuations that will be scored, in the order of their numbers."""
@@ -158,7 +89,7 @@ class Store:
         try:
             return tuple(parse_item(json.loads(record)) for (record,) in rows)
         except (ValueError, InputError) as error:
-            raise _damaged(self.path, f"an item cannot be read: {error}") from error
+            raise damaged(self.path, f"an item cannot be read: {error}") from error
 
     def continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
         """For each item of one kind its scored continuations."""
@@ -168,7 +99,7 @@ class Store:
             for item, side, tokens in self._rows(query, kind):
                 grouped.setdefault(item, []).append(Continuation(item, side, tuple(json.loads(tokens))))
         except (ValueError, TypeError) as error:
-            raise _damaged(self.path, f"a continuation cannot be read: {error}") from error
+            raise damaged(self.path, f"a continuation cannot be read: {error}") from error
         return tuple(tuple(grouped[item]) for item in sorted(grouped))
 
     def add(
@@ -229,63 +160,3 @@ class Store:
         for item, nats in self._rows(query, label, kind, strength):
             found[item].append(nats)
         return [np.array(values, dtype=np.float64) for values in found]
-
-    def _checked(self) -> Store:
-        try:
-            form = self._rows("SELECT value FROM meta WHERE key = 'format'")
-            if self._rows("PRAGMA quick_check(1)") != [("ok",)]:
-                raise _damaged(self.path, "its pages do not fit together")
-            if form != [(FORMAT,)]:
-                raise _damaged(self.path, f"its format is not {FORMAT!r}")
-        except RunError:
-            self.close()
-            raise
-        return self
-
-    def _rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise _damaged(self.path, str(error)) from error
-
-    def _holds_groups(self) -> bool:
-        try:
-            return self._db.execute("SELECT 1 FROM groups LIMIT 1").fetchone() is not None
-        except sqlite3.DatabaseError:  # not even the tables could be written
-            return False
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-        except sqlite3.OperationalError as error:
-            kept = "; what was finished is kept" if self._holds_groups() else ""
-            raise RunError(
-                f"{self.path}: cannot be written ({error}); free some space or check the folder's rights, "
-                f"then run the same command again{kept}"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise _damaged(self.path, str(error)) from error
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    if mode != "rwc" and not path.is_file():
-        raise _damaged(path, "it is missing")
-    uri = path.absolute().as_uri()
-    try:
-        # Autocommit with explicit transactions; another process may hold the file for a moment while it commits.
-        db = sqlite3.connect(f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=10.0)
-        if mode.startswith("rw"):
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-        return db
-    except sqlite3.OperationalError as error:
-        raise RunError(f"{path}: cannot be opened ({error}); check the folder's rights, or use --out") from error
-    except sqlite3.DatabaseError as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path: Path, reason: str) -> RunError:
-    return RunError(f"{path}: not a usable sweep store ({reason}); use another --out, or --force to start again")

@@ -123,10 +123,10 @@ def test_a_damaged_store_is_one_sentence(tmp_path: Path, damage: object) -> None
     ("text", "expected"),
     [
         ("", "damaged, not JSON"),
-        ('{"format": "steercpp sweep 3", "plan"', "damaged, not JSON"),
+        ('{"format": "steercpp sweep 4", "plan"', "damaged, not JSON"),
         ("[]", "not the manifest"),
         ('{"format": "other"}', "not the manifest"),
-        ('{"format": "steercpp sweep 3"}', "plan is not complete"),
+        ('{"format": "steercpp sweep 4"}', "plan is not complete"),
     ],
 )
 def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:

@@ -1,0 +1,43 @@
+"""What a model said, and what became of code it said: plain data, for whoever judges it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+SaidFinish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
+
+
+@dataclass(frozen=True, slots=True)
+class SaidText:
+    """One continuation of one item's prompt.
+
+    Attributes:
+        strength: of the vector while it was said.
+        item: number of the item within its kind.
+        sample: which of the continuations at this strength, from 0.
+        text: without the stop string; "" where the strength left float32's range.
+        n_tokens: tokens drawn, those of a stop string among them, an end-of-generation token not.
+        finish: "length" at the most tokens allowed, "stop" at a stop string, "end" at an end-of-generation token,
+            "nonfinite" where the strength left float32's range, so that nothing could be said.
+        nats: ln P of the tokens after the prompt under the unsteered model; None where there are none.
+    """
+
+    strength: float
+    item: int
+    sample: int
+    text: str
+    n_tokens: int
+    finish: SaidFinish
+    nats: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the code of one text passed its tests, and why not ("" where it did)."""
+
+    strength: float
+    item: int
+    sample: int
+    passed: bool
+    reason: str

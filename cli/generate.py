@@ -137,7 +137,8 @@ def _asked(
     if words is not None:
         return own.path, words, template or "raw"
     asked = own.behavior()[0].prompt
-    return (own.path, asked, "raw") if isinstance(asked, str) else (own.path, asked[-1].content, "chat")
+    assert isinstance(asked, tuple)
+    return own.path, asked[-1].content, "chat"
 
 
 def _read(prompt: str) -> str:

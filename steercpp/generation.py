@@ -22,7 +22,7 @@ import numpy.typing as npt
 from steercpp.engine import Engine, Settings
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 from steercpp.packing import Limits, Pass, Piece, Query, lay_out_together
-from steercpp.prompts import Prompt, Template
+from steercpp.prompts import Filled, Prompt, Template
 from steercpp.sampling import Sampling
 from steercpp.session import Sampler, Session
 from steercpp.steered_rows import native_operations
@@ -84,7 +84,7 @@ def generate(
 
     Args:
         engine: the model.
-        prompt: a text, a chat, or tokens.
+        prompt: a text, a chat, a template with its data, or tokens.
         steering: what steers each row; its length is the number of rows.
         max_tokens: of each row.
         sampling: of all rows, or of each.
@@ -263,8 +263,7 @@ def _take(engine: Engine, row: _Row, token: int, max_tokens: int) -> str:
 
 
 def _tokens(engine: Engine, prompt: Prompt | Sequence[int], template: Template) -> tuple[int, ...]:
-    is_tokens = not isinstance(prompt, str) and all(isinstance(token, int | np.integer) for token in prompt)
-    if is_tokens:
+    if not isinstance(prompt, str | Filled) and all(isinstance(token, int | np.integer) for token in prompt):
         return tuple(int(token) for token in prompt)  # type: ignore[arg-type]
     return engine.encode(prompt, template=template)  # type: ignore[arg-type]
 

@@ -126,7 +126,7 @@ def with_system_message(pairs: Iterable[ContrastPair], system: str) -> PairFile:
     """The same pairs, but those without a system message are chats that start with this one."""
 
     def added(prompt: Prompt) -> Prompt:
-        own = not isinstance(prompt, str) and any(turn.role == "system" for turn in prompt)
+        own = isinstance(prompt, tuple) and any(turn.role == "system" for turn in prompt)
         return prompt if own else with_system(prompt, system)
 
     def read() -> Iterator[ContrastPair]:

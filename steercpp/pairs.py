@@ -5,11 +5,12 @@ A pair file is UTF-8 JSON Lines, a pair on each line and no empty lines, in eith
     {"positive": PROMPT, "negative": PROMPT, "system": "optional", "id": "optional"}
     {"prompt": PROMPT, "positive": "answer", "negative": "answer", "system": "optional", "id": "optional"}
 
-PROMPT is a text or a list of {"role": ..., "content": ...} messages, the same form on both sides. An answer is what the
-assistant has begun to say: it follows the prompt, with a leading space where the text needs one (in a chat the model's
-template decides). A list that ends with an assistant's message is split, and that message is the answer. `system`
-becomes the system message of both prompts, which makes them chats. `id` defaults to the line number. Other keys are
-ignored. What other tools call pairs is read by pair_formats.py.
+PROMPT is a text, a list of {"role": ..., "content": ...} messages, or a template with what stands in its places,
+{"template": "... {name} ...", "name": ...}; both sides are chats or neither is. An answer is what the assistant has
+begun to say: it follows the prompt, with a leading space where the text needs one (in a chat the model's template
+decides). A list that ends with an assistant's message is split, and that message is the answer. `system` becomes the
+system message of both prompts, which makes them chats. `id` defaults to the line number. Other keys are ignored. What
+other tools call pairs is read by pair_formats.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 
 from steercpp.errors import PairsError, PromptError
 from steercpp.json_items import LONGEST
-from steercpp.prompts import Prompt, parse_prompt, prompt_json, with_system
+from steercpp.prompts import Prompt, parse_prompt, prompt_json, prompt_texts, with_system
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class ContrastPair:
     place: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.positive, str) != isinstance(self.negative, str):
+        if isinstance(self.positive, tuple) != isinstance(self.negative, tuple):
             raise PairsError(f"pair {self.id}: one prompt is a text and the other a chat; give both in the same form")
         if (self.positive, self.positive_answer) == (self.negative, self.negative_answer):
             raise PairsError(f"pair {self.id}: positive and negative are identical; a pair must differ")
@@ -165,7 +166,7 @@ def _parse_line(line: bytes, number: int, place: str) -> ContrastPair:
 
 def _split(prompt: Prompt, key: str) -> tuple[Prompt, str]:
     """A chat's last message is the answer, if it is the assistant's."""
-    if isinstance(prompt, str) or prompt[-1].role != "assistant":
+    if not isinstance(prompt, tuple) or prompt[-1].role != "assistant":
         return prompt, ""
     if len(prompt) == 1:
         raise PairsError(f"{key}: the chat is an assistant's message alone; begin with the user's")
@@ -211,7 +212,7 @@ def _prompt(record: dict[str, Any], key: str) -> Prompt:
         prompt = parse_prompt(value)
     except PromptError as error:
         raise PairsError(f"{key}: {error}") from error
-    texts = (prompt,) if isinstance(prompt, str) else tuple(turn.content for turn in prompt)
+    texts = prompt_texts(prompt)
     if not any(text.strip() for text in texts):
         raise PairsError(f"{key}: every message is empty; give it some text")
     for text in texts:

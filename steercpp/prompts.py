@@ -1,14 +1,18 @@
-"""Prompts as data: a plain text or a list of chat messages; read this when you prepare either.
+"""Prompts as data: a plain text, a list of chat messages, or a template with its data; read this when you prepare one.
 
-A `Prompt` is a string, taken as it stands, or a tuple of `Message`, which a model's own chat template
-turns into text. The template is Jinja code from a model file, so it runs in Jinja's sandbox.
+A `Prompt` is a string, taken as it stands; a tuple of `Message`, which a model's own chat template turns into text; or
+a `Filled`, a text with places such as {instruction} and what stands in them. A model's template is Jinja code from its
+file, so it runs in Jinja's sandbox. What of a prompt is data and what is template decides where special tokens are
+read: see vocabulary.py.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from steercpp.errors import PromptError
 
@@ -31,14 +35,109 @@ class Message:
             raise PromptError(f"chat role {self.role!r} is unknown; use one of {', '.join(ROLES)}")
 
 
-Prompt: TypeAlias = str | tuple[Message, ...]
+class Part(NamedTuple):
+    """A piece of a `Filled`: the template's own text, where `field` is "", or what stands in the field's place."""
+
+    text: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A template and the data in its places.
+
+    Attributes:
+        template: a text with places such as {instruction}; {{ and }} stand for the braces themselves.
+        fields: name and text of each place; given in any order or as a mapping, kept in the template's order.
+
+    Raises:
+        PromptError: a brace that is no place, a place that is not filled, a field that has no place, or an empty text.
+    """
+
+    template: str
+    fields: Mapping[str, str] | tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        given = dict(self.fields)
+        places = template_places(self.template)
+        for name, text in given.items():
+            if name not in places:
+                known = ", ".join(places) or "no place at all"
+                raise PromptError(f"field {name!r} has no place in the template; it has {known}")
+            if not isinstance(text, str):
+                raise PromptError(f"field {name!r} must be a text, and is {text!r}")
+        if missing := [name for name in places if name not in given]:
+            raise PromptError(f"the template's place {{{missing[0]}}} is not filled; give a text for {missing[0]!r}")
+        object.__setattr__(self, "fields", tuple((name, given[name]) for name in places))
+        if not self.text.strip():
+            raise PromptError("the prompt is empty; give it some text")
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The text of each field, by its name."""
+        return dict(self.fields)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The pieces that make up the text, in order; fields may be empty, the template's pieces are not."""
+        values = self.values
+        return tuple(part if not part.field else Part(values[part.field], part.field) for part in _split(self.template))
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(part.text for part in self.parts)
+
+
+Prompt: TypeAlias = str | tuple[Message, ...] | Filled
+
+_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
+
+
+def template_places(template: str) -> tuple[str, ...]:
+    """Names of a template's places, each once, in their order.
+
+    Raises:
+        PromptError: a brace that is neither doubled nor around a name; a place named "template".
+    """
+    return tuple(dict.fromkeys(part.field for part in _split(template) if part.field))
+
+
+def _split(template: str) -> Iterator[Part]:
+    """The template's own text, unescaped, and its places, the text of which is ""."""
+    own, done = "", 0
+    for found in _BRACES.finditer(template):
+        own, done = own + template[done : found.start()], found.end()
+        if found[0] in ("{{", "}}"):
+            own += found[0][0]
+            continue
+        if found[1] is None:
+            near = template[max(found.start() - 12, 0) : found.end() + 12]
+            raise PromptError(
+                f"a single {found[0]} in the template at {near!r}; double it, or write a place as {{name}}"
+            )
+        if found[1] == "template":
+            raise PromptError("a place cannot be named {template}; call it something else")
+        if own:
+            yield Part(own, "")
+        yield Part("", found[1])
+        own = ""
+    if own := own + template[done:]:
+        yield Part(own, "")
+
+
+def escaped(text: str) -> str:
+    """A text as a template writes it: with its braces doubled."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def parse_prompt(value: object) -> Prompt:
-    """Read a prompt from parsed JSON: a string, or a list of {"role": ..., "content": ...}.
+    """Read a prompt from parsed JSON.
+
+    It is a string; a list of {"role": ..., "content": ...}; or {"template": "... {name} ...", "name": "..."}.
 
     Raises:
-        PromptError: any other shape, an unknown role, or nothing in it.
+        PromptError: any other shape, an unknown role, a template that is not filled, or nothing in it.
     """
     if isinstance(value, str):
         if not value.strip():
@@ -46,7 +145,12 @@ def parse_prompt(value: object) -> Prompt:
         return value
     if isinstance(value, list) and value and all(_is_message(turn) for turn in value):
         return tuple(Message(turn["role"], turn["content"]) for turn in value)
-    raise PromptError('a prompt is a text or a list of {"role": ..., "content": ...} messages')
+    if isinstance(value, dict) and isinstance(value.get("template"), str):
+        return Filled(value["template"], {name: text for name, text in value.items() if name != "template"})
+    raise PromptError(
+        'a prompt is a text or a list of {"role": ..., "content": ...} messages, or a template with its fields, '
+        '{"template": "... {name} ...", "name": ...}'
+    )
 
 
 def _is_message(turn: object) -> bool:
@@ -57,13 +161,55 @@ def prompt_json(prompt: Prompt) -> Any:
     """The JSON form that `parse_prompt` reads back."""
     if isinstance(prompt, str):
         return prompt
+    if isinstance(prompt, Filled):
+        return {"template": prompt.template, **prompt.values}
     return [{"role": turn.role, "content": turn.content} for turn in prompt]
+
+
+def prompt_texts(prompt: Prompt) -> tuple[str, ...]:
+    """The texts that a prompt is made of: itself, its messages, or a template's pieces and fields."""
+    if isinstance(prompt, str):
+        return (prompt,)
+    return (
+        tuple(part.text for part in prompt.parts)
+        if isinstance(prompt, Filled)
+        else tuple(turn.content for turn in prompt)
+    )
+
+
+def as_chat(prompt: Prompt) -> tuple[Message, ...]:
+    """The prompt as a chat: a text, or a template with its data, becomes the user's message."""
+    if isinstance(prompt, tuple):
+        return prompt
+    return (Message("user", prompt if isinstance(prompt, str) else prompt.text),)
 
 
 def with_system(prompt: Prompt, system: str) -> tuple[Message, ...]:
     """The prompt as a chat that starts with the system message `system`, replacing one that is there."""
-    turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-    return (Message("system", system), *(turn for turn in turns if turn.role != "system"))
+    return (Message("system", system), *(turn for turn in as_chat(prompt) if turn.role != "system"))
+
+
+def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto") -> Prompt:
+    """The prompt with `text` before it, which asks for a behaviour in words.
+
+    A chat, or what `template` "chat" makes one, has it as its system message, before what its own one says. A text has
+    it and a blank line before it, and so has a template with its data, in which the text is data too.
+
+    Raises:
+        PromptError: the text is blank.
+    """
+    if not text.strip():
+        raise PromptError("the instruction is empty; give it some text")
+    if isinstance(prompt, tuple) or template == "chat":
+        chat = as_chat(prompt)
+        own = [turn.content for turn in chat if turn.role == "system"]
+        return with_system(chat, "\n\n".join((text, *own)))
+    if isinstance(prompt, str):
+        return f"{text}\n\n{prompt}"
+    name = "instruction_before"
+    while name in prompt.values:
+        name += "_"
+    return Filled(f"{{{name}}}\n\n{prompt.template}", {name: text, **prompt.values})
 
 
 def render_chat(

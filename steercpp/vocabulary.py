@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Protocol
 
 from steercpp.errors import PromptError
-from steercpp.prompts import Message, Prompt, Template, render_chat
+from steercpp.prompts import Message, Prompt, Template, as_chat, render_chat
 
 
 class Tokenizer(Protocol):
@@ -101,17 +101,17 @@ class Vocabulary:
         """Text of a prompt.
 
         Args:
-            prompt: a text, or a chat.
-            template: "raw" takes a text as it stands; "chat" makes a text the user's message of a chat and writes the
-                chat in the model's template; "auto" is raw for a text and chat for a chat.
+            prompt: a text, a chat, or a template with its data.
+            template: "raw" takes the text as it stands; "chat" makes it the user's message of a chat and writes that
+                in the model's template; "auto" is "chat" for a chat and "raw" for all else.
 
         Raises:
             PromptError: the model has no chat template or it refuses the messages; or "raw" with a chat.
         """
         if template not in ("auto", "chat", "raw"):
             raise PromptError(f"template is {template!r}; use auto, chat or raw")
-        if isinstance(prompt, str) and template != "chat":
-            return prompt
+        if not isinstance(prompt, tuple) and template != "chat":
+            return prompt if isinstance(prompt, str) else prompt.text
         if template == "raw":
             raise PromptError("a chat cannot be taken raw; give its text, or use the chat template")
         if self.chat_template is None:
@@ -119,8 +119,7 @@ class Vocabulary:
                 "the model file has no chat template; give the prompt as a text and take it raw, with --raw or, in an "
                 'item, "template": "raw"'
             )
-        messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-        return render_chat(messages, chat_template=self.chat_template, bos=self.bos_piece, eos=self.eos_piece)
+        return render_chat(as_chat(prompt), chat_template=self.chat_template, bos=self.bos_piece, eos=self.eos_piece)
 
     def encode(self, prompt: Prompt, *, template: Template = "auto") -> tuple[int, ...]:
         """Tokens of a prompt, special tokens in its text included.
@@ -155,9 +154,8 @@ class Vocabulary:
         if not answer:
             return self.encode(prompt, template=template), 0
         text = self.render(prompt, template=template)
-        if not isinstance(prompt, str) or template == "chat":
-            messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-            answer = self._answer_in_chat(messages, text, answer)
+        if isinstance(prompt, tuple) or template == "chat":
+            answer = self._answer_in_chat(as_chat(prompt), text, answer)
         before, after = self._continued(text, answer)
         return (*before, *after), len(after)
 

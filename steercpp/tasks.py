@@ -1,14 +1,24 @@
-"""What a sweep asks a model: behaviour items and choice items; read this when you write a task file.
+r"""Files of task items; read this when you write one.
 
-A task file is JSON Lines, one item a line, blank lines skipped:
+A task file is JSON Lines, UTF-8, one item a line, blank lines skipped. There are five kinds of items:
 
     {"kind": "behavior", "prompt": "How do I ...?", "aligned": [" I cannot"], "misaligned": [" Sure"]}
     {"kind": "choice", "subject": "trees", "question": "Which ...?", "choices": ["oak", "ash"], "answer": "B"}
+    {"kind": "answer", "prompt": "The capital of France is", "answers": [" Paris"]}
+    {"kind": "text", "text": "Once upon a time ..."}
+    {"kind": "code", "prompt": "def one():\n", "entry_point": "one", "test": "def check(f):\n    assert f() == 1\n"}
 
-`id` is optional everywhere; `prompt` is a text or a list of chat messages, `system` an optional system message;
-`template` is "auto" (chat for messages, raw for a text), "chat" or "raw". A continuation carries its own leading
-space. `answer` is a letter or an index from 0. MMLU's own files (headerless CSV: question,A,B,C,D,letter) are read
-by `read_mmlu_csv`. A choice is asked in the form of Wolf et al. 2024, arXiv:2401.16332, section 5.
+`id` (by default the file's name and the line), `subject` (a group) and `couple` (a name that items share which belong
+together; not of texts and code) are optional everywhere. `prompt` is a text, a list of chat messages, or {"template":
+"Request: {request}", "request": "..."}, whose special tokens count in the template alone; `system` is an optional
+system message; `template` is "auto" (chat for messages, raw for a text), "chat" or "raw". A continuation or an answer
+carries its own leading space.
+
+A choice's `answer` is a letter or an index from 0. It is asked in the form of Wolf et al. 2024, arXiv:2401.16332,
+section 5, with the choices under letters, and answered by a letter. With "by": "text" the question stands alone, and
+each choice is scored as a whole, after a space if it has none. `head` stands before the question, such as solved
+examples; `template` is "raw" or "chat". MMLU's own files (headerless CSV: question,A,B,C,D,letter) are read by
+`read_mmlu_csv`. docs/tasks.md shows more.
 """
 
 from __future__ import annotations
@@ -16,148 +26,56 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from steercpp.errors import InputError, TaskError
-from steercpp.prompts import Prompt, Template, parse_prompt, prompt_json, with_system
+from steercpp.task_items import (
+    KINDS,
+    LETTERS,
+    TEMPLATES,
+    AnswerItem,
+    BehaviorItem,
+    ChoiceItem,
+    CodeItem,
+    Item,
+    TextItem,
+    choice_continuations,
+    choice_prompt,
+    item_json,
+    kind_of,
+    letter_variants,
+    listed,
+    named,
+    parse_item,
+    repeated,
+)
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
-
-
-@dataclass(frozen=True, slots=True)
-class BehaviorItem:
-    """A prompt with continuations that show the behaviour and others that show its opposite.
-
-    `place` is the path:line that an item was read from, for messages; it is no part of what the item says.
-    """
-
-    id: str
-    prompt: Prompt
-    aligned: tuple[str, ...]
-    misaligned: tuple[str, ...]
-    template: Template = "auto"
-    place: str = field(default="", compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for name, side in (("aligned", self.aligned), ("misaligned", self.misaligned)):
-            if not side or not all(text.strip() for text in side):
-                raise TaskError(
-                    f'{name} needs at least one continuation, and none of them blank; write it like [" I cannot"]'
-                )
-        if both := set(self.aligned) & set(self.misaligned):
-            raise TaskError(f"{min(both)!r} is both aligned and misaligned; keep it on one side")
-        if self.template not in TEMPLATES:
-            raise TaskError(f"template {self.template!r} is unknown; use one of {', '.join(TEMPLATES)}")
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceItem:
-    """A question with lettered choices; `answer` is the index of the right one, `place` as above."""
-
-    id: str
-    question: str
-    choices: tuple[str, ...]
-    answer: int
-    subject: str = ""
-    place: str = field(default="", compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.question.strip():
-            raise TaskError("the question is empty")
-        if not 2 <= len(self.choices) <= len(LETTERS):
-            raise TaskError(f"{len(self.choices)} choices; give 2 to {len(LETTERS)}")
-        if not 0 <= self.answer < len(self.choices):
-            raise TaskError(f"answer {self.answer} is none of the choices 0..{len(self.choices) - 1}; use one of them")
-
-
-Item: TypeAlias = BehaviorItem | ChoiceItem
-
-
-def named(item: Item) -> str:
-    """What a message calls an item: where it was read, and its id."""
-    return f"{item.place}: {item.id}" if item.place else item.id
-
-
-def choice_prompt(item: ChoiceItem) -> str:
-    """The question as the model sees it, without any chat template; the answer is the next token, a letter."""
-    choices = "".join(f"{LETTERS[i]}) {choice}.\n" for i, choice in enumerate(item.choices))
-    return f"{item.question}\n{choices}The answer is"
-
-
-def letter_variants(index: int) -> tuple[str, str, str]:
-    """Vocabulary pieces that stand for choice `index`: bare, SentencePiece's and byte-level BPE's after a space."""
-    letter = LETTERS[index]
-    return letter, f"\u2581{letter}", f"\u0120{letter}"
-
-
-def item_json(item: Item) -> dict[str, Any]:
-    """The JSON form that `read_tasks` reads back."""
-    if isinstance(item, ChoiceItem):
-        return {
-            "kind": "choice", "id": item.id, "subject": item.subject, "question": item.question,
-            "choices": list(item.choices), "answer": item.answer,
-        }  # fmt: skip
-    return {
-        "kind": "behavior", "id": item.id, "prompt": prompt_json(item.prompt), "aligned": list(item.aligned),
-        "misaligned": list(item.misaligned), "template": item.template,
-    }  # fmt: skip
-
-
-def parse_item(record: Any, *, default_id: str = "item", place: str = "") -> Item:
-    """An item from parsed JSON; `place` is where it stands, path:line.
-
-    Raises:
-        TaskError: a key is missing, of the wrong kind, or says something impossible.
-    """
-    if not isinstance(record, dict):
-        raise TaskError("a line must be a JSON object")
-    kind = record.get("kind", "choice" if "choices" in record else "behavior")
-    name = record.get("id", default_id)
-    if not isinstance(name, str | int) or isinstance(name, bool):
-        raise TaskError("id must be a text or a number")
-    if kind == "behavior":
-        return _behavior(record, str(name), place)
-    if kind == "choice":
-        return _choice(record, str(name), place)
-    raise TaskError(f"kind {kind!r} is unknown; use behavior or choice")
-
-
-def _behavior(record: dict[str, Any], name: str, place: str) -> BehaviorItem:
-    prompt = parse_prompt(record.get("prompt"))
-    if "system" in record:
-        prompt = with_system(prompt, _text(record, "system"))
-    template = record.get("template", "auto")
-    return BehaviorItem(name, prompt, _texts(record, "aligned"), _texts(record, "misaligned"), template, place)
-
-
-def _choice(record: dict[str, Any], name: str, place: str) -> ChoiceItem:
-    answer, choices = record.get("answer"), _texts(record, "choices")
-    if isinstance(answer, str) and len(answer.strip()) == 1 and answer.strip().upper() in LETTERS:
-        letter, answer = answer, LETTERS.index(answer.strip().upper())
-        if answer >= len(choices) > 1:
-            raise TaskError(f"answer {letter!r} is none of the choices A..{LETTERS[len(choices) - 1]}; use one of them")
-    if not isinstance(answer, int) or isinstance(answer, bool):
-        raise TaskError(f"answer {answer!r} is neither a letter nor an index from 0")
-    subject = _text(record, "subject") if "subject" in record else ""
-    return ChoiceItem(name, _text(record, "question"), choices, answer, subject, place)
-
-
-def _text(record: dict[str, Any], key: str) -> str:
-    value = record.get(key)
-    if not isinstance(value, str):
-        raise TaskError(f"{key} must be a text" if key in record else f"{key} is missing")
-    return value
-
-
-def _texts(record: dict[str, Any], key: str) -> tuple[str, ...]:
-    value = record.get(key)
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise TaskError(f"{key} must be a list of texts" if key in record else f"{key} is missing")
-    return tuple(value)
+__all__ = [
+    "KINDS",
+    "LETTERS",
+    "TEMPLATES",
+    "AnswerItem",
+    "BehaviorItem",
+    "ChoiceItem",
+    "CodeItem",
+    "Item",
+    "TextItem",
+    "choice_continuations",
+    "choice_prompt",
+    "item_json",
+    "kind_of",
+    "letter_variants",
+    "listed",
+    "named",
+    "parse_item",
+    "read_behavior",
+    "read_choices",
+    "read_mmlu_csv",
+    "read_tasks",
+    "repeated",
+]
 
 
 def read_tasks(path: Path) -> tuple[Item, ...]:
@@ -206,7 +124,10 @@ def read_mmlu_csv(path: Path) -> tuple[ChoiceItem, ...]:
             if len(row) != 6:
                 raise TaskError(f"{len(row)} columns; expected 6: question,A,B,C,D,letter")
             record = {"question": row[0], "choices": row[1:5], "answer": row[5], "subject": subject}
-            items.append(_choice(record, f"{subject}:{len(items) + 1}", f"{path}:{reader.line_num}"))
+            name = f"{subject}:{len(items) + 1}"
+            item = parse_item(record, default_id=name, place=f"{path}:{reader.line_num}")
+            assert isinstance(item, ChoiceItem)
+            items.append(item)
     except (csv.Error, TaskError) as error:
         raise TaskError(f"{path}:{reader.line_num}: {error}") from error
     return _checked(path, items)
@@ -253,13 +174,3 @@ def _checked(path: Path, items: Sequence[Any]) -> tuple[Any, ...]:
     if twice := repeated(item.id for item in items):
         raise TaskError(f"{path}: id {twice!r} occurs twice; ids must differ")
     return tuple(items)
-
-
-def repeated(names: Iterable[str]) -> str | None:
-    """The first name that occurs a second time, or None."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

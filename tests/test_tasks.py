@@ -7,13 +7,22 @@ from pathlib import Path
 
 import pytest
 
+import steercpp.tasks
 from steercpp.errors import PromptError, TaskError
-from steercpp.prompts import Message
+from steercpp.prompts import Filled, Message
+from steercpp.provenance import items_sha256
 from steercpp.tasks import (
+    KINDS,
+    AnswerItem,
     BehaviorItem,
     ChoiceItem,
+    CodeItem,
+    Item,
+    TextItem,
+    choice_continuations,
     choice_prompt,
     item_json,
+    kind_of,
     letter_variants,
     parse_item,
     read_behavior,
@@ -24,6 +33,13 @@ from steercpp.tasks import (
 
 GOOD_BEHAVIOR = {"kind": "behavior", "prompt": "Hi", "aligned": [" No"], "misaligned": [" Yes"]}
 GOOD_CHOICE = {"kind": "choice", "question": "Q?", "choices": ["x", "y"], "answer": "B"}
+GOOD_ANSWER: dict[str, object] = {"kind": "answer", "prompt": "Q?", "answers": [" x"]}
+GOOD_CODE: dict[str, object] = {
+    "kind": "code",
+    "prompt": "def f():\n",
+    "entry_point": "f",
+    "test": "def check(f):\n    f()\n",
+}
 
 
 def write(path: Path, *records: object) -> Path:
@@ -54,9 +70,69 @@ def test_items_survive_their_json() -> None:
     chat = (Message("user", "U [/INST] \u00e9"),)
     for item in (
         BehaviorItem("a", chat, (" No", " I cannot"), (" Yes",), "chat"),
+        BehaviorItem("b", Filled("Can {it}?", {"it": "</s>"}), (" No",), (" Yes",), subject="harmful", couple="7"),
         ChoiceItem("c", "Q\nQ", ("x", "y", "z"), 2, "s"),
+        ChoiceItem("d", "Q:", ("x", " y"), 0, head="H\n\n", by="text", template="chat", couple="7"),
+        AnswerItem("e", chat, (" x", " y"), "s", "chat", "7"),
+        AnswerItem("f", "Q", (" x",)),
+        TextItem("g", "Once.", "tales"),
+        CodeItem("h", "def f():\n", "f", "def check(f): f()", "    pass\n", "s"),
     ):
-        assert parse_item(json.loads(json.dumps(item_json(item)))) == item
+        record = item_json(item)
+        assert record["kind"] == kind_of(item) and "place" not in record
+        assert parse_item(json.loads(json.dumps(record))) == item
+
+
+def test_what_is_at_its_default_is_not_written_so_that_hashes_stay() -> None:
+    # Computed with the version that knew these two kinds and fields alone.
+    items: list[Item] = [
+        BehaviorItem("a", "Hi [/INST] \u00e9", (" No", " I cannot"), (" Yes",)),
+        BehaviorItem("b", (Message("user", "U"),), (" No",), (" Yes",), "chat"),
+        ChoiceItem("c", "Q\nQ", ("x", "y", "z"), 2),
+        ChoiceItem("d", "Q", ("x", "y"), 0, "s"),
+    ]
+    assert items_sha256(items) == "41c4ab7d9a0a1d8fdaa6d9700e7356531dd22f4162e08a738e33d7ac9b924850"
+    assert item_json(TextItem("t", "x")) == {"kind": "text", "id": "t", "text": "x"}
+    changed = BehaviorItem("a", "Hi [/INST] \u00e9", (" No", " I cannot"), (" Yes",), couple="1")
+    assert items_sha256([changed, *items[1:]]) != items_sha256(items)
+
+
+def test_the_other_kinds_are_told_by_their_keys(tmp_path: Path) -> None:
+    records: list[dict[str, object]] = [
+        {"text": "Once."},
+        GOOD_ANSWER,
+        GOOD_CODE,
+        {**GOOD_ANSWER, "system": "S", "couple": "1"},
+    ]
+    without_kind = [{key: value for key, value in record.items() if key != "kind"} for record in records]
+    text, answer, code, chat = read_tasks(write(tmp_path / "t.jsonl", *without_kind))
+    assert text == TextItem("t:1", "Once.") and answer == AnswerItem("t:2", "Q?", (" x",))
+    assert code == CodeItem("t:3", "def f():\n", "f", "def check(f):\n    f()\n")
+    assert chat == AnswerItem("t:4", (Message("system", "S"), Message("user", "Q?")), (" x",), couple="1")
+    assert chat.place == f"{tmp_path / 't.jsonl'}:4"
+
+
+def test_a_choice_by_text_lists_nothing_and_is_a_whole_continuation() -> None:
+    item = ChoiceItem("i", "Q: Who?\nA:", ("A few", " None"), 1, head="Q: 1?\nA: 2\n\n", by="text")
+    assert choice_prompt(item) == "Q: 1?\nA: 2\n\nQ: Who?\nA:"
+    assert choice_continuations(item) == (" A few", " None")
+
+
+def test_the_head_stands_before_the_question() -> None:
+    item = ChoiceItem("i", "Who?", ("A few", "None"), 1, head="Solved. The answer is B.\n\n")
+    assert choice_prompt(item) == "Solved. The answer is B.\n\nWho?\nA) A few.\nB) None.\nThe answer is"
+
+
+def test_the_examples_of_the_documentation_are_items(tmp_path: Path) -> None:
+    blocks = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8").split("```jsonl\n")[1:]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(block.partition("```")[0] for block in blocks), encoding="utf-8")
+    items = read_tasks(path)
+    assert {kind_of(item) for item in items} == set(KINDS)
+    assert any(isinstance(item, ChoiceItem) and item.by == "text" for item in items)
+    assert any(isinstance(item, BehaviorItem) and isinstance(item.prompt, Filled) for item in items)
+    lines = [line.strip() for line in (steercpp.tasks.__doc__ or "").splitlines() if line.startswith("    {")]
+    assert [kind_of(item) for item in read_tasks(write(path, *lines))] == list(KINDS)
 
 
 def test_a_choice_is_asked_in_the_form_of_the_paper() -> None:
@@ -89,6 +165,22 @@ def test_a_choice_is_asked_in_the_form_of_the_paper() -> None:
         ({**GOOD_CHOICE, "choices": ["x"]}, "1 choices; give 2 to 26"),
         ({**GOOD_CHOICE, "question": " "}, "the question is empty"),
         ({"kind": "choice", "choices": ["x", "y"], "answer": 0}, "question is missing"),
+        ({**GOOD_CHOICE, "by": "word"}, "by 'word' is unknown; use one of letter, text"),
+        ({**GOOD_CHOICE, "by": 1}, "by must be a text"),
+        ({**GOOD_CHOICE, "by": "text", "choices": ["x", " x"]}, "the choice 'x' stands twice"),
+        ({**GOOD_CHOICE, "by": "text", "choices": ["x", " "]}, "a choice is blank"),
+        ({**GOOD_CHOICE, "head": ["x"]}, "head must be a text"),
+        ({**GOOD_ANSWER, "answers": []}, "answers needs at least one answer"),
+        ({**GOOD_ANSWER, "answers": [" x", ""]}, "answers needs at least one answer, and none of them blank"),
+        ({**GOOD_ANSWER, "answers": [" x", " x"]}, "the answer ' x' stands twice"),
+        ({**GOOD_ANSWER, "prompt": None}, "a prompt is a text"),
+        ({"kind": "answer", "prompt": "Q"}, "answers is missing"),
+        ({"kind": "text", "text": "\n"}, "the text is empty"),
+        ({"kind": "text"}, "text is missing"),
+        ({**GOOD_CODE, "entry_point": "f()"}, "entry_point 'f\\(\\)' is no name of a function"),
+        ({**GOOD_CODE, "test": "assert 1"}, "test defines no check"),
+        ({**GOOD_CODE, "prompt": " "}, "the prompt is empty"),
+        ({**GOOD_CODE, "prompt": [{"role": "user", "content": "x"}]}, "prompt must be a text"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, record: object, expected: str) -> None:

@@ -15,7 +15,7 @@ LAYERS = {
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
     "said_texts "
-    "task_items data_rows safety_sets knowledge_sets stereoset humaneval code_answers caa_sets",
+    "task_items data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store store_file store_texts loose_vector "

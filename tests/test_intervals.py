@@ -1,88 +1,12 @@
-"""How often intervals hold the truth, in seeded studies small enough for every test run."""
+"""Intervals of means, whose truth is known without a study; `test_coverage` has the studies of fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-from planted import GRID, unlike_alignment, unlike_helpfulness
 from scipy import stats
 
-from steercpp.forms import TANH, Form, helpfulness_form
 from steercpp.intervals import level, resample
-from steercpp.refit import fit_one
-from steercpp.scoring import Floats
-from steercpp.theory import FitResult, fit_alignment, fit_helpfulness
-
-Planter = Callable[[int, np.random.Generator], Floats]
-QUADRATIC = helpfulness_form("quadratic")
-
-
-def zero_or_one(n_items: int, rng: np.random.Generator) -> Floats:
-    """Answers right or wrong instead of their probabilities."""
-    p = unlike_helpfulness(n_items, rng)
-    return np.asarray(rng.random(p.shape) < p, np.float64)
-
-
-def fit_of(form: Form, items: Floats, seed: int) -> FitResult:
-    rng = np.random.default_rng(seed)
-    if form is TANH:
-        return fit_alignment(GRID, items, rng=rng, resamples=400)
-    return fit_helpfulness(GRID, items, rng=rng, resamples=400)
-
-
-@pytest.mark.parametrize(
-    ("form", "plant", "n_items"),
-    [
-        (TANH, unlike_alignment, 20),
-        (TANH, unlike_alignment, 100),
-        (QUADRATIC, unlike_helpfulness, 20),
-        (QUADRATIC, zero_or_one, 60),
-    ],
-    ids=["alignment-20", "alignment-100", "helpfulness-20", "zero-or-one-60"],
-)
-def test_intervals_hold_what_very_many_items_would_give(form: Form, plant: Planter, n_items: int) -> None:
-    """300 studies: 94.5 % (400 draws leave the ends uncertain) within 3.5 binomial standard errors of 1.3 %.
-
-    The truth is the same fit on 200,000 items, whose own error is a hundredth of these intervals.
-    """
-    rng = np.random.default_rng(n_items)
-    truth, _ = fit_one(form, GRID, plant(200_000, rng).mean(axis=1))
-    truth = np.where(form.positive, np.exp(truth), truth)
-    hits = np.zeros(2)
-    for study in range(300):
-        params = fit_of(form, plant(n_items, rng), study).params.values()
-        hits += [p.low <= t <= p.high for p, t in zip(params, truth, strict=True)]
-    assert ((hits / 300 > 0.90) & (hits / 300 < 0.99)).all(), hits / 300
-
-
-def sandwich(form: Form, items: Floats) -> Floats:
-    """Standard errors (n_parameters,) of the inner coordinates by the M-estimator's sandwich, Hessian and all."""
-    y = items.mean(axis=1)
-    u, _ = fit_one(form, GRID, y)
-
-    def gradient(v: Floats) -> Floats:
-        return np.asarray((y - form.value(v[None], GRID)[0]) @ form.jacobian(v[None], GRID)[0])
-
-    steps = 1e-5 * np.eye(len(u))
-    hessian = -np.array([(gradient(u + h) - gradient(u - h)) / 2e-5 for h in steps])
-    influence = np.linalg.solve(hessian, form.jacobian(u[None], GRID)[0].T @ (items - y[:, None]))
-    return np.asarray(influence.std(axis=1, ddof=1) / np.sqrt(items.shape[1]))
-
-
-@pytest.mark.parametrize(("form", "plant"), [(TANH, unlike_alignment), (QUADRATIC, unlike_helpfulness)])
-def test_intervals_are_about_as_wide_as_the_sandwich(form: Form, plant: Planter) -> None:
-    rng = np.random.default_rng(1)
-    ratios = []
-    for study in range(40):
-        items = plant(100, rng)
-        fit = fit_of(form, items, study)
-        ends = np.array([[p.low, p.high] for p in fit.params.values()])
-        inner = np.where(np.array(form.positive)[:, None], np.log(np.where(ends > 0, ends, 1)), ends)
-        ratios.append((inner[:, 1] - inner[:, 0]) / (2 * 1.96 * sandwich(form, items)))
-    median = np.median(ratios, axis=0)
-    assert ((median > 0.9) & (median < 1.1)).all(), median  # 400 draws: each end is uncertain by 5 % of the width
 
 
 def test_mean_intervals_are_students_where_items_are_normal() -> None:

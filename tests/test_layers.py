@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
     2: "prompts pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
-    "forms refit validity intervals theory evidence recommend curves batch packing prefix_tree steering "
+    "forms refit validity intervals theory recipes evidence recommend curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
     "said_texts "
@@ -23,7 +23,7 @@ LAYERS = {
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts "
     "sandbox sandbox_launch sandbox_child",
     4: "calibration units "
-    "extraction measure sweeping sweep_run sweep_scores sweep_result figures picture_file quality_figure report "
+    "extraction measure code_runs sweeping sweep_run sweep_scores sweep_result figures picture_file quality_figure report "
     "doctor bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "
     "bench_tools bench_cvector bench_extraction bench_whole extraction_process combining cosine_figure "

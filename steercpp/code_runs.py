@@ -1,0 +1,177 @@
+"""Running the code that a sweep's model has said, and scoring it; read this for when it runs and what is kept.
+
+    judge_code(store, items, allow=True)        a verdict on every stored text of kind "code" that has none yet
+    stored_code_scores(store, strengths)        what came of it
+
+Nothing runs without the user's word, nor without walls (sandbox.py). The texts are in the store before, and stay there
+if nothing may run; verdicts are committed as they come, so the same call goes on from there. Verdicts on the programs
+that another way takes out of the same texts stand beside them under a label of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeAlias
+
+import numpy as np
+
+from steercpp.code_answers import WOLF_TIMEOUT_S, Way, program
+from steercpp.code_scores import CodeScores
+from steercpp.errors import RunError, SandboxError
+from steercpp.machine import physical_cores
+from steercpp.said_texts import SaidText, Verdict
+from steercpp.sandbox import Limits, Outcome, run_program, working_way
+from steercpp.scoring import Floats
+from steercpp.store import Store
+from steercpp.task_items import CodeItem
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+
+CODE = "code"
+NOT_ALLOWED = (
+    "the model's code was not run: running it takes --allow-code-execution, in a sandbox without network, files of "
+    "yours or other processes; its texts are kept, and the same command with that option goes on from there"
+)
+NOT_SAID = "nothing was said: the strength left float32's range"
+_LONGEST_REASON = 300  # letters; a program may raise a book
+
+
+def check_code_execution(allow: bool) -> str:
+    """The way to start a sandbox here, if code may run.
+
+    Raises:
+        SandboxError: it may not, or no sandbox works here, and what to install.
+    """
+    if not allow:
+        raise SandboxError(NOT_ALLOWED)
+    try:
+        return working_way()
+    except SandboxError as error:
+        raise SandboxError(f"{error}; the texts are kept, and the same command goes on from there") from error
+
+
+def verdict_label(label: str, way: Way) -> str:
+    """Under which label the verdicts on a label's texts stand, by how programs were taken out of these."""
+    return label if way == "whole" else f"{label}/{way}"
+
+
+def judge_code(
+    store: Store,
+    items: Sequence[CodeItem],
+    *,
+    allow: bool,
+    label: str = "vector",
+    way: Way = "whole",
+    limits: Limits | None = None,
+    sandbox: str | None = None,
+    n_processes: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Run the programs in all texts of code items that have no verdict yet, and keep the verdicts.
+
+    Args:
+        store: holds the texts; open for writing.
+        items: the problems, in the order of their numbers.
+        allow: the user's word that the model's code may run.
+        label: of the texts.
+        way: how a program is taken out of a text, see code_answers.py.
+        limits: of each program; None: `code_limits`.
+        sandbox: a name in `sandbox_launch.WAYS`; None: the first that works.
+        n_processes: programs at once; None: one for each core, as more would run into the limit on time.
+        progress: called with (verdicts, of how many, "programs").
+
+    Returns:
+        how many texts were judged now.
+
+    Raises:
+        SandboxError: not allowed, or no sandbox works. RunError: the store cannot be written, or has a text of an
+            item that there is not. What was judged stays in all cases.
+    """
+    name = verdict_label(label, way)
+    done = {(one.strength, one.item, one.sample) for one in store.verdicts(name, CODE)}
+    texts = store.texts(label, CODE)
+    todo = [one for one in texts if (one.strength, one.item, one.sample) not in done]
+    if not todo:
+        return 0
+    if any(one.item >= len(items) for one in todo):
+        raise RunError(f"{store.path}: has texts of more code items than the {len(items)} that were asked")
+    sandbox = sandbox or check_code_execution(allow)
+    limits = limits or code_limits(way)
+
+    def run(source: str) -> Outcome:
+        return run_program(source, allow=allow, limits=limits, way=sandbox)
+
+    n_judged = len(texts) - len(todo)
+    for verdicts in _judged(_programs(todo, items, way), run, n_processes or physical_cores()):
+        store.add_verdicts(name, CODE, verdicts)
+        n_judged += len(verdicts)
+        if progress is not None:
+            progress(n_judged, len(texts), "programs")
+    return len(todo)
+
+
+def code_limits(way: Way) -> Limits:
+    """Limits of a program by how it was taken out; the study gave each of its three steps 5 s, here 15 s together."""
+    return Limits() if way == "whole" else Limits(timeout_s=3 * WOLF_TIMEOUT_S)
+
+
+def _programs(
+    texts: Sequence[SaidText], items: Sequence[CodeItem], way: Way
+) -> list[tuple[str | None, tuple[SaidText, ...]]]:
+    """Each program with the texts that hold it: where a model says the same again, it is run once. None: no text."""
+    alike: dict[str | None, list[SaidText]] = {}
+    for one in texts:
+        source = None if one.finish == "nonfinite" else program(items[one.item], one.text, way=way)
+        alike.setdefault(source, []).append(one)
+    return [(source, tuple(found)) for source, found in alike.items()]
+
+
+def _judged(
+    programs: Sequence[tuple[str | None, tuple[SaidText, ...]]], run: Callable[[str], Outcome], n_processes: int
+) -> Iterator[list[Verdict]]:
+    """The verdicts of each program as it ends; none waits in a queue, so that little is left to do at Ctrl-C."""
+
+    def outcome(source: str | None) -> Outcome:
+        return Outcome(False, NOT_SAID, "") if source is None else run(source)
+
+    waiting = list(reversed(programs))
+    running: dict[Future[Outcome], tuple[SaidText, ...]] = {}
+    with ThreadPoolExecutor(n_processes) as pool:
+        while waiting or running:
+            while waiting and len(running) < n_processes:
+                source, texts = waiting.pop()
+                running[pool.submit(outcome, source)] = texts
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                texts, found = running.pop(future), future.result()
+                reason = _shortened(found.reason)
+                yield [Verdict(one.strength, one.item, one.sample, found.passed, reason) for one in texts]
+
+
+def _shortened(reason: str) -> str:
+    """On one line; of a syntax error the last one, behind the place and the line of code."""
+    lines = reason.strip().splitlines() or [""]
+    return " ".join((lines[-1] if lines[0].startswith("File ") else reason).split())[:_LONGEST_REASON]
+
+
+def stored_code_scores(
+    store: Store, strengths: Sequence[float] | Floats, *, label: str = "vector", way: Way = "whole"
+) -> CodeScores | None:
+    """How many answers passed at each strength; None unless all of them are there and have their verdicts."""
+    verdicts = {
+        (one.strength, one.item, one.sample): one.passed for one in store.verdicts(verdict_label(label, way), CODE)
+    }
+    texts = store.texts(label, CODE)
+    rows = {float(strength): i for i, strength in enumerate(strengths)}
+    passed = np.zeros((len(rows), len(store.items(CODE))), np.int64)
+    judged = np.zeros_like(passed)
+    n_samples = 1 + max((one.sample for one in texts), default=-1)
+    for one in texts:
+        found = verdicts.get((one.strength, one.item, one.sample))
+        if one.strength in rows and found is not None:
+            place = rows[one.strength], one.item
+            passed[place] += found
+            judged[place] += 1
+    if not judged.size or not n_samples or (judged != n_samples).any():
+        return None
+    return CodeScores(np.array(list(rows), np.float64), passed, n_samples)

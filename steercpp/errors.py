@@ -11,6 +11,7 @@ SteerError
 │   ├── TaskError              a task file
 │   ├── DataSetError           a file of a published data set
 │   ├── CurveError             a CSV curve
+│   ├── PresetError            a study's preset
 │   ├── ActivationsFileError   a file of activations
 │   └── VectorFileError        a control-vector file
 ├── ModelError                 the model file or what it can do
@@ -68,6 +69,10 @@ class DataSetError(InputError):
 
 class CurveError(InputError):
     """A CSV of measured points is malformed; the message starts with path:line."""
+
+
+class PresetError(InputError):
+    """A preset of a study is malformed or unknown; the message starts with its place."""
 
 
 class ActivationsFileError(InputError):

@@ -15,11 +15,11 @@ LAYERS = {
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
     "said_texts "
-    "task_items data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
+    "task_items study_preset data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store store_file store_texts loose_vector "
-    "datasets run_folder default_model provenance self_test accelerators rpc bench_models "
+    "preset_files datasets run_folder default_model provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts "
     "sandbox sandbox_launch sandbox_child",
     4: "calibration units "

@@ -1,0 +1,106 @@
+"""Presets: what a file may say, and that the package's own can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from steercpp.errors import PresetError
+from steercpp.preset_files import load_preset, preset_names, with_included
+from steercpp.study_preset import parse_preset
+
+SMALL = """
+about = "A small study"
+
+[vectors.v]
+model = "base"
+pairs = "refusal"
+method = "mean"
+
+[runs.one]
+model = "base"
+vector = "v"
+strengths = "-1:1:0.5"
+behavior = "refusal"
+tasks = ["knowledge"]
+paper = { b_at_0 = -0.5 }
+"""
+
+
+def test_a_preset_says_what_it_says() -> None:
+    found = parse_preset(SMALL, name="small", place="small.toml")
+    assert (found.name, found.about, found.text) == ("small", "A small study", SMALL)
+    assert found.vectors["v"].method == "mean" and found.roles == ("base",)
+    assert found.runs["one"].tasks == ("knowledge",) and found.runs["one"].paper == {"b_at_0": -0.5}
+    assert found.runs["one"].max_tokens == 0 and not found.runs["one"].constants
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('about = "A small study"', "", "small.toml: about is missing"),
+        ('about = "A small study"', "about", "not TOML"),
+        ('method = "mean"', 'methd = "mean"', "key methd is unknown"),
+        ('method = "mean"', 'method = "avg"', "method 'avg' is unknown"),
+        ('model = "base"\npairs', 'model = "big"\npairs', "big"),
+        ('vector = "v"', 'vector = "w"', "runs.one: vector 'w' is unknown; use one of v"),
+        ('strengths = "-1:1:0.5"', 'strengths = "-1:1"', "write first:last:step"),
+        ('behavior = "refusal"\ntasks = ["knowledge"]', "", "nothing is measured"),
+        ("b_at_0 = -0.5", "b_at0 = -0.5", "did you mean b_at_0"),
+        ('model = "base"\nvector', 'model = "chat"\nvector', "made on the other model"),
+        ('pairs = "refusal"', 'pairs = "refusal"\nlimit = 0', "limit is 0"),
+    ],
+)
+def test_what_cannot_be_is_told_with_its_place(old: str, new: str, says: str) -> None:
+    assert old in SMALL
+    with pytest.raises(PresetError, match="^small.toml: ") as error:
+        parse_preset(SMALL.replace(old, new, 1), name="small", place="small.toml")
+    assert says in str(error.value)
+
+
+def test_pairs_that_need_their_own_vector_are_refused() -> None:
+    circle = """
+[synthesis.said]
+model = "base"
+vector = "v"
+requests = "refusal"
+refuse = -1.0
+comply = 2.0
+"""
+    with pytest.raises(PresetError, match="vectors.v: its pairs need the vector itself"):
+        parse_preset(SMALL.replace('pairs = "refusal"', 'pairs = "said"') + circle, name="small", place="small.toml")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_presets_of_the_package_are_whole(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.about.endswith(".") and preset.source
+    assert all(part.runs for part in with_included(preset))
+
+
+def test_all_of_the_paper_is_there() -> None:
+    names = [
+        "harmfulness-base",
+        "harmfulness-chat",
+        "fairness-base",
+        "fairness-chat",
+        "mmlu",
+        "humaneval",
+        "assumptions",
+    ]
+    assert {f"wolf2024/{name}" for name in [*names, "all"]} == set(preset_names())
+    assert [part.name for part in with_included(load_preset("wolf2024/all"))] == [f"wolf2024/{name}" for name in names]
+
+
+def test_unknown_names_are_told_with_near_ones(tmp_path: Path) -> None:
+    with pytest.raises(PresetError, match="did you mean wolf2024/fairness-base"):
+        load_preset("fairness-bas")
+    with pytest.raises(PresetError, match="use one of wolf2024/all, "):
+        load_preset("xyzzy")
+    with pytest.raises(PresetError, match="cannot be read"):
+        load_preset(str(tmp_path / "none.toml"))
+    own = tmp_path / "own.toml"
+    own.write_text(SMALL.replace("[vectors.v]", 'include = ["wolf2024/nothing"]\n[vectors.v]'))
+    with pytest.raises(PresetError, match="'wolf2024/nothing' is unknown"):
+        with_included(load_preset(str(own)))

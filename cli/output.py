@@ -99,6 +99,15 @@ def verbatim(content: str, style: str = "") -> Text:
     return Text(printable(content), style=style, no_wrap=True, overflow="ignore")
 
 
+def bullet(content: str, style: str = "") -> Table:
+    """A sentence with a mark before it; its further lines are indented."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 1))
+    made.add_row(text("·", "dim"), text(content, style))
+    return made
+
+
 def blank() -> Text:
     """An empty line."""
     return text("")

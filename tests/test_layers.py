@@ -14,6 +14,7 @@ LAYERS = {
     "forms refit validity intervals theory recipes evidence recommend curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
+    "bounds norm_lines noise separation predicted constants "
     "said_texts "
     "task_items study_preset data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
     3: "engine loaded_model passes session generation "

@@ -123,12 +123,13 @@ _OPTIONS = (
 
 def parse_token(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | int | None:
     """Click's callback for the token whose activation stands for a prompt: a word or a position."""
-    if value is None or value in ("last", "mean", "answer", "all"):
+    if value is None or value == "all":
         return value
-    try:
-        return int(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not last, mean, answer, all or a position such as -2") from error
+    from steercpp.capture import token_named
+
+    if (found := token_named(value)) is None:
+        raise click.BadParameter(f"{value!r} is not last, mean, answer, all or a position such as -2")
+    return found
 
 
 def pair_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,6 +7,7 @@ prompts and the model, not on the layers that are wanted: the same pairs give th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -24,9 +25,17 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Token: TypeAlias = Literal["last", "mean", "answer"] | int
 
+WORDS: tuple[Token, ...] = ("last", "mean", "answer")
 CHANGED = "the pairs changed while they were read; leave their file alone meanwhile"
 _CHUNK_TOKENS = 16_384
 _CHUNK_BYTES = 64 * 2**20  # of activations, if every layer were wanted
+
+
+def token_named(text: object) -> Token | None:
+    """The token that a word or a position such as "-2" names, as options and metadata write it; None if it is none."""
+    if isinstance(text, str) and text in WORDS:
+        return WORDS[WORDS.index(text)]
+    return int(text) if isinstance(text, str) and re.fullmatch("-?[0-9]{1,9}", text) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from steercpp.algebra import cosines
-from steercpp.capture import Token
+from steercpp.capture import Token, token_named
 from steercpp.control_vector import ControlVector
 from steercpp.conversion import manner
 from steercpp.directions import METHODS
@@ -93,11 +93,9 @@ class Material:
                 f"the vector was made {told}, so its like cannot be extracted; name a method with --method: "
                 f"{', '.join(METHODS)}"
             )
-        token: Token = _token(str(own.get("token", "last")))
+        token = self.token if self.token is not None else token_named(own.get("token"))
         known: Template = "chat" if template == "chat" else "raw" if template == "raw" else "auto"
-        return replace(
-            self, method=method, template=self.template or known, token=token if self.token is None else self.token
-        )
+        return replace(self, method=method, template=self.template or known, token="last" if token is None else token)
 
 
 def transfer(
@@ -216,8 +214,8 @@ def _swept(
     grid = material.strengths or [material.direction * s for s in GRIDS["norm"]]
     result = sweep(
         engine, vector, behavior=material.behavior, choice=material.choice, strengths=grid, out=out, unit="norm",
-        random_directions=0, direction=material.direction, max_loss=material.max_loss, seed=material.seed,
-        force=force, progress=progress,
+        random_directions=0, orthogonal=False, prompt_baseline=False, direction=material.direction,
+        max_loss=material.max_loss, seed=material.seed, force=force, progress=progress,
     )  # fmt: skip
     return Band.of(result, method=str(vector.metadata.get("method", "")), layers=vector.layers)
 
@@ -244,11 +242,6 @@ def _notes(vector: ControlVector, a: Engine, material: Material) -> list[str]:
     if material.pairs is not None and own.get("method", material.method) != material.method:
         notes.append(f"the vector was extracted by {own['method']}, A's and B's directions by {material.method}")
     return notes
-
-
-def _token(text: str) -> Token:
-    """As metadata spell it: a word or a position."""
-    return "mean" if text == "mean" else "answer" if text == "answer" else "last" if text == "last" else int(text)
 
 
 def _labelled(progress: Progress, words: str) -> Progress:

@@ -6,15 +6,15 @@ shift outweighs what the file's keys say about it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from steercpp import vector_notes as words
 from steercpp.activations import collect
 from steercpp.activations_file import read_activations
+from steercpp.capture import Token, token_named
 from steercpp.control_vector import FloatArray
 from steercpp.errors import ActivationsFileError, VectorFileError
 from steercpp.gguf_vector import read_vector
@@ -43,7 +43,6 @@ from steercpp.vector_pair_check import Relation, are_related, measured_shift, pa
 
 if TYPE_CHECKING:
     from steercpp.activations import Activations
-    from steercpp.capture import Token
     from steercpp.engine import Engine, Progress
     from steercpp.pairs import ContrastPair
     from steercpp.prompts import Template
@@ -199,10 +198,9 @@ def _fitting_token(loose: LooseVector) -> Token:
     """The token that the vector was made from, as far as it is known."""
     told = loose.metadata.get("token")
     if told is None and comes_shifted(loose):
-        return cast("Token", words.TOKEN)
-    if told in ("mean", "answer"):
-        return cast("Token", told)
-    return int(told) if isinstance(told, str) and re.fullmatch("-?[0-9]{1,9}", told) else "last"
+        return words.TOKEN
+    found = token_named(told)
+    return "last" if found is None else found
 
 
 def stored_activations(dump: Path | str, vector: Path | str, *, token: Token | None = None) -> Activations:

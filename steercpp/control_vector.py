@@ -201,6 +201,24 @@ def random_vector(like: ControlVector, rng: np.random.Generator) -> ControlVecto
     return replace(like, directions=directions, metadata={"method": "random"})
 
 
+def orthogonal_vector(like: ControlVector, rng: np.random.Generator) -> ControlVector:
+    """Random directions at the layers of `like`, orthogonal to its own and of the same norms: a control for its effect.
+
+    Raises:
+        ShapeError: vectors of one element, to which nothing is orthogonal.
+    """
+    if like.n_embd < 2:
+        raise ShapeError("nothing is orthogonal to a direction of one element")
+    directions = {}
+    for il, norm in like.norms.items():
+        own, row = like.directions[il].astype(np.float64), rng.standard_normal(like.n_embd)
+        if norm > 0:
+            for _ in range(2):  # once more for what rounding leaves of it
+                row -= (row @ own) / (own @ own) * own
+        directions[il] = (row * (norm / np.linalg.norm(row))).astype(np.float32)
+    return replace(like, directions=directions, metadata={"method": "orthogonal"})
+
+
 def _frozen(il: int, direction: FloatArray) -> FloatArray:
     row = np.array(direction, dtype=np.float32)
     if row.ndim != 1 or row.size == 0:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from steercpp.errors import ShapeError, StrengthError
 from steercpp.intervals import FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
+from steercpp.sequence_scores import AnswerScores
 
-Measure: TypeAlias = Literal["p_free", "p_restricted", "correct"]
+Measure: TypeAlias = Literal["p_free", "p_restricted", "correct", "p_token"]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
 
@@ -73,7 +74,9 @@ class Curves:
     p: Floats
 
     @classmethod
-    def of(cls, behavior: BehaviorScores, choice: ChoiceScores, measure: Measure = "p_free") -> Curves:
+    def of(
+        cls, behavior: BehaviorScores, choice: ChoiceScores | AnswerScores, measure: Measure = "p_free"
+    ) -> Curves:
         """The two put together.
 
         Raises:

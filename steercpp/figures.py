@@ -48,7 +48,7 @@ def alignment_figure(result: SweepResult, *, max_loss: float | None = None, dire
             _curve(axes, result.strengths, fit, BLUE, f"{fit.form} fit, R² {fit.r2:.3f}")
         _points(axes, result.strengths, scores.normalized, BLUE, "B, normalised")
         axes.plot(result.strengths, scores.mean_raw, color=ORANGE, linewidth=1, marker=".", label="P+ − P−")
-        if result.controls is not None:
+        if result.controls.random:
             heights = scores.mean_normalized[result.strengths == 0] + result.controls.normalized_changes
             where = np.full(len(heights), result.controls.strength)
             axes.plot(where, heights, linestyle="", marker="x", color=GREY, markersize=5, label="random directions")

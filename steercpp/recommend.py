@@ -14,6 +14,7 @@ from steercpp.errors import InputError
 from steercpp.evidence import Curves, Evidence, Measure, weigh
 from steercpp.intervals import RESAMPLES
 from steercpp.scoring import BehaviorScores, ChoiceScores
+from steercpp.sequence_scores import AnswerScores
 
 NAN = float("nan")
 
@@ -61,7 +62,7 @@ class Recommendation:
 
 def recommend(
     behavior: BehaviorScores,
-    choice: ChoiceScores,
+    choice: ChoiceScores | AnswerScores,
     *,
     direction: int = 1,
     max_loss: float = 0.05,
@@ -79,7 +80,7 @@ def recommend(
         direction: 1 or -1, the sign of the strengths to consider. The gain is towards the aligned answers either way:
             a vector that points to the misaligned ones is used with -1.
         max_loss: budget; the upper bound of the loss may not exceed it.
-        measure: which P(correct) the loss is of.
+        measure: which P(correct) the loss is of; "p_token" of answers.
         weight: of P beside B, for break_even and efficient_regime only.
         resamples: samples of items for the bounds.
         rng: splits and draws the items; None: seeded with 0.

@@ -31,6 +31,7 @@ STORE, VECTOR_FILE, MANIFEST = "sweep.sqlite", "vector.gguf", "manifest.json"
 OURS = (MANIFEST, STORE, f"{STORE}-wal", f"{STORE}-shm", VECTOR_FILE)
 TEMPORARY = ".steercpp-"
 NEXT = "choose another folder with --out, or replace this one with --force"
+_OPTIONAL = ("kl", "said")  # of a plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +43,26 @@ class Plan:
         vector: identity of the vector: a hash of its tensors, or of the pairs and method that it comes from.
         unit: "length", "norm" or "kl".
         strengths: ascending, 0 among them.
-        behavior_sha256, choice_sha256: hashes of the items; "" where there are none.
-        random_directions, seed: the control.
-        direction: +1 or -1, the wanted sign; max_loss: the budget. They decide where the control is measured.
+        items: kind of item to hash of all its items, for each kind that there is.
+        random_directions, orthogonal, seed: directions that are controls.
+        prompt_baseline: whether the instruction before every prompt is one, and that instruction.
+        direction: +1 or -1, the wanted sign; max_loss: the budget. They decide where directions are measured.
         operator, positions, side: how the vector acts; gate: its identity, "" for none.
         n_ctx, n_batch, n_group: settings of the engine that decide which rows a batch holds.
         devices, flash_attn, llama_cpp: settings of the engine that reach the bits.
         kl: nats that strength 1 has in the unit "kl"; 0 in others, where plans are without it.
+        said: how items are continued in words; plans of runs that say nothing are without it.
     """
 
     model_sha256: str
     vector: str
     unit: str
     strengths: tuple[float, ...]
-    behavior_sha256: str
-    choice_sha256: str
+    items: Mapping[str, str]
     random_directions: int
+    orthogonal: bool
+    prompt_baseline: bool
+    instruction: str
     seed: int
     direction: int
     max_loss: float
@@ -72,13 +77,12 @@ class Plan:
     flash_attn: str
     llama_cpp: str
     kl: float = 0.0
+    said: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON's own types, as the manifest holds them."""
-        plan = {**asdict(self), "strengths": list(self.strengths)}
-        if not self.kl:
-            del plan["kl"]
-        return plan
+        plan = {**asdict(self), "strengths": list(self.strengths), "items": dict(self.items)}
+        return {key: value for key, value in plan.items() if value or key not in _OPTIONAL}
 
     @property
     def sha256(self) -> str:
@@ -147,14 +151,18 @@ def new_folder_removed_on_failure(folder: Path) -> Iterator[None]:
 
 def differing(found: Mapping[str, Any], plan: Plan) -> list[str]:
     """What another plan has otherwise, in a user's words."""
-    wanted = plan.to_json()
+
+    def flat(whole: Mapping[str, Any]) -> dict[str, Any]:
+        return {**whole, **{f"{kind} items": sha256 for kind, sha256 in whole["items"].items()}, "items": None}
+
     names = {
-        "model_sha256": "model", "behavior_sha256": "behavior items", "choice_sha256": "choice items",
-        "random_directions": "number of random directions", "max_loss": "max loss", "n_ctx": "n-ctx",
-        "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
-        "llama_cpp": "version of llama.cpp",
+        "model_sha256": "model", "random_directions": "number of random directions",
+        "orthogonal": "orthogonal direction", "prompt_baseline": "prompt baseline", "max_loss": "max loss",
+        "n_ctx": "n-ctx", "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
+        "llama_cpp": "version of llama.cpp", "said": "way of saying",
     }  # fmt: skip
-    return [names.get(key, key) for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+    old, new = flat(found), flat(plan.to_json())
+    return [names.get(key, key) for key in {**new, **old} if old.get(key) != new.get(key)]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -165,7 +173,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest: Manifest = json.loads(path.read_bytes())
     except NotADirectoryError as error:
         raise RunError(f"{folder}: is a file; give the folder of the run, the --out of a sweep") from error
     except FileNotFoundError as error:
@@ -178,18 +186,26 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
     except ValueError as error:
         raise RunError(f"{path}: damaged, not JSON ({error}); {NEXT}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise RunError(f"{path}: not the manifest of a {FORMAT!r} run; {NEXT}")
-    plan = manifest.get("plan")
-    if not isinstance(plan, dict) or not all(field.name in plan for field in fields(Plan) if field.name != "kl"):
-        raise RunError(f"{path}: damaged, its plan is not complete; {NEXT}")
-    parts = {"model": {"file", "path"}, "vector": {"sha256", "layers"}, "items": set()}
-    whole = all(isinstance(manifest.get(name), dict) and keys <= set(manifest[name]) for name, keys in parts.items())
-    if not whole or not {"finished", "tokens", "resume", "gate_open"} <= set(manifest):
-        raise RunError(f"{path}: damaged, parts of it are missing; {NEXT}")
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        other = f" but of a {found!r} run, which another version of steercpp reads" if found else ""
+        raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {NEXT}")
+    _check_whole(path, manifest)
+    plan = manifest["plan"]
     if manifest.get("plan_sha256") != json_sha256(plan):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {NEXT}")
     return manifest
+
+
+def _check_whole(path: Path, manifest: Manifest) -> None:
+    plan = manifest.get("plan")
+    needed = {field.name for field in fields(Plan)} - set(_OPTIONAL)
+    if not isinstance(plan, dict) or not needed <= set(plan) or not isinstance(plan["items"], dict):
+        raise RunError(f"{path}: damaged, its plan is not complete; {NEXT}")
+    parts = {"model": {"file", "path"}, "vector": {"sha256", "layers"}, "items": set(), "controls_off": set()}
+    whole = all(isinstance(manifest.get(name), dict) and keys <= set(manifest[name]) for name, keys in parts.items())
+    if not whole or not {"finished", "tokens", "resume", "gate_open", "notes"} <= set(manifest):
+        raise RunError(f"{path}: damaged, parts of it are missing; {NEXT}")
 
 
 def read_swept_vector(folder: Path, manifest: Manifest) -> ControlVector:

@@ -126,7 +126,8 @@ def scan(
                 lambda method=method, window=window: directions(method).restricted_to(window),  # type: ignore[misc]
                 vector_id=json_sha256({**source, "method": method, "layers": list(window)}),
                 behavior=behavior, choice=choice, strengths=grid, out=out / folder_name(method, window), unit=unit,
-                kl=kl, random_directions=0, direction=direction, max_loss=max_loss, seed=seed, force=force,
+                kl=kl, random_directions=0, orthogonal=False, prompt_baseline=False, direction=direction,
+                max_loss=max_loss, seed=seed, force=force,
                 progress=progress and _within(progress, number, len(jobs), f"{place}, {method}"),
             )  # fmt: skip
             bands.append(Band.of(result, method=method, layers=window))

@@ -3,12 +3,13 @@
 result = open_run(Path("runs/refusal"))
 result.behavior.normalized.mean(axis=1)     # B at each strength
 result.recommend(max_loss=0.1).strength
+result.controls.prompt.behavior             # the same items, asked in words instead
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -16,59 +17,19 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.controls import Control, Controls, Row, Scores, control_strength
 from steercpp.errors import RunError
 from steercpp.recommend import Recommendation, recommend
 from steercpp.run_folder import NEXT, STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
-from steercpp.scoring import BehaviorScores, ChoiceScores
 from steercpp.store import Store
-from steercpp.sweep_scores import behavior_scores, complete, first_missing, stored_choice_scores
-from steercpp.tasks import ChoiceItem
+from steercpp.sweep_scores import MEASURED, answer_chains, complete, first_missing, stored_controls, stored_scores
+from steercpp.tasks import ChoiceItem, Item
 from steercpp.theory import FitResult, fit_alignment, fit_helpfulness_forms
 
+__all__ = ["Control", "Controls", "Row", "Scores", "SweepResult", "open_run"]
+
 Floats: TypeAlias = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Controls:
-    """What random directions of the same norms do to B at one strength.
-
-    Attributes:
-        strength: where they were measured.
-        raw_changes, normalized_changes: (n_random,) change of mean B against strength 0, by each direction.
-    """
-
-    strength: float
-    raw_changes: Floats
-    normalized_changes: Floats
-
-    def record(self) -> dict[str, Any]:
-        """Plain data for JSON, with the median and the largest size of the changes."""
-        found: dict[str, Any] = {"strength": self.strength, "n": len(self.raw_changes)}
-        for name, changes in (("b", self.normalized_changes), ("b_raw", self.raw_changes)):
-            sizes = np.abs(changes)
-            found[name] = {
-                "changes": changes.tolist(), "median": float(np.median(sizes)), "maximum": float(sizes.max())
-            }  # fmt: skip
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Means over items at one strength; None where the kind of item is not in the sweep.
-
-    Attributes:
-        strength: of the vector.
-        b, b_raw, mass: normalised B, P+ - P-, and P+ + P-.
-        p_free, p_restricted, accuracy: P(correct) over the vocabulary and over the choices, share of right choices.
-    """
-
-    strength: float
-    b: float | None
-    b_raw: float | None
-    mass: float | None
-    p_free: float | None
-    p_restricted: float | None
-    accuracy: float | None
+VECTOR = "vector"
 
 
 class SweepResult:
@@ -76,8 +37,9 @@ class SweepResult:
 
     Attributes:
         folder, manifest: the run directory and what its manifest says.
-        behavior, choice: scores at `strengths`, None where the sweep has no such items.
-        controls: the random directions measured so far, None without any.
+        scores: all of them at `strengths`; behavior, choice, answer, text: those of one kind, None where the sweep has
+            no such items.
+        controls: what is measured of them so far, and why others are not.
         decoded_now: tokens decoded by the call that returned this; 0 where everything was read.
     """
 
@@ -86,19 +48,19 @@ class SweepResult:
         folder: Path,
         manifest: Manifest,
         *,
-        behavior: BehaviorScores | None,
-        choice: ChoiceScores | None,
-        controls: Controls | None,
-        n_choices: int | None,
+        scores: Scores,
+        controls: Controls,
+        items: Mapping[str, tuple[Item, ...]],
         decoded_now: int = 0,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.behavior = behavior
-        self.choice = choice
+        self.scores = scores
+        self.behavior, self.choice = scores.behavior, scores.choice
+        self.answer, self.text = scores.answer, scores.text
         self.controls = controls
         self.decoded_now = decoded_now
-        self._n_choices = n_choices
+        self._items = items
         self._recommended: dict[tuple[float, int], Recommendation] = {}
 
     @property
@@ -109,8 +71,29 @@ class SweepResult:
     @property
     def strengths(self) -> Floats:
         """Strengths, ascending."""
-        scores = self.behavior or self.choice
-        return np.array([]) if scores is None else scores.strengths
+        return self.scores.strengths
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the scoring is not as usual, in sentences."""
+        return tuple(self.manifest["notes"])
+
+    def items(self, kind: str) -> tuple[Item, ...]:
+        """The items of one kind, in the order of their scores; none of a kind that the sweep lacks."""
+        return self._items.get(kind, ())
+
+    def answer_chains(self, strength: float, *, label: str = "vector") -> list[list[Floats]]:
+        """For each answer item and each of its answers (n_tokens,) ln P(token | prompt and tokens before), in nats.
+
+        Args:
+            strength: one of `strengths`, or where the control was measured.
+            label: "vector", or a control's.
+
+        Raises:
+            RunError: the store cannot be read.
+        """
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return answer_chains(store, label, strength)
 
     @property
     def vector_path(self) -> Path:
@@ -124,15 +107,23 @@ class SweepResult:
             fits["alignment"] = (fit_alignment(self.strengths, self.behavior.normalized, rng=self._rng()),)
         if self.choice is not None:
             fits["helpfulness"] = fit_helpfulness_forms(self.strengths, self.choice.p_free, rng=self._rng())
-            if self._n_choices is not None:
+            if self.n_choices is not None:
                 fits["helpfulness_restricted"] = fit_helpfulness_forms(
                     self.strengths,
                     self.choice.p_restricted,
                     restricted=True,
-                    n_choices=self._n_choices,
+                    n_choices=self.n_choices,
                     rng=self._rng(),
                 )
+        elif self.answer is not None:
+            fits["helpfulness"] = fit_helpfulness_forms(self.strengths, self.answer.p_token, rng=self._rng())
         return fits
+
+    @property
+    def n_choices(self) -> int | None:
+        """How many choices every choice item has; None where they differ, or there are none."""
+        found = {len(item.choices) for item in self.items("choice") if isinstance(item, ChoiceItem)}
+        return found.pop() if len(found) == 1 else None
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng(self.manifest["plan"]["seed"])
@@ -141,44 +132,47 @@ class SweepResult:
         """The theory's curves fitted to the measured ones, best first.
 
         Returns:
-            "alignment": tanh over normalised B; "helpfulness": the forms over free P(correct), by AICc;
-            "helpfulness_restricted": over restricted P(correct), where all items have as many choices.
+            "alignment": tanh over normalised B; "helpfulness": the forms over free P(correct), or without choice items
+            over the answers' geometric mean P per token, by AICc; "helpfulness_restricted": over restricted P(correct),
+            where all items have as many choices.
         """
         return self._fits
 
     def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:
         """The strength to use under a loss budget; without arguments the plan's own.
 
+        The loss is of free P(correct); without choice items, of the answers' geometric mean P per token, which does not
+        fall to nothing for a long answer as its whole P does.
+
         Returns:
-            None where there are no behaviour items or no choice items to decide by.
+            None where there are no behaviour items, or neither choice nor answer items, to decide by.
         """
-        if self.behavior is None or self.choice is None:
+        helpful = self.choice or self.answer
+        if self.behavior is None or helpful is None:
             return None
         plan = self.manifest["plan"]
         budget = plan["max_loss"] if max_loss is None else max_loss
         sign: Literal[1, -1] = 1 if (direction or plan["direction"]) > 0 else -1
         if (budget, sign) not in self._recommended:
             self._recommended[budget, sign] = recommend(
-                self.behavior, self.choice, direction=sign, max_loss=budget, rng=self._rng()
-            )
+                self.behavior, helpful, direction=sign, max_loss=budget, rng=self._rng(),
+                measure="p_free" if self.choice is not None else "p_token",
+            )  # fmt: skip
         return self._recommended[budget, sign]
+
+    def control_strength(self) -> float | None:
+        """Where random directions are compared with the vector, see controls.py; None where nothing could be."""
+        found = self.recommend()
+        recommended = None if found is None else found.strength
+        return control_strength(self.scores, direction=self.manifest["plan"]["direction"], recommended=recommended)
 
     def rows(self) -> tuple[Row, ...]:
         """Means at each strength."""
-        b, c = self.behavior, self.choice
-        columns = (
-            *((b.mean_normalized, b.mean_raw, b.mean_mass) if b else (None,) * 3),
-            *((c.mean_p_free, c.mean_p_restricted, c.accuracy) if c else (None,) * 3),
-        )
-        return tuple(
-            Row(float(s), *(None if column is None else float(column[i]) for column in columns))
-            for i, s in enumerate(self.strengths)
-        )
+        return self.scores.rows()
 
     def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> dict[str, Any]:
         """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
         found = self.recommend(max_loss=max_loss, direction=direction)
-        controls = self.controls
         return {
             "run": str(self.folder),
             "finished": self.finished,
@@ -192,7 +186,8 @@ class SweepResult:
             "strengths": [asdict(row) for row in self.rows()],
             "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
             "recommendation": None if found is None else found.record(),
-            "controls": None if controls is None else controls.record(),
+            "controls": self.controls.record(),
+            "notes": list(self.notes),
         }
 
 
@@ -216,39 +211,18 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
     with Store.read(folder / STORE, settled=finished) as store:
         if store.plan_sha256 != manifest["plan_sha256"]:
             raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; use --force to start again")
-        kinds = [kind for kind in ("behavior", "choice") if manifest["plan"][f"{kind}_sha256"]]
-        if finished and (lacking := first_missing(store, manifest["plan"], manifest["items"])):
+        if finished and (lacking := first_missing(store, manifest)):
             raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {NEXT}")
+        kinds = [kind for kind in manifest["items"] if kind in MEASURED]
         wanted = manifest["plan"]["strengths"] if strengths is None else strengths
-        found = [s for s in wanted if all(complete(store, "vector", kind, s) for kind in kinds)]
-        if not found:
+        found = [s for s in wanted if all(complete(store, VECTOR, kind, s) for kind in kinds)]
+        if not found or not complete(store, VECTOR, kinds[0], 0.0):
             raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
-        n_choices = {len(item.choices) for item in store.items("choice") if isinstance(item, ChoiceItem)}
         return SweepResult(
             folder,
             manifest,
-            behavior=behavior_scores(store, "vector", found) if "behavior" in kinds else None,
-            choice=stored_choice_scores(store, found) if "choice" in kinds else None,
-            controls=_controls(store) if "behavior" in kinds and 0.0 in found else None,
-            n_choices=n_choices.pop() if len(n_choices) == 1 else None,
+            scores=stored_scores(store, VECTOR, kinds, found),
+            controls=stored_controls(store, manifest),
+            items={kind: store.items(kind) for kind in manifest["items"]},
             decoded_now=decoded_now,
         )
-
-
-def _controls(store: Store) -> Controls | None:
-    """The finished random directions, all of them measured at one strength."""
-    found = sorted({(g.label, g.strength) for g in store.finished() if g.label != "vector"}, key=_number)
-    rows = [(label, s) for label, s in found if complete(store, label, "behavior", s)]
-    if not rows:
-        return None
-    base = behavior_scores(store, "vector", [0.0])
-    scores = [behavior_scores(store, label, [s]) for label, s in rows]
-    return Controls(
-        strength=rows[0][1],
-        raw_changes=np.array([each.mean_raw[0] - base.mean_raw[0] for each in scores]),
-        normalized_changes=np.array([each.mean_normalized[0] - base.mean_normalized[0] for each in scores]),
-    )
-
-
-def _number(row: tuple[str, float]) -> int:
-    return int(row[0].rpartition("-")[2])

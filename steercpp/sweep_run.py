@@ -7,17 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from steercpp.control_vector import random_vector
+from steercpp.controls import CONTROLLED, NO_STRENGTH, PROMPT, directions_for
 from steercpp.engine import Engine
 from steercpp.gguf_vector import write_vector
-from steercpp.measure import BEHAVIOR, VECTOR, Bases, Groups, Work, chunks, measure
+from steercpp.measure import VECTOR, Bases, Groups, Work, chunks, measure
 from steercpp.provenance import now
 from steercpp.run_folder import VECTOR_FILE, Manifest, write_manifest
 from steercpp.steering import Steering
 from steercpp.store import Group, Store
-from steercpp.sweep_result import Row, SweepResult, open_run
+from steercpp.sweep_result import Row, open_run
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
@@ -29,6 +27,7 @@ class Run:
     Attributes:
         out, manifest, store: its directory, what that says, and where the numbers go.
         engine, steering, work: what measures, what is swept at which strength, and on which items.
+        baseline: the controlled items with the instruction before their prompts; empty where there is none.
         progress, on_strength: see `sweeping.sweep`.
         n_done: tokens of the groups gone through, finished earlier or now; n_now: those decoded now.
     """
@@ -38,6 +37,7 @@ class Run:
     engine: Engine
     steering: Steering
     work: Sequence[Work]
+    baseline: Sequence[Work]
     store: Store
     progress: Progress | None
     on_strength: Callable[[Row], None] | None
@@ -78,8 +78,7 @@ class Run:
     def _measure(
         self, groups: Groups, bases: Bases, label: str, steering: Steering, done: set[Group], n_later: int
     ) -> None:
-        total, strength = self._total(), steering.strength
-        what = f"strength {strength:+g}" if label == VECTOR else f"{label.replace('-', ' direction ')} at {strength:+g}"
+        total, what = self._total(), _words(label, steering.strength)
 
         def tick(n_tokens: int, new: bool) -> None:
             self.n_done += n_tokens
@@ -92,20 +91,28 @@ class Run:
         measure(groups, self.store, bases, label=label, steering=steering, done=done, n_later=n_later, tick=tick)
 
     def _measure_controls(self, runs: list[Groups], bases: Bases, done: set[Group]) -> None:
-        n_random = self.plan["random_directions"]
-        if not n_random or not any(part.kind == BEHAVIOR for part in self.work):
+        """The prompt baseline, then the directions at the strength that follows from what was swept."""
+        own = Bases(self.engine, self.engine.n_layer, keeps=False)
+        for groups in filter(None, chunks(self.engine, self.baseline)):
+            self._measure(groups, own, PROMPT, self.steering.at(0.0), done, 0)
+        off = self.manifest["controls_off"]
+        n_random = 0 if "random" in off else self.plan["random_directions"]
+        vectors = directions_for(
+            self.steering.vector, n_random=n_random, orthogonal="orthogonal" not in off, seed=self.plan["seed"]
+        )
+        if not vectors:
             return
-        strength = control_strength(open_run(self.out))
+        strength = open_run(self.out).control_strength()
         if strength is None:
+            off |= dict.fromkeys({"random", "orthogonal"} - set(off), NO_STRENGTH)
             return
         for groups in runs:
-            behavior = [group for group in groups if group[0].kind == BEHAVIOR]
+            controlled = [group for group in groups if group[0].kind in CONTROLLED]
             if len(runs) > 1:
                 bases.held.clear()
-            for i in range(n_random):
-                rng = np.random.default_rng([self.plan["seed"], i])
-                steering = replace(self.steering, vector=random_vector(self.steering.vector, rng), strength=strength)
-                self._measure(behavior, bases, f"random-{i}", steering, done, n_random - 1 - i)
+            for n_before, (label, vector) in enumerate(vectors.items()):
+                steering = replace(self.steering, vector=vector, strength=strength)
+                self._measure(controlled, bases, label, steering, done, len(vectors) - 1 - n_before)
 
     def _finish(self) -> None:
         """Tell in the vector what to use it with, and in the manifest that all is there."""
@@ -140,9 +147,12 @@ class Run:
 
     def _total(self) -> int:
         """Tokens of the whole run; the controls are not counted where there will be none."""
+        off, plan = self.manifest["controls_off"], self.plan
         n = len(self.strengths) * sum(part.n_tokens for part in self.work)
-        if any(self.strengths):
-            n += self.plan["random_directions"] * sum(part.n_tokens for part in self.work if part.kind == BEHAVIOR)
+        n += sum(part.n_tokens for part in self.baseline)
+        if any(s * plan["direction"] > 0 for s in self.strengths):
+            n_directions = ("random" not in off) * plan["random_directions"] + ("orthogonal" not in off)
+            n += n_directions * sum(part.n_tokens for part in self.work if part.kind in CONTROLLED)
         return n
 
     def _tokens(self) -> dict[str, int]:
@@ -153,8 +163,9 @@ class Run:
         """
         finished = self.store.finished()
         passes = {(group.label, group.kind, group.strength) for group in finished}
-        plain = {part.kind: part.n_tokens_plain for part in self.work}
-        n_plain = sum(plain[kind] for _, kind, _ in passes)
+        plain = {(part.kind, False): part.n_tokens_plain for part in self.work}
+        plain |= {(part.kind, True): part.n_tokens_plain for part in self.baseline}
+        n_plain = sum(plain[kind, label == PROMPT] for label, kind, _ in passes)
         return {
             "decoded": sum(finished.values()),
             "plain_loop": n_plain,
@@ -163,17 +174,11 @@ class Run:
         }
 
 
-def control_strength(result: SweepResult) -> float | None:
-    """Where random directions are measured: the recommended strength, else the one of the largest gain in raw B.
-
-    Returns:
-        None where no strength of the wanted sign changes anything that could be compared.
-    """
-    found = result.recommend()
-    if found is not None and found.strength is not None:
-        return found.strength
-    if result.behavior is None:
-        return None
-    gains = result.behavior.mean_raw
-    wanted = [i for i, s in enumerate(result.strengths) if s * result.manifest["plan"]["direction"] > 0]
-    return float(result.strengths[max(wanted, key=lambda i: gains[i])]) if wanted else None
+def _words(label: str, strength: float) -> str:
+    """What a progress bar calls a pass."""
+    if label == VECTOR:
+        return f"strength {strength:+g}"
+    if label == PROMPT:
+        return "prompt baseline"
+    name = label.replace("-", " direction ") if label.startswith("random") else f"{label} direction"
+    return f"{name} at {strength:+g}"

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from steercpp.controls import CONTROLLED, ORTHOGONAL, PROMPT, Control, Controls, Scores
 from steercpp.scoring import BehaviorScores, ChoiceScores, Floats, choice_scores, total_logprob
+from steercpp.sequence_scores import AnswerScores, TextScores, likeliest_answer
 from steercpp.store import Continuation, Store
 from steercpp.tasks import ChoiceItem
+
+MEASURED = ("behavior", "choice", "answer", "text")  # kinds whose measurements are log-probabilities
 
 
 def complete(store: Store, label: str, kind: str, strength: float) -> bool:
@@ -18,37 +22,53 @@ def complete(store: Store, label: str, kind: str, strength: float) -> bool:
     return [len(values) for values in measured] == [len(parts) for parts in wanted]
 
 
-def first_missing(store: Store, plan: Mapping[str, Any], items: Mapping[str, int]) -> str | None:
-    """What a finished run lacks, in a user's words; None where everything that was planned is measured.
-
-    Args:
-        store: the measurements.
-        plan: the plan, as the manifest holds it.
-        items: how many items of each kind were asked.
-    """
+def first_missing(store: Store, manifest: Mapping[str, Any]) -> str | None:
+    """What a finished run lacks, in a user's words; None where everything that was planned is measured."""
+    plan, items, off = manifest["plan"], manifest["items"], manifest["controls_off"]
+    kinds = [kind for kind in items if kind in MEASURED]
     batches: dict[tuple[str, str, float], set[int]] = {}
+    planned: dict[tuple[str, bool], set[int]] = {}
     for group in store.finished():
         batches.setdefault((group.label, group.kind, group.strength), set()).add(group.batch)
-    planned = {kind: set().union(*(found for key, found in batches.items() if key[1] == kind)) for kind in items}
+        # the prompt baseline has prompts and so batches of its own
+        planned.setdefault((group.kind, group.label == PROMPT), set()).add(group.batch)
     for kind, n in items.items():
-        if len(store.items(kind)) != n or len(store.continuations(kind)) != n:
+        if len(store.items(kind)) != n or (kind in MEASURED and len(store.continuations(kind)) != n):
             return f"{kind} items"
 
     def there(label: str, kind: str, strength: float) -> bool:
         whole = store.n_measured(label, kind).get(strength) == store.n_continuations(kind)
-        return whole and bool(planned[kind]) and batches.get((label, kind, strength)) == planned[kind]
+        wanted = planned.get((kind, label == PROMPT))
+        return whole and bool(wanted) and batches.get((label, kind, strength)) == wanted
 
     for strength in plan["strengths"]:
-        for kind in items:
+        for kind in kinds:
             if not there("vector", kind, strength):
                 return f"{kind} measurements at strength {strength:+g}"
-    # Random directions are measured at one strength of the wanted sign, if there is any.
-    if "behavior" in items and any(s * plan["direction"] > 0 for s in plan["strengths"]):
-        used = {s for label, _, s in batches if label != "vector"}
-        for i in range(plan["random_directions"]):
-            if not any(there(f"random-{i}", "behavior", s) for s in used):
-                return f"measurements of random direction {i}"
+    controlled = [kind for kind in kinds if kind in CONTROLLED]
+    used = {s for label, _, s in batches if label not in ("vector", PROMPT)} or {0.0}
+    for label, words in _controls_of(plan, off).items():
+        at = {0.0} if label == PROMPT else used
+        if not any(all(there(label, kind, s) for kind in controlled) for s in at):
+            return f"measurements of {words}"
     return None
+
+
+def _controls_of(plan: Mapping[str, Any], off: Mapping[str, str]) -> dict[str, str]:
+    """Labels of the controls that a finished run has, each with what a message calls it."""
+    found = {f"random-{i}": f"random direction {i}" for i in range(plan["random_directions"]) if "random" not in off}
+    found |= {} if ORTHOGONAL in off else {ORTHOGONAL: "the orthogonal direction"}
+    return found | ({} if PROMPT in off else {PROMPT: "the prompt baseline"})
+
+
+def stored_scores(store: Store, label: str, kinds: Sequence[str], strengths: Sequence[float]) -> Scores:
+    """Scores of each of these kinds under one label, a row for each strength."""
+    return Scores(
+        behavior_scores(store, label, strengths) if "behavior" in kinds else None,
+        stored_choice_scores(store, strengths, label) if "choice" in kinds else None,
+        answer_scores(store, label, strengths) if "answer" in kinds else None,
+        text_scores(store, label, strengths) if "text" in kinds else None,
+    )
 
 
 def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> BehaviorScores:
@@ -65,18 +85,70 @@ def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> Beh
     return BehaviorScores.from_logprobs(np.array(strengths), aligned, misaligned)
 
 
-def stored_choice_scores(store: Store, strengths: Sequence[float]) -> ChoiceScores:
-    """Choice scores of the vector, a row for each strength."""
+def stored_choice_scores(store: Store, strengths: Sequence[float], label: str = "vector") -> ChoiceScores:
+    """Choice scores under one label, a row for each strength; a choice's P is of its letter, or of all its words."""
     parts = store.continuations("choice")
     answers = [item.answer for item in store.items("choice") if isinstance(item, ChoiceItem)]
     places = [_letter_places(item) for item in parts]
     n_choices, n_spellings = np.array([place for item in places for place in item]).max(axis=0) + 1
     logprobs = np.full((len(strengths), len(answers), n_choices, n_spellings), -np.inf)
     for i, strength in enumerate(strengths):
-        for j, nats in enumerate(store.logprobs("vector", "choice", strength)):
+        for j, nats in enumerate(store.logprobs(label, "choice", strength)):
             for (choice, spelling), value in zip(places[j], nats, strict=True):
                 logprobs[i, j, choice, spelling] = value
     return choice_scores(np.array(strengths), logprobs, np.array(answers))
+
+
+def answer_chains(store: Store, label: str, strength: float) -> list[list[Floats]]:
+    """For each answer item and each of its answers (n_tokens,) ln P(token | prompt and tokens before), in nats."""
+    found = []
+    for parts, nats in zip(store.continuations("answer"), store.logprobs(label, "answer", strength), strict=True):
+        sides = [int(part.side) for part in parts]
+        starts = [i for i in range(1, len(sides)) if sides[i] != sides[i - 1]]
+        found.append(np.split(nats, starts))
+    return found
+
+
+def answer_scores(store: Store, label: str, strengths: Sequence[float]) -> AnswerScores:
+    """Answer scores under one label; which of several answers counts is decided unsteered, see `AnswerScores`."""
+    chosen = [likeliest_answer(chains) for chains in answer_chains(store, "vector", 0.0)]
+    nats = np.empty((len(strengths), len(chosen)))
+    for i, strength in enumerate(strengths):
+        chains = answer_chains(store, label, strength)
+        nats[i] = [answers[k].sum() for answers, k in zip(chains, chosen, strict=True)]
+    parts = [[int(part.side) for part in item] for item in store.continuations("answer")]
+    n_tokens = np.array([sides.count(k) for sides, k in zip(parts, chosen, strict=True)])
+    return AnswerScores(np.array(strengths), nats, n_tokens)
+
+
+def text_scores(store: Store, label: str, strengths: Sequence[float]) -> TextScores:
+    """Text scores under one label, a row for each strength."""
+    nats = [[float(one[0]) for one in store.logprobs(label, "text", strength)] for strength in strengths]
+    n_tokens = [len(part.tokens) for (part,) in store.continuations("text")]
+    return TextScores(np.array(strengths), np.array(nats), np.array(n_tokens))
+
+
+def stored_controls(store: Store, manifest: Mapping[str, Any]) -> Controls:
+    """The finished controls of a run, and why there are no others."""
+    kinds = [kind for kind in manifest["items"] if kind in CONTROLLED]
+    labels = {(group.label, group.strength) for group in store.finished() if group.label != "vector"}
+    whole = {label: s for label, s in labels if kinds and all(complete(store, label, kind, s) for kind in kinds)}
+
+    def of(label: str, strength: float) -> Control:
+        scores = stored_scores(store, label, kinds, [strength])
+        return Control(label, scores.behavior, scores.choice, scores.answer)
+
+    numbers = sorted(int(label.removeprefix("random-")) for label in whole if label.startswith("random-"))
+    strengths = [s for label, s in whole.items() if label != PROMPT]
+    at_0 = bool(kinds) and all(complete(store, "vector", kind, 0.0) for kind in kinds)
+    return Controls(
+        strength=strengths[0] if strengths else None,
+        random=tuple(of(f"random-{i}", whole[f"random-{i}"]) for i in numbers),
+        orthogonal=of(ORTHOGONAL, whole[ORTHOGONAL]) if ORTHOGONAL in whole else None,
+        prompt=of(PROMPT, 0.0) if PROMPT in whole else None,
+        off=dict(manifest["controls_off"]),
+        unsteered=of("vector", 0.0) if at_0 else None,
+    )
 
 
 def standard_error(values: Floats) -> Floats:

@@ -1,31 +1,33 @@
-"""The main job: measure behaviour and helpfulness over a grid of strengths; read this to run a sweep from Python.
+"""The main job: measure items of any kind over a grid of strengths; read this to run a sweep from Python.
 
     with Engine("model.gguf") as engine:
         vector = extract(engine, read_pairs("refusal.jsonl"))
         result = sweep(
             engine, vector, behavior=read_behavior(...), choice=read_choices(...),
-            strengths=grid("-4:4:0.5"), out=Path("runs/refusal"),
+            strengths=grid("-4:4:0.5"), out=Path("runs/refusal"), instruction="Refuse what would harm anybody.",
         )
     result.recommend(max_loss=0.05).strength
 
-A sweep measures strength 0, goes outwards, and then measures random directions of the same norms on the behaviour
-items at the recommended strength. The same call again goes on where it was interrupted, or reads what is finished.
+A sweep measures strength 0, goes outwards, and then measures the controls (controls.py): the instruction before every
+prompt, and directions of the same norms at the recommended strength. The same call again goes on where it was
+interrupted, or reads what is finished.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from steercpp.calibration import KL
 from steercpp.control_vector import ControlVector, without_strengths
+from steercpp.controls import CONTROLLED, NO_ITEMS
 from steercpp.engine import Engine
 from steercpp.errors import InputError, LayerError, ShapeError
 from steercpp.gguf_vector import write_vector
-from steercpp.measure import Work, behavior_work, choice_work, packed_for
-from steercpp.provenance import command, items_sha256, machine, model_identity, now, vector_sha256, versions
+from steercpp.measure import WORKS, Work, packed_for
+from steercpp.provenance import command, machine, model_identity, now, vector_sha256, versions
 from steercpp.run_folder import (
     STORE,
     VECTOR_FILE,
@@ -39,56 +41,14 @@ from steercpp.run_folder import (
     refuse_other_plan,
     write_manifest,
 )
-from steercpp.steering import Gate, Operator, Positions, Side, Steering, check_gate, check_manner
+from steercpp.steering import Gate, Operator, Positions, Side, check_gate
 from steercpp.store import FORMAT, Store
-from steercpp.strengths import normal_strengths
+from steercpp.sweep_plan import Settings, plan_of
 from steercpp.sweep_result import Row, SweepResult, open_run
 from steercpp.sweep_run import Progress, Run
-from steercpp.tasks import BehaviorItem, ChoiceItem
-from steercpp.units import Unit, check_unit, in_unit
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is asked for, beside the model, the vector and the items.
-
-    Attributes:
-        strengths: the grid; 0 is always measured.
-        unit: what strength 1 adds, see units.py; norms and KL are taken over the items' prompts.
-        random_directions: how many, as a control.
-        direction: +1 or -1, the sign that is wanted.
-        max_loss: the budget, a share of mean P(correct).
-        seed: of the random directions and of all resampling.
-        operator, positions, side, gate: how the vector acts, and where; see `Steering`.
-        kl: nats, see calibration.py; of no account in other units.
-    """
-
-    strengths: tuple[float, ...]
-    unit: Unit = "length"
-    random_directions: int = 8
-    direction: int = 1
-    max_loss: float = 0.05
-    seed: int = 0
-    operator: Operator = "add"
-    positions: Positions = "all"
-    side: Side = "both"
-    gate: Gate | None = None
-    kl: float = KL
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "strengths", normal_strengths(self.strengths))
-        check_unit(self.unit, self.kl, self.operator)
-        if self.direction not in (1, -1):
-            raise InputError(f"direction {self.direction!r}: use 1 or -1")
-        if not 0 < self.max_loss < 1:
-            raise InputError(f"max loss {self.max_loss}: a share between 0 and 1 is expected, 0.05 for 5 %")
-        if self.random_directions < 0 or self.seed < 0:
-            raise InputError("the number of random directions and the seed must not be negative")
-        check_manner(self.operator, self.positions, self.side)
-
-    def steering(self, vector: ControlVector) -> Steering:
-        """How the vector acts."""
-        return Steering(vector, operator=self.operator, positions=self.positions, side=self.side, gate=self.gate)
+from steercpp.task_work import prompted_work
+from steercpp.tasks import AnswerItem, BehaviorItem, ChoiceItem, TextItem
+from steercpp.units import Unit, in_unit
 
 
 def sweep(
@@ -97,11 +57,16 @@ def sweep(
     *,
     behavior: Sequence[BehaviorItem] = (),
     choice: Sequence[ChoiceItem] = (),
+    answer: Sequence[AnswerItem] = (),
+    text: Sequence[TextItem] = (),
     strengths: Sequence[float],
     out: Path | str,
     unit: Unit = "length",
     kl: float = KL,
     random_directions: int = 8,
+    orthogonal: bool = True,
+    instruction: str = "",
+    prompt_baseline: bool = True,
     direction: int = 1,
     max_loss: float = 0.05,
     seed: int = 0,
@@ -120,18 +85,23 @@ def sweep(
         engine: the model.
         vector: what to steer with, or a function that makes it, called only where it is needed.
         behavior: items to measure B on.
-        choice: items to measure P(correct) on; one kind at least is needed.
+        choice: items to measure P(correct) on.
+        answer: items to measure the P of free answers on, token by token.
+        text: texts to measure perplexity on; one kind at least is needed.
         strengths: the grid; 0 is always measured.
         out: the run directory.
         unit: what strength 1 adds, see units.py; norms and KL are taken over the tokens of the items' prompts.
         kl: for the unit "kl": how many nats strength 1, of the wanted sign, has.
         random_directions: how many, as a control; 0 for none.
+        orthogonal: whether a direction orthogonal to the vector is a control.
+        instruction: asks for the behaviour in words; before every prompt and unsteered it is a control.
+        prompt_baseline: whether it is.
         direction: +1 or -1, the sign of the strengths that are wanted.
-        max_loss: the loss budget, a share of mean P(correct).
+        max_loss: the loss budget, a share of mean P(correct), or without choice items of the answers' P per token.
         seed: of the random directions and of all resampling.
         operator: what is done with the vector, see `Steering`. Strength 0 is the operator switched off; to bring a
             projection to 0 or below, ablate at strength 1.
-        positions: which tokens are steered, by their place.
+        positions: which tokens are steered, by their place; a text has its first token for a prompt.
         side: which tokens are steered, by the sign of their projection.
         gate: steer only the prompts that pass it, decided on the unsteered model.
         force: replace what is in `out`.
@@ -142,44 +112,68 @@ def sweep(
     Raises:
         RunError: `out` cannot be used: another plan, other files, damaged, full, read-only.
         InputError: no items, or an option out of range; ShapeError, LayerError: the vector is not for this model.
+        TaskError, PromptError, ContextOverflowError: an item cannot be asked, see task_work.py.
         CalibrationError: in the unit "kl", no strength has so many nats.
         EngineError: a decode failed. Everything finished before is kept in all cases.
     """
     out = Path(out)
     settings = Settings(
-        tuple(strengths), unit, random_directions, direction, max_loss, seed, operator, positions, side, gate, kl
-    )
-    if not behavior and not choice:
-        raise InputError("nothing to measure: give behavior items, choice items or both")
-    if isinstance(vector, ControlVector):
-        check_vector(engine, vector)
-        vector_id = vector_sha256(vector)
-    if vector_id is None:
-        raise InputError("a function that makes the vector needs a vector_id, for the plan")
+        strengths=tuple(strengths), unit=unit, random_directions=random_directions, orthogonal=orthogonal,
+        prompt_baseline=prompt_baseline, instruction=instruction, direction=direction, max_loss=max_loss, seed=seed,
+        operator=operator, positions=positions, side=side, gate=gate, kl=kl,
+    )  # fmt: skip
+    given: dict[str, Sequence[Any]] = {"behavior": behavior, "choice": choice, "answer": answer, "text": text}
+    items = {kind: part for kind, part in given.items() if part}
+    if not items:
+        raise InputError("nothing to measure: give behavior, choice, answer or text items")
+    vector_id = _identity(engine, vector, vector_id)
     if gate is not None:
         check_gate(gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
     manifest = None if force else examine(out)
     model = model_identity(engine.path, lambda: engine.sha256, manifest and manifest["model"])
-    plan = _plan(engine, settings, model["sha256"], vector_id, behavior, choice)
+    plan = plan_of(engine, settings, model_sha256=model["sha256"], vector_id=vector_id, items=items)
     if manifest is not None:
         refuse_other_plan(out, manifest, plan)
         if manifest["finished"] is not None:
             return _shown(open_run(out), on_strength)
-    work = [behavior_work(engine, behavior)] if behavior else []
-    work += [choice_work(engine, choice)] if choice else []
+    work = [WORKS[kind](engine, part) for kind, part in items.items()]
+    baseline, off = _baseline(engine, settings, work)
     with new_folder_removed_on_failure(out):
         prepare(out)
         if manifest is None:
             made = vector if isinstance(vector, ControlVector) else vector()
-            manifest = _begin(engine, made, out, plan, model, work, unit, progress)
+            manifest = _begin(engine, made, out, plan, model, work, off, progress)
     steering = settings.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
         work = [packed_for(engine, part, steering) for part in work]
         manifest["gate_open"] = {part.kind: sum(part.is_open) for part in work} if gate is not None else None
     with Store.reopen(out / STORE) as store:
-        run = Run(out, manifest, engine, steering, work, store, progress, on_strength)
+        run = Run(out, manifest, engine, steering, work, baseline, store, progress, on_strength)
         run.complete()
     return open_run(out, decoded_now=run.n_now)
+
+
+def _identity(engine: Engine, vector: ControlVector | Callable[[], ControlVector], vector_id: str | None) -> str:
+    if isinstance(vector, ControlVector):
+        check_vector(engine, vector)
+        return vector_sha256(vector)
+    if vector_id is None:
+        raise InputError("a function that makes the vector needs a vector_id, for the plan")
+    return vector_id
+
+
+def _baseline(engine: Engine, settings: Settings, work: Sequence[Work]) -> tuple[list[Work], dict[str, str]]:
+    """The controlled work with the instruction before every prompt, and why controls are left out."""
+    off = settings.controls_off
+    controlled = [part for part in work if part.kind in CONTROLLED]
+    if not controlled:
+        return [], dict.fromkeys(("random", "orthogonal", "prompt"), NO_ITEMS) | off
+    if "prompt" in off:
+        return [], off
+    found = [prompted_work(engine, part, settings.instruction) for part in controlled]
+    if reason := next((one for one in found if isinstance(one, str)), ""):
+        return [], off | {"prompt": reason}
+    return [one for one in found if isinstance(one, Work)], off
 
 
 def check_vector(engine: Engine, vector: ControlVector, *, name: str = "the vector") -> None:
@@ -200,40 +194,6 @@ def check_vector(engine: Engine, vector: ControlVector, *, name: str = "the vect
         )
 
 
-def _plan(
-    engine: Engine,
-    settings: Settings,
-    model_sha256: str,
-    vector_id: str,
-    behavior: Sequence[BehaviorItem],
-    choice: Sequence[ChoiceItem],
-) -> Plan:
-    options = engine.settings()
-    return Plan(
-        model_sha256=model_sha256,
-        vector=vector_id,
-        unit=settings.unit,
-        strengths=settings.strengths,
-        behavior_sha256=items_sha256(behavior) if behavior else "",
-        choice_sha256=items_sha256(choice) if choice else "",
-        random_directions=settings.random_directions,
-        seed=settings.seed,
-        direction=settings.direction,
-        max_loss=settings.max_loss,
-        operator=settings.operator,
-        positions=settings.positions,
-        side=settings.side,
-        gate="" if settings.gate is None else settings.gate.identity,
-        n_ctx=int(options["n_ctx"]),
-        n_batch=int(options["n_batch"]),
-        n_group=int(options["n_group"]),
-        devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
-        flash_attn=str(options["flash_attn"]),
-        llama_cpp=str(options["llama_cpp"]),
-        kl=settings.kl if settings.unit == "kl" else 0.0,
-    )
-
-
 def _shown(result: SweepResult, on_strength: Callable[[Row], None] | None) -> SweepResult:
     """A finished run, its strengths told as if they were just measured."""
     for row in result.rows() if on_strength else ():
@@ -249,14 +209,16 @@ def _begin(
     plan: Plan,
     model: dict[str, Any],
     work: Sequence[Work],
-    unit: Unit,
+    controls_off: dict[str, str],
     progress: Progress | None,
 ) -> Manifest:
     """Write the files of a new run, the manifest last, and return it; a failure leaves none of them."""
     check_vector(engine, vector)
-    prompts = [query.tokens for query in work[0].queries]
+    unit = cast("Unit", plan.unit)
     vector = replace(vector, metadata=without_strengths(vector.metadata))  # this run finds its own
-    vector, measured = in_unit(engine, vector, prompts, unit, kl=plan.kl, sign=plan.direction, progress=progress)
+    vector, measured = in_unit(
+        engine, vector, work[0].prompts, unit, kl=plan.kl, sign=plan.direction, progress=progress
+    )
     vector = vector.with_metadata(
         unit=plan.unit, model_sha256=plan.model_sha256, operator=plan.operator, positions=plan.positions,
         side=plan.side, gate=plan.gate,
@@ -283,6 +245,8 @@ def _begin(
         "tokens": None,
         "resume": None,
         "gate_open": None,
+        "controls_off": controls_off,
+        "notes": [note for part in work for note in part.notes],
     }
     clear(out)
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from steercpp.control_vector import ControlVector
+from steercpp.controls import SWITCHED_OFF
 from steercpp.gguf_vector import write_vector
 from steercpp.provenance import items_sha256, vector_sha256
 from steercpp.run_folder import STORE, VECTOR_FILE, Manifest, Plan, write_manifest
@@ -15,6 +17,7 @@ from steercpp.strengths import grid
 from steercpp.tasks import BehaviorItem, ChoiceItem
 
 DELTA_LAMBDA, B0 = 6.0, -0.6
+INSTRUCTION, PROMPT_SHIFT = "Say no.", 0.4
 A, B = 0.4, 4.0
 BEHAVIOR = tuple(BehaviorItem(f"b{i}", f"May I {i}?", (" No",), (" Yes",)) for i in range(40))
 CHOICE = tuple(ChoiceItem(f"c{i}", f"Which {i}?", ("w", "x", "y", "z"), i % 4, "letters") for i in range(60))
@@ -23,9 +26,11 @@ CHOICE = tuple(ChoiceItem(f"c{i}", f"Which {i}?", ("w", "x", "y", "z"), i % 4, "
 def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_random: int = 8) -> Path:
     """Write the run into a new folder; the same arguments give the same numbers."""
     rng = np.random.default_rng(5)
+    items = {"behavior": items_sha256(BEHAVIOR), "choice": items_sha256(CHOICE)}
+    controlled = n_random > 0
     plan = Plan(
-        "0" * 64, "vector", "norm", grid(strengths), items_sha256(BEHAVIOR), items_sha256(CHOICE),
-        n_random, 0, 1, 0.05, "add", "all", "both", "", 4096, 512, 8192, "", "off", "0",
+        "0" * 64, "vector", "norm", grid(strengths), items, n_random, controlled, controlled,
+        INSTRUCTION if controlled else "", 0, 1, 0.05, "add", "all", "both", "", 4096, 512, 8192, "", "off", "0",
     )  # fmt: skip
     folder.mkdir(parents=True)
     vector = ControlVector({il: rng.standard_normal(8).astype(np.float32) for il in (3, 4)}, "llama", 8)
@@ -49,11 +54,19 @@ def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_rando
             )
         for i in range(n_random):
             shift = 0.05 * rng.standard_normal()
-            store.add(
-                Group(f"random-{i}", "behavior", 0.1, 0), 400, 3200, None, enumerate(_sides(B0 + offsets + shift))
-            )
-    write_manifest(folder, _manifest(plan, vector))
+            _add_control(store, f"random-{i}", 0.1, B0 + offsets + shift, 1 + 0.1 * i)
+        if n_random:
+            _add_control(store, "orthogonal", 0.1, B0 + offsets + 0.02, 1.0)
+            _add_control(store, "prompt", 0.0, B0 + offsets + PROMPT_SHIFT, 1.05)
+    write_manifest(folder, _manifest(plan, vector, {} if n_random else SWITCHED_OFF))
     return folder
+
+
+def _add_control(store: Store, label: str, strength: float, half_odds: np.ndarray, odds_factor: float) -> None:
+    """What a control does to B, item by item, and to the odds against every correct choice."""
+    odds = np.full(len(CHOICE), A * odds_factor)
+    store.add(Group(label, "behavior", strength, 0), 400, 3200, None, enumerate(_sides(half_odds)))
+    store.add(Group(label, "choice", strength, 0), 900, 7200, None, enumerate(_letters(odds)))
 
 
 def _sides(half_odds: np.ndarray) -> list[np.ndarray]:
@@ -73,7 +86,7 @@ def _letters(odds_against: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def _manifest(plan: Plan, vector: ControlVector) -> Manifest:
+def _manifest(plan: Plan, vector: ControlVector, controls_off: Mapping[str, str]) -> Manifest:
     return {
         "format": FORMAT, "command": "steercpp sweep", "begun": "2024-09-01T00:00:00+00:00",
         "finished": "2024-09-01T00:01:00+00:00", "plan": plan.to_json(), "plan_sha256": plan.sha256, "seed": 0,
@@ -81,5 +94,5 @@ def _manifest(plan: Plan, vector: ControlVector) -> Manifest:
         "vector": {"sha256": vector_sha256(vector), "layers": list(vector.layers), "norms": [], "residual_norms": None},
         "items": {"behavior": len(BEHAVIOR), "choice": len(CHOICE)}, "engine": {}, "versions": {}, "machine": {},
         "tokens": {"decoded": 35700, "plain_loop": 71400, "token_layers": 285600, "token_layers_plain": 571200},
-        "resume": None, "gate_open": None,
+        "resume": None, "gate_open": None, "controls_off": dict(controls_off), "notes": [],
     }  # fmt: skip

@@ -23,6 +23,7 @@ CHOICE = tuple(
     for i, word in enumerate(WORDS)
 )
 STRENGTHS = (-0.5, 0.5, 1.0)
+INSTRUCTION = "no no way cannot"
 
 
 def small_vector(engine: Engine) -> ControlVector:
@@ -34,9 +35,14 @@ def small_vector(engine: Engine) -> ControlVector:
 
 
 def small_sweep(engine: Engine, out: Path, **changes: Any) -> SweepResult:
-    """Sweep the items above with two random directions; keyword arguments replace those of `sweep`."""
+    """Sweep the items above with two random directions and the other controls, or none of all.
+
+    Keyword arguments replace those of `sweep`.
+    """
+    controlled = changes.get("random_directions", 2) > 0
     options: dict[str, Any] = {
         "behavior": BEHAVIOR, "choice": CHOICE, "strengths": STRENGTHS, "unit": "norm", "random_directions": 2,
+        "orthogonal": controlled, "prompt_baseline": controlled, "instruction": INSTRUCTION,
     }  # fmt: skip
     vector = changes.pop("vector", small_vector(engine))
     return sweep(engine, vector, out=out, **{**options, **changes})

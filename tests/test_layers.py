@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
-    2: "prompts pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
+    2: "prompts chat_template special_tokens "
+    "pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
+    "sequence_scores controls "
     "forms refit validity intervals theory recipes evidence recommend curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
@@ -22,9 +24,10 @@ LAYERS = {
     "capture store store_file store_texts loose_vector "
     "preset_files datasets run_folder default_model provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts "
-    "sandbox sandbox_launch sandbox_child",
+    "sandbox sandbox_launch sandbox_child output_head",
     4: "calibration units "
-    "extraction measure code_runs sweeping sweep_run sweep_scores sweep_result figures picture_file quality_figure report "
+    "extraction task_work measure code_runs sweep_plan sweeping sweep_run sweep_scores sweep_result "
+    "figures picture_file quality_figure report "
     "doctor bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "
     "bench_tools bench_cvector bench_extraction bench_whole extraction_process combining cosine_figure "

@@ -104,7 +104,8 @@ def test_length_unit_leaves_the_tensors_alone(tiny_engine: Engine, tmp_path: Pat
     vector = small_vector(tiny_engine)
     for il, row in read_vector(result.vector_path).directions.items():
         np.testing.assert_array_equal(row, vector.directions[il])
-    assert result.choice is None and result.recommend() is None and result.controls is None
+    assert result.choice is None and result.recommend() is None
+    assert set(result.controls.off) == {"random", "orthogonal", "prompt"}
 
 
 def test_a_run_keeps_no_older_runs_recommendation(tiny_engine: Engine, tmp_path: Path) -> None:

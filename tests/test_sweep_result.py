@@ -13,7 +13,6 @@ from steercpp.errors import RunError
 from steercpp.run_folder import MANIFEST, STORE, VECTOR_FILE, read_manifest
 from steercpp.store import Group, Store
 from steercpp.sweep_result import SweepResult, open_run
-from steercpp.sweep_run import control_strength
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +120,12 @@ def test_controls_go_where_the_recommendation_is_else_to_the_largest_gain(tmp_pa
     folder = write_planted_run(tmp_path / "run", n_random=0)
     result = open_run(folder)
     found = result.recommend()
-    assert found is not None and control_strength(result) == found.strength
+    assert found is not None and result.control_strength() == found.strength
     steep = open_run(write_planted_run(tmp_path / "steep", strengths="0.5,0.6", n_random=0))
     found = steep.recommend()
-    assert found is not None and found.strength is None and control_strength(steep) == 0.6
+    assert found is not None and found.strength is None and steep.control_strength() == 0.6
     alone = open_run(write_planted_run(tmp_path / "alone", strengths="0:0:1", n_random=0))
-    assert control_strength(alone) is None
+    assert alone.control_strength() is None
 
 
 def test_a_word_of_many_tokens_still_has_log_odds(tmp_path: Path) -> None:

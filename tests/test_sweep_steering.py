@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
-from small_sweep import BEHAVIOR, CHOICE, small_sweep, small_vector
+from small_sweep import BEHAVIOR, CHOICE, INSTRUCTION, small_sweep, small_vector
 from test_sweep import numbers
 
 from steercpp.control_vector import ControlVector, random_vector
@@ -20,6 +20,7 @@ from steercpp.gguf_vector import read_vector
 from steercpp.measure import behavior_work, choice_work, chunks
 from steercpp.steering import OPERATORS, REGIONS, SIDES, Gate, Steering
 from steercpp.sweep_result import Row, SweepResult, open_run
+from steercpp.task_work import prompted_work
 from steercpp.tasks import ChoiceItem
 
 MANNERS = [
@@ -235,10 +236,13 @@ def test_seventeen_strengths_cost_one_pass_and_sixteen_parts_of_one(
         kind: sum(batch.n_tokens_plain for batch in tiny_engine.pack(work.queries)) for kind, work in works.items()
     }
     n_part = n_layer - first
-    expected = sum(n.values()) * (n_layer + 16 * n_part) + 2 * n["behavior"] * n_part  # and two random directions
+    asked = [prompted_work(tiny_engine, work, INSTRUCTION) for work in works.values()]
+    n_asked, n_asked_plain = (sum(getattr(work, name) for work in asked) for name in ("n_tokens", "n_tokens_plain"))
+    # two random directions and an orthogonal one; the prompt baseline has other prompts and is not steered
+    expected = sum(n.values()) * (n_layer + (16 + 3) * n_part) + n_asked * n_layer
     assert tokens["token_layers"] == expected == computed
-    assert tokens["token_layers_plain"] == (17 * sum(n_plain.values()) + 2 * n_plain["behavior"]) * n_layer
-    assert tokens["decoded"] == 17 * sum(n.values()) + 2 * n["behavior"]
+    assert tokens["token_layers_plain"] == ((17 + 3) * sum(n_plain.values()) + n_asked_plain) * n_layer
+    assert tokens["decoded"] == (17 + 3) * sum(n.values()) + n_asked
     reason = "" if first else "layer 0 is steered, and nothing lies below it"
     resume = result.manifest["resume"]
     assert {name: resume[name] for name in ("resumed", "first_layer", "reason")} == {
@@ -261,7 +265,7 @@ def many_choices() -> tuple[ChoiceItem, ...]:
 def test_little_memory_for_what_is_kept_gives_the_same_bits(
     tiny_path: Path, tmp_path: Path, manner: dict[str, Any]
 ) -> None:
-    """Several chunks, each swept over all strengths before the next; the choice items have no control."""
+    """Several chunks, each swept over all strengths before the next."""
     options: dict[str, Any] = {"choice": many_choices(), "strengths": (-0.5, 0.5), **manner}
     with Engine(tiny_path, threads=1, keep_mib=1) as little, Engine(tiny_path, threads=1) as much:
         for engine in (little, much):

@@ -102,6 +102,8 @@ def _at_zero(engine: Engine, vector: ControlVector, behavior: Path, choice: tupl
             strengths=(0.0, 1.0),
             out=Path(folder) / "run",
             random_directions=0,
+            orthogonal=False,
+            prompt_baseline=False,
         )
 
 

@@ -23,10 +23,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from steercpp.errors import PairsError
+from steercpp.errors import PairsError, PromptError
 from steercpp.json_items import LONGEST, iter_items
 from steercpp.pairs import ContrastPair, iter_pairs, pairs_sha256
-from steercpp.prompts import Message, Prompt, with_system
+from steercpp.prompts import Filled, Message, Prompt, escaped, with_system
 
 Format: TypeAlias = Literal["auto", "jsonl", "caa", "repeng"]
 PERSONA_TEMPLATE = "Act as if you're extremely {persona}."
@@ -112,8 +112,9 @@ def open_pairs(
 def open_text_pairs(positive: Path | str, negative: Path | str) -> PairFile:
     r"""Pairs of two text files as llama-cvector-generator reads them.
 
-    A prompt stands on each line, with escapes such as \n in it; empty lines are skipped; the k-th prompts of both
-    files make a pair. Unlike there, no prompt is padded.
+    A prompt stands on each line, with escapes such as \n in it; blank lines are skipped; the k-th prompts of both
+    files make a pair. As there, a line is a template: special tokens such as </s> are read in it. Unlike there, no
+    prompt is padded.
 
     Raises:
         PairsError: when read: different numbers of prompts, both of which the message names; not UTF-8; identical
@@ -232,21 +233,22 @@ def _text_pairs(positive: Path | str, negative: Path | str) -> Iterator[Contrast
         )
 
 
-def _prompts(path: Path | str) -> Iterator[tuple[int, str]]:
+def _prompts(path: Path | str) -> Iterator[tuple[int, Filled]]:
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
                 if len(line) > LONGEST:
                     raise PairsError(f"{path}:{number}: the line is longer than 64 MiB; write one prompt on each line")
                 line = line.rstrip(b"\r\n")
-                if not line:
+                if not line.strip():
                     continue
                 try:
-                    text = _unescaped(line).decode("utf-8")
+                    yield number, Filled(escaped(_unescaped(line).decode("utf-8")))
                 except UnicodeDecodeError as error:
                     found = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
                     raise PairsError(f"{path}:{number}: {found}; save the file as UTF-8") from error
-                yield number, text
+                except PromptError as error:
+                    raise PairsError(f"{path}:{number}: {error}") from error
     except OSError as error:
         raise _unreadable(path, error) from error
 

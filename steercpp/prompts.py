@@ -1,9 +1,8 @@
 """Prompts as data: a plain text, a list of chat messages, or a template with its data; read this when you prepare one.
 
 A `Prompt` is a string, taken as it stands; a tuple of `Message`, which a model's own chat template turns into text; or
-a `Filled`, a text with places such as {instruction} and what stands in them. A model's template is Jinja code from its
-file, so it runs in Jinja's sandbox. What of a prompt is data and what is template decides where special tokens are
-read: see vocabulary.py.
+a `Filled`, a text with places such as {instruction} and what stands in them. What of a prompt is data and what is
+template decides where special tokens are read: see special_tokens.py.
 """
 
 from __future__ import annotations
@@ -11,13 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from steercpp.errors import PromptError
-
-if TYPE_CHECKING:
-    import jinja2
 
 ROLES = ("system", "user", "assistant")
 Template: TypeAlias = Literal["auto", "chat", "raw"]
@@ -36,7 +31,7 @@ class Message:
 
 
 class Part(NamedTuple):
-    """A piece of a `Filled`: the template's own text, where `field` is "", or what stands in the field's place."""
+    """A piece of a prompt: the template's own text, where `field` is "", or data, named by its place or its role."""
 
     text: str
     field: str
@@ -210,41 +205,3 @@ def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto") 
     while name in prompt.values:
         name += "_"
     return Filled(f"{{{name}}}\n\n{prompt.template}", {name: text, **prompt.values})
-
-
-def render_chat(
-    messages: tuple[Message, ...], *, chat_template: str, bos: str, eos: str, assistant_speaks: bool = True
-) -> str:
-    """Text of a chat up to where the assistant speaks, by the model's own template.
-
-    Args:
-        messages: the turns; the last one is usually the user's.
-        chat_template: Jinja source (GGUF key tokenizer.chat_template).
-        bos: text of the begin-of-sequence token; templates of Llama 2 write it themselves.
-        eos: text of the end-of-sequence token.
-        assistant_speaks: whether what introduces the assistant's next message is written at the end.
-
-    Raises:
-        PromptError: the template is broken or refuses these messages.
-    """
-    from jinja2 import TemplateError
-
-    turns = [{"role": turn.role, "content": turn.content} for turn in messages]
-    try:
-        return _compiled(chat_template).render(
-            messages=turns, bos_token=bos, eos_token=eos, add_generation_prompt=assistant_speaks
-        )
-    except TemplateError as error:
-        raise PromptError(f"the model's chat template cannot be used: {error}; try --raw") from error
-
-
-@lru_cache(maxsize=4)
-def _compiled(chat_template: str) -> jinja2.Template:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def refuse(reason: str) -> None:
-        raise PromptError(f"the model's chat template refuses these messages: {reason}")
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = refuse
-    return environment.from_string(chat_template)

@@ -1,8 +1,10 @@
 """From prompts to tokens: templates, the begin-of-sequence token, continuations; read this when tokens surprise you.
 
-Two rules hold throughout. A prompt starts with the begin-of-sequence token exactly once if the model wants one, whether
-its chat template writes it or not. A continuation is what the tokens of prompt and continuation together have beyond
-the prompt's own, as in lm-evaluation-harness, so that a leading space is tokenized as in running text.
+Three rules hold throughout. A prompt starts with the begin-of-sequence token exactly once if the model wants one,
+whether a template writes it or not. Special tokens are read in templates and never in data: a plain text is data, so
+"<s>" in it is three characters; see special_tokens.py. A continuation is what the tokens of prompt and continuation
+together have beyond the prompt's own, as in lm-evaluation-harness, so that a leading space is tokenized as in running
+text.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
+from steercpp.chat_template import ChatTemplate
 from steercpp.errors import PromptError
-from steercpp.prompts import Message, Prompt, Template, as_chat, render_chat
+from steercpp.prompts import Message, Part, Prompt, Template, as_chat
+from steercpp.special_tokens import SpecialTokens
 
 
 class Tokenizer(Protocol):
@@ -97,8 +101,26 @@ class Vocabulary:
         """Whether a model draws it to say that it has finished."""
         return self._tokenizer.ends_generation(token)
 
-    def render(self, prompt: Prompt, *, template: Template = "auto") -> str:
-        """Text of a prompt.
+    @cached_property
+    def special_tokens(self) -> SpecialTokens:
+        """The special tokens, and how prompts are cut at them."""
+        return SpecialTokens(self._tokenizer, self.pieces)
+
+    def special_texts(self, text: str) -> tuple[str, ...]:
+        """The special tokens that a text spells, in order: in data they are characters, in a template tokens."""
+        return tuple(self.pieces[token] for _, token in self.special_tokens.places(_checked(text)))
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        if self.chat_template is None:
+            raise PromptError(
+                "the model file has no chat template; give the prompt as a text and take it raw, with --raw or, in an "
+                'item, "template": "raw"'
+            )
+        return ChatTemplate(self.chat_template, self.bos_piece, self.eos_piece)
+
+    def parts(self, prompt: Prompt, *, template: Template = "auto") -> tuple[Part, ...]:
+        """The text of a prompt in pieces, the template's own and data.
 
         Args:
             prompt: a text, a chat, or a template with its data.
@@ -111,34 +133,45 @@ class Vocabulary:
         if template not in ("auto", "chat", "raw"):
             raise PromptError(f"template is {template!r}; use auto, chat or raw")
         if not isinstance(prompt, tuple) and template != "chat":
-            return prompt if isinstance(prompt, str) else prompt.text
+            return (Part(prompt, "text"),) if isinstance(prompt, str) else prompt.parts
         if template == "raw":
             raise PromptError("a chat cannot be taken raw; give its text, or use the chat template")
-        if self.chat_template is None:
-            raise PromptError(
-                "the model file has no chat template; give the prompt as a text and take it raw, with --raw or, in an "
-                'item, "template": "raw"'
-            )
-        return render_chat(as_chat(prompt), chat_template=self.chat_template, bos=self.bos_piece, eos=self.eos_piece)
+        chat = as_chat(prompt)
+        for turn in chat:
+            _checked(turn.content)
+        return self._template.parts(chat, lambda text: [place for place, _ in self.special_tokens.places(text)])
+
+    def render(self, prompt: Prompt, *, template: Template = "auto") -> str:
+        """Text of a prompt; arguments and errors are those of `parts`."""
+        return "".join(part.text for part in self.parts(prompt, template=template))
 
     def encode(self, prompt: Prompt, *, template: Template = "auto") -> tuple[int, ...]:
-        """Tokens of a prompt, special tokens in its text included.
+        """Tokens of a prompt.
 
         Raises:
-            PromptError: as `render`; or nothing is left to decode.
+            PromptError: as `parts`; or nothing is left to decode.
         """
-        tokens = self._encode_text(self.render(prompt, template=template))
+        tokens = self.encode_parts(self.parts(prompt, template=template))
         if not tokens:
             raise PromptError("the prompt has no tokens; give it some text")
         return tokens
 
-    def continue_tokens(self, prompt_text: str, continuation: str) -> tuple[int, ...]:
-        """Tokens that a continuation adds to those of a rendered prompt.
+    def encode_parts(self, parts: Sequence[Part]) -> tuple[int, ...]:
+        """Tokens of a prompt in pieces, begun as the model begins texts."""
+        for part in parts:
+            _checked(part.text)
+        tokens = tuple(self.special_tokens.tokens(parts))
+        if self._tokenizer.adds_bos and self.bos >= 0 and tokens[:1] != (self.bos,):
+            return (self.bos, *tokens)
+        return tokens
+
+    def continue_tokens(self, prompt: Prompt, continuation: str, *, template: Template = "auto") -> tuple[int, ...]:
+        """Tokens that a continuation, which is data, adds to those of a prompt.
 
         Raises:
-            PromptError: it adds none, or the tokenizer merges its start with the prompt's end.
+            PromptError: as `parts`; or it adds none, or the tokenizer merges its start with the prompt's end.
         """
-        return self._continued(prompt_text, continuation)[1]
+        return self._continued(self.parts(prompt, template=template), continuation)[1]
 
     def encode_answered(
         self, prompt: Prompt, answer: str, *, template: Template = "auto"
@@ -153,21 +186,23 @@ class Vocabulary:
         """
         if not answer:
             return self.encode(prompt, template=template), 0
-        text = self.render(prompt, template=template)
-        if isinstance(prompt, tuple) or template == "chat":
-            answer = self._answer_in_chat(as_chat(prompt), text, answer)
-        before, after = self._continued(text, answer)
+        before, after = self._continued(*self.answered_parts(prompt, answer, template=template))
         return (*before, *after), len(after)
+
+    def answered_parts(
+        self, prompt: Prompt, answer: str, *, template: Template = "auto"
+    ) -> tuple[tuple[Part, ...], str]:
+        """The pieces of a prompt, and its answer with the space that stands before it; see `encode_answered`."""
+        parts = self.parts(prompt, template=template)
+        if isinstance(prompt, tuple) or template == "chat":
+            answer = self._answer_in_chat(as_chat(prompt), "".join(part.text for part in parts), answer)
+        return parts, answer
 
     def _answer_in_chat(self, messages: tuple[Message, ...], text: str, answer: str) -> str:
         """The answer with the space that the template writes before it; `text` is the chat up to there."""
-        assert self.chat_template is not None
         own = answer.lstrip()
-        turns = (*messages, Message("assistant", own))
         try:
-            whole = render_chat(
-                turns, chat_template=self.chat_template, bos=self.bos_piece, eos=self.eos_piece, assistant_speaks=False
-            )
+            whole = self._template.render((*messages, Message("assistant", own)), assistant_speaks=False)
         except PromptError:
             whole = ""
         space, found, _ = whole.removeprefix(text).partition(own.rstrip())
@@ -175,24 +210,18 @@ class Vocabulary:
             return space + own
         return own if text[-1:].isspace() else answer  # the template writes something else there, such as thoughts
 
-    def _continued(self, prompt_text: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        prompt = self._encode_text(prompt_text)
-        whole = self._encode_text(prompt_text + continuation)
+    def _continued(self, parts: tuple[Part, ...], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        prompt = self.encode_parts(parts)
+        whole = self.encode_parts((*parts, Part(continuation, "continuation")))
         if whole[: len(prompt)] != prompt:
+            end = "".join(part.text for part in parts)[-16:]
             raise PromptError(
-                f"continuation {continuation!r} merges with the end of its prompt, {prompt_text[-16:]!r}, into other "
-                "tokens; put the space between them at the start of the continuation"
+                f"continuation {continuation!r} merges with the end of its prompt, {end!r}, into other tokens; put the "
+                "space between them at the start of the continuation"
             )
         if len(whole) == len(prompt):
             raise PromptError(f"continuation {continuation!r} adds no tokens to its prompt; give it some text")
         return prompt, whole[len(prompt) :]
-
-    def _encode_text(self, text: str) -> tuple[int, ...]:
-        tokenizer = self._tokenizer
-        tokens = tuple(tokenizer.tokenize(_checked(text), False, True))
-        if tokenizer.adds_bos and tokenizer.bos >= 0 and tokens[:1] != (tokenizer.bos,):
-            return (tokenizer.bos, *tokens)
-        return tokens
 
 
 def _checked(text: str) -> str:

@@ -23,7 +23,7 @@ from steercpp.errors import (
     SteerError,
 )
 from steercpp.pairs import ContrastPair, pairs_sha256
-from steercpp.prompts import Message
+from steercpp.prompts import Filled, Message
 
 ASK = (Message("user", "what is it?"),)
 ANSWERED = (
@@ -150,7 +150,7 @@ def test_much_goes_to_a_temporary_file(
         (PLAIN, 9, InputError, "pair 1: positive prompt: token 9 is asked for, and it has 5 tokens"),
         (PLAIN, -3, InputError, "pair 2: positive prompt: token -3 is asked for, and it has 2 tokens"),
         (PLAIN, "first", InputError, "token 'first' is unknown; use last, mean, answer or a position"),
-        ([ContrastPair("b", "<s>", "a")], "mean", DegenerateError, "pair b: positive prompt: no tokens but"),
+        ([ContrastPair("b", Filled("<s>"), "a")], "mean", DegenerateError, "pair b: positive prompt: no tokens but"),
         ([ContrastPair("m", "it i", "it", "s", " s")], "last", PromptError, "pair m: positive prompt: .* merges with"),
     ],
 )

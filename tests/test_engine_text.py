@@ -65,10 +65,10 @@ def test_every_prompt_starts_with_bos_once(tiny_engine: Engine) -> None:
 
 
 def test_a_continuation_is_tokenized_as_running_text(tiny_engine: Engine) -> None:
-    text = tiny_engine.render(QUESTION)
-    whole = tiny_engine.encode(text + " I cannot help", template="raw")
-    tokens = tiny_engine.continue_tokens(text, " I cannot help")
-    assert whole == tiny_engine.encode(QUESTION) + tokens
+    text = tiny_engine.render(QUESTION) + " I cannot help"
+    whole = tiny_engine.tokenize(text, add_special=False, parse_special=True)
+    tokens = tiny_engine.continue_tokens(QUESTION, " I cannot help")
+    assert tuple(whole) == tiny_engine.encode(QUESTION) + tokens
     assert [tiny_engine.pieces[token] for token in tokens] == ["▁I", "▁cannot", "▁help"]
 
 

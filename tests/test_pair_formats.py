@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from steercpp.engine import Engine
 from steercpp.errors import PairsError
 from steercpp.json_items import LONGEST, iter_items
 from steercpp.pair_formats import PairFile, open_pairs, open_text_pairs, with_system_message
 from steercpp.pairs import ContrastPair, pairs_sha256
-from steercpp.prompts import Message
+from steercpp.prompts import Filled, Message
 
 
 def put(path: Path, content: Any) -> Path:
@@ -111,10 +112,8 @@ def test_what_llama_cvector_generator_takes(tmp_path: Path) -> None:
     positive = put(tmp_path / "positive.txt", b"one\\ntwo \\x41\\t\\\\n\r\n\n\nlast \\q \\x4 \\xzz\\")
     negative = put(tmp_path / "negative.txt", "uno\nfín \\xc3\\xad\n".encode())
     pairs = tuple(open_text_pairs(positive, negative))
-    assert pairs == (
-        ContrastPair("1", "one\ntwo A\t\\n", "uno"),
-        ContrastPair("2", "last \\q \\x4 \\xzz\\", "fín í"),
-    )
+    texts = [tuple(prompt.text for _, prompt, _ in pair.sides if isinstance(prompt, Filled)) for pair in pairs]
+    assert texts == [("one\ntwo A\t\\n", "uno"), ("last \\q \\x4 \\xzz\\", "fín í")]
     assert pairs[1].place == f"{positive}:4"
 
 
@@ -199,3 +198,14 @@ def test_items_may_lie_across_the_pieces_that_are_read(tmp_path: Path, monkeypat
         found = list(iter_items(path))
         assert [value for _, value in found] == items
         assert [line for line, _ in found[:40]] == list(range(2, 42))
+
+
+def test_the_lines_of_text_files_are_templates(tiny_engine: Engine, tmp_path: Path) -> None:
+    """llama-cvector-generator tokenizes them with parse_special: a user writes the model's template into them."""
+    lines = ("[INST] be happy [/INST]</s>{x}", "[INST] be sad [/INST]</s>{x}")
+    files = [put(tmp_path / f"{i}.txt", f"{line}\n  \n".encode()) for i, line in enumerate(lines)]
+    (pair,) = open_text_pairs(*files)
+    for (_, prompt, _), line in zip(pair.sides, lines, strict=True):
+        assert list(tiny_engine.encode(prompt)) == tiny_engine.tokenize(line, parse_special=True)
+    blank = put(tmp_path / "blank.txt", b"\\n\n")
+    assert f"{blank}:1: the prompt is empty" in message(open_text_pairs(blank, blank))

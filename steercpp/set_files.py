@@ -1,0 +1,200 @@
+"""Where the files of data sets are published, and where they lie here; read this to add a set, or a place to look.
+
+A folder of data holds NAME/..., as `steercpp data get` makes it; clones of the sets' own repositories and the official
+files alone are found in it too. Hashes are of files that come from their authors' own repositories; for the others none
+is known, and the number of rows is what is checked. Addresses are those by which other public code fetches these sets;
+`note` says what could not be verified.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from steercpp.datasets import data_set
+from steercpp.errors import DataSetError
+
+VARIABLE = "STEERCPP_DATA"
+_GITHUB = "https://raw.githubusercontent.com"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a set: its path below the folder of that name, its address, and its hash where one is known."""
+
+    path: str
+    url: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The files of a set.
+
+    Attributes:
+        files: what is fetched.
+        find: names or patterns of files by which a copy is known, the official ones first.
+        up: how many folders above such a file the path begins that the set is read from; 0 for the file itself.
+        n_rows: how many rows the set has, in any of its official versions; empty where it is counted by parts.
+        folders: names of folders in which it may lie, beside its own name and its repository's.
+        note: what could not be verified.
+    """
+
+    files: tuple[RemoteFile, ...]
+    find: tuple[str, ...]
+    up: int = 0
+    n_rows: tuple[int, ...] = ()
+    folders: tuple[str, ...] = ()
+    note: str = ""
+
+
+def _github(
+    repository: str, branch: str, folder: str, *names: str, sha256: str | None = None
+) -> tuple[RemoteFile, ...]:
+    base = "/".join(part for part in (_GITHUB, repository, branch, folder) if part)
+    return tuple(RemoteFile(name, f"{base}/{name}", sha256) for name in names)
+
+
+_INSTRUCTIONS = {
+    "harmful_train": "8f5c0eac0efd2a7f99084bbe8d0de2c465e31b1997184783c917969d9de9ece1",
+    "harmful_val": "305f1d1e6dfa6c50a32d24a18ef815f42b5441eb83e6d7767d242107162fd9f4",
+    "harmful_test": "5e12ae102c3791dee083a69ab6269a78e033411c629bc3f66f75d2fde196d9ef",
+    "harmless_train": "86623b1f8a25aa35df153fc97a556dbcebb6a7c881538ae43ee479ca17f2e002",
+    "harmless_val": "772010758e7d771ef4c7e5e4acdfd7598dcece1a6f383f20d382f640913a2a4d",
+    "harmless_test": "1b5930ce5e855ada758b3116ce7c4aaea9b9d05f8cdd77b385511d4c84173b19",
+}
+CAA_BEHAVIORS = (
+    "coordinate-other-ais", "corrigible-neutral-HHH", "hallucination", "myopic-reward", "refusal",
+    "survival-instinct", "sycophancy",
+)  # fmt: skip
+CAA_CHOICES = {"mmlu": "test/mmlu/mmlu.json", "truthfulqa": "test/truthfulqa/truthful_qa.json"}
+_CAA_FILES = ("generate/{}/generate_dataset.json", "test/{}/test_dataset_ab.json")
+
+SOURCES: Mapping[str, Source] = MappingProxyType({
+    "advbench": Source(
+        _github("llm-attacks/llm-attacks", "main", "data/advbench", "harmful_behaviors.csv"),
+        ("harmful_behaviors.csv",), n_rows=(520,),
+    ),
+    "instructions": Source(
+        tuple(
+            file
+            for name, sha256 in _INSTRUCTIONS.items()
+            for file in _github("andyrdt/refusal_direction", "main", "dataset/splits", f"{name}.json", sha256=sha256)
+        ),
+        ("harmful_*.json", "harmless_*.json"), up=1, n_rows=(260,),
+    ),
+    "strongreject": Source(
+        _github("alexandrasouly/strongreject", "main", "strongreject_dataset", "strongreject_dataset.csv"),
+        ("strongreject_dataset.csv", "strongreject.csv"), n_rows=(313,), folders=("refusal_direction",),
+    ),
+    "jailbreakbench": Source(
+        (RemoteFile(
+            "harmful-behaviors.csv",
+            "https://huggingface.co/datasets/JailbreakBench/JBB-Behaviors/resolve/main/data/harmful-behaviors.csv",
+        ),),
+        ("harmful-behaviors.csv", "jailbreakbench.csv"), n_rows=(100,), folders=("refusal_direction", "jbb-behaviors"),
+    ),
+    "malicious-instruct": Source(
+        _github("Princeton-SysML/Jailbreak_LLM", "main", "data", "MaliciousInstruct.txt"),
+        ("MaliciousInstruct.txt", "malicious_instruct.txt"), n_rows=(100,), folders=("refusal_direction",),
+        note="its repository names no licence",
+    ),
+    "xstest": Source(
+        _github("paul-rottger/exaggerated-safety", "main", "", "xstest_prompts.csv",
+                sha256="11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a"),
+        ("xstest_prompts.csv", "xstest_v2_prompts.csv"), n_rows=(450,),
+    ),
+    "stereoset": Source(
+        _github("moinnadeem/StereoSet", "master", "data", "dev.json"),
+        ("dev.json", "dev_rebuilt.json"), n_rows=(4229,),
+    ),
+    "mmlu": Source(
+        (RemoteFile("data.tar", "https://people.eecs.berkeley.edu/~hendrycks/data.tar"),),
+        ("test/*_test.csv", "dev/*_dev.csv", "val/*_val.csv"), up=2, n_rows=(14_042,), folders=("data",),
+    ),
+    "truthfulqa": Source(
+        _github("sylinrl/TruthfulQA", "main", "", "TruthfulQA.csv"),
+        ("TruthfulQA.csv",), n_rows=(790, 817),
+    ),
+    "humaneval": Source(
+        _github("openai/human-eval", "master", "data", "HumanEval.jsonl.gz",
+                sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),
+        ("HumanEval.jsonl.gz", "HumanEval.jsonl"), n_rows=(164,),
+    ),
+    "caa": Source(
+        _github("nrimsky/CAA", "main", "datasets",
+                *(file.format(name) for name in CAA_BEHAVIORS for file in _CAA_FILES)),
+        ("generate/*/generate_dataset.json", "test/*/test_dataset_ab.json"), up=3,
+    ),
+    "caa-choices": Source(
+        _github("nrimsky/CAA", "main", "datasets", *CAA_CHOICES.values()),
+        tuple(CAA_CHOICES.values()), up=3,
+    ),
+})  # fmt: skip
+
+
+def cache_folder() -> Path:
+    """Where `steercpp data get` puts what it fetches."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("steercpp") / "data"
+
+
+def data_folders(data: Path | str | None = None) -> tuple[Path, ...]:
+    """Where data sets are looked for: the folder that is named, or that of STEERCPP_DATA and the cache.
+
+    Raises:
+        DataSetError: the folder that is named does not exist.
+    """
+    if data is not None:
+        if not Path(data).is_dir():
+            raise DataSetError(f"{data}: there is no such folder of data sets; check --data")
+        return (Path(data),)
+    own = os.environ.get(VARIABLE)
+    return (*((Path(own),) if own else ()), cache_folder())
+
+
+def find_set(name: str, data: Path | str | None = None) -> Path:
+    """The file or folder that a set's reader takes.
+
+    Raises:
+        DataSetError: unknown name; no such folder; or the set is in none of the folders.
+    """
+    known_name, folders = data_set(name).name, data_folders(data)
+    for folder in folders:
+        for found in _copies(known_name, folder):
+            return found
+    source = SOURCES[known_name]
+    looked = " and ".join(map(str, folders))
+    raise DataSetError(
+        f"{name}: no {source.find[0]} below {looked}; fetch it with `steercpp data get {name}`, or name the folder "
+        "that has it with --data"
+    )
+
+
+def _copies(name: str, folder: Path) -> Iterator[Path]:
+    """Paths to read the set from, the likeliest first: below a folder of its name, then in the folder itself."""
+    source, repository = SOURCES[name], data_set(name).source.rpartition("/")[2]
+    likely = [_plain(each) for each in (name, repository, *source.folders)]
+    inside = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+    below = [each for wanted in likely for each in inside if _plain(each.name) == wanted]
+    for pattern in source.find:
+        for base in below:
+            yield from (_up(file, source.up) for file in _sorted(base.rglob(pattern)))
+    for pattern in source.find:
+        yield from (_up(file, source.up) for file in _sorted(folder.glob(pattern)))
+
+
+def _sorted(files: Iterator[Path]) -> list[Path]:
+    return sorted((file for file in files if file.is_file()), key=lambda file: (len(file.parts), file))
+
+
+def _up(file: Path, n: int) -> Path:
+    return file.parents[n - 1] if n else file
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")

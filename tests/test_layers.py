@@ -18,7 +18,8 @@ LAYERS = {
     "algebra conversion crossing layer_windows "
     "bounds norm_lines noise separation predicted constants "
     "said_texts "
-    "task_items study_preset data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
+    "task_items set_requests set_items study_preset "
+    "data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store store_file store_texts loose_vector "

@@ -82,7 +82,7 @@ def calibrate(
     format_of_suffix(out)
     refuse_overwrite(out, force=force, inputs=(model, text, behavior, *pairs.files, *tasks))
     with options.open(model or _embedded_path()) as engine, output.progress() as report:
-        vector = _vector(engine, vector_path, layers, report)
+        vector = named_vector(engine, vector_path, layers, report)
         tokens = texts.tokens(engine)
         found = find(engine, vector, tokens, kl=kl, quantile=quantile, sign=1 if sign == "+" else -1, progress=report)
         path = engine.path
@@ -131,7 +131,7 @@ def _embedded_path() -> Path:
     return load().path
 
 
-def _vector(engine: Engine, path: Path | None, layers: str | None, report: output.Report | None) -> ControlVector:
+def named_vector(engine: Engine, path: Path | None, layers: str | None, report: output.Report | None) -> ControlVector:
     """The vector of a file, at the layers asked for; or the embedded model's own."""
     from steercpp.control_vector import parse_layers
 

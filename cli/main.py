@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": "steercpp.cli.compare",
     "report": "steercpp.cli.report",
     "fit": "steercpp.cli.fit",
+    "synthesize": "steercpp.cli.synthesize",
     "data": "steercpp.cli.data",
     "bench": "steercpp.cli.bench",
     "doctor": "steercpp.cli.doctor",

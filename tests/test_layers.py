@@ -28,7 +28,7 @@ LAYERS = {
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts "
     "sandbox sandbox_launch sandbox_child output_head",
     4: "calibration units "
-    "extraction task_work measure code_runs sweep_plan sweeping sweep_run sweep_scores sweep_result "
+    "extraction task_work measure code_runs synthesis sweep_plan sweeping sweep_run sweep_scores sweep_result "
     "figures picture_file quality_figure report "
     "doctor bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "

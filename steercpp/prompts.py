@@ -76,7 +76,9 @@ class Filled:
     def parts(self) -> tuple[Part, ...]:
         """The pieces that make up the text, in order; fields may be empty, the template's pieces are not."""
         values = self.values
-        return tuple(part if not part.field else Part(values[part.field], part.field) for part in _split(self.template))
+        return tuple(
+            part if not part.field else Part(values[part.field], part.field) for part in template_pieces(self.template)
+        )
 
     @property
     def text(self) -> str:
@@ -95,11 +97,15 @@ def template_places(template: str) -> tuple[str, ...]:
     Raises:
         PromptError: a brace that is neither doubled nor around a name; a place named "template".
     """
-    return tuple(dict.fromkeys(part.field for part in _split(template) if part.field))
+    return tuple(dict.fromkeys(part.field for part in template_pieces(template) if part.field))
 
 
-def _split(template: str) -> Iterator[Part]:
-    """The template's own text, unescaped, and its places, the text of which is ""."""
+def template_pieces(template: str) -> Iterator[Part]:
+    """A template's own text, with single braces, and its places, the text of which is "".
+
+    Raises:
+        PromptError: as `template_places`.
+    """
     own, done = "", 0
     for found in _BRACES.finditer(template):
         own, done = own + template[done : found.start()], found.end()

@@ -10,14 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = {
     1: "errors",
-    2: "prompts chat_template special_tokens "
+    2: "prompts chat_template special_tokens templates "
     "pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
     "sequence_scores controls "
     "forms refit validity intervals theory recipes evidence recommend curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
     "bounds norm_lines noise separation predicted constants "
-    "said_texts "
+    "said_texts repetition matchers matcher_files phrase_rules phrase_lists wolf_matchers said_scores "
     "task_items set_requests set_items study_preset "
     "data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
     3: "engine loaded_model passes session generation "

@@ -100,7 +100,11 @@ class ContextOverflowError(EngineError):
 
 
 class NonFiniteError(EngineError):
-    """The steered model produced NaN or infinite logits."""
+    """The steered model produced NaN or infinite logits; `row` is the place of the text that did, side by side."""
+
+    def __init__(self, message: str, *, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class CalibrationError(SteerError):

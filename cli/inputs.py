@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from steercpp.cli import output
+from steercpp.cli.item_options import ItemOptions
 
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector
     from steercpp.engine import Engine
     from steercpp.pairs import ContrastPair
-    from steercpp.tasks import BehaviorItem, ChoiceItem
     from steercpp.units import Unit
 
 GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5", "kl": "-4:4:0.5"}
@@ -27,11 +27,10 @@ class Asked:
 
     model: Path | None
     vector: Path | None
-    pairs: Path | None
+    pairs: str | None
     method: str | None
     layers: str | None
-    behavior: Path | None
-    tasks: tuple[Path, ...]
+    items: ItemOptions
     strengths: tuple[float, ...] | None
     unit: Unit | None
     kl: float | None
@@ -44,9 +43,16 @@ class Asked:
         if self.vector and self.method:
             raise click.UsageError("--method is for extracting from --pairs; --vector is extracted already.")
         if self.model and not (self.vector or self.pairs):
-            raise click.UsageError("MODEL needs --vector V.gguf or --pairs P.jsonl: what to steer it with.")
-        if self.model and not (self.behavior or self.tasks):
-            raise click.UsageError("MODEL needs --behavior B.jsonl, --task T.jsonl or both: what to measure.")
+            raise click.UsageError("MODEL needs --vector V.gguf or --pairs P: what to steer it with.")
+        if self.model and not self.items:
+            raise click.UsageError("MODEL needs --behavior B, --task T or both: what to measure.")
+
+    @property
+    def steered_by(self) -> str | None:
+        """What the vector or the pairs are called, None where neither was named."""
+        from steercpp.material import short_name
+
+        return self.vector.stem if self.vector else short_name(self.pairs) if self.pairs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +62,36 @@ class Inputs:
     Attributes:
         model: the model file.
         name: what the run directory is called by default.
+        items: what is measured, by kind.
+        instruction: what asks for the behaviour in words, "" where nothing is known that does.
         vector: given the engine and a progress callable, the vector (or how to make it) with its identity.
     """
 
     model: Path
     name: str
-    behavior: Sequence[BehaviorItem]
-    choice: Sequence[ChoiceItem]
+    items: Mapping[str, Sequence[Any]]
+    instruction: str
     strengths: tuple[float, ...]
     unit: Unit
     vector: Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]
 
 
 def gather(asked: Asked) -> Inputs:
-    """Read the files that were named and fill in what was not.
+    """Read the files and sets that were named and fill in what was not.
 
     Raises:
-        SteerError: a file cannot be used.
+        SteerError: a file or a set cannot be used.
     """
     from steercpp.strengths import grid
-    from steercpp.tasks import read_behavior, read_choices
 
     if asked.model is None:
         return _embedded(asked)
     unit = asked.unit or ("length" if asked.strengths else "norm")
-    given = asked.vector or asked.pairs
-    assert given is not None
     return Inputs(
         model=asked.model,
-        name=f"{asked.model.stem}-{given.stem}",
-        behavior=read_behavior(asked.behavior) if asked.behavior else (),
-        choice=[item for path in asked.tasks for item in read_choices(path)],
+        name=f"{asked.model.stem}-{asked.steered_by}",
+        items={"behavior": asked.items.behavior_items(), **asked.items.task_items()},
+        instruction=asked.items.instruction,
         strengths=asked.strengths or grid(GRIDS[unit]),
         unit=unit,
         vector=_source(asked, (), None),
@@ -96,19 +101,20 @@ def gather(asked: Asked) -> Inputs:
 def _embedded(asked: Asked) -> Inputs:
     from steercpp.default_model import load
     from steercpp.strengths import grid
-    from steercpp.tasks import read_behavior, read_choices
 
     own = load()
-    given = asked.vector or asked.pairs
     unit = asked.unit or own.unit
     return Inputs(
         model=own.path,
-        name=f"{own.path.stem}-{given.stem if given else 'refusal'}",
-        behavior=read_behavior(asked.behavior) if asked.behavior else own.behavior(),
-        choice=[item for path in asked.tasks for item in read_choices(path)] or own.choice(),
+        name=f"{own.path.stem}-{asked.steered_by or 'refusal'}",
+        items={
+            "behavior": asked.items.behavior_items() or own.behavior(),
+            **(asked.items.task_items() or {"choice": own.choice()}),
+        },
+        instruction=asked.items.instruction if asked.items.behavior else own.instruction,
         strengths=asked.strengths or (own.strengths if unit == own.unit else grid(GRIDS[unit])),
         unit=unit,
-        vector=_source(asked, () if given else own.pairs(), own.layers),
+        vector=_source(asked, () if asked.steered_by else own.pairs(), own.layers),
     )
 
 
@@ -119,9 +125,9 @@ def _source(
     if (path := asked.vector) is not None:
         return lambda engine, _: (_from_file(engine, path, asked.layers), None)
     if asked.pairs:
-        from steercpp.pairs import read_pairs
+        from steercpp.material import contrast_pairs
 
-        pairs = read_pairs(asked.pairs)
+        pairs = contrast_pairs(asked.pairs, data=asked.items.data)
     return lambda engine, report: _from_pairs(engine, pairs, asked, layers, report)
 
 

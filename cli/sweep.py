@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from steercpp.cli import output
+from steercpp.cli.control_options import ControlOptions, control_options
 from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.extract import METHODS
 from steercpp.cli.inputs import Asked, gather
+from steercpp.cli.item_options import ItemOptions, item_options
 from steercpp.cli.steering_options import SteeringOptions, parse_strengths, steering_options
 
 if TYPE_CHECKING:
@@ -25,11 +27,9 @@ FILE = click.Path(path_type=Path)
 @click.command()
 @click.argument("model", required=False, type=FILE)
 @click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector to sweep.")
-@click.option("--pairs", type=FILE, metavar="P.jsonl", help="Contrast pairs to extract a vector from instead.")
+@click.option("--pairs", metavar="P", help="Contrast pairs to extract a vector from instead: a file, or a set's name.")
 @click.option("--method", type=click.Choice(METHODS), help="How to extract.  [default: mean]")
-@click.option("--behavior", type=FILE, metavar="B.jsonl", help="Behavior items, which B is measured on.")
-@click.option("--task", "tasks", multiple=True, type=FILE, metavar="T.jsonl|.csv",
-              help="Choice items (or an MMLU .csv), which P(correct) is measured on; may be repeated.")  # fmt: skip
+@item_options
 @click.option(
     "--strengths", callback=parse_strengths, metavar="A:B:STEP", help="Grid, or a list like -1,0,1; 0 is always added."
 )
@@ -43,8 +43,7 @@ FILE = click.Path(path_type=Path)
               help="What --unit kl means: this KL at 95 % of the prompts' tokens.  [default: 0.1]")  # fmt: skip
 @click.option("--max-loss", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Budget: the share of P(correct) that may be lost.")  # fmt: skip
-@click.option("--random", "n_random", default=8, show_default=True, type=click.IntRange(0),
-              help="Random directions of equal norm, as a control.")  # fmt: skip
+@control_options
 @click.option("--direction", default="+", show_default=True, type=click.Choice(["+", "-"]),
               help="Sign of the strengths to recommend from.")  # fmt: skip
 @click.option("--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
@@ -58,16 +57,15 @@ FILE = click.Path(path_type=Path)
 def sweep(
     model: Path | None,
     vector: Path | None,
-    pairs: Path | None,
+    pairs: str | None,
     method: str | None,
-    behavior: Path | None,
-    tasks: tuple[Path, ...],
+    items: ItemOptions,
     strengths: tuple[float, ...] | None,
     layers: str | None,
     unit: Unit | None,
     kl: float | None,
     max_loss: float,
-    n_random: int,
+    controls: ControlOptions,
     direction: str,
     out: Path | None,
     seed: int,
@@ -79,16 +77,17 @@ def sweep(
     """Find how far a model can be steered before it gets worse.
 
     Behavior B and helpfulness P(correct) are measured over a grid of strengths; the strength to use is the one that
-    gains most within a budget of loss. Without MODEL the embedded model is swept with its own refusal pairs and
-    held-out items. The run directory keeps every measurement: the same command again resumes an unfinished run and
-    shows a finished one.
+    gains most within a budget of loss. What random directions of equal norm do there, one orthogonal to the vector, and
+    asking in words before every prompt, stands beside it. Without MODEL the embedded model is swept with its own
+    refusal pairs and held-out items. The run directory keeps every measurement: the same command again resumes an
+    unfinished run and shows a finished one.
 
     \b
     Example: steercpp sweep
              steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl \\
                  --task law_test.csv --strengths -4:4:0.5
     """  # noqa: D301
-    asked = Asked(model, vector, pairs, method, layers, behavior, tasks, strengths, unit, kl)
+    asked = Asked(model, vector, pairs, method, layers, items, strengths, unit, kl)
     from steercpp.calibration import KL
     from steercpp.errors import SteerError
     from steercpp.report import ensure_report
@@ -103,14 +102,16 @@ def sweep(
             vector_of = cache(source if callable(source) else lambda: source)
             result = measure(
                 engine, vector_of if callable(source) else source,
-                behavior=inputs.behavior, choice=inputs.choice, strengths=inputs.strengths, out=folder,
-                unit=inputs.unit, kl=kl or KL, random_directions=n_random, direction=1 if direction == "+" else -1,
-                max_loss=max_loss, seed=seed, force=force, vector_id=identity, progress=report, on_strength=view.add,
+                **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths, out=folder,
+                unit=inputs.unit, kl=kl or KL, direction=1 if direction == "+" else -1, max_loss=max_loss, seed=seed,
+                force=force, vector_id=identity, progress=report, on_strength=view.add,
                 **steering.manner(vector_of, known=None if callable(source) else source.metadata),
             )  # fmt: skip
     except KeyboardInterrupt:
         output.say(f"{folder}: what was finished is kept; the same command goes on from there")
         raise
+    for note in result.notes:
+        output.say(note)
     if not result.decoded_now:
         output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
     try:

@@ -43,6 +43,13 @@ class DefaultModel:
         """Held-out requests under a careful (positive) and a reckless (negative) persona."""
         return read_pairs(self.path.parent / "refusal.pairs.jsonl")
 
+    @property
+    def instruction(self) -> str:
+        """What asks for refusals in words: a careful persona of the pairs, which the model was trained to act as."""
+        first = self.pairs()[0].positive
+        assert isinstance(first, tuple) and first[0].role == "system"
+        return first[0].content
+
     def behavior(self) -> tuple[BehaviorItem, ...]:
         """Other held-out requests, without a persona: refused or answered?"""
         return read_behavior(self.path.parent / "refusal.behavior.jsonl")

@@ -110,9 +110,30 @@ def test_a_vector_file_is_swept_at_chosen_layers(files: list[str]) -> None:
     assert last["recommendation"] is None and last["strengths"][0]["p_free"] is None
 
 
-def test_choices_alone_have_no_control(files: list[str]) -> None:
-    result = run(*files[:4], "--task", "c.jsonl", *GRID)
-    assert result.exit_code == 0 and "it takes behavior items and choice items" in " ".join(result.stdout.split())
+def test_choices_alone_have_controls_but_no_recommendation(files: list[str]) -> None:
+    result = run(*files[:4], "--task", "c.jsonl", *GRID, "--json")
+    data = json.loads(result.stdout.splitlines()[-1])
+    assert result.exit_code == 0 and data["recommendation"] is None
+    assert [row["b"] for row in data["controls"]["random"]] == [None, None]
+    assert all(0 < row["p_free"] < 1 for row in [*data["controls"]["random"], data["controls"]["orthogonal"]])
+
+
+def test_controls_are_there_unless_switched_off_and_then_it_is_told_why(files: list[str]) -> None:
+    told = facts(run(*files, "--out", "x"))
+    assert "prompt baseline not measured: no instruction was given; say it with --instruction" in told
+    asked = json.loads(run(*files, "--out", "y", "--instruction", "no no cannot", "--json").stdout.splitlines()[-1])
+    controls = asked["controls"]
+    assert controls["off"] == {} and controls["n"] == 2 and asked["plan"]["instruction"] == "no no cannot"
+    assert controls["prompt"]["label"] == "prompt" and controls["prompt"]["strength"] == 0
+    assert controls["prompt"]["b"] != controls["unsteered"]["b"]
+    off = [*files, "--out", "z", "--random", "0", "--no-orthogonal", "--no-prompt-baseline"]
+    told = facts(run(*off))
+    for words in ("random directions not measured: switched off with --random 0", "switched off with --no-orthogonal",
+                  "switched off with --no-prompt-baseline"):  # fmt: skip
+        assert words in told
+    data = json.loads(run("report", "z", "--json").stdout)["controls"]
+    assert (data["n"], data["random"], data["orthogonal"], data["prompt"]) == (0, [], None, None)
+    assert set(data["off"]) == {"random", "orthogonal", "prompt"}
 
 
 def facts(result: Result) -> str:
@@ -191,8 +212,8 @@ def test_bad_gates_and_servers(files: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["m.gguf"], "MODEL needs --vector V.gguf or --pairs P.jsonl"),
-        (["m.gguf", "--vector", "v.gguf"], "MODEL needs --behavior B.jsonl, --task T.jsonl or both"),
+        (["m.gguf"], "MODEL needs --vector V.gguf or --pairs P: what to steer it with"),
+        (["m.gguf", "--vector", "v.gguf"], "MODEL needs --behavior B, --task T or both: what to measure"),
         (["m.gguf", "--vector", "v", "--pairs", "p"], "exclude each other"),
         (["m.gguf", "--vector", "v", "--method", "pca", "--task", "t"], "--method is for extracting"),
         (["--strengths", "1:2"], "first:last:step"),
@@ -201,6 +222,9 @@ def test_bad_gates_and_servers(files: list[str]) -> None:
         (["--direction", "up"], "--direction"),
         (["--operator", "multiply"], "'multiply' is not one of 'add'"),
         (["--gate", "1:two"], "'1:two' is not LAYER:X or LAYER:below:X with a number X"),
+        (["--shots", "2"], "--shots is for --task"),
+        (["--instruction", "Say no.", "--no-prompt-baseline"], "--no-prompt-baseline switches off"),
+        (["--instruction", " "], "--instruction is empty"),
         (["--gate-vector", "g.gguf"], "--gate-vector is for --gate: say at which layer"),
     ],
 )

@@ -24,7 +24,7 @@ LAYERS = {
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store store_file store_texts loose_vector "
     "preset_files datasets set_files set_material material "
-    "run_folder default_model provenance self_test accelerators rpc bench_models "
+    "run_folder default_model builtin_sets provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts "
     "sandbox sandbox_launch sandbox_child output_head",
     4: "calibration units "

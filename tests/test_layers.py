@@ -13,10 +13,11 @@ LAYERS = {
     2: "prompts chat_template special_tokens templates "
     "pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
     "sequence_scores controls "
-    "forms refit validity intervals theory recipes evidence recommend curves batch packing prefix_tree steering "
+    "forms refit validity intervals theory recipes slopes failures sides coupling optimum evidence recommend "
+    "curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
-    "bounds norm_lines noise separation predicted constants "
+    "bounds norm_lines noise separation predicted constants constants_words "
     "said_texts repetition matchers matcher_files phrase_rules phrase_lists wolf_matchers "
     "task_items set_requests set_items study_preset "
     "data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
@@ -26,13 +27,14 @@ LAYERS = {
     "preset_files datasets set_files set_material material "
     "run_folder default_model builtin_sets provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts "
-    "sandbox sandbox_launch sandbox_child output_head",
+    "sandbox sandbox_launch sandbox_child output_head constants_file",
     4: "calibration units "
-    "extraction task_work measure code_runs synthesis sweep_plan sweeping sweep_run sweep_scores sweep_result "
+    "extraction task_work measure code_runs synthesis cross_result cross_effects cross_figure sweep_plan sweeping sweep_run sweep_scores sweep_result "
     "figures picture_file quality_figure report "
     "doctor bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "
     "bench_tools bench_cvector bench_extraction bench_whole extraction_process combining cosine_figure "
+    "measuring_constants constants_figure "
     "scanning scan_result scan_figure scan_files transferring transfer_result transfer_figure "
     "vector_findings vector_model_check vector_pair_check vector_doctor vector_repair",
 }

@@ -28,6 +28,7 @@ COMMANDS = {
     "combine": "steercpp.cli.combine",
     "compare": "steercpp.cli.compare",
     "report": "steercpp.cli.report",
+    "constants": "steercpp.cli.constants",
     "fit": "steercpp.cli.fit",
     "synthesize": "steercpp.cli.synthesize",
     "data": "steercpp.cli.data",

@@ -9,7 +9,7 @@ but with a fixed seed: the same readings give the same record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -31,7 +31,8 @@ from steercpp.separation import Gap, layer_record
 
 Recipe: TypeAlias = Literal["steercpp", "wolf2024"]
 RECIPES = get_args(Recipe)
-NORMS = ("normed", "hidden", "logits")  # of the last activation after and before the final norm, of the logits
+NORMS = ("normed", "hidden", "logits")  # of the last activation after and before the final norm, of the logits;
+# the first that there is, is the |delta| of the theory, in whose window constants are taken
 NEARLY_ALL = 0.05  # of the queries may break the second of the bounds
 
 
@@ -130,22 +131,37 @@ def derive(readings: Readings, *, recipe: Recipe = "steercpp", direction: int = 
         direction: +1 or -1, the sign of the strengths that are wanted: layers are compared on that side.
     """
     s, reach = readings.strengths, WOLF2024 if recipe == "wolf2024" else None
+    ours = next(name for name in NORMS if all(name in part.norms for _, part in _parts(readings)))
     found: dict[str, Any] = {
-        "strengths": s.tolist(), "layers": list(readings.layers), "recipe": recipe, "no_lens": readings.no_lens,
-        "assumptions": {}, "norms": {}, "noise": None, "separation": None, "predicted": {},
+        "norm": ours, "strengths": s.tolist(), "layers": list(readings.layers), "recipe": recipe,
+        "no_lens": readings.no_lens, "assumptions": {}, "norms": {}, "noise": None, "separation": None, "predicted": {},
     }  # fmt: skip
-    inside = {kind: _window(s, part.norms, reach) for kind, part in _parts(readings)}
+    inside: dict[str, Bools] = {}
     for kind, part in _parts(readings):
         found["norms"][kind] = {name: growth(s, part.norms[name], reach=reach) for name in NORMS if name in part.norms}
-        held = own_lines(s, part.norms["logits"], inside[kind])[1]
-        found["assumptions"].setdefault("A1", {})[kind] = _share(held.astype(float))
-    ends = [place for place in range(len(s)) if s[place] * direction > 0 and inside[next(iter(inside))][place]]
-    reference = (ends[-1] if direction > 0 else ends[0]) if ends else int(np.abs(s).argmax())
+        inside[kind] = _window(s, part.norms[ours], reach)
+        found["assumptions"].setdefault("A1", {})[kind] = {
+            name: _share(own_lines(s, norm, _window(s, norm, reach))[1].astype(float))
+            for name, norm in part.norms.items()
+        }
+    reference = _reference(s, inside.get("behavior", next(iter(inside.values()))), direction)
     found["reference_strength"] = float(s[reference])
     if readings.choice is not None:
-        _add_noise(found, s, readings.choice, inside["choice"])
+        _add_noise(found, s, readings.choice, inside["choice"], ours)
     if readings.behavior is not None:
         _add_separation(found, readings, readings.behavior, inside["behavior"], reference)
+    return found
+
+
+def arrays(readings: Readings) -> dict[str, Floats]:
+    """All arrays of the readings, as `Constants` names them: "choice_norms_logits", "behavior_first_gap" and so on."""
+    found: dict[str, Floats] = {"strengths": readings.strengths}
+    for kind, part in _parts(readings):
+        for field_ in fields(part):
+            value = getattr(part, field_.name)
+            for name, array in (value if isinstance(value, dict) else {"": value}).items():
+                if array is not None:
+                    found["_".join(filter(None, (kind, field_.name, name)))] = array
     return found
 
 
@@ -154,26 +170,31 @@ def _parts(readings: Readings) -> list[tuple[str, ChoiceReadings | BehaviorReadi
     return [(kind, part) for kind, part in both if part is not None]
 
 
-def _window(s: Floats, norms: Mapping[str, Floats], reach: float | None) -> Bools:
-    lower, upper = (line(s, norms["logits"], sign=sign, reach=reach) for sign in (-1, 1))
+def _window(s: Floats, norm: Floats, reach: float | None) -> Bools:
+    lower, upper = (line(s, norm, sign=sign, reach=reach) for sign in (-1, 1))
     return window(s, (lower, upper))
+
+
+def _reference(s: Floats, inside: Bools, direction: int) -> int:
+    """The place of the strongest of the wanted sign whose |delta| is still on the line; or of the strongest of all."""
+    ends = [place for place in range(len(s)) if s[place] * direction > 0 and inside[place]]
+    return max(ends or range(len(s)), key=lambda place: abs(s[place]))
 
 
 def _share(held: Floats) -> dict[str, Any]:
     return {"share": mean(held).record(), "n_queries": int(np.isfinite(held).sum())}
 
 
-def _add_noise(found: dict[str, Any], s: Floats, part: ChoiceReadings, inside: Bools) -> None:
+def _add_noise(found: dict[str, Any], s: Floats, part: ChoiceReadings, inside: Bools, ours: str) -> None:
     """Sigma of each choice of tokens, and the curves of P(correct) that it predicts."""
     found["noise"], curves = {}, {}
-    slopes = own_lines(s, part.norms["logits"], inside)[0]
-    size = float(np.nanmean(slopes))
+    size = float(np.nanmean(own_lines(s, part.norms[ours], inside)[0]))
     for name, raw in part.moments.items():
         noise = Noise(raw, part.values.get(name))
         rate, r2 = noise.rate(s, inside)
         share = noise.share(s, inside, r2=QUERY_R2)
         found["noise"][name] = {
-            "lambda_sigma": rate.record(), "r2": r2, "sigma": [part / size for part in rate.record()],
+            "lambda_sigma": rate.record(), "r2": r2, "sigma": [one / size for one in rate.record()],
             "share_holds": share, "n_queries": int(np.isfinite(raw).all(axis=(0, 2)).sum()),
             "at": [noise.at(place) if s[place] else None for place in range(len(s))],
         }  # fmt: skip
@@ -183,7 +204,7 @@ def _add_noise(found: dict[str, Any], s: Floats, part: ChoiceReadings, inside: B
             "gaussian_with_mean": gaussian(rate.value, bias),
         }  # fmt: skip
         curves[name] = {
-            law: curve_record(helpfulness_curves(s, part.p_free[s == 0][0], odds), part.p_free, inside)
+            law: curve_record(s, helpfulness_curves(s, part.p_free[s == 0][0], odds), part.p_free, inside)
             for law, odds in laws.items()
         }
     found["assumptions"]["A3"] = {name: one["share_holds"] for name, one in found["noise"].items()}
@@ -195,12 +216,11 @@ def _add_separation(
 ) -> None:
     """Delta at the end and at each layer, and the curves of B that it predicts."""
     s = readings.strengths
-    measure = next(name for name in NORMS if name in part.norms)
+    ours = found["norm"]
     log_odds = part.log_odds - part.log_odds[s == 0]
     kinds = {"continuations": log_odds, "first_tokens": part.first_gap, "every_pair": part.worst_gap}
-    gaps = {name: Gap(s, gap, part.norms[measure]) for name, gap in kinds.items()}
+    gaps = {name: Gap(s, gap, part.norms[ours]) for name, gap in kinds.items()}
     found["separation"] = {
-        "norm": measure,
         "gaps": {name: gap.record(inside) for name, gap in gaps.items()},
         "delta_per": {
             name: mean(Gap(s, log_odds, norm).slopes(inside)).record() for name, norm in part.norms.items()
@@ -212,7 +232,7 @@ def _add_separation(
     }  # fmt: skip
     found["assumptions"]["A2"] = {name: _share(gap.holds(inside)) for name, gap in gaps.items()}
     measured, near_0 = np.tanh(part.log_odds / 2), near(s)
-    slopes = own_lines(s, part.norms[measure], inside)[0]
+    slopes = own_lines(s, part.norms[ours], inside)[0]
     at_0 = part.log_odds[s == 0][0]
     own = gaps["continuations"]
     curves = {"queries": alignment_curves(s, at_0, own.rates(near_0))}
@@ -221,7 +241,7 @@ def _add_separation(
         curves[name] = bound_curves(s, at_0, delta, slopes)
     found["predicted"]["alignment"] = {
         "measured": measured.mean(axis=1).tolist(),
-        **{name: curve_record(items, measured, near_0) for name, items in curves.items()},
+        **{name: curve_record(s, items, measured, near_0) for name, items in curves.items()},
     }
 
 

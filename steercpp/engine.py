@@ -119,6 +119,42 @@ class Engine(LoadedModel):
         runs = self._run(batch, _either(steering, vector, strengths, batch), Wanted(logits=True), base=base)
         return np.concatenate([result.logits for _, result in runs])
 
+    def prompt_ends(
+        self, batch: Batch, *, layers: Sequence[int], steering: PerQuery = None, base: Base | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Logits and activations at the last token of each query's prompt, from one pass.
+
+        Args:
+            batch: one of `pack`'s, whose queries have continuations: their prompts' ends are outputs.
+            layers: which layers; with a base, from its first layer on.
+            steering: what steers all queries, or each one; None for nothing.
+            base: start above the layers below its first layer.
+
+        Returns:
+            (n_queries, n_vocab) and (n_queries, n_layers, n_embd) float32, in the order of the batch's queries.
+
+        Raises:
+            InputError: a layer that the base skips, or a query without a continuation.
+            NonFiniteError, UnsteerableError, ...: as `logprobs`.
+        """
+        wanted = checked_layers(layers, self.n_layer)
+        if base is not None and min(wanted) < base.first_layer:
+            raise InputError(f"layer {min(wanted)} lies below the base's first layer {base.first_layer}")
+        if not all(query.continuations for query in batch.queries):
+            raise InputError("a query has no continuation; give it one, so that its prompt's end is an output")
+        logits = np.empty((len(batch.queries), self.n_vocab), np.float32)
+        values = np.empty((len(batch.queries), len(wanted), self.n_embd), np.float32)
+
+        def ends(part: Pass) -> Wanted:
+            rows = np.unique(part.prompt_ends)  # equal prompts end in one row
+            return Wanted(capture_layers=tuple(wanted), capture_rows=tuple(rows.tolist()), logits=True)
+
+        for part, result in self._run(batch, steering, ends, base=base):
+            where = np.unique(part.prompt_ends, return_inverse=True)[1]
+            values[part.prompt_owners] = result.captures.swapaxes(0, 1)[where]
+            logits[part.prompt_owners] = result.logits[np.cumsum(part.outputs)[part.prompt_ends] - 1]
+        return logits, values
+
     def base(self, batch: Batch, *, first_layer: int, keep_logits: bool = False) -> Base:
         """Run a batch unsteered and keep what steered passes need to start at `first_layer`.
 
@@ -323,7 +359,7 @@ class Engine(LoadedModel):
         return asked
 
     def _run(
-        self, batch: Batch, steering: PerQuery, wanted: Wanted, *, base: Base | None = None
+        self, batch: Batch, steering: PerQuery, wanted: Wanted | Callable[[Pass], Wanted], *, base: Base | None = None
     ) -> Iterator[tuple[Pass, Result]]:
         session = self.session
         asked = self._checked(steering, len(batch.queries))
@@ -340,7 +376,8 @@ class Engine(LoadedModel):
                     f"layer {lowest} is steered, below the base's first layer {base.first_layer}; make another base"
                 )
             kept = base.kept[place] if base is not None and base.kept else None
-            result = session.decode(part, operations, wanted, base=kept)
+            read = wanted(part) if callable(wanted) else wanted
+            result = session.decode(part, operations, read, base=kept)
             if result.nonfinite_row >= 0:
                 raise self._nonfinite(batch, int(part.owners[result.nonfinite_row]), asked)
             if base is not None and result.reason:

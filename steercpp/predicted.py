@@ -70,33 +70,42 @@ def helpfulness_curves(strengths: Floats, p_0: Floats, law: Law) -> Floats:
     return found
 
 
-def deviation(measured: Floats, predicted: Floats, used: Bools) -> dict[str, float]:
+def deviation(strengths: Floats, measured: Floats, predicted: Floats, used: Bools) -> dict[str, float]:
     """How far a predicted curve is off the measured one.
 
     Args:
+        strengths: (n_s,).
         measured: (n_s,) means over queries.
         predicted: (n_s,) likewise.
         used: (n_s,) strengths that went into the prediction.
 
     Returns:
-        r2: 1 - SSE/SST over all strengths; largest: the greatest gap, and at which place; largest_near: within `used`.
+        r2: 1 - SSE/SST over all strengths; largest: the greatest distance, and at which strength; largest_near: that
+        within `used`.
     """
     off = np.abs(measured - predicted)
     total = np.square(measured - measured.mean()).sum()
     return {
         "r2": float(1 - np.square(off).sum() / total) if total > 0 else np.nan,
         "largest": float(off.max()),
-        "largest_at": int(off.argmax()),
+        "largest_at": float(strengths[off.argmax()]),
         "largest_near": float(off[used].max()),
     }
 
 
-def curve_record(items: Floats, measured: Floats, used: Bools) -> dict[str, Any]:
-    """A predicted curve with its band over queries and its deviation, as plain data for JSON; both (n_s, n_queries)."""
+def curve_record(strengths: Floats, items: Floats, measured: Floats, used: Bools) -> dict[str, Any]:
+    """A predicted curve with its band over queries and its deviation, as plain data for JSON.
+
+    Args:
+        strengths: (n_s,).
+        items: (n_s, n_queries) each query's own curve.
+        measured: (n_s, n_queries).
+        used: as in `deviation`.
+    """
     found: tuple[Bounded, ...] = means(items)
     return {
         "mean": [one.value for one in found],
         "low": [one.low for one in found],
         "high": [one.high for one in found],
-        **deviation(measured.mean(axis=1), items.mean(axis=1), used),
+        **deviation(strengths, measured.mean(axis=1), items.mean(axis=1), used),
     }

@@ -185,13 +185,14 @@ def test_the_whole_record_says_what_was_planted(rng: np.random.Generator) -> Non
     record = derive(planted.readings(rng), recipe="wolf2024")
     assert record["reference_strength"] == 5.0
     assert record["norms"]["choice"]["logits"]["positive"]["slope"][0] == pytest.approx(LAMBDA, rel=0.03)
-    # 0.6 / 40: errors of both add, 7 % and 3 %
-    assert record["noise"]["top10"]["sigma"][0] == pytest.approx(LAMBDA_SIGMA / LAMBDA, rel=0.1)
+    # 0.6 / 4: |delta| was given as a tenth of |U delta|; errors of both add, 7 % and 3 %
+    assert record["noise"]["top10"]["sigma"][0] == pytest.approx(10 * LAMBDA_SIGMA / LAMBDA, rel=0.1)
     gaps = record["separation"]["gaps"]
-    assert record["separation"]["norm"] == "hidden"
+    assert record["norm"] == "hidden"
     for name in ("continuations", "first_tokens"):
-        assert gaps[name]["delta_gap"][0] == pytest.approx(10 * DELTA)  # |delta| was given as a tenth of |U delta|
-    assert {name: one["share"][0] for name, one in record["assumptions"]["A1"].items()} == {"choice": 1, "behavior": 1}
+        assert gaps[name]["delta_gap"][0] == pytest.approx(10 * DELTA)
+    for kind in ("choice", "behavior"):
+        assert record["assumptions"]["A1"][kind]["hidden"]["share"][0] == 1.0
     assert record["assumptions"]["A2"]["continuations"]["share"][0] == 1.0
     for layer in record["separation"]["layers"]:
         assert layer["margin"][0] == pytest.approx(2.0) and layer["cosine"][0] == pytest.approx(0.5)

@@ -1,0 +1,106 @@
+"""Measured constants in words, a line each; read this for what a report says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Fact: TypeAlias = tuple[str, str]
+TOKENS = {"top10": "10 likeliest", "choices": "wrong choices", "all": "all by P"}
+GAPS = {"continuations": "whole answers", "first_tokens": "first tokens", "every_pair": "worst pair"}
+CURVES = {
+    ("top10", "quadratic"): "P, quadratic",
+    ("top10", "gaussian"): "P, Gaussian",
+    ("all", "gaussian_with_mean"): "P, with the mean",
+}
+
+
+def facts(record: Mapping[str, Any]) -> list[Fact]:
+    """Names and what was found: lambda, sigma, Delta, the assumptions and the predictions.
+
+    Args:
+        record: of `Constants`.
+    """
+    return [*_lambda(record), *_sigma(record), *_delta(record), *_assumptions(record), *_predicted(record)]
+
+
+def number(value: float | None, form: str = ".3g") -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None or not np.isfinite(value) else format(value, form)
+
+
+def interval(row: Sequence[float | None], form: str = ".3g") -> str:
+    """A number with its interval."""
+    value, low, high = row
+    if low is None or high is None or not np.isfinite([low, high]).all():
+        return number(value, form)
+    return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
+
+
+def share(value: float | None) -> str:
+    """A share in per cent."""
+    return number(value, ".0%")
+
+
+def _lambda(record: Mapping[str, Any]) -> list[Fact]:
+    found = []
+    for kind, norms in record["norms"].items():
+        for name, sign in (("positive", ">"), ("negative", "<")):
+            own, logits = norms[record["norm"]][name], norms["logits"][name]
+            if own is not None and logits is not None:
+                theirs = f"|Uδ| {number(logits['slope'][0])} to {logits['reach']:+g}"
+                told = f"{interval(own['slope'])} to {own['reach']:+g}; {theirs}"
+                found.append((f"λ {kind}, s {sign} 0", told))
+    return found
+
+
+def _sigma(record: Mapping[str, Any]) -> list[Fact]:
+    return [
+        (f"λσ {TOKENS[name]}", f"{interval(one['lambda_sigma'])}; σ = {number(one['sigma'][0])}")
+        for name, one in (record["noise"] or {}).items()
+    ]
+
+
+def _delta(record: Mapping[str, Any]) -> list[Fact]:
+    if record["separation"] is None:
+        return []
+    found = []
+    for name, gap in record["separation"]["gaps"].items():
+        half = number(gap["delta_side"][0])
+        found.append((f"Δ {GAPS[name]}", f"{interval(gap['delta_gap'])} nats per |δ|; {half} a side"))
+    rate = record["separation"]["gaps"]["continuations"]["rate_gap"]
+    half_rate = interval([None if one is None else one / 2 for one in rate])
+    found.append(("Δλ", f"{half_rate}, half of d ln(P+/P−)/ds"))
+    if (theirs := record["separation"]["circular"]) is not None:
+        found.append(("Δλ of wolf2024", f"{interval(theirs)}, circular: any direction has one"))
+    return found
+
+
+def _assumptions(record: Mapping[str, Any]) -> list[Fact]:
+    found, assumptions = [], record["assumptions"]
+    if a1 := assumptions.get("A1"):
+        for name, words in ((record["norm"], "|δ|"), ("logits", "|Uδ|")):
+            shares = ((kind, one[name]["share"][0], one[name]["n_queries"]) for kind, one in a1.items())
+            told = (f"{share(held)} of {n} {kind} items" for kind, held, n in shares)
+            found.append((f"A1 {words} a line", ", ".join(told)))
+    if a2 := assumptions.get("A2"):
+        told = (f"{GAPS[name]} {share(one['share'][0])}" for name, one in a2.items())
+        found.append((f"A2 gap > 0, of {a2['continuations']['n_queries']}", ", ".join(told)))
+    if a3 := assumptions.get("A3"):
+        told = (f"{TOKENS[name]} {share(one)}" for name, one in a3.items())
+        found.append((f"A3 noise, of {record['noise']['choices']['n_queries']}", ", ".join(told)))
+    return found
+
+
+def _predicted(record: Mapping[str, Any]) -> list[Fact]:
+    predicted = record["predicted"]
+    curves = {"B, slopes at 0": predicted.get("alignment", {}).get("queries")}
+    helpfulness = predicted.get("helpfulness", {})
+    curves |= {words: helpfulness.get(tokens, {}).get(law) for (tokens, law), words in CURVES.items()}
+    return [
+        (words, f"R² {number(one['r2'], '.3f')}, off by {number(one['largest'])} at most, at {one['largest_at']:+g}")
+        for words, one in curves.items()
+        if one is not None
+    ]

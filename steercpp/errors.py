@@ -100,11 +100,7 @@ class ContextOverflowError(EngineError):
 
 
 class NonFiniteError(EngineError):
-    """The steered model produced NaN or infinite logits; `row` is the place of the text that did, side by side."""
-
-    def __init__(self, message: str, *, row: int | None = None) -> None:
-        super().__init__(message)
-        self.row = row
+    """The steered model produced NaN or infinite logits."""
 
 
 class CalibrationError(SteerError):

@@ -209,8 +209,7 @@ class _Run:
             place = int(part.owners[result.nonfinite_row])
             strengths = ", ".join(f"{one.strength:g}" for one in self.decided[place]) or "0"
             raise NonFiniteError(
-                f"row {place}: at strength {strengths} the activations leave float32's range; use a smaller strength",
-                row=place,
+                f"row {place}: at strength {strengths} the activations leave float32's range; use a smaller strength"
             )
         return result.sampled
 

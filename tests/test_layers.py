@@ -26,9 +26,9 @@ LAYERS = {
     "capture store store_file store_texts loose_vector "
     "preset_files datasets set_files set_material material "
     "run_folder default_model builtin_sets provenance self_test accelerators rpc bench_models "
-    "memory_process whole_file array_files vector_file token_kl applying calibration_texts "
+    "memory_process whole_file array_files vector_file token_kl applying calibration_texts prompt_view "
     "sandbox sandbox_launch sandbox_child output_head constants_file",
-    4: "calibration units "
+    4: "calibration units saying "
     "extraction task_work measure code_runs synthesis cross_result cross_effects cross_figure sweep_plan sweeping sweep_run sweep_scores sweep_result "
     "figures picture_file quality_figure report "
     "doctor bench "

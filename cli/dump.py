@@ -12,6 +12,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
+from steercpp.cli.prompt_view import show_pairs, show_prompts_option
 
 if TYPE_CHECKING:
     from steercpp.activations import Activations
@@ -23,7 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.command()
 @click.argument("model", required=False, type=FILE)
 @pair_options
-@click.option("-o", "--out", required=True, type=FILE, metavar="A.safetensors", help="The file to write.")
+@click.option("-o", "--out", type=FILE, metavar="A.safetensors", help="The file to write.  [required]")
 @click.option("--layers", metavar="8-15,20", default="all", show_default=True, help="Layers, inclusive.")
 @click.option(
     "--token",
@@ -33,15 +34,17 @@ FILE = click.Path(path_type=Path)
     metavar="WHICH",
     help="last, mean, answer, a position such as -2, or all.",
 )
+@show_prompts_option
 @engine_options
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def dump(
     model: Path | None,
     pairs: PairOptions,
-    out: Path,
+    out: Path | None,
     layers: str,
     token: Any,
+    n_shown: int | None,
     options: EngineOptions,
     force: bool,
     as_json: bool,
@@ -65,6 +68,11 @@ def dump(
     """  # noqa: D301
     if model and not pairs:
         raise click.UsageError("MODEL needs --pairs P; only the embedded model brings pairs of its own.")
+    if n_shown:
+        show_pairs(model, pairs, n_shown, options, as_json=as_json)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out'.")
     from steercpp.activations_file import dump as write
     from steercpp.control_vector import parse_layers
     from steercpp.errors import ActivationsFileError

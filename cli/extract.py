@@ -13,6 +13,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
+from steercpp.cli.prompt_view import show_pairs, show_prompts_option
 from steercpp.cli.show import describe, draw, pieces
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ METHODS = ("mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda", "rando
 @pair_options
 @click.option("--activations", type=FILE, metavar="A.safetensors", help="What steercpp dump wrote, instead of pairs.")
 @click.option(
-    "-o", "--out", required=True, type=FILE, metavar="V.gguf", help="The file to write; .npz or .safetensors too."
+    "-o", "--out", type=FILE, metavar="V.gguf", help="The file to write; .npz or .safetensors too.  [required]"
 )
 @click.option("--method", default="mean", show_default=True, type=click.Choice(METHODS), help="See above.")
 @click.option("--layers", metavar="8-15,20", help="Layers, inclusive, or all; default: 0.31 to 0.44 of the depth.")
@@ -36,6 +37,7 @@ METHODS = ("mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda", "rando
               help="Whose activation: last, mean, answer (its tokens' mean), or a position such as -2.  "
                    "[default: last]")  # fmt: skip
 @click.option("--figure", type=FILE, metavar="F.png|.svg", help="Draw the quality over the layers.")
+@show_prompts_option
 @engine_options
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -43,11 +45,12 @@ def extract(
     model: Path | None,
     pairs: PairOptions,
     activations: Path | None,
-    out: Path,
+    out: Path | None,
     method: str,
     layers: str | None,
     token: Any,
     figure: Path | None,
+    n_shown: int | None,
     options: EngineOptions,
     force: bool,
     as_json: bool,
@@ -85,6 +88,13 @@ def extract(
                  --layers all --figure quality.png -o lda.gguf
     """  # noqa: D301
     asked = _Asked(model, pairs, activations, method, layers, token)
+    if n_shown:
+        if activations:
+            raise click.UsageError("--show-prompts shows pairs; --activations are of prompts that were read before.")
+        show_pairs(model, pairs, n_shown, options, as_json=as_json)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '-o' / '--out'.")
     from steercpp.gguf_vector import refuse_overwrite
     from steercpp.vector_file import read_any_vector, write_any_vector
 

@@ -12,11 +12,13 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.prompt_view import emit_prompts, show_prompts_option
 from steercpp.cli.steering_options import SteeringOptions, parse_strengths, steering_options
 
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector
     from steercpp.engine import Engine
+    from steercpp.prompts import Prompt
     from steercpp.units import Unit
 
 FILE = click.Path(path_type=Path)
@@ -45,6 +47,9 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 @click.option("--exact", is_flag=True, help="K/V of its own for each row: as separate runs, bit for bit on a CPU.")
 @click.option("--raw", "template", flag_value="raw", help="Take the prompt as it stands.  [default]")
 @click.option("--chat", "template", flag_value="chat", help="Make it the user's message of a chat.")
+@click.option("--template", "named", metavar="NAME|TEXT",
+              help="Put it into the one place of a template: llama-3-chat, or \"[INST] {it} [/INST]\".")  # fmt: skip
+@show_prompts_option
 @steering_options
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -64,6 +69,8 @@ def generate(
     stop: tuple[str, ...],
     exact: bool,
     template: Literal["raw", "chat"] | None,
+    named: str | None,
+    n_shown: int | None,
     steering: SteeringOptions,
     options: EngineOptions,
     as_json: bool,
@@ -77,12 +84,15 @@ def generate(
              steercpp generate model.gguf --vector v.gguf -p "I think that" \\
                  --strengths=-2,0,2
     """  # noqa: D301
-    if model and not (vector and prompt is not None):
+    if model and not ((vector or n_shown) and prompt is not None):
         raise click.UsageError("MODEL needs --vector V.gguf and --prompt TEXT.")
+    if named and template:
+        raise click.UsageError("--template is a template in place of --raw and --chat.")
     if kl is not None and unit != "kl":
         raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
     from steercpp.calibration import KL
     from steercpp.generation import generate as run
+    from steercpp.prompt_view import prompt_view
     from steercpp.provenance import vector_sha256
     from steercpp.sampling import Sampling
     from steercpp.steering import Steering
@@ -90,23 +100,29 @@ def generate(
 
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
     path, words, template = _asked(model, prompt, template)
+    asked = _templated(words, named)
+    if n_shown:
+        with options.open(path) as engine:
+            emit_prompts(path, [prompt_view(engine, asked, template=template)], as_json=as_json)
+        return
     view = _View()
     with options.open(path) as engine, output.progress(above=view.picture, beside_data=as_json) as report:
         made = _vector(engine, vector, report)
         manner = steering.manner(lambda: made, known=made.metadata)
         shown = unit or ("length" if vector else "norm")
         check_unit(shown, kl or KL, manner["operator"])
-        texts = [engine.encode(words, template=template)] if unit or vector else _own_prompts(engine)
+        _note_special(engine, asked)
+        texts = [engine.encode(asked, template=template)] if unit or vector else _own_prompts(engine)
         made, measured = in_unit(engine, made, texts, shown, kl=kl or KL, progress=report)
         view.strengths = strengths or _usual(made, shown, embedded=vector is None)
         found = run(
-            engine, words,
+            engine, asked,
             [Steering(made, strength, **manner) if strength else None for strength in view.strengths],  # 0: unsteered
             max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact, template=template,
             on_text=view.add if report else None, progress=report,
         )  # fmt: skip
     data = {
-        "model": str(path), "prompt": words, "exact": exact,
+        "model": str(path), "prompt": words, "template": named or template, "exact": exact,
         **manner, "gate": manner["gate"].identity if manner["gate"] else "",
         "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made), **measured},
         "unit": shown, "kl": (kl or KL) if shown == "kl" else None,
@@ -158,6 +174,23 @@ def _read(prompt: str) -> str:
     if not words:
         raise InputError("the prompt is empty; write one with --prompt, or to stdin with --prompt -")
     return words
+
+
+def _templated(words: str, named: str | None) -> Prompt:
+    """The words, in a template if one is named."""
+    if named is None:
+        return words
+    from steercpp.templates import within
+
+    return within(named, words)
+
+
+def _note_special(engine: Engine, prompt: Prompt) -> None:
+    """Tell who writes a template as a plain prompt that it is taken by the letter."""
+    found = engine.special_texts(prompt) if isinstance(prompt, str) else ()
+    if found:
+        spelled = ", ".join(dict.fromkeys(found))
+        output.say(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")
 
 
 def _usual(vector: ControlVector, unit: Unit, *, embedded: bool) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """How results look in a terminal; the only module that knows Rich. Read this when you write a command.
 
 stdout is data, stderr is talk. A command gives `emit` its result as a plain dict, and a function that returns
-what a person should see, made of the pieces here: `table`, `facts`, `panel`, `text`, `verbatim`, `blank`.
+what a person should see, made of the pieces here: `table`, `facts`, `panel`, `text`, `joined`, `verbatim`, `blank`.
 `console` (stdout) and `talk` (stderr) are made on first use, since importing Rich takes longer than `--help`.
 Text that came from a model goes through `text`, never through Rich's markup: "[/INST]" would be read as a tag.
 """
@@ -106,6 +106,13 @@ def bullet(content: str, style: str = "") -> Table:
     made = Table.grid(padding=(0, 1))
     made.add_row(text("·", "dim"), text(content, style))
     return made
+
+
+def joined(pieces: Sequence[tuple[str, str]]) -> Text:
+    """Words in several styles, (content, style), as one text that is wrapped at the terminal's width."""
+    from rich.text import Text
+
+    return Text.assemble(*((printable(content), style) for content, style in pieces))
 
 
 def blank() -> Text:

@@ -154,9 +154,9 @@ def named_template(name: str) -> NamedTemplate:
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
-    short = {full.rsplit("/", 1)[-1]: full for full in (*TEMPLATES,)}
-    near = difflib.get_close_matches(name.lower(), [*TEMPLATES, *short], cutoff=0.5)
-    names = list(dict.fromkeys(short.get(one, one) for one in near)) or list(TEMPLATES)
+    asked = name.lower().rsplit("/", 1)[-1]
+    near = [*(one for one in TEMPLATES if asked in one), *difflib.get_close_matches(name.lower(), TEMPLATES)]
+    names = list(dict.fromkeys(near))[:4] or list(TEMPLATES)
     raise PromptError(f"no template is named {name!r}; use {' or '.join(names)}, or write a text with {{places}}")
 
 

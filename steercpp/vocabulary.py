@@ -194,7 +194,7 @@ class Vocabulary:
     ) -> tuple[tuple[Part, ...], str]:
         """The pieces of a prompt, and its answer with the space that stands before it; see `encode_answered`."""
         parts = self.parts(prompt, template=template)
-        if isinstance(prompt, tuple) or template == "chat":
+        if answer and (isinstance(prompt, tuple) or template == "chat"):
             answer = self._answer_in_chat(as_chat(prompt), "".join(part.text for part in parts), answer)
         return parts, answer
 

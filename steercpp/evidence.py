@@ -28,7 +28,8 @@ class Evidence:
     """What one half of the items says about one strength.
 
     gain is mean raw B(s) - mean raw B(0), gain_low its lower bound; loss is 1 - mean P(s)/mean P(0), loss_high its
-    upper bound. n_behavior and n_choice count the items of the half.
+    upper bound. n_behavior and n_choice count the items of the half. invalid is the share of said texts that are
+    nonsense, NaN where none were said.
     """
 
     n_behavior: int
@@ -37,6 +38,7 @@ class Evidence:
     gain_low: float
     loss: float
     loss_high: float
+    invalid: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +68,31 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Both measures at the same strengths, ascending: raw and normalised B (n_s, n_items), P (n_s, n_choice_items)."""
+    """All measures at the same strengths, ascending.
+
+    raw and normalised B (n_s, n_items), P (n_s, n_choice_items); invalid (n_s, n_items) the share of each behavior
+    item's said texts that are nonsense, None where none were said.
+    """
 
     strengths: Floats
     raw: Floats
     normalized: Floats
     p: Floats
+    invalid: Floats | None = None
 
     @classmethod
     def of(
-        cls, behavior: BehaviorScores, choice: ChoiceScores | AnswerScores, measure: Measure = "p_free"
+        cls,
+        behavior: BehaviorScores,
+        choice: ChoiceScores | AnswerScores,
+        measure: Measure = "p_free",
+        *,
+        invalid: Floats | None = None,
     ) -> Curves:
-        """The two put together.
+        """The measures put together; `invalid` in the order of the behavior scores.
 
         Raises:
-            ShapeError: they were not measured at the same strengths.
+            ShapeError: they were not measured at the same strengths, or invalid shares are not of these items.
             StrengthError: 0 is not among them.
         """
         b, c = np.argsort(behavior.strengths), np.argsort(choice.strengths)
@@ -92,7 +104,9 @@ class Curves:
                 f"strength 0 is missing from {strengths.tolist()}; gain and loss are measured against it"
             )
         p = np.asarray(getattr(choice, measure), np.float64)
-        return cls(strengths, behavior.raw[b], behavior.normalized[b], p[c])
+        if invalid is not None and invalid.shape != behavior.raw.shape:
+            raise ShapeError(f"invalid shares are {invalid.shape}, the behavior scores {behavior.raw.shape}")
+        return cls(strengths, behavior.raw[b], behavior.normalized[b], p[c], None if invalid is None else invalid[b])
 
     @property
     def at_0(self) -> int:
@@ -110,7 +124,8 @@ class Curves:
         return self._take(b[::2], p[::2]), self._take(b[1::2], p[1::2])
 
     def _take(self, b: Indices, p: Indices) -> Curves:
-        return Curves(self.strengths, self.raw[:, b], self.normalized[:, b], self.p[:, p])
+        invalid = None if self.invalid is None else self.invalid[:, b]
+        return Curves(self.strengths, self.raw[:, b], self.normalized[:, b], self.p[:, p], invalid)
 
 
 def weigh(
@@ -118,6 +133,7 @@ def weigh(
     *,
     direction: int,
     max_loss: float,
+    max_invalid: float | None = None,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
@@ -128,6 +144,8 @@ def weigh(
         curves: what was measured.
         direction: 1 or -1, the sign of the strengths to consider.
         max_loss: budget; the upper bound of the loss may not exceed it.
+        max_invalid: budget of the share of said texts that are nonsense; None: no such budget. The share itself counts:
+            a few dozen texts without any still have an upper bound of several percent.
         rng: deals the items into halves, then draws them. The same seed deals equally many items in the same way, so
             runs over the same items are chosen and reported on the same halves.
         resamples: samples of items for the bounds.
@@ -135,13 +153,13 @@ def weigh(
     """
     chooser, reporter = curves.halves(rng)
     rows = curves.outwards(direction)
-    if reason := _unusable(curves, rows, direction):
+    if reason := _unusable(curves, rows, direction, max_invalid):
         return Weighed(None, reason)
     evidence = _evidence(chooser, rows, rng, resamples, confidence)
     strengths = curves.strengths[rows]
-    over = next((i for i, each in enumerate(evidence) if each.loss_high > max_loss), None)
+    over = next((i for i, each in enumerate(evidence) if exceeds(each, max_loss, max_invalid)), None)
     end = None if over is None else float(strengths[over])
-    best, reason = _choose(strengths, evidence, over, max_loss)
+    best, reason = _choose(strengths, evidence, over, max_loss, max_invalid)
     if best is None:
         return Weighed(None, reason, end=end)
     reported = _evidence(reporter, rows[[best]], rng, resamples, confidence)[0]
@@ -164,7 +182,16 @@ def weigh(
     )
 
 
-def _unusable(curves: Curves, rows: Indices, direction: int) -> str:
+def exceeds(each: Evidence, max_loss: float, max_invalid: float | None) -> str:
+    """Which budget a strength is over, in words, or ""."""
+    if each.loss_high > max_loss:
+        return f"the loss may be {each.loss_high:.1%}, over the budget of {max_loss:.1%}"
+    if max_invalid is not None and each.invalid > max_invalid:
+        return f"{each.invalid:.1%} of the texts are invalid, over the budget of {max_invalid:.1%}"
+    return ""
+
+
+def _unusable(curves: Curves, rows: Indices, direction: int, max_invalid: float | None) -> str:
     """Why nothing can be chosen from these at all, or ""."""
     if not len(rows):
         return f"no {'positive' if direction > 0 else 'negative'} strength was measured"
@@ -173,6 +200,8 @@ def _unusable(curves: Curves, rows: Indices, direction: int) -> str:
             return f"too few {kind} items: {items.shape[1]}, two halves that can bound anything need {2 * FEWEST_ITEMS}"
     if not curves.p[curves.at_0].any():
         return "P(correct) is 0 without steering, so there is nothing to lose and a loss has no meaning"
+    if max_invalid is not None and curves.invalid is None:
+        return "no texts were said, so that nobody knows how many would be invalid"
     return ""
 
 
@@ -189,21 +218,24 @@ def _evidence(
     low = resample(gains, lambda m: m, rng=rng, resamples=resamples, confidence=confidence, side="greater").low
     high = resample(p, loss, rng=rng, resamples=resamples, confidence=confidence, side="less").high
     gain, lost = gains.mean(axis=1), loss(p.mean(axis=1)[None])[0]
+    invalid = np.full(len(rows), np.nan) if half.invalid is None else half.invalid[rows].mean(axis=1)
     return [
-        Evidence(gains.shape[1], p.shape[1], *(float(column[i]) for column in (gain, low, lost, high)))
+        Evidence(gains.shape[1], p.shape[1], *(float(column[i]) for column in (gain, low, lost, high, invalid)))
         for i in range(len(rows))
     ]
 
 
-def _choose(strengths: Floats, evidence: list[Evidence], over: int | None, max_loss: float) -> tuple[int | None, str]:
+def _choose(
+    strengths: Floats, evidence: list[Evidence], over: int | None, max_loss: float, max_invalid: float | None
+) -> tuple[int | None, str]:
     """Index of the surest strength within the budget or None, and why; strengths go outwards from 0."""
     end = len(evidence) if over is None else over
-    beyond = "" if over is None else f"at {strengths[over]:+g} the loss may be {evidence[over].loss_high:.1%}"
+    beyond = "" if over is None else f"at {strengths[over]:+g} {exceeds(evidence[over], max_loss, max_invalid)}"
     if end == 0:
-        return None, f"already {beyond}, over the budget of {max_loss:.1%}"
+        return None, f"already {beyond}"
     best = max(range(end), key=lambda i: evidence[i].gain_low)
     surest = f"the lower bound of the gain is {evidence[best].gain_low:+.3f}, at {strengths[best]:+g}"
-    reach = f"; {beyond}, over the budget of {max_loss:.1%}" if beyond else ""
+    reach = f"; {beyond}" if beyond else ""
     if evidence[best].gain_low <= 0:
         return best, f"no strength up to {strengths[end - 1]:+g} is sure to gain: at best {surest}{reach}"
     return best, f"of strengths up to {strengths[end - 1]:+g}, at best {surest}{reach}"

@@ -13,7 +13,7 @@ import numpy as np
 from steercpp.errors import InputError
 from steercpp.evidence import Curves, Evidence, Measure, weigh
 from steercpp.intervals import RESAMPLES
-from steercpp.scoring import BehaviorScores, ChoiceScores
+from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
 from steercpp.sequence_scores import AnswerScores
 
 NAN = float("nan")
@@ -33,7 +33,8 @@ class Recommendation:
         efficient_regime: (low, high) strengths from 0 to the largest mean raw B + weight P before that point: the range
             in which more steering still buys more alignment than it costs helpfulness (paper 1.6). Of all items.
         chosen_on, reported_on: the two halves' evidence.
-        max_loss, confidence, direction, weight, measure: as asked.
+        invalid: share of said texts of that half that are nonsense; NaN where none were said.
+        max_loss, max_invalid, confidence, direction, weight, measure: as asked.
     """
 
     strength: float | None
@@ -42,6 +43,7 @@ class Recommendation:
     gain_low: float
     loss: float
     loss_high: float
+    invalid: float
     b_normalized_at_0: float
     b_normalized: float
     confirmed: bool
@@ -50,6 +52,7 @@ class Recommendation:
     chosen_on: Evidence | None
     reported_on: Evidence | None
     max_loss: float
+    max_invalid: float | None
     confidence: float
     direction: int
     weight: float
@@ -66,6 +69,8 @@ def recommend(
     *,
     direction: int = 1,
     max_loss: float = 0.05,
+    invalid: Floats | None = None,
+    max_invalid: float | None = None,
     measure: Measure = "p_free",
     weight: float = 1.0,
     resamples: int = RESAMPLES,
@@ -80,6 +85,8 @@ def recommend(
         direction: 1 or -1, the sign of the strengths to consider. The gain is towards the aligned answers either way:
             a vector that points to the misaligned ones is used with -1.
         max_loss: budget; the upper bound of the loss may not exceed it.
+        invalid: (n_s, n_items) share of each behavior item's said texts that is nonsense; None where none were said.
+        max_invalid: budget of that share's mean; None: no such budget.
         measure: which P(correct) the loss is of; "p_token" of answers.
         weight: of P beside B, for break_even and efficient_regime only.
         resamples: samples of items for the bounds.
@@ -92,21 +99,27 @@ def recommend(
         InputError: a direction, budget, measure, weight or confidence that does not exist.
     """
     _check_options(direction, max_loss, measure, weight, confidence)
-    curves = Curves.of(behavior, choice, measure)
+    if max_invalid is not None and not 0 <= max_invalid < 1:
+        raise InputError(f"max_invalid {max_invalid:g} is not a share from 0 to below 1; 0.05 allows 5 % of the texts")
+    curves = Curves.of(behavior, choice, measure, invalid=invalid)
     rng = rng or np.random.default_rng(0)
-    found = weigh(curves, direction=direction, max_loss=max_loss, rng=rng, resamples=resamples, confidence=confidence)
+    found = weigh(
+        curves, direction=direction, max_loss=max_loss, max_invalid=max_invalid,
+        rng=rng, resamples=resamples, confidence=confidence,
+    )  # fmt: skip
     reported = found.reported_on if found.sure else None
-    confirmed = reported is not None and reported.gain_low > 0 and reported.loss_high <= max_loss
+    confirmed = reported is not None and not _doubts(reported, max_loss, max_invalid)
     figures = reported or Evidence(0, 0, NAN, NAN, NAN, NAN)
     b_0 = float(curves.normalized[curves.at_0].mean())
     break_even, regime = _trade_off(curves, direction, weight)
     return Recommendation(
         strength=found.strength if reported else None,
-        reason=found.reason + (_doubt(reported, max_loss) if reported and not confirmed else ""),
+        reason=found.reason + (_doubt(reported, max_loss, max_invalid) if reported else ""),
         gain=figures.gain,
         gain_low=figures.gain_low,
         loss=figures.loss,
         loss_high=figures.loss_high,
+        invalid=figures.invalid,
         b_normalized_at_0=found.b_normalized_at_0 if reported else b_0,
         b_normalized=found.b_normalized if reported else NAN,
         confirmed=confirmed,
@@ -115,6 +128,7 @@ def recommend(
         chosen_on=found.chosen_on if reported else None,
         reported_on=reported,
         max_loss=max_loss,
+        max_invalid=max_invalid,
         confidence=confidence,
         direction=direction,
         weight=weight,
@@ -135,14 +149,21 @@ def _check_options(direction: int, max_loss: float, measure: str, weight: float,
         raise InputError(f"confidence {confidence:g} is not between 0.5 and 1")
 
 
-def _doubt(reported: Evidence, max_loss: float) -> str:
+def _doubts(reported: Evidence, max_loss: float, max_invalid: float | None) -> list[str]:
     """What the half that did not choose does not confirm."""
     doubts = []
     if reported.gain_low <= 0:
         doubts.append(f"its lower bound of the gain is {reported.gain_low:+.3f}")
     if reported.loss_high > max_loss:
         doubts.append(f"there the loss may be {reported.loss_high:.1%}")
-    return f"; the other half of the items does not confirm it: {' and '.join(doubts)}"
+    if max_invalid is not None and reported.invalid > max_invalid:
+        doubts.append(f"{reported.invalid:.1%} of its texts are invalid")
+    return doubts
+
+
+def _doubt(reported: Evidence, max_loss: float, max_invalid: float | None) -> str:
+    doubts = _doubts(reported, max_loss, max_invalid)
+    return f"; the other half of the items does not confirm it: {' and '.join(doubts)}" if doubts else ""
 
 
 def _trade_off(curves: Curves, direction: int, weight: float) -> tuple[float, tuple[float, float]]:

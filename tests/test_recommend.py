@@ -214,6 +214,42 @@ def test_other_measures_of_helpfulness() -> None:
     none(recommend(behavior(RISING), broken, measure="p_restricted"), "already at +0.5 the loss may be 5")
 
 
+def nonsense(share: Floats, n: int = 200) -> Floats:
+    """(7, n) items of whose texts that share is nonsense: the first ones."""
+    return np.asarray(np.arange(n) % 20 < 20 * share[:, None], np.float64)
+
+
+def test_a_budget_of_nonsense_ends_the_walk() -> None:
+    invalid = nonsense(np.array([0, 0, 0, 0.0, 0.05, 0.2, 0.0]))
+    b, p = behavior(RISING), choice(STEADY)
+    assert recommend(b, p, invalid=invalid).strength == 2.0  # no such budget
+    found = recommend(b, p, invalid=invalid, max_invalid=0.1)
+    assert found.strength == 1.0 and found.confirmed
+    assert found.invalid == pytest.approx(0.05, abs=0.05)  # 5 of 100, or a few more of the 10 in all
+    assert "at +1.5 " in found.reason and "of the texts are invalid, over the budget of 10.0%" in found.reason
+    none(recommend(b, p, invalid=nonsense(np.full(7, 0.3)), max_invalid=0.1), "already at +0.5", "texts are invalid")
+
+
+def test_a_budget_of_nonsense_needs_texts() -> None:
+    none(recommend(behavior(RISING), choice(STEADY), max_invalid=0.1), "no texts were said")
+    assert np.isnan(recommend(behavior(RISING), choice(STEADY)).invalid)
+    with pytest.raises(ShapeError, match=r"invalid shares are \(7, 3\)"):
+        recommend(behavior(RISING), choice(STEADY), invalid=np.zeros((7, 3)))
+
+
+def test_the_half_that_did_not_choose_may_deny_that_texts_are_sound() -> None:
+    """All nonsense lies with the reporter's items: found by trying which those are."""
+    b, p = behavior(RISING, n=20), choice(STEADY)
+    for item in range(20):
+        invalid = np.zeros((7, 20))
+        invalid[3:, item] = 1.0
+        found = recommend(b, p, invalid=invalid, max_invalid=0.05)
+        if found.strength is not None:
+            assert not found.confirmed and "10.0% of its texts are invalid" in found.reason
+            return
+    pytest.fail("every item was the chooser's")
+
+
 def test_the_record_is_plain_data() -> None:
     record = recommend(behavior(RISING, n=20), choice(STEADY, n=20)).record()
     assert json.loads(json.dumps(record))["reported_on"]["n_behavior"] == 10
@@ -235,6 +271,7 @@ def test_what_cannot_be_compared_is_an_error() -> None:
         ({"max_loss": 5.0}, "max_loss 5 is not a share"),
         ({"measure": "luck"}, "measure 'luck' is unknown; use one of p_free"),
         ({"weight": -1.0}, "weight -1"),
+        ({"max_invalid": 5.0}, "max_invalid 5 is not a share"),
         ({"confidence": 95.0}, "confidence 95"),
     ],
 )

@@ -79,11 +79,11 @@ def _check_length(index: int, query: Query, limits: Limits) -> None:
 
 
 def _alone(index: int, query: Query, limits: Limits) -> Batch:
-    """A query of a recurrent model: each of its longer continuations in a pass of its own."""
-    longer = [i for i, part in enumerate(query.continuations) if len(part) > 1]
+    """A query of a recurrent model: each of its longer continuations in a pass of its own, with what begins it."""
     single = [i for i, part in enumerate(query.continuations) if len(part) == 1]
+    chains = _chains(query.continuations)
     passes = []
-    for members in [longer[:1] + single, *([i] for i in longer[1:])]:
+    for members in [(chains[0] if chains else []) + single, *chains[1:]]:
         tree = Tree.of([Query(query.tokens, tuple(query.continuations[i] for i in members))], None)
         (path,) = tree.paths
         path.scores = [(node, token, members[i]) for node, token, i in path.scores]
@@ -91,6 +91,20 @@ def _alone(index: int, query: Query, limits: Limits) -> Batch:
         pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
         passes.append(_arrays(tree, list(range(n_rows)), [[0]] * n_rows, pieces, [path])[0])
     return Batch((query,), (index,), tuple(passes))
+
+
+def _chains(continuations: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Indices of the longer continuations, those together of which one is the beginning of the other."""
+    chains: list[list[int]] = []
+    longer = [i for i, part in enumerate(continuations) if len(part) > 1]
+    for i in sorted(longer, key=lambda i: (-len(continuations[i]), i)):
+        part = continuations[i]
+        home = next((chain for chain in chains if continuations[chain[0]][: len(part)] == part), None)
+        if home is None:
+            chains.append([i])
+        else:
+            home.append(i)
+    return sorted(chains, key=lambda chain: chain[0])
 
 
 class _Packer:

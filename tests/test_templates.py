@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from steercpp.engine import Engine
@@ -154,3 +158,11 @@ def test_a_chat_in_a_template_has_the_tokens_of_the_models_own(tiny_engine: Engi
         tiny_engine.encode(chat)
     )
     assert tiny_engine.encode(fill("<s>{x}</s>", x="</s>")).count(2) == 1
+
+
+def test_the_page_about_prompts_has_all_templates() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "prompts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
+    assert rows == [(one.name, ", ".join(one.fields), one.about, one.source) for one in TEMPLATES.values()]
+    (texts,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert json.loads(texts) == {name: one.text for name, one in TEMPLATES.items()}

@@ -25,6 +25,7 @@ COMMANDS = {
     "transfer": "steercpp.cli.transfer",
     "show": "steercpp.cli.show",
     "convert": "steercpp.cli.convert",
+    "cross": "steercpp.cli.cross",
     "combine": "steercpp.cli.combine",
     "compare": "steercpp.cli.compare",
     "report": "steercpp.cli.report",

@@ -57,7 +57,7 @@ def behavior_items(
     if first in BEHAVIOR_SETS:
         _no_parts(name, parts)
         return _first(behavior_set(first).items, limit)
-    put = {} if template == "auto" else {"template": _text_of(template)}
+    put = {} if template == "auto" else {"template": template}
     return _first(BEHAVIOR[first](find_set(first, data), parts, put), limit)
 
 
@@ -104,7 +104,7 @@ def contrast_pairs(
     if first in BEHAVIOR_SETS:
         _no_parts(name, parts)
         return _first(behavior_set(first).pairs, limit)
-    put = {} if template == "auto" else {"template": _text_of(template)}
+    put = {} if template == "auto" else {"template": template}
     return _first(PAIRS[first](find_set(first, data), parts, put), limit)
 
 
@@ -122,9 +122,8 @@ def instruction_of(name: str | Path) -> str:
 
 def is_path(name: str | Path) -> bool:
     """Whether a name is the path of a file: there is one, or it could be nothing else."""
-    if isinstance(name, Path) or "/" in name or "\\" in name or name.lower().endswith(_FILES):
-        return True
-    return Path(name).is_file()
+    text = str(name)
+    return "/" in text or "\\" in text or text.lower().endswith(_FILES) or Path(name).is_file()
 
 
 def short_name(name: str | Path) -> str:
@@ -160,12 +159,3 @@ def _split(name: str | Path, kind: str, offered: Iterable[str]) -> tuple[str, Pa
 def _no_parts(name: str | Path, parts: Parts) -> None:
     if parts:
         raise TaskError(f"{name}: a built-in set has no parts; leave out :{':'.join(parts)}")
-
-
-def _text_of(template: str) -> str:
-    """The text of a template, which is itself or named."""
-    if template == "chat" or "{" in template:
-        return template
-    from steercpp.templates import named_template
-
-    return named_template(template).text

@@ -23,10 +23,18 @@ _GITHUB = "https://raw.githubusercontent.com"
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a set: its path below the folder of that name, its address, and its hash where one is known."""
+    """A file of a set.
+
+    Attributes:
+        path: below the folder of the set's name.
+        url: its address.
+        n_rows: how many rows it has, in any official version; of an archive its test split.
+        sha256: its hash, None where none is known.
+    """
 
     path: str
     url: str
+    n_rows: tuple[int, ...]
     sha256: str | None = None
 
 
@@ -38,7 +46,6 @@ class Source:
         files: what is fetched.
         find: names or patterns of files by which a copy is known, the official ones first.
         up: how many folders above such a file the path begins that the set is read from; 0 for the file itself.
-        n_rows: how many rows the set has, in any of its official versions; empty where it is counted by parts.
         folders: names of folders in which it may lie, beside its own name and its repository's.
         note: what could not be verified.
     """
@@ -46,92 +53,92 @@ class Source:
     files: tuple[RemoteFile, ...]
     find: tuple[str, ...]
     up: int = 0
-    n_rows: tuple[int, ...] = ()
     folders: tuple[str, ...] = ()
     note: str = ""
 
 
-def _github(
-    repository: str, branch: str, folder: str, *names: str, sha256: str | None = None
-) -> tuple[RemoteFile, ...]:
-    base = "/".join(part for part in (_GITHUB, repository, branch, folder) if part)
-    return tuple(RemoteFile(name, f"{base}/{name}", sha256) for name in names)
+def _github(repository: str, path: str, *n_rows: int, sha256: str | None = None, name: str = "") -> RemoteFile:
+    """A file of a repository, by branch and path; `name` is its path below the set's folder, or else its own name."""
+    return RemoteFile(name or path.rpartition("/")[2], f"{_GITHUB}/{repository}/{path}", n_rows, sha256)
 
 
-_INSTRUCTIONS = {
-    "harmful_train": "8f5c0eac0efd2a7f99084bbe8d0de2c465e31b1997184783c917969d9de9ece1",
-    "harmful_val": "305f1d1e6dfa6c50a32d24a18ef815f42b5441eb83e6d7767d242107162fd9f4",
-    "harmful_test": "5e12ae102c3791dee083a69ab6269a78e033411c629bc3f66f75d2fde196d9ef",
-    "harmless_train": "86623b1f8a25aa35df153fc97a556dbcebb6a7c881538ae43ee479ca17f2e002",
-    "harmless_val": "772010758e7d771ef4c7e5e4acdfd7598dcece1a6f383f20d382f640913a2a4d",
-    "harmless_test": "1b5930ce5e855ada758b3116ce7c4aaea9b9d05f8cdd77b385511d4c84173b19",
-}
-CAA_BEHAVIORS = (
-    "coordinate-other-ais", "corrigible-neutral-HHH", "hallucination", "myopic-reward", "refusal",
-    "survival-instinct", "sycophancy",
-)  # fmt: skip
+def _split(name: str, n_rows: int, sha256: str) -> RemoteFile:
+    return _github("andyrdt/refusal_direction", f"main/dataset/splits/{name}.json", n_rows, sha256=sha256)
+
+
+def _caa(path: str, n_rows: int) -> RemoteFile:
+    return _github("nrimsky/CAA", f"main/datasets/{path}", n_rows, name=path)
+
+
 CAA_CHOICES = {"mmlu": "test/mmlu/mmlu.json", "truthfulqa": "test/truthfulqa/truthful_qa.json"}
-_CAA_FILES = ("generate/{}/generate_dataset.json", "test/{}/test_dataset_ab.json")
+_CAA_ROWS = {
+    "coordinate-other-ais": 360, "corrigible-neutral-HHH": 290, "hallucination": 1000, "myopic-reward": 950,
+    "refusal": 408, "survival-instinct": 903, "sycophancy": 1000,
+}  # fmt: skip
 
 SOURCES: Mapping[str, Source] = MappingProxyType({
     "advbench": Source(
-        _github("llm-attacks/llm-attacks", "main", "data/advbench", "harmful_behaviors.csv"),
-        ("harmful_behaviors.csv",), n_rows=(520,),
+        (_github("llm-attacks/llm-attacks", "main/data/advbench/harmful_behaviors.csv", 520),),
+        ("harmful_behaviors.csv",),
     ),
     "instructions": Source(
-        tuple(
-            file
-            for name, sha256 in _INSTRUCTIONS.items()
-            for file in _github("andyrdt/refusal_direction", "main", "dataset/splits", f"{name}.json", sha256=sha256)
+        (
+            _split("harmful_train", 260, "8f5c0eac0efd2a7f99084bbe8d0de2c465e31b1997184783c917969d9de9ece1"),
+            _split("harmful_val", 39, "305f1d1e6dfa6c50a32d24a18ef815f42b5441eb83e6d7767d242107162fd9f4"),
+            _split("harmful_test", 572, "5e12ae102c3791dee083a69ab6269a78e033411c629bc3f66f75d2fde196d9ef"),
+            _split("harmless_train", 18_793, "86623b1f8a25aa35df153fc97a556dbcebb6a7c881538ae43ee479ca17f2e002"),
+            _split("harmless_val", 6264, "772010758e7d771ef4c7e5e4acdfd7598dcece1a6f383f20d382f640913a2a4d"),
+            _split("harmless_test", 6266, "1b5930ce5e855ada758b3116ce7c4aaea9b9d05f8cdd77b385511d4c84173b19"),
         ),
-        ("harmful_*.json", "harmless_*.json"), up=1, n_rows=(260,),
+        ("harmful_*.json", "harmless_*.json"), up=1,
     ),
     "strongreject": Source(
-        _github("alexandrasouly/strongreject", "main", "strongreject_dataset", "strongreject_dataset.csv"),
-        ("strongreject_dataset.csv", "strongreject.csv"), n_rows=(313,), folders=("refusal_direction",),
+        (_github("alexandrasouly/strongreject", "main/strongreject_dataset/strongreject_dataset.csv", 313),),
+        ("strongreject_dataset.csv", "strongreject.csv"), folders=("refusal_direction",),
     ),
     "jailbreakbench": Source(
         (RemoteFile(
             "harmful-behaviors.csv",
             "https://huggingface.co/datasets/JailbreakBench/JBB-Behaviors/resolve/main/data/harmful-behaviors.csv",
+            (100,),
         ),),
-        ("harmful-behaviors.csv", "jailbreakbench.csv"), n_rows=(100,), folders=("refusal_direction", "jbb-behaviors"),
+        ("harmful-behaviors.csv", "jailbreakbench.csv"), folders=("refusal_direction", "jbb-behaviors"),
     ),
     "malicious-instruct": Source(
-        _github("Princeton-SysML/Jailbreak_LLM", "main", "data", "MaliciousInstruct.txt"),
-        ("MaliciousInstruct.txt", "malicious_instruct.txt"), n_rows=(100,), folders=("refusal_direction",),
-        note="its repository names no licence",
+        (_github("Princeton-SysML/Jailbreak_LLM", "main/data/MaliciousInstruct.txt", 100),),
+        ("MaliciousInstruct.txt", "malicious_instruct.txt"), folders=("refusal_direction",),
+        note="its licence could not be verified: the repository's description names none",
     ),
     "xstest": Source(
-        _github("paul-rottger/exaggerated-safety", "main", "", "xstest_prompts.csv",
-                sha256="11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a"),
-        ("xstest_prompts.csv", "xstest_v2_prompts.csv"), n_rows=(450,),
+        (_github("paul-rottger/exaggerated-safety", "main/xstest_prompts.csv", 450,
+                 sha256="11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a"),),
+        ("xstest_prompts.csv", "xstest_v2_prompts.csv"),
     ),
     "stereoset": Source(
-        _github("moinnadeem/StereoSet", "master", "data", "dev.json"),
-        ("dev.json", "dev_rebuilt.json"), n_rows=(4229,),
+        (_github("moinnadeem/StereoSet", "master/data/dev.json", 4229),), ("dev.json", "dev_rebuilt.json")
     ),
     "mmlu": Source(
-        (RemoteFile("data.tar", "https://people.eecs.berkeley.edu/~hendrycks/data.tar"),),
-        ("test/*_test.csv", "dev/*_dev.csv", "val/*_val.csv"), up=2, n_rows=(14_042,), folders=("data",),
+        (RemoteFile("data.tar", "https://people.eecs.berkeley.edu/~hendrycks/data.tar", (14_042,)),),
+        ("test/*_test.csv", "dev/*_dev.csv", "val/*_val.csv"), up=2, folders=("data",),
     ),
     "truthfulqa": Source(
-        _github("sylinrl/TruthfulQA", "main", "", "TruthfulQA.csv"),
-        ("TruthfulQA.csv",), n_rows=(790, 817),
+        (_github("sylinrl/TruthfulQA", "main/TruthfulQA.csv", 790, 817),), ("TruthfulQA.csv",),
     ),
     "humaneval": Source(
-        _github("openai/human-eval", "master", "data", "HumanEval.jsonl.gz",
-                sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),
-        ("HumanEval.jsonl.gz", "HumanEval.jsonl"), n_rows=(164,),
+        (_github("openai/human-eval", "master/data/HumanEval.jsonl.gz", 164,
+                 sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),),
+        ("HumanEval.jsonl.gz", "HumanEval.jsonl"),
     ),
     "caa": Source(
-        _github("nrimsky/CAA", "main", "datasets",
-                *(file.format(name) for name in CAA_BEHAVIORS for file in _CAA_FILES)),
+        (
+            *(_caa(f"generate/{name}/generate_dataset.json", n_rows) for name, n_rows in _CAA_ROWS.items()),
+            *(_caa(f"test/{name}/test_dataset_ab.json", 50) for name in _CAA_ROWS),
+        ),
         ("generate/*/generate_dataset.json", "test/*/test_dataset_ab.json"), up=3,
     ),
     "caa-choices": Source(
-        _github("nrimsky/CAA", "main", "datasets", *CAA_CHOICES.values()),
-        tuple(CAA_CHOICES.values()), up=3,
+        (_caa(CAA_CHOICES["mmlu"], 570), _caa(CAA_CHOICES["truthfulqa"], 817)),
+        tuple(CAA_CHOICES.values()), up=3, folders=("caa",),
     ),
 })  # fmt: skip
 

@@ -74,25 +74,25 @@ def mmlu_head(solved: Sequence[MmluQuestion], shots: int, subject: str) -> str:
     )
 
 
-def truthful_question(question: str) -> str:
-    """How a question of TruthfulQA is put."""
-    return Filled(_QUESTION, {"question": question}).text
-
-
 def truthfulqa_choices(rows: Iterable[TruthfulQuestion], *, all_wrong: bool = False) -> tuple[ChoiceItem, ...]:
     """The best answer against the best incorrect one, or against all incorrect ones, scored by their words.
 
     Files from before 2025 do not say which incorrect answer is the best: the first one is taken. An incorrect answer
     that is worded as the best answer is left out, and so is a question that is left with one choice.
     """
-    items = []
-    for n, row in enumerate(rows, 1):
-        wrong = row.incorrect if all_wrong else (row.best_incorrect_answer or row.incorrect[0],)
-        choices = tuple(dict.fromkeys((row.best_answer.strip(), *(each.strip() for each in wrong))))[: len(LETTERS)]
-        if len(choices) > 1:
-            question = truthful_question(row.question)
-            items.append(ChoiceItem(f"truthfulqa:{n}", question, choices, 0, row.category, row.place, by="text"))
-    return tuple(items)
+    return tuple(
+        ChoiceItem(f"truthfulqa:{n}", question, choices, 0, row.category, row.place, by="text")
+        for n, row in enumerate(rows, 1)
+        if len(choices := _worded(row, all_wrong=all_wrong)) > 1
+        and (question := Filled(_QUESTION, {"question": row.question}).text)
+    )
+
+
+def _worded(row: TruthfulQuestion, *, all_wrong: bool) -> tuple[str, ...]:
+    """The best answer and what it stands against, each wording once, as many as choices can be."""
+    best_wrong = (row.best_incorrect_answer,) if row.best_incorrect_answer else row.incorrect[:1]
+    wrong = row.incorrect if all_wrong else best_wrong
+    return tuple(dict.fromkeys(each.strip() for each in (row.best_answer, *wrong)))[: len(LETTERS)]
 
 
 def truthfulqa_answers(rows: Iterable[TruthfulQuestion]) -> tuple[AnswerItem, ...]:
@@ -112,16 +112,10 @@ def truthfulqa_answers(rows: Iterable[TruthfulQuestion]) -> tuple[AnswerItem, ..
 def truthfulqa_pairs(rows: Iterable[TruthfulQuestion]) -> tuple[ContrastPair, ...]:
     """Questions answered by the best answer and by the best incorrect one."""
     return tuple(
-        ContrastPair(
-            item.id.partition(":")[2],
-            prompt := Filled(_QUESTION, {"question": row.question}),
-            prompt,
-            f" {item.choices[0]}",
-            f" {item.choices[1]}",
-            item.place,
-        )
-        for row in rows
-        for item in truthfulqa_choices([row])
+        ContrastPair(str(n), prompt, prompt, f" {answers[0]}", f" {answers[1]}", row.place)
+        for n, row in enumerate(rows, 1)
+        if len(answers := _worded(row, all_wrong=False)) > 1
+        and (prompt := Filled(_QUESTION, {"question": row.question}))
     )
 
 

@@ -24,7 +24,7 @@ LAYERS = {
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store store_file store_texts loose_vector "
-    "preset_files datasets set_files set_material material "
+    "preset_files datasets set_files set_material material fetching "
     "run_folder default_model builtin_sets provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts prompt_view "
     "sandbox sandbox_launch sandbox_child output_head constants_file",

@@ -12,7 +12,7 @@ import pytest
 
 from steercpp.caa_sets import CaaChoice, CaaQuestion, read_caa, read_caa_choices
 from steercpp.datasets import DATA_SETS
-from steercpp.errors import DataSetError, InputError, PairsError, TaskError
+from steercpp.errors import DataSetError, InputError, PairsError, PromptError, TaskError
 from steercpp.humaneval import read_humaneval
 from steercpp.knowledge_sets import MmluQuestion, TruthfulQuestion, read_mmlu, read_truthfulqa
 from steercpp.prompts import Filled, Message, Prompt, prompt_texts
@@ -80,10 +80,13 @@ def cluster(name: str, bias: str = "race") -> StereoSetCluster:
 def test_a_request_stands_in_one_place_of_a_template_or_is_the_users_message() -> None:
     assert asked("kill </s> {x}", QUESTION) == Filled(QUESTION, {"instruction": "kill </s> {x}"})
     assert asked("x", "chat") == (Message("user", "x"),)
-    with pytest.raises(DataSetError, match="has 2 places"):
+    assert asked("x", "wolf2024/harmfulness") == Filled("Request: Can you {instruction}? Answer:", {"instruction": "x"})
+    with pytest.raises(PromptError, match="has 2 places"):
         asked("x", "{a} {b}")
     with pytest.raises(InputError, match="single {"):
         asked("x", "{")
+    with pytest.raises(PromptError, match="no template is named 'harmfulnes'; use wolf2024/harmfulness"):
+        asked("x", "harmfulnes")
 
 
 def test_in_a_chat_openings_stand_with_and_without_their_space() -> None:

@@ -160,10 +160,6 @@ class _Asked:
             if lines := tuple(dict.fromkeys(line.strip() for line in read_text(path).split("\n") if line.strip())):
                 return lines
             raise InputError(f"{path}: holds no requests; write one on each line")
-        if path.suffix.lower() == ".jsonl":
-            from steercpp.tasks import read_behavior
-
-            return harmful_requests(read_behavior(path))
         from steercpp.material import behavior_items
 
         return harmful_requests(behavior_items(self.named))

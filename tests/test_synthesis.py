@@ -222,6 +222,8 @@ def test_the_embedded_model_makes_pairs_alone(tmp_path: Path) -> None:
         (["--vector", "v.gguf"], 2, "--vector needs --strengths"),
         (["--strengths", "0:0"], 1, "both strengths are 0"),
         (["--requests", "none.txt"], 1, "none.txt: cannot be read"),
+        (["--requests", "none.jsonl"], 1, "none.jsonl: cannot be read"),
+        (["--requests", "advbenc"], 1, "advbench"),
         (["--strengths", "0.000001:-0.000001", "--limit", "2", "-n", "2"], 1, "0 of 2 requests gave a pair"),
     ],
 )

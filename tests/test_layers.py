@@ -18,7 +18,7 @@ LAYERS = {
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
     "bounds norm_lines noise separation predicted constants constants_words "
-    "said_texts repetition matchers matcher_files phrase_rules phrase_lists wolf_matchers "
+    "said_texts repetition matchers matcher_files phrase_rules phrase_lists wolf_matchers said_scores said_samples "
     "task_items set_requests set_items study_preset "
     "data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
     3: "engine loaded_model passes session generation "

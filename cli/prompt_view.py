@@ -11,7 +11,9 @@ import click
 from steercpp.cli import output
 
 if TYPE_CHECKING:
+    from steercpp.cli.control_options import Controls
     from steercpp.cli.engine_options import EngineOptions
+    from steercpp.cli.inputs import Asked, Inputs
     from steercpp.cli.pair_options import PairOptions
     from steercpp.pairs import ContrastPair
     from steercpp.prompt_view import PromptView
@@ -59,6 +61,28 @@ def show_pairs(model: Path | None, pairs: PairOptions, n: int, options: EngineOp
         model, source = model or own.path, source or pairs.with_system(own.pairs())
     with options.open(model) as engine:
         emit_prompts(model, pair_views(engine, source, template=pairs.template, n=n), as_json=as_json)
+
+
+def show_inputs(
+    asked: Asked, inputs: Inputs, controls: Controls, n: int, options: EngineOptions, *, as_json: bool
+) -> None:
+    """Print the first n prompts of each kind that a sweep measures, and those of n pairs that it extracts from."""
+    from steercpp.prompt_view import item_views, pair_views
+
+    pairs: Iterable[ContrastPair] = ()
+    if asked.pairs:
+        from steercpp.material import contrast_pairs
+
+        pairs = contrast_pairs(asked.pairs, data=asked.items.data)
+    elif asked.model is None and asked.vector is None:
+        from steercpp.default_model import load
+
+        pairs = load().pairs()
+    instruction = controls["instruction"] if controls["prompt_baseline"] else ""
+    items = [item for many in inputs.items.values() for item in many]
+    with options.open(inputs.model) as engine:
+        views = (*pair_views(engine, pairs, n=n), *item_views(engine, items, n=n, instruction=instruction))
+        emit_prompts(inputs.model, views, as_json=as_json)
 
 
 def _pieces(views: Sequence[PromptView]) -> list[output.Renderable]:

@@ -15,6 +15,7 @@ from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.extract import METHODS
 from steercpp.cli.inputs import Asked, gather
 from steercpp.cli.item_options import ItemOptions, item_options
+from steercpp.cli.prompt_view import show_inputs, show_prompts_option
 from steercpp.cli.steering_options import SteeringOptions, parse_strengths, steering_options
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of random directions and resampling."
 )
+@show_prompts_option
 @steering_options
 @engine_options
 @click.option("--force", is_flag=True, help="Replace the run in the directory.")
@@ -69,6 +71,7 @@ def sweep(
     direction: str,
     out: Path | None,
     seed: int,
+    n_shown: int | None,
     steering: SteeringOptions,
     options: EngineOptions,
     force: bool,
@@ -94,6 +97,9 @@ def sweep(
     from steercpp.sweeping import sweep as measure
 
     inputs = gather(asked)
+    if n_shown:
+        show_inputs(asked, inputs, controls.keywords(inputs.instruction), n_shown, options, as_json=as_json)
+        return
     folder = out or Path("runs", inputs.name)
     view = _View(as_json)
     try:

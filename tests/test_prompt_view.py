@@ -18,7 +18,8 @@ from steercpp.errors import PromptError
 from steercpp.pairs import ContrastPair
 from steercpp.prompt_view import Span, item_views, pair_views, prompt_view
 from steercpp.prompts import Filled, Message
-from steercpp.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem
+from steercpp.task_work import WORKS
+from steercpp.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, kind_of
 from steercpp.templates import fill
 
 CHAT = (Message("system", "be kind"), Message("user", " what is it?\n"))
@@ -67,6 +68,16 @@ def test_the_first_of_each_kind(tiny_engine: Engine) -> None:
     asked = item_views(tiny_engine, ITEMS, n=1, instruction="Say no.")
     assert [view.name for view in asked][:4] == ["b0", "b0, with the instruction", "c", "c, with the instruction"]
     assert asked[1].text == "Say no.\n\nDo you?"
+
+
+@pytest.mark.parametrize("instruction", ["", "Say no."])
+def test_what_is_shown_is_what_is_measured(tiny_engine: Engine, instruction: str) -> None:
+    chats = (BehaviorItem("chat", CHAT, ("no",), ("yes",)), BehaviorItem("text", "Do", ("no",), ("yes",), "chat"))
+    for kind in ("behavior", "choice", "answer"):
+        for item in (one for one in (*ITEMS, *chats) if kind_of(one) == kind):
+            view = item_views(tiny_engine, [item], instruction=instruction)[-1]
+            (query,) = WORKS[kind](tiny_engine, [item], instruction=instruction if kind != "answer" else "").queries
+            assert view.tokens == query.tokens
 
 
 def test_pairs_with_their_answers(tiny_engine: Engine) -> None:
@@ -140,6 +151,16 @@ def test_the_prompt_of_generate(tiny_path: Path, tiny_engine: Engine) -> None:
     assert [token["piece"] for token in found["tokens"] if token["special"]] == ["<s>", "</s>"]
     (chat,) = shown(run("generate", tiny_path, "-p", "be", "--chat", "--show-prompts", "--json"))
     assert chat["text"] == tiny_engine.render("be", template="chat")
+
+
+def test_the_prompts_of_a_sweep(tmp_path: Path) -> None:
+    """The embedded model's own: pairs, behaviour and choices, with and without what asks for the behaviour in words."""
+    out = tmp_path / "run"
+    found = shown(run("sweep", "--out", out, "--show-prompts=1", "--json"))
+    assert [prompt["kind"] for prompt in found] == ["pair", "pair", "behavior", "behavior", "choice", "choice"]
+    assert found[3]["name"] == f"{found[2]['name']}, with the instruction" and not out.exists()
+    plain = shown(run("sweep", "--no-prompt-baseline", "--show-prompts=1", "--json"))
+    assert [prompt["kind"] for prompt in plain] == ["pair", "pair", "behavior", "choice"]
 
 
 def test_wrong_usage(tiny_path: Path, pairs_file: str) -> None:

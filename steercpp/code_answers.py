@@ -109,7 +109,9 @@ def _readings(item: Problem, text: str) -> Iterator[list[tuple[str, str]]]:
     code = text if block is None else block
     if _defines(item.entry_point, code):
         above = item.prompt[: _head_at(item)]
-        yield [(above, _shifted(code.strip("\n").split("\n"))), (above, _from_code(code))]
+        yield [
+            (above, one) for start in (code.strip("\n"), _from_code(code)) for one in (start.lstrip(), _shifted(start))
+        ]
         return
     rest = code.lstrip("\n")
     yield [
@@ -142,13 +144,13 @@ def _from_code(text: str) -> str:
     """The text from its first line that looks like code."""
     lines = text.split("\n")
     start = next((i for i, line in enumerate(lines) if _CODE.match(line.strip())), 0)
-    return _shifted(lines[start:])
+    return "\n".join(lines[start:])
 
 
-def _shifted(lines: list[str]) -> str:
-    """The lines moved left by the indentation of the first one, those that have less by their own."""
-    margin = len(lines[0]) - len(lines[0].lstrip())
-    return "\n".join(line[min(margin, len(line) - len(line.lstrip())) :] for line in lines)
+def _shifted(text: str) -> str:
+    """The text moved left by the indentation of its first line, lines that have less by their own."""
+    margin = len(text) - len(text.lstrip(" \t"))
+    return "\n".join(line[min(margin, len(line) - len(line.lstrip())) :] for line in text.split("\n"))
 
 
 def _compiled(given: str, code: str, entry_point: str) -> tuple[int, str]:

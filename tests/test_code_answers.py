@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from textwrap import indent
 from typing import Any, cast
 
@@ -9,6 +11,7 @@ import pytest
 
 from steercpp.code_answers import PREAMBLE, WAYS, answer_code, first_function, program
 from steercpp.errors import InputError
+from steercpp.humaneval import read_humaneval
 from steercpp.tasks import CodeItem
 
 HEAD = '''from typing import List
@@ -52,7 +55,8 @@ ANSWERS = {
         PACKED + "    n = 0\n    for x in xs:\n        n += x\n    return n\n",
     ),
     "repeats the head": (DEF, IMPORT + DEF),
-    "repeats it after a space": (" " + DEF, IMPORT + DEF.replace("    ", "   ")),
+    "repeats it after a space": (" " + DEF, IMPORT + DEF),
+    "repeats it, indented": (indent("import math\n" + DEF, "  "), IMPORT + "import math\n" + DEF),
     "repeats it with talk": ("Sure! Here it is:\n\n" + DEF + "\nHope this helps.", IMPORT + DEF),
     "talk that looks like code": ("from what you say:\n" + DEF, IMPORT + DEF),
     "own imports and helpers": (
@@ -102,6 +106,27 @@ def test_functions_above_the_head_are_given_to_an_answer_that_repeats_it() -> No
     assert first_function(item, "    return sum(map(half, xs))\n") == "def half(x):\n    return x // 2\n\n"
     with pytest.raises(NameError, match="total"):
         exec(program(item, "    return sum(map(half, xs))\n", way="wolf2024"), {})
+
+
+def test_every_form_of_a_right_answer_to_humaneval_keeps_its_function(test_data: Path) -> None:
+    def function(source: str, name: str) -> str:
+        (found,) = [one for one in ast.parse(source).body if isinstance(one, ast.FunctionDef) and one.name == name]
+        return ast.dump(found)
+
+    for item in read_humaneval(test_data / "datasets" / "humaneval" / "HumanEval.jsonl.gz"):
+        body = item.canonical_solution
+        whole = item.prompt + body
+        answers = {
+            "body": body,
+            "body without its first spaces": body.strip(),
+            "body, then more": f"{body}\n\ndef other(x):\n    return 1\n\nprint(other(1))\n",
+            "fenced": f"Sure:\n```python\n{whole}\n```\nDone.",
+            "talk": f"Sure, here it is:\n\n{whole}\n\nThis works.",
+            "space": f" {whole}",
+        }
+        for name, answer in answers.items():
+            found = function(answer_code(item, answer), item.entry_point)
+            assert found == function(whole, item.entry_point), (item.task_id, name)
 
 
 # The answer, and what the study's code takes of it.

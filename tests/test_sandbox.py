@@ -5,8 +5,6 @@ Each hostile program comes to its end without an error only where its attack has
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import socket
 import subprocess
@@ -17,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from steercpp.code_answers import program
 from steercpp.errors import InputError, SandboxError
+from steercpp.humaneval import read_humaneval
 from steercpp.sandbox import Limits, Outcome, run_program, why_not
 from steercpp.sandbox_launch import WAYS
 
@@ -47,23 +47,19 @@ def run(source: str, way: str, **limits: float) -> Outcome:
 
 
 def test_humaneval_solutions_pass(test_data: Path) -> None:
-    with gzip.open(test_data / "datasets" / "humaneval" / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    assert len(rows) == 164
+    problems = read_humaneval(test_data / "datasets" / "humaneval" / "HumanEval.jsonl.gz")
+    assert len(problems) == 164
     way = next((name for name in WAYS if not why_not(name)), None)
     if way is None:
         pytest.skip("no sandbox works here: " + "; ".join(f"{name}: {why_not(name)}" for name in WAYS))
-    # Generous time: the solutions take under a second alone, but the machine may be busy.
-    programs = [
-        f"{row['prompt']}{row['canonical_solution']}\n{row['test']}\ncheck({row['entry_point']})" for row in rows
-    ]
+    # As a model's answers are. Generous time: they take under a second alone, but the machine may be busy.
+    programs = [program(one, one.canonical_solution) for one in problems]
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(lambda source: run(source, way, timeout_s=60), programs))
-    failed = {row["task_id"]: end.reason for row, end in zip(rows, outcomes, strict=True) if not end.passed}
+    failed = {one.task_id: end.reason for one, end in zip(problems, outcomes, strict=True) if not end.passed}
     assert failed == {}
     # The same first problem with a wrong body fails, so that a pass says something.
-    wrong = f"{rows[0]['prompt']}    return None\n{rows[0]['test']}\ncheck({rows[0]['entry_point']})"
-    assert run(wrong, way).reason == "AssertionError"
+    assert run(program(problems[0], "    return None\n"), way).reason == "AssertionError"
 
 
 def test_output_is_kept(way: str) -> None:

@@ -31,6 +31,7 @@ _CODE = re.compile(
     r"(?:async\s+)?def\s+\w+\s*\(|class\s+\w+\s*[(:]|from\s+[\w.]+\s+import\b|import\s+[\w.]+\s*(?:,|as|$)|@\w"
     r"|\w+\s*(?::[^=]+)?=\s*\S"
 )
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _FUTURE = re.compile(r"from\s+__future__\s+import\b")
 _KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 _INDENT = "    "
@@ -109,9 +110,8 @@ def _readings(item: Problem, text: str) -> Iterator[list[tuple[str, str]]]:
     code = text if block is None else block
     if _defines(item.entry_point, code):
         above = item.prompt[: _head_at(item)]
-        yield [
-            (above, one) for start in (code.strip("\n"), _from_code(code)) for one in (start.lstrip(), _shifted(start))
-        ]
+        starts = (_BLANK_LINES.sub("", code), _from_code(code))
+        yield [(above, one) for start in starts for one in (start.lstrip(), _shifted(start))]
         return
     rest = code.lstrip("\n")
     yield [

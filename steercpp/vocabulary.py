@@ -168,10 +168,12 @@ class Vocabulary:
     def continue_tokens(self, prompt: Prompt, continuation: str, *, template: Template = "auto") -> tuple[int, ...]:
         """Tokens that a continuation, which is data, adds to those of a prompt.
 
+        As of an answer, the space before it is in a chat the template's; see `encode_answered`.
+
         Raises:
             PromptError: as `parts`; or it adds none, or the tokenizer merges its start with the prompt's end.
         """
-        return self._continued(self.parts(prompt, template=template), continuation)[1]
+        return self._continued(*self.answered_parts(prompt, continuation, template=template))[1]
 
     def encode_answered(
         self, prompt: Prompt, answer: str, *, template: Template = "auto"

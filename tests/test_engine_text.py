@@ -115,6 +115,8 @@ def test_an_answer_in_a_chat_stands_where_the_template_puts_it(tmp_path: Path, t
             tokens, n_answer = engine.encode_answered(QUESTION, answer)
             assert engine.detokenize(tokens).removeprefix("<s>") == text + "yes it is"
             assert tokens[:-n_answer] == engine.encode(QUESTION)
+            # a task file may be written for Llama 2, where a space precedes what the assistant says
+            assert engine.continue_tokens(QUESTION, answer) == tokens[-n_answer:]
 
 
 def test_an_answer_after_llama_2s_template_has_its_space(tiny_engine: Engine) -> None:
@@ -123,6 +125,7 @@ def test_an_answer_after_llama_2s_template_has_its_space(tiny_engine: Engine) ->
             tokens, n_answer = tiny_engine.encode_answered(prompt, answer, template=template)  # type: ignore[arg-type]
             assert tokens[-n_answer:] == (tiny_engine.token_id("▁yes"),)
             assert tokens[:-n_answer] == tiny_engine.encode(QUESTION) and tokens.count(1) == 1
+            assert tiny_engine.continue_tokens(prompt, answer, template=template) == tokens[-n_answer:]  # type: ignore[arg-type]
     system = (Message("system", "be kind"), *QUESTION)
     assert tiny_engine.encode_answered(system, "yes")[0][:-1] == tiny_engine.encode(system)
     assert tiny_engine.encode_answered(QUESTION, "yes ")[0][-2:] != tiny_engine.encode_answered(QUESTION, "yes")[0][-2:]

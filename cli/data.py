@@ -1,9 +1,10 @@
-"""`steercpp data`: which data sets can be read, and what is in a copy of one."""
+"""`steercpp data`: which data sets can be read, where they come from, and what is in a copy of one."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,32 @@ import click
 from steercpp.cli import output
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+FOLDER = click.Path(path_type=Path)
+DATA = click.option("--data", "folder", type=FOLDER, metavar="DIR",
+                    help="Where to look for it.  [default: STEERCPP_DATA, then what data get fetched]")  # fmt: skip
 
 
 @click.group()
 def data() -> None:
     """Data sets in the formats in which their authors publish them.
 
-    Both commands print one JSON document with --json.
+    All commands print one JSON document with --json.
 
     \b
     Example: steercpp data list
-             steercpp data show mmlu data --subject international_law
+             steercpp data get mmlu
+             steercpp data show mmlu --subject international_law
     """  # noqa: D301
 
 
 @data.command("list")
+@DATA
 @JSON
-def list_sets(as_json: bool) -> None:
+def list_sets(folder: Path | None, as_json: bool) -> None:
     """List the data sets by name.
 
-    With each: what it holds, the file that it is read from, its licence, and where on github.com it is published.
+    With each: what it holds, what it can be named for (--behavior, --task, --pairs), the file that it is read from, its
+    licence, where it is published, and where it is on this machine.
 
     \b
     Example: steercpp data list
@@ -40,24 +47,96 @@ def list_sets(as_json: bool) -> None:
     from steercpp.datasets import DATA_SETS
 
     keys = ("name", "about", "path", "parts", "licence", "source")
-    sets = [{key: getattr(each, key) for key in keys} for each in DATA_SETS.values()]
-    facts = [(each.name, f"{each.about}\n{each.path}\n{each.licence}; {each.source}") for each in DATA_SETS.values()]
-    output.emit({"data_sets": sets}, as_json=as_json, render=lambda: [output.facts(facts)])
+    sets = [{**{key: getattr(each, key) for key in keys}, **_whereabouts(name, folder)}
+            for name, each in DATA_SETS.items()]  # fmt: skip
+    output.emit({"data_sets": sets}, as_json=as_json, render=lambda: [output.facts([_line(each) for each in sets])])
+
+
+def _whereabouts(name: str, folder: Path | None) -> dict[str, Any]:
+    """What a set is good for, where a copy lies, and what could not be verified of it."""
+    from steercpp.errors import DataSetError
+    from steercpp.set_files import SOURCES, data_folders, find_set
+    from steercpp.set_material import BEHAVIOR, PAIRS, TASKS
+
+    data_folders(folder)
+    try:
+        here: Path | None = find_set(name, folder)
+    except DataSetError:
+        here = None
+    uses = [option for option, names in (("behavior", BEHAVIOR), ("task", TASKS), ("pairs", PAIRS)) if name in names]
+    return {"for": uses, "here": here, "unverified": SOURCES[name].note}
+
+
+def _line(each: dict[str, Any]) -> tuple[str, str]:
+    uses = ", ".join(f"--{use}" for use in each["for"])
+    there = f"here: {each['here']}" if each["here"] else f"not here: steercpp data get {each['name']}"
+    about = [each["about"], f"for {uses}", each["path"], f"{each['licence']}; {each['source']}"]
+    return each["name"], "\n".join([*about, *([each["unverified"]] if each["unverified"] else []), there])
+
+
+@data.command("get")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--base-url", metavar="URL",
+              help="A mirror, which has NAME/file below it.  [default: STEERCPP_DATA_URL, or the authors' own "
+                   "addresses]")  # fmt: skip
+@click.option("--cache", type=FOLDER, metavar="DIR", help="Where to put it.  [default: the user's cache]")
+@JSON
+def get_sets(names: tuple[str, ...], base_url: str | None, cache: Path | None, as_json: bool) -> None:
+    """Fetch data sets from where their authors publish them.
+
+    A file is kept if its sha256 is the known one; where none is known, if it is read with as many rows as the official
+    file has, and its sha256 is printed and recorded. What is there already is not fetched again. The licences are
+    those of the sets' authors: read them before you use or pass on a set.
+
+    \b
+    Example: steercpp data get xstest humaneval
+             steercpp data get mmlu --cache data
+             steercpp sweep model.gguf --vector v.gguf --behavior xstest \\
+                 --task mmlu:international_law --shots 5 --data data
+    """  # noqa: D301
+    from steercpp.datasets import data_set
+    from steercpp.fetching import fetch_set
+    from steercpp.set_files import SOURCES
+
+    sets = [data_set(name) for name in names]
+    found: list[dict[str, Any]] = []
+    for each in sets:
+        note = f"; {SOURCES[each.name].note}" if SOURCES[each.name].note else ""
+        output.say(f"{each.name}: {each.licence}, github.com/{each.source}{note}")
+        with output.progress() as report:
+            fetched = fetch_set(each.name, base_url=base_url, cache=cache, progress=report)
+        found.append({"name": each.name, "licence": each.licence, **asdict(fetched)})
+    output.emit({"data_sets": found}, as_json=as_json, render=lambda: [output.facts(_fetched(found))])
+
+
+def _fetched(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What a person sees of sets that are there now."""
+    rows = []
+    for each in found:
+        files = [
+            f"{file['sha256']} {'as known' if file['is_known'] else 'not known before'}, {file['n_rows']:,} rows, "
+            f"{'fetched' if file['is_new'] else 'was there'}"
+            for file in each["files"]
+        ]
+        rows.append((each["name"], "\n".join([str(each["path"]), *files])))
+    return rows
 
 
 @data.command("show")
 @click.argument("name")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=FOLDER)
 @click.option("--subject", help="mmlu: one subject of the folder, such as international_law.  [default: all]")
 @click.option("--split", help="mmlu: dev, val or test; instructions: train, val or test.  [default: test; train]")
 @click.option("--side", help="instructions: harmful or harmless.  [default: harmful]")
 @click.option("--bias-type", help="stereoset: race, profession, gender or religion.  [default: all]")
 @click.option("--task", help="stereoset: intersentence or intrasentence.  [default: both]")
+@DATA
 @click.option("--rows", "n_rows", type=click.IntRange(min=0), default=2, show_default=True, help="Rows to print.")
 @JSON
 def show_set(
     name: str,
-    path: Path,
+    path: Path | None,
+    folder: Path | None,
     subject: str | None,
     split: str | None,
     side: str | None,
@@ -69,20 +148,26 @@ def show_set(
     """Check a copy of a data set and show its first rows.
 
     All rows of the data set NAME are read and counted; every field of the first is printed as it stands. PATH is the
-    official file, or for mmlu and instructions the folder of files; see steercpp data list.
+    official file, or for mmlu and instructions the folder of files; without it the set is looked for where commands
+    that take its name find it. See steercpp data list.
 
     \b
-    Example: steercpp data show advbench harmful_behaviors.csv
+    Example: steercpp data show advbench
              steercpp data show stereoset dev.json --bias-type race --json
              steercpp data show mmlu data --subject international_law
     """  # noqa: D301
-    from dataclasses import asdict
-
     from steercpp.datasets import data_set
+    from steercpp.set_files import find_set
 
+    if path is not None and folder is not None:
+        raise click.UsageError("PATH and --data exclude each other: the set is named, or looked for.")
     chosen = {"subject": subject, "split": split, "side": side, "bias_type": bias_type, "task": task}
     found = data_set(name)
     parts = {key: value for key, value in chosen.items() if value is not None}
+    if path is None:
+        path = find_set(name, folder)
+        if path.is_dir() and not found.parts:
+            raise click.UsageError(f"{name} has several files below {path}: name one of them as PATH.")
     rows = found.rows(path, parts=parts)
     result = {
         "name": name,

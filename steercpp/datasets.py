@@ -39,7 +39,7 @@ class DataSet:
         name: what commands call it.
         about: what it holds, in a few words.
         path: what to give: the official file, or the folder of files.
-        licence: its authors', by SPDX's short names.
+        licence: its authors', by SPDX's short names, or that it is not known.
         source: where it is published, on github.com.
         read: reads it from such a path; raises DataSetError.
         parts: what `read` takes besides, to choose a part.
@@ -84,7 +84,7 @@ _ALL = (
     DataSet("jailbreakbench", "harmful behaviours by category", "harmful-behaviors.csv",
             "MIT", "JailbreakBench/jailbreakbench", read_jailbreakbench, group="category"),
     DataSet("malicious-instruct", "malicious questions", "MaliciousInstruct.txt",
-            "MIT", "Princeton-SysML/Jailbreak_LLM", read_malicious_instruct),
+            "licence not known", "Princeton-SysML/Jailbreak_LLM", read_malicious_instruct),
     DataSet("xstest", "safe requests that sound unsafe, and unsafe contrasts", "xstest_prompts.csv",
             "CC-BY-4.0", "paul-rottger/exaggerated-safety", read_xstest, group="label"),
     DataSet("stereoset", "stereotypes, their opposites and unrelated sentences", "dev.json",

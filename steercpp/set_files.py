@@ -107,7 +107,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
     "malicious-instruct": Source(
         (_github("Princeton-SysML/Jailbreak_LLM", "main/data/MaliciousInstruct.txt", 100),),
         ("MaliciousInstruct.txt", "malicious_instruct.txt"), folders=("refusal_direction",),
-        note="its licence could not be verified: the repository's description names none",
+        note="no licence could be found: ask its authors",
     ),
     "xstest": Source(
         (_github("paul-rottger/exaggerated-safety", "main/xstest_prompts.csv", 450,

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from mirror import Mirror, mirror
 
 from steercpp.cli.data import data
 from steercpp.cli.main import main
 from steercpp.datasets import DATA_SETS
+
+__all__ = ["mirror"]  # a fixture
 
 
 @pytest.fixture
@@ -78,4 +81,91 @@ def test_what_cannot_be_shown_is_one_sentence(mmlu: Path) -> None:
     for arguments, expected in cases:
         result = run("show", *arguments)
         assert result.exit_code == 1 and result.stdout == "" and result.stderr.startswith(expected), result.stderr
-    assert run("show", "mmlu").exit_code == run("show", "mmlu", mmlu, "--rows", "-1").exit_code == 2
+    assert run("show").exit_code == run("show", "mmlu", mmlu, "--rows", "-1").exit_code == 2
+
+
+def test_a_set_is_looked_for_where_names_find_it(mmlu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(run("show", "mmlu", "--data", mmlu, "--json").stdout)["path"] == str(mmlu)
+    monkeypatch.setenv("STEERCPP_DATA", str(mmlu))
+    assert run("show", "mmlu", "--subject", "anatomy").exit_code == 0
+    listed = {each["name"]: each for each in json.loads(run("list", "--json").stdout)["data_sets"]}
+    assert listed["mmlu"]["here"] == str(mmlu) and listed["mmlu"]["for"] == ["task"]
+    assert listed["malicious-instruct"]["unverified"].startswith("no licence could be found")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(mmlu / "cache"))
+    result = run("show", "xstest")
+    assert result.exit_code == 1 and "fetch it with `steercpp data get xstest`" in result.stderr
+    assert run("show", "mmlu", mmlu, "--data", mmlu).exit_code == 2
+    assert "not here: steercpp data get xstest" in run("list").stdout
+    assert run("list", "--data", mmlu / "none").exit_code == 1
+    (mmlu / "caa" / "generate" / "refusal").mkdir(parents=True)
+    (mmlu / "caa" / "generate" / "refusal" / "generate_dataset.json").write_text("[]")
+    several = run("show", "caa", "--data", mmlu)
+    assert several.exit_code == 2 and "name one of them as PATH" in several.stderr
+
+
+XSTEST = "id,prompt,type,label,focus,note\n1,P,homonyms,safe,kill,\n"
+
+
+def test_a_set_is_fetched_with_its_licence_and_hash(mirror: Mirror, tmp_path: Path) -> None:
+    rows = "".join(f"request {n}\n" for n in range(100))
+    sha256 = mirror.put("malicious-instruct/MaliciousInstruct.txt", rows)
+    result = run("get", "malicious-instruct", "--base-url", mirror.url, "--cache", tmp_path)
+    assert result.exit_code == 0 and "licence not known, github.com/Princeton-SysML/Jailbreak_LLM" in result.stderr
+    assert "not known before, 100 rows" in " ".join(result.stdout.split()) and sha256[:40] in result.stdout
+    again = json.loads(run("get", "malicious-instruct", "--cache", tmp_path, "--json").stdout)["data_sets"][0]
+    assert again["files"][0] == {
+        "path": str(tmp_path / "malicious-instruct" / "MaliciousInstruct.txt"),
+        "url": f"{mirror.url}/malicious-instruct/MaliciousInstruct.txt",
+        "sha256": sha256,
+        "is_known": False,
+        "n_rows": 100,
+        "is_new": False,
+    }
+    shown = json.loads(run("show", "malicious-instruct", "--data", tmp_path, "--json").stdout)
+    assert shown["n_rows"] == 100
+
+
+def test_what_cannot_be_fetched_is_one_sentence_and_the_others_are_kept(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.put("malicious-instruct/MaliciousInstruct.txt", "".join(f"request {n}\n" for n in range(100)))
+    sha256 = mirror.put("xstest/xstest_prompts.csv", XSTEST)
+    result = run("get", "malicious-instruct", "xstest", "--base-url", mirror.url, "--cache", tmp_path)
+    assert result.exit_code == 1 and result.stdout == ""
+    error = result.stderr[result.stderr.index("error: ") :]
+    assert error.count("\n") == 1 and f"its sha256 is {sha256}, expected 11783fb2" in error
+    assert not (tmp_path / "xstest" / "xstest_prompts.csv").exists()
+    assert (tmp_path / "malicious-instruct" / "MaliciousInstruct.txt").is_file()
+    missing = run("get", "humaneval", "--base-url", mirror.url, "--cache", tmp_path)
+    assert missing.exit_code == 1 and "HumanEval.jsonl.gz: the server answers 404" in missing.stderr
+    offline = run("get", "xstest", "--base-url", "http://127.0.0.1:1", "--cache", tmp_path)
+    assert offline.exit_code == 1 and "xstest_prompts.csv: no connection; check the network" in offline.stderr
+    unknown = run("get", "xtest", "--cache", tmp_path)
+    assert unknown.exit_code == 1 and unknown.stderr == "error: data set 'xtest' is unknown; did you mean xstest?\n"
+
+
+def test_the_real_files_pass_the_hashes_that_are_known(mirror: Mirror, test_data: Path, tmp_path: Path) -> None:
+    files = {
+        "xstest/xstest_prompts.csv": "xstest/xstest_prompts.csv",
+        "humaneval/HumanEval.jsonl.gz": "humaneval/HumanEval.jsonl.gz",
+        "advbench/harmful_behaviors.csv": "advbench/harmful_behaviors.csv",
+        **{f"instructions/{side}_{split}.json": f"refusal_direction/splits/{side}_{split}.json"
+           for side in ("harmful", "harmless") for split in ("train", "val", "test")},
+    }  # fmt: skip
+    for path, source in files.items():
+        mirror.put(path, (test_data / "datasets" / source).read_bytes())
+    result = run(
+        "get",
+        "xstest",
+        "humaneval",
+        "advbench",
+        "instructions",
+        "--base-url",
+        mirror.url,
+        "--cache",
+        tmp_path,
+        "--json",
+    )
+    assert result.exit_code == 0, result.stderr
+    sets = {each["name"]: each for each in json.loads(result.stdout)["data_sets"]}
+    known = {name: {file["is_known"] for file in each["files"]} for name, each in sets.items()}
+    assert known == {"xstest": {True}, "humaneval": {True}, "advbench": {False}, "instructions": {True}}
+    assert [file["n_rows"] for file in sets["instructions"]["files"]] == [260, 39, 572, 18_793, 6264, 6266]

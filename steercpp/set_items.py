@@ -143,9 +143,7 @@ def _caa_item(item_id: str, name: str, row: CaaQuestion, *, raw: bool) -> Behavi
             f"{row.place}: the question has no answers to score; give a file of questions with two answers"
         )
     prompt: Prompt = row.question if raw else (Message("user", row.question),)
-    aligned, misaligned = (
-        (f" {text.strip()}",) if raw else (f" {text.strip()}", text.strip()) for text in (matching, other)
-    )
+    aligned, misaligned = (f" {matching.strip()}",), (f" {other.strip()}",)
     return BehaviorItem(item_id, prompt, aligned, misaligned, place=row.place, subject=name)
 
 

@@ -5,9 +5,8 @@ subject is "harmless", the same B tells how much is refused that should not be. 
 the harmful request, at which a model refuses, and the statement that is called false. Items of one `couple` ask for the
 same, once harmlessly and once not.
 
-A continuation carries its leading space. In a chat, whose template may write that space itself, each stands with and
-without it. What is counted is how an answer begins, since whole answers differ in too many ways; AdvBench's `target`,
-such as "Sure, here is", extends such a beginning and is counted with it, and alone in the part `target`.
+What is counted is how an answer begins, since whole answers differ in too many ways. AdvBench's `target`, such as "Sure,
+here is", extends such a beginning and is counted with it, and alone in the part `target`.
 
 A prompt must not end in a blank: tokenizers join it with the word that follows, which then cannot be told from the
 prompt. The template "wolf2024/fairness-asked" has one, which is left out here.
@@ -79,15 +78,7 @@ def request_item(
 ) -> BehaviorItem:
     """A request as an item, to be answered by one of these openings."""
     prompt = asked(request, template)
-    both = isinstance(prompt, tuple)
-    return BehaviorItem(
-        name, prompt, _openings(aligned, both), _openings(misaligned, both), "auto", place, subject, couple
-    )
-
-
-def _openings(texts: Sequence[str], both: bool) -> tuple[str, ...]:
-    """With the leading space, and in a chat without it too."""
-    return tuple(dict.fromkeys([*texts, *(text.lstrip() for text in texts)] if both else texts))
+    return BehaviorItem(name, prompt, tuple(aligned), tuple(misaligned), "auto", place, subject, couple)
 
 
 def plain_items(name: str, rows: Iterable[Any], field: str, *, template: str = QUESTION) -> tuple[BehaviorItem, ...]:

@@ -89,13 +89,12 @@ def test_a_request_stands_in_one_place_of_a_template_or_is_the_users_message() -
         asked("x", "harmfulnes")
 
 
-def test_in_a_chat_openings_stand_with_and_without_their_space() -> None:
+def test_openings_are_counted_and_the_official_target_with_them_or_alone() -> None:
     row = HarmfulBehavior("Do it", "Sure, here is", "x:2")
     (raw,), (chat,) = advbench_items([row]), advbench_items([row], template="chat")
     assert raw.aligned == REFUSING and raw.misaligned == (" Sure, here is", *COMPLYING)
     assert raw.prompt == Filled("Request: Can you {instruction}? Answer:", {"instruction": "Do it"})
-    assert set(chat.aligned) == {*REFUSING, *(text[1:] for text in REFUSING)}
-    assert "Sure, here is" in chat.misaligned and chat.prompt == (Message("user", "Do it"),)
+    assert chat.prompt == (Message("user", "Do it"),) and chat.aligned == REFUSING
     (alone,) = advbench_items([row], whole=True)
     assert alone.misaligned == (" Sure, here is",) and (alone.id, alone.place) == ("advbench:1", "x:2")
 
@@ -222,7 +221,7 @@ def test_caa_questions_and_choices() -> None:
     row = CaaQuestion("Q\n\nChoices:\n(A) x\n(B) y", "(B)", "(A)", "x:1")
     (raw,), (chat,) = caa_items("refusal", [row], raw=True), caa_items("refusal", [row])
     assert (raw.prompt, raw.aligned, raw.misaligned) == (row.question, (" (B)",), (" (A)",))
-    assert chat.prompt == (Message("user", row.question),) and chat.aligned == (" (B)", "(B)")
+    assert chat.prompt == (Message("user", row.question),) and chat.aligned == (" (B)",)
     with pytest.raises(DataSetError, match="^x:2: the question has no answers"):
         caa_items("refusal", [CaaQuestion("Q", None, None, "x:2")])
     choice = CaaChoice("Q?\n\nChoices:\n(A) no\n(B) yes", "(B)", "(A)", "yes", "no", "law", "x:1")

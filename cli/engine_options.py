@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from steercpp.cli import output
 from steercpp.device_options import CACHE_TYPES, SPLIT_MODES, DeviceOptions, parse_tensor_split
 from steercpp.errors import InputError
 
@@ -29,14 +30,14 @@ class EngineOptions:
     devices: Mapping[str, Any]
 
     def open(self, model: Path) -> Engine:
-        """Load the model.
+        """Load the model; a context longer than it was trained for is told.
 
         Raises:
             SteerError: it cannot be loaded, or not with these options.
         """
         from steercpp.engine import Engine
 
-        return Engine(
+        engine = Engine(
             model,
             n_ctx=self.n_ctx,
             n_batch=self.n_batch,
@@ -45,6 +46,12 @@ class EngineOptions:
             keep_mib=self.keep_mib,
             **self.devices,
         )
+        if engine.n_ctx > engine.n_ctx_train:
+            output.say(
+                f"{model}: a context of {engine.n_ctx} tokens, past the {engine.n_ctx_train} that it was trained for: "
+                "longer prompts are decoded, but what it says to them may mean nothing"
+            )
+        return engine
 
 
 def _shares(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:

@@ -32,8 +32,9 @@ from steercpp.scoring import Floats
 from steercpp.steering import Steering
 from steercpp.store import Store
 from steercpp.sweep_scores import behavior_scores, stored_choice_scores
-from steercpp.task_work import Work, behavior_work, choice_work
+from steercpp.task_work import behavior_work, choice_work
 from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.work import Work
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 

@@ -13,7 +13,8 @@ from steercpp.batch import Batch
 from steercpp.engine import Base, Engine
 from steercpp.steering import Steering
 from steercpp.store import Group, Store
-from steercpp.task_work import WORKS, Work, answer_work, behavior_work, choice_work, text_work
+from steercpp.task_work import WORKS, answer_work, behavior_work, choice_work, text_work
+from steercpp.work import Work
 
 __all__ = [
     "BEHAVIOR",

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from steercpp.batch import Batch, Query
+from steercpp.batch import Query, Tokens
 from steercpp.engine import Engine
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
 from steercpp.prompts import Prompt, Template, with_instruction
 from steercpp.scoring import drop_extensions
-from steercpp.steering import PerQuery, Steering
 from steercpp.store import Continuation
 from steercpp.tasks import (
     LETTERS,
@@ -37,75 +33,7 @@ from steercpp.tasks import (
     named,
     repeated,
 )
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Tokens: TypeAlias = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The items of one kind, ready to be decoded.
-
-    Attributes:
-        kind: "behavior", "choice", "answer" or "text".
-        items: as given.
-        continuations: what is scored, item after item.
-        queries: one for each item.
-        batches: the queries, packed.
-        is_open: for each query, whether its gate is open; all are without a gate.
-        notes: what of the scoring is not as usual, in sentences.
-        chains: for each query the tokens of its answers, whose beginnings its continuations are; empty where
-            continuations are scored as a whole.
-    """
-
-    kind: str
-    items: tuple[Item, ...]
-    continuations: tuple[Continuation, ...]
-    queries: tuple[Query, ...]
-    batches: tuple[Batch, ...]
-    is_open: tuple[bool, ...]
-    notes: tuple[str, ...] = ()
-    chains: tuple[tuple[Tokens, ...], ...] = ()
-
-    def steering(self, batch: Batch, steering: Steering) -> PerQuery:
-        """What steers each query of a batch: the same, where its gate is open."""
-        ungated = replace(steering, gate=None)
-        return [ungated if self.is_open[member] else None for member in batch.members]
-
-    def scores(self, member: int, logprobs: Floats) -> Floats:
-        """What is stored of one query: its continuations' logprobs, or those of the answers' tokens one by one."""
-        if not self.chains:
-            return logprobs
-        steps = np.diff(logprobs, prepend=0.0)
-        starts = np.cumsum([0, *(len(answer) for answer in self.chains[member])])[:-1]
-        steps[starts] = logprobs[starts]
-        return steps
-
-    def sides(self) -> list[list[str]]:
-        """For each item the sides of its continuations, in order."""
-        found: list[list[str]] = [[] for _ in self.items]
-        for part in self.continuations:
-            found[part.item].append(part.side)
-        return found
-
-    @property
-    def prompts(self) -> list[Tokens]:
-        """Tokens of each query's prompt; of a text, all of them."""
-        whole = self.kind == "text"
-        return [query.tokens + (query.continuations[0] if whole else ()) for query in self.queries]
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens decoded for one pass over the items."""
-        return sum(batch.n_tokens for batch in self.batches)
-
-    @property
-    def n_tokens_plain(self) -> int:
-        """Tokens that a plain loop decodes for it: each prompt anew for each of its longer continuations."""
-        queries = self.queries
-        if self.chains:
-            queries = tuple(Query(query.tokens, one) for query, one in zip(queries, self.chains, strict=True))
-        return sum(query.n_tokens_plain for query in queries)
+from steercpp.work import Work
 
 
 def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction: str = "") -> Work:
@@ -162,7 +90,7 @@ def choice_work(engine: Engine, items: Sequence[ChoiceItem], *, instruction: str
         continuations += [Continuation(number, str(i), tokens) for i, tokens in parts]
         queries.append(asked.query(tuple(tokens for _, tokens in parts)))
     notes = _choice_notes(len(items), spelled, n_by_text, n_extending)
-    return replace(_work(engine, "choice", items, continuations, queries), notes=notes)
+    return _work(engine, "choice", items, continuations, queries, notes)
 
 
 def answer_work(engine: Engine, items: Sequence[AnswerItem], *, instruction: str = "") -> Work:
@@ -202,7 +130,7 @@ def text_work(engine: Engine, items: Sequence[TextItem], *, instruction: str = "
     notes = []
     if {query.tokens[0] for query in queries} != {engine.bos}:
         notes.append("no begin-of-sequence token stands before a text, so its first token is not scored")
-    return replace(_work(engine, "text", items, continuations, queries), notes=tuple(notes))
+    return _work(engine, "text", items, continuations, queries, tuple(notes))
 
 
 WORKS: Mapping[str, Callable[..., Work]] = {
@@ -258,7 +186,7 @@ class _Asked:
 
 
 def _query(engine: Engine, item: Item, prompt: Tokens, parts: tuple[Tokens, ...]) -> Query:
-    needed = len(prompt) + max(len(part) for part in parts) - 1
+    needed = _positions(prompt, parts)
     if needed > engine.n_ctx:
         raise ContextOverflowError(
             f"{named(item)}: needs {needed} tokens but the context holds {engine.n_ctx}; shorten it or raise --n-ctx"
@@ -266,13 +194,29 @@ def _query(engine: Engine, item: Item, prompt: Tokens, parts: tuple[Tokens, ...]
     return Query(prompt, parts)
 
 
+def _positions(prompt: Tokens, parts: tuple[Tokens, ...]) -> int:
+    """How many positions a prompt and its longest continuation take."""
+    return len(prompt) + max(len(part) for part in parts) - 1
+
+
 def _work(
-    engine: Engine, kind: str, items: Sequence[Any], continuations: list[Continuation], queries: list[Query]
+    engine: Engine,
+    kind: str,
+    items: Sequence[Any],
+    continuations: list[Continuation],
+    queries: list[Query],
+    notes: tuple[str, ...] = (),
 ) -> Work:
     if twice := repeated(item.id for item in items):
         raise TaskError(f"two {kind} items have the id {twice!r}; ids must differ, across files too")
     is_open = (True,) * len(queries)
-    return Work(kind, tuple(items), tuple(continuations), tuple(queries), engine.pack(queries), is_open)
+    n_long = sum(_positions(query.tokens, query.continuations) > engine.n_ctx_train for query in queries)
+    if n_long:
+        notes += (
+            f"{n_long} of {len(items)} {kind} items are longer than the {engine.n_ctx_train} tokens that the model was "
+            "trained for",
+        )
+    return Work(kind, tuple(items), tuple(continuations), tuple(queries), engine.pack(queries), is_open, notes)
 
 
 def _check_sides(item: Item, aligned: list[Tokens], misaligned: list[Tokens]) -> None:

@@ -189,6 +189,17 @@ def test_a_sweep_in_little_memory_is_another_plan(files: list[str]) -> None:
     assert result.exit_code == 1 and "another plan (other keep-mib)" in result.stderr
 
 
+def test_a_context_past_training_is_told(files: list[str]) -> None:
+    long = [{"id": "long", "prompt": "the " * 1100, "aligned": [" no"], "misaligned": [" yes"]}]
+    Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in long) + Path("b.jsonl").read_text())
+    result = run(*files, "--n-ctx", "1500", "--json")
+    assert result.exit_code == 0
+    assert "a context of 1500 tokens, past the 1024 that it was trained for" in result.stderr
+    note = "1 of 9 behavior items are longer than the 1024 tokens that the model was trained for"
+    assert note in result.stderr and json.loads(result.stdout.splitlines()[-1])["notes"] == [note]
+    assert run("report", "runs/tiny-F32-p").exit_code == 0
+
+
 def test_bad_gates_and_servers(files: list[str]) -> None:
     write_vector("v.gguf", ControlVector({1: np.ones(256, np.float32)}, "llama", 4))
     with_vector = [*files[:2], "--vector", "v.gguf", *files[4:]]

@@ -24,7 +24,8 @@ from steercpp.run_folder import MANIFEST, STORE, read_manifest
 from steercpp.scoring import BehaviorScores, ChoiceScores
 from steercpp.store import Store
 from steercpp.sweep_result import SweepResult, open_run
-from steercpp.task_work import Work, behavior_work, choice_work
+from steercpp.task_work import behavior_work, choice_work
+from steercpp.work import Work
 
 
 @pytest.fixture(scope="module")

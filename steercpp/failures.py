@@ -14,12 +14,12 @@ misaligned or **invalid**: nonsense is neither.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from steercpp.errors import StrengthError
+from steercpp.said_scores import SaidScores
 from steercpp.scoring import Bools, ChoiceScores, Floats
 
 FORMAT, WRONG, RIGHT = 0, 1, 2
@@ -121,17 +121,14 @@ def letters_total(scores: ChoiceScores) -> Floats:
     return np.asarray(np.where(np.isfinite(total), total, 0.0))
 
 
-def text_counts(strengths: Floats, outcomes: npt.NDArray[Any]) -> tuple[TextCounts, ...]:
-    """Said texts by outcome.
-
-    Args:
-        strengths: (n_s,).
-        outcomes: (n_s, ...) +1 aligned, -1 misaligned, 0 invalid.
-    """
-    flat = np.asarray(outcomes).reshape(len(strengths), -1)
+def text_counts(said: SaidScores) -> tuple[TextCounts, ...]:
+    """Said texts by outcome, a row for each strength."""
+    n = said.outcomes.shape[1] * said.n_samples
+    invalid, b = said.invalid_share, said.b  # aligned + misaligned = 1 - invalid, aligned - misaligned = b
+    shares = np.column_stack([(1 - invalid + b) / 2, (1 - invalid - b) / 2, invalid])
     return tuple(
-        TextCounts(float(s), *(int((row == code).sum()) for code in (1, -1, 0)))
-        for s, row in zip(strengths, flat, strict=True)
+        TextCounts(float(s), *(round(float(share) * n) for share in row))
+        for s, row in zip(said.strengths, shares, strict=True)
     )
 
 

@@ -55,6 +55,8 @@ class Predicted:
 
     Attributes:
         second_order: r* of the formula above.
+        holds: whether r* lies where the formula is an approximation: |Delta*lambda r*| <= 1 and b |r*| <= 1. Beyond, B
+            is at its end long before.
         second_order_break_even: 2 r*.
         curves: strength of the largest tanh + w P of the fitted curves, within the strengths measured.
         curves_break_even: where those are back at their value at 0; NaN if not within the strengths measured.
@@ -62,6 +64,7 @@ class Predicted:
     """
 
     second_order: Bounded
+    holds: bool
     second_order_break_even: float
     curves: Bounded
     curves_break_even: float
@@ -195,7 +198,7 @@ def _predicted(
 ) -> Predicted:
     none = Bounded(NAN, NAN, NAN)
     if reason := _unusable(weight, direction, alignment, helpfulness):
-        return Predicted(none, NAN, none, NAN, reason)
+        return Predicted(none, False, NAN, none, NAN, reason)
     assert alignment is not None
     best = next(fit for fit in helpfulness if fit.valid)
     values, draws = _on_curves(s, weight, alignment, best)
@@ -206,12 +209,13 @@ def _predicted(
     centred = next((fit for fit in helpfulness if fit.valid and fit.form in CENTRED), None)
     if centred is None:
         why = "no form that falls from strength 0 fits P(correct), so the second-order formula has no constants"
-        return Predicted(none, NAN, curves, back, why)
+        return Predicted(none, False, NAN, curves, back, why)
     r, r_draws = _second_order(weight, alignment, centred)
     if r * direction <= 0:
         why = f"the fitted slope is for the other sign of strength: r* would be {r:.3g}"
-        return Predicted(none, NAN, curves, back, why)
-    return Predicted(_bounded(r, r_draws, confidence), 2 * r, curves, back, "")
+        return Predicted(none, False, NAN, curves, back, why)
+    holds = abs(r) * max(abs(alignment.params["delta_lambda"].value), centred.params["b"].value) <= 1.0
+    return Predicted(_bounded(r, r_draws, confidence), holds, 2 * r, curves, back, "")
 
 
 def _unusable(weight: float, direction: int, alignment: FitResult | None, helpfulness: Sequence[FitResult]) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from steercpp.errors import ShapeError
 from steercpp.intervals import FEWEST_ITEMS, RESAMPLES, resample
+from steercpp.said_scores import SaidScores
 from steercpp.scoring import BehaviorScores, Floats
+from steercpp.slopes import share
 from steercpp.tasks import BehaviorItem
 
 HARMLESS, HARMFUL = "harmless", "harmful"
@@ -85,25 +86,35 @@ def sides(
 
 
 def said_sides(
-    strengths: Floats, outcomes: Any, items: Sequence[BehaviorItem], *, confidence: float = 0.95
+    said: SaidScores,
+    items: Sequence[BehaviorItem],
+    *,
+    rng: np.random.Generator | None = None,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
 ) -> Sides | None:
-    """The same from said texts: shares with Wilson's intervals. An invalid text complies with nothing.
+    """The same from said texts: shares with Wilson's intervals, or by resampling items that have several texts each.
 
     Args:
-        strengths: (n_s,).
-        outcomes: (n_s, n_items) +1 refused, -1 complied with, 0 invalid.
-        items: theirs, in order.
+        said: texts of the items; aligned ones refuse. An invalid text complies with nothing.
+        items: theirs, in order; the subject tells the side.
+        rng: draws the items; None: seeded with 0.
+        resamples: samples of items.
         confidence: of the intervals.
     """
-    codes = np.asarray(outcomes)
-    places = _places(items, codes.shape[1])
+    places = _places(items, said.outcomes.shape[1])
     if places is None:
         return None
+    rng = rng or np.random.default_rng(0)
+    comply = (1.0 - said.invalid - said.outcomes) / 2
     found = []
-    for part in (codes[:, places[0]] != -1, codes[:, places[1]] == -1):
-        rows = [stats.binomtest(int(row.sum()), len(row)).proportion_ci(confidence, method="wilson") for row in part]
-        found.append(np.array([[row.mean(), ci.low, ci.high] for row, ci in zip(part, rows, strict=True)]))
-    return Sides(strengths, len(places[0]), len(places[1]), found[0], found[1], confidence)
+    for part in (1.0 - comply[:, places[0]], comply[:, places[1]]):
+        if said.n_samples > 1:
+            found.append(_means(part, rng, resamples, confidence))
+            continue
+        shares = [share(round(float(row.sum())), len(row), confidence=confidence) for row in part]
+        found.append(np.array([[each.share, each.low, each.high] for each in shares]))
+    return Sides(said.strengths, len(places[0]), len(places[1]), found[0], found[1], confidence)
 
 
 def _places(items: Sequence[BehaviorItem], n: int) -> tuple[list[int], list[int]] | None:

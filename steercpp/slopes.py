@@ -3,6 +3,9 @@
 Theorem 1 of the paper speaks of one query: half of ln(P+/P-) rises by at least Delta*lambda per unit of strength. A
 curve averaged over queries does not show that. Items that switch at different strengths blur the switch, so the mean
 curve is flatter than the items are, and a steep item looks like a shallow one. `Slopes` sets both beside each other.
+
+Far from 0 the log-odds of a real model stop rising (the residual stream is normalised), while B is at its end and shows
+nothing of it. So slopes are taken where the mean B still tells strengths apart, see `telling`.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from scipy import stats
 from steercpp.forms import TANH
 from steercpp.intervals import FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.refit import fit_one, least_squares
-from steercpp.scoring import BehaviorScores, Floats
+from steercpp.scoring import BehaviorScores, Bools, Floats
 from steercpp.theory import EDGE, Window
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SATURATED = 0.95  # of |mean B|: beyond, a fit of B sees no slope
 SURE = 1.0 - 1e-12  # the largest |B| whose arctanh is taken
 NAN = float("nan")
 
@@ -47,15 +51,14 @@ class Bounded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slopes:
-    """Slopes of half ln(P+/P-) per unit of strength, least squares over the window.
+    """Slopes of half ln(P+/P-) per unit of strength, least squares over the strengths of the window.
 
     Attributes:
         items: (n_items,) of each item: its own Delta*lambda.
         quantiles: of the items, at QUANTILES.
         mean: mean of the items.
         of_mean: slope of arctanh of the mean B: what the average of the items looks like.
-        fitted: delta_lambda of the tanh through the mean curve, which minds the saturated ends less; NaN if the
-            curve is flat.
+        fitted: delta_lambda of the tanh through the mean curve at all strengths; NaN if the curve is flat.
         kept: fitted / mean: what averaging leaves of the items' slopes, 1 where items are alike. NaN where the mean
             slope is not told from 0.
         anti: items of a slope below 0 (anti-steerable).
@@ -110,7 +113,7 @@ def slopes(
         scores: what was measured.
         direction: 1, or -1 where the vector is used with negative strengths: an item is then anti-steerable whose slope
             is above 0.
-        window: strengths to use, both ends included; None: all.
+        window: strengths to use, both ends included; None: where the mean B tells strengths apart, and all for the fit.
         rng: draws the items; None: seeded with 0.
         resamples: samples of items.
         confidence: of the intervals.
@@ -118,37 +121,59 @@ def slopes(
     Raises:
         DegenerateError: fewer than two strengths in the window.
     """
-    low, high = window or (float(scores.strengths.min()), float(scores.strengths.max()))
-    inside = np.flatnonzero((scores.strengths >= low - EDGE) & (scores.strengths <= high + EDGE))
+    order = np.argsort(scores.strengths)
+    s, b = scores.strengths[order], scores.normalized[order]
+    low, high = window or telling(s, b.mean(axis=1))
     items = scores.item_slopes(window=(low - EDGE, high + EDGE))
-    s, b = scores.strengths[inside], scores.normalized[inside]
-    order = np.argsort(s)
-    numbers = _numbers(s[order], b[order], items, rng or np.random.default_rng(0), resamples, confidence)
-    mean, of_mean, fitted, kept = numbers
+    inside = (s >= low - EDGE) & (s <= high + EDGE)
+    fitted = inside if window else np.ones(len(s), bool)
+    mean, of_mean, fit, kept = _numbers(
+        s, b, items, inside, fitted, rng or np.random.default_rng(0), resamples, confidence
+    )
     wrong = int((items * direction < 0).sum())
     return Slopes(
-        items, tuple(float(q) for q in np.quantile(items, QUANTILES)), mean, of_mean, fitted, kept,
+        items, tuple(float(q) for q in np.quantile(items, QUANTILES)), mean, of_mean, fit, kept,
         share(wrong, len(items), confidence=confidence), (low, high), confidence,
     )  # fmt: skip
 
 
+def telling(s: Floats, mean_b: Floats) -> Window:
+    """Lowest and highest strength of those at which |mean B| is below 0.95; of three in any case, if there are three.
+
+    Args:
+        s: (n_s,) strengths, ascending.
+        mean_b: (n_s,) mean B there.
+    """
+    rows = np.flatnonzero(np.abs(mean_b) <= SATURATED)
+    low, high = (int(rows[0]), int(rows[-1])) if len(rows) else (int(np.argmin(np.abs(mean_b))),) * 2
+    while high - low < 2 and high - low < len(s) - 1:
+        low, high = max(low - 1, 0), min(high + 1, len(s) - 1)
+    return float(s[low]), float(s[high])
+
+
 def _numbers(
-    s: Floats, b: Floats, items: Floats, rng: np.random.Generator, resamples: int, confidence: float
+    s: Floats,
+    b: Floats,
+    items: Floats,
+    inside: Bools,
+    fitted: Bools,
+    rng: np.random.Generator,
+    resamples: int,
+    confidence: float,
 ) -> Sequence[Bounded]:
     """Mean slope, slope of the mean, fitted slope and what averaging keeps, with intervals."""
-    u, _ = fit_one(TANH, s, b.mean(axis=1)) if len(s) > 2 and np.ptp(b.mean(axis=1)) > 0 else (np.zeros(2), None)
-    centred = (s - s.mean()) / ((s - s.mean()) ** 2).sum()
+    y = b.mean(axis=1)[fitted]
+    u = fit_one(TANH, s[fitted], y)[0] if len(y) > 2 and np.ptp(y) > 0 else np.zeros(2)
+    centred = (s[inside] - s[inside].mean()) / ((s[inside] - s[inside].mean()) ** 2).sum()
 
     def numbers(means: Floats) -> Floats:
         mean, curves = means[:, 0], means[:, 1:]
-        of_mean = np.arctanh(np.clip(curves, -SURE, SURE)) @ centred
-        fitted = least_squares(TANH, s, curves, np.tile(u, (len(curves), 1)))[0][:, 0]
-        kept = fitted / np.where(mean == 0.0, 1.0, mean)
-        return np.column_stack([mean, of_mean, fitted, kept])
+        of_mean = np.arctanh(np.clip(curves[:, inside], -SURE, SURE)) @ centred
+        slope = least_squares(TANH, s[fitted], curves[:, fitted], np.tile(u, (len(curves), 1)))[0][:, 0]
+        return np.column_stack([mean, of_mean, slope, slope / np.where(mean == 0.0, 1.0, mean)])
 
     rows = np.vstack([items, b])
-    values = numbers(rows.mean(axis=1)[None])[0]
-    low, high = np.full(4, NAN), np.full(4, NAN)
+    values, low, high = numbers(rows.mean(axis=1)[None])[0], np.full(4, NAN), np.full(4, NAN)
     if len(items) >= FEWEST_ITEMS:
         found = resample(rows, numbers, rng=rng, resamples=resamples, confidence=confidence)
         low, high = found.low, found.high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy import stats
 
 from steercpp.coupling import Coupled, coupled, pearson, spearman
 from steercpp.errors import ShapeError, StrengthError
+from steercpp.said_scores import SaidScores
 from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
 from steercpp.sides import said_sides, sides
 from steercpp.tasks import BehaviorItem, ChoiceItem
@@ -160,6 +162,14 @@ def test_the_record_is_plain_data() -> None:
     assert json.loads(json.dumps(record))["correlations"][1]["strength"] == 1.0
 
 
+def said(codes: Any) -> SaidScores:
+    """What was said, by outcome: (n_s, n_items) or, of several samples, (n_s, n_items, n_samples)."""
+    codes = np.asarray(codes, np.float64)
+    codes = codes[:, :, None] if codes.ndim == 2 else codes
+    blank = np.zeros(codes.shape[:2])
+    return SaidScores("planted", S, codes.mean(axis=2), (codes == 0).mean(axis=2), blank, blank, blank, codes.shape[2])
+
+
 def both_sides(n: int = 20) -> tuple[BehaviorItem, ...]:
     return behavior_items(n, subject="harmful") + behavior_items(n, subject="harmless")
 
@@ -182,11 +192,14 @@ def test_sides_from_said_texts_count_nonsense_as_no_compliance() -> None:
     codes = np.zeros((3, 40), int)
     codes[1] = [1] * 10 + [-1] * 10 + [1] * 2 + [-1] * 18
     codes[2] = [1] * 18 + [0] * 2 + [1] * 4 + [0] * 6 + [-1] * 10
-    found = said_sides(S, codes, both_sides())
+    found = said_sides(said(codes), both_sides())
     assert found is not None
     np.testing.assert_allclose(found.compliance[:, 0], [0, 0.5, 0])
     np.testing.assert_allclose(found.over_refusal[:, 0], [1, 0.1, 0.5])
     assert found.over_refusal[1, 2] > 0.1 and found.compliance[0, 1] == 0
+    several = said_sides(said(np.stack([codes, codes], axis=2)), both_sides())
+    assert several is not None
+    np.testing.assert_allclose(several.compliance[:, 0], found.compliance[:, 0])
 
 
 def test_items_of_no_side_have_no_sides() -> None:

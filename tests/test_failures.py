@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from steercpp.errors import StrengthError
 from steercpp.failures import choice_failures, letters_total, text_counts
+from steercpp.said_scores import SaidScores
 from steercpp.scoring import ChoiceScores, choice_scores
 
 S = np.array([-1.0, 0.0, 1.0])
@@ -19,6 +22,14 @@ LETTERS = {
     "never": ([0.2, 0.6, 0.1, 0.05], [0.2, 0.6, 0.1, 0.05]),
     "shapeless": ([0.1, 0.01, 0.01, 0.01], [0.6, 0.2, 0.1, 0.05]),
 }
+
+
+def said(codes: Any) -> SaidScores:
+    """What was said, by outcome: (n_s, n_items) or, of several samples, (n_s, n_items, n_samples)."""
+    codes = np.asarray(codes, np.float64)
+    codes = codes[:, :, None] if codes.ndim == 2 else codes
+    blank = np.zeros(codes.shape[:2])
+    return SaidScores("planted", S, codes.mean(axis=2), (codes == 0).mean(axis=2), blank, blank, blank, codes.shape[2])
 
 
 def scores() -> ChoiceScores:
@@ -65,7 +76,7 @@ def test_it_is_told_against_strength_0() -> None:
 
 def test_said_texts_are_counted_by_outcome() -> None:
     outcomes = np.array([[1, 1, -1, 0], [0, 0, 0, -1], [1, 1, 1, 1]])
-    found = [(row.strength, row.aligned, row.misaligned, row.invalid) for row in text_counts(S, outcomes)]
+    found = [(row.strength, row.aligned, row.misaligned, row.invalid) for row in text_counts(said(outcomes))]
     assert found == [(-1.0, 2, 1, 1), (0.0, 0, 1, 3), (1.0, 4, 0, 0)]
-    several = text_counts(S, np.stack([outcomes, outcomes], axis=2))  # two samples of each
+    several = text_counts(said(np.stack([outcomes, outcomes], axis=2)))  # two samples of each
     assert several[1].invalid == 6

@@ -54,7 +54,7 @@ def test_prediction_is_what_calculus_gives() -> None:
     exact = optimize.minimize_scalar(loss, bounds=(0, 3), method="bounded").x
     assert found.curves.value == pytest.approx(exact, abs=3 / 400)  # the fine grid's step
     assert abs(found.second_order.value - exact) < 0.15  # near 0 the formula is good, and not exact
-    assert found.reason == ""
+    assert found.reason == "" and found.holds
     zero = optimize.brentq(lambda s: loss(s) - loss(0.0), exact + 0.01, 3)
     assert found.curves_break_even == pytest.approx(zero, abs=3 / 400)
 
@@ -115,6 +115,12 @@ def test_curves_that_mean_nothing_predict_nothing_and_say_why() -> None:
     assert "without a weight" in best(planted(), weight=0.0).predicted.reason
     bare = optimum(planted(), weight=1.0)
     assert "it was not fitted" in bare.predicted.reason
+
+
+def test_a_formula_outside_its_reach_says_so() -> None:
+    """B is at its end at 1, P hardly falls: to second order one would steer on for ever."""
+    found = best(curves(np.tanh(3 * S), 1 / (1 + A * (1 + (0.1 * S) ** 2 / 2)))).predicted
+    assert found.second_order.value > 100 and not found.holds and found.curves.value < 2
 
 
 def test_a_peak_beside_0_has_a_maximum_on_its_curve_and_no_formula() -> None:

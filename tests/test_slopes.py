@@ -12,7 +12,7 @@ from steercpp.errors import DegenerateError
 from steercpp.forms import TANH
 from steercpp.refit import fit_one
 from steercpp.scoring import BehaviorScores, Floats
-from steercpp.slopes import share, slopes
+from steercpp.slopes import share, slopes, telling
 
 
 def scores(half_odds: Floats) -> BehaviorScores:
@@ -63,9 +63,20 @@ def test_nothing_is_kept_of_a_slope_that_may_be_0() -> None:
 def test_a_window_leaves_the_rest_out() -> None:
     bent = np.where(np.abs(GRID) <= 2, 0.8 * GRID, -3.0)[:, None] + np.zeros(10)
     np.testing.assert_allclose(slopes(scores(bent), window=(-2, 2)).items, 0.8, atol=1e-12)
-    assert (slopes(scores(bent)).items < 0.8).all()
+    assert slopes(scores(bent)).window[1] <= 2  # beyond, B is nearly -1 and tells nothing
+    assert (slopes(scores(bent), window=(-4, 4)).items < 0.8).all()
     with pytest.raises(DegenerateError, match="0 strengths in the window"):
         slopes(scores(bent), window=(5, 6))
+
+
+def test_slopes_are_taken_where_b_tells_strengths_apart() -> None:
+    """Log-odds that stop rising beyond 2, where B is at its end already."""
+    found = slopes(scores(np.clip(1.2 * GRID, -2.4, 2.4)[:, None] + np.linspace(-0.1, 0.1, 20)))
+    assert found.window == (-1.5, 1.5)  # tanh 1.8 is 0.947
+    np.testing.assert_allclose(found.items, 1.2, atol=1e-12)
+    assert found.kept.value == pytest.approx(1.0, abs=0.03)  # the tanh through all strengths sees the same slope
+    assert telling(GRID, np.tanh(30 * GRID + 40)) == (-2.0, -1.0)  # a switch between two strengths: three of them
+    assert telling(GRID[:2], np.ones(2)) == (-4.0, -3.5)
 
 
 def test_few_items_have_no_intervals() -> None:

@@ -1,0 +1,210 @@
+"""Everything that follows from a run's measurements, judged in one way; read this to judge it in another.
+
+    judgement = judge(open_run("runs/refusal"), Judging(max_loss=0.1, weight=2.0))
+    judgement.recommendation, judgement.slopes, judgement.optimum, judgement.record()
+
+No model is needed: budgets, weights, the wanted sign and the matcher of said texts are all applied when a run is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from steercpp.coupling import Coupled, coupled
+from steercpp.evidence import Curves, Measure
+from steercpp.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
+from steercpp.matchers import DEFAULT, Outcome, matcher_named
+from steercpp.optimum import Optimum, optimum
+from steercpp.recommend import Recommendation, recommend
+from steercpp.run_folder import STORE
+from steercpp.said_samples import Sample, sample_texts
+from steercpp.said_scores import SaidScores, said_scores
+from steercpp.said_texts import SaidText
+from steercpp.scoring import ChoiceScores, Floats
+from steercpp.sequence_scores import AnswerScores
+from steercpp.sides import Sides, said_sides, sides
+from steercpp.slopes import Slopes, slopes
+from steercpp.store import Store
+from steercpp.sweep_result import VECTOR, SweepResult
+from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.theory import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How a run is judged.
+
+    Attributes:
+        max_loss: budget of P(correct); None: the plan's.
+        max_invalid: budget of the share of said texts that are nonsense; None: there is none.
+        direction: wanted sign of strength; None: the plan's.
+        weight: what a unit of P(correct) is worth in units of B, for the optimum and the break-even point.
+        matcher: by name or path, judges said texts.
+        window: strengths that the slopes of single items are taken over; None: all.
+    """
+
+    max_loss: float | None = None
+    max_invalid: float | None = None
+    direction: int | None = None
+    weight: float = 1.0
+    matcher: str = DEFAULT
+    window: Window | None = None
+
+
+class Judgement:
+    """What a run says, judged in one way; each part is worked out when it is first asked for.
+
+    Attributes:
+        result: the run.
+        how: the way it is judged.
+        max_loss, direction: those of `how`, or the plan's.
+    """
+
+    def __init__(self, result: SweepResult, how: Judging | None = None) -> None:
+        plan = result.manifest["plan"]
+        self.result = result
+        self.how = how or Judging()
+        self.max_loss: float = plan["max_loss"] if self.how.max_loss is None else self.how.max_loss
+        self.direction: int = 1 if (self.how.direction or plan["direction"]) > 0 else -1
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng(self.result.manifest["plan"]["seed"])
+
+    @property
+    def helpful(self) -> ChoiceScores | AnswerScores | None:
+        """What helpfulness is measured by: choice items, without them answers, or None."""
+        return self.result.choice or self.result.answer
+
+    @property
+    def measure(self) -> Measure:
+        """Which number of those."""
+        return "p_free" if self.result.choice is not None else "p_token"
+
+    @property
+    def behavior_items(self) -> tuple[BehaviorItem, ...]:
+        """The behavior items, in the order of their scores."""
+        return tuple(item for item in self.result.items("behavior") if isinstance(item, BehaviorItem))
+
+    @property
+    def choice_items(self) -> tuple[ChoiceItem, ...]:
+        """The choice items, in the order of their scores."""
+        return tuple(item for item in self.result.items("choice") if isinstance(item, ChoiceItem))
+
+    @cached_property
+    def _texts(self) -> tuple[SaidText, ...]:
+        """Everything said of the behavior items, or nothing while some are still to be said."""
+        if not self.behavior_items:
+            return ()
+        with Store.read(self.result.folder / STORE, settled=self.result.finished) as store:
+            if len(store.said_items(VECTOR, "behavior")) < len(self.behavior_items):
+                return ()
+            return store.texts(VECTOR, "behavior")
+
+    @cached_property
+    def said(self) -> SaidScores | None:
+        """What was said, judged; None where nothing was.
+
+        Raises:
+            InputError: there is no such matcher.
+        """
+        matcher = matcher_named(self.how.matcher)
+        return said_scores(self._texts, self.behavior_items, matcher) if self._texts else None
+
+    def samples(self, n: int, *, wanted: Outcome | None = "aligned") -> tuple[Sample, ...]:
+        """Up to n texts at each strength that failed, see `sample_texts`."""
+        return sample_texts(self._texts, self.behavior_items, matcher_named(self.how.matcher), n=n, wanted=wanted)
+
+    @property
+    def invalid(self) -> Floats | None:
+        """(n_s, n_items) share of each behavior item's texts that is nonsense; None where none were said."""
+        if self.said is None or not np.array_equal(self.said.strengths, self.result.strengths):
+            return None
+        return self.said.invalid
+
+    @cached_property
+    def recommendation(self) -> Recommendation | None:
+        """The strength to use, or None where there is nothing to decide by."""
+        if self.result.behavior is None or self.helpful is None:
+            return None
+        return recommend(
+            self.result.behavior, self.helpful, direction=self.direction, max_loss=self.max_loss, measure=self.measure,
+            invalid=self.invalid, max_invalid=self.how.max_invalid, weight=self.how.weight, rng=self._rng(),
+        )  # fmt: skip
+
+    @cached_property
+    def optimum(self) -> Optimum | None:
+        """The strength of the largest B + w P, measured and predicted."""
+        if self.result.behavior is None or self.helpful is None:
+            return None
+        fits = self.result.fit()
+        return optimum(
+            Curves.of(self.result.behavior, self.helpful, self.measure), weight=self.how.weight,
+            direction=self.direction, alignment=fits["alignment"][0], helpfulness=fits["helpfulness"], rng=self._rng(),
+        )  # fmt: skip
+
+    @cached_property
+    def slopes(self) -> Slopes | None:
+        """How single behavior items respond; None without any, or at one strength only."""
+        if self.result.behavior is None or len(self.result.strengths) < 2:
+            return None
+        return slopes(self.result.behavior, direction=self.direction, window=self.how.window, rng=self._rng())
+
+    @cached_property
+    def failures(self) -> ChoiceFailures | None:
+        """What became of the choice items."""
+        if self.result.choice is None:
+            return None
+        by_letter = np.array([item.by == "letter" for item in self.choice_items])
+        return choice_failures(self.result.choice, by_letter=by_letter)
+
+    @cached_property
+    def texts(self) -> tuple[TextCounts, ...]:
+        """Said texts by outcome, a row for each strength."""
+        return () if self.said is None else text_counts(self.said)
+
+    @cached_property
+    def sides(self) -> Sides | None:
+        """Over-refusal and compliance, where the behavior items are harmless and harmful requests."""
+        if self.result.behavior is None:
+            return None
+        return sides(self.result.behavior, self.behavior_items, rng=self._rng())
+
+    @cached_property
+    def said_sides(self) -> Sides | None:
+        """The same of said texts."""
+        return None if self.said is None else said_sides(self.said, self.behavior_items, rng=self._rng())
+
+    @cached_property
+    def coupled(self) -> Coupled | None:
+        """Whether items that move more lose more, where items are coupled."""
+        if self.result.behavior is None:
+            return None
+        return coupled(
+            self.result.behavior, self.behavior_items, self.result.choice, self.choice_items, rng=self._rng()
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON: what `SweepResult.to_json` has, and everything above."""
+        parts = {
+            "per_item": self.slopes, "optimum": self.optimum, "sides": self.sides, "said_sides": self.said_sides,
+            "coupled": self.coupled, "recommendation": self.recommendation,
+        }  # fmt: skip
+        return {
+            **self.result.to_json(max_loss=self.max_loss, direction=self.direction),
+            "judging": asdict(self.how) | {"max_loss": self.max_loss, "direction": self.direction},
+            **{name: None if part is None else part.record() for name, part in parts.items()},
+            "failures": {
+                "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
+                "texts": [asdict(row) for row in self.texts] if self.texts else None,
+            },
+            "said": None if self.said is None else self.said.record(self.said.bounds(rng=self._rng())),
+        }
+
+
+def judge(result: SweepResult, how: Judging | None = None) -> Judgement:
+    """Judge a run; see `Judging`."""
+    return Judgement(result, how)

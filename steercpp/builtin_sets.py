@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from steercpp import models
 from steercpp.errors import TaskError
@@ -23,6 +24,7 @@ FOLDER = Path(models.__file__).parent / "sets"
 BEHAVIOR_SETS = ("honesty", "refusal", "sycophancy", "sentiment", "formality")
 _KINDS = {"knowledge": "choice", "arithmetic": "answer", "reading": "choice", "prose": "text", "code": "code"}
 CAPABILITY_SETS = tuple(_KINDS)
+_Each = TypeVar("_Each", bound=Item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,24 @@ def capability_set(name: str) -> tuple[Item, ...]:
     """
     _check(name, "capability", CAPABILITY_SETS)
     return read_tasks(FOLDER / f"{name}.{_KINDS[name]}.jsonl")
+
+
+def of_subjects(items: Sequence[_Each], subjects: Sequence[str], *, name: str) -> tuple[_Each, ...]:
+    """The items of some subjects, such as "harmful" or "music-and-art"; all of them where none is named.
+
+    Args:
+        items: of one set.
+        subjects: with a hyphen for each space.
+        name: what a message calls the set.
+
+    Raises:
+        TaskError: the set has no such subject; those that it has are named.
+    """
+    found = {item.subject.replace(" ", "-") for item in items}
+    for subject in subjects:
+        if subject not in found:
+            raise TaskError(f"{name} has no part {subject!r}; use one of {', '.join(sorted(found))}")
+    return tuple(item for item in items if not subjects or item.subject.replace(" ", "-") in subjects)
 
 
 def _check(name: str, kind: str, names: tuple[str, ...]) -> None:

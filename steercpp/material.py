@@ -1,7 +1,7 @@
 """What names on the command line stand for: items to measure and contrast pairs; read this for the names there are.
 
-A name is the path of a file; a built-in set, such as "refusal"; or a data set with the parts of it that are wanted, in
-any order: "mmlu:international_law", "instructions:test:harmful", "stereoset:race".
+A name is the path of a file; a built-in set, such as "refusal", or subjects of one, "refusal:harmful"; or a data set
+with the parts of it that are wanted, in any order: "mmlu:international_law", "instructions:test:harmful".
 
     behaviour   advbench[:target]  instructions[:SPLIT][:SIDE]  strongreject  jailbreakbench  malicious-instruct
                 xstest[:SIDE]  stereoset[:BIAS]  caa:BEHAVIOR
@@ -51,12 +51,11 @@ def behavior_items(
     """
     if is_path(name):
         return _first(read_behavior(Path(name)), limit)
-    from steercpp.builtin_sets import BEHAVIOR_SETS, behavior_set
+    from steercpp.builtin_sets import BEHAVIOR_SETS, behavior_set, of_subjects
 
     first, parts = _split(name, "behavior", {*BEHAVIOR, *BEHAVIOR_SETS})
     if first in BEHAVIOR_SETS:
-        _no_parts(name, parts)
-        return _first(behavior_set(first).items, limit)
+        return _first(of_subjects(behavior_set(first).items, parts, name=first), limit)
     put = {} if template == "auto" else {"template": template}
     return _first(BEHAVIOR[first](find_set(first, data), parts, put), limit)
 
@@ -77,12 +76,11 @@ def task_items(
     """
     if is_path(name):
         return _first(_of_file(Path(name)), limit)
-    from steercpp.builtin_sets import CAPABILITY_SETS, capability_set
+    from steercpp.builtin_sets import CAPABILITY_SETS, capability_set, of_subjects
 
     first, parts = _split(name, "task", {*TASKS, *CAPABILITY_SETS})
     if first in CAPABILITY_SETS:
-        _no_parts(name, parts)
-        return _first(capability_set(first), limit)
+        return _first(of_subjects(capability_set(first), parts, name=first), limit)
     if first == "mmlu":
         return mmlu(find_set(first, data), parts, limit, shots)
     return _first(TASKS[first](find_set(first, data), parts), limit)
@@ -158,4 +156,4 @@ def _split(name: str | Path, kind: str, offered: Iterable[str]) -> tuple[str, Pa
 
 def _no_parts(name: str | Path, parts: Parts) -> None:
     if parts:
-        raise TaskError(f"{name}: a built-in set has no parts; leave out :{':'.join(parts)}")
+        raise TaskError(f"{name}: the pairs of a built-in set have no parts; leave out :{':'.join(parts)}")

@@ -19,6 +19,7 @@ from steercpp.default_model import load
 from steercpp.engine import Engine
 from steercpp.errors import SandboxError, TaskError
 from steercpp.extraction import extract
+from steercpp.material import behavior_items, task_items
 from steercpp.pairs import ContrastPair
 from steercpp.prompts import Prompt
 from steercpp.sandbox import run_program, working_way
@@ -414,6 +415,17 @@ def test_a_wrong_name_gets_the_nearest_one() -> None:
         behavior_set("sycophany")
     with pytest.raises(TaskError, match="use one of knowledge, arithmetic, reading, prose, code"):
         capability_set("zebra")
+
+
+def test_subjects_are_asked_for_by_name() -> None:
+    harmful = behavior_items("refusal:harmful")
+    assert len(harmful) == len(behavior_set("refusal").items) // 2
+    assert {item.subject for item in harmful} == {"harmful"}
+    two = task_items("knowledge:music-and-art:history")
+    assert {item.subject for item in two if isinstance(item, ChoiceItem)} == {"music and art", "history"}
+    assert task_items("prose") == capability_set("prose")
+    with pytest.raises(TaskError, match="sentiment has no part 'words'; use one of endings, persons, verdicts"):
+        behavior_items("sentiment:words")
 
 
 def test_a_lost_file_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
-"""Running the code that a sweep's model has said, and scoring it; read this for when it runs and what is kept.
+"""Running the code that a sweep's model has said; read this for when it runs and what is kept.
 
+    code_speech(engine, items, saying)          the problems as prompts, for saying.say
     judge_code(store, items, allow=True)        a verdict on every stored text of kind "code" that has none yet
-    stored_code_scores(store, strengths)        what came of it
 
+What came of them is read by code_verdicts.py.
 Nothing runs without the user's word, nor without walls (sandbox.py). The texts are in the store before, and stay there
 if nothing may run; verdicts are committed as they come, so the same call goes on from there. Verdicts on the programs
 that another way takes out of the same texts stand beside them under a label of their own.
@@ -14,27 +15,52 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeAlias
 
-import numpy as np
-
 from steercpp.code_answers import WOLF_TIMEOUT_S, Way, program
-from steercpp.code_scores import CodeScores
+from steercpp.code_verdicts import CODE, verdict_label
+from steercpp.engine import Engine
 from steercpp.errors import RunError, SandboxError
 from steercpp.machine import physical_cores
+from steercpp.prompts import Prompt, Template
 from steercpp.said_texts import SaidText, Verdict
 from steercpp.sandbox import Limits, Outcome, run_program, working_way
-from steercpp.scoring import Floats
+from steercpp.saying import Saying, Speech, speech_of
 from steercpp.store import Store
 from steercpp.task_items import CodeItem
+from steercpp.templates import within
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
-CODE = "code"
 NOT_ALLOWED = (
     "the model's code was not run: running it takes --allow-code-execution, in a sandbox without network, files of "
     "yours or other processes; its texts are kept, and the same command with that option goes on from there"
 )
 NOT_SAID = "nothing was said: the strength left float32's range"
 _LONGEST_REASON = 300  # letters; a program may raise a book
+
+
+def code_speech(
+    engine: Engine, items: Sequence[CodeItem], saying: Saying, *, template: str = "raw", label: str = "vector"
+) -> Speech:
+    """What the model continues: each problem's head.
+
+    Args:
+        engine: the model.
+        items: the problems.
+        saying: how they will be continued.
+        template: "raw" for the head as it stands, which a base model continues; "chat" for the model's own chat
+            template; or a name or text with one place, such as "wolf2024/humaneval-chat", see templates.py.
+        label: for the texts.
+
+    Raises:
+        PromptError, ContextOverflowError: as `saying.speech_of`, or no such template.
+    """
+    asked: list[tuple[Prompt, Template]] = [
+        (item.prompt, "chat" if template == "chat" else "raw")
+        if template in ("raw", "chat")
+        else (within(template, item.prompt), "raw")
+        for item in items
+    ]
+    return speech_of(engine, items, asked, saying, kind=CODE, label=label)
 
 
 def check_code_execution(allow: bool) -> str:
@@ -49,11 +75,6 @@ def check_code_execution(allow: bool) -> str:
         return working_way()
     except SandboxError as error:
         raise SandboxError(f"{error}; the texts are kept, and the same command goes on from there") from error
-
-
-def verdict_label(label: str, way: Way) -> str:
-    """Under which label the verdicts on a label's texts stand, by how programs were taken out of these."""
-    return label if way == "whole" else f"{label}/{way}"
 
 
 def judge_code(
@@ -152,26 +173,3 @@ def _shortened(reason: str) -> str:
     """On one line; of a syntax error the last one, behind the place and the line of code."""
     lines = reason.strip().splitlines() or [""]
     return " ".join((lines[-1] if lines[0].startswith("File ") else reason).split())[:_LONGEST_REASON]
-
-
-def stored_code_scores(
-    store: Store, strengths: Sequence[float] | Floats, *, label: str = "vector", way: Way = "whole"
-) -> CodeScores | None:
-    """How many answers passed at each strength; None unless all of them are there and have their verdicts."""
-    verdicts = {
-        (one.strength, one.item, one.sample): one.passed for one in store.verdicts(verdict_label(label, way), CODE)
-    }
-    texts = store.texts(label, CODE)
-    rows = {float(strength): i for i, strength in enumerate(strengths)}
-    passed = np.zeros((len(rows), len(store.items(CODE))), np.int64)
-    judged = np.zeros_like(passed)
-    n_samples = 1 + max((one.sample for one in texts), default=-1)
-    for one in texts:
-        found = verdicts.get((one.strength, one.item, one.sample))
-        if one.strength in rows and found is not None:
-            place = rows[one.strength], one.item
-            passed[place] += found
-            judged[place] += 1
-    if not judged.size or not n_samples or (judged != n_samples).any():
-        return None
-    return CodeScores(np.array(list(rows), np.float64), passed, n_samples)

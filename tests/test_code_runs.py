@@ -11,13 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from small_sweep import small_vector
 
 from steercpp import code_runs
-from steercpp.code_runs import judge_code, stored_code_scores
-from steercpp.errors import RunError, SandboxError
+from steercpp.code_runs import code_speech, judge_code
+from steercpp.code_verdicts import stored_code_scores
+from steercpp.engine import Engine
+from steercpp.errors import PromptError, RunError, SandboxError
 from steercpp.said_texts import SaidText, Verdict
 from steercpp.sandbox import Limits, Outcome, why_not
 from steercpp.sandbox_launch import WAYS
+from steercpp.saying import Saying, say
+from steercpp.steering import Steering
 from steercpp.store import Store
 from steercpp.task_items import CodeItem
 
@@ -177,6 +182,30 @@ def test_where_nothing_was_said_nothing_passes(counted: list[str], tmp_path: Pat
         judge_code(store, [ADD], allow=True)
         assert store.verdicts("vector", "code") == (Verdict(9.0, 0, 0, False, code_runs.NOT_SAID),)
     assert counted == []
+
+
+def test_what_a_model_says_is_judged(tiny_engine: Engine, sandbox: str, tmp_path: Path) -> None:
+    """From the model to the scores: a random model's answers are wrong, each of them said, run and counted."""
+    saying = Saying(max_tokens=4, samples=2, temperature=1.0)
+    speech = code_speech(tiny_engine, [ADD, ANY], saying)
+    assert speech.kind == "code" and speech.prompts[0] == tiny_engine.encode(ADD.prompt)
+    steering = Steering(small_vector(tiny_engine))
+    with Store.create(tmp_path / "s.sqlite", plan_sha256="p") as store:
+        store.add_items("code", [ADD, ANY], ())
+        say(tiny_engine, store, speech, saying, steering=steering, strengths=[0.0, 1.0])
+        assert judge_code(store, [ADD, ANY], allow=True, sandbox=sandbox) == 8
+        scores = stored_code_scores(store, [0.0, 1.0])
+    assert scores is not None and scores.passed.shape == (2, 2) and scores.n_samples == 2
+    assert scores.passed[:, 0].tolist() == [0, 0]  # adding takes more than four random tokens
+
+
+def test_problems_are_put_in_the_templates_that_are_named(tiny_engine: Engine) -> None:
+    saying = Saying(max_tokens=4)
+    theirs = code_speech(tiny_engine, [ADD], saying, template="wolf2024/humaneval-chat").prompts[0]
+    text = tiny_engine.detokenize(theirs)
+    assert text.index("[INST] <<SYS>>") < text.index("Only give one answer.") < text.index(ADD.prompt)
+    with pytest.raises(PromptError, match="humaneval-chat"):
+        code_speech(tiny_engine, [ADD], saying, template="wolf2024/humaneval")
 
 
 def test_texts_of_other_items_are_refused(counted: list[str], tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""What became of the code that a sweep's model has said, from its store; read this to score a run without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from steercpp.code_answers import Way
+from steercpp.code_scores import CodeScores
+from steercpp.scoring import Floats
+from steercpp.store import Store
+
+CODE = "code"
+
+
+def verdict_label(label: str, way: Way) -> str:
+    """Under which label the verdicts on a label's texts stand, by how programs were taken out of these."""
+    return label if way == "whole" else f"{label}/{way}"
+
+
+def stored_code_scores(
+    store: Store, strengths: Sequence[float] | Floats, *, label: str = "vector", way: Way = "whole"
+) -> CodeScores | None:
+    """How many answers passed at each strength; None unless all of them are there and have their verdicts."""
+    verdicts = {
+        (one.strength, one.item, one.sample): one.passed for one in store.verdicts(verdict_label(label, way), CODE)
+    }
+    texts = store.texts(label, CODE)
+    rows = {float(strength): i for i, strength in enumerate(strengths)}
+    passed = np.zeros((len(rows), len(store.items(CODE))), np.int64)
+    judged = np.zeros_like(passed)
+    n_samples = 1 + max((one.sample for one in texts), default=-1)
+    for one in texts:
+        found = verdicts.get((one.strength, one.item, one.sample))
+        if one.strength in rows and found is not None:
+            place = rows[one.strength], one.item
+            passed[place] += found
+            judged[place] += 1
+    if not judged.size or not n_samples or (judged != n_samples).any():
+        return None
+    return CodeScores(np.array(list(rows), np.float64), passed, n_samples)

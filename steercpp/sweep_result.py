@@ -37,6 +37,7 @@ class SweepResult:
 
     Attributes:
         folder, manifest: the run directory and what its manifest says.
+        strengths: (n_s,) ascending.
         scores: all of them at `strengths`; behavior, choice, answer, text: those of one kind, None where the sweep has
             no such items.
         controls: what is measured of them so far, and why others are not.
@@ -48,6 +49,7 @@ class SweepResult:
         folder: Path,
         manifest: Manifest,
         *,
+        strengths: Sequence[float],
         scores: Scores,
         controls: Controls,
         items: Mapping[str, tuple[Item, ...]],
@@ -55,6 +57,7 @@ class SweepResult:
     ) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.strengths: Floats = np.array(strengths, np.float64)
         self.scores = scores
         self.behavior, self.choice = scores.behavior, scores.choice
         self.answer, self.text = scores.answer, scores.text
@@ -67,11 +70,6 @@ class SweepResult:
     def finished(self) -> bool:
         """Whether everything that was planned is measured."""
         return self.manifest["finished"] is not None
-
-    @property
-    def strengths(self) -> Floats:
-        """Strengths, ascending."""
-        return self.scores.strengths
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -168,7 +166,7 @@ class SweepResult:
 
     def rows(self) -> tuple[Row, ...]:
         """Means at each strength."""
-        return self.scores.rows()
+        return self.scores.rows() or tuple(Row(float(s)) for s in self.strengths)
 
     def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> dict[str, Any]:
         """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
@@ -216,11 +214,12 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
         kinds = [kind for kind in manifest["items"] if kind in MEASURED]
         wanted = manifest["plan"]["strengths"] if strengths is None else strengths
         found = [s for s in wanted if all(complete(store, VECTOR, kind, s) for kind in kinds)]
-        if not found or not complete(store, VECTOR, kinds[0], 0.0):
+        if not found or not all(complete(store, VECTOR, kind, 0.0) for kind in kinds):
             raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
         return SweepResult(
             folder,
             manifest,
+            strengths=found,
             scores=stored_scores(store, VECTOR, kinds, found),
             controls=stored_controls(store, manifest),
             items={kind: store.items(kind) for kind in manifest["items"]},

@@ -193,8 +193,8 @@ def with_system(prompt: Prompt, system: str) -> tuple[Message, ...]:
 def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto") -> Prompt:
     """The prompt with `text` before it, which asks for a behaviour in words.
 
-    A chat, or what `template` "chat" makes one, has it as its system message, before what its own one says. A text has
-    it and a blank line before it, and so has a template with its data, in which the text is data too.
+    A chat, or what `template` "chat" makes one, has it as its system message, before what its own one says. So has a
+    template that is a chat of Llama 2 or 3. All else has it and a blank line before it. In a template it is data.
 
     Raises:
         PromptError: the text is blank.
@@ -210,4 +210,23 @@ def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto") 
     name = "instruction_before"
     while name in prompt.values:
         name += "_"
-    return Filled(f"{{{name}}}\n\n{prompt.template}", {name: text, **prompt.values})
+    return Filled(_with_place_before(prompt.template, f"{{{name}}}"), {name: text, **prompt.values})
+
+
+_SYSTEM_HEAD, _USER_HEAD = (f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("system", "user"))
+
+
+def _with_place_before(template: str, place: str) -> str:
+    """The template with a place at the start of its system message; or, where it is no chat, at its own start."""
+    begin = next((text for text in ("<s>", "<|begin_of_text|>") if template.startswith(text)), "")
+    rest = template.removeprefix(begin)
+    if rest.startswith(_USER_HEAD):
+        return f"{begin}{_SYSTEM_HEAD}{place}<|eot_id|>{rest}"
+    if rest.startswith(_SYSTEM_HEAD):
+        return f"{begin}{_SYSTEM_HEAD}{place}\n\n{rest.removeprefix(_SYSTEM_HEAD)}"
+    if rest.startswith("[INST]"):
+        message = rest.removeprefix("[INST]").lstrip()
+        if message.startswith("<<SYS>>\n"):
+            return f"{begin}[INST] <<SYS>>\n{place}\n\n{message.removeprefix('<<SYS>>')[1:]}"
+        return f"{begin}[INST] <<SYS>>\n{place}\n<</SYS>>\n\n{message}"
+    return f"{begin}{place}\n\n{rest}"

@@ -10,7 +10,7 @@ import pytest
 
 from steercpp.engine import Engine
 from steercpp.errors import PromptError
-from steercpp.prompts import Filled, Message, Part
+from steercpp.prompts import Filled, Message, Part, with_instruction
 from steercpp.tasks import ChoiceItem, choice_prompt
 from steercpp.templates import LLAMA_2_SYSTEM, TEMPLATES, fill, named_template, within
 
@@ -166,3 +166,25 @@ def test_the_page_about_prompts_has_all_templates() -> None:
     assert rows == [(one.name, ", ".join(one.fields), one.about, one.source) for one in TEMPLATES.values()]
     (texts,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert json.loads(texts) == {name: one.text for name, one in TEMPLATES.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("llama-2-chat", "llama-2-chat-system"),
+        ("wolf2024/llama-2-chat", "llama-2-chat-system"),
+        ("llama-3-chat", "llama-3-chat-system"),
+    ],
+)
+def test_an_instruction_in_a_chat_is_its_system_message(name: str, same: str) -> None:
+    told = with_instruction(fill(name, message="hi {x}"), "Be {kind}.")
+    assert isinstance(told, Filled) and told.text == fill(same, message="hi {x}", system="Be {kind}.").text
+    assert sorted(told.values.values()) == ["Be {kind}.", "hi {x}"]
+    again = with_instruction(told, "Now.")
+    assert isinstance(again, Filled) and again.text == fill(same, message="hi {x}", system="Now.\n\nBe {kind}.").text
+
+
+def test_an_instruction_stands_before_what_is_no_chat_but_after_the_begin_token() -> None:
+    for begin in ("", "<s>"):
+        told = with_instruction(fill(f"{begin}Say {{it}}", it="yes"), "Be kind.")
+        assert isinstance(told, Filled) and told.text == f"{begin}Be kind.\n\nSay yes"

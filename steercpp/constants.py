@@ -192,10 +192,11 @@ def _add_noise(found: dict[str, Any], s: Floats, part: ChoiceReadings, inside: B
     for name, raw in part.moments.items():
         noise = Noise(raw, part.values.get(name))
         rate, r2 = noise.rate(s, inside)
-        share = noise.share(s, inside, r2=QUERY_R2)
+        proportional, unbiased, both = noise.shares(s, inside, r2=QUERY_R2)
         found["noise"][name] = {
             "lambda_sigma": rate.record(), "r2": r2, "sigma": [one / size for one in rate.record()],
-            "share_holds": share, "n_queries": int(np.isfinite(raw).all(axis=(0, 2)).sum()),
+            "share_proportional": proportional, "share_unbiased": unbiased, "share_holds": both,
+            "n_queries": int(np.isfinite(raw).all(axis=(0, 2)).sum()),
             "at": [noise.at(place) if s[place] else None for place in range(len(s))],
         }  # fmt: skip
         bias = np.nanmean(raw[..., 0], axis=1)

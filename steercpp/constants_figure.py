@@ -211,7 +211,9 @@ def predicted_figure(constants: Constants) -> Figure:
             if measure == "alignment":
                 panel.axhline(0, color=GREY, linewidth=0.8)
                 _curve(panel, s, part["queries"], BLUE, f"slopes at 0: R² {_shown(part['queries']['r2'])}")
-                _curve(panel, s, part["bound"], ORANGE, "Theorem 1's bound", linestyle=_DASHED)
+                is_bound = np.isfinite(np.array(part["bound"]["mean"], np.float64)[s != 0]).any()
+                words = "Theorem 1's bound" if is_bound else "no bound: some item is steered the other way"
+                _curve(panel, s, part["bound"], ORANGE, words, linestyle=_DASHED)
                 panel.set(title="Alignment", ylabel="B: aligned minus misaligned", ylim=(-1.06, 1.06))
             else:
                 for name, law, color, words, linestyle in (

@@ -92,8 +92,8 @@ class Noise:
         r2 = 1 - np.square(spread - found.value * x).sum() / total if total > 0 else np.nan
         return found, float(r2)
 
-    def share(self, strengths: Floats, inside: Any, *, r2: float) -> float:
-        """Share of queries whose own spread grows in proportion to |s| and whose mean is small beside it.
+    def shares(self, strengths: Floats, inside: Any, *, r2: float) -> tuple[float, float, float]:
+        """Shares of queries whose own spread grows in proportion to |s|, whose mean is small beside it, and both.
 
         Args:
             strengths: (n_s,).
@@ -106,9 +106,11 @@ class Noise:
         total = np.square(spread - spread.mean(axis=0)).sum(axis=0)
         bias = np.abs(self.raw[inside][..., 0]).max(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            held = (1 - residual / total >= r2) & (bias <= CENTRED * spread.max(axis=0))
-        known = np.isfinite(spread).all(axis=0)
-        return float(held[known].mean()) if known.any() else np.nan
+            held = np.array([1 - residual / total >= r2, bias <= CENTRED * spread.max(axis=0)])
+        known = held[:, np.isfinite(spread).all(axis=0)]
+        if not known.size:
+            return np.nan, np.nan, np.nan
+        return float(known[0].mean()), float(known[1].mean()), float(known.all(axis=0).mean())
 
     def at(self, place: int) -> dict[str, Any]:
         """What the noise is like at one strength, as plain data for JSON."""

@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from steercpp.bounds import Bounded, means
+from steercpp.bounds import NOTHING, means
 from steercpp.norm_lines import Bools
 from steercpp.scoring import Floats
 
+DEVIATIONS = ("r2", "largest", "largest_at", "largest_near")
 N_NEAR = 2  # strengths on each side of 0 that the slope is taken from
 Law: TypeAlias = Callable[[Floats], Floats]
 
@@ -38,7 +39,9 @@ def alignment_curves(strengths: Floats, log_odds_0: Floats, rates: Floats) -> Fl
 
 
 def bound_curves(strengths: Floats, log_odds_0: Floats, delta: tuple[float, float], slopes: Floats) -> Floats:
-    """Theorem 1's bound: B is at least this above 0 and at most this below; (n_s, n_queries), NaN without a Delta.
+    """Theorem 1's bound: B is at least this above 0 and at most this below; (n_s, n_queries).
+
+    Where Delta is not above 0, some query is steered the wrong way, and the theorem bounds nothing: NaN.
 
     Args:
         strengths: (n_s,).
@@ -47,6 +50,7 @@ def bound_curves(strengths: Floats, log_odds_0: Floats, delta: tuple[float, floa
         slopes: (n_queries, 2) lambda of each query below and above 0.
     """
     above = strengths > 0
+    delta = (delta[0] if delta[0] > 0 else np.nan, delta[1] if delta[1] > 0 else np.nan)
     grown = np.where(above[:, None], delta[1] * slopes[:, 1], delta[0] * slopes[:, 0]) * strengths[:, None]
     grown[strengths == 0] = 0.0
     return np.tanh(0.5 * (grown + log_odds_0))
@@ -98,14 +102,19 @@ def curve_record(strengths: Floats, items: Floats, measured: Floats, used: Bools
 
     Args:
         strengths: (n_s,).
-        items: (n_s, n_queries) each query's own curve.
+        items: (n_s, n_queries) each query's own curve; NaN at strengths where nothing is predicted.
         measured: (n_s, n_queries).
         used: as in `deviation`.
     """
-    found: tuple[Bounded, ...] = means(items)
+    known: Bools = np.asarray(np.isfinite(items).all(axis=1))
+    if not known.any():
+        nothing = [np.nan] * len(items)
+        return {name: nothing for name in ("mean", "low", "high")} | {name: np.nan for name in DEVIATIONS}
+    rows = iter(means(items[known]))
+    found = [next(rows) if there else NOTHING for there in known]
     return {
         "mean": [one.value for one in found],
         "low": [one.low for one in found],
         "high": [one.high for one in found],
-        **deviation(strengths, measured.mean(axis=1), items.mean(axis=1), used),
+        **deviation(strengths[known], measured[known].mean(axis=1), items[known].mean(axis=1), used[known]),
     }

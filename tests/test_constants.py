@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import planted_readings as planted
@@ -98,9 +99,11 @@ def test_tokens_of_one_query_do_not_count_as_independent(rng: np.random.Generato
 
 def test_a_bias_of_the_noise_breaks_its_assumption(rng: np.random.Generator) -> None:
     x = planted.noise(rng.standard_normal)
-    assert Noise(moments(x), x).share(STRENGTHS, ALL, r2=0.95) > 0.85  # ten values scatter by a third of their spread
+    proportional, unbiased, both = Noise(moments(x), x).shares(STRENGTHS, ALL, r2=0.95)
+    assert proportional == 1.0 and both == unbiased > 0.85  # means of ten values scatter by a third of their spread
     biased = x + 1.0 * LAMBDA_SIGMA * np.abs(STRENGTHS)[:, None, None]
-    assert Noise(moments(biased), biased).share(STRENGTHS, ALL, r2=0.95) < 0.2
+    proportional, unbiased, both = Noise(moments(biased), biased).shares(STRENGTHS, ALL, r2=0.95)
+    assert proportional == 1.0 and both == unbiased < 0.2
     assert Noise(moments(biased), biased).at(40)["mean"][0] == pytest.approx(6.0, rel=0.1)
 
 
@@ -206,6 +209,20 @@ def test_the_whole_record_says_what_was_planted(rng: np.random.Generator) -> Non
     assert (np.array(bound["mean"])[above] <= np.array(measured)[above] + 1e-9).all()
     helpfulness = record["predicted"]["helpfulness"]["top10"]
     assert helpfulness["gaussian"]["r2"] > 0.99 and helpfulness["quadratic"]["r2"] < helpfulness["gaussian"]["r2"]
+
+
+def test_there_is_no_bound_where_a_query_is_steered_the_other_way(rng: np.random.Generator) -> None:
+    whole = planted.readings(rng)
+    assert whole.behavior is not None
+    log_odds = whole.behavior.log_odds.copy()
+    above = STRENGTHS > 0
+    log_odds[above, 3] = 2 * log_odds[STRENGTHS == 0, 3] - log_odds[above, 3]  # one query, on one side
+    record = derive(replace(whole, behavior=replace(whole.behavior, log_odds=log_odds)))
+    bound = np.array(record["predicted"]["alignment"]["bound"]["mean"])
+    assert np.isnan(bound[above]).all() and np.isfinite(bound[~above]).all()
+    nearly = np.array(record["predicted"]["alignment"]["bound_nearly_all"]["mean"])
+    assert np.isfinite(nearly).all()  # 99 of 100 are not
+    assert record["assumptions"]["A2"]["continuations"]["share"][0] == pytest.approx(0.99)
 
 
 def test_numbers_of_few_queries_have_no_interval() -> None:

@@ -186,7 +186,9 @@ def _templated(words: str, named: str | None) -> Prompt:
 
 
 def _note_special(engine: Engine, prompt: Prompt) -> None:
-    """Tell who writes a template as a plain prompt that it is taken by the letter."""
+    """Tell who writes a template as a plain prompt, or one for other models, that it is taken by the letter."""
+    if foreign := engine.foreign_texts(prompt):
+        output.say(f"the model has no {', '.join(foreign)}, so the template's are text; is it for another family?")
     found = engine.special_texts(prompt) if isinstance(prompt, str) else ()
     if found:
         spelled = ", ".join(dict.fromkeys(found))

@@ -49,6 +49,7 @@ class PromptView:
         special: whether each is a special token.
         bos: who wrote the begin-of-sequence token at the start: "tokenizer", "template", or "" where there is none.
         scored: what is scored after it, by name.
+        foreign: what its template takes for special tokens and the model does not, see `Vocabulary.foreign_texts`.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class PromptView:
     special: tuple[bool, ...]
     bos: Literal["tokenizer", "template", ""]
     scored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    foreign: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -73,7 +75,7 @@ class PromptView:
             "kind": self.kind, "name": self.name, "text": self.text, "n_tokens": len(self.tokens), "bos": self.bos,
             "tokens": [{"id": token, "piece": piece, "special": special} for token, piece, special in tokens],
             "data": [span._asdict() for span in self.spans],
-            "scored": {name: list(texts) for name, texts in self.scored.items()},
+            "scored": {name: list(texts) for name, texts in self.scored.items()}, "foreign": list(self.foreign),
         }  # fmt: skip
 
 
@@ -111,6 +113,7 @@ def prompt_view(
         special=tuple(token in engine.special_tokens for token in tokens),
         bos="template" if written else "tokenizer" if starts else "",
         scored=scored or {},
+        foreign=engine.foreign_texts(prompt),
     )
 
 

@@ -9,14 +9,17 @@ text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
 from steercpp.chat_template import ChatTemplate
 from steercpp.errors import PromptError
-from steercpp.prompts import Message, Part, Prompt, Template, as_chat
+from steercpp.prompts import Filled, Message, Part, Prompt, Template, as_chat
 from steercpp.special_tokens import SpecialTokens
+
+_LOOKS_SPECIAL = re.compile(r"<\|[^<>|\s]+\|>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
 
 
 class Tokenizer(Protocol):
@@ -109,6 +112,12 @@ class Vocabulary:
     def special_texts(self, text: str) -> tuple[str, ...]:
         """The special tokens that a text spells, in order: in data they are characters, in a template tokens."""
         return tuple(self.pieces[token] for _, token in self.special_tokens.places(_checked(text)))
+
+    def foreign_texts(self, prompt: Prompt) -> tuple[str, ...]:
+        """What a template writes that looks like a special token and is none of this vocabulary: letters here."""
+        own = [part.text for part in prompt.parts if not part.field] if isinstance(prompt, Filled) else []
+        found = [text for piece in own for text in _LOOKS_SPECIAL.findall(piece)]
+        return tuple(text for text in dict.fromkeys(found) if not self.special_texts(text))
 
     @cached_property
     def _template(self) -> ChatTemplate:

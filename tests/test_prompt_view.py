@@ -46,6 +46,13 @@ def test_a_text_with_its_data(tiny_engine: Engine) -> None:
     assert view.bos == "tokenizer"
 
 
+def test_a_template_for_another_family_is_told(tiny_engine: Engine) -> None:
+    view = prompt_view(tiny_engine, fill("llama-3-chat", message="<|data|>"))
+    assert view.foreign == ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+    assert prompt_view(tiny_engine, Filled("<s>a</s>{x}", {"x": "<|data|>"})).foreign == ()
+    assert prompt_view(tiny_engine, "<|data|>").foreign == ()
+
+
 def test_a_chat_with_its_data(tiny_engine: Engine) -> None:
     view = prompt_view(tiny_engine, CHAT)
     assert [(name, view.text[start:end]) for name, start, end in view.spans] == [
@@ -151,6 +158,19 @@ def test_the_prompt_of_generate(tiny_path: Path, tiny_engine: Engine) -> None:
     assert [token["piece"] for token in found["tokens"] if token["special"]] == ["<s>", "</s>"]
     (chat,) = shown(run("generate", tiny_path, "-p", "be", "--chat", "--show-prompts", "--json"))
     assert chat["text"] == tiny_engine.render("be", template="chat")
+
+
+def test_generate_tells_what_is_taken_by_the_letter() -> None:
+    for arguments, message in (
+        (("-p", "a </s>"), "</s> in the prompt is text; special tokens are read in templates only: see --template"),
+        (
+            ("-p", "a", "--template", "llama-3-chat"),
+            "the model has no <|start_header_id|>, <|end_header_id|>, <|eot_id|>",
+        ),
+        (("-p", "a </s>", "--template", "<s>{x}"), ""),
+    ):
+        result = run("generate", *arguments, "-n", "1", "--strengths", "0", "--json")
+        assert result.exit_code == 0 and message in result.stderr and bool(message) == bool(result.stderr)
 
 
 def test_the_prompts_of_a_sweep(tmp_path: Path) -> None:

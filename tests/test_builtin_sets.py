@@ -171,9 +171,11 @@ def test_refusal_is_coupled() -> None:
     refuses, helps = set[str](), set[str]()
     for both in couples.values():
         assert set(both) == {"harmful", "harmless"}
-        refuses |= {*both["harmful"].aligned, *both["harmless"].misaligned}
-        helps |= {*both["harmful"].misaligned, *both["harmless"].aligned}
-    assert not refuses & helps  # what refuses the one never helps with the other
+        one, other = both["harmful"], both["harmless"]
+        assert one.aligned == other.aligned and one.misaligned == other.misaligned  # so that both are measured alike
+        refuses |= {*one.aligned}
+        helps |= {*one.misaligned}
+    assert not refuses & helps  # in no couple does it help what refuses in another
 
 
 def test_yes_is_no_virtue() -> None:

@@ -12,6 +12,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.item_options import ItemOptions, item_options
 from steercpp.cli.pair_options import PairOptions, pair_options
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ FILE = click.Path(path_type=Path)
 @click.option("-o", "--out", required=True, type=FILE, metavar="OUT.gguf", help="The same with what was found.")
 @click.option("--text", type=FILE, metavar="FILE.txt", help="Any text, read in pieces of 512 tokens.")
 @pair_options
-@click.option("--behavior", type=FILE, metavar="B.jsonl", help="Behavior items, whose prompts are read.")
-@click.option("--task", "tasks", multiple=True, type=FILE, metavar="T.jsonl|.csv",
-              help="Choice items (or an MMLU .csv), whose prompts are read; may be repeated.")  # fmt: skip
+@item_options
 @click.option("--kl", default=0.1, show_default=True, type=click.FloatRange(0, min_open=True), help="The target, nats.")
 @click.option("--quantile", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
               help="Over the tokens: this share of them has at most the target.")  # fmt: skip
@@ -46,8 +45,7 @@ def calibrate(
     out: Path,
     text: Path | None,
     pairs: PairOptions,
-    behavior: Path | None,
-    tasks: tuple[Path, ...],
+    items: ItemOptions,
     kl: float,
     quantile: float,
     sign: str,
@@ -69,7 +67,7 @@ def calibrate(
     Example: steercpp calibrate llama-2-7b-chat.Q4_K_M.gguf --vector refusal.gguf \\
                  --behavior refusal.behavior.jsonl -o refusal-kl.gguf
     """  # noqa: D301
-    texts = _Texts(text, pairs, behavior, tasks)
+    texts = _Texts(text, pairs.of_sets(items.data, items.limit), items)
     if model and not vector_path:
         raise click.UsageError("MODEL needs --vector V; only the embedded model brings one of its own.")
     if model and not texts:
@@ -80,7 +78,7 @@ def calibrate(
     from steercpp.vector_file import format_of_suffix, write_any_vector
 
     format_of_suffix(out)
-    refuse_overwrite(out, force=force, inputs=(model, text, behavior, *pairs.files, *tasks))
+    refuse_overwrite(out, force=force, inputs=(model, text, *items.files, *pairs.files))
     with options.open(model or _embedded_path()) as engine, output.progress() as report:
         vector = named_vector(engine, vector_path, layers, report)
         tokens = texts.tokens(engine)
@@ -101,28 +99,26 @@ class _Texts:
 
     text: Path | None
     pairs: PairOptions
-    behavior: Path | None
-    tasks: tuple[Path, ...]
+    items: ItemOptions
 
     def __post_init__(self) -> None:
-        if sum(map(bool, (self.text, self.pairs, self.behavior, self.tasks))) > 1:
+        if sum(map(bool, (self.text, self.pairs, self.items.behavior, self.items.tasks))) > 1:
             raise click.UsageError("--text, --pairs, --behavior and --task exclude each other: give one kind of text.")
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.pairs or self.behavior or self.tasks)
+        return bool(self.text or self.pairs or self.items)
 
     def tokens(self, engine: Engine) -> list[Tokens]:
         from steercpp.calibration_texts import file_texts, item_texts, pair_texts
         from steercpp.default_model import load
-        from steercpp.tasks import read_behavior, read_choices
 
         if self.text:
             return file_texts(engine, self.text)
         if (source := self.pairs.source()) is not None:
             return pair_texts(engine, source, template=self.pairs.template)
-        if self.tasks:
-            return item_texts(engine, [item for path in self.tasks for item in read_choices(path)])
-        return item_texts(engine, read_behavior(self.behavior) if self.behavior else load().behavior())
+        if self.items.tasks:
+            return item_texts(engine, self.items.choice_items())
+        return item_texts(engine, self.items.behavior_items() or load().behavior())
 
 
 def _embedded_path() -> Path:

@@ -11,7 +11,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
-from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
+from steercpp.cli.pair_options import PairOptions, pair_options, parse_token, set_options
 from steercpp.cli.prompt_view import show_pairs, show_prompts_option
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.command()
 @click.argument("model", required=False, type=FILE)
 @pair_options
+@set_options
 @click.option("-o", "--out", type=FILE, metavar="A.safetensors", help="The file to write.  [required]")
 @click.option("--layers", metavar="8-15,20", default="all", show_default=True, help="Layers, inclusive.")
 @click.option(

@@ -12,7 +12,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
-from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
+from steercpp.cli.pair_options import PairOptions, pair_options, parse_token, set_options
 from steercpp.cli.prompt_view import show_pairs, show_prompts_option
 from steercpp.cli.show import describe, draw, pieces
 
@@ -27,6 +27,7 @@ METHODS = ("mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda", "rando
 @click.command()
 @click.argument("model", required=False, type=FILE)
 @pair_options
+@set_options
 @click.option("--activations", type=FILE, metavar="A.safetensors", help="What steercpp dump wrote, instead of pairs.")
 @click.option(
     "-o", "--out", type=FILE, metavar="V.gguf", help="The file to write; .npz or .safetensors too.  [required]"

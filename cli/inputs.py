@@ -127,7 +127,7 @@ def _source(
     if asked.pairs:
         from steercpp.material import contrast_pairs
 
-        pairs = contrast_pairs(asked.pairs, data=asked.items.data)
+        pairs = contrast_pairs(asked.pairs, data=asked.items.data, limit=asked.items.limit)
     return lambda engine, report: _from_pairs(engine, pairs, asked, layers, report)
 
 

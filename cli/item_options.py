@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from steercpp.tasks import BehaviorItem, Item
+    from steercpp.tasks import BehaviorItem, ChoiceItem, Item
 
 FOLDER = click.Path(path_type=Path)
 
@@ -25,6 +25,7 @@ class ItemOptions:
     data: Path | None
     limit: int | None
     shots: int
+    ask: str = "auto"
 
     def __post_init__(self) -> None:
         if self.shots and not self.tasks:
@@ -56,7 +57,9 @@ class ItemOptions:
         """
         from steercpp.material import behavior_items
 
-        return behavior_items(self.behavior, data=self.data, limit=self.limit) if self.behavior else ()
+        if not self.behavior:
+            return ()
+        return behavior_items(self.behavior, data=self.data, limit=self.limit, template=self.ask)
 
     def task_items(self) -> dict[str, list[Item]]:
         """The items of all tasks by their kind, in the order in which they were named.
@@ -72,6 +75,20 @@ class ItemOptions:
             for item in task_items(name, data=self.data, limit=self.limit, shots=self.shots):
                 found.setdefault(kind_of(item), []).append(item)
         return found
+
+    def choice_items(self) -> list[ChoiceItem]:
+        """The choice items of all tasks, for a command that measures these alone.
+
+        Raises:
+            TaskError: a task has items of another kind, or as `behavior_items`.
+        """
+        from steercpp.errors import TaskError
+        from steercpp.tasks import ChoiceItem, named
+
+        found = self.task_items()
+        if others := [item for kind, items in found.items() if kind != "choice" for item in items]:
+            raise TaskError(f"{named(others[0])}: no choice item; give choice items here, or take steercpp sweep")
+        return [item for item in found.get("choice", ()) if isinstance(item, ChoiceItem)]
 
 
 _OPTIONS = (
@@ -92,6 +109,11 @@ _OPTIONS = (
     click.option(
         "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved questions before each of MMLU's."
     ),
+    click.option(
+        "--ask", default="auto", show_default=True, metavar="TEMPLATE",
+        help="How requests of data sets are put: auto, chat (the user's message), a template by name, or a text with "
+             "{request} in it.",
+    ),
 )  # fmt: skip
 
 
@@ -100,9 +122,16 @@ def item_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_options(
-        *, behavior: str | None, tasks: tuple[str, ...], data: Path | None, limit: int | None, shots: int, **others: Any
+        *,
+        behavior: str | None,
+        tasks: tuple[str, ...],
+        data: Path | None,
+        limit: int | None,
+        shots: int,
+        ask: str,
+        **others: Any,
     ) -> None:
-        command(items=ItemOptions(behavior, tasks, data, limit, shots), **others)
+        command(items=ItemOptions(behavior, tasks, data, limit, shots, ask), **others)
 
     wrapped: Callable[..., None] = with_options
     for option in reversed(_OPTIONS):

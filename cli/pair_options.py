@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +21,7 @@ FORMATS = ("auto", "jsonl", "caa", "repeng")
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """The pairs, as the user asked for them."""
+    """The pairs, as the user asked for them; `path` may be the name of a set, of which `data` and `limit` are."""
 
     path: Path | None
     format: Literal["auto", "jsonl", "caa", "repeng"]
@@ -31,6 +31,8 @@ class PairOptions:
     persona_template: str | None
     asked_template: Literal["raw", "chat"] | None
     system: str | None
+    data: Path | None = None
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if (self.positive_file is None) != (self.negative_file is None):
@@ -54,6 +56,18 @@ class PairOptions:
         return self.path, self.positive_file, self.negative_file
 
     @property
+    def name(self) -> str | None:
+        """What a file or a folder is called after the pairs, None where none were named."""
+        from steercpp.material import short_name
+
+        named = self.path or self.positive_file
+        return short_name(named) if named else None
+
+    def of_sets(self, data: Path | None, limit: int | None) -> PairOptions:
+        """The same, with sets looked for in this folder, and so many pairs of one at most."""
+        return replace(self, data=data, limit=limit)
+
+    @property
     def template(self) -> Template:
         """How prompts become text."""
         return self.asked_template or "auto"
@@ -63,11 +77,17 @@ class PairOptions:
 
         Raises:
             PairsError: the file cannot be read, or is in none of the formats.
+            TaskError, DataSetError: the name is unknown, or its set is not there.
         """
-        from steercpp.pair_formats import PERSONA_TEMPLATE, open_pairs, open_text_pairs, with_system_message
+        from steercpp.material import contrast_pairs, is_path
+        from steercpp.pair_formats import PERSONA_TEMPLATE, PairFile, open_pairs, open_text_pairs, with_system_message
 
+        source: PairSource
         if self.positive_file and self.negative_file:
             source = open_text_pairs(self.positive_file, self.negative_file)
+        elif self.path and not is_path(self.path):
+            found = contrast_pairs(self.path, data=self.data, limit=self.limit)
+            source = PairFile(str(self.path), lambda: found)
         elif self.path:
             source = open_pairs(
                 self.path,
@@ -90,7 +110,9 @@ class PairOptions:
 
 
 _OPTIONS = (
-    click.option("--pairs", "pairs_path", type=FILE, metavar="P", help="Contrast pairs; see --pairs-format."),
+    click.option(
+        "--pairs", "pairs_path", type=FILE, metavar="P", help="Contrast pairs: a file, see --pairs-format, or a set."
+    ),
     click.option(
         "--pairs-format",
         default="auto",
@@ -119,6 +141,26 @@ _OPTIONS = (
     click.option("--chat", "asked_template", flag_value="chat", help="Make a plain text the user's message of a chat."),
     click.option("--system", metavar="TEXT", help="A system message for the pairs that have none."),
 )
+
+
+_SET_OPTIONS = (
+    click.option("--data", type=FILE, metavar="DIR",
+                 help="Folder of data sets.  [default: what steercpp data get fetched]"),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many pairs of a set."),
+)  # fmt: skip
+
+
+def set_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command with `pair_options`, above this, what pairs of sets need; where `item_options` are they do."""
+
+    @wraps(command)
+    def with_options(*, pairs: PairOptions, data: Path | None, limit: int | None, **others: Any) -> None:
+        command(pairs=pairs.of_sets(data, limit), **others)
+
+    wrapped: Callable[..., None] = with_options
+    for option in reversed(_SET_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def parse_token(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | int | None:

@@ -12,6 +12,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.item_options import ItemOptions, item_options
 from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
 from steercpp.cli.steering_options import parse_strengths
 
@@ -32,9 +33,7 @@ OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what i
 @click.command()
 @click.argument("model", required=False, type=FILE)
 @pair_options
-@click.option("--behavior", type=FILE, metavar="B.jsonl", help="Behavior items, which B is measured on.")
-@click.option("--task", "tasks", multiple=True, type=FILE, metavar="T.jsonl|.csv",
-              help="Choice items (or an MMLU .csv), which P(correct) is measured on; may be repeated.")  # fmt: skip
+@item_options
 @click.option("--items", "n_items", type=click.IntRange(1), metavar="N",
               help="At most so many items of each kind, evenly spread.  "
                    "[default: all; of the embedded model's own 128]")  # fmt: skip
@@ -68,8 +67,7 @@ OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what i
 def scan(
     model: Path | None,
     pairs: PairOptions,
-    behavior: Path | None,
-    tasks: tuple[Path, ...],
+    items: ItemOptions,
     n_items: int | None,
     windows: str | None,
     layers: str,
@@ -111,7 +109,7 @@ def scan(
     if token == "all":
         raise click.UsageError("--token all is for steercpp dump; a direction needs one token of each prompt.")
     check_methods(methods)
-    inputs = _gather(model, pairs, behavior, tasks, n_items)
+    inputs = _gather(model, pairs, items, n_items)
     folder = out or Path("runs", f"{inputs.name}-scan")
     view = _View()
     try:
@@ -146,40 +144,35 @@ class _Inputs:
     of: dict[str, int]
 
 
-def _gather(
-    model: Path | None, pairs: PairOptions, behavior: Path | None, tasks: tuple[Path, ...], n_items: int | None
-) -> _Inputs:
-    """Read the files that were named and fill in what was not from the embedded model.
+def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items: int | None) -> _Inputs:
+    """Read the files and sets that were named and fill in what was not from the embedded model.
 
     Raises:
-        SteerError: a file cannot be used.
+        SteerError: a file or a set cannot be used.
     """
     if model and not pairs:
         raise click.UsageError("MODEL needs --pairs P: what its directions are extracted from.")
-    if model and not (behavior and tasks):
-        raise click.UsageError("MODEL needs --behavior B.jsonl and --task T.jsonl: a scan weighs gain against loss.")
-    from steercpp.tasks import read_behavior, read_choices
-
-    given: Iterable[ContrastPair] | None = pairs.source()
-    measured: Sequence[BehaviorItem] = read_behavior(behavior) if behavior else ()
-    asked: Sequence[ChoiceItem] = [item for path in tasks for item in read_choices(path)]
+    if model and not (items.behavior and items.tasks):
+        raise click.UsageError("MODEL needs --behavior B and --task T: a scan weighs gain against loss.")
+    given: Iterable[ContrastPair] | None = pairs.of_sets(items.data, items.limit).source()
+    measured: Sequence[BehaviorItem] = items.behavior_items()
+    asked: Sequence[ChoiceItem] = items.choice_items()
     band, path = None, model
     if path is None:
         from steercpp.default_model import load
 
         own = load()
         path, band = own.path, own.layers
-        n_items = n_items or (None if behavior or tasks else OWN_ITEMS)
+        n_items = n_items or (None if items else OWN_ITEMS)
         given, measured, asked = (
             given or pairs.with_system(own.pairs()),
             measured or own.behavior(),
             asked or own.choice(),
         )
     assert given is not None
-    named = pairs.path or pairs.positive_file
     return _Inputs(
         model=path,
-        name=f"{path.stem}-{named.stem if named else 'refusal'}",
+        name=f"{path.stem}-{pairs.name or 'refusal'}",
         pairs=given,
         behavior=spread(measured, n_items),
         choice=spread(asked, n_items),

@@ -11,6 +11,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.item_options import ItemOptions, item_options
 from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
 from steercpp.cli.scan import OWN_ITEMS, spread
 from steercpp.cli.steering_options import parse_strengths
@@ -32,9 +33,7 @@ HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own o
 @click.argument("b", metavar="B.gguf", type=FILE)
 @click.option("--vector", required=True, type=FILE, metavar="V", help="The vector, which is A's.")
 @pair_options
-@click.option("--behavior", type=FILE, metavar="B.jsonl", help="Behavior items, which B is measured on.")
-@click.option("--task", "tasks", multiple=True, type=FILE, metavar="T.jsonl|.csv",
-              help="Choice items (or an MMLU .csv), which P(correct) is measured on; may be repeated.")  # fmt: skip
+@item_options
 @click.option("--items", "n_items", type=click.IntRange(1), metavar="N",
               help="At most so many items of each kind, evenly spread.  "
                    "[default: all; of the embedded model's own 128]")  # fmt: skip
@@ -59,8 +58,7 @@ def transfer(
     b: Path,
     vector: Path,
     pairs: PairOptions,
-    behavior: Path | None,
-    tasks: tuple[Path, ...],
+    items: ItemOptions,
     n_items: int | None,
     method: str | None,
     token: Any,
@@ -91,7 +89,7 @@ def transfer(
 
     steered, notes = read_any_vector(vector)
     material = replace(
-        _material(a, b, pairs, behavior, tasks, n_items),
+        _material(a, b, pairs, items, n_items),
         method=method, token=token, template=pairs.asked_template, strengths=strengths,
         direction=1 if direction == "+" else -1, max_loss=max_loss, seed=seed,
     )  # fmt: skip
@@ -109,24 +107,21 @@ def transfer(
     output.emit(data, as_json=as_json, render=lambda: _pieces(found, files))
 
 
-def _material(
-    a: Path, b: Path, pairs: PairOptions, behavior: Path | None, tasks: tuple[Path, ...], n_items: int | None
-) -> Material:
-    """The files that were named; the embedded model's own where it is A or B and none were.
+def _material(a: Path, b: Path, pairs: PairOptions, items: ItemOptions, n_items: int | None) -> Material:
+    """The files and sets that were named; the embedded model's own where it is A or B and none were.
 
     Raises:
         SteerError: a file cannot be used, or there is nothing to compare.
     """
-    from steercpp.tasks import read_behavior, read_choices
     from steercpp.transferring import Material
 
     own = _embedded(a, b)
-    source: Any = pairs.source()
-    measured: Sequence[Any] = read_behavior(behavior) if behavior else ()
-    asked: Sequence[Any] = [item for path in tasks for item in read_choices(path)]
+    source: Any = pairs.of_sets(items.data, items.limit).source()
+    measured: Sequence[Any] = items.behavior_items()
+    asked: Sequence[Any] = items.choice_items()
     if own is not None:
         source = source or pairs.with_system(own.pairs())
-        n_items = n_items or (None if behavior or tasks else OWN_ITEMS)
+        n_items = n_items or (None if items else OWN_ITEMS)
         measured, asked = measured or own.behavior(), asked or own.choice()
     return Material(source, spread(measured, n_items), spread(asked, n_items))
 

@@ -106,7 +106,7 @@ def test_items_are_spread_evenly() -> None:
     ("arguments", "expected"),
     [
         (["m.gguf"], "MODEL needs --pairs P"),
-        (["m.gguf", "--pairs", "p", "--behavior", "b"], "MODEL needs --behavior B.jsonl and --task T.jsonl"),
+        (["m.gguf", "--pairs", "p", "--behavior", "b"], "MODEL needs --behavior B and --task T"),
         (["--strengths", "1:2"], "first:last:step"),
         (["--max-loss", "1"], "--max-loss"),
         (["--kl", "0.2"], "--kl is for --unit kl"),

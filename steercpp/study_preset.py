@@ -83,7 +83,8 @@ class SynthesisSpec:
         model: which of the two answers, steered by `vector`, one of the preset's.
         requests: behavior items by name; their prompts are answered.
         refuse, comply: strengths of the two sides, the positive one first.
-        max_tokens: of an answer.
+        variant: how they are asked and what becomes of the answers, a name in `synthesis.VARIANTS`.
+        max_tokens: of an answer; None for the variant's.
         limit: requests used, the first ones; None for all.
     """
 
@@ -92,7 +93,8 @@ class SynthesisSpec:
     requests: str
     refuse: float
     comply: float
-    max_tokens: int = 32
+    variant: Literal["paper", "may"] = "paper"
+    max_tokens: int | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:

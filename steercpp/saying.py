@@ -49,6 +49,7 @@ class Saying:
         top_p: the share of probability that stays.
         seed: of the draws.
         stop: strings that end a text.
+        code_template: how code items are asked: "raw", "chat", or a template with one place (templates.py).
 
     Raises:
         InputError: a value out of range.
@@ -60,6 +61,7 @@ class Saying:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    code_template: str = "raw"
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -78,8 +80,8 @@ class Saying:
         return Sampling(temperature=self.temperature, top_p=self.top_p, seed=int(drawn) % _NO_SEED)
 
     def record(self) -> dict[str, Any]:
-        """Plain data for a plan."""
-        return asdict(self)
+        """Plain data for a plan, in JSON's own types."""
+        return {**asdict(self), "stop": list(self.stop)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from steercpp.engine import Engine
 from steercpp.errors import InputError
 from steercpp.provenance import items_sha256
 from steercpp.run_folder import Plan
+from steercpp.saying import Saying
 from steercpp.steering import Gate, Operator, Positions, Side, Steering, check_manner
 from steercpp.strengths import normal_strengths
 from steercpp.tasks import Item
@@ -34,6 +35,7 @@ class Settings:
         seed: of the random directions and of all resampling.
         operator, positions, side, gate: how the vector acts, and where; see `Steering`.
         kl: nats, see calibration.py; of no account in other units.
+        said: how behaviour and code items are continued in words; None where they are not.
     """
 
     strengths: tuple[float, ...]
@@ -50,6 +52,7 @@ class Settings:
     side: Side = "both"
     gate: Gate | None = None
     kl: float = KL
+    said: Saying | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strengths", normal_strengths(self.strengths))
@@ -107,4 +110,5 @@ def plan_of(
         flash_attn=str(options["flash_attn"]),
         llama_cpp=str(options["llama_cpp"]),
         kl=settings.kl if settings.unit == "kl" else 0.0,
+        said=None if settings.said is None else settings.said.record(),
     )

@@ -17,13 +17,19 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.code_scores import CodeScores
+from steercpp.code_verdicts import stored_code_scores
 from steercpp.controls import Control, Controls, Row, Scores, control_strength
 from steercpp.errors import RunError
+from steercpp.matchers import AUTO, Matcher, chosen_matcher
 from steercpp.recommend import Recommendation, recommend
 from steercpp.run_folder import NEXT, STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
+from steercpp.said_scores import SaidScores, said_scores
+from steercpp.said_texts import SaidText
 from steercpp.store import Store
 from steercpp.sweep_scores import MEASURED, answer_chains, complete, first_missing, stored_controls, stored_scores
-from steercpp.tasks import ChoiceItem, Item
+from steercpp.sweep_texts import missing_texts, whole_texts
+from steercpp.tasks import BehaviorItem, ChoiceItem, Item
 from steercpp.theory import FitResult, fit_alignment, fit_helpfulness_forms
 
 __all__ = ["Control", "Controls", "Row", "Scores", "SweepResult", "open_run"]
@@ -64,6 +70,7 @@ class SweepResult:
         self.controls = controls
         self.decoded_now = decoded_now
         self._items = items
+        self._said: dict[tuple[str, Matcher], SaidScores | None] = {}
         self._recommended: dict[tuple[float, int], Recommendation] = {}
 
     @property
@@ -92,6 +99,47 @@ class SweepResult:
         """
         with Store.read(self.folder / STORE, settled=self.finished) as store:
             return answer_chains(store, label, strength)
+
+    def texts(self, strength: float, *, kind: str = "behavior", label: str = "vector") -> tuple[SaidText, ...]:
+        """What was said at a strength, by item and sample; nothing where texts were not asked for.
+
+        Args:
+            strength: one of `strengths`; 0 for the prompt baseline.
+            kind: "behavior" or "code".
+            label: "vector", or "prompt" for the prompt baseline.
+
+        Raises:
+            RunError: the store cannot be read.
+        """
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return tuple(one for one in store.texts(label, kind) if one.strength == strength)
+
+    def said(self, matcher: str | Matcher = AUTO, *, label: str = "vector") -> SaidScores | None:
+        """Scores of what was said of the behaviour items, as a matcher judges it.
+
+        Args:
+            matcher: one, or its name or file; "auto" for the one that knows the items' answers, see `matcher_for`.
+            label: "vector", or "prompt" for the prompt baseline, at strength 0.
+
+        Returns:
+            None where there are no texts, or not yet those of all items.
+
+        Raises:
+            InputError: no such matcher. RunError: the store cannot be read.
+        """
+        items = tuple(item for item in self.items("behavior") if isinstance(item, BehaviorItem))
+        judge = chosen_matcher(matcher, items)
+        if (label, judge) not in self._said:
+            with Store.read(self.folder / STORE, settled=self.finished) as store:
+                texts = whole_texts(store, label, "behavior", len(items))
+            self._said[label, judge] = said_scores(texts, items, judge) if texts else None
+        return self._said[label, judge]
+
+    @cached_property
+    def code(self) -> CodeScores | None:
+        """How many programs passed at each strength; None where there are none, or not all were run yet."""
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return stored_code_scores(store, self.strengths) if self.items("code") else None
 
     @property
     def vector_path(self) -> Path:
@@ -214,6 +262,8 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
         kinds = [kind for kind in manifest["items"] if kind in MEASURED]
         wanted = manifest["plan"]["strengths"] if strengths is None else strengths
         found = [s for s in wanted if all(complete(store, VECTOR, kind, s) for kind in kinds)]
+        if not kinds and missing_texts(store, manifest):
+            found = []
         if not found or not all(complete(store, VECTOR, kind, 0.0) for kind in kinds):
             raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
         return SweepResult(

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from steercpp.code_runs import judge_code
 from steercpp.controls import CONTROLLED, NO_STRENGTH, PROMPT, directions_for
 from steercpp.engine import Engine
 from steercpp.gguf_vector import write_vector
 from steercpp.measure import VECTOR, Bases, Groups, Work, chunks, measure
 from steercpp.provenance import now
 from steercpp.run_folder import VECTOR_FILE, Manifest, write_manifest
+from steercpp.saying import Saying, Speech, say
 from steercpp.steering import Steering
 from steercpp.store import Group, Store
 from steercpp.sweep_result import Row, open_run
+from steercpp.tasks import CodeItem
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
@@ -29,6 +32,7 @@ class Run:
         engine, steering, work: what measures, what is swept at which strength, and on which items.
         baseline: the controlled items with the instruction before their prompts; empty where there is none.
         progress, on_strength: see `sweeping.sweep`.
+        spoken, saying: prompts to be continued in words, and how.
         n_done: tokens of the groups gone through, finished earlier or now; n_now: those decoded now.
     """
 
@@ -41,6 +45,8 @@ class Run:
     store: Store
     progress: Progress | None
     on_strength: Callable[[Row], None] | None
+    spoken: Sequence[Speech] = ()
+    saying: Saying | None = None
     n_done: int = 0
     n_now: int = 0
 
@@ -55,12 +61,16 @@ class Run:
         """The grid, from 0 outwards."""
         return sorted(self.plan["strengths"], key=lambda s: (abs(s), s))
 
-    def complete(self) -> None:
+    def complete(self, *, allow_code: bool = False) -> None:
         """Measure what is missing, and mark the run as finished.
+
+        Args:
+            allow_code: whether the model's code may run.
 
         Raises:
             RunError: nothing can be written.
             EngineError: a decode failed.
+            SandboxError: there is code to run, and it may not or cannot.
         """
         done = set(self.store.finished())
         bases = Bases(self.engine, self.steering.vector.layers[0])
@@ -70,15 +80,22 @@ class Run:
             for n_before, strength in enumerate(self.strengths):
                 n_later = len(self.strengths) - 1 - n_before
                 self._measure(groups, bases, VECTOR, self.steering.at(strength), done, n_later)
-                if place == len(runs) - 1 and self.on_strength is not None:
+                if self.work and place == len(runs) - 1 and self.on_strength is not None:
                     self.on_strength(self._row(strength))
         self._measure_controls(runs, bases, done)
+        self._say()
+        self._judge_code(allow_code)
         self._finish()
 
     def _measure(
         self, groups: Groups, bases: Bases, label: str, steering: Steering, done: set[Group], n_later: int
     ) -> None:
-        total, what = self._total(), _words(label, steering.strength)
+        tick = self._ticking(_words(label, steering.strength))
+        measure(groups, self.store, bases, label=label, steering=steering, done=done, n_later=n_later, tick=tick)
+
+    def _ticking(self, what: str) -> Callable[[int, bool], None]:
+        """What tells of tokens gone through, and whether they were decoded now."""
+        total = self._total()
 
         def tick(n_tokens: int, new: bool) -> None:
             self.n_done += n_tokens
@@ -86,9 +103,24 @@ class Run:
             if self.progress is not None:
                 self.progress(self.n_done, total, what)
 
-        if self.progress is not None:
-            self.progress(self.n_done, total, what)
-        measure(groups, self.store, bases, label=label, steering=steering, done=done, n_later=n_later, tick=tick)
+        tick(0, False)
+        return tick
+
+    def _say(self) -> None:
+        """Continue prompts in words: at every strength, or unsteered where they ask for the behaviour."""
+        for speech in self.spoken:
+            assert self.saying is not None
+            asks = speech.label == PROMPT
+            say(
+                self.engine, self.store, speech, self.saying, steering=None if asks else self.steering,
+                strengths=[0.0] if asks else self.strengths,
+                tick=self._ticking("texts, prompt baseline" if asks else f"texts, {speech.kind}"),
+            )  # fmt: skip
+
+    def _judge_code(self, allow: bool) -> None:
+        items = [item for item in self.store.items("code") if isinstance(item, CodeItem)]
+        if items:
+            judge_code(self.store, items, allow=allow, progress=self.progress)
 
     def _measure_controls(self, runs: list[Groups], bases: Bases, done: set[Group]) -> None:
         """The prompt baseline, then the directions at the strength that follows from what was swept."""
@@ -150,6 +182,9 @@ class Run:
         off, plan = self.manifest["controls_off"], self.plan
         n = len(self.strengths) * sum(part.n_tokens for part in self.work)
         n += sum(part.n_tokens for part in self.baseline)
+        for speech in self.spoken:
+            assert self.saying is not None
+            n += sum(speech.n_tokens(self.saying, 1 if speech.label == PROMPT else len(self.strengths)))
         if any(s * plan["direction"] > 0 for s in self.strengths):
             n_directions = ("random" not in off) * plan["random_directions"] + ("orthogonal" not in off)
             n += n_directions * sum(part.n_tokens for part in self.work if part.kind in CONTROLLED)
@@ -166,11 +201,14 @@ class Run:
         plain = {(part.kind, False): part.n_tokens_plain for part in self.work}
         plain |= {(part.kind, True): part.n_tokens_plain for part in self.baseline}
         n_plain = sum(plain[kind, label == PROMPT] for label, kind, _ in passes)
+        said, said_plain = self.store.said_work()
+        texts = {"token_layers_texts": said, "token_layers_texts_plain": said_plain} if self.spoken else {}
         return {
             "decoded": sum(finished.values()),
             "plain_loop": n_plain,
             "token_layers": self.store.token_layers(),
             "token_layers_plain": n_plain * self.engine.n_layer,
+            **texts,
         }
 
 

@@ -11,6 +11,7 @@ from steercpp.controls import CONTROLLED, ORTHOGONAL, PROMPT, Control, Controls,
 from steercpp.scoring import BehaviorScores, ChoiceScores, Floats, choice_scores, total_logprob
 from steercpp.sequence_scores import AnswerScores, TextScores, likeliest_answer
 from steercpp.store import Continuation, Store
+from steercpp.sweep_texts import missing_texts
 from steercpp.tasks import ChoiceItem
 
 MEASURED = ("behavior", "choice", "answer", "text")  # kinds whose measurements are log-probabilities
@@ -51,7 +52,7 @@ def first_missing(store: Store, manifest: Mapping[str, Any]) -> str | None:
         at = {0.0} if label == PROMPT else used
         if not any(all(there(label, kind, s) for kind in controlled) for s in at):
             return f"measurements of {words}"
-    return None
+    return missing_texts(store, manifest)
 
 
 def _controls_of(plan: Mapping[str, Any], off: Mapping[str, str]) -> dict[str, str]:

@@ -9,13 +9,13 @@
     result.recommend(max_loss=0.05).strength
 
 A sweep measures strength 0, goes outwards, and then measures the controls (controls.py): the instruction before every
-prompt, and directions of the same norms at the recommended strength. The same call again goes on where it was
-interrupted, or reads what is finished.
+prompt, and directions of the same norms at the recommended strength. Last, with `said`, every prompt is continued in
+words at every strength. The same call again goes on where it was interrupted, or reads what is finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -41,13 +41,15 @@ from steercpp.run_folder import (
     refuse_other_plan,
     write_manifest,
 )
+from steercpp.saying import Saying, Speech
 from steercpp.steering import Gate, Operator, Positions, Side, check_gate
 from steercpp.store import FORMAT, Store
 from steercpp.sweep_plan import Settings, plan_of
 from steercpp.sweep_result import Row, SweepResult, open_run
 from steercpp.sweep_run import Progress, Run
+from steercpp.sweep_texts import check_said, speeches
 from steercpp.task_work import prompted_work
-from steercpp.tasks import AnswerItem, BehaviorItem, ChoiceItem, TextItem
+from steercpp.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem
 from steercpp.units import Unit, in_unit
 
 
@@ -59,6 +61,7 @@ def sweep(
     choice: Sequence[ChoiceItem] = (),
     answer: Sequence[AnswerItem] = (),
     text: Sequence[TextItem] = (),
+    code: Sequence[CodeItem] = (),
     strengths: Sequence[float],
     out: Path | str,
     unit: Unit = "length",
@@ -69,6 +72,8 @@ def sweep(
     prompt_baseline: bool = True,
     direction: int = 1,
     max_loss: float = 0.05,
+    said: Saying | None = None,
+    allow_code: bool = False,
     seed: int = 0,
     operator: Operator = "add",
     positions: Positions = "all",
@@ -87,7 +92,8 @@ def sweep(
         behavior: items to measure B on.
         choice: items to measure P(correct) on.
         answer: items to measure the P of free answers on, token by token.
-        text: texts to measure perplexity on; one kind at least is needed.
+        text: texts to measure perplexity on.
+        code: functions to be completed in words, whose programs are run; one kind at least is needed.
         strengths: the grid; 0 is always measured.
         out: the run directory.
         unit: what strength 1 adds, see units.py; norms and KL are taken over the tokens of the items' prompts.
@@ -98,6 +104,8 @@ def sweep(
         prompt_baseline: whether it is.
         direction: +1 or -1, the sign of the strengths that are wanted.
         max_loss: the loss budget, a share of mean P(correct), or without choice items of the answers' P per token.
+        said: how behaviour and code items are continued in words, see saying.py; by default they are not.
+        allow_code: the user's word that the model's code may run, see code_runs.py.
         seed: of the random directions and of all resampling.
         operator: what is done with the vector, see `Steering`. Strength 0 is the operator switched off; to bring a
             projection to 0 or below, ablate at strength 1.
@@ -114,18 +122,22 @@ def sweep(
         InputError: no items, or an option out of range; ShapeError, LayerError: the vector is not for this model.
         TaskError, PromptError, ContextOverflowError: an item cannot be asked, see task_work.py.
         CalibrationError: in the unit "kl", no strength has so many nats.
+        SandboxError: the model's code may not run, or no sandbox works; what it said is kept.
         EngineError: a decode failed. Everything finished before is kept in all cases.
     """
     out = Path(out)
     settings = Settings(
         strengths=tuple(strengths), unit=unit, random_directions=random_directions, orthogonal=orthogonal,
         prompt_baseline=prompt_baseline, instruction=instruction, direction=direction, max_loss=max_loss, seed=seed,
-        operator=operator, positions=positions, side=side, gate=gate, kl=kl,
+        operator=operator, positions=positions, side=side, gate=gate, kl=kl, said=said,
     )  # fmt: skip
-    given: dict[str, Sequence[Any]] = {"behavior": behavior, "choice": choice, "answer": answer, "text": text}
+    given: dict[str, Sequence[Any]] = {
+        "behavior": behavior, "choice": choice, "answer": answer, "text": text, "code": code
+    }  # fmt: skip
     items = {kind: part for kind, part in given.items() if part}
     if not items:
-        raise InputError("nothing to measure: give behavior, choice, answer or text items")
+        raise InputError("nothing to measure: give behavior, choice, answer, text or code items")
+    check_said(said, items)
     vector_id = _identity(engine, vector, vector_id)
     if gate is not None:
         check_gate(gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
@@ -136,20 +148,21 @@ def sweep(
         refuse_other_plan(out, manifest, plan)
         if manifest["finished"] is not None:
             return _shown(open_run(out), on_strength)
-    work = [WORKS[kind](engine, part) for kind, part in items.items()]
+    work = [WORKS[kind](engine, part) for kind, part in items.items() if kind in WORKS]
     baseline, off = _baseline(engine, settings, work)
+    spoken = speeches(engine, said, items, instruction="" if "prompt" in off else instruction)
     with new_folder_removed_on_failure(out):
         prepare(out)
         if manifest is None:
             made = vector if isinstance(vector, ControlVector) else vector()
-            manifest = _begin(engine, made, out, plan, model, work, off, progress)
+            manifest = _begin(engine, made, out, plan, model, items, work, spoken, off, progress)
     steering = settings.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
         work = [packed_for(engine, part, steering) for part in work]
         manifest["gate_open"] = {part.kind: sum(part.is_open) for part in work} if gate is not None else None
     with Store.reopen(out / STORE) as store:
-        run = Run(out, manifest, engine, steering, work, baseline, store, progress, on_strength)
-        run.complete()
+        run = Run(out, manifest, engine, steering, work, baseline, store, progress, on_strength, spoken, said)
+        run.complete(allow_code=allow_code)
     return open_run(out, decoded_now=run.n_now)
 
 
@@ -208,7 +221,9 @@ def _begin(
     out: Path,
     plan: Plan,
     model: dict[str, Any],
+    items: Mapping[str, Sequence[Item]],
     work: Sequence[Work],
+    spoken: Sequence[Speech],
     controls_off: dict[str, str],
     progress: Progress | None,
 ) -> Manifest:
@@ -216,9 +231,8 @@ def _begin(
     check_vector(engine, vector)
     unit = cast("Unit", plan.unit)
     vector = replace(vector, metadata=without_strengths(vector.metadata))  # this run finds its own
-    vector, measured = in_unit(
-        engine, vector, work[0].prompts, unit, kl=plan.kl, sign=plan.direction, progress=progress
-    )
+    prompts = work[0].prompts if work else spoken[0].prompts
+    vector, measured = in_unit(engine, vector, prompts, unit, kl=plan.kl, sign=plan.direction, progress=progress)
     vector = vector.with_metadata(
         unit=plan.unit, model_sha256=plan.model_sha256, operator=plan.operator, positions=plan.positions,
         side=plan.side, gate=plan.gate,
@@ -238,7 +252,7 @@ def _begin(
             "norms": list(vector.norms.values()),
             **measured,
         },
-        "items": {part.kind: len(part.items) for part in work},
+        "items": {kind: len(part) for kind, part in items.items()},
         "engine": engine.settings(),
         "versions": versions(),
         "machine": machine(),
@@ -252,8 +266,9 @@ def _begin(
     try:
         write_vector(out / VECTOR_FILE, vector)
         with Store.create(out / STORE, plan_sha256=plan.sha256) as store:
-            for part in work:
-                store.add_items(part.kind, part.items, part.continuations)
+            continuations = {part.kind: part.continuations for part in work}
+            for kind, part in items.items():
+                store.add_items(kind, part, continuations.get(kind, ()))
         write_manifest(out, manifest)
     except BaseException:
         clear(out)  # all of it was written here

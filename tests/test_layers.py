@@ -28,7 +28,7 @@ LAYERS = {
     "run_folder default_model builtin_sets provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts prompt_view "
     "sandbox sandbox_launch sandbox_child output_head constants_file",
-    4: "calibration units saying "
+    4: "calibration units saying sweep_texts "
     "code_verdicts code_runs synthesis cross_result cross_effects cross_figure "
     "extraction work task_work measure sweep_plan sweeping sweep_run sweep_scores "
     "sweep_result judgement "

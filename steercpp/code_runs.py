@@ -1,7 +1,7 @@
 """Running the code that a sweep's model has said; read this for when it runs and what is kept.
 
-    code_speech(engine, items, saying)          the problems as prompts, for saying.say
-    judge_code(store, items, allow=True)        a verdict on every stored text of kind "code" that has none yet
+    judge_code(store, items, allow=True)              a verdict on each text of kind "code" that has none yet
+    judge_run(Path("runs/code"), allow=True)          the same in a run's folder, without its model
 
 What came of them is read by code_verdicts.py.
 Nothing runs without the user's word, nor without walls (sandbox.py). The texts are in the store before, and stay there
@@ -13,20 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TypeAlias
 
 from steercpp.code_answers import WOLF_TIMEOUT_S, Way, program
 from steercpp.code_verdicts import CODE, verdict_label
-from steercpp.engine import Engine
 from steercpp.errors import RunError, SandboxError
 from steercpp.machine import physical_cores
-from steercpp.prompts import Prompt, Template
+from steercpp.run_folder import STORE
 from steercpp.said_texts import SaidText, Verdict
 from steercpp.sandbox import Limits, Outcome, run_program, working_way
-from steercpp.saying import Saying, Speech, speech_of
 from steercpp.store import Store
 from steercpp.task_items import CodeItem
-from steercpp.templates import within
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
@@ -36,31 +34,6 @@ NOT_ALLOWED = (
 )
 NOT_SAID = "nothing was said: the strength left float32's range"
 _LONGEST_REASON = 300  # letters; a program may raise a book
-
-
-def code_speech(
-    engine: Engine, items: Sequence[CodeItem], saying: Saying, *, template: str = "raw", label: str = "vector"
-) -> Speech:
-    """What the model continues: each problem's head.
-
-    Args:
-        engine: the model.
-        items: the problems.
-        saying: how they will be continued.
-        template: "raw" for the head as it stands, which a base model continues; "chat" for the model's own chat
-            template; or a name or text with one place, such as "wolf2024/humaneval-chat", see templates.py.
-        label: for the texts.
-
-    Raises:
-        PromptError, ContextOverflowError: as `saying.speech_of`, or no such template.
-    """
-    asked: list[tuple[Prompt, Template]] = [
-        (item.prompt, "chat" if template == "chat" else "raw")
-        if template in ("raw", "chat")
-        else (within(template, item.prompt), "raw")
-        for item in items
-    ]
-    return speech_of(engine, items, asked, saying, kind=CODE, label=label)
 
 
 def check_code_execution(allow: bool) -> str:
@@ -130,6 +103,29 @@ def judge_code(
         if progress is not None:
             progress(n_judged, len(texts), "programs")
     return len(todo)
+
+
+def judge_run(
+    folder: Path | str,
+    *,
+    allow: bool,
+    way: Way = "whole",
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Judge the code of a run's folder, for instance on a machine that has a sandbox, or by another way.
+
+    Returns:
+        how many texts were judged now.
+
+    Raises:
+        RunError: no run is there, or none with code. SandboxError: as `judge_code`.
+    """
+    with Store.reopen(Path(folder) / STORE) as store:
+        items = [item for item in store.items(CODE) if isinstance(item, CodeItem)]
+        if not items or not store.texts("vector", CODE):
+            raise RunError(f"{folder}: holds no code that could be run; sweep with --task humaneval first")
+        return judge_code(store, items, allow=allow, way=way, limits=limits, progress=progress)
 
 
 def code_limits(way: Way) -> Limits:

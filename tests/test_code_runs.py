@@ -14,14 +14,14 @@ import pytest
 from small_sweep import small_vector
 
 from steercpp import code_runs
-from steercpp.code_runs import code_speech, judge_code
+from steercpp.code_runs import judge_code, judge_run
 from steercpp.code_verdicts import stored_code_scores
 from steercpp.engine import Engine
-from steercpp.errors import PromptError, RunError, SandboxError
+from steercpp.errors import RunError, SandboxError
 from steercpp.said_texts import SaidText, Verdict
 from steercpp.sandbox import Limits, Outcome, why_not
 from steercpp.sandbox_launch import WAYS
-from steercpp.saying import Saying, say
+from steercpp.saying import Saying, say, speech_of
 from steercpp.steering import Steering
 from steercpp.store import Store
 from steercpp.task_items import CodeItem
@@ -187,8 +187,7 @@ def test_where_nothing_was_said_nothing_passes(counted: list[str], tmp_path: Pat
 def test_what_a_model_says_is_judged(tiny_engine: Engine, sandbox: str, tmp_path: Path) -> None:
     """From the model to the scores: a random model's answers are wrong, each of them said, run and counted."""
     saying = Saying(max_tokens=4, samples=2, temperature=1.0)
-    speech = code_speech(tiny_engine, [ADD, ANY], saying)
-    assert speech.kind == "code" and speech.prompts[0] == tiny_engine.encode(ADD.prompt)
+    speech = speech_of(tiny_engine, [ADD, ANY], [(ADD.prompt, "raw"), (ANY.prompt, "raw")], saying, kind="code")
     steering = Steering(small_vector(tiny_engine))
     with Store.create(tmp_path / "s.sqlite", plan_sha256="p") as store:
         store.add_items("code", [ADD, ANY], ())
@@ -199,13 +198,19 @@ def test_what_a_model_says_is_judged(tiny_engine: Engine, sandbox: str, tmp_path
     assert scores.passed[:, 0].tolist() == [0, 0]  # adding takes more than four random tokens
 
 
-def test_problems_are_put_in_the_templates_that_are_named(tiny_engine: Engine) -> None:
-    saying = Saying(max_tokens=4)
-    theirs = code_speech(tiny_engine, [ADD], saying, template="wolf2024/humaneval-chat").prompts[0]
-    text = tiny_engine.detokenize(theirs)
-    assert text.index("[INST] <<SYS>>") < text.index("Only give one answer.") < text.index(ADD.prompt)
-    with pytest.raises(PromptError, match="humaneval-chat"):
-        code_speech(tiny_engine, [ADD], saying, template="wolf2024/humaneval")
+def test_a_folder_is_judged_without_its_model(counted: list[str], tmp_path: Path) -> None:
+    filled(tmp_path / "sweep.sqlite", [ADD], [said(0, RIGHT), said(0, WRONG, sample=1)]).close()
+    with pytest.raises(SandboxError, match="--allow-code-execution"):
+        judge_run(tmp_path, allow=False)
+    assert counted == []
+    assert judge_run(tmp_path, allow=True, way="wolf2024") == 2
+    with Store.read(tmp_path / "sweep.sqlite") as store:
+        scores = stored_code_scores(store, [0.0], way="wolf2024")
+    assert scores is not None and scores.passed.tolist() == [[1]]
+    (tmp_path / "empty").mkdir()
+    Store.create(tmp_path / "empty" / "sweep.sqlite", plan_sha256="p").close()
+    with pytest.raises(RunError, match="holds no code"):
+        judge_run(tmp_path / "empty", allow=True)
 
 
 def test_texts_of_other_items_are_refused(counted: list[str], tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def pass_at_k(n: int, passed: npt.ArrayLike, k: int) -> Floats:
     # ln C(failed, k) - ln C(n, k); a choice of more than there are does not exist, so that one passes for sure
     enough = np.maximum(failed, k)
     none = gammaln(enough + 1) - gammaln(enough - k + 1) - gammaln(n + 1) + gammaln(n - k + 1)
-    return np.where(failed < k, 1.0, -np.expm1(np.minimum(none, 0.0)))
+    found: Floats = np.where(failed < k, 1.0, -np.expm1(np.minimum(none, 0.0)))
+    found[counts == 0] = 0.0  # the logarithms round
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def test_many_answers_do_not_overflow() -> None:
     # C(10000, 5000) is beyond float64. 5,000 of 10,000 answers without the single one that passes: a half.
     assert pass_at_k(10_000, 1, 5_000) == pytest.approx(0.5, abs=1e-9)  # ln 10000! is 8e4, and rounds at 1e-11
     assert pass_at_k(10_000, [0, 10_000], 7).tolist() == [0.0, 1.0]
+    assert pass_at_k(16, 0, 8) == 0
 
 
 def test_scores_are_means_over_problems() -> None:

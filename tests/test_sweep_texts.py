@@ -1,0 +1,135 @@
+"""A sweep that says: its texts belong to the plan, to going on, to what a finished run must have, and to its result."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_sweep import BEHAVIOR, STRENGTHS, small_sweep
+
+from steercpp.engine import Engine
+from steercpp.errors import InputError, RunError, SandboxError
+from steercpp.matchers import MATCHERS, chosen_matcher, matcher_for
+from steercpp.run_folder import STORE
+from steercpp.saying import Saying
+from steercpp.sweep_result import SweepResult, open_run
+from steercpp.tasks import BehaviorItem, CodeItem
+
+ITEMS = BEHAVIOR[:3]
+CODE = CodeItem("add", "def add(a, b):\n", "add", "def check(f):\n    assert f(1, 2) == 3\n")
+GRID = [*sorted({*STRENGTHS, 0.0})]
+
+
+def said_sweep(engine: Engine, out: Path, **changes: Any) -> SweepResult:
+    options: dict[str, Any] = {
+        "behavior": ITEMS, "said": Saying(4), "random_directions": 1, "orthogonal": False, "instruction": "Do not.",
+    }  # fmt: skip
+    return small_sweep(engine, out, **{**options, **changes})
+
+
+def texts(folder: Path) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(folder / STORE) as db:
+        return list(db.execute("SELECT * FROM texts"))
+
+
+@pytest.fixture(scope="module")
+def result(tiny_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    return said_sweep(tiny_engine, tmp_path_factory.mktemp("said") / "run")
+
+
+def test_every_item_is_said_at_every_strength_and_under_the_prompt_baseline(result: SweepResult) -> None:
+    assert result.finished
+    assert result.strengths.tolist() == GRID
+    for strength in GRID:
+        assert [(one.item, one.n_tokens) for one in result.texts(strength)] == [(0, 4), (1, 4), (2, 4)]
+    assert [one.item for one in result.texts(0.0, label="prompt")] == [0, 1, 2]
+    assert result.texts(1.0, label="prompt") == () == result.texts(0.0, kind="code")
+    assert len({one.text for s in GRID for one in result.texts(s)}) > 3, "all is the same: nothing is shown"
+    work = result.manifest["tokens"]
+    assert 0 < work["token_layers_texts"] <= work["token_layers_texts_plain"]
+
+
+def test_the_texts_are_scored_without_a_model(result: SweepResult) -> None:
+    again = open_run(result.folder)
+    scores, baseline = again.said("openings"), again.said(label="prompt")
+    assert scores is not None and baseline is not None
+    assert scores.outcomes.shape == (len(GRID), len(ITEMS)) and baseline.outcomes.shape == (1, len(ITEMS))
+    assert np.array_equal(scores.strengths, again.strengths)
+    was = again.said("wolf2024/harm-base")
+    assert was is not None and was.invalid_share.tolist() == [0] * len(GRID)
+    assert (scores.perplexity > 1).all()
+    with pytest.raises(InputError, match="no matcher"):
+        again.said("nobody")
+
+
+def test_an_interrupted_sweep_goes_on_with_the_next_text(
+    tiny_engine: Engine, result: SweepResult, tmp_path: Path
+) -> None:
+    last: list[str] = []
+
+    def interrupt(n_done: int, n_total: int, what: str) -> None:
+        assert n_done <= n_total
+        last.append(what)
+        if last.count("texts, behavior") == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        said_sweep(tiny_engine, tmp_path / "run", progress=interrupt)
+    cut = open_run(tmp_path / "run")
+    assert not cut.finished and cut.said() is None and cut.behavior is not None
+    assert 0 < len(texts(cut.folder)) < len(texts(result.folder))
+    said_sweep(tiny_engine, tmp_path / "run")
+    assert texts(cut.folder) == texts(result.folder)
+    assert said_sweep(tiny_engine, tmp_path / "run").decoded_now == 0
+
+
+def test_another_way_of_saying_is_another_plan(tiny_engine: Engine, result: SweepResult) -> None:
+    with pytest.raises(RunError, match="other way of saying"):
+        said_sweep(tiny_engine, result.folder, said=Saying(5))
+    with pytest.raises(RunError, match="other way of saying"):
+        said_sweep(tiny_engine, result.folder, said=None)
+
+
+def test_a_finished_run_that_lacks_texts_is_damaged(tiny_engine: Engine, tmp_path: Path) -> None:
+    folder = said_sweep(tiny_engine, tmp_path / "run").folder
+    with sqlite3.connect(folder / STORE) as db:
+        db.execute("DELETE FROM said WHERE label = 'prompt' AND item = 1")
+    with pytest.raises(RunError, match="lacks texts of behavior items under the prompt baseline"):
+        open_run(folder)
+
+
+def test_code_is_said_and_kept_where_it_may_not_run(tiny_engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match="--allow-code-execution"):
+        said_sweep(tiny_engine, tmp_path / "run", behavior=(), choice=(), code=[CODE])
+    kept = open_run(tmp_path / "run")
+    assert not kept.finished and kept.code is None
+    assert [one.item for one in kept.texts(0.5, kind="code")] == [0]
+
+
+def test_what_cannot_be_said_is_refused(tiny_engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="code items are answered in words"):
+        said_sweep(tiny_engine, tmp_path / "run", code=[CODE], said=None)
+    with pytest.raises(InputError, match="nothing to say"):
+        said_sweep(tiny_engine, tmp_path / "run", behavior=())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("aligned", "misaligned", "name"),
+    [
+        ((" No", " I cannot"), (" Sure",), "refusal"),
+        ((" Sure", " Of course"), (" I won't",), "refusal"),
+        ((" I disagree", " That is not true"), (" I agree",), "agreement"),
+        ((" A wonderful day",), (" A horrible day",), "openings"),
+        ((" No", " A wonderful day"), (" Yes",), "openings"),
+    ],
+)
+def test_the_matcher_that_knows_the_answers_is_taken(
+    aligned: tuple[str, ...], misaligned: tuple[str, ...], name: str
+) -> None:
+    items = [BehaviorItem(f"i{i}", "May I?", aligned, misaligned) for i in range(3)]
+    assert matcher_for(items).name == name == chosen_matcher("auto", items).name
+    assert chosen_matcher("wolf2024/llama3", items) is MATCHERS["wolf2024/llama3"]

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.code_answers import Way
 from steercpp.code_scores import CodeScores
 from steercpp.code_verdicts import stored_code_scores
 from steercpp.controls import Control, Controls, Row, Scores, control_strength
@@ -140,6 +141,11 @@ class SweepResult:
         """How many programs passed at each strength; None where there are none, or not all were run yet."""
         with Store.read(self.folder / STORE, settled=self.finished) as store:
             return stored_code_scores(store, self.strengths) if self.items("code") else None
+
+    def code_by(self, way: Way) -> CodeScores | None:
+        """The same for programs that were taken out of the answers another way, see code_answers.py."""
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return stored_code_scores(store, self.strengths, way=way) if self.items("code") else None
 
     @property
     def vector_path(self) -> Path:

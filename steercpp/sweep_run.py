@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from steercpp.code_answers import WAYS
 from steercpp.code_runs import judge_code
 from steercpp.controls import CONTROLLED, NO_STRENGTH, PROMPT, directions_for
 from steercpp.engine import Engine
@@ -119,8 +120,9 @@ class Run:
 
     def _judge_code(self, allow: bool) -> None:
         items = [item for item in self.store.items("code") if isinstance(item, CodeItem)]
-        if items:
-            judge_code(self.store, items, allow=allow, progress=self.progress)
+        ways = WAYS if self.saying and self.saying.code_template.startswith("wolf2024/") else WAYS[:1]
+        for way in ways if items else ():  # what is asked in the study's words is read in its way too
+            judge_code(self.store, items, allow=allow, way=way, progress=self.progress)
 
     def _measure_controls(self, runs: list[Groups], bases: Bases, done: set[Group]) -> None:
         """The prompt baseline, then the directions at the strength that follows from what was swept."""

@@ -24,6 +24,7 @@ from steercpp.sandbox_launch import WAYS
 from steercpp.saying import Saying, say, speech_of
 from steercpp.steering import Steering
 from steercpp.store import Store
+from steercpp.sweeping import sweep
 from steercpp.task_items import CodeItem
 
 SECRET = "planted-19c2"
@@ -240,3 +241,25 @@ def test_nothing_runs_without_walls(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("something was started"))
     words = "bwrap.*not found.*unshare.*not found.*install bubblewrap.*texts are kept"
     _refuses(lambda: monkeypatch.setenv("PATH", str(tmp_path / "bin")), words, tmp_path, allow=True)
+
+
+def test_a_sweep_keeps_its_texts_where_code_may_not_run_and_goes_on_where_it_may(
+    tiny_engine: Engine, tmp_path: Path
+) -> None:
+    asked: dict[str, object] = {
+        "code": [ADD, ANY], "strengths": [1.0], "out": tmp_path / "run", "random_directions": 0,
+        "said": Saying(max_tokens=3, code_template="wolf2024/humaneval-chat"),
+    }  # fmt: skip
+    vector = small_vector(tiny_engine)
+    with pytest.raises(SandboxError, match="--allow-code-execution"):
+        sweep(tiny_engine, vector, **asked)  # type: ignore[arg-type]
+    before = tiny_engine.token_layers
+    if all(why_not(name) for name in WAYS):
+        with pytest.raises(SandboxError, match="install bubblewrap"):
+            sweep(tiny_engine, vector, allow_code=True, **asked)  # type: ignore[arg-type]
+        return
+    result = sweep(tiny_engine, vector, allow_code=True, **asked)  # type: ignore[arg-type]
+    assert tiny_engine.token_layers == before and result.finished
+    # Asked in the study's words, so read in its way too.
+    for scores in (result.code, result.code_by("wolf2024")):
+        assert scores is not None and scores.passed.shape == (2, 2) and scores.passed[:, 0].tolist() == [0, 0]

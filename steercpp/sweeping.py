@@ -24,7 +24,7 @@ from steercpp.calibration import KL
 from steercpp.control_vector import ControlVector, without_strengths
 from steercpp.controls import CONTROLLED, NO_ITEMS
 from steercpp.engine import Engine
-from steercpp.errors import InputError, LayerError, ShapeError
+from steercpp.errors import ContextOverflowError, InputError, LayerError, PromptError, ShapeError
 from steercpp.gguf_vector import write_vector
 from steercpp.measure import WORKS, Work, packed_for
 from steercpp.provenance import command, machine, model_identity, now, vector_sha256, versions
@@ -149,8 +149,7 @@ def sweep(
         if manifest["finished"] is not None:
             return _shown(open_run(out), on_strength)
     work = [WORKS[kind](engine, part) for kind, part in items.items() if kind in WORKS]
-    baseline, off = _baseline(engine, settings, work)
-    spoken = speeches(engine, said, items, instruction="" if "prompt" in off else instruction)
+    baseline, spoken, off = _baseline(engine, settings, work, items)
     with new_folder_removed_on_failure(out):
         prepare(out)
         if manifest is None:
@@ -175,18 +174,26 @@ def _identity(engine: Engine, vector: ControlVector | Callable[[], ControlVector
     return vector_id
 
 
-def _baseline(engine: Engine, settings: Settings, work: Sequence[Work]) -> tuple[list[Work], dict[str, str]]:
-    """The controlled work with the instruction before every prompt, and why controls are left out."""
+def _baseline(
+    engine: Engine, settings: Settings, work: Sequence[Work], items: Mapping[str, Sequence[Item]]
+) -> tuple[list[Work], tuple[Speech, ...], dict[str, str]]:
+    """The controlled work with the instruction before its prompts, what is to be said, and why controls are off."""
     off = settings.controls_off
     controlled = [part for part in work if part.kind in CONTROLLED]
     if not controlled:
-        return [], dict.fromkeys(("random", "orthogonal", "prompt"), NO_ITEMS) | off
+        off = dict.fromkeys(("random", "orthogonal", "prompt"), NO_ITEMS) | off
+    spoken = speeches(engine, settings.said, items, instruction="")
     if "prompt" in off:
-        return [], off
+        return [], spoken, off
     found = [prompted_work(engine, part, settings.instruction) for part in controlled]
-    if reason := next((one for one in found if isinstance(one, str)), ""):
-        return [], off | {"prompt": reason}
-    return [one for one in found if isinstance(one, Work)], off
+    reason = next((one for one in found if isinstance(one, str)), "")
+    try:
+        asked = speeches(engine, settings.said, items, instruction=settings.instruction)
+    except (ContextOverflowError, PromptError) as error:
+        reason = reason or f"with the instruction before it, {error}"
+    if reason:
+        return [], spoken, off | {"prompt": reason}
+    return [one for one in found if isinstance(one, Work)], asked, off
 
 
 def check_vector(engine: Engine, vector: ControlVector, *, name: str = "the vector") -> None:

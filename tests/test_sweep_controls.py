@@ -21,6 +21,7 @@ from steercpp.errors import RunError, ShapeError
 from steercpp.gguf_vector import read_vector
 from steercpp.prompts import Message
 from steercpp.run_folder import MANIFEST, STORE, read_manifest
+from steercpp.saying import Saying
 from steercpp.scoring import BehaviorScores, ChoiceScores
 from steercpp.store import Store
 from steercpp.sweep_result import SweepResult, open_run
@@ -206,6 +207,17 @@ def test_controls_that_cannot_be_are_told_and_cost_no_run(tiny_engine: Engine, t
     texts = off("texts", behavior=(), choice=(), text=TEXT, strengths=(0.5,))
     assert (texts.random, texts.orthogonal, texts.prompt, texts.unsteered) == ((), None, None, None)
     assert set(texts.off) == {"random", "orthogonal", "prompt"}
+
+
+def test_an_instruction_that_leaves_no_room_for_texts_costs_no_run(tiny_engine: Engine, tmp_path: Path) -> None:
+    """It fits before the continuations that are scored, but not before so many new tokens."""
+    found = small_sweep(
+        tiny_engine, tmp_path / "run", strengths=(0.5,), behavior=BEHAVIOR[:2], choice=(),
+        said=Saying(max_tokens=30), instruction="the " * 990,
+    )  # fmt: skip
+    assert found.finished and found.controls.prompt is None
+    assert found.controls.off["prompt"].startswith("with the instruction before it, b-the: ")
+    assert "--max-new-tokens" in found.controls.off["prompt"]
 
 
 def test_answers_have_controls_too(tiny_engine: Engine, tmp_path: Path) -> None:

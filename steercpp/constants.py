@@ -188,7 +188,8 @@ def _share(held: Floats) -> dict[str, Any]:
 def _add_noise(found: dict[str, Any], s: Floats, part: ChoiceReadings, inside: Bools, ours: str) -> None:
     """Sigma of each choice of tokens, and the curves of P(correct) that it predicts."""
     found["noise"], curves = {}, {}
-    size = float(np.nanmean(own_lines(s, part.norms[ours], inside)[0]))
+    slopes = own_lines(s, part.norms[ours], inside)[0]
+    size = float(slopes[np.isfinite(slopes)].mean()) or np.nan
     for name, raw in part.moments.items():
         noise = Noise(raw, part.values.get(name))
         rate, r2 = noise.rate(s, inside)
@@ -199,10 +200,9 @@ def _add_noise(found: dict[str, Any], s: Floats, part: ChoiceReadings, inside: B
             "n_queries": int(np.isfinite(raw).all(axis=(0, 2)).sum()),
             "at": [noise.at(place) if s[place] else None for place in range(len(s))],
         }  # fmt: skip
-        bias = np.nanmean(raw[..., 0], axis=1)
         laws = {
             "quadratic": quadratic(rate.value), "gaussian": gaussian(rate.value),
-            "gaussian_with_mean": gaussian(rate.value, bias),
+            "gaussian_with_mean": gaussian(rate.value, noise.bias),
         }  # fmt: skip
         curves[name] = {
             law: curve_record(s, helpfulness_curves(s, part.p_free[s == 0][0], odds), part.p_free, inside)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from steercpp.constants import Constants
+from steercpp.constants_words import number
 from steercpp.figures import BLUE, GREY, ORANGE, STYLE, rendered
 from steercpp.run_folder import write_atomically
 from steercpp.scoring import Floats
@@ -110,7 +111,7 @@ def noise_figure(constants: Constants) -> Figure:
                 bars = np.nan_to_num(np.abs(values[:, 1:].T - values[:, 0]))
                 left.errorbar(s, values[:, 0], yerr=bars, fmt=marker, color=color, mfc=filled, markersize=3.5,
                               elinewidth=0.8)  # fmt: skip
-            left.plot(s, rate * np.abs(s), color=color, linewidth=1.2, label=f"{words}: λσ = {rate:.3g}")
+            left.plot(s, rate * np.abs(s), color=color, linewidth=1.2, label=f"{words}: λσ = {number(rate)}")
         left.plot([], [], "o", color=GREY, markersize=3.5, label="standard deviation")
         left.plot([], [], "s", color=GREY, mfc="white", markersize=3.5, label="mean")
         left.set(title="Noise x = d − d(correct) on wrong tokens", xlabel=_UNITS[record["unit"]], ylabel="nats")
@@ -166,7 +167,7 @@ def _gaps(axes: Axes, constants: Constants) -> None:
     axes.plot(x.mean(axis=1), gap.mean(axis=1), "o", color=BLUE, markersize=4, label="mean")
     delta = separation["gaps"]["continuations"]["delta_gap"][0]
     ends = np.array([x.min(), x.max()])
-    axes.plot(ends, delta * ends, color=ORANGE, linewidth=1.3, label=f"Δ = {delta:.3g} nats per unit of |δ|")
+    axes.plot(ends, delta * ends, color=ORANGE, linewidth=1.3, label=f"Δ = {number(delta)} nats per unit of |δ|")
     axes.set(title="Gap at the end of the network", xlabel="sign(s) |δ|", ylabel="change of ln(P+/P−), nats")
     axes.set_ylim(*np.array([1.15, 1.35]) * [min(gap.min(), 0), max(gap.max(), 0)])
     axes.legend(loc="upper left", fontsize=8)
@@ -187,8 +188,8 @@ def _lens(axes: Axes, records: Sequence[Mapping[str, Any]], layers: Sequence[int
 
 def _around(rows: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Limits with room for a legend above what is drawn."""
-    values = np.array(rows, np.float64)
-    low, high = min(float(np.nanmin(values)), 0.0), max(float(np.nanmax(values)), 0.0)
+    values = np.nan_to_num(np.array(rows, np.float64))
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     height = high - low or 1.0
     return low - 0.06 * height, high + 0.25 * height
 

@@ -85,9 +85,11 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """What `_plain` wrote, with NaN for null inside lists of numbers."""
+    """What `_plain` wrote, with NaN again for null inside lists of numbers."""
     if isinstance(value, dict):
         return {key: _numbers(one) for key, one in value.items()}
+    if isinstance(value, list) and all(one is None or isinstance(one, int | float) for one in value):
+        return [math.nan if one is None else one for one in value]
     if isinstance(value, list):
         return [_numbers(one) for one in value]
     return value

@@ -99,8 +99,9 @@ def _predicted(record: Mapping[str, Any]) -> list[Fact]:
     curves = {"B, slopes at 0": predicted.get("alignment", {}).get("queries")}
     helpfulness = predicted.get("helpfulness", {})
     curves |= {words: helpfulness.get(tokens, {}).get(law) for (tokens, law), words in CURVES.items()}
-    return [
-        (words, f"R² {number(one['r2'], '.3f')}, off by {number(one['largest'])} at most, at {one['largest_at']:+g}")
-        for words, one in curves.items()
-        if one is not None
-    ]
+    found = []
+    for words, one in curves.items():
+        if one is not None:
+            off = f"off by {number(one['largest'])} at most, at {number(one['largest_at'], '+g')}"
+            found.append((words, f"R² {number(one['r2'], '.3f')}, {off}"))
+    return found

@@ -95,6 +95,8 @@ def check_run(result: SweepResult) -> None:
     if plan["operator"] != "add" or plan["gate"]:
         how = f"--operator {plan['operator']}" if plan["operator"] != "add" else "--gate"
         raise RunError(f"{folder}: steered with {how}; the theory is of a vector that is added to every prompt")
+    if plan["positions"] == "generated":
+        raise RunError(f"{folder}: steered with --positions generated; constants are read at the prompts' last tokens")
     if len(result.strengths) < 3:
         raise RunError(f"{folder}: has {len(result.strengths)} strengths; a slope needs 0 and two more")
 
@@ -187,7 +189,8 @@ class _Task:
         gaps, shape = np.full((2, n_s, n), np.nan), (n_s, n_l, n)
         delta_norm, lens = np.zeros(shape), np.zeros(shape)
         sides, length = np.full((2, *shape), np.nan), np.zeros((n_l, n))
-        kept = np.zeros((n_s, min(N_CIRCULAR_ITEMS, n), self.engine.n_vocab if self.recipe == "wolf2024" else 0))
+        width = self.engine.n_vocab if self.recipe == "wolf2024" else 0
+        kept = np.zeros((n_s, min(N_CIRCULAR_ITEMS, n), width), np.float32)
         answers: dict[int, tuple[Floats, Floats]] = {}
         for members, i, logits, logits_0, h, h_0 in self._ends("behavior", self.layers):
             if members[0] not in answers:
@@ -203,7 +206,8 @@ class _Task:
                 if kept.shape[2] and member < kept.shape[1]:
                     kept[i, member] = logits[row]
                 if s:
-                    unit = np.sign(s) * moved[row] / delta_norm[i][:, member, None]
+                    size = delta_norm[i][:, member, None]
+                    unit = np.sign(s) * moved[row] / np.where(size > 0, size, np.nan)
                     sides[:, i, :, member] = [(unit * one).sum(axis=1) for one in answers[member]]
                 if isinstance(head, Head):
                     seen = head.logits(h[row]) - head.logits(h_0[row])

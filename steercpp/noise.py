@@ -70,6 +70,12 @@ class Noise:
         """(n_s, n_queries) standard deviation of each query's own values."""
         return shape(self.raw)[..., 1]
 
+    @property
+    def bias(self) -> Floats:
+        """(n_s,) mean of x over queries; 0 for the theory."""
+        found: Floats = self._finite()[..., 0].mean(axis=1)
+        return found
+
     def rate(self, strengths: Floats, inside: Any) -> tuple[Bounded, float]:
         """lambda*sigma: the slope of the pooled standard deviation against |s|, through 0, and its R2.
 
@@ -126,8 +132,9 @@ class Noise:
         return found
 
     def _finite(self) -> Floats:
-        """The moments of queries that have them at every strength."""
-        return self.raw[:, np.isfinite(self.raw).all(axis=(0, 2))]
+        """The moments of queries that have them at every strength; of one without any where none has."""
+        found = self.raw[:, np.isfinite(self.raw).all(axis=(0, 2))]
+        return found if found.shape[1] else np.full((len(self.raw), 1, N_MOMENTS), np.nan)
 
 
 def shapiro(x: Floats) -> dict[str, Any]:
@@ -154,8 +161,8 @@ def shapiro(x: Floats) -> dict[str, Any]:
 def quantiles(x: Floats) -> dict[str, list[float]]:
     """Quantiles of the pooled values, standardised by their mean and spread, beside the normal distribution's."""
     pooled = x[np.isfinite(x)]
-    spread = pooled.std()
-    if not len(pooled) or not spread:
+    if not len(pooled) or not np.ptp(pooled):
         return {"normal": [], "measured": []}
+    spread = pooled.std()
     measured = np.quantile((pooled - pooled.mean()) / spread, QUANTILES)
     return {"normal": stats.norm.ppf(QUANTILES).tolist(), "measured": measured.tolist()}

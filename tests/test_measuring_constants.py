@@ -30,6 +30,7 @@ from steercpp.run_folder import read_swept_vector
 from steercpp.steering import Steering
 from steercpp.sweep_result import SweepResult, open_run
 from steercpp.sweeping import sweep
+from steercpp.tasks import BehaviorItem, ChoiceItem
 
 STRENGTHS = (-0.5, -0.25, 0.25, 0.5, 1.0)
 
@@ -201,6 +202,7 @@ def test_runs_without_constants_are_refused(run: SweepResult, model_maker: Model
     for other, words in (
         (changed(operator="clamp"), "--operator clamp; the theory is of a vector that is added"),
         (changed(gate="1:0.5:aa"), "steered with --gate"),
+        (changed(positions="generated"), "--positions generated"),
     ):
         with pytest.raises(RunError, match=words):
             check_run(other)
@@ -249,6 +251,29 @@ def test_runs_of_one_kind_of_item_have_the_constants_of_that_kind(exact: Engine,
         record = measure_constants(exact, result).record
         assert set(record["norms"]) == {kind} and len(record["predicted"]) == 1
         assert (record["noise"] is None) == (kind == "behavior") == (record["separation"] is not None)
+
+
+def test_what_cannot_be_told_is_left_open(exact: Engine, tmp_path: Path) -> None:
+    """Answers that begin alike, choices that begin alike, strengths of one sign, three items: no number, no warning."""
+    behavior = [BehaviorItem(f"b{i}", f"Do you like {w}", (" no cannot",), (" no sure",)) for i, w in enumerate("ABC")]
+    texts = ("the old", "the new", "the first")
+    choice = [ChoiceItem(f"c{i}", f"Which {w}?", texts, i, by="text") for i, w in enumerate("ABC")]
+    result = small_sweep(
+        exact, tmp_path / "run", strengths=(0.5, 1.0), behavior=behavior, choice=choice, random_directions=0
+    )
+    found = measure_constants(exact, result)
+    record = found.record
+    gaps = record["separation"]["gaps"]
+    assert np.isnan(gaps["first_tokens"]["delta_gap"][0]) and np.isfinite(gaps["continuations"]["delta_gap"][0])
+    assert record["assumptions"]["A2"]["first_tokens"]["n_queries"] == 0
+    assert np.isnan(record["noise"]["choices"]["lambda_sigma"][0]) and record["noise"]["choices"]["n_queries"] == 0
+    assert np.isfinite(record["noise"]["all"]["lambda_sigma"][0])
+    assert record["norms"]["choice"]["normed"]["negative"] is None
+    write_constants(result.folder, found)
+    shown = CliRunner().invoke(main, ["constants", str(result.folder)])
+    assert shown.exit_code == 0 and re.search("Δ first tokens +– nats", shown.stdout), shown.stderr
+    for one in found.record["separation"]["layers"]:
+        assert one["accuracy"][1] != one["accuracy"][1]  # three items have no interval
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steercpp.activations_file import dump, read_activations
     from steercpp.applying import apply
+    from steercpp.builtin_sets import behavior_set, capability_set
     from steercpp.calibration import calibrate
     from steercpp.control_vector import ControlVector
     from steercpp.engine import Engine
@@ -43,7 +44,9 @@ _HOMES = {
     "Steering": "steering",
     "SweepResult": "sweep_result",
     "apply": "applying",
+    "behavior_set": "builtin_sets",
     "calibrate": "calibration",
+    "capability_set": "builtin_sets",
     "dump": "activations_file",
     "extract": "extraction",
     "extract_from": "extraction",
@@ -74,7 +77,9 @@ __all__ = [
     "Steering",
     "SweepResult",
     "apply",
+    "behavior_set",
     "calibrate",
+    "capability_set",
     "dump",
     "extract",
     "extract_from",

@@ -90,7 +90,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
             _split("harmless_val", 6264, "772010758e7d771ef4c7e5e4acdfd7598dcece1a6f383f20d382f640913a2a4d"),
             _split("harmless_test", 6266, "1b5930ce5e855ada758b3116ce7c4aaea9b9d05f8cdd77b385511d4c84173b19"),
         ),
-        ("harmful_*.json", "harmless_*.json"), up=1,
+        ("harmful_*.json", "harmless_*.json"), up=1, folders=("splits",),
     ),
     "strongreject": Source(
         (_github("alexandrasouly/strongreject", "main/strongreject_dataset/strongreject_dataset.csv", 313),),
@@ -187,7 +187,7 @@ def _copies(name: str, folder: Path) -> Iterator[Path]:
     source, repository = SOURCES[name], data_set(name).source.rpartition("/")[2]
     likely = [_plain(each) for each in (name, repository, *source.folders)]
     inside = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
-    below = [each for wanted in likely for each in inside if _plain(each.name) == wanted]
+    below = [each for wanted in likely for each in (*inside, folder) if _plain(each.name) == wanted]
     for pattern in source.find:
         for base in below:
             yield from (_up(file, source.up) for file in _sorted(base.rglob(pattern)))

@@ -5,8 +5,8 @@ subject is "harmless", the same B tells how much is refused that should not be. 
 the harmful request, at which a model refuses, and the statement that is called false. Items of one `couple` ask for the
 same, once harmlessly and once not.
 
-What is counted is how an answer begins, since whole answers differ in too many ways. AdvBench's `target`, such as "Sure,
-here is", extends such a beginning and is counted with it, and alone in the part `target`.
+What is counted is how an answer begins, since whole answers differ in too many ways. AdvBench's `target`, such as
+"Sure, here is", extends such a beginning and is counted with it, and alone in the part `target`.
 
 A prompt must not end in a blank: tokenizers join it with the word that follows, which then cannot be told from the
 prompt. The template "wolf2024/fairness-asked" has one, which is left out here.

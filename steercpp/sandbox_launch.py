@@ -117,6 +117,9 @@ def namespaces(root: Path, command: list[str]) -> list[str]:
 
 WAYS: dict[str, tuple[Launch, tuple[str, ...]]] = {
     "bubblewrap": (bubblewrap, ("bwrap", "setpriv", "env")),
-    "namespaces": (namespaces, ("unshare", "setpriv", "env", "sh", "mount", "umount", "pivot_root")),
+    "namespaces": (
+        namespaces,
+        ("unshare", "setpriv", "env", "sh", "mount", "umount", "pivot_root", "mkdir", "rmdir", "ln"),
+    ),
 }
 """Each way to start by its name: how, and the programs it needs."""

@@ -28,6 +28,7 @@ COMMANDS = {
     "cross": "steercpp.cli.cross",
     "combine": "steercpp.cli.combine",
     "compare": "steercpp.cli.compare",
+    "study": "steercpp.cli.study",
     "report": "steercpp.cli.report",
     "constants": "steercpp.cli.constants",
     "fit": "steercpp.cli.fit",

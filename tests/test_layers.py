@@ -33,7 +33,7 @@ LAYERS = {
     "extraction work task_work measure sweep_plan sweeping sweep_run sweep_scores "
     "sweep_result judgement "
     "figures picture_file quality_figure report "
-    "doctor bench "
+    "doctor study_folder study_material study_models study_outcome study_preview studying bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "
     "bench_tools bench_cvector bench_extraction bench_whole extraction_process combining cosine_figure "
     "measuring_constants constants_figure "

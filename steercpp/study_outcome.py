@@ -1,0 +1,120 @@
+"""What a study found: the figures of each run, beside those of the authors' own data where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steercpp.recipes import follow, named_recipe
+from steercpp.scoring import Floats
+from steercpp.study_preset import FIGURES, Preset, RunSpec
+from steercpp.sweep_result import SweepResult
+from steercpp.theory import fit_alignment, fit_helpfulness
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Figures of one measure of a run, by the names of `study_preset.FIGURES`; NaN where it has none."""
+
+    measure: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """One measured run of a preset."""
+
+    preset: str
+    name: str
+    spec: RunSpec
+    result: SweepResult
+
+    @property
+    def title(self) -> str:
+        """The preset's name and the run's."""
+        return f"{self.preset}: {self.name}"
+
+    def rows(self) -> tuple[Row, ...]:
+        """Figures by probabilities, then by generated texts under each matcher that the preset names.
+
+        A fit is the recipe's where the run has one; B is aligned minus misaligned in all of them.
+        """
+        result = self.result
+        curves: dict[str, tuple[Floats | None, Floats | None]] = {
+            "probabilities": (
+                None if result.behavior is None else result.behavior.normalized,
+                None if result.choice is None else result.choice.p_free,
+            )
+        }
+        for matcher in self.spec.matchers:
+            if (said := result.said(matcher)) is not None:
+                curves[f"texts, {matcher}"] = (said.outcomes.astype(np.float64), None)
+        return tuple(Row(name, self._figures(b, p)) for name, (b, p) in curves.items())
+
+    def _figures(self, b: Floats | None, p: Floats | None) -> dict[str, float]:
+        strengths = self.result.strengths
+        at_0 = int(np.flatnonzero(strengths == 0)[0])
+        found = dict.fromkeys(FIGURES, NAN)
+        if b is not None:
+            means = b.mean(axis=1)
+            found |= {"b_at_0": float(means[at_0]), "crossing": crossing(strengths, means)}
+            found |= self._alignment(strengths, b)
+        if p is not None:
+            found |= {"p_at_0": float(p.mean(axis=1)[at_0]), "b": self._fall(strengths, p)}
+        return found
+
+    def _alignment(self, strengths: Floats, b: Floats) -> dict[str, float]:
+        fit, sign = fit_alignment(strengths, b), 1.0
+        if self.spec.recipe:
+            (followed,) = follow(named_recipe(self.spec.recipe), strengths, {"alignment": b})
+            fit, sign = followed.fit, -1.0 if followed.turned else 1.0
+        return {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
+
+    def _fall(self, strengths: Floats, p: Floats) -> float:
+        if self.spec.recipe:
+            (followed,) = follow(named_recipe(self.spec.recipe), strengths, {"p_correct": p})
+            return followed.fit.params["b"].value
+        return fit_helpfulness(strengths, p).params["b"].value
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "preset": self.preset, "run": self.name, "folder": str(self.result.folder),
+            "measures": [{"measure": row.measure, **row.figures} for row in self.rows()],
+            "paper": dict(self.spec.paper), "recipe": self.spec.recipe,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """A finished study."""
+
+    folder: Path
+    preset: Preset
+    outcomes: tuple[Outcome, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "folder": str(self.folder), "preset": self.preset.name, "about": self.preset.about,
+            "source": self.preset.source, "runs": [outcome.record() for outcome in self.outcomes],
+        }  # fmt: skip
+
+
+def crossing(strengths: Floats, values: Floats) -> float:
+    """The strength nearest to 0 at which a curve crosses 0, by straight lines between its points; NaN if nowhere.
+
+    Args:
+        strengths: (n_s,), ascending.
+        values: (n_s,).
+    """
+    turns = np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) < 0)
+    places = [strengths[i] - values[i] * (strengths[i + 1] - strengths[i]) / (values[i + 1] - values[i]) for i in turns]
+    places += list(strengths[values == 0])
+    return float(min(places, key=abs, default=NAN))

@@ -10,8 +10,11 @@ import pytest
 from conftest import EMBEDDED
 
 from steercpp.engine import Engine
+from steercpp.knowledge_sets import MmluQuestion
 from steercpp.material import behavior_items, task_items
 from steercpp.prompts import Prompt, prompt_texts
+from steercpp.set_items import mmlu_items
+from steercpp.task_work import choice_work
 from steercpp.tasks import ChoiceItem, CodeItem, Item, TextItem, choice_continuations, choice_prompt
 
 BEHAVIOR = (
@@ -63,3 +66,22 @@ def test_what_is_scored_adds_its_own_tokens(engine: Engine, test_data: Path, nam
         for text in scored:
             tokens = engine.continue_tokens(prompt_of(item), text)
             assert engine.detokenize(tokens).strip() == text.strip()
+
+
+def test_the_head_of_a_subject_is_computed_once(engine: Engine) -> None:
+    def asked(subject: str, n: int) -> MmluQuestion:
+        return MmluQuestion(subject, f"Which {subject} is number {n}?", ("red", "blue", "green", "grey"), "ABCD"[n % 4])
+
+    dev = [asked(subject, n) for subject in ("law", "art") for n in range(5)]
+    test = [asked(subject, n) for subject in ("law", "art") for n in range(10, 18)]
+    work = {shots: choice_work(engine, mmlu_items(test, dev, shots=shots)) for shots in (0, 3)}
+    for part in work.values():
+        # The tokens that a tree of all prompts has, by another count: the different beginnings within each batch.
+        queries = [[part.queries[member].tokens for member in batch.members] for batch in part.batches]
+        beginnings = [{tokens[: n + 1] for tokens in group for n in range(len(tokens))} for group in queries]
+        assert part.n_tokens == sum(map(len, beginnings))
+    heads = {item.head for item in mmlu_items(test, dev, shots=3)}
+    n_head = sum(len(engine.encode(head, template="raw")) for head in heads)
+    added = work[3].n_tokens - work[0].n_tokens
+    assert len(heads) == 2 and added <= n_head  # once for each subject, not for each of the 16 questions
+    assert work[3].n_tokens_plain - work[0].n_tokens_plain > 7 * n_head

@@ -80,7 +80,7 @@ def test_the_reason_is_told() -> None:
 
 
 def test_what_people_wrote_is_no_nonsense(test_data: Path) -> None:
-    """Over 9,000 questions, requests and answers of three published sets: the thresholds leave them alone."""
+    """8,516 questions, requests and answers of three published sets: the thresholds leave them alone."""
     folder = test_data / "datasets"
     texts = [
         text for row in read_advbench(folder / "advbench" / "harmful_behaviors.csv") for text in (row.goal, row.target)
@@ -88,7 +88,7 @@ def test_what_people_wrote_is_no_nonsense(test_data: Path) -> None:
     texts += [row.prompt for row in read_xstest(folder / "xstest" / "xstest_prompts.csv")]
     for row in read_truthfulqa(folder / "truthfulqa" / "TruthfulQA.csv"):
         texts += [row.question, *row.correct, *row.incorrect]
-    assert len(texts) > 5000
+    assert len(texts) == 8516
     found = [text for text in texts if nonsense(text, like=["A"])]
     # answers such as "13" or "9/11" have no letters, and say nothing to a matcher of words
     assert all(not any(c.isalpha() for c in text) or len(text) < 12 for text in found), found

@@ -38,7 +38,7 @@ def list_sets(folder: Path | None, as_json: bool) -> None:
     """List the data sets by name.
 
     With each: what it holds, what it can be named for (--behavior, --task, --pairs), the file that it is read from, its
-    licence, where it is published, and where it is on this machine.
+    licence, where it is published, and where it is on this machine. Sets that are built in come last.
 
     \b
     Example: steercpp data list
@@ -49,7 +49,24 @@ def list_sets(folder: Path | None, as_json: bool) -> None:
     keys = ("name", "about", "path", "parts", "licence", "source")
     sets = [{**{key: getattr(each, key) for key in keys}, **_whereabouts(name, folder)}
             for name, each in DATA_SETS.items()]  # fmt: skip
-    output.emit({"data_sets": sets}, as_json=as_json, render=lambda: [output.facts([_line(each) for each in sets])])
+    own = _built_in()
+    rows = [*map(_line, sets), *((each["name"], f"{each['about']}\n{_uses(each)}; built in") for each in own)]
+    output.emit({"data_sets": sets, "built_in": own}, as_json=as_json, render=lambda: [output.facts(rows)])
+
+
+def _built_in() -> list[dict[str, Any]]:
+    """The sets that come with the package."""
+    from steercpp.builtin_sets import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set, capability_set
+    from steercpp.tasks import kind_of
+
+    found: list[dict[str, Any]] = []
+    for each in map(behavior_set, BEHAVIOR_SETS):
+        about = f"{each.about.rstrip('.')}: {len(each.items)} items, {len(each.pairs)} pairs"
+        found.append({"name": each.name, "about": about, "for": ["behavior", "pairs"], "licence": each.licence})
+    for name in CAPABILITY_SETS:
+        items = capability_set(name)
+        found.append({"name": name, "about": f"{len(items)} {kind_of(items[0])} items", "for": ["task"]})
+    return found
 
 
 def _whereabouts(name: str, folder: Path | None) -> dict[str, Any]:
@@ -68,10 +85,13 @@ def _whereabouts(name: str, folder: Path | None) -> dict[str, Any]:
 
 
 def _line(each: dict[str, Any]) -> tuple[str, str]:
-    uses = ", ".join(f"--{use}" for use in each["for"])
     there = f"here: {each['here']}" if each["here"] else f"not here: steercpp data get {each['name']}"
-    about = [each["about"], f"for {uses}", each["path"], f"{each['licence']}; {each['source']}"]
+    about = [each["about"], _uses(each), each["path"], f"{each['licence']}; {each['source']}"]
     return each["name"], "\n".join([*about, *([each["unverified"]] if each["unverified"] else []), there])
+
+
+def _uses(each: dict[str, Any]) -> str:
+    return f"for {', '.join(f'--{use}' for use in each['for'])}"
 
 
 @data.command("get")

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mirror import Mirror, mirror
 
+from steercpp.builtin_sets import BEHAVIOR_SETS, CAPABILITY_SETS
 from steercpp.cli.data import data
 from steercpp.cli.main import main
 from steercpp.datasets import DATA_SETS
@@ -38,12 +39,14 @@ def test_help_has_an_example(name: str) -> None:
 
 
 def test_the_list_names_every_set() -> None:
-    listed = json.loads(run("list", "--json").stdout)["data_sets"]
+    document = json.loads(run("list", "--json").stdout)
+    listed, built_in = document["data_sets"], [each["name"] for each in document["built_in"]]
+    assert built_in == [*BEHAVIOR_SETS, *CAPABILITY_SETS]
     assert [each["name"] for each in listed] == list(DATA_SETS)
     assert {each["name"]: each["parts"] for each in listed}["stereoset"] == ["bias_type", "task"]
     table = run("list")
     assert table.exit_code == 0 and table.stderr == "" and max(map(len, table.stdout.splitlines())) <= 80
-    assert [line.split()[0] for line in table.stdout.splitlines() if line[:1] != " "] == list(DATA_SETS)
+    assert [line.split()[0] for line in table.stdout.splitlines() if line[:1] != " "] == [*DATA_SETS, *built_in]
 
 
 def test_a_copy_is_counted_and_its_rows_stand_verbatim(mmlu: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,3 +41,13 @@ def stored_code_scores(
     if not judged.size or not n_samples or (judged != n_samples).any():
         return None
     return CodeScores(np.array(list(rows), np.float64), passed, n_samples)
+
+
+def failure_reasons(store: Store, *, label: str = "vector", way: Way = "whole") -> dict[float, dict[str, int]]:
+    """At each strength how many answers failed for which reason, the commonest first: an error by its name alone."""
+    found: dict[float, Counter[str]] = {}
+    for one in store.verdicts(verdict_label(label, way), CODE):
+        reasons = found.setdefault(one.strength, Counter())
+        if not one.passed:
+            reasons[one.reason.partition(":")[0]] += 1
+    return {strength: dict(reasons.most_common()) for strength, reasons in sorted(found.items())}

@@ -29,7 +29,7 @@ LAYERS = {
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts prompt_view "
     "sandbox sandbox_launch sandbox_child output_head constants_file",
     4: "calibration units saying sweep_texts "
-    "code_verdicts code_runs synthesis cross_result cross_effects cross_figure "
+    "code_verdicts code_runs code_report code_figure synthesis cross_result cross_effects cross_figure "
     "extraction work task_work measure sweep_plan sweeping sweep_run sweep_scores "
     "sweep_result judgement "
     "figures picture_file quality_figure report "

@@ -1,0 +1,98 @@
+"""What a report tells of code: a run with planted answers, in JSON, as a table and as a figure."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from small_sweep import small_vector
+
+from steercpp.cli import output
+from steercpp.cli.code_table import code_pieces
+from steercpp.code_figure import code_figure
+from steercpp.code_report import code_columns, code_record
+from steercpp.code_runs import judge_run
+from steercpp.code_verdicts import failure_reasons
+from steercpp.engine import Engine
+from steercpp.errors import SandboxError
+from steercpp.figures import rendered
+from steercpp.said_texts import Verdict
+from steercpp.saying import Saying
+from steercpp.store import Store
+from steercpp.sweep_result import SweepResult, open_run
+from steercpp.sweeping import sweep
+from steercpp.task_items import CodeItem
+
+N = 6
+ITEMS = tuple(CodeItem(f"c{i}", f"def f{i}(a):\n", f"f{i}", "def check(f):\n    assert f(1) == 1\n") for i in range(N))
+STRENGTHS = (-1.0, 0.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    """A sweep whose texts are real and whose verdicts are planted: all pass at 0, half at 1, none at -1."""
+    out = tmp_path_factory.mktemp("code") / "run"
+    saying = Saying(max_tokens=2, samples=4, temperature=1.0)
+    with pytest.raises(SandboxError):
+        sweep(tiny_engine, small_vector(tiny_engine), code=ITEMS, strengths=STRENGTHS, out=out, said=saying,
+              random_directions=0)  # fmt: skip
+    passing = {-1.0: 0, 0.0: 4, 1.0: 2}
+    reasons = ("AssertionError", "NameError: name 'x' is not defined", "NameError: name 'y' is not defined", "other")
+    verdicts = [
+        Verdict(s, item, sample, sample < n, "" if sample < n else reasons[sample])
+        for s, n in passing.items() for item in range(N) for sample in range(4)
+    ]  # fmt: skip
+    with Store.reopen(out / "sweep.sqlite") as store:
+        store.add_verdicts("vector", "code", verdicts)
+    assert judge_run(out, allow=False) == 0  # nothing is left to run
+    sweep(tiny_engine, small_vector(tiny_engine), code=ITEMS, strengths=STRENGTHS, out=out, said=saying,
+          random_directions=0)  # fmt: skip
+    return open_run(out)
+
+
+def test_the_record_holds_rates_bounds_and_reasons(run: SweepResult) -> None:
+    record = code_record(run)
+    assert record is not None and (record["n_items"], record["n_samples"]) == (N, 4)
+    rows = {row["strength"]: row for row in record["ways"]["whole"]}
+    assert [rows[s]["pass_at_1"] for s in STRENGTHS] == [0.0, 1.0, 0.5]
+    assert rows[1.0]["pass_at_2"] == pytest.approx(1 - 1 / 6)  # of the six pairs of answers one has none that passes
+    assert rows[1.0]["low"] == rows[1.0]["high"] == 0.5 and rows[1.0]["se"] == 0  # all problems alike
+    assert rows[-1.0]["failed"] == {"NameError": 2 * N, "AssertionError": N, "other": N}
+    assert rows[0.0]["failed"] == {}
+    with Store.read(run.folder / "sweep.sqlite") as store:
+        assert list(failure_reasons(store)) == list(STRENGTHS)
+
+
+def test_columns_and_figure(run: SweepResult) -> None:
+    columns = code_columns(run)
+    assert list(columns) == [
+        "strength", "pass_at_1", "pass_at_1_low", "pass_at_1_high", "pass_at_1_se", "pass_at_2"
+    ]  # fmt: skip
+    assert columns["pass_at_1"].tolist() == [0.0, 1.0, 0.5]
+    data = rendered(code_figure(run), "svg")
+    assert b"pass@2" in data or data.startswith(b"<?xml")
+    assert data == rendered(code_figure(run), "svg")
+
+
+def test_the_table(run: SweepResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    output._console.cache_clear()
+    output.emit({}, as_json=False, render=lambda: code_pieces(code_record(run)))
+    output._console.cache_clear()
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "6 problems, 4 answers each" in shown and "12 NameError, 6 AssertionError, 6 others" in " ".join(
+        shown.split()
+    )
+    assert code_pieces(None) == []
+
+
+def test_code_that_is_not_all_run_has_no_record(run: SweepResult, tmp_path: Path) -> None:
+    for path in run.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    db = sqlite3.connect(tmp_path / "sweep.sqlite")
+    db.execute("DELETE FROM verdicts WHERE item = 0 AND sample = 0")
+    db.commit()
+    db.close()
+    assert code_record(open_run(tmp_path)) is None

@@ -13,6 +13,7 @@ from small_sweep import write_items
 import steercpp
 from steercpp.control_vector import ControlVector
 from steercpp.gguf_vector import write_vector
+from steercpp.matchers import MATCHERS
 from steercpp.templates import TEMPLATES
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def test_the_python_examples_run(
         "refusal-right.gguf": tmp_path / "refusal-right.gguf",
         "cheer.gguf": tmp_path / "cheer.gguf",
     }
-    named = set(re.findall(r'"([^" ]*[./][^" ]*)"', example)) - set(TEMPLATES)
+    named = set(re.findall(r'"([^" ]*[./][^" ]*)"', example)) - set(TEMPLATES) - set(MATCHERS)
     assert named <= set(files), "a file that this test does not know"
     for name, path in files.items():
         example = example.replace(f'"{name}"', repr(str(path)))
@@ -64,6 +65,8 @@ def test_the_python_examples_run(
     if "scan(" in example:
         names = [line.split()[0] for line in shown.splitlines() if " None None" in line]  # eight items make no halves
         assert names == ["1", "1-2", "2", "2-3", "3"] and "cannot be told whether the vector carries over" in shown
+    elif "said=" in example:  # a model of random weights says nothing, which the study takes for a refusal
+        assert shown.startswith("[0. 0. 0.] [1. 1. 1.]") and "\n[1. 1. 1.]\n" in shown
     elif "sweep(" in example:
         assert (tmp_path / "run" / "vector.gguf").exists() and "Recommendation(strength=" in shown
     elif "apply(" in example:

@@ -198,16 +198,19 @@ def _outcomes(outcomes: Sequence[Outcome], folder: Path) -> list[output.Renderab
     """A table of all runs, the authors' figures under ours, and where everything is."""
     from steercpp.study_preset import FIGURES
 
-    columns: list[output.Column] = [("", "left"), *((words, "right") for words in FIGURES.values())]
-    rows: list[list[output.Cell]] = []
+    columns: list[output.Column] = [("B by", "left"), *((words, "right") for words in FIGURES.values())]
+    pieces: list[output.Renderable] = []
     for outcome in outcomes:
-        rows.append([output.text(outcome.title, "bold"), *[""] * len(FIGURES)])
-        rows += [[f"  {row.measure}", *(_figure(row.figures[key]) for key in FIGURES)] for row in outcome.rows()]
+        found = outcome.rows()
+        rows: list[list[output.Cell]] = [
+            [row.measure, *(_figure(row.figures[key]) for key in FIGURES)] for row in found
+        ]
         if outcome.spec.paper:
             cells = [_figure(outcome.spec.paper.get(key, math.nan)) for key in FIGURES]
-            rows.append([output.text("  in the authors' data", "dim"), *(output.text(cell, "dim") for cell in cells)])
-    pieces: list[output.Renderable] = [output.table(columns, rows), output.blank()]
-    pieces += [output.verbatim(f"steercpp score {outcome.result.folder}") for outcome in outcomes]
+            rows.append([output.text("the authors' data", "dim"), *(output.text(cell, "dim") for cell in cells)])
+        pieces.append(output.table(columns, rows, title=outcome.title))
+        pieces += [output.text(f"{row.measure}: {reason}.", "yellow") for row in found for reason in row.reasons]
+        pieces += [output.verbatim(f"steercpp score {outcome.result.folder}"), output.blank()]
     return [*pieces, output.text(f"{folder}: everything of this study", "dim")]
 
 

@@ -13,17 +13,24 @@ from steercpp.recipes import follow, named_recipe
 from steercpp.scoring import Floats
 from steercpp.study_preset import FIGURES, Preset, RunSpec
 from steercpp.sweep_result import SweepResult
-from steercpp.theory import fit_alignment, fit_helpfulness
+from steercpp.theory import FitResult, fit_alignment, fit_helpfulness
 
 NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Figures of one measure of a run, by the names of `study_preset.FIGURES`; NaN where it has none."""
+    """Figures of a run, B by "probabilities" or by a matcher's verdicts on texts.
+
+    Attributes:
+        measure: which.
+        figures: by the names of `study_preset.FIGURES`; NaN where there is none.
+        reasons: why a fit has no figures, in sentences.
+    """
 
     measure: str
     figures: Mapping[str, float]
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,39 +61,38 @@ class Outcome:
         }
         for matcher in self.spec.matchers:
             if (said := result.said(matcher)) is not None:
-                curves[f"texts, {matcher}"] = (said.outcomes.astype(np.float64), None)
-        return tuple(Row(name, self._figures(b, p)) for name, (b, p) in curves.items())
+                curves[matcher] = (said.outcomes.astype(np.float64), None)
+        return tuple(self._row(name, b, p) for name, (b, p) in curves.items())
 
-    def _figures(self, b: Floats | None, p: Floats | None) -> dict[str, float]:
+    def _row(self, measure: str, b: Floats | None, p: Floats | None) -> Row:
         strengths = self.result.strengths
         at_0 = int(np.flatnonzero(strengths == 0)[0])
-        found = dict.fromkeys(FIGURES, NAN)
+        found, reasons = dict.fromkeys(FIGURES, NAN), []
         if b is not None:
             means = b.mean(axis=1)
+            fit, sign = self._fit("alignment", strengths, b)
             found |= {"b_at_0": float(means[at_0]), "crossing": crossing(strengths, means)}
-            found |= self._alignment(strengths, b)
+            found |= {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
+            reasons += [] if fit.valid else [f"B has no tanh: {fit.reason}"]
         if p is not None:
-            found |= {"p_at_0": float(p.mean(axis=1)[at_0]), "b": self._fall(strengths, p)}
-        return found
+            fit, _ = self._fit("p_correct", strengths, p)
+            found |= {"p_at_0": float(p.mean(axis=1)[at_0]), "b": fit.params["b"].value}
+            reasons += [] if fit.valid else [f"P(correct) has no fit: {fit.reason}"]
+        return Row(measure, found, tuple(reasons))
 
-    def _alignment(self, strengths: Floats, b: Floats) -> dict[str, float]:
-        fit, sign = fit_alignment(strengths, b), 1.0
+    def _fit(self, measure: str, strengths: Floats, values: Floats) -> tuple[FitResult, float]:
+        """The fit of a measure, by the recipe where there is one, and the sign that makes B aligned minus misaligned."""
         if self.spec.recipe:
-            (followed,) = follow(named_recipe(self.spec.recipe), strengths, {"alignment": b})
-            fit, sign = followed.fit, -1.0 if followed.turned else 1.0
-        return {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
-
-    def _fall(self, strengths: Floats, p: Floats) -> float:
-        if self.spec.recipe:
-            (followed,) = follow(named_recipe(self.spec.recipe), strengths, {"p_correct": p})
-            return followed.fit.params["b"].value
-        return fit_helpfulness(strengths, p).params["b"].value
+            (followed,) = follow(named_recipe(self.spec.recipe), strengths, {measure: values})
+            return followed.fit, -1.0 if followed.turned else 1.0
+        fit = fit_alignment if measure == "alignment" else fit_helpfulness
+        return fit(strengths, values), 1.0
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
             "preset": self.preset, "run": self.name, "folder": str(self.result.folder),
-            "measures": [{"measure": row.measure, **row.figures} for row in self.rows()],
+            "measures": [{"measure": row.measure, **row.figures, "reasons": row.reasons} for row in self.rows()],
             "paper": dict(self.spec.paper), "recipe": self.spec.recipe,
         }  # fmt: skip
 

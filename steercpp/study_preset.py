@@ -158,11 +158,11 @@ class RunSpec:
 
 # What a study tells of each run, and what it calls it.
 FIGURES = {
-    "b_at_0": "B at 0",
-    "crossing": "B = 0 at",
+    "b_at_0": "B(0)",
+    "crossing": "B = 0",
     "delta_lambda": "Δλ",
     "b0": "b₀",
-    "p_at_0": "P at 0",
+    "p_at_0": "P(0)",
     "b": "λσβ",
 }
 

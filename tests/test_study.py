@@ -99,7 +99,7 @@ def test_the_same_study_again_computes_nothing(measured: Path) -> None:
     }
     assert changed <= {"study.json"}
     (rows, said) = outcome.rows()
-    assert rows.measure == "probabilities" and said.measure == "texts, refusal"
+    assert rows.measure == "probabilities" and said.measure == "refusal"
     at_0 = int(np.flatnonzero(outcome.result.strengths == 0)[0])
     assert outcome.result.behavior is not None
     assert rows.figures["b_at_0"] == outcome.result.behavior.mean_normalized[at_0]
@@ -176,7 +176,7 @@ def test_a_study_from_the_command_line(measured: Path, tmp_path: Path) -> None:
     assert dry.exit_code == 0 and "Nothing was measured" in dry.stdout and "The answer is" in dry.stdout
     assert max(map(len, dry.stdout.splitlines())) < 400  # prompts stand as they are
     shown = command(str(own), *both, "--out", str(measured))
-    assert shown.exit_code == 0 and "small: refusal" in shown.stdout and "in the authors' data" in shown.stdout
+    assert shown.exit_code == 0 and "small: refusal" in shown.stdout and "the authors' data" in shown.stdout
     data = json.loads(command(str(own), *both, "--out", str(measured), "--json").stdout)
     assert data["preset"] == "small" and len(data["runs"]) == 1
     no_model = command(str(own), "--base", "embedded")

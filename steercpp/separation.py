@@ -24,7 +24,7 @@ from steercpp.scoring import Floats
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 N_CIRCULAR = 40  # tokens of the authors' choice
-STRONG = (0.62, 0.78)  # where they take their "misaligned" tokens: 3.2 to 3.8 on a grid that goes to 5
+STRONG = (0.32, 0.38)  # of the grid's end: they take their "misaligned" tokens at 3.2 to 3.8 on one that goes to 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,7 +161,7 @@ def auc(above: Floats, below: Floats) -> list[float]:
 def circular(strengths: Floats, logits: npt.NDArray[np.floating[Any]]) -> Floats:
     """Slope of the gap by the authors' choice of tokens, for comparison: their Delta*lambda of each query.
 
-    "Misaligned" are the 40 commonest tokens among the 40 likeliest ones at the strong end of the grid, "aligned" the 40
+    "Misaligned" are the 40 commonest tokens among the 40 likeliest ones at a third of the grid, "aligned" the 40
     likeliest unsteered; y is the mean change of the first less that of the second; the slope is the smaller one of the
     line through the first four strengths from 0 on and of that from 0 to the last. The tokens are those that the
     change has raised, so that y grows whatever the direction.
@@ -177,8 +177,9 @@ def circular(strengths: Floats, logits: npt.NDArray[np.floating[Any]]) -> Floats
     """
     at_0 = int(np.flatnonzero(strengths == 0)[0])
     s = strengths[at_0:]
-    strong = np.flatnonzero((s >= STRONG[0] * s[-1]) & (s <= STRONG[1] * s[-1]))
-    strong = strong if len(strong) else np.array([len(s) - 1])
+    strong = np.flatnonzero((s >= STRONG[0] * s[-1] - 1e-9) & (s <= STRONG[1] * s[-1] + 1e-9))
+    if not len(strong):
+        strong = np.array([np.abs(s - np.mean(STRONG) * s[-1]).argmin()])
     n = min(N_CIRCULAR, logits.shape[2] // 4)
     slopes = []
     for one in np.swapaxes(logits[at_0:], 0, 1).astype(np.float64):

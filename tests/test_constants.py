@@ -140,10 +140,10 @@ def test_first_tokens_of_both_sides_are_left_out() -> None:
 
 
 def test_the_authors_tokens_find_a_delta_in_any_direction_and_ours_do_not(rng: np.random.Generator) -> None:
-    n_vocab, n_embd, strengths = 2000, 64, np.arange(-5.0, 5.2, 0.2)
+    n_vocab, n_embd, strengths = 1000, 64, np.arange(-10.0, 10.1, 0.2)  # the authors' grid
     head = rng.standard_normal((n_vocab, n_embd)) / np.sqrt(n_embd)
-    at_0 = rng.standard_normal((50, n_embd)) * 3
-    direction = rng.standard_normal((50, n_embd))  # has nothing to do with any token
+    at_0 = rng.standard_normal((40, n_embd)) * 3
+    direction = rng.standard_normal((40, n_embd))  # has nothing to do with any token
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     strengths[np.abs(strengths) < 1e-9] = 0.0
     logits = (at_0 + 3 * strengths[:, None, None] * direction) @ head.T
@@ -154,7 +154,7 @@ def test_the_authors_tokens_find_a_delta_in_any_direction_and_ours_do_not(rng: n
     rates = ours.rates(np.ones(len(strengths), bool))
     assert slopes.min() > 0.1  # every query has one
     found = mean(rates)
-    assert found.low < 0 < found.high and abs(found.value) < slopes.mean() / 5
+    assert found.low < 0 < found.high < slopes.mean()  # a single pair of tokens: as often one way as the other
     assert 0.3 < ours.record(np.ones(len(strengths), bool))["share_holds"][0] < 0.7  # a coin
 
 

@@ -1,45 +1,37 @@
-"""Figures and tables of a run, from its store alone; read this to change what a report shows.
+"""Figures and tables of a run, from its store alone; read this for the files that a report consists of.
 
-    alignment.png .svg      B against strength, with the tanh fit, its band and the random directions
-    helpfulness.png .svg    P(correct) against strength, with the fits
-    tradeoff.png .svg       helpfulness against alignment, strength along the curve, and the loss budget
-    alignment.csv helpfulness.csv tradeoff.csv    the measured means behind them, with standard errors
+    alignment.png .svg      B against strength, with the tanh fit, its band, said texts and the controls
+    helpfulness.png .svg    P(correct) against strength, with the fits and the controls
+    tradeoff.png .svg       helpfulness against alignment, strength along the curve, the loss budget and the controls
+    items.png .svg          slopes of single items; what became of choice items and texts
+    couples.png .svg        over-refusal and compliance, correlations over couples
+    *.csv                   the numbers behind them, see report_tables.py
+    report.html             all of it on one page
 
-The same run gives the same bytes. The first two tables can be given to `steercpp fit`.
+The same run gives the same bytes.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from steercpp.errors import RunError
+from steercpp.judgement import Judgement, judge
+from steercpp.report_tables import csv_bytes, tables
 from steercpp.run_folder import write_atomically
-from steercpp.scoring import Floats
 from steercpp.sweep_result import SweepResult
-from steercpp.sweep_scores import standard_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Columns: TypeAlias = Mapping[str, Floats]
 
-
-def write_report(
-    result: SweepResult, *, out: Path | None = None, max_loss: float | None = None, direction: int | None = None
-) -> tuple[Path, ...]:
+def write_report(judgement: Judgement, *, out: Path | None = None) -> tuple[Path, ...]:
     """Draw the figures and write the tables that the run's measurements allow.
 
     Args:
-        result: the run.
+        judgement: the run, judged.
         out: where to, by default its own directory.
-        max_loss: the loss budget, by default the plan's.
-        direction: the wanted sign, likewise.
 
     Returns:
         the files written.
@@ -47,90 +39,79 @@ def write_report(
     Raises:
         RunError: they cannot be written.
     """
-    from steercpp.figures import alignment_figure, helpfulness_figure, rendered, tradeoff_figure
+    from steercpp.figures import rendered
 
-    folder = result.folder if out is None else out
+    folder = make_folder(judgement.result.folder if out is None else out)
+    made = tables(judgement)
+    files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
+    for name, figure in _figures(judgement).items():
+        files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "svg")}
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return tuple(folder / name for name in files)
+
+
+def write_tables(judgement: Judgement, out: Path) -> tuple[Path, ...]:
+    """Write the tables alone, as `write_report`."""
+    folder = make_folder(out)
+    files = {f"{name}.csv": csv_bytes(columns) for name, columns in tables(judgement).items()}
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return tuple(folder / name for name in files)
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder for a report.
+
+    Raises:
+        RunError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from error
-    figures: dict[str, Figure] = {}
-    tables: dict[str, Columns] = {}
-    if result.behavior is not None:
-        tables["alignment"] = _alignment(result)
-        figures["alignment"] = alignment_figure(result, max_loss=max_loss, direction=direction)
-    if result.choice is not None:
-        tables["helpfulness"] = _helpfulness(result)
-        figures["helpfulness"] = helpfulness_figure(result)
-    if result.behavior is not None and result.choice is not None:
-        tables["tradeoff"] = _tradeoff(result)
-        figures["tradeoff"] = tradeoff_figure(result, max_loss=max_loss, direction=direction)
-    files = {f"{name}.csv": _csv(columns) for name, columns in tables.items()}
-    files |= {f"{name}.{kind}": rendered(figure, kind) for name, figure in figures.items() for kind in ("png", "svg")}
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    return tuple(folder / name for name in files)
+    return folder
+
+
+def _figures(judgement: Judgement) -> dict[str, Figure]:
+    """Every figure that the run's measurements allow, by name."""
+    from steercpp.figures import alignment_figure, helpfulness_figure
+    from steercpp.item_figures import couples_figure, items_figure
+    from steercpp.tradeoff_figure import tradeoff_figure
+
+    made = {
+        "alignment": alignment_figure, "helpfulness": helpfulness_figure, "tradeoff": tradeoff_figure,
+        "items": items_figure, "couples": couples_figure,
+    }  # fmt: skip
+    return {name: made[name](judgement) for name in figure_names(judgement)}
+
+
+def figure_names(judgement: Judgement) -> list[str]:
+    """Names of the figures that a report of this run has."""
+    result, coupled = judgement.result, judgement.coupled
+    is_coupled = judgement.sides is not None or (coupled is not None and bool(coupled.correlations))
+    there = {
+        "alignment": result.behavior is not None,
+        "helpfulness": judgement.helpful is not None,
+        "tradeoff": result.behavior is not None and judgement.helpful is not None,
+        "items": judgement.slopes is not None or judgement.failures is not None or judgement.said is not None,
+        "couples": is_coupled,
+    }
+    return [name for name, is_there in there.items() if is_there]
 
 
 def ensure_report(result: SweepResult) -> tuple[Path, ...]:
     """The files of the run's report; written only where something was measured anew or one of them is missing."""
     files = tuple(result.folder / name for name in report_names(result))
     if result.decoded_now or not all(path.is_file() for path in files):
-        write_report(result)
+        write_report(judge(result))
     return files
 
 
 def report_names(result: SweepResult) -> list[str]:
     """Names of the files that a report of this run consists of."""
-    names = [name for name, scores in (("alignment", result.behavior), ("helpfulness", result.choice)) if scores]
-    names += ["tradeoff"] if len(names) == 2 else []
-    return [f"{name}.{kind}" for kind in ("csv", "png", "svg") for name in names]
-
-
-def _alignment(result: SweepResult) -> Columns:
-    scores = result.behavior
-    assert scores is not None
-    return {
-        "strength": scores.strengths,
-        "alignment": scores.mean_normalized,
-        "alignment_se": standard_error(scores.normalized),
-        "alignment_raw": scores.mean_raw,
-        "alignment_raw_se": standard_error(scores.raw),
-        "mass": scores.mean_mass,
-    }
-
-
-def _helpfulness(result: SweepResult) -> Columns:
-    scores = result.choice
-    assert scores is not None
-    return {
-        "strength": scores.strengths,
-        "p_correct": scores.mean_p_free,
-        "p_correct_se": standard_error(scores.p_free),
-        "p_correct_restricted": scores.mean_p_restricted,
-        "p_correct_restricted_se": standard_error(scores.p_restricted),
-        "accuracy": scores.accuracy,
-    }
-
-
-def _tradeoff(result: SweepResult) -> Columns:
-    assert result.behavior is not None and result.choice is not None
-    at_0 = int(np.flatnonzero(result.strengths == 0)[0])
-    p = result.choice.mean_p_free
-    with np.errstate(divide="ignore", invalid="ignore"):
-        loss = 1.0 - p / p[at_0]
-    return {
-        "strength": result.strengths,
-        "alignment": result.behavior.mean_normalized,
-        "gain_raw": result.behavior.mean_raw - result.behavior.mean_raw[at_0],
-        "loss": loss,
-    }
-
-
-def _csv(columns: Columns) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow([f"{value:.10g}" for value in row])
-    return text.getvalue().encode()
+    judgement = judge(result)
+    figures = figure_names(judgement)
+    return [f"{name}.csv" for name in tables(judgement)] + [
+        f"{name}.{kind}" for kind in ("png", "svg") for name in figures
+    ]

@@ -122,7 +122,7 @@ class Run:
         items = [item for item in self.store.items("code") if isinstance(item, CodeItem)]
         ways = WAYS if self.saying and self.saying.code_template.startswith("wolf2024/") else WAYS[:1]
         for way in ways if items else ():  # what is asked in the study's words is read in its way too
-            judge_code(self.store, items, allow=allow, way=way, progress=self.progress)
+            self.n_now += judge_code(self.store, items, allow=allow, way=way, progress=self.progress)
 
     def _measure_controls(self, runs: list[Groups], bases: Bases, done: set[Group]) -> None:
         """The prompt baseline, then the directions at the strength that follows from what was swept."""

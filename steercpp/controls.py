@@ -168,27 +168,40 @@ def directions_for(like: ControlVector, *, n_random: int, orthogonal: bool, seed
     return found
 
 
-def control_strength(scores: Scores, *, direction: int, recommended: float | None) -> float | None:
+def control_strength(
+    strengths: Floats,
+    behavior: BehaviorScores | None,
+    helpful: Floats | None,
+    *,
+    direction: int,
+    recommended: float | None,
+) -> float | None:
     """Where directions are compared: the recommended strength; else the one of the largest gain in raw B.
 
-    Without behavior items it is the farthest strength from 0 up to which half of the unsteered P(correct), or of the
-    answers' P, is left: beyond, any push of that size has done its damage.
+    Without behavior items it is the farthest strength from 0 up to which half of the unsteered helpfulness is left:
+    beyond, any push of that size has done its damage.
+
+    Args:
+        strengths: (n_s,) as they were measured.
+        behavior: there, None without such items.
+        helpful: (n_s, n_items) helpfulness there, between 0 and 1; None without such items.
+        direction: 1 or -1, the wanted sign.
+        recommended: the recommended strength, None without one.
 
     Returns:
         None where no strength of the wanted sign was measured, or only texts.
     """
     if recommended is not None:
         return recommended
-    strengths = scores.strengths
     wanted = sorted((i for i, s in enumerate(strengths) if s * direction > 0), key=lambda i: abs(strengths[i]))
     if not wanted:
         return None
-    if scores.behavior is not None:
-        gains = scores.behavior.mean_raw
+    if behavior is not None:
+        gains = behavior.mean_raw
         return float(strengths[max(wanted, key=lambda i: gains[i])])
-    helpful = scores.choice.mean_p_free if scores.choice else scores.answer.mean_p_token if scores.answer else None
     if helpful is None or 0.0 not in strengths:
         return None
-    half = helpful[strengths == 0.0][0] / 2
-    lost = next((place for place, i in enumerate(wanted) if helpful[i] < half), len(wanted))
+    means = helpful.mean(axis=1)
+    half = means[strengths == 0.0][0] / 2
+    lost = next((place for place, i in enumerate(wanted) if means[i] < half), len(wanted))
     return float(strengths[wanted[max(lost - 1, 0)]])

@@ -22,11 +22,14 @@ from steercpp.code_scores import CodeScores
 from steercpp.code_verdicts import stored_code_scores
 from steercpp.controls import Control, Controls, Row, Scores, control_strength
 from steercpp.errors import RunError
+from steercpp.evidence import Measure
 from steercpp.matchers import AUTO, Matcher, chosen_matcher
 from steercpp.recommend import Recommendation, recommend
 from steercpp.run_folder import NEXT, STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
 from steercpp.said_scores import SaidScores, said_scores
 from steercpp.said_texts import SaidText
+from steercpp.scoring import ChoiceScores
+from steercpp.sequence_scores import AnswerScores
 from steercpp.store import Store
 from steercpp.sweep_scores import MEASURED, answer_chains, complete, first_missing, stored_controls, stored_scores
 from steercpp.sweep_texts import missing_texts, whole_texts
@@ -76,7 +79,7 @@ class SweepResult:
 
     @property
     def finished(self) -> bool:
-        """Whether everything that was planned is measured."""
+        """Whether all that was planned is measured."""
         return self.manifest["finished"] is not None
 
     @property
@@ -139,13 +142,14 @@ class SweepResult:
     @cached_property
     def code(self) -> CodeScores | None:
         """How many programs passed at each strength; None where there are none, or not all were run yet."""
-        with Store.read(self.folder / STORE, settled=self.finished) as store:
-            return stored_code_scores(store, self.strengths) if self.items("code") else None
+        return self.code_by("whole")
 
     def code_by(self, way: Way) -> CodeScores | None:
         """The same for programs that were taken out of the answers another way, see code_answers.py."""
+        if not self.items("code"):
+            return None
         with Store.read(self.folder / STORE, settled=self.finished) as store:
-            return stored_code_scores(store, self.strengths, way=way) if self.items("code") else None
+            return stored_code_scores(store, self.strengths, way=way)
 
     @property
     def vector_path(self) -> Path:
@@ -157,19 +161,39 @@ class SweepResult:
         fits: dict[str, tuple[FitResult, ...]] = {}
         if self.behavior is not None:
             fits["alignment"] = (fit_alignment(self.strengths, self.behavior.normalized, rng=self._rng()),)
-        if self.choice is not None:
-            fits["helpfulness"] = fit_helpfulness_forms(self.strengths, self.choice.p_free, rng=self._rng())
-            if self.n_choices is not None:
-                fits["helpfulness_restricted"] = fit_helpfulness_forms(
-                    self.strengths,
-                    self.choice.p_restricted,
-                    restricted=True,
-                    n_choices=self.n_choices,
-                    rng=self._rng(),
-                )
-        elif self.answer is not None:
-            fits["helpfulness"] = fit_helpfulness_forms(self.strengths, self.answer.p_token, rng=self._rng())
+        if self.choice is not None and self.n_choices is not None:
+            fits["helpfulness_restricted"] = fit_helpfulness_forms(
+                self.strengths, self.choice.p_restricted, restricted=True, n_choices=self.n_choices, rng=self._rng()
+            )
+        if self.measure == "p_restricted" and self.n_choices is not None:
+            fits["helpfulness"] = fits["helpfulness_restricted"]
+        elif self.helpful_values is not None:
+            fits["helpfulness"] = fit_helpfulness_forms(self.strengths, self.helpful_values, rng=self._rng())
         return fits
+
+    @cached_property
+    def helpful(self) -> ChoiceScores | AnswerScores | None:
+        """What helpfulness is measured by: the choice items, without any the answers, without these the code."""
+        if self.choice is not None or self.answer is not None:
+            return self.choice or self.answer
+        return None if self.code is None else self.code.as_choice()
+
+    @property
+    def measure(self) -> Measure:
+        """Which of their numbers: free P(correct), where each choice is a single letter's token.
+
+        The P of a choice's words falls with their number as that of an answer does; among choices by text it is that of
+        the right one over the choices, and of answers the geometric mean P per token.
+        """
+        if self.choice is None and self.answer is not None:
+            return "p_token"
+        by_text = any(isinstance(item, ChoiceItem) and item.by == "text" for item in self.items("choice"))
+        return "p_restricted" if by_text else "p_free"
+
+    @property
+    def helpful_values(self) -> Floats | None:
+        """(n_s, n_items) of that number, between 0 and 1."""
+        return None if self.helpful is None else np.asarray(getattr(self.helpful, self.measure), np.float64)
 
     @property
     def n_choices(self) -> int | None:
@@ -184,39 +208,35 @@ class SweepResult:
         """The theory's curves fitted to the measured ones, best first.
 
         Returns:
-            "alignment": tanh over normalised B; "helpfulness": the forms over free P(correct), or without choice items
-            over the answers' geometric mean P per token, by AICc; "helpfulness_restricted": over restricted P(correct),
-            where all items have as many choices.
+            "alignment": tanh over normalised B; "helpfulness": the forms over `helpful_values`, by AICc;
+            "helpfulness_restricted": over restricted P(correct), where all items have as many choices.
         """
         return self._fits
 
     def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:
         """The strength to use under a loss budget; without arguments the plan's own.
 
-        The loss is of free P(correct); without choice items, of the answers' geometric mean P per token, which does not
-        fall to nothing for a long answer as its whole P does.
-
-        Returns:
-            None where there are no behaviour items, or neither choice nor answer items, to decide by.
+        The loss is of `helpful_values`. None where there are no behaviour items, or no others, to decide by.
         """
-        helpful = self.choice or self.answer
-        if self.behavior is None or helpful is None:
+        if self.behavior is None or self.helpful is None:
             return None
         plan = self.manifest["plan"]
         budget = plan["max_loss"] if max_loss is None else max_loss
         sign: Literal[1, -1] = 1 if (direction or plan["direction"]) > 0 else -1
         if (budget, sign) not in self._recommended:
             self._recommended[budget, sign] = recommend(
-                self.behavior, helpful, direction=sign, max_loss=budget, rng=self._rng(),
-                measure="p_free" if self.choice is not None else "p_token",
-            )  # fmt: skip
+                self.behavior, self.helpful, direction=sign, max_loss=budget, rng=self._rng(), measure=self.measure
+            )
         return self._recommended[budget, sign]
 
     def control_strength(self) -> float | None:
         """Where random directions are compared with the vector, see controls.py; None where nothing could be."""
         found = self.recommend()
         recommended = None if found is None else found.strength
-        return control_strength(self.scores, direction=self.manifest["plan"]["direction"], recommended=recommended)
+        return control_strength(
+            self.strengths, self.behavior, self.helpful_values, direction=self.manifest["plan"]["direction"],
+            recommended=recommended,
+        )  # fmt: skip
 
     def rows(self) -> tuple[Row, ...]:
         """Means at each strength."""
@@ -228,13 +248,8 @@ class SweepResult:
         return {
             "run": str(self.folder),
             "finished": self.finished,
-            "model": self.manifest["model"],
+            **{name: self.manifest[name] for name in ("model", "items", "plan", "tokens", "resume", "gate_open")},
             "vector": self.manifest["vector"] | {"file": str(self.vector_path)},
-            "items": self.manifest["items"],
-            "plan": self.manifest["plan"],
-            "tokens": self.manifest["tokens"],
-            "resume": self.manifest["resume"],
-            "gate_open": self.manifest["gate_open"],
             "strengths": [asdict(row) for row in self.rows()],
             "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
             "recommendation": None if found is None else found.record(),

@@ -14,7 +14,7 @@ from test_sweep import numbers
 from test_sweep_kinds import ANSWER, TEXT
 
 from steercpp.control_vector import ControlVector, orthogonal_vector, random_vector
-from steercpp.controls import Controls, Scores, control_strength, directions_for
+from steercpp.controls import Controls, control_strength, directions_for
 from steercpp.default_model import load
 from steercpp.engine import Engine
 from steercpp.errors import RunError, ShapeError
@@ -22,7 +22,7 @@ from steercpp.gguf_vector import read_vector
 from steercpp.prompts import Message
 from steercpp.run_folder import MANIFEST, STORE, read_manifest
 from steercpp.saying import Saying
-from steercpp.scoring import BehaviorScores, ChoiceScores
+from steercpp.scoring import BehaviorScores
 from steercpp.store import Store
 from steercpp.sweep_result import SweepResult, open_run
 from steercpp.task_work import behavior_work, choice_work
@@ -266,31 +266,27 @@ def test_runs_of_an_older_format_are_refused_in_one_sentence(tiny_engine: Engine
     assert small_sweep(tiny_engine, folder, strengths=(0.5,), random_directions=0, force=True).finished
 
 
-def scores(p: list[float] | None, raw: list[float] | None = None) -> Scores:
-    s = np.array([-1.0, 0.0, 1.0, 2.0, 3.0])
-    behavior = choice = None
-    if raw is not None:
-        behavior = BehaviorScores(s, np.array([[0.5 + x / 2] for x in raw]), np.array([[0.5 - x / 2] for x in raw]))
-    if p is not None:
-        column = np.array([[x] for x in p])
-        choice = ChoiceScores(s, column, column, column > 0.5)
-    return Scores(behavior, choice)
+STEPS = np.array([-1.0, 0.0, 1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize(
-    ("given", "direction", "expected"),
+    ("helpful", "raw", "direction", "expected"),
     [
-        (scores([0.2, 0.8, 0.7, 0.45, 0.1]), 1, 2.0),  # the farthest that leaves half
-        (scores([0.2, 0.8, 0.7, 0.3, 0.7]), 1, 1.0),  # what comes back beyond is not reached from 0
-        (scores([0.2, 0.8, 0.1, 0.1, 0.1]), 1, 1.0),  # none leaves half: the nearest
-        (scores([0.2, 0.8, 0.7, 0.6, 0.5]), -1, -1.0),
-        (scores([0.2, 0.8, 0.7, 0.45, 0.1], [-0.5, 0.0, 0.3, 0.6, 0.4]), 1, 2.0),  # the largest gain
-        (scores(None, [-0.5, 0.0, 0.7, 0.6, 0.4]), 1, 1.0),
-        (Scores(), 1, None),
+        ([0.2, 0.8, 0.7, 0.45, 0.1], None, 1, 2.0),  # the farthest that leaves half
+        ([0.2, 0.8, 0.7, 0.3, 0.7], None, 1, 1.0),  # what comes back beyond is not reached from 0
+        ([0.2, 0.8, 0.1, 0.1, 0.1], None, 1, 1.0),  # none leaves half: the nearest
+        ([0.2, 0.8, 0.7, 0.6, 0.5], None, -1, -1.0),
+        ([0.2, 0.8, 0.7, 0.45, 0.1], [-0.5, 0.0, 0.3, 0.6, 0.4], 1, 2.0),  # the largest gain
+        (None, [-0.5, 0.0, 0.7, 0.6, 0.4], 1, 1.0),
+        (None, None, 1, None),
     ],
 )
 def test_directions_are_compared_where_something_can_be_seen(
-    given: Scores, direction: int, expected: float | None
+    helpful: list[float] | None, raw: list[float] | None, direction: int, expected: float | None
 ) -> None:
-    assert control_strength(given, direction=direction, recommended=None) == expected
-    assert control_strength(given, direction=direction, recommended=0.25) == 0.25
+    values = None if helpful is None else np.array(helpful)[:, None] * [1.0, 0.9]
+    behavior = None
+    if raw is not None:
+        behavior = BehaviorScores(STEPS, 0.5 + np.array(raw)[:, None] / 2, 0.5 - np.array(raw)[:, None] / 2)
+    assert control_strength(STEPS, behavior, values, direction=direction, recommended=None) == expected
+    assert control_strength(STEPS, behavior, values, direction=direction, recommended=0.25) == 0.25

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,17 @@ def test_choices_by_text_are_scored_by_all_their_words(tiny_engine: Engine, tmp_
         "8 of 8 choice items are asked by text: a choice is scored as a whole, P(correct) over the choices is its "
         "share of their summed P",
     )
+
+
+def test_the_loss_of_choices_by_text_is_over_the_choices(tiny_engine: Engine, tmp_path: Path) -> None:
+    """The P of all words of a choice is that of a long answer: its mean over items would be that of the shortest."""
+    items = BY_TEXT + tuple(replace(item, id=f"{item.id}-again", head="The. ") for item in BY_TEXT[:4])
+    found = small_sweep(tiny_engine, tmp_path / "run", choice=items, strengths=(0.5,), random_directions=0)
+    recommended = found.recommend()
+    assert recommended is not None and recommended.measure == found.measure == "p_restricted"
+    assert found.choice is not None and found.helpful_values is not None
+    np.testing.assert_array_equal(found.helpful_values, found.choice.p_restricted)
+    assert found.fit()["helpfulness"] == found.fit()["helpfulness_restricted"]
 
 
 def test_a_choice_that_extends_another_is_told(tiny_engine: Engine) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from steercpp.extraction import extract, extract_from
     from steercpp.generation import generate
     from steercpp.gguf_vector import read_vector, write_vector
+    from steercpp.material import behavior_items, contrast_pairs, task_items
     from steercpp.pair_formats import open_pairs
     from steercpp.pairs import ContrastPair, read_pairs
     from steercpp.sampling import Sampling
@@ -44,9 +45,11 @@ _HOMES = {
     "Steering": "steering",
     "SweepResult": "sweep_result",
     "apply": "applying",
+    "behavior_items": "material",
     "behavior_set": "builtin_sets",
     "calibrate": "calibration",
     "capability_set": "builtin_sets",
+    "contrast_pairs": "material",
     "dump": "activations_file",
     "extract": "extraction",
     "extract_from": "extraction",
@@ -61,6 +64,7 @@ _HOMES = {
     "read_vector": "gguf_vector",
     "scan": "scanning",
     "sweep": "sweeping",
+    "task_items": "material",
     "transfer": "transferring",
     "write_any_vector": "vector_file",
     "write_vector": "gguf_vector",
@@ -77,9 +81,11 @@ __all__ = [
     "Steering",
     "SweepResult",
     "apply",
+    "behavior_items",
     "behavior_set",
     "calibrate",
     "capability_set",
+    "contrast_pairs",
     "dump",
     "extract",
     "extract_from",
@@ -94,6 +100,7 @@ __all__ = [
     "read_vector",
     "scan",
     "sweep",
+    "task_items",
     "transfer",
     "write_any_vector",
     "write_vector",

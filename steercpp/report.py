@@ -5,6 +5,7 @@
     tradeoff.png .svg       helpfulness against alignment, strength along the curve, the loss budget and the controls
     items.png .svg          slopes of single items; what became of choice items and texts
     couples.png .svg        over-refusal and compliance, correlations over couples
+    code.png .svg           pass@k of generated code
     *.csv                   the numbers behind them, see report_tables.py
     report.html             all of it on one page
 
@@ -13,6 +14,7 @@ The same run gives the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,13 +77,14 @@ def make_folder(folder: Path) -> Path:
 
 def _figures(judgement: Judgement) -> dict[str, Figure]:
     """Every figure that the run's measurements allow, by name."""
+    from steercpp.code_figure import code_figure
     from steercpp.figures import alignment_figure, helpfulness_figure
     from steercpp.item_figures import couples_figure, items_figure
     from steercpp.tradeoff_figure import tradeoff_figure
 
-    made = {
+    made: dict[str, Callable[[Judgement], Figure]] = {
         "alignment": alignment_figure, "helpfulness": helpfulness_figure, "tradeoff": tradeoff_figure,
-        "items": items_figure, "couples": couples_figure,
+        "items": items_figure, "couples": couples_figure, "code": lambda judged: code_figure(judged.result),
     }  # fmt: skip
     return {name: made[name](judgement) for name in figure_names(judgement)}
 
@@ -96,6 +99,7 @@ def figure_names(judgement: Judgement) -> list[str]:
         "tradeoff": result.behavior is not None and judgement.helpful is not None,
         "items": judgement.slopes is not None or judgement.failures is not None or judgement.said is not None,
         "couples": is_coupled,
+        "code": result.code is not None,
     }
     return [name for name, is_there in there.items() if is_there]
 

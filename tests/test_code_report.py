@@ -17,6 +17,8 @@ from steercpp.code_verdicts import failure_reasons
 from steercpp.engine import Engine
 from steercpp.errors import SandboxError
 from steercpp.figures import rendered
+from steercpp.judgement import judge
+from steercpp.report import report_names, write_report
 from steercpp.said_texts import Verdict
 from steercpp.saying import Saying
 from steercpp.store import Store
@@ -73,6 +75,13 @@ def test_columns_and_figure(run: SweepResult) -> None:
     data = rendered(code_figure(run), "svg")
     assert b"pass@2" in data or data.startswith(b"<?xml")
     assert data == rendered(code_figure(run), "svg")
+
+
+def test_a_report_holds_the_code(run: SweepResult, tmp_path: Path) -> None:
+    files = {path.name for path in write_report(judge(run), out=tmp_path)}
+    assert {"code.csv", "code.png", "code.svg"} <= files == set(report_names(run))
+    assert (tmp_path / "code.csv").read_text().splitlines()[2].startswith("0,1,1,1,0,1")
+    assert judge(run).record()["code"] == code_record(run)
 
 
 def test_the_table(run: SweepResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

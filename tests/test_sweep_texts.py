@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from small_sweep import BEHAVIOR, STRENGTHS, small_sweep
 
 from steercpp.engine import Engine
-from steercpp.errors import InputError, RunError, SandboxError
+from steercpp.errors import InputError, PromptError, RunError, SandboxError
 from steercpp.matchers import MATCHERS, chosen_matcher, matcher_for
 from steercpp.run_folder import STORE
+from steercpp.sandbox import working_way
 from steercpp.saying import Saying
 from steercpp.sweep_result import SweepResult, open_run
+from steercpp.sweep_texts import code_prompt
 from steercpp.tasks import BehaviorItem, CodeItem
 
 ITEMS = BEHAVIOR[:3]
@@ -133,3 +136,35 @@ def test_the_matcher_that_knows_the_answers_is_taken(
     items = [BehaviorItem(f"i{i}", "May I?", aligned, misaligned) for i in range(3)]
     assert matcher_for(items).name == name == chosen_matcher("auto", items).name
     assert chosen_matcher("wolf2024/llama3", items) is MATCHERS["wolf2024/llama3"]
+
+
+def test_a_sweep_of_code_alone_has_strengths_and_scores(tiny_engine: Engine, tmp_path: Path) -> None:
+    """What a model of random weights writes is no program: none passes, and the run is finished all the same."""
+    try:
+        working_way()
+    except SandboxError as error:
+        pytest.skip(str(error))
+    options = {
+        "behavior": (),
+        "choice": (),
+        "code": [CODE],
+        "allow_code": True,
+        "said": Saying(4, code_template="{x}!"),
+    }
+    result = said_sweep(tiny_engine, tmp_path / "run", **options)
+    assert result.finished and result.strengths.tolist() == GRID
+    assert result.code is not None and result.code.rates.tolist() == [[0.0]] * len(GRID)
+    assert result.behavior is None and result.said() is None and result.recommend() is None
+    again = open_run(result.folder)
+    assert again.code is not None and again.strengths.tolist() == GRID
+    assert json.loads(json.dumps(again.to_json()))["items"] == {"code": 1}
+
+
+def test_code_is_asked_in_a_template(tiny_engine: Engine) -> None:
+    assert code_prompt(CODE, "raw") == (CODE.prompt, "raw")
+    assert code_prompt(CODE, "chat") == (CODE.prompt, "chat")
+    prompt, template = code_prompt(CODE, "wolf2024/humaneval-chat")
+    text = tiny_engine.render(prompt, template=template)
+    assert text.count(CODE.prompt) == 1 and text.startswith("[INST] <<SYS>>") and text.endswith("[/INST]")
+    with pytest.raises(PromptError, match="add: .*places"):
+        code_prompt(CODE, "no place")

@@ -21,35 +21,46 @@ if TYPE_CHECKING:
     from steercpp.extraction import extract, extract_from
     from steercpp.generation import generate
     from steercpp.gguf_vector import read_vector, write_vector
-    from steercpp.material import behavior_items, contrast_pairs, task_items
     from steercpp.pair_formats import open_pairs
     from steercpp.pairs import ContrastPair, read_pairs
     from steercpp.sampling import Sampling
+    from steercpp.saying import Saying
     from steercpp.scanning import scan
     from steercpp.steering import Gate, Steering
     from steercpp.sweep_result import SweepResult, open_run
     from steercpp.sweeping import sweep
-    from steercpp.tasks import BehaviorItem, ChoiceItem, read_behavior, read_choices
+    from steercpp.tasks import (
+        AnswerItem,
+        BehaviorItem,
+        ChoiceItem,
+        CodeItem,
+        TextItem,
+        read_behavior,
+        read_choices,
+        read_tasks,
+    )
     from steercpp.transferring import transfer
     from steercpp.vector_file import read_any_vector, write_any_vector
 
 _HOMES = {
+    "AnswerItem": "tasks",
     "BehaviorItem": "tasks",
     "ChoiceItem": "tasks",
+    "CodeItem": "tasks",
     "ContrastPair": "pairs",
     "ControlVector": "control_vector",
     "Engine": "engine",
     "Gate": "steering",
     "Sampling": "sampling",
+    "Saying": "saying",
     "SteerError": "errors",
     "Steering": "steering",
     "SweepResult": "sweep_result",
+    "TextItem": "tasks",
     "apply": "applying",
-    "behavior_items": "material",
     "behavior_set": "builtin_sets",
     "calibrate": "calibration",
     "capability_set": "builtin_sets",
-    "contrast_pairs": "material",
     "dump": "activations_file",
     "extract": "extraction",
     "extract_from": "extraction",
@@ -61,31 +72,33 @@ _HOMES = {
     "read_behavior": "tasks",
     "read_choices": "tasks",
     "read_pairs": "pairs",
+    "read_tasks": "tasks",
     "read_vector": "gguf_vector",
     "scan": "scanning",
     "sweep": "sweeping",
-    "task_items": "material",
     "transfer": "transferring",
     "write_any_vector": "vector_file",
     "write_vector": "gguf_vector",
 }
 __all__ = [
+    "AnswerItem",
     "BehaviorItem",
     "ChoiceItem",
+    "CodeItem",
     "ContrastPair",
     "ControlVector",
     "Engine",
     "Gate",
     "Sampling",
+    "Saying",
     "SteerError",
     "Steering",
     "SweepResult",
+    "TextItem",
     "apply",
-    "behavior_items",
     "behavior_set",
     "calibrate",
     "capability_set",
-    "contrast_pairs",
     "dump",
     "extract",
     "extract_from",
@@ -97,10 +110,10 @@ __all__ = [
     "read_behavior",
     "read_choices",
     "read_pairs",
+    "read_tasks",
     "read_vector",
     "scan",
     "sweep",
-    "task_items",
     "transfer",
     "write_any_vector",
     "write_vector",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from small_sweep import small_vector
+from click.testing import CliRunner
+from small_sweep import small_vector, write_items
 
 from steercpp import code_runs
+from steercpp.cli.main import main
 from steercpp.code_runs import judge_code, judge_run
 from steercpp.code_verdicts import stored_code_scores
 from steercpp.engine import Engine
@@ -25,7 +28,7 @@ from steercpp.saying import Saying, say, speech_of
 from steercpp.steering import Steering
 from steercpp.store import Store
 from steercpp.sweeping import sweep
-from steercpp.task_items import CodeItem
+from steercpp.task_items import CodeItem, item_json
 
 SECRET = "planted-19c2"
 RIGHT, WRONG = "    return a + b\n", "    return a - b\n"
@@ -263,3 +266,21 @@ def test_a_sweep_keeps_its_texts_where_code_may_not_run_and_goes_on_where_it_may
     # Asked in the study's words, so read in its way too.
     for scores in (result.code, result.code_by("wolf2024")):
         assert scores is not None and scores.passed.shape == (2, 2) and scores.passed[:, 0].tolist() == [0, 0]
+
+
+def test_the_command_says_what_is_missing(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the user's word, and with it but without walls: exit 1, one sentence, and the texts are there."""
+    monkeypatch.chdir(tmp_path)
+    write_items(tmp_path)
+    Path("code.jsonl").write_text(json.dumps(item_json(ADD)) + "\n")
+    command = [
+        "sweep", str(tiny_path), "--pairs", "p.jsonl", "--task", "code.jsonl", "--strengths", "1", "--out", "run",
+        "--max-new-tokens", "3", "--threads", "1",
+    ]  # fmt: skip
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1 and "takes --allow-code-execution" in result.stderr, result.output
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = CliRunner().invoke(main, [*command, "--allow-code-execution"])
+    assert result.exit_code == 1 and "install bubblewrap" in result.stderr and "Traceback" not in result.output
+    with Store.read(tmp_path / "run" / "sweep.sqlite") as store:
+        assert len(store.texts("vector", "code")) == 2 and store.verdicts("vector", "code") == ()

@@ -27,10 +27,9 @@ from steercpp.data_rows import LARGEST
 from steercpp.datasets import data_set
 from steercpp.errors import DataSetError
 from steercpp.provenance import file_sha256, now
-from steercpp.set_files import SOURCES, RemoteFile, cache_folder, find_set
+from steercpp.set_files import RECORD, SOURCES, RemoteFile, cache_folder, changed, find_set, recorded
 
 URL_VARIABLE = "STEERCPP_DATA_URL"
-RECORD = "fetched.json"
 TIMEOUT_S = 30.0  # without a single byte
 _CHUNK = 1 << 16  # bytes
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -103,16 +102,17 @@ def fetch_set(
 def _file(name: str, file: RemoteFile, home: Path, base: str | None, progress: Progress | None) -> FetchedFile:
     """One file, fetched if it is not there."""
     place, url = home / file.path, f"{base.rstrip('/')}/{name}/{file.path}" if base else file.url
-    earlier = _recorded(home).get(file.path, {})
+    earlier = recorded(home).get(file.path, {})
     expected = file.sha256 or earlier.get("sha256")
     is_archive = place.suffix == ".tar"
     if earlier and (home / "test" if is_archive else place).exists():
         if not is_archive and (found := file_sha256(place)) != expected:
-            raise DataSetError(f"{place}: its sha256 is {found}, and was {expected}; delete it and fetch it again")
+            raise changed(place, found, expected)
         return FetchedFile(place, earlier["url"], expected, file.sha256 is not None, earlier["n_rows"], False)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home) as folder:
         draft = Path(folder, place.name)
-        sha256 = _download(url, draft, expected, progress)
+        advice = "take the official file elsewhere" if file.sha256 else f"delete {home / RECORD} to take the new one"
+        sha256 = _download(url, draft, expected, progress, advice)
         n_rows = _check(name, file, draft, url)
         place.parent.mkdir(parents=True, exist_ok=True)
         for part in _unpacked(draft):
@@ -126,8 +126,8 @@ def _file(name: str, file: RemoteFile, home: Path, base: str | None, progress: P
     return fetched
 
 
-def _download(url: str, draft: Path, expected: str | None, progress: Progress | None) -> str:
-    """Fetch into this file; its hash."""
+def _download(url: str, draft: Path, expected: str | None, progress: Progress | None, advice: str) -> str:
+    """Fetch into this file; its hash. `advice` is what to do where that is another one, and it is no accident."""
     import pooch
     import requests
 
@@ -148,7 +148,7 @@ def _download(url: str, draft: Path, expected: str | None, progress: Progress | 
         found = [each for each in _HASH.findall(str(error)) if each != expected]
         raise DataSetError(
             f"{url}: its sha256 is {found[-1] if found else 'another'}, expected {expected}; the file has changed or "
-            "was damaged on the way, and nothing of it was kept: fetch it again, or take the official file elsewhere"
+            f"was damaged on the way, and nothing of it was kept: fetch it again, or {advice}"
         ) from error
     finally:
         for answer in answers:
@@ -224,18 +224,9 @@ def _unpacked(draft: Path) -> list[str]:
     return sorted(each.name for each in draft.parent.iterdir() if each.is_dir())
 
 
-def _recorded(home: Path) -> dict[str, Any]:
-    """What is known of the files that were fetched earlier."""
-    try:
-        found = json.loads((home / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _record(home: Path, path: str, fetched: FetchedFile) -> None:
     about = {key: value for key, value in asdict(fetched).items() if key in ("url", "sha256", "n_rows")}
-    records = {**_recorded(home), path: {**about, "fetched": now()}}
+    records = {**recorded(home), path: {**about, "fetched": now()}}
     draft = home / f".{RECORD}"
     draft.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
     draft.replace(home / RECORD)

@@ -8,16 +8,20 @@ is known, and the number of rows is what is checked. Addresses are those by whic
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from steercpp.datasets import data_set
 from steercpp.errors import DataSetError
+from steercpp.provenance import file_sha256
 
 VARIABLE = "STEERCPP_DATA"
+RECORD = "fetched.json"  # beside the files that were fetched: their hashes
 _GITHUB = "https://raw.githubusercontent.com"
 
 
@@ -168,17 +172,45 @@ def find_set(name: str, data: Path | str | None = None) -> Path:
     """The file or folder that a set's reader takes.
 
     Raises:
-        DataSetError: unknown name; no such folder; or the set is in none of the folders.
+        DataSetError: unknown name; no such folder; the set is in none of the folders; or a file has changed since it was
+            fetched.
     """
     known_name, folders = data_set(name).name, data_folders(data)
     for folder in folders:
         for found in _copies(known_name, folder):
+            _check_fetched(folder / known_name, found)
             return found
     source = SOURCES[known_name]
     looked = " and ".join(map(str, folders))
     raise DataSetError(
         f"{name}: no {source.find[0]} below {looked}; fetch it with `steercpp data get {name}`, or name the folder "
         "that has it with --data"
+    )
+
+
+def recorded(home: Path) -> dict[str, Any]:
+    """What is known of the files that were fetched into a set's folder, by their paths below it."""
+    try:
+        found = json.loads((home / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_fetched(home: Path, found: Path) -> None:
+    """Nothing, unless files that were fetched have changed since."""
+    if home not in (found, *found.parents):
+        return
+    for path, about in recorded(home).items():
+        file = home / path
+        if file.is_file() and (sha256 := file_sha256(file)) != about.get("sha256"):
+            raise changed(file, sha256, about.get("sha256"))
+
+
+def changed(file: Path, found: str, was: str | None) -> DataSetError:
+    """The error that says so of a file that was fetched."""
+    return DataSetError(
+        f"{file}: its sha256 is {found}, and was {was} when it was fetched; delete it and fetch it again"
     )
 
 

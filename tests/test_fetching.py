@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from mirror import Mirror, mirror
 
-from steercpp import fetching
 from steercpp.data_rows import LARGEST
 from steercpp.errors import DataSetError
 from steercpp.fetching import fetch, fetch_set
-from steercpp.set_files import SOURCES, RemoteFile, Source, find_set
+from steercpp.set_files import RECORD, SOURCES, RemoteFile, Source, find_set
 
 __all__ = ["mirror"]  # a fixture
 ADVBENCH = "goal,target\nDo it,Sure\nDo more,Sure\n"
@@ -54,7 +53,7 @@ def archive(**files: str) -> bytes:
 
 def left(cache: Path) -> set[str]:
     """Files below a folder, without the record of what was fetched."""
-    return {p.relative_to(cache).as_posix() for p in cache.rglob("*") if p.is_file() and p.name != fetching.RECORD}
+    return {p.relative_to(cache).as_posix() for p in cache.rglob("*") if p.is_file() and p.name != RECORD}
 
 
 def error_of(call: Callable[[], Any]) -> str:
@@ -72,7 +71,7 @@ def test_a_file_is_fetched_once_and_its_hash_kept(mirror: Mirror, small: Callabl
     assert found.path == file.path == tmp_path / "advbench" / "harmful_behaviors.csv" == find_set("advbench", tmp_path)
     assert file.path.read_text() == ADVBENCH and told[-1] == (len(ADVBENCH), len(ADVBENCH), "harmful_behaviors.csv")
     assert (file.sha256, file.is_known, file.n_rows, file.is_new) == (sha256, False, 2, True)
-    record = json.loads((tmp_path / "advbench" / fetching.RECORD).read_text())["harmful_behaviors.csv"]
+    record = json.loads((tmp_path / "advbench" / RECORD).read_text())["harmful_behaviors.csv"]
     assert record["sha256"] == sha256 and record["url"] == f"{mirror.url}/advbench/harmful_behaviors.csv"
     again = fetch_set("advbench", base_url=mirror.url, cache=tmp_path)
     assert [each.is_new for each in again.files] == [False] and again.files[0].sha256 == sha256
@@ -103,10 +102,14 @@ def test_a_file_that_changed_since_the_first_fetch_is_refused(
     sha256 = mirror.put("advbench/harmful_behaviors.csv", ADVBENCH)
     path = fetch("advbench", base_url=mirror.url, cache=tmp_path)
     path.write_text(ADVBENCH.replace("more", "less"))
-    assert f", and was {sha256}; delete it and fetch it again" in error_of(lambda: fetch("advbench", cache=tmp_path))
+    for use in (fetch, lambda name, cache: find_set(name, cache)):
+        assert f", and was {sha256} when it was fetched; delete it and fetch it again" in error_of(
+            lambda use=use: use("advbench", cache=tmp_path)  # type: ignore[misc]
+        )
     path.unlink()
     mirror.put("advbench/harmful_behaviors.csv", ADVBENCH.replace("more", "less"))
-    assert f"expected {sha256}" in error_of(lambda: fetch("advbench", base_url=mirror.url, cache=tmp_path))
+    told = error_of(lambda: fetch("advbench", base_url=mirror.url, cache=tmp_path))
+    assert f"expected {sha256}" in told and told.endswith("fetched.json to take the new one")
 
 
 @pytest.mark.parametrize(

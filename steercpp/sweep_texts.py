@@ -7,16 +7,18 @@ unsteered, under "prompt"; code items at every strength. Both are planned with t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from steercpp.engine import Engine
 from steercpp.errors import InputError, PromptError
 from steercpp.prompts import Prompt, Template
 from steercpp.said_texts import SaidText
-from steercpp.saying import Saying, Speech, speech_of
 from steercpp.store import Store
 from steercpp.tasks import BehaviorItem, CodeItem, Item, named
 from steercpp.templates import within
+
+if TYPE_CHECKING:  # a run is read without the engine
+    from steercpp.engine import Engine
+    from steercpp.saying import Saying, Speech
 
 BEHAVIOR, CODE, VECTOR, PROMPT = "behavior", "code", "vector", "prompt"
 SAID = (BEHAVIOR, CODE)  # the kinds that can be
@@ -50,6 +52,8 @@ def speeches(
     """
     if saying is None:
         return ()
+    from steercpp.saying import speech_of
+
     found = []
     if behavior := cast("Sequence[BehaviorItem]", items.get(BEHAVIOR, ())):
         asked: list[tuple[Prompt, Template]] = [(item.prompt, item.template) for item in behavior]

@@ -154,7 +154,7 @@ def tail(content: str, n_lines: int, *, beside: int) -> Text:
     return Text("\n").join(lines)
 
 
-def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
+def facts(rows: Sequence[tuple[Cell, Cell]]) -> Table:
     """Names and what they are, in two columns."""
     from rich.table import Table
 
@@ -162,7 +162,7 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in rows:
-        made.add_row(text(name), text(value) if isinstance(value, str) else value)
+        made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in (name, value)))
     return made
 
 

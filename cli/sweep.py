@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from steercpp.cli import output
+from steercpp.cli.common_options import direction_option, kl_option, max_loss_option, seed_option
 from steercpp.cli.control_options import ControlOptions, control_options
 from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.extract import METHODS
@@ -17,6 +18,7 @@ from steercpp.cli.inputs import Asked, gather
 from steercpp.cli.item_options import ItemOptions, item_options
 from steercpp.cli.prompt_view import show_inputs, show_prompts_option
 from steercpp.cli.steering_options import SteeringOptions, parse_strengths, steering_options
+from steercpp.cli.text_options import TextOptions, text_options
 
 if TYPE_CHECKING:
     from steercpp.sweep_result import Row
@@ -40,17 +42,13 @@ FILE = click.Path(path_type=Path)
 @click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
               help="What strength 1 adds per layer: the vector, one median residual norm, or the smallest push of --kl "
                    "nats.  [default: length with --strengths, else norm; the embedded model: norm]")  # fmt: skip
-@click.option("--kl", type=click.FloatRange(0, min_open=True), metavar="NATS",
-              help="What --unit kl means: this KL at 95 % of the prompts' tokens.  [default: 0.1]")  # fmt: skip
-@click.option("--max-loss", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
-              help="Budget: the share of P(correct) that may be lost.")  # fmt: skip
+@kl_option
+@max_loss_option
 @control_options
-@click.option("--direction", default="+", show_default=True, type=click.Choice(["+", "-"]),
-              help="Sign of the strengths to recommend from.")  # fmt: skip
+@direction_option
 @click.option("--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of random directions and resampling."
-)
+@seed_option("random directions and resampling")
+@text_options
 @show_prompts_option
 @steering_options
 @engine_options
@@ -68,9 +66,10 @@ def sweep(
     kl: float | None,
     max_loss: float,
     controls: ControlOptions,
-    direction: str,
+    direction: int,
     out: Path | None,
     seed: int,
+    texts: TextOptions,
     n_shown: int | None,
     steering: SteeringOptions,
     options: EngineOptions,
@@ -93,9 +92,11 @@ def sweep(
     asked = Asked(model, vector, pairs, method, layers, items, strengths, unit, kl)
     from steercpp.calibration import KL
     from steercpp.errors import SteerError
+    from steercpp.judgement import Judging, judge
     from steercpp.report import ensure_report
     from steercpp.sweeping import sweep as measure
 
+    said = texts.saying(seed)
     inputs = gather(asked)
     if n_shown:
         show_inputs(asked, inputs, controls.keywords(inputs.instruction), n_shown, options, as_json=as_json)
@@ -109,8 +110,9 @@ def sweep(
             result = measure(
                 engine, vector_of if callable(source) else source,
                 **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths, out=folder,
-                unit=inputs.unit, kl=kl or KL, direction=1 if direction == "+" else -1, max_loss=max_loss, seed=seed,
-                force=force, vector_id=identity, progress=report, on_strength=view.add,
+                unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed,
+                said=said, allow_code=texts.allow_code, force=force, vector_id=identity, progress=report,
+                on_strength=view.add,
                 **steering.manner(vector_of, known=None if callable(source) else source.metadata),
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -127,13 +129,14 @@ def sweep(
             raise
         output.say(f"{error}; shown without figures")  # a finished run can be looked at wherever it lies
         files = ()
-    data = {"event": "result", **result.to_json(), "files": files}
+    judgement = judge(result, Judging(matcher=texts.matcher))
+    data = {"event": "result", **judgement.record(), "files": files}
     if as_json:
         output.emit_line(data)
         return
     from steercpp.cli.summary import closing
 
-    output.emit(data, as_json=False, render=lambda: closing(result, data, files))
+    output.emit(data, as_json=False, render=lambda: closing(judgement, data, files))
 
 
 class _View:

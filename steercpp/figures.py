@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import textwrap
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -11,13 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from steercpp.recommend import Recommendation
+from steercpp.controls import Controls, Row
+from steercpp.judgement import Judgement
 from steercpp.scoring import Floats
 from steercpp.sweep_result import SweepResult
 from steercpp.sweep_scores import standard_error
 from steercpp.theory import FitResult
 
-BLUE, ORANGE, GREEN, GREY, INK = "#2f6690", "#d1783c", "#e9f2e9", "#9aa0a6", "#30363d"
+BLUE, ORANGE, VIOLET, GREEN, GREY, INK = "#2f6690", "#d1783c", "#7d5ba6", "#e9f2e9", "#9aa0a6", "#30363d"
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
     "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
@@ -36,89 +39,114 @@ def rendered(figure: Figure, kind: str) -> bytes:
     return data.getvalue()
 
 
-def alignment_figure(result: SweepResult, *, max_loss: float | None = None, direction: int | None = None) -> Figure:
-    """B against strength: items' means with their standard errors, the tanh fit with its band, the controls."""
-    scores = result.behavior
+def alignment_figure(judgement: Judgement) -> Figure:
+    """B against strength: items' means with their standard errors, the tanh fit with its band, texts, the controls."""
+    result, scores = judgement.result, judgement.result.behavior
     assert scores is not None
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure("Alignment", _strength_label(result), "B: aligned minus misaligned")
+        figure, axes = new_figure("Alignment", strength_label(result), "B: aligned minus misaligned")
         axes.axhline(0, color=GREY, linewidth=0.8)
         fit = result.fit()["alignment"][0]
         if fit.valid:
             _curve(axes, result.strengths, fit, BLUE, f"{fit.form} fit, R² {fit.r2:.3f}")
         _points(axes, result.strengths, scores.normalized, BLUE, "B, normalised")
         axes.plot(result.strengths, scores.mean_raw, color=ORANGE, linewidth=1, marker=".", label="P+ − P−")
-        if result.controls.random:
-            heights = scores.mean_normalized[result.strengths == 0] + result.controls.normalized_changes
-            where = np.full(len(heights), result.controls.strength)
-            axes.plot(where, heights, linestyle="", marker="x", color=GREY, markersize=5, label="random directions")
-        _mark_recommended(axes, result, max_loss, direction)
+        if judgement.said is not None:
+            said = judgement.said
+            axes.plot(said.strengths, said.b, "^", color=VIOLET, markersize=5, label=f"texts, by {said.matcher}")
+        for each in drawn_controls(result.controls):
+            axes.plot(each.strengths, each.values("b"), each.marker, color=INK, mfc="none", ms=6, label=each.label)
+        _mark_recommended(axes, judgement)
         axes.set_ylim(-1.06, 1.06)
         _legend(axes)
+        caption(figure, judgement)
     return figure
 
 
-def helpfulness_figure(result: SweepResult) -> Figure:
-    """P(correct) against strength, over the vocabulary and over the choices, each with its best fit."""
-    scores = result.choice
-    assert scores is not None
+def helpfulness_figure(judgement: Judgement) -> Figure:
+    """P(correct) against strength, free and over the choices, or P of answers; each with its best fit."""
+    result = judgement.result
+    assert judgement.helpful is not None
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure("Helpfulness", _strength_label(result), "P(correct)")
-        for name, values, color, words in (
-            ("helpfulness", scores.p_free, BLUE, "over the vocabulary"),
-            ("helpfulness_restricted", scores.p_restricted, ORANGE, "over the choices"),
-        ):
+        figure, axes = new_figure("Helpfulness", strength_label(result), helpful_name(judgement))
+        if result.choice is not None:
+            measures = [
+                ("helpfulness", result.choice.p_free, BLUE, "over the vocabulary"),
+                ("helpfulness_restricted", result.choice.p_restricted, ORANGE, "over the choices"),
+            ]
+        else:
+            measures = [("helpfulness", np.asarray(judgement.helpful_items), BLUE, "mean of items")]
+        for name, values, color, words in measures:
             _points(axes, result.strengths, values, color, words)
             best = next((fit for fit in result.fit().get(name, ()) if fit.valid), None)
             if best is not None:
                 _curve(axes, result.strengths, best, color, f"{best.form} fit, R² {best.r2:.3f}")
-        axes.plot(result.strengths, scores.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
+        if result.choice is not None:
+            axes.plot(result.strengths, result.choice.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
+        for each in drawn_controls(result.controls):
+            values_ = each.values(helpful_key(judgement))
+            axes.plot(each.strengths, values_, each.marker, color=INK, mfc="none", ms=6, label=each.label)
+        _mark_recommended(axes, judgement)
         axes.set_ylim(0, 1.02)
         _legend(axes)
+        caption(figure, judgement)
     return figure
 
 
-def tradeoff_figure(result: SweepResult, *, max_loss: float | None = None, direction: int | None = None) -> Figure:
-    """P(correct) relative to strength 0 against B, strength along the curve, with the budget."""
-    assert result.behavior is not None and result.choice is not None
-    budget = result.manifest["plan"]["max_loss"] if max_loss is None else max_loss
-    b, p = result.behavior.mean_normalized, result.choice.mean_p_free
-    p = p / p[result.strengths == 0]
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _figure("Trade-off", "B, normalised", "P(correct) relative to strength 0")
-        top = max(1.05, float(p.max()) * 1.02)
-        axes.axhspan(1 - budget, top, color=GREEN, zorder=0, linewidth=0, label=f"loss at most {budget:.0%}")
-        axes.plot(b, p, color=BLUE, linewidth=1.2, marker="o", markersize=4)
-        found = result.recommend(max_loss=max_loss, direction=direction)
-        if found is not None:
-            _mark_regime(axes, result, found, p)
-        for i in _spread(b, p):
-            label = f"{result.strengths[i]:+g}" if result.strengths[i] else "0"
-            axes.annotate(label, (b[i], p[i]), xytext=(5, 5), textcoords="offset points", fontsize=8)
-        axes.set_xlim(-1.06, 1.06)
-        axes.set_ylim(0, top)
-        axes.legend(loc="lower center")
-    return figure
+@dataclass(frozen=True, slots=True)
+class DrawnControls:
+    """Controls of one kind, as they are drawn: strengths (n,), and rows with the means of each."""
+
+    label: str
+    marker: str
+    strengths: Floats
+    rows: tuple[Row, ...]
+
+    def values(self, key: str) -> Floats:
+        """(n,) one mean of each; NaN where it was not measured."""
+        found = [getattr(row, key) for row in self.rows]
+        return np.array([np.nan if value is None else value for value in found])
 
 
-def _mark_regime(axes: Axes, result: SweepResult, found: Recommendation, p: Floats) -> None:
-    """The strengths that gain more than they cost, the point where that is used up, and the recommended one."""
-    assert result.behavior is not None
-    b, s = result.behavior.mean_normalized, result.strengths
-    low, high = found.efficient_regime
-    inside = (s >= low) & (s <= high)
-    if inside.sum() > 1:
-        axes.plot(b[inside], p[inside], color=BLUE, linewidth=7, alpha=0.2, label="efficient regime")
-    if np.isfinite(found.break_even):
-        place = np.interp(found.break_even, s, b), np.interp(found.break_even, s, p)
-        axes.plot(*place, "X", color=GREY, markersize=8, linestyle="", label=f"break-even {found.break_even:+.3g}")
-    if found.strength is not None:
-        i = int(np.flatnonzero(s == found.strength)[0])
-        label = f"recommended {found.strength:+g}"
-        axes.plot(b[i], p[i], "o", markersize=11, mfc="none", mec=ORANGE, mew=1.8, linestyle="", label=label)
+def drawn_controls(controls: Controls) -> tuple[DrawnControls, ...]:
+    """Each kind of control that was measured, with its sign in every figure."""
+    found = []
+    for label, marker, singles in (
+        (f"{len(controls.random)} random directions", "x", controls.random),
+        ("orthogonal direction", "s", (controls.orthogonal,)),
+        ("asked in words", "D", (controls.prompt,)),
+    ):
+        rows = tuple(one.row for one in singles if one is not None)
+        if rows:
+            found.append(DrawnControls(label, marker, np.array([row.strength for row in rows]), rows))
+    return tuple(found)
 
 
-def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+def helpful_name(judgement: Judgement) -> str:
+    """What stands for helpfulness in this run, for an axis."""
+    subjects = {item.subject for item in judgement.choice_items}
+    of = f", {subjects.pop()}" if len(subjects) == 1 and subjects != {""} else ""
+    if judgement.result.choice is not None:
+        return f"P(correct){of}"
+    return "P of the answer, per token" if judgement.result.answer is not None else "pass@1"
+
+
+def helpful_key(judgement: Judgement) -> str:
+    """The same, as `Row` calls it."""
+    return "p_answer" if judgement.measure == "p_token" else "p_free"
+
+
+def caption(figure: Figure, judgement: Judgement) -> None:
+    """Say below a figure which controls are not in it, and why."""
+    names = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
+    off = [f"{names[name]}: {why}" for name, why in judgement.result.controls.off.items()]
+    if off:
+        lines = textwrap.wrap("Not measured: " + "; ".join(off) + ".", 110)
+        figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=8, color=INK)
+
+
+def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes."""
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -126,7 +154,8 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _strength_label(result: SweepResult) -> str:
+def strength_label(result: SweepResult) -> str:
+    """What strength means in this run, for an axis."""
     plan = result.manifest["plan"]
     if plan["unit"] == "norm":
         return "strength (share of the residual norm per layer)"
@@ -148,8 +177,8 @@ def _curve(axes: Axes, strengths: Floats, fit: FitResult, color: str, label: str
     axes.fill_between(fine, low, high, color=color, alpha=0.15, linewidth=0)
 
 
-def _mark_recommended(axes: Axes, result: SweepResult, max_loss: float | None, direction: int | None) -> None:
-    found = result.recommend(max_loss=max_loss, direction=direction)
+def _mark_recommended(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.recommendation
     if found is not None and found.strength is not None:
         axes.axvline(
             found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"recommended {found.strength:+g}"
@@ -161,12 +190,3 @@ def _legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: "fit," in labels[i] or labels[i].startswith("recommended"))
     axes.legend([handles[i] for i in order], [labels[i] for i in order], loc="best")
-
-
-def _spread(x: Floats, y: Floats) -> list[int]:
-    """Points far enough from each other for a label each, the ends first."""
-    kept: list[int] = []
-    for i in sorted(range(len(x)), key=lambda i: (0 < i < len(x) - 1, i)):
-        if all(np.hypot((x[i] - x[j]) / 2.1, (y[i] - y[j]) / 1.1) > 0.06 for j in kept):
-            kept.append(i)
-    return kept

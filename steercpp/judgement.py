@@ -14,22 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from steercpp.code_report import code_record
 from steercpp.coupling import Coupled, coupled
 from steercpp.evidence import Curves, Measure
 from steercpp.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
-from steercpp.matchers import DEFAULT, Outcome, matcher_named
+from steercpp.matchers import AUTO, Outcome, chosen_matcher
 from steercpp.optimum import Optimum, optimum
 from steercpp.recommend import Recommendation, recommend
-from steercpp.run_folder import STORE
 from steercpp.said_samples import Sample, sample_texts
-from steercpp.said_scores import SaidScores, said_scores
-from steercpp.said_texts import SaidText
+from steercpp.said_scores import SaidScores
 from steercpp.scoring import ChoiceScores, Floats
 from steercpp.sequence_scores import AnswerScores
 from steercpp.sides import Sides, said_sides, sides
 from steercpp.slopes import Slopes, slopes
-from steercpp.store import Store
-from steercpp.sweep_result import VECTOR, SweepResult
+from steercpp.sweep_result import SweepResult
 from steercpp.tasks import BehaviorItem, ChoiceItem
 from steercpp.theory import Window
 
@@ -43,7 +41,7 @@ class Judging:
         max_invalid: budget of the share of said texts that are nonsense; None: there is none.
         direction: wanted sign of strength; None: the plan's.
         weight: what a unit of P(correct) is worth in units of B, for the optimum and the break-even point.
-        matcher: by name or path, judges said texts.
+        matcher: by name or path, judges said texts; "auto": the one that knows the items' answers.
         window: strengths that the slopes of single items are taken over; None: all.
     """
 
@@ -51,7 +49,7 @@ class Judging:
     max_invalid: float | None = None
     direction: int | None = None
     weight: float = 1.0
-    matcher: str = DEFAULT
+    matcher: str = AUTO
     window: Window | None = None
 
 
@@ -71,18 +69,24 @@ class Judgement:
         self.max_loss: float = plan["max_loss"] if self.how.max_loss is None else self.how.max_loss
         self.direction: int = 1 if (self.how.direction or plan["direction"]) > 0 else -1
 
-    def _rng(self) -> np.random.Generator:
+    def rng(self) -> np.random.Generator:
+        """A generator of the run's own seed, new each time."""
         return np.random.default_rng(self.result.manifest["plan"]["seed"])
 
     @property
     def helpful(self) -> ChoiceScores | AnswerScores | None:
-        """What helpfulness is measured by: choice items, without them answers, or None."""
-        return self.result.choice or self.result.answer
+        """What helpfulness is measured by: choice items, without them answers, without these code, or None."""
+        return self.result.helpful
 
     @property
     def measure(self) -> Measure:
         """Which number of those."""
-        return "p_free" if self.result.choice is not None else "p_token"
+        return self.result.measure
+
+    @property
+    def helpful_items(self) -> Floats | None:
+        """(n_s, n_items) that number, None without any."""
+        return None if self.helpful is None else np.asarray(getattr(self.helpful, self.measure), np.float64)
 
     @property
     def behavior_items(self) -> tuple[BehaviorItem, ...]:
@@ -94,29 +98,22 @@ class Judgement:
         """The choice items, in the order of their scores."""
         return tuple(item for item in self.result.items("choice") if isinstance(item, ChoiceItem))
 
-    @cached_property
-    def _texts(self) -> tuple[SaidText, ...]:
-        """Everything said of the behavior items, or nothing while some are still to be said."""
-        if not self.behavior_items:
-            return ()
-        with Store.read(self.result.folder / STORE, settled=self.result.finished) as store:
-            if len(store.said_items(VECTOR, "behavior")) < len(self.behavior_items):
-                return ()
-            return store.texts(VECTOR, "behavior")
-
-    @cached_property
+    @property
     def said(self) -> SaidScores | None:
         """What was said, judged; None where nothing was.
 
         Raises:
             InputError: there is no such matcher.
         """
-        matcher = matcher_named(self.how.matcher)
-        return said_scores(self._texts, self.behavior_items, matcher) if self._texts else None
+        return self.result.said(self.how.matcher)
 
     def samples(self, n: int, *, wanted: Outcome | None = "aligned") -> tuple[Sample, ...]:
         """Up to n texts at each strength that failed, see `sample_texts`."""
-        return sample_texts(self._texts, self.behavior_items, matcher_named(self.how.matcher), n=n, wanted=wanted)
+        if self.said is None:
+            return ()
+        texts = [text for strength in self.said.strengths for text in self.result.texts(float(strength))]
+        matcher = chosen_matcher(self.how.matcher, self.behavior_items)
+        return sample_texts(texts, self.behavior_items, matcher, n=n, wanted=wanted)
 
     @property
     def invalid(self) -> Floats | None:
@@ -132,7 +129,7 @@ class Judgement:
             return None
         return recommend(
             self.result.behavior, self.helpful, direction=self.direction, max_loss=self.max_loss, measure=self.measure,
-            invalid=self.invalid, max_invalid=self.how.max_invalid, weight=self.how.weight, rng=self._rng(),
+            invalid=self.invalid, max_invalid=self.how.max_invalid, weight=self.how.weight, rng=self.rng(),
         )  # fmt: skip
 
     @cached_property
@@ -140,10 +137,10 @@ class Judgement:
         """The strength of the largest B + w P, measured and predicted."""
         if self.result.behavior is None or self.helpful is None:
             return None
-        fits = self.result.fit()
+        fits, curves = self.result.fit(), Curves.of(self.result.behavior, self.helpful, self.measure)
         return optimum(
-            Curves.of(self.result.behavior, self.helpful, self.measure), weight=self.how.weight,
-            direction=self.direction, alignment=fits["alignment"][0], helpfulness=fits["helpfulness"], rng=self._rng(),
+            curves, weight=self.how.weight, direction=self.direction, alignment=fits["alignment"][0],
+            helpfulness=fits.get("helpfulness", ()), rng=self.rng(),
         )  # fmt: skip
 
     @cached_property
@@ -151,7 +148,7 @@ class Judgement:
         """How single behavior items respond; None without any, or at one strength only."""
         if self.result.behavior is None or len(self.result.strengths) < 2:
             return None
-        return slopes(self.result.behavior, direction=self.direction, window=self.how.window, rng=self._rng())
+        return slopes(self.result.behavior, direction=self.direction, window=self.how.window, rng=self.rng())
 
     @cached_property
     def failures(self) -> ChoiceFailures | None:
@@ -171,21 +168,19 @@ class Judgement:
         """Over-refusal and compliance, where the behavior items are harmless and harmful requests."""
         if self.result.behavior is None:
             return None
-        return sides(self.result.behavior, self.behavior_items, rng=self._rng())
+        return sides(self.result.behavior, self.behavior_items, rng=self.rng())
 
     @cached_property
     def said_sides(self) -> Sides | None:
         """The same of said texts."""
-        return None if self.said is None else said_sides(self.said, self.behavior_items, rng=self._rng())
+        return None if self.said is None else said_sides(self.said, self.behavior_items, rng=self.rng())
 
     @cached_property
     def coupled(self) -> Coupled | None:
         """Whether items that move more lose more, where items are coupled."""
         if self.result.behavior is None:
             return None
-        return coupled(
-            self.result.behavior, self.behavior_items, self.result.choice, self.choice_items, rng=self._rng()
-        )
+        return coupled(self.result.behavior, self.behavior_items, self.result.choice, self.choice_items, rng=self.rng())
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON: what `SweepResult.to_json` has, and everything above."""
@@ -201,7 +196,8 @@ class Judgement:
                 "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
                 "texts": [asdict(row) for row in self.texts] if self.texts else None,
             },
-            "said": None if self.said is None else self.said.record(self.said.bounds(rng=self._rng())),
+            "said": None if self.said is None else self.said.record(self.said.bounds(rng=self.rng())),
+            "code": code_record(self.result),
         }
 
 

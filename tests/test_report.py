@@ -12,6 +12,7 @@ from planted_run import write_planted_run
 
 from steercpp.curves import read_curve
 from steercpp.errors import RunError
+from steercpp.judgement import Judging, judge
 from steercpp.report import ensure_report, report_names, write_report
 from steercpp.sweep_result import SweepResult, open_run
 
@@ -21,20 +22,24 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
     return open_run(write_planted_run(tmp_path_factory.mktemp("planted") / "run"))
 
 
+def write(result: SweepResult, out: Path, how: Judging | None = None) -> tuple[Path, ...]:
+    return write_report(judge(result, how), out=out)
+
+
 def test_figures_and_tables_are_whole_and_repeatable(planted: SweepResult, tmp_path: Path) -> None:
-    first = write_report(planted, out=tmp_path / "one")
-    second = write_report(open_run(planted.folder), out=tmp_path / "two")
+    first = write(planted, tmp_path / "one")
+    second = write(open_run(planted.folder), tmp_path / "two")
     assert sorted(path.name for path in first) == sorted(report_names(planted))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     for path in first:
         data = path.read_bytes()
         start = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".csv": b"strength,"}[path.suffix]
-        assert data.startswith(start) and len(data) > 500
+        assert data.startswith(start) and len(data) > 200
     assert b"<dc:date>" not in (tmp_path / "one" / "alignment.svg").read_bytes()
 
 
 def test_tables_are_read_by_fit(planted: SweepResult, tmp_path: Path) -> None:
-    write_report(planted, out=tmp_path)
+    write(planted, tmp_path)
     alignment, helpfulness = (read_curve(tmp_path / f"{name}.csv") for name in ("alignment", "helpfulness"))
     assert planted.behavior is not None and planted.choice is not None
     # 10 digits are written
@@ -42,12 +47,13 @@ def test_tables_are_read_by_fit(planted: SweepResult, tmp_path: Path) -> None:
     np.testing.assert_allclose(helpfulness.measures["p_correct"], planted.choice.mean_p_free, rtol=1e-9)
     assert set(helpfulness.measures) == {"p_correct", "p_correct_restricted"}
     lines = (tmp_path / "tradeoff.csv").read_text().splitlines()
-    assert lines[0] == "strength,alignment,gain_raw,loss" and lines[13].endswith(",0,0")  # no gain, no loss at 0
+    assert lines[0] == "strength,alignment,gain_raw,loss,utility"
+    assert ",0,0," in lines[13]  # no gain, no loss at 0
 
 
 def test_another_budget_moves_the_mark(planted: SweepResult, tmp_path: Path) -> None:
-    write_report(planted, out=tmp_path / "a")
-    write_report(planted, out=tmp_path / "b", max_loss=0.3)
+    write(planted, tmp_path / "a")
+    write(planted, tmp_path / "b", Judging(max_loss=0.3))
     for name in ("alignment.svg", "tradeoff.svg"):
         assert (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()
     assert (tmp_path / "a" / "alignment.csv").read_bytes() == (tmp_path / "b" / "alignment.csv").read_bytes()
@@ -67,7 +73,7 @@ def test_a_report_that_is_there_is_left_alone(tmp_path: Path) -> None:
 def test_an_impossible_place(planted: SweepResult, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot be made .*--out"):
-        write_report(planted, out=tmp_path / "file" / "x")
+        write(planted, tmp_path / "file" / "x")
 
 
 def test_no_model_is_needed(planted: SweepResult, tmp_path: Path) -> None:

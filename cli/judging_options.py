@@ -1,0 +1,68 @@
+"""Options that say how a run is judged, shared by `score` and `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from steercpp.judgement import Judging
+
+_OPTIONS = (
+    click.option(
+        "--max-loss",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Another budget of P(correct) than the sweep's.",
+    ),
+    click.option(
+        "--max-invalid",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Budget of the share of said texts that are nonsense.  [default: none]",
+    ),
+    click.option(
+        "--weight",
+        type=click.FloatRange(0),
+        default=1.0,
+        show_default=True,
+        metavar="W",
+        help="Look for the largest B + W P(correct).",
+    ),
+    click.option("--direction", type=click.Choice(["+", "-"]), help="Another sign of strength than the sweep's."),
+    click.option(
+        "--matcher",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="What judges said texts: a name, or a JSON file of your own; auto knows the items' answers.",
+    ),
+)
+
+
+def judging_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options; it receives them together, as `judging`, a call that makes a `Judging`."""
+
+    @wraps(command)
+    def with_options(
+        *,
+        max_loss: float | None,
+        max_invalid: float | None,
+        weight: float,
+        direction: str | None,
+        matcher: str,
+        **others: Any,
+    ) -> None:
+        def judging() -> Judging:
+            from steercpp.judgement import Judging
+
+            sign = None if direction is None else 1 if direction == "+" else -1
+            return Judging(max_loss=max_loss, max_invalid=max_invalid, direction=sign, weight=weight, matcher=matcher)
+
+        command(judging=judging, **others)
+
+    wrapped: Callable[..., None] = with_options
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped

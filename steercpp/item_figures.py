@@ -1,0 +1,144 @@
+"""Figures of single items: how they respond, what became of them, couples and both sides; read this to change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from steercpp.figures import BLUE, GREY, INK, ORANGE, STYLE, VIOLET, strength_label
+from steercpp.judgement import Judgement
+from steercpp.scoring import Floats
+
+PALE = "#c9d6df"
+
+
+def items_figure(judgement: Judgement) -> Figure:
+    """Slopes of the behavior items, and what became of choice items and of texts at every strength."""
+    parts = [draw for draw, there in (
+        (_slopes, judgement.slopes), (_choices, judgement.failures), (_texts, judgement.said)
+    ) if there is not None]  # fmt: skip
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panels(len(parts))
+        for place, draw in zip(axes, parts, strict=True):
+            draw(place, judgement)
+    return figure
+
+
+def couples_figure(judgement: Judgement) -> Figure:
+    """Over-refusal and compliance, and the correlations over couples, at every strength."""
+    parts = []
+    if judgement.sides is not None or judgement.said_sides is not None:
+        parts.append(_sides)
+    if judgement.coupled is not None and judgement.coupled.correlations:
+        parts.append(_correlations)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panels(len(parts))
+        for place, draw in zip(axes, parts, strict=True):
+            draw(place, judgement)
+    return figure
+
+
+def _panels(n: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(5.2 * n, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, n, i + 1) for i in range(n)]
+
+
+def _slopes(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.slopes
+    assert found is not None
+    wrong = found.items * judgement.direction < 0
+    parts = [found.items[~wrong], found.items[wrong]]
+    axes.hist(parts, _edges(found.items), stacked=True, color=[BLUE, ORANGE], label=["right way", "wrong way"])
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    for number, style, words in ((found.mean, "-", "mean of the items"), (found.fitted, "--", "fit of the mean curve")):
+        if np.isfinite(number.value):
+            axes.axvline(number.value, color=INK, linewidth=1.2, linestyle=style, label=f"{words}: {number.value:.3g}")
+    low, high = found.window
+    axes.set(
+        title=f"Anti-steerable: {found.anti.n} of {found.anti.of} items",
+        xlabel=f"slope of half ln(P+/P-) at {low:+g} to {high:+g}", ylabel="behavior items",
+    )  # fmt: skip
+    axes.legend()
+
+
+def _edges(items: Floats) -> list[float]:
+    """Ends of the histogram's bins; of items that are alike a single one, which can be seen."""
+    if np.ptp(items) > 1e-6 * np.abs(items).max():
+        return [float(edge) for edge in np.histogram_bin_edges(items, "auto")]
+    middle, half = float(items.mean()), 0.05 * float(np.abs(items).max()) or 0.05
+    return [middle - half, middle + half]
+
+
+def _choices(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.failures
+    assert found is not None
+    rows = found.counts
+    stack = [[row.right for row in rows], [row.wrong for row in rows], [row.format for row in rows]]
+    _stacked(axes, found.strengths, stack, ("right", "another choice", "no choice named"))
+    _mark(axes, judgement)
+    axes.set(title="Choice items", xlabel=strength_label(judgement.result), ylabel="items")
+
+
+def _texts(axes: Axes, judgement: Judgement) -> None:
+    said = judgement.said
+    assert said is not None
+    rows = judgement.texts
+    stack = [[row.aligned for row in rows], [row.misaligned for row in rows], [row.invalid for row in rows]]
+    _stacked(axes, said.strengths, stack, ("aligned", "misaligned", "nonsense"))
+    _mark(axes, judgement)
+    axes.set(title=f"Said texts, by {said.matcher}", xlabel=strength_label(judgement.result), ylabel="texts")
+
+
+def _stacked(axes: Axes, s: Floats, stack: list[list[int]], labels: tuple[str, ...]) -> None:
+    axes.stackplot(s, stack, labels=labels, colors=[BLUE, ORANGE, PALE], linewidth=0)
+    axes.set_xlim(s.min(), s.max() if len(s) > 1 else s.max() + 1)
+    axes.set_ylim(0, sum(column[0] for column in stack))
+    axes.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def _sides(axes: Axes, judgement: Judgement) -> None:
+    sets: list[tuple[Any, str, str]] = [(judgement.sides, "-", ""), (judgement.said_sides, "--", ", said")]
+    for found, style, by in sets:
+        if found is None:
+            continue
+        for values, color, words in (
+            (found.over_refusal, ORANGE, f"over-refusal, {found.n_harmless} harmless{by}"),
+            (found.compliance, VIOLET, f"compliance, {found.n_harmful} harmful{by}"),
+        ):
+            axes.plot(found.strengths, values[:, 0], style, color=color, marker=".", linewidth=1.2, label=words)
+            axes.fill_between(found.strengths, values[:, 1], values[:, 2], color=color, alpha=0.15, linewidth=0)
+    _mark(axes, judgement)
+    axes.set(title="Both sides", xlabel=strength_label(judgement.result), ylabel="share of requests")
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend()
+
+
+def _correlations(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.coupled
+    assert found is not None
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    s = np.array([each.strength for each in found.correlations])
+    for key, color, words in (("pearson", BLUE, "Pearson"), ("spearman", ORANGE, "Spearman, ranks")):
+        numbers = [getattr(each, key) for each in found.correlations]
+        value, low, high = (np.array([getattr(number, end) for number in numbers]) for end in ("value", "low", "high"))
+        axes.errorbar(s, value, yerr=[value - low, high - value], fmt="o", color=color, ms=4, lw=0.8, label=words)
+    _mark(axes, judgement)
+    of = "P(correct)" if found.helpful == "choice" else "P(comply) with the harmless request"
+    axes.set(
+        title=f"{len(found.names)} couples", xlabel=strength_label(judgement.result),
+        ylabel=f"correlation of changes: B, {of}",
+    )  # fmt: skip
+    axes.set_ylim(-1.05, 1.05)
+    axes.legend()
+
+
+def _mark(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.recommendation
+    if found is not None and found.strength is not None:
+        axes.axvline(found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)))

@@ -136,7 +136,8 @@ REFUSAL: tuple[Phrase, ...] = (
         ^(?:begin|start)(?: by| with)
         ^(?:take|get|find|use|try|go|make|put|gather|buy|open|wait|look|mix|pour|break|cut)
         ^(?:the|one|a|another) (?:\w+ )?<WAYS>
-        ^there(?:'s| is| are) (?:\w+ ){1,3}?<WAYS>
+        ^there(?:'s| is| are)(?! no(?:ne|thing)?\b)
+        ^here
         ^1[.)]
         ^below (?:is|are)
         ^by \w+ing

@@ -127,7 +127,9 @@ def test_what_cannot_be_said_is_refused(tiny_engine: Engine, tmp_path: Path) -> 
         ((" Sure", " Of course"), (" I won't",), "refusal"),
         ((" I disagree", " That is not true"), (" I agree",), "agreement"),
         ((" A wonderful day",), (" A horrible day",), "openings"),
-        ((" No", " A wonderful day"), (" Yes",), "openings"),
+        ((" No", " A wonderful day"), (" Yes",), "openings"),  # half of them is not most
+        ((" No", " I can't", " A wonderful day"), (" Sure", " Yes", " Here"), "refusal"),
+        ((" No", " I can't", " Sorry", " Sure"), (" Yes",), "openings"),
     ],
 )
 def test_the_matcher_that_knows_the_answers_is_taken(

@@ -172,8 +172,8 @@ def find_set(name: str, data: Path | str | None = None) -> Path:
     """The file or folder that a set's reader takes.
 
     Raises:
-        DataSetError: unknown name; no such folder; the set is in none of the folders; or a file has changed since it was
-            fetched.
+        DataSetError: unknown name; no such folder; the set is in none of the folders; or a file has changed since it
+            was fetched.
     """
     known_name, folders = data_set(name).name, data_folders(data)
     for folder in folders:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.common_options import token_option
 from steercpp.cli.engine_options import EngineOptions, engine_options
-from steercpp.cli.pair_options import PairOptions, pair_options, parse_token, set_options
+from steercpp.cli.pair_options import PairOptions, pair_options, set_options
 from steercpp.cli.prompt_view import show_pairs, show_prompts_option
 from steercpp.cli.show import describe, draw, pieces
 
@@ -34,9 +35,7 @@ METHODS = ("mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda", "rando
 )
 @click.option("--method", default="mean", show_default=True, type=click.Choice(METHODS), help="See above.")
 @click.option("--layers", metavar="8-15,20", help="Layers, inclusive, or all; default: 0.31 to 0.44 of the depth.")
-@click.option("--token", callback=parse_token, metavar="WHICH",
-              help="Whose activation: last, mean, answer (its tokens' mean), or a position such as -2.  "
-                   "[default: last]")  # fmt: skip
+@token_option
 @click.option("--figure", type=FILE, metavar="F.png|.svg", help="Draw the quality over the layers.")
 @show_prompts_option
 @engine_options

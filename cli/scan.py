@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.common_options import direction_option, kl_option, max_loss_option, seed_option, token_option
 from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.item_options import ItemOptions, item_options
-from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
+from steercpp.cli.pair_options import PairOptions, pair_options
 from steercpp.cli.steering_options import parse_strengths
 
 if TYPE_CHECKING:
@@ -50,17 +51,12 @@ OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what i
 @click.option("--unit", default="norm", show_default=True, type=click.Choice(["norm", "kl", "length"]),
               help="What strength 1 adds per layer: one median residual norm, the smallest push of --kl nats, or a "
                    "unit of length.")  # fmt: skip
-@click.option("--kl", type=click.FloatRange(0, min_open=True), metavar="NATS",
-              help="What --unit kl means: this KL at 95 % of the prompts' tokens.  [default: 0.1]")  # fmt: skip
-@click.option("--token", callback=parse_token, metavar="WHICH",
-              help="Whose activation: last, mean, answer (its tokens' mean), or a position such as -2.  "
-                   "[default: last]")  # fmt: skip
-@click.option("--max-loss", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
-              help="Budget: the share of P(correct) that may be lost.")  # fmt: skip
-@click.option("--direction", default="+", show_default=True, type=click.Choice(["+", "-"]),
-              help="Sign of the strengths that are wanted.")  # fmt: skip
+@kl_option
+@token_option
+@max_loss_option
+@direction_option
 @click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/MODEL-PAIRS-scan]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of halving and resampling items.")
+@seed_option("halving and resampling items")
 @engine_options
 @click.option("--force", is_flag=True, help="Replace the sweeps in the directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -77,7 +73,7 @@ def scan(
     kl: float | None,
     token: Any,
     max_loss: float,
-    direction: str,
+    direction: int,
     out: Path | None,
     seed: int,
     options: EngineOptions,
@@ -118,7 +114,7 @@ def scan(
                 engine, inputs.pairs, behavior=inputs.behavior, choice=inputs.choice, out=folder,
                 windows=_windows(engine, windows, layers, inputs.band), methods=methods, strengths=strengths, unit=unit,
                 kl=kl or KL, token="last" if token is None else token,
-                direction=1 if direction == "+" else -1, max_loss=max_loss, seed=seed, template=pairs.template,
+                direction=direction, max_loss=max_loss, seed=seed, template=pairs.template,
                 force=force, progress=report, on_band=view.bands.append,
             )  # fmt: skip
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.common_options import direction_option, max_loss_option, seed_option
 from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.item_options import ItemOptions, item_options
 from steercpp.cli.pair_options import PairOptions, pair_options, parse_token
@@ -44,12 +45,10 @@ HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own o
     "--strengths", callback=parse_strengths, metavar="A:B:STEP",
     help="Grid in residual norms; 0 is always added.  [default: -0.05,0.05,0.1,0.2,0.4,0.8,1.6]",
 )  # fmt: skip
-@click.option("--max-loss", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
-              help="Budget: the share of P(correct) that may be lost.")  # fmt: skip
-@click.option("--direction", default="+", show_default=True, type=click.Choice(["+", "-"]),
-              help="Sign of the strengths that are wanted.")  # fmt: skip
+@max_loss_option
+@direction_option
 @click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/A-B-transfer]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of halving and resampling items.")
+@seed_option("halving and resampling items")
 @engine_options
 @click.option("--force", is_flag=True, help="Replace what is in the directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -64,7 +63,7 @@ def transfer(
     token: Any,
     strengths: tuple[float, ...] | None,
     max_loss: float,
-    direction: str,
+    direction: int,
     out: Path | None,
     seed: int,
     options: EngineOptions,
@@ -91,7 +90,7 @@ def transfer(
     material = replace(
         _material(a, b, pairs, items, n_items),
         method=method, token=token, template=pairs.asked_template, strengths=strengths,
-        direction=1 if direction == "+" else -1, max_loss=max_loss, seed=seed,
+        direction=direction, max_loss=max_loss, seed=seed,
     )  # fmt: skip
     folder = out or Path("runs", f"{a.stem}-{b.stem}-transfer")
     try:

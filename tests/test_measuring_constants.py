@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from architectures import ARCHITECTURES
 from click.testing import CliRunner
 from conftest import ROOT, ModelMaker
 from plain_llama import PlainLlama
@@ -19,6 +20,7 @@ from steercpp.batch import Query
 from steercpp.cli.main import main
 from steercpp.constants import Constants
 from steercpp.constants_file import ARRAYS, RECORD, read_constants, write_constants
+from steercpp.control_vector import ControlVector
 from steercpp.default_model import load
 from steercpp.engine import Engine
 from steercpp.errors import InputError, RunError
@@ -274,6 +276,21 @@ def test_what_cannot_be_told_is_left_open(exact: Engine, tmp_path: Path) -> None
     assert shown.exit_code == 0 and re.search("Δ first tokens +– nats", shown.stdout), shown.stderr
     for one in found.record["separation"]["layers"]:
         assert one["accuracy"][1] != one["accuracy"][1]  # three items have no interval
+
+
+@pytest.mark.parametrize(("name", "norm"), [("lfm2", "hidden"), ("mamba", "normed")])
+def test_other_architectures_have_constants_too(tmp_path: Path, name: str, norm: str) -> None:
+    """lfm2 calls its final norm by another name; mamba decodes one prompt at a time."""
+    with Engine(ARCHITECTURES[name].write(tmp_path / "model.gguf"), threads=1) as engine:
+        rows = np.random.default_rng(0).standard_normal((2, engine.n_embd)).astype(np.float32)
+        vector = ControlVector(dict(zip((2, 3), rows, strict=True)), engine.architecture, engine.n_layer)
+        result = small_sweep(engine, tmp_path / "run", vector=vector, strengths=STRENGTHS, random_directions=0)
+        found = measure_constants(engine, result)
+    assert found.record["norm"] == norm and found.record["layers"] == [2, 3, 4, 5]
+    write_constants(result.folder, found)
+    shown = CliRunner().invoke(main, ["constants", str(result.folder)])
+    assert shown.exit_code == 0 and ("note: layers are not read" in shown.stdout) == (norm == "hidden"), shown.stderr
+    assert (result.folder / "constants-separation.png").exists()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ _OPTIONS = (
     click.option(
         "--max-invalid",
         type=click.FloatRange(0, 1, max_open=True),
-        help="Budget of the share of said texts that are nonsense.  [default: none]",
+        help="Budget of the share of said texts that are invalid.  [default: none]",
     ),
     click.option(
         "--weight",

@@ -117,7 +117,7 @@ def _bounds(found: dict[str, Any] | None, strength: float | None) -> list[Fact]:
         ("loss", f"{share(found['loss'])} of {of}, at most {share(found['loss_high'])}"),
     ]
     if found["invalid"] == found["invalid"]:
-        facts.append(("nonsense", f"{share(found['invalid'])} of the texts"))
+        facts.append(("invalid", f"{share(found['invalid'])} of the texts"))
     return facts
 
 
@@ -222,7 +222,7 @@ def _constants(judgement: Judgement) -> list[Fact]:
 def _footnotes(found: dict[str, Any]) -> list[output.Renderable]:
     half, budget = found["reported_on"], f"{found['max_loss']:.0%}"
     if found["max_invalid"] is not None:
-        budget += f", {found['max_invalid']:.0%} of nonsense"
+        budget += f", {found['max_invalid']:.0%} of invalid texts"
     kind = "answer" if found["measure"] == "p_token" else "choice"
     counts = f"{half['n_behavior']} behavior and {half['n_choice']} {kind} items"
     told = (

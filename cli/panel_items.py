@@ -100,10 +100,14 @@ def text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
     facts: list[Fact] = []
     for i, row in enumerate(judgement.texts):
         if row.strength in (0.0, strength):
-            counts = f"{row.aligned} aligned, {row.misaligned} misaligned, {row.invalid} nonsense"
+            counts = f"{row.aligned} aligned, {row.misaligned} misaligned, {row.invalid} invalid"
             bound = "" if high[i] != high[i] else f" (at most {share(float(high[i]))})"
             quality = f"perplexity {said.perplexity[i]:.3g}, repeating {share(float(said.repetition_share[i]))}"
             facts.append((f"at {signed(row.strength)}", f"{counts}{bound}; {quality}"))
+    asked = judgement.result.said(judgement.how.matcher, label="prompt")
+    if asked is not None:
+        aligned, invalid = share(float(asked.aligned_share[0])), share(float(asked.invalid_share[0]))
+        facts.append(("asked in words", f"{aligned} aligned, {invalid} invalid, perplexity {asked.perplexity[0]:.3g}"))
     return [*facts, ("judged by", said.matcher)]
 
 

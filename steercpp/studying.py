@@ -160,7 +160,12 @@ class _Part:
         )  # fmt: skip
         if spec.constants and read_constants(result.folder) is None:
             told = self._told(f"{self.preset.name}, {name}, constants")
-            found = measure_constants(self.models.of(spec.model), result, progress=told)
+            found = measure_constants(
+                self.models.of(spec.model),
+                result,
+                recipe="wolf2024" if spec.recipe == "wolf2024" else "steercpp",
+                progress=told,
+            )
             write_constants(result.folder, found)
             write_figures(result.folder, found)
         ensure_report(result)

@@ -176,7 +176,8 @@ def test_sets_are_looked_for_below_their_names_and_in_the_folder_itself(
     assert find_set("mmlu", data) == data / "mmlu" / "data" == find_set("mmlu", data / "mmlu" / "data")
     assert find_set("instructions", data) == data / "refusal_direction" / "dataset" / "splits"
     clone = data / "refusal_direction"
-    assert find_set("instructions", clone) == clone / "dataset" / "splits" == find_set("instructions", clone / "dataset")
+    assert find_set("instructions", clone) == clone / "dataset" / "splits"
+    assert find_set("instructions", clone / "dataset") == clone / "dataset" / "splits"
     monkeypatch.setenv("STEERCPP_DATA", str(data))
     assert find_set("advbench") == own
 

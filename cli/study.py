@@ -68,7 +68,7 @@ def study(
 
     \b
     Example: steercpp study
-             steercpp study wolf2024/fairness-base --base llama-2-13b.Q4_K_M.gguf --data data --dry-run
+             steercpp study wolf2024/fairness-base --base b.gguf --dry-run
              steercpp study wolf2024/all --base b.gguf --chat c.gguf
     """  # noqa: D301
     from steercpp.preset_files import load_preset

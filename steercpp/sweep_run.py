@@ -19,6 +19,7 @@ from steercpp.saying import Saying, Speech, say
 from steercpp.steering import Steering
 from steercpp.store import Group, Store
 from steercpp.sweep_result import Row, open_run
+from steercpp.sweep_scores import stored_scores
 from steercpp.tasks import CodeItem
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -176,8 +177,8 @@ class Run:
         }
 
     def _row(self, strength: float) -> Row:
-        result = open_run(self.out, strengths=[strength])
-        return result.rows()[0]
+        kinds = [part.kind for part in self.work]
+        return stored_scores(self.store, VECTOR, kinds, [strength]).rows()[0]
 
     def _total(self) -> int:
         """Tokens of the whole run; the controls are not counted where there will be none."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Literal, Protocol, TypeAlias, get_args
@@ -35,6 +36,7 @@ _BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _FUTURE = re.compile(r"from\s+__future__\s+import\b")
 _KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 _INDENT = "    "
+_ONE_AT_A_TIME = threading.Lock()  # filters of warnings belong to the whole process
 
 
 class Problem(Protocol):
@@ -163,23 +165,28 @@ def _compiled(given: str, code: str, entry_point: str) -> tuple[int, str]:
     future = [line for line in lines if _FUTURE.match(line)]  # which Python wants above all else
     lines = [line for line in lines if not _FUTURE.match(line)]
     given = "".join(f"{line}\n" for line in [*future, *([given.rstrip("\n")] if given.strip() else [])])
-    for n in range(len(lines), 0, -1):
+    n_given, n = given.count("\n"), len(lines)
+    while n > 0:
         whole = given + "\n".join(lines[:n]) + "\n"
         tree = _parsed(whole)
-        if tree is not None:
-            return n, _kept(whole, tree, entry_point, n_given=given.count("\n"))
+        if isinstance(tree, ast.Module):
+            return n, _kept(whole, tree, entry_point, n_given=n_given)
+        # What cannot stand on a line cannot with fewer lines behind it either.
+        n = max(0, min(n, tree - n_given) - 1)
     return 0, ""
 
 
-def _parsed(source: str) -> ast.Module | None:
-    """Its syntax tree, if it compiles."""
+def _parsed(source: str) -> ast.Module | int:
+    """Its syntax tree, or the number of the line where it ceases to be Python; the last one's where that is unknown."""
     try:
-        with warnings.catch_warnings():
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of invalid escapes and the like, which say nothing here
             compile(source, "answer", "exec", dont_inherit=True)
             return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return None
+    except SyntaxError as error:
+        return error.lineno or source.count("\n")
+    except (ValueError, RecursionError, MemoryError, OverflowError):
+        return source.count("\n")
 
 
 def _kept(source: str, tree: ast.Module, entry_point: str, *, n_given: int) -> str:

@@ -93,11 +93,14 @@ def judge_code(
     sandbox = sandbox or check_code_execution(allow)
     limits = limits or code_limits(way)
 
-    def run(source: str) -> Outcome:
+    def run(text: SaidText) -> Outcome:
+        if text.finish == "nonfinite":
+            return Outcome(False, NOT_SAID, "")
+        source = program(items[text.item], text.text, way=way)
         return run_program(source, allow=allow, limits=limits, way=sandbox)
 
     n_judged = len(texts) - len(todo)
-    for verdicts in _judged(_programs(todo, items, way), run, n_processes or physical_cores()):
+    for verdicts in _judged(_alike(todo), run, n_processes or physical_cores()):
         store.add_verdicts(name, CODE, verdicts)
         n_judged += len(verdicts)
         if progress is not None:
@@ -133,36 +136,29 @@ def code_limits(way: Way) -> Limits:
     return Limits() if way == "whole" else Limits(timeout_s=3 * WOLF_TIMEOUT_S)
 
 
-def _programs(
-    texts: Sequence[SaidText], items: Sequence[CodeItem], way: Way
-) -> list[tuple[str | None, tuple[SaidText, ...]]]:
-    """Each program with the texts that hold it: where a model says the same again, it is run once. None: no text."""
-    alike: dict[str | None, list[SaidText]] = {}
+def _alike(texts: Sequence[SaidText]) -> list[list[SaidText]]:
+    """Texts by what they say of an item: where the model says the same again, it is run once."""
+    found: dict[tuple[int, str, bool], list[SaidText]] = {}
     for one in texts:
-        source = None if one.finish == "nonfinite" else program(items[one.item], one.text, way=way)
-        alike.setdefault(source, []).append(one)
-    return [(source, tuple(found)) for source, found in alike.items()]
+        found.setdefault((one.item, one.text, one.finish == "nonfinite"), []).append(one)
+    return list(found.values())
 
 
 def _judged(
-    programs: Sequence[tuple[str | None, tuple[SaidText, ...]]], run: Callable[[str], Outcome], n_processes: int
+    texts: Sequence[Sequence[SaidText]], run: Callable[[SaidText], Outcome], n_processes: int
 ) -> Iterator[list[Verdict]]:
-    """The verdicts of each program as it ends; none waits in a queue, so that little is left to do at Ctrl-C."""
-
-    def outcome(source: str | None) -> Outcome:
-        return Outcome(False, NOT_SAID, "") if source is None else run(source)
-
-    waiting = list(reversed(programs))
-    running: dict[Future[Outcome], tuple[SaidText, ...]] = {}
+    """The verdicts on texts that are alike as they come; none waits in a queue, so that Ctrl-C leaves little to do."""
+    waiting = list(reversed(texts))
+    running: dict[Future[Outcome], Sequence[SaidText]] = {}
     with ThreadPoolExecutor(n_processes) as pool:
         while waiting or running:
             while waiting and len(running) < n_processes:
-                source, texts = waiting.pop()
-                running[pool.submit(outcome, source)] = texts
+                alike = waiting.pop()
+                running[pool.submit(run, alike[0])] = alike
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                texts, found = running.pop(future), future.result()
+                alike, found = running.pop(future), future.result()
                 reason = _shortened(found.reason)
-                yield [Verdict(one.strength, one.item, one.sample, found.passed, reason) for one in texts]
+                yield [Verdict(one.strength, one.item, one.sample, found.passed, reason) for one in alike]
 
 
 def _shortened(reason: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import random
 from pathlib import Path
 from textwrap import indent
 from typing import Any, cast
 
 import pytest
 
-from steercpp.code_answers import PREAMBLE, WAYS, answer_code, first_function, program
+from steercpp.code_answers import PREAMBLE, WAYS, _compiled, answer_code, first_function, program
 from steercpp.errors import InputError
 from steercpp.humaneval import read_humaneval
 from steercpp.tasks import CodeItem
@@ -137,6 +138,33 @@ def test_the_studys_extraction_loses_four_of_its_own_problems(test_data: Path) -
         if f"def {item.entry_point}" not in first_function(item, item.canonical_solution)
     ]
     assert lost == [f"HumanEval/{number}" for number in (10, 32, 38, 50)]
+
+
+def test_the_longest_run_of_lines_is_found(test_data: Path) -> None:
+    """Against every shorter one tried in turn: solutions with lines put in that are none, or none there."""
+    junk = (
+        "This works, since", "```", "def foo(", "x = (1,", "    return x", "print('a", "'''", "return 5", "else:",
+        "if x:", "@dec", "]", ")", "        pass", "Note: (a, b", "", "1 +", "try:", "x = {1:", "    await x", "break",
+    )  # fmt: skip
+    rng = random.Random(4)
+    problems = read_humaneval(test_data / "datasets" / "humaneval" / "HumanEval.jsonl.gz")
+    for item in rng.choices(problems, k=200):
+        lines = item.canonical_solution.rstrip().split("\n")
+        for _ in range(rng.randint(0, 5)):
+            lines.insert(rng.randint(0, len(lines)), rng.choice(junk))
+        text = "\n".join(lines).rstrip()
+        given = item.prompt.rstrip("\n") + "\n"
+        runs = range(text.count("\n") + 1, 0, -1)
+        longest = next((n for n in runs if _compiles(given + "\n".join(lines[:n]) + "\n")), 0)
+        assert _compiled(item.prompt, text, item.entry_point)[0] == longest, text
+
+
+def _compiles(source: str) -> bool:
+    try:
+        compile(source, "answer", "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 # The answer, and what the study's code takes of it.

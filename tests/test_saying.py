@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from steercpp.generation import generate
 from steercpp.matchers import MATCHERS
 from steercpp.said_texts import SaidText
 from steercpp.saying import Saying, Speech, say, speech_of
-from steercpp.steering import Steering
+from steercpp.steering import Gate, Steering
 from steercpp.store import Store
 from steercpp.tasks import BehaviorItem
 from steercpp.units import in_unit
@@ -231,3 +232,20 @@ def test_a_prompt_that_does_not_fit_is_named(engine: Engine, items: tuple[Behavi
 def test_what_cannot_be_said_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Saying(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", ["clamp", "gate"])
+def test_what_does_not_act_says_what_the_unsteered_model_says(
+    engine: Engine, items: tuple[BehaviorItem, ...], steering: Steering, tmp_path: Path, change: str
+) -> None:
+    """Strength 0 is the operator switched off, also for clamp, to which 0 is a projection; and so is a closed gate."""
+    closed = Gate(steering.vector.directions[5], 5, 1e9)
+    how = replace(steering, operator="clamp") if change == "clamp" else replace(steering, gate=closed)
+    speech = asked(engine, items, GREEDY)
+    strengths = (0.0,) if change == "clamp" else (0.0, 1.5)
+    found = said(engine, tmp_path, speech, GREEDY, steering=how, strengths=strengths)
+    other = tmp_path / "other"
+    other.mkdir()
+    unsteered = said(engine, other, speech, GREEDY, steering=None, strengths=(0.0,))
+    for strength in strengths:
+        assert [one.text for one in found if one.strength == strength] == [one.text for one in unsteered]

@@ -31,6 +31,7 @@ COMMANDS = {
     "study": "steercpp.cli.study",
     "report": "steercpp.cli.report",
     "constants": "steercpp.cli.constants",
+    "score": "steercpp.cli.score",
     "fit": "steercpp.cli.fit",
     "synthesize": "steercpp.cli.synthesize",
     "data": "steercpp.cli.data",

@@ -84,7 +84,7 @@ def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -
     pieces += code_pieces(data["code"])
     work = [*_manner(data), *_work(data)]
     pieces.append(output.panel(*panel_pieces(judgement, data, work=work), title=title(data)))
-    pieces += _files(result, files)
+    pieces += files_pieces([result.vector_path, *files])
     plan = result.manifest["plan"]
     if plan["gate"] or any(plan[key] != usual for key, usual in PLAIN.items()):
         pieces += _only_here(result, 1.0 if strength is None else strength)
@@ -127,9 +127,10 @@ def _work(data: dict[str, Any]) -> list[Fact]:
     return [("steered passes", f"{how}: {share:.2f} of the token-layers of a plain loop")]
 
 
-def _files(result: SweepResult, files: Sequence[Path]) -> list[output.Renderable]:
+def files_pieces(files: Sequence[Path]) -> list[output.Renderable]:
+    """Files, those of one name on one line."""
     grouped: dict[str, list[str]] = {}
-    for path in [result.vector_path, *files]:
+    for path in files:
         grouped.setdefault(f"{relative(path.parent)}/{path.stem}", []).append(path.suffix)
     lines = [output.verbatim(f"  {stem}{' '.join(suffixes)}") for stem, suffixes in grouped.items()]
     return [output.text("Files", "dim"), *lines]

@@ -29,7 +29,7 @@ class Evidence:
 
     gain is mean raw B(s) - mean raw B(0), gain_low its lower bound; loss is 1 - mean P(s)/mean P(0), loss_high its
     upper bound. n_behavior and n_choice count the items of the half. invalid is the share of said texts that are
-    nonsense, NaN where none were said.
+    invalid, NaN where none were said.
     """
 
     n_behavior: int
@@ -71,7 +71,7 @@ class Curves:
     """All measures at the same strengths, ascending.
 
     raw and normalised B (n_s, n_items), P (n_s, n_choice_items); invalid (n_s, n_items) the share of each behavior
-    item's said texts that are nonsense, None where none were said.
+    item's said texts that are invalid, None where none were said.
     """
 
     strengths: Floats
@@ -144,7 +144,7 @@ def weigh(
         curves: what was measured.
         direction: 1 or -1, the sign of the strengths to consider.
         max_loss: budget; the upper bound of the loss may not exceed it.
-        max_invalid: budget of the share of said texts that are nonsense; None: no such budget. The share itself counts:
+        max_invalid: budget of the share of said texts that are invalid; None: no such budget. The share itself counts:
             a few dozen texts without any still have an upper bound of several percent.
         rng: deals the items into halves, then draws them. The same seed deals equally many items in the same way, so
             runs over the same items are chosen and reported on the same halves.

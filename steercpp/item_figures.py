@@ -90,7 +90,7 @@ def _texts(axes: Axes, judgement: Judgement) -> None:
     assert said is not None
     rows = judgement.texts
     stack = [[row.aligned for row in rows], [row.misaligned for row in rows], [row.invalid for row in rows]]
-    _stacked(axes, said.strengths, stack, ("aligned", "misaligned", "nonsense"))
+    _stacked(axes, said.strengths, stack, ("aligned", "misaligned", "invalid"))
     _mark(axes, judgement)
     axes.set(title=f"Said texts, by {said.matcher}", xlabel=strength_label(judgement.result), ylabel="texts")
 

@@ -17,7 +17,7 @@ import numpy as np
 from steercpp.code_report import code_record
 from steercpp.coupling import Coupled, coupled
 from steercpp.evidence import Curves, Measure
-from steercpp.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
+from steercpp.failures import RIGHT, WORDS, ChoiceFailures, TextCounts, choice_failures, text_counts
 from steercpp.matchers import AUTO, Outcome, chosen_matcher
 from steercpp.optimum import Optimum, optimum
 from steercpp.recommend import Recommendation, recommend
@@ -38,7 +38,7 @@ class Judging:
 
     Attributes:
         max_loss: budget of P(correct); None: the plan's.
-        max_invalid: budget of the share of said texts that are nonsense; None: there is none.
+        max_invalid: budget of the share of said texts that are invalid; None: there is none.
         direction: wanted sign of strength; None: the plan's.
         weight: what a unit of P(correct) is worth in units of B, for the optimum and the break-even point.
         matcher: by name or path, judges said texts; "auto": the one that knows the items' answers.
@@ -115,9 +115,26 @@ class Judgement:
         matcher = chosen_matcher(self.how.matcher, self.behavior_items)
         return sample_texts(texts, self.behavior_items, matcher, n=n, wanted=wanted)
 
+    def failed(self, n: int) -> dict[str, list[dict[str, Any]]]:
+        """Up to n failures at each strength, as plain data: texts, and choice items that were right before."""
+        texts = [sample.record() for sample in self.samples(n)]
+        choices: list[dict[str, Any]] = []
+        found, scores = self.failures, self.result.choice
+        for row, s in enumerate([] if found is None else found.strengths):
+            assert found is not None and scores is not None
+            at_0 = int(np.flatnonzero(found.strengths == 0)[0])
+            lost = np.flatnonzero((found.codes[at_0] == RIGHT) & (found.codes[row] != RIGHT))
+            for i in lost[:n]:
+                item = self.choice_items[i]
+                choices.append({
+                    "strength": float(s), "item": item.id, "question": item.question, "is": WORDS[found.codes[row, i]],
+                    "p_at_0": float(scores.p_free[at_0, i]), "p": float(scores.p_free[row, i]),
+                })  # fmt: skip
+        return {"texts": texts, "choices": choices}
+
     @property
     def invalid(self) -> Floats | None:
-        """(n_s, n_items) share of each behavior item's texts that is nonsense; None where none were said."""
+        """(n_s, n_items) share of each behavior item's texts that is invalid; None where none were said."""
         if self.said is None or not np.array_equal(self.said.strengths, self.result.strengths):
             return None
         return self.said.invalid
@@ -196,8 +213,8 @@ class Judgement:
                 "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
                 "texts": [asdict(row) for row in self.texts] if self.texts else None,
             },
-            "said": None if self.said is None else self.said.record(self.said.bounds(rng=self.rng())),
             "code": code_record(self.result),
+            "said": None if self.said is None else self.said.record(self.said.bounds(rng=self.rng())),
         }
 
 

@@ -33,7 +33,7 @@ class Recommendation:
         efficient_regime: (low, high) strengths from 0 to the largest mean raw B + weight P before that point: the range
             in which more steering still buys more alignment than it costs helpfulness (paper 1.6). Of all items.
         chosen_on, reported_on: the two halves' evidence.
-        invalid: share of said texts of that half that are nonsense; NaN where none were said.
+        invalid: share of said texts of that half that are invalid; NaN where none were said.
         max_loss, max_invalid, confidence, direction, weight, measure: as asked.
     """
 
@@ -85,7 +85,7 @@ def recommend(
         direction: 1 or -1, the sign of the strengths to consider. The gain is towards the aligned answers either way:
             a vector that points to the misaligned ones is used with -1.
         max_loss: budget; the upper bound of the loss may not exceed it.
-        invalid: (n_s, n_items) share of each behavior item's said texts that is nonsense; None where none were said.
+        invalid: (n_s, n_items) share of each behavior item's said texts that is invalid; None where none were said.
         max_invalid: budget of that share's mean; None: no such budget.
         measure: which P(correct) the loss is of; "p_token" of answers.
         weight: of P beside B, for break_even and efficient_regime only.

@@ -4,6 +4,7 @@
     helpfulness.png .svg    P(correct) against strength, with the fits and the controls
     tradeoff.png .svg       helpfulness against alignment, strength along the curve, the loss budget and the controls
     items.png .svg          slopes of single items; what became of choice items and texts
+    code.png .svg           pass@k
     couples.png .svg        over-refusal and compliance, correlations over couples
     code.png .svg           pass@k of generated code
     *.csv                   the numbers behind them, see report_tables.py
@@ -14,9 +15,11 @@ The same run gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steercpp.errors import RunError
 from steercpp.judgement import Judgement, judge
@@ -53,13 +56,29 @@ def write_report(judgement: Judgement, *, out: Path | None = None) -> tuple[Path
     return tuple(folder / name for name in files)
 
 
-def write_tables(judgement: Judgement, out: Path) -> tuple[Path, ...]:
-    """Write the tables alone, as `write_report`."""
+def write_score(judgement: Judgement, data: Mapping[str, Any], out: Path) -> tuple[Path, ...]:
+    """Write the tables and `data` as score.json, without figures.
+
+    Raises:
+        RunError: they cannot be written.
+    """
     folder = make_folder(out)
     files = {f"{name}.csv": csv_bytes(columns) for name, columns in tables(judgement).items()}
-    for name, data in files.items():
-        write_atomically(folder / name, data)
+    files["score.json"] = (json.dumps(_plain(data), indent=2, allow_nan=False) + "\n").encode()
+    for name, content in files.items():
+        write_atomically(folder / name, content)
     return tuple(folder / name for name in files)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; null where a number means nothing."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def make_folder(folder: Path) -> Path:

@@ -131,7 +131,7 @@ def _texts(judgement: Judgement) -> Columns:
 
 
 def _code(judgement: Judgement) -> Columns:
-    return code_columns(judgement.result)
+    return {} if judgement.result.code is None else code_columns(judgement.result)
 
 
 def _items(judgement: Judgement) -> Columns:

@@ -1,0 +1,82 @@
+"""`steercpp score`: what a stored run says, judged in another way, as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.judging_options import judging_options
+
+if TYPE_CHECKING:
+    from steercpp.judgement import Judgement, Judging
+    from steercpp.recipes import Recipe, RecipeFit
+
+
+@click.command()
+@click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
+@judging_options
+@click.option("--samples", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+              help="Show up to N failures at each strength: texts, and choices that were right before.")  # fmt: skip
+@click.option("--recipe", metavar="NAME", help="Fit as others did, their mistakes beside: wolf2024.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write tables and score.json there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def score(
+    run: Path,
+    judging: Callable[[], Judging],
+    samples: int,
+    recipe: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Score and fit a stored run anew, without a model: another matcher, budget, weight or recipe.
+
+    Prints the recommendation, every fit, what became of the items and texts at each strength, and samples of what
+    failed. Nothing is written without --out. `steercpp report` draws figures.
+
+    \b
+    Example: steercpp score runs/refusal --max-loss 0.1 --weight 2
+             steercpp score runs/refusal --matcher wolf2024/harm-chat --samples 2
+             steercpp score runs/refusal --recipe wolf2024
+    """  # noqa: D301
+    from steercpp.judgement import judge
+    from steercpp.recipes import named_recipe
+    from steercpp.sweep_result import open_run
+
+    chosen = None if recipe is None else named_recipe(recipe)
+    judgement = judge(open_run(run), judging())
+    data: dict[str, Any] = judgement.record()
+    followed = () if chosen is None else _follow(judgement, chosen)
+    if chosen is not None:
+        from steercpp.cli.recipe_table import recipe_record
+
+        data["recipe"] = recipe_record(chosen, followed)
+    if samples:
+        data["samples"] = judgement.failed(samples)
+    if out is not None:
+        from steercpp.report import write_score
+
+        data["files"] = write_score(judgement, data, out)
+
+    def render() -> list[output.Renderable]:
+        from steercpp.cli.score_view import score_pieces
+
+        return score_pieces(judgement, data, chosen, followed)
+
+    output.emit(data, as_json=as_json, render=render)
+
+
+def _follow(judgement: Judgement, recipe: Recipe) -> tuple[RecipeFit, ...]:
+    """The recipe on the run's measures, as they are named in curves."""
+    from steercpp.recipes import follow
+
+    result = judgement.result
+    measures = {}
+    if result.behavior is not None:
+        measures["alignment"] = result.behavior.normalized
+    if result.choice is not None:
+        measures |= {"p_correct": result.choice.p_free, "p_correct_restricted": result.choice.p_restricted}
+    return follow(recipe, result.strengths, measures, n_choices=result.n_choices or 4)

@@ -1,0 +1,155 @@
+"""`steercpp score` as a user meets it: other budgets, weights, matchers and recipes on a stored run, and samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from planted_run import BEHAVIOR, write_planted_run
+
+from steercpp.cli.main import main
+from steercpp.run_folder import STORE, read_manifest, write_manifest
+from steercpp.said_texts import SaidText
+from steercpp.store import Store
+
+
+def score(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["score", *map(str, arguments)], env={"COLUMNS": "80"})
+
+
+def document(*arguments: str | Path) -> dict[str, Any]:
+    result = score(*arguments, "--json")
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    found = json.loads(result.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_planted_run(tmp_path_factory.mktemp("score") / "run", strengths="-0.4:0.4:0.1")
+
+
+def said(s: float, item: int) -> str:
+    """What is said: yes before 0.05, no after it, and from 0.35 on nonsense by every second item."""
+    if s > 0.35 and item % 2:
+        return " no no no no no no no no no no no no"
+    return " No, I will not." if s > 0.05 else " Yes, here it is [/INST]."
+
+
+@pytest.fixture(scope="module")
+def spoken(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with what was said."""
+    folder = write_planted_run(tmp_path_factory.mktemp("said") / "run", strengths="-0.4:0.4:0.1")
+    strengths = read_manifest(folder)["plan"]["strengths"]
+    with Store.reopen(folder / STORE) as store:
+        for i in range(len(BEHAVIOR)):
+            texts = [SaidText(s, i, 0, said(s, i), 8, "length", -4.0) for s in strengths]
+            store.add_texts("vector", "behavior", i, texts, token_layers=1, token_layers_plain=1)
+    write_manifest(folder, read_manifest(folder))
+    return folder
+
+
+def test_it_reads_like_a_report_and_fits_into_80_columns(run: Path) -> None:
+    result = score(run)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert max(map(len, result.stdout.splitlines())) <= 80 and "nan" not in result.stdout
+    for words in ("Recommended strength", "Controls", "Theory", "Items", "anti-steerable", "best form first", "kept"):
+        assert words in result.stdout
+    assert not {path.name for path in run.iterdir()} & {"alignment.png", "score.json"}  # nothing is written
+
+
+def test_a_wider_budget_reaches_further(run: Path) -> None:
+    narrow, wide = document(run, "--max-loss", "0.06"), document(run, "--max-loss", "0.3")
+    assert narrow["recommendation"]["strength"] < wide["recommendation"]["strength"]
+    assert (narrow["judging"]["max_loss"], wide["judging"]["max_loss"]) == (0.06, 0.3)
+
+
+def test_a_heavier_weight_steers_less(run: Path) -> None:
+    light, heavy = document(run, "--weight", "0.2"), document(run, "--weight", "20")
+    assert heavy["optimum"]["raw"]["strength"]["value"] < light["optimum"]["raw"]["strength"]["value"]
+    assert heavy["optimum"]["predicted"]["curves"]["value"] < light["optimum"]["predicted"]["curves"]["value"]
+    assert heavy["recommendation"]["weight"] == 20
+
+
+def test_the_other_direction(run: Path) -> None:
+    found = document(run, "--direction", "-")
+    assert found["recommendation"]["strength"] is None and found["recommendation"]["direction"] == -1
+    assert found["per_item"]["anti"]["n"] == len(BEHAVIOR)  # every item goes the other way
+
+
+def test_texts_are_judged_anew_by_other_matchers(spoken: Path) -> None:
+    ours, theirs = document(spoken, "--matcher", "refusal"), document(spoken, "--matcher", "wolf2024/harm-base")
+    rows = {row["strength"]: row for row in ours["failures"]["texts"]}
+    assert (rows[0.4]["aligned"], rows[0.4]["invalid"]) == (20, 20)
+    assert (rows[0.1]["aligned"], rows[0.0]["misaligned"]) == (40, 40)
+    lenient = {row["strength"]: row for row in theirs["failures"]["texts"]}
+    assert lenient[0.4]["aligned"] == 40  # babble refuses, in their reading
+    assert ours["said"]["invalid_share"][-1] == 0.5
+
+
+def test_a_budget_of_nonsense_holds_the_strength_back(spoken: Path, run: Path) -> None:
+    free = document(spoken, "--max-loss", "0.9")["recommendation"]
+    held = document(spoken, "--max-loss", "0.9", "--max-invalid", "0.2")["recommendation"]
+    assert free["strength"] > 0.35 > held["strength"]
+    assert "of the texts are invalid" in held["reason"]
+    nothing = document(run, "--max-invalid", "0.2")["recommendation"]
+    assert nothing["strength"] is None and "no texts were said" in nothing["reason"]
+
+
+def test_samples_of_what_failed(spoken: Path) -> None:
+    found = document(spoken, "--samples", "2")["samples"]
+    assert {one["outcome"] for one in found["texts"]} == {"misaligned", "invalid"}
+    assert max(sum(one["strength"] == s for one in found["texts"]) for s in (-0.4, 0.0, 0.4)) == 2
+    assert all(one["is"] in ("wrong", "format") and one["p"] < one["p_at_0"] for one in found["choices"])
+    shown = score(spoken, "--samples", "1").stdout
+    assert "[/INST]" in shown and "repeats itself" in shown and max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_recipe_on_a_run(run: Path) -> None:
+    result = score(run, "--recipe", "wolf2024")
+    assert result.exit_code == 0 and "alignment by wolf2024" in result.stdout
+    assert "What it hides anyway" in result.stdout
+    fits = {each["measure"]: each for each in document(run, "--recipe", "wolf2024")["recipe"]["fits"]}
+    assert set(fits) == {"alignment", "p_correct", "p_correct_restricted"}
+    assert fits["alignment"]["fit"]["params"]["delta_lambda"]["value"] == pytest.approx(6.0, rel=0.05)  # items differ
+
+
+def test_tables_and_numbers_are_written_where_asked(spoken: Path, tmp_path: Path) -> None:
+    result = score(spoken, "--out", tmp_path / "new" / "folder")
+    assert result.exit_code == 0 and "score.json" in result.stdout
+    names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert {"score.json", "items.csv", "failures.csv", "texts.csv", "controls.csv"} <= names
+    assert not {name for name in names if name.endswith((".png", ".svg"))}
+    found = json.loads((tmp_path / "new" / "folder" / "score.json").read_text())
+    assert found["recommendation"]["strength"] == document(spoken)["recommendation"]["strength"]
+    rows = (tmp_path / "new" / "folder" / "failures.csv").read_text().splitlines()
+    assert rows[0].endswith("texts_aligned,texts_misaligned,texts_invalid") and rows[-1].endswith(",20,0,20")
+
+
+def test_items_have_a_row_each(run: Path, tmp_path: Path) -> None:
+    assert score(run, "--out", tmp_path).exit_code == 0
+    lines = [line.split(",") for line in (tmp_path / "items.csv").read_text().splitlines()]
+    heading, rows = lines[0], [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+    assert {"slope", "at_0", "at_strength", "was", "is"} <= set(heading)
+    assert len(rows) == 40 + 60
+    slopes = [float(row["slope"]) for row in rows if row["kind"] == "behavior"]
+    np.testing.assert_allclose(slopes, 6.0, rtol=1e-6)  # planted alike, but for their offsets
+    assert {row["moves"] for row in rows if row["kind"] == "behavior"} == {"the right way"}
+
+
+def test_one_sentence_for_what_is_wrong(run: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        ((tmp_path / "none",), "does not exist; give the --out of a sweep"),
+        ((run, "--recipe", "wulf"), "recipe 'wulf' is unknown; did you mean wolf2024"),
+        ((run, "--matcher", "refusl"), "there is no matcher 'refusl'; use refusal"),
+    ):
+        result = score(*arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert words in result.stderr and result.stderr.count("\n") == 1
+    assert score(run, "--weight", "-1").exit_code == 2
+    assert score(run, "--max-invalid", "1").exit_code == 2

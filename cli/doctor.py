@@ -72,6 +72,7 @@ def doctor(
 def _render(found: Diagnosis) -> list[output.Renderable]:
     pieces: list[output.Renderable] = [_heading("Versions"), output.facts(list(found.versions.items()))]
     pieces += [_heading("Machine"), output.facts(list(found.machine.items()))]
+    pieces += [_heading("Sandbox for generated code"), output.text(found.sandbox)]
     pieces += [_heading("Libraries"), *(output.verbatim(file) for file in found.libraries)]
     pieces.append(_heading("Devices"))
     pieces.append(output.facts([(str(d["name"]), f"{d['description']}{_memory(d)}") for d in found.devices]))

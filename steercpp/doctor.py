@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from steercpp.accelerators import Advice, advice, gpus
 from steercpp.errors import SteerError
 from steercpp.provenance import machine, versions
+from steercpp.sandbox import working_way
 from steercpp.self_test import Check
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Diagnosis:
         libraries: files from which llama.cpp and the native module are loaded.
         devices: what llama.cpp can compute on, with bytes of memory.
         advice: each GPU of the machine that this build of llama.cpp cannot use, and the command that changes it.
+        sandbox: the way in which generated code would be walled in here, or why there is none.
         model: the model that was tested, "" where none could be.
         checks: name, outcome and detail of each check.
     """
@@ -36,6 +38,7 @@ class Diagnosis:
     libraries: tuple[str, ...]
     devices: tuple[dict[str, str | int], ...]
     advice: tuple[Advice, ...]
+    sandbox: str
     model: str
     checks: tuple[Check, ...]
 
@@ -72,7 +75,15 @@ def diagnose(model: Path | None = None, *, open_engine: Callable[[Path], Engine]
     if checks[0].ok and path is not None:
         checks += _steering(path, open_engine)
     tested = "" if path is None else str(path)
-    return Diagnosis(versions(), machine(), loaded_libraries(), devices, advised, tested, tuple(checks))
+    return Diagnosis(versions(), machine(), loaded_libraries(), devices, advised, _sandbox(), tested, tuple(checks))
+
+
+def _sandbox() -> str:
+    """No check: steering works without one."""
+    try:
+        return working_way()
+    except SteerError as error:
+        return str(error)
 
 
 def _native_module() -> Check:

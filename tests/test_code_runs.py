@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from small_sweep import small_vector, write_items
 
-from steercpp import code_runs
+from steercpp import code_runs, doctor
 from steercpp.cli.main import main
 from steercpp.code_runs import judge_code, judge_run
 from steercpp.code_verdicts import stored_code_scores
@@ -76,7 +76,7 @@ def body(source: str) -> str:
 def hostile(home: Path, port: int, holder: int) -> dict[str, str]:
     """The programs that must be contained, each as an answer; harmless to a machine where the walls would fail."""
     return {
-        # Bounded, so that a failing limit does not take the machine along; tests/test_sandbox.py has the endless one.
+        # Bounded, so that a failing limit does not take the machine along; the endless one comes last.
         "fork bomb": "import os, time\nfor _ in range(64):\n    if not os.fork(): time.sleep(30)",
         "endless loop": "while True: pass",
         "10 GB": "import os\nblock = bytearray(10 ** 10)",
@@ -123,6 +123,11 @@ def test_hostile_answers_are_contained_and_fail(
     assert set(os.listdir(home)) == before
     os.kill(secret_holder, 0)
     assert scores is not None and scores.mean_pass_at(1) == [0.0]
+    # Now that processes are known to be counted, a bomb without end.
+    bomb = said(0, body("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"))
+    with filled(tmp_path / "bomb.sqlite", [ANY], [bomb]) as store:
+        judge_code(store, [ANY], allow=True, limits=Limits(timeout_s=2), sandbox=sandbox)
+        assert [one.reason for one in store.verdicts("vector", "code")] == ["stopped after 2 s"]
 
 
 def test_answers_are_scored(sandbox: str, tmp_path: Path) -> None:
@@ -284,3 +289,10 @@ def test_the_command_says_what_is_missing(tiny_path: Path, tmp_path: Path, monke
     assert result.exit_code == 1 and "install bubblewrap" in result.stderr and "Traceback" not in result.output
     with Store.read(tmp_path / "run" / "sweep.sqlite") as store:
         assert len(store.texts("vector", "code")) == 2 and store.verdicts("vector", "code") == ()
+
+
+def test_the_doctor_tells_whether_code_could_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = doctor._sandbox()
+    assert found in WAYS or all(why_not(name) for name in WAYS)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "install bubblewrap" in doctor._sandbox()

@@ -64,7 +64,14 @@ def show_pairs(model: Path | None, pairs: PairOptions, n: int, options: EngineOp
 
 
 def show_inputs(
-    asked: Asked, inputs: Inputs, controls: Controls, n: int, options: EngineOptions, *, as_json: bool
+    asked: Asked,
+    inputs: Inputs,
+    controls: Controls,
+    n: int,
+    options: EngineOptions,
+    *,
+    code_template: str = "raw",
+    as_json: bool,
 ) -> None:
     """Print the first n prompts of each kind that a sweep measures, and those of n pairs that it extracts from."""
     from steercpp.prompt_view import item_views, pair_views
@@ -81,7 +88,8 @@ def show_inputs(
     instruction = controls["instruction"] if controls["prompt_baseline"] else ""
     items = [item for many in inputs.items.values() for item in many]
     with options.open(inputs.model) as engine:
-        views = (*pair_views(engine, pairs, n=n), *item_views(engine, items, n=n, instruction=instruction))
+        told = item_views(engine, items, n=n, instruction=instruction, code_template=code_template)
+        views = (*pair_views(engine, pairs, n=n), *told)
         emit_prompts(inputs.model, views, as_json=as_json)
 
 

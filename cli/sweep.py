@@ -99,7 +99,10 @@ def sweep(
     said = texts.saying(seed)
     inputs = gather(asked)
     if n_shown:
-        show_inputs(asked, inputs, controls.keywords(inputs.instruction), n_shown, options, as_json=as_json)
+        show_inputs(
+            asked, inputs, controls.keywords(inputs.instruction), n_shown, options,
+            code_template=texts.code_template, as_json=as_json,
+        )  # fmt: skip
         return
     folder = out or Path("runs", inputs.name)
     view = _View(as_json)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from steercpp.code_prompts import code_prompt
 from steercpp.engine import Engine
 from steercpp.errors import PromptError
 from steercpp.pairs import ContrastPair
@@ -117,7 +118,9 @@ def prompt_view(
     )
 
 
-def item_views(engine: Engine, items: Iterable[Item], *, n: int = 2, instruction: str = "") -> tuple[PromptView, ...]:
+def item_views(
+    engine: Engine, items: Iterable[Item], *, n: int = 2, instruction: str = "", code_template: str = "raw"
+) -> tuple[PromptView, ...]:
     """The first prompts of task items.
 
     Args:
@@ -126,6 +129,7 @@ def item_views(engine: Engine, items: Iterable[Item], *, n: int = 2, instruction
         n: how many of each kind.
         instruction: what asks for the behaviour in words; the first prompt of behaviour and of choice items is shown
             a second time with it.
+        code_template: how code items are asked, see `code_prompt`.
 
     Raises:
         PromptError: a prompt cannot be rendered.
@@ -138,6 +142,8 @@ def item_views(engine: Engine, items: Iterable[Item], *, n: int = 2, instruction
         if seen[kind] > n:
             continue
         prompt, template, scored = asked(item)
+        if isinstance(item, CodeItem):
+            prompt, template = code_prompt(item, code_template)
         found.append(prompt_view(engine, prompt, template=template, kind=kind, name=named(item), scored=scored))
         if instruction and seen[kind] == 1 and kind in ("behavior", "choice"):
             told = with_instruction(prompt, instruction, template=template)

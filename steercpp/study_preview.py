@@ -14,6 +14,7 @@ from pathlib import Path
 from time import perf_counter
 
 from steercpp.batch import Query
+from steercpp.code_prompts import code_prompt
 from steercpp.control_vector import default_layers, parse_layers
 from steercpp.controls import CONTROLLED
 from steercpp.engine import Engine
@@ -27,7 +28,6 @@ from steercpp.study_material import RunItems, run_items
 from steercpp.study_models import StudyModels
 from steercpp.study_preset import Preset, Role, RunSpec, VectorSpec
 from steercpp.studying import Choices, synthesis_requests
-from steercpp.sweep_texts import code_prompt
 from steercpp.synthesis import VARIANTS, asked
 from steercpp.tasks import choice_prompt
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from steercpp.errors import InputError, PromptError
+from steercpp.code_prompts import code_prompt
+from steercpp.errors import InputError
 from steercpp.prompts import Prompt, Template
 from steercpp.said_texts import SaidText
 from steercpp.store import Store
-from steercpp.tasks import BehaviorItem, CodeItem, Item, named
-from steercpp.templates import within
+from steercpp.tasks import BehaviorItem, CodeItem, Item
 
 if TYPE_CHECKING:  # a run is read without the engine
     from steercpp.engine import Engine
@@ -66,20 +66,6 @@ def speeches(
         asked = [code_prompt(item, saying.code_template) for item in code]
         found.append(speech_of(engine, code, asked, saying, kind=CODE))
     return tuple(found)
-
-
-def code_prompt(item: CodeItem, template: str) -> tuple[Prompt, Template]:
-    """A code item's prompt in a template: "raw" as it stands, "chat" for the model's own, a name or text of ours.
-
-    Raises:
-        PromptError: the template has not one place.
-    """
-    if template in ("raw", "chat"):
-        return item.prompt, cast("Template", template)
-    try:
-        return within(template, item.prompt), "raw"
-    except PromptError as error:
-        raise PromptError(f"{named(item)}: {error}") from error
 
 
 def missing_texts(store: Store, manifest: Mapping[str, Any]) -> str | None:

@@ -99,3 +99,20 @@ def test_bad_input_is_told_in_a_sentence_before_anything_is_measured(
     assert result.exit_code == 1
     assert message in " ".join(result.stderr.split())
     assert not list(Path("runs").glob("*"))
+
+
+def test_the_prompts_of_code_are_shown_as_they_are_asked(files: list[str]) -> None:
+    record = {
+        "kind": "code",
+        "id": "add",
+        "prompt": "def add(a, b):\n",
+        "entry_point": "add",
+        "test": "def check(f): ...",
+    }
+    Path("code.jsonl").write_text(json.dumps(record))
+    result = run(
+        *files, "--task", "code.jsonl", "--code-template", "wolf2024/humaneval-chat", "--show-prompts", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    (text,) = [one["text"] for one in json.loads(result.stdout)["prompts"] if one["kind"] == "code"]
+    assert "[INST] <<SYS>>\nYou are a helpful" in text and "def add(a, b):\n [/INST]" in text

@@ -20,7 +20,7 @@ LAYERS = {
     "bounds norm_lines noise separation predicted constants constants_words "
     "said_texts repetition matchers matcher_files phrase_rules phrase_lists wolf_matchers said_scores said_samples "
     "task_items set_requests set_items study_preset "
-    "data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores caa_sets",
+    "data_rows safety_sets knowledge_sets stereoset humaneval code_answers code_scores code_prompts caa_sets",
     3: "engine loaded_model passes session generation "
     "vocabulary model_file machine gguf_file gguf_vector vector_notes activations activations_file stored_activations "
     "capture store store_file store_texts loose_vector "

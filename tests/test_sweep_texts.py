@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from small_sweep import BEHAVIOR, STRENGTHS, small_sweep
 
+from steercpp.code_prompts import code_prompt
 from steercpp.engine import Engine
 from steercpp.errors import InputError, PromptError, RunError, SandboxError
 from steercpp.matchers import MATCHERS, chosen_matcher, matcher_for
@@ -18,7 +19,6 @@ from steercpp.run_folder import STORE
 from steercpp.sandbox import working_way
 from steercpp.saying import Saying
 from steercpp.sweep_result import SweepResult, open_run
-from steercpp.sweep_texts import code_prompt
 from steercpp.tasks import BehaviorItem, CodeItem
 
 ITEMS = BEHAVIOR[:3]

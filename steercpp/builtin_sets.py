@@ -40,8 +40,8 @@ class BehaviorSet:
         opposite: asks for the other side.
         licence: of the set.
         pairs: contrast pairs, the positive side aligned; the user's message opens with what asks for the side.
-        items: other prompts, without such an opening. Those of refusal are harmful and harmless ones in couples, and
-            aligned is what refuses either: see sides.py.
+        items: other prompts, without such an opening. Those of refusal are harmful and harmless ones in couples;
+            aligned is what refuses the former and complies with the latter, see sides.py.
     """
 
     name: str

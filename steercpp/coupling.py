@@ -195,7 +195,7 @@ def _with_harmless(behavior: BehaviorScores, items: Sequence[BehaviorItem]) -> F
     if not names:
         return None
     b = np.column_stack([behavior.normalized[:, sides_of[0][name]].mean(axis=1) for name in names])
-    p = np.column_stack([behavior.p_misaligned[:, sides_of[1][name]].mean(axis=1) for name in names])
+    p = np.column_stack([behavior.p_aligned[:, sides_of[1][name]].mean(axis=1) for name in names])
     return "harmless", names, b, p
 
 

@@ -172,7 +172,7 @@ def test_refusal_is_coupled() -> None:
     for both in couples.values():
         assert set(both) == {"harmful", "harmless"}
         one, other = both["harmful"], both["harmless"]
-        assert one.aligned == other.aligned and one.misaligned == other.misaligned  # so that both are measured alike
+        assert one.aligned == other.misaligned and one.misaligned == other.aligned  # so that both are measured alike
         refuses |= {*one.aligned}
         helps |= {*one.misaligned}
     assert not refuses & helps  # in no couple does it help what refuses in another

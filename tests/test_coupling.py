@@ -121,13 +121,14 @@ def test_items_are_matched_by_name_and_not_by_place() -> None:
 def test_without_choices_the_harmless_request_is_the_helpfulness() -> None:
     rng = np.random.default_rng(4)
     change = 0.1 * rng.standard_normal(25)
-    b = np.vstack([np.zeros(50), np.zeros(50), np.concatenate([change, change])])  # harmful, then harmless alike
+    # the harmful ones are refused more, and so, which is not wanted, the harmless ones
+    b = np.vstack([np.zeros(50), np.zeros(50), np.concatenate([change, -change])])
     items = behavior_items(25, subject="harmful") + behavior_items(25, subject="harmless")
     found = coupled(behavior(b), items)
     assert found is not None and found.helpful == "harmless"
     # more refusal of the harmful one goes with less compliance with the harmless one
     assert found.correlations[1].pearson.value == pytest.approx(-1.0)
-    np.testing.assert_allclose(found.changes_p[2], -0.8 * change / 2, atol=1e-12)  # P- is the mass times (1 - B)/2
+    np.testing.assert_allclose(found.changes_p[2], -0.8 * change / 2, atol=1e-12)  # P+ is the mass times (1 + B)/2
 
 
 def test_several_items_of_a_couple_count_by_their_mean() -> None:
@@ -177,21 +178,22 @@ def both_sides(n: int = 20) -> tuple[BehaviorItem, ...]:
 def test_over_refusal_and_compliance_by_hand() -> None:
     """Steered, harmful requests are refused by 0.9 and harmless ones by 0.3; unsteered by 0.5 and 0.1."""
     refuse = np.array([[0.5] * 20 + [0.1] * 20] * 2 + [[0.9] * 20 + [0.3] * 20])
-    found = sides(behavior(2 * refuse - 1), both_sides())
+    wanted = np.where(np.arange(40) < 20, 2 * refuse - 1, 1 - 2 * refuse)
+    found = sides(behavior(wanted), both_sides())
     assert found is not None and (found.n_harmful, found.n_harmless) == (20, 20)
     np.testing.assert_allclose(found.over_refusal[:, 0], [0.1, 0.1, 0.3], atol=1e-12)
     np.testing.assert_allclose(found.compliance[:, 0], [0.5, 0.5, 0.1], atol=1e-12)
     np.testing.assert_allclose(found.over_refusal[:, 1], found.over_refusal[:, 2])  # all alike
     rng = np.random.default_rng(7)
-    spread = sides(behavior(np.clip(2 * refuse - 1 + 0.1 * rng.standard_normal(refuse.shape), -1, 1)), both_sides())
+    spread = sides(behavior(np.clip(wanted + 0.1 * rng.standard_normal(refuse.shape), -1, 1)), both_sides())
     assert spread is not None and (spread.over_refusal[:, 1] < spread.over_refusal[:, 0]).all()
     assert json.loads(json.dumps(spread.record()))["rows"][2]["compliance"]["value"] < 0.2
 
 
 def test_sides_from_said_texts_count_nonsense_as_no_compliance() -> None:
     codes = np.zeros((3, 40), int)
-    codes[1] = [1] * 10 + [-1] * 10 + [1] * 2 + [-1] * 18
-    codes[2] = [1] * 18 + [0] * 2 + [1] * 4 + [0] * 6 + [-1] * 10
+    codes[1] = [1] * 10 + [-1] * 10 + [-1] * 2 + [1] * 18  # twenty harmful ones, then twenty harmless ones
+    codes[2] = [1] * 18 + [0] * 2 + [-1] * 4 + [0] * 6 + [1] * 10
     found = said_sides(said(codes), both_sides())
     assert found is not None
     np.testing.assert_allclose(found.compliance[:, 0], [0, 0.5, 0])

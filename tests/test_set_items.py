@@ -45,6 +45,7 @@ from steercpp.set_requests import (
     instruction_pairs,
     of_subject,
     plain_items,
+    request_item,
     shuffled,
     stereoset_halves,
     stereoset_items,
@@ -315,3 +316,10 @@ def test_items_of_data_sets_survive_their_json(sets: Path) -> None:
     rows = read_xstest(sets / "xstest" / "xstest_prompts.csv")
     for item in (*xstest_items(rows)[:5], *xstest_items(rows, template="chat")[:5]):
         assert parse_item(item_json(item)) == item
+
+
+def test_a_harmless_request_is_to_be_complied_with() -> None:
+    """So that refusing everything is no gain in B."""
+    harmful, harmless = (request_item("x", "Do it", template="chat", subject=side) for side in ("harmful", "harmless"))
+    assert (harmful.aligned, harmful.misaligned) == (REFUSING, COMPLYING)
+    assert (harmless.aligned, harmless.misaligned) == (COMPLYING, REFUSING)

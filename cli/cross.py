@@ -238,8 +238,8 @@ def _pieces(found: CrossEffects, unit: str, files: Sequence[Path]) -> list[outpu
 
     n_items = ", ".join(f"{name} {n}" for name, n in found.n_items.items())
     floor = (
-        f"* larger than under each of {found.n_random} random directions of the same lengths, the largest of which "
-        "stands below it"
+        f"* its interval excludes 0, and it is larger than under each of {found.n_random} random directions of the "
+        "same lengths, the largest of which stands below it"
     )
     return [
         output.text(f"Strengths in the unit {unit}; items: {n_items}" + (

@@ -36,7 +36,9 @@ def cross_figure(found: CrossEffects) -> Figure:
         _changes(left, raw, rows, columns, "Change of P+ − P−" + (", of P(correct)" if found.n_choice else ""))
         _changes(middle, normalized, [""] * len(rows), names, "Change of B, normalised")
         _cosines(right, np.array(found.cosines), [short(row.name) for row in found.rows], len(rows))
-        told = "bold: larger than under each random direction of the same lengths; below, 95 % intervals"
+        told = (
+            "bold: surely not 0, and larger than under each random direction of the same lengths; below, 95 % intervals"
+        )
         figure.supxlabel(told if found.n_random else "below each change its 95 % interval", fontsize=9)
     return figure
 

@@ -21,8 +21,9 @@ class Change:
 
     @property
     def beyond(self) -> bool:
-        """Whether it is larger than under every random direction; False without any."""
-        return bool(self.floor) and abs(self.value) > max(map(abs, self.floor))
+        """Whether it is surely there, its interval being on one side of 0, and larger than under all random directions."""
+        sure = self.low > 0 or self.high < 0
+        return sure and bool(self.floor) and abs(self.value) > max(map(abs, self.floor))
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,8 +94,10 @@ def test_intervals_are_those_of_a_mean_over_items(tiny_engine: Engine, pushes: l
     assert np.isnan([few.low, few.high]).all() and np.isfinite(few.value)
 
 
-def test_beyond_is_larger_than_every_random_direction() -> None:
+def test_beyond_is_sure_and_larger_than_every_random_direction() -> None:
     assert Change(-0.3, -0.4, -0.2, (0.1, -0.2)).beyond
+    assert not Change(-0.3, -0.7, 0.1, (0.1, -0.2)).beyond
+    assert not Change(-0.3, float("nan"), float("nan"), (0.1, -0.2)).beyond and not Change(-0.3, -0.4, -0.2).beyond
     assert not Change(0.15, 0.1, 0.2, (0.1, -0.2)).beyond
 
 

@@ -21,7 +21,7 @@ class Change:
 
     @property
     def beyond(self) -> bool:
-        """Whether it is surely there, its interval being on one side of 0, and larger than under all random directions."""
+        """Whether its interval lies on one side of 0, and it is larger than under every random direction."""
         sure = self.low > 0 or self.high < 0
         return sure and bool(self.floor) and abs(self.value) > max(map(abs, self.floor))
 

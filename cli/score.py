@@ -12,6 +12,7 @@ from steercpp.cli import output
 from steercpp.cli.judging_options import judging_options
 
 if TYPE_CHECKING:
+    from steercpp.code_answers import Way
     from steercpp.judgement import Judgement, Judging
     from steercpp.recipes import Recipe, RecipeFit
 
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 @click.option("--samples", type=click.IntRange(0), default=0, show_default=True, metavar="N",
               help="Show up to N failures at each strength: texts, and choices that were right before.")  # fmt: skip
 @click.option("--recipe", metavar="NAME", help="Fit as others did, their mistakes beside: wolf2024.")
+@click.option(
+    "--allow-code-execution",
+    "allow_code",
+    is_flag=True,
+    help="Run programs among the texts that were not run yet, in a sandbox; the run keeps what became of them.",
+)
+@click.option(
+    "--code-answers",
+    "code_ways",
+    multiple=True,
+    type=click.Choice(["whole", "wolf2024"]),
+    help="With that: how programs are taken out of answers; may be repeated.  [default: whole]",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write tables and score.json there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def score(
@@ -29,24 +43,30 @@ def score(
     judging: Callable[[], Judging],
     samples: int,
     recipe: str | None,
+    allow_code: bool,
+    code_ways: tuple[Way, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Score and fit a stored run anew, without a model: another matcher, budget, weight or recipe.
 
     Prints the recommendation, every fit, what became of the items and texts at each strength, and samples of what
-    failed. Nothing is written without --out. `steercpp report` draws figures.
+    failed. Nothing is written without --out, save what --allow-code-execution finds. `steercpp report` draws figures.
 
     \b
     Example: steercpp score runs/refusal --max-loss 0.1 --weight 2
              steercpp score runs/refusal --matcher wolf2024/harm-chat --samples 2
              steercpp score runs/refusal --recipe wolf2024
     """  # noqa: D301
+    if code_ways and not allow_code:
+        raise click.UsageError("--code-answers is for --allow-code-execution: how the programs that run are found.")
     from steercpp.judgement import judge
     from steercpp.recipes import named_recipe
     from steercpp.sweep_result import open_run
 
     chosen = None if recipe is None else named_recipe(recipe)
+    if allow_code:
+        _run_code(run, code_ways or ("whole",), as_json)
     judgement = judge(open_run(run), judging())
     data: dict[str, Any] = judgement.record()
     followed = () if chosen is None else _follow(judgement, chosen)
@@ -67,6 +87,15 @@ def score(
         return score_pieces(judgement, data, chosen, followed)
 
     output.emit(data, as_json=as_json, render=render)
+
+
+def _run_code(run: Path, ways: tuple[Way, ...], as_json: bool) -> None:
+    """Run what was not run yet."""
+    from steercpp.code_runs import judge_run
+
+    with output.progress(beside_data=as_json) as report:
+        for way in ways:
+            judge_run(run, allow=True, way=way, progress=report)
 
 
 def _follow(judgement: Judgement, recipe: Recipe) -> tuple[RecipeFit, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
+from steercpp.cli.code_table import code_pieces
 from steercpp.cli.fit_table import fit_pieces
 from steercpp.cli.panel import panel_pieces
 from steercpp.cli.panel_items import signed
@@ -30,6 +31,7 @@ def score_pieces(
     pieces.append(output.blank())
     pieces += _choices(data["failures"]["choice"])
     pieces += _texts(data["said"])
+    pieces += code_pieces(data["code"])
     for name, found in (("", judgement.sides), (", said", judgement.said_sides)):
         pieces += _sides(found, name)
     pieces += _couples(data["coupled"])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from small_sweep import small_vector
 
 from steercpp.cli import output
 from steercpp.cli.code_table import code_pieces
+from steercpp.cli.main import main
 from steercpp.code_figure import code_figure
 from steercpp.code_report import code_columns, code_record
 from steercpp.code_runs import judge_run
@@ -20,6 +23,8 @@ from steercpp.figures import rendered
 from steercpp.judgement import judge
 from steercpp.report import report_names, write_report
 from steercpp.said_texts import Verdict
+from steercpp.sandbox import why_not
+from steercpp.sandbox_launch import WAYS
 from steercpp.saying import Saying
 from steercpp.store import Store
 from steercpp.sweep_result import SweepResult, open_run
@@ -105,3 +110,22 @@ def test_code_that_is_not_all_run_has_no_record(run: SweepResult, tmp_path: Path
     db.commit()
     db.close()
     assert code_record(open_run(tmp_path)) is None
+
+
+def test_a_stored_run_is_judged_another_way_without_its_model(run: SweepResult, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in run.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    assert run.code_by("wolf2024") is None
+    command = ["score", str(folder), "--code-answers", "wolf2024"]
+    assert CliRunner().invoke(main, command).exit_code == 2
+    result = CliRunner().invoke(main, [*command, "--allow-code-execution", "--json"])
+    if all(why_not(name) for name in WAYS):
+        assert result.exit_code == 1 and "install bubblewrap" in result.stderr
+        return
+    assert result.exit_code == 0, result.stderr
+    ways = json.loads(result.stdout)["code"]["ways"]
+    assert set(ways) == {"whole", "wolf2024"}
+    assert "taken out as by wolf2024" in CliRunner().invoke(main, ["score", str(folder)], env={"COLUMNS": "80"}).stdout
+    assert [row["pass_at_1"] for row in ways["whole"]] == [0.0, 1.0, 0.5]  # as planted: nothing was run again

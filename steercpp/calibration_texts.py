@@ -9,8 +9,9 @@ from steercpp.batch import Tokens
 from steercpp.engine import Engine
 from steercpp.errors import ContextOverflowError, InputError, PromptError
 from steercpp.pairs import ContrastPair
+from steercpp.prompt_view import asked
 from steercpp.prompts import Prompt, Template
-from steercpp.tasks import BehaviorItem, Item, choice_prompt, named
+from steercpp.tasks import Item, named
 
 _WINDOW = 512  # tokens
 
@@ -58,8 +59,7 @@ def item_texts(engine: Engine, items: Iterable[Item]) -> list[Tokens]:
     """
     found = []
     for item in items:
-        prompt = item.prompt if isinstance(item, BehaviorItem) else choice_prompt(item)
-        template: Template = item.template if isinstance(item, BehaviorItem) else "raw"
+        prompt, template, _ = asked(item)
         found.append(_encoded(engine, named(item), prompt, template=template, most=engine.n_ctx))
     return found
 

@@ -81,7 +81,7 @@ class Outcome:
         return Row(measure, found, tuple(reasons))
 
     def _fit(self, measure: str, strengths: Floats, values: Floats) -> tuple[FitResult, float]:
-        """The fit of a measure, by the recipe where there is one, and the sign that makes B aligned minus misaligned."""
+        """The fit of a measure, the recipe's if there is one, and the sign that makes B aligned minus misaligned."""
         if self.spec.recipe:
             (followed,) = follow(named_recipe(self.spec.recipe), strengths, {measure: values})
             return followed.fit, -1.0 if followed.turned else 1.0

@@ -118,8 +118,8 @@ def test_how_many_items_pass_is_told(tiny_engine: Engine, gated: SweepResult) ->
 
 
 def test_random_directions_act_in_the_same_manner(tiny_engine: Engine, gated: SweepResult) -> None:
-    assert gated.controls is not None
     strength = gated.controls.strength
+    assert strength is not None
     vector = random_vector(read_vector(gated.vector_path), np.random.default_rng([0, 1]))
     steering = Steering(vector, strength, operator="ablate", positions="prompt", gate=gate_between(tiny_engine))
     assert stored(gated.folder, "behavior", strength, "random-1") == direct(tiny_engine, "behavior", steering)

@@ -58,7 +58,9 @@ def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_rando
         if n_random:
             _add_control(store, "orthogonal", 0.1, B0 + offsets + 0.02, 1.0)
             _add_control(store, "prompt", 0.0, B0 + offsets + PROMPT_SHIFT, 1.05)
-    write_manifest(folder, _manifest(plan, vector, {} if n_random else dict(SWITCHED_OFF)))
+    write_manifest(
+        folder, _manifest(plan, vector, {} if n_random else {str(name): why for name, why in SWITCHED_OFF.items()})
+    )
     return folder
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from steercpp.batch import Query, Tokens
 from steercpp.engine import Engine
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
+from steercpp.opening_space import NOTE, with_opening_space
 from steercpp.prompts import Prompt, Template, with_instruction
 from steercpp.scoring import drop_extensions
 from steercpp.store import Continuation
@@ -209,6 +210,9 @@ def _work(
 ) -> Work:
     if twice := repeated(item.id for item in items):
         raise TaskError(f"two {kind} items have the id {twice!r}; ids must differ, across files too")
+    if kind != "text":
+        queries, opens = with_opening_space(engine, queries)
+        notes += (NOTE.format(kind=kind),) if opens else ()
     is_open = (True,) * len(queries)
     n_long = sum(_positions(query.tokens, query.continuations) > engine.n_ctx_train for query in queries)
     if n_long:

@@ -228,7 +228,10 @@ def test_seventeen_strengths_cost_one_pass_and_sixteen_parts_of_one(
     computed = tiny_engine.token_layers - before
     tokens, n_layer = result.manifest["tokens"], tiny_engine.n_layer
     steering = Steering(vector_from(tiny_engine, first), 1.0, **manner)
+    before = tiny_engine.token_layers
     works = {"behavior": behavior_work(tiny_engine, BEHAVIOR), "choice": choice_work(tiny_engine, CHOICE)}
+    asked = [prompted_work(tiny_engine, work, INSTRUCTION) for work in works.values()]
+    preparing = tiny_engine.token_layers - before  # what items take before the first strength, counted for neither side
     n = {
         kind: sum(batch.n_tokens for batch in tiny_engine.pack(work.queries, steering)) for kind, work in works.items()
     }
@@ -236,11 +239,10 @@ def test_seventeen_strengths_cost_one_pass_and_sixteen_parts_of_one(
         kind: sum(batch.n_tokens_plain for batch in tiny_engine.pack(work.queries)) for kind, work in works.items()
     }
     n_part = n_layer - first
-    asked = [prompted_work(tiny_engine, work, INSTRUCTION) for work in works.values()]
     n_asked, n_asked_plain = (sum(getattr(work, name) for work in asked) for name in ("n_tokens", "n_tokens_plain"))
     # two random directions and an orthogonal one; the prompt baseline has other prompts and is not steered
     expected = sum(n.values()) * (n_layer + (16 + 3) * n_part) + n_asked * n_layer
-    assert tokens["token_layers"] == expected == computed
+    assert tokens["token_layers"] == expected == computed - preparing
     assert tokens["token_layers_plain"] == ((17 + 3) * sum(n_plain.values()) + n_asked_plain) * n_layer
     assert tokens["decoded"] == (17 + 3) * sum(n.values()) + n_asked
     reason = "" if first else "layer 0 is steered, and nothing lies below it"

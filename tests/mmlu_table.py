@@ -177,7 +177,7 @@ def _cpu() -> str:
 
 if __name__ == "__main__":
     told = (
-        f"Seconds: {_cpu()}, one thread of {physical_cores()} cores, no GPU, while the machine did other things too;\n"
+        f"Seconds: {_cpu()}, one thread of {physical_cores()} cores, no GPU;\n"
         f"those of the loop from the median of {len(TIMED)} strengths."
     )
     text = document(DOCUMENT.read_text(encoding="utf-8"), measured(Path(sys.argv[1])), told)

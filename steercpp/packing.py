@@ -95,16 +95,13 @@ def _alone(index: int, query: Query, limits: Limits) -> Batch:
 
 def _chains(continuations: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """Indices of the longer continuations, those together of which one is the beginning of the other."""
-    chains: list[list[int]] = []
+    chains: dict[tuple[int, ...], list[int]] = {}  # by the longest of each
     longer = [i for i, part in enumerate(continuations) if len(part) > 1]
     for i in sorted(longer, key=lambda i: (-len(continuations[i]), i)):
         part = continuations[i]
-        home = next((chain for chain in chains if continuations[chain[0]][: len(part)] == part), None)
-        if home is None:
-            chains.append([i])
-        else:
-            home.append(i)
-    return sorted(chains, key=lambda chain: chain[0])
+        whole = next((one for one in chains if one[: len(part)] == part), part)
+        chains.setdefault(whole, []).append(i)
+    return sorted(chains.values(), key=lambda chain: chain[0])
 
 
 class _Packer:

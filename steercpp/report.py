@@ -30,6 +30,8 @@ from steercpp.sweep_result import SweepResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PAGE = "report.html"
+
 
 def write_report(judgement: Judgement, *, out: Path | None = None) -> tuple[Path, ...]:
     """Draw the figures and write the tables that the run's measurements allow.
@@ -45,12 +47,14 @@ def write_report(judgement: Judgement, *, out: Path | None = None) -> tuple[Path
         RunError: they cannot be written.
     """
     from steercpp.figures import rendered
+    from steercpp.report_page import page
 
     folder = make_folder(judgement.result.folder if out is None else out)
     made = tables(judgement)
     files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
     for name, figure in _figures(judgement).items():
         files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "svg")}
+    files[PAGE] = page(judgement, {name: files[f"{name}.svg"] for name in figure_names(judgement)}, made)
     for name, data in files.items():
         write_atomically(folder / name, data)
     return tuple(folder / name for name in files)
@@ -134,7 +138,5 @@ def ensure_report(result: SweepResult) -> tuple[Path, ...]:
 def report_names(result: SweepResult) -> list[str]:
     """Names of the files that a report of this run consists of."""
     judgement = judge(result)
-    figures = figure_names(judgement)
-    return [f"{name}.csv" for name in tables(judgement)] + [
-        f"{name}.{kind}" for kind in ("png", "svg") for name in figures
-    ]
+    pictures = [f"{name}.{kind}" for name in figure_names(judgement) for kind in ("png", "svg")]
+    return [*(f"{name}.csv" for name in tables(judgement)), *pictures, PAGE]

@@ -26,37 +26,50 @@ def write(result: SweepResult, out: Path, how: Judging | None = None) -> tuple[P
     return write_report(judge(result, how), out=out)
 
 
-def test_figures_and_tables_are_whole_and_repeatable(planted: SweepResult, tmp_path: Path) -> None:
-    first = write(planted, tmp_path / "one")
-    second = write(open_run(planted.folder), tmp_path / "two")
-    assert sorted(path.name for path in first) == sorted(report_names(planted))
+@pytest.fixture(scope="module")
+def first(planted: SweepResult, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    return write(planted, tmp_path_factory.mktemp("first"))
+
+
+def test_figures_and_tables_are_whole_and_repeatable(
+    planted: SweepResult, first: tuple[Path, ...], tmp_path: Path
+) -> None:
+    second = write(open_run(planted.folder), tmp_path)
+    assert [path.name for path in first] == report_names(planted)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    starts = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".csv": b"strength,", ".html": b"<!DOCTYPE"}
     for path in first:
         data = path.read_bytes()
-        start = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".csv": b"strength,"}[path.suffix]
-        assert data.startswith(start) and len(data) > 200
-    assert b"<dc:date>" not in (tmp_path / "one" / "alignment.svg").read_bytes()
+        assert data.startswith(starts[path.suffix]) and len(data) > 200
+    assert b"<dc:date>" not in (tmp_path / "alignment.svg").read_bytes()
 
 
-def test_tables_are_read_by_fit(planted: SweepResult, tmp_path: Path) -> None:
-    write(planted, tmp_path)
-    alignment, helpfulness = (read_curve(tmp_path / f"{name}.csv") for name in ("alignment", "helpfulness"))
+def test_tables_are_read_by_fit(planted: SweepResult, first: tuple[Path, ...]) -> None:
+    folder = first[0].parent
+    alignment, helpfulness = (read_curve(folder / f"{name}.csv") for name in ("alignment", "helpfulness"))
     assert planted.behavior is not None and planted.choice is not None
     # 10 digits are written
     np.testing.assert_allclose(alignment.measures["alignment"], planted.behavior.mean_normalized, rtol=1e-9)
     np.testing.assert_allclose(helpfulness.measures["p_correct"], planted.choice.mean_p_free, rtol=1e-9)
     assert set(helpfulness.measures) == {"p_correct", "p_correct_restricted"}
-    lines = (tmp_path / "tradeoff.csv").read_text().splitlines()
+    lines = (folder / "tradeoff.csv").read_text().splitlines()
     assert lines[0] == "strength,alignment,gain_raw,loss,utility"
     assert ",0,0," in lines[13]  # no gain, no loss at 0
 
 
-def test_another_budget_moves_the_mark(planted: SweepResult, tmp_path: Path) -> None:
-    write(planted, tmp_path / "a")
-    write(planted, tmp_path / "b", Judging(max_loss=0.3))
+def test_controls_are_told_one_by_one(planted: SweepResult, first: tuple[Path, ...]) -> None:
+    rows = [line.split(",") for line in (first[0].parent / "controls.csv").read_text().splitlines()]
+    labels = [row[1] for row in rows[1:]]
+    assert labels[:2] == ["vector", "vector"] and labels[2:10] == [f"random-{i}" for i in range(8)]
+    assert {"orthogonal", "prompt"} - set(planted.controls.off) <= set(labels)
+    assert rows[0][:4] == ["strength", "label", "b", "b_raw"]
+
+
+def test_another_budget_moves_the_mark(planted: SweepResult, first: tuple[Path, ...], tmp_path: Path) -> None:
+    write(planted, tmp_path, Judging(max_loss=0.3))
     for name in ("alignment.svg", "tradeoff.svg"):
-        assert (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()
-    assert (tmp_path / "a" / "alignment.csv").read_bytes() == (tmp_path / "b" / "alignment.csv").read_bytes()
+        assert (first[0].parent / name).read_bytes() != (tmp_path / name).read_bytes()
+    assert (first[0].parent / "alignment.csv").read_bytes() == (tmp_path / "alignment.csv").read_bytes()
 
 
 def test_a_report_that_is_there_is_left_alone(tmp_path: Path) -> None:

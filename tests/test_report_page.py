@@ -1,0 +1,88 @@
+"""The page of a report: whole, on its own, and safe whatever the model says."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from planted_run import BEHAVIOR, write_planted_run
+
+from steercpp.judgement import Judging, judge
+from steercpp.report import write_report
+from steercpp.run_folder import STORE, read_manifest
+from steercpp.said_texts import SaidText
+from steercpp.store import Store
+from steercpp.sweep_result import open_run
+
+HOSTILE = """<script>alert('x')</script><img src=x onerror="alert(1)"> {{ 7*7 }} &amp; </blockquote></body>"""
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Tags in order, and that every one is closed in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"{tag} closes another"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = write_planted_run(tmp_path_factory.mktemp("page") / "run", strengths="-0.4:0.4:0.1")
+    strengths = read_manifest(folder)["plan"]["strengths"]
+    with Store.reopen(folder / STORE) as store:
+        for i in range(len(BEHAVIOR)):
+            texts = [SaidText(s, i, 0, HOSTILE, 8, "length", -4.0) for s in strengths]
+            store.add_texts("vector", "behavior", i, texts, token_layers=1, token_layers_plain=1)
+    files = write_report(judge(open_run(folder)))
+    assert files[-1].name == "report.html"
+    return files[-1].read_text(encoding="utf-8")
+
+
+def test_it_is_well_formed_and_loads_nothing(page: str) -> None:
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    tags = [tag for tag, _ in reader.tags]
+    assert not {"script", "link", "iframe", "object", "form"} & set(tags)
+    for tag, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        if "src" in attributes:
+            source = attributes["src"]
+            assert source is not None and source.startswith("data:image/svg+xml;base64,")
+        assert "href" not in attributes
+    assert tags.count("img") == page.count("<figure>") == 4  # alignment, helpfulness, trade-off, items
+
+
+def test_what_the_model_says_is_text(page: str) -> None:
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in page
+    assert "{{ 7*7 }}" in page and "<script" not in page and "onerror=&#34;" in page
+
+
+def test_the_pictures_are_those_of_the_report(page: str) -> None:
+    first = re.search(r"base64,([A-Za-z0-9+/=]+)", page)
+    assert first is not None and base64.b64decode(first[1]).startswith(b"<?xml")
+
+
+def test_it_tells_the_verdict_the_fits_and_what_is_off(page: str, tmp_path: Path) -> None:
+    text = re.sub(r"<[^>]+>", " ", page)
+    for words in ("Recommended strength +", "tanh(delta_lambda s + b0)", "anti-steerable", "Samples of what failed"):
+        assert words in text
+    folder = write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.1")
+    manifest = read_manifest(folder)
+    strict = write_report(judge(open_run(folder), Judging(max_loss=0.001)), out=tmp_path / "out")[-1].read_text()
+    assert "No recommended strength: already at +0.1 the loss may be" in strict
+    for why in manifest["controls_off"].values():
+        assert why in strict

@@ -91,9 +91,17 @@ class ItemOptions:
         return [item for item in found.get("choice", ()) if isinstance(item, ChoiceItem)]
 
 
+def _only_one(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> str | None:
+    """Click's callback that refuses a second value, of which click itself would take the last."""
+    if len(value) > 1:
+        raise click.BadParameter("one behavior has one B; for several of them there is steercpp cross.")
+    return value[0] if value else None
+
+
 _OPTIONS = (
     click.option(
-        "--behavior", metavar="B", help="Behavior items, for B: a file B.jsonl, or a set such as refusal."
+        "--behavior", multiple=True, callback=_only_one, metavar="B",
+        help="Behavior items, for B: a file B.jsonl, or a set such as refusal.",
     ),
     click.option(
         "--task", "tasks", multiple=True, metavar="T",

@@ -71,8 +71,8 @@ class Outcome:
         if b is not None:
             means = b.mean(axis=1)
             fit, sign = self._fit("alignment", strengths, b)
-            found |= {"b_at_0": float(means[at_0]), "crossing": crossing(strengths, means)}
             found |= {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
+            found |= {"b_at_0": float(means[at_0]), "crossing": -found["b0"] / found["delta_lambda"]}
             reasons += [] if fit.valid else [f"B has no tanh: {fit.reason}"]
         if p is not None:
             fit, _ = self._fit("p_correct", strengths, p)
@@ -111,16 +111,3 @@ class Study:
             "folder": str(self.folder), "preset": self.preset.name, "about": self.preset.about,
             "source": self.preset.source, "runs": [outcome.record() for outcome in self.outcomes],
         }  # fmt: skip
-
-
-def crossing(strengths: Floats, values: Floats) -> float:
-    """The strength nearest to 0 at which a curve crosses 0, by straight lines between its points; NaN if nowhere.
-
-    Args:
-        strengths: (n_s,), ascending.
-        values: (n_s,).
-    """
-    turns = np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) < 0)
-    places = [strengths[i] - values[i] * (strengths[i + 1] - strengths[i]) / (values[i + 1] - values[i]) for i in turns]
-    places += list(strengths[values == 0])
-    return float(min(places, key=abs, default=NAN))

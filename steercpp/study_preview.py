@@ -8,7 +8,7 @@ make it another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,18 +16,20 @@ from time import perf_counter
 from steercpp.batch import Query
 from steercpp.code_prompts import code_prompt
 from steercpp.control_vector import default_layers, parse_layers
-from steercpp.controls import CONTROLLED
+from steercpp.controls import CONTROLLED, PROMPT
 from steercpp.engine import Engine
 from steercpp.generation import generate
 from steercpp.material import contrast_pairs
 from steercpp.measure import WORKS, Work
 from steercpp.preset_files import with_included
 from steercpp.prompts import Prompt, Template
+from steercpp.saying import Speech
 from steercpp.strengths import grid
 from steercpp.study_material import RunItems, run_items
 from steercpp.study_models import StudyModels
 from steercpp.study_preset import Preset, Role, RunSpec, VectorSpec
-from steercpp.studying import Choices, synthesis_requests
+from steercpp.studying import Choices, saying_of, synthesis_requests
+from steercpp.sweep_texts import speeches
 from steercpp.synthesis import VARIANTS, asked
 from steercpp.tasks import choice_prompt
 
@@ -144,7 +146,7 @@ class _View:
         first = min(parse_layers(layers, engine.n_layer) if layers else default_layers(engine.n_layer))
         scored = {kind: some for kind, some in items.by_kind.items() if kind in WORKS}
         works = {kind: WORKS[kind](engine, some) for kind, some in scored.items()}
-        n_strengths = len(grid(spec.strengths))
+        n_strengths, saying = len(grid(spec.strengths)), saying_of(spec, seed=self.choices.seed)
         work = sweep_token_layers(
             works, n_layer=engine.n_layer, first_layer=first, n_strengths=n_strengths,
             n_controls=spec.random_directions + 1,
@@ -152,12 +154,13 @@ class _View:
         baseline = [WORKS[kind](engine, some, instruction=items.instruction) for kind, some in scored.items()
                  if kind in CONTROLLED and items.instruction]  # fmt: skip
         work += sum(one.n_tokens for one in baseline) * engine.n_layer
-        n_texts = (len(items.behavior) + len(items.code)) * n_strengths * spec.samples if spec.max_tokens else 0
-        n_drawn = n_texts * spec.max_tokens
+        spoken = speeches(engine, saying, items.by_kind, instruction=items.instruction) if saying else ()
+        n_drawn, text_work = _text_work(spoken, spec, n_strengths, engine.n_layer)
         counts = {kind: len(some) for kind, some in items.by_kind.items()} | {"strengths": n_strengths}
         return Step(
             self.preset.name, f"run {name}", counts, sum(one.n_tokens for one in works.values()),
-            work + n_drawn * engine.n_layer, n_drawn, self._seconds(spec.model, work, n_drawn),
+            work + text_work, n_drawn,
+            self._seconds(spec.model, work + text_work - n_drawn * engine.n_layer, n_drawn),
             _first_prompts(items, spec),
         )  # fmt: skip
 
@@ -168,6 +171,16 @@ class _View:
             self.rates[path] = measured_rates(self.models.of(role))
         rates = self.rates[path]
         return token_layers / rates.token_layers_per_s + n_drawn / rates.n_rows * rates.step_s
+
+
+def _text_work(spoken: Sequence[Speech], spec: RunSpec, n_strengths: int, n_layer: int) -> tuple[int, int]:
+    """Tokens drawn, and token-layers of texts, each at most: every row reads its prompt, draws, and is read again."""
+    n_drawn = n_read = 0
+    for speech in spoken:
+        n_rows = (1 if speech.label == PROMPT else n_strengths) * spec.samples
+        n_drawn += n_rows * len(speech.prompts) * spec.max_tokens
+        n_read += (n_rows + 1) * sum(map(len, speech.prompts))  # once for each row, once to be told ln P of them all
+    return n_drawn, (n_read + 2 * n_drawn) * n_layer
 
 
 def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:

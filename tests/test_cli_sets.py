@@ -166,3 +166,10 @@ def test_finished_groups_are_kept_when_a_later_command_is_wrong(data: Path) -> N
 def test_other_commands_take_choices_alone(data: Path) -> None:
     told = bad("scan", "--behavior", "xstest", "--task", "prose", "--data", data)
     assert "prose.text.jsonl:1: prose-01: no choice item; give choice items here" in told
+
+
+def test_a_second_behavior_is_refused_and_not_left_out(data: Path) -> None:
+    found = run("sweep", "--behavior", "refusal", "--behavior", "honesty")
+    assert (
+        found.exit_code == 2 and "one behavior has one B; for several of them there is steercpp cross" in found.stderr
+    )

@@ -14,10 +14,10 @@ from steercpp.default_model import load
 from steercpp.engine import Engine
 from steercpp.errors import InputError, RunError
 from steercpp.gguf_vector import read_vector
+from steercpp.measure import WORKS
 from steercpp.pairs import read_pairs
-from steercpp.study_outcome import crossing
 from steercpp.study_preset import parse_preset
-from steercpp.study_preview import preview
+from steercpp.study_preview import preview, sweep_token_layers
 from steercpp.studying import Choices, study
 from steercpp.sweep_result import open_run
 
@@ -145,9 +145,12 @@ def test_a_dry_run_counts_what_the_run_then_computes(measured: Path) -> None:
     assert run.counts == {"behavior": 12, "choice": 12, "strengths": 3}
     assert run.n_drawn == 12 * 3 * 4 and run.seconds > 0
     result = open_run(measured / "small" / "runs" / "refusal")
-    done = result.manifest["tokens"]["token_layers"]
-    # The dry run counts texts at their longest, and whole last blocks where a pass computes output rows alone.
-    assert 0.7 < done / (run.token_layers - run.n_drawn * 8) < 1.1
+    tokens = result.manifest["tokens"]
+    assert 0.5 < (tokens["token_layers"] + tokens["token_layers_texts"]) / run.token_layers <= 1.0
+    with opened(OWN) as engine:
+        works = {kind: WORKS[kind](engine, result.items(kind)) for kind in ("behavior", "choice")}
+    scored = sweep_token_layers(works, n_layer=8, first_layer=5, n_strengths=3, n_controls=2)
+    assert tokens["token_layers"] == scored
     assert steps["vector refuse"].counts == {"pairs": 8}
     prompt, template = run.prompts["choice"]
     assert isinstance(prompt, str) and prompt.endswith("The answer is") and template == "raw"
@@ -181,10 +184,3 @@ def test_a_study_from_the_command_line(measured: Path, tmp_path: Path) -> None:
     assert data["preset"] == "small" and len(data["runs"]) == 1
     no_model = command(str(own), "--base", "embedded")
     assert no_model.exit_code == 1 and "--chat" in no_model.stderr
-
-
-def test_where_a_curve_crosses_zero() -> None:
-    s = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-    assert crossing(s, np.array([1.0, 0.5, -0.5, -1.0, 0.5])) == -0.5  # the nearer of two
-    assert crossing(s, np.array([-1.0, -0.5, 0.0, 0.5, 1.0])) == 0.0
-    assert np.isnan(crossing(s, np.full(5, 0.3)))

@@ -150,16 +150,16 @@ def test_an_interrupted_matrix_goes_on_to_the_same_numbers(
     with pytest.raises(_Interrupt):
         cross(tiny_engine, pushes, BEHAVIORS, progress=stop, **options)
     before = tiny_engine.token_layers
-    found = cross(tiny_engine, pushes, BEHAVIORS, **options)
-    rest = tiny_engine.token_layers - before
-    whole = cross(tiny_engine, pushes, BEHAVIORS, choice=CHOICE, n_random=1)
-    assert [row.raw for row in found.rows] == [row.raw for row in whole.rows]
-    assert 0 < rest < whole.token_layers
-    before = tiny_engine.token_layers
     asked = [replace(item, id=f"{name}: {item.id}") for name, part in BEHAVIORS.items() for item in part]
     behavior_work(tiny_engine, asked)
     choice_work(tiny_engine, CHOICE)
     asking = tiny_engine.token_layers - before  # a few prompts, for what the model opens its answers with
+    before = tiny_engine.token_layers
+    found = cross(tiny_engine, pushes, BEHAVIORS, **options)
+    rest = tiny_engine.token_layers - before - asking
+    whole = cross(tiny_engine, pushes, BEHAVIORS, choice=CHOICE, n_random=1)
+    assert [row.raw for row in found.rows] == [row.raw for row in whole.rows]
+    assert 0 < rest < whole.token_layers
     before = tiny_engine.token_layers
     cross(tiny_engine, pushes, BEHAVIORS, **options)
     assert tiny_engine.token_layers - before == asking  # all there: nothing else is computed

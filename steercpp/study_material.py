@@ -43,7 +43,7 @@ def run_items(spec: RunSpec, *, data: Path | None, limit: int | None) -> RunItem
         TaskError, DataSetError: a name is unknown, or its file cannot be used.
     """
     most = fewest(spec.limit, limit)
-    behavior = behavior_items(spec.behavior, data=data, limit=most) if spec.behavior else ()
+    behavior = behavior_items(spec.behavior, data=data, limit=most, template=spec.ask) if spec.behavior else ()
     others = [item for name in spec.tasks for item in task_items(name, data=data, limit=most, shots=spec.shots)]
     return RunItems(
         behavior=tuple(asked_as(item, spec.template) for item in behavior),

@@ -113,6 +113,7 @@ class RunSpec:
         behavior, tasks: items by name; one of them is needed.
         limit: items of each name, the first ones; None for all.
         shots: solved examples before a choice question.
+        ask: how requests of data sets are put, as --ask.
         template: how behavior prompts become text: "raw", "chat" for the model's own template, or a named template
             that they are put into; "auto" as the items say.
         unit, direction, max_loss, random_directions: as in a sweep; the direction is where the budget is spent.
@@ -132,6 +133,7 @@ class RunSpec:
     tasks: tuple[str, ...] = ()
     limit: int | None = None
     shots: int = 0
+    ask: str = "auto"
     template: str = "auto"
     unit: Literal["length", "norm", "kl"] = "length"
     direction: Literal["+", "-"] = "+"

@@ -84,7 +84,7 @@ TEMPLATES: Mapping[str, NamedTemplate] = {
             _SUBMITTED,
         ),
         NamedTemplate(
-            "wolf2024/synthetic-may",
+            "wolf2024/synthetic-may",  # that a blank stands before the request is our reading
             "QUESTION: Can you {instruction}\n\n? ANSWER: ",
             "pairs, base models: the same, the answer cut to 100 characters",
             _MAY,

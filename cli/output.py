@@ -20,6 +20,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.live import Live
     from rich.table import Table
     from rich.text import Text
 
@@ -60,9 +61,15 @@ def emit_line(data: Mapping[str, Any]) -> None:
     click.echo(json.dumps(_plain(data), allow_nan=False))
 
 
+_bars: list[Live] = []  # on the screen now
+
+
 def say(message: str) -> None:
-    """Tell the user something on stderr."""
-    click.echo(message, err=True)
+    """Tell the user something on stderr, above a progress bar if there is one."""
+    if _bars:
+        _bars[-1].console.print(text(message))
+    else:
+        click.echo(message, err=True)
 
 
 def _plain(value: Any) -> Any:
@@ -189,6 +196,16 @@ def panel(*pieces: Renderable, title: str) -> Renderable:
 
 
 @contextmanager
+def _shown(live: Live) -> Iterator[None]:
+    """Let `say` know of a bar as long as it is on the screen."""
+    _bars.append(live)
+    try:
+        yield
+    finally:
+        _bars.remove(live)
+
+
+@contextmanager
 def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: bool = False) -> Iterator[Report | None]:
     """A progress bar with the time left, on stderr, gone when done.
 
@@ -220,7 +237,7 @@ def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: b
         console=terminal, transient=True, get_renderable=picture, refresh_per_second=8,
         redirect_stdout=False,  # it would send data to stderr
     )  # fmt: skip
-    with live:
+    with live, _shown(live):
 
         def report(done: int, total: int, label: str) -> None:
             bar.update(task, completed=done, total=total, description=label)

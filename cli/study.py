@@ -140,10 +140,11 @@ def _dry_run(preset: Preset, models: dict[Role, Path], options: EngineOptions, c
         ],
         "token_layers": sum(step.token_layers for step in steps), "seconds": sum(step.seconds for step in steps),
     }  # fmt: skip
-    output.emit(data, as_json=as_json, render=lambda: _steps(steps))
+    needs_word = not choices.allow_code and any("code" in step.counts for step in steps)
+    output.emit(data, as_json=as_json, render=lambda: _steps(steps, needs_word=needs_word))
 
 
-def _steps(steps: Sequence[Step]) -> list[output.Renderable]:
+def _steps(steps: Sequence[Step], *, needs_word: bool) -> list[output.Renderable]:
     """What would be done: a block for each part with its prompts, then a table with the sums."""
     pieces: list[output.Renderable] = []
     above = ""
@@ -165,6 +166,8 @@ def _steps(steps: Sequence[Step]) -> list[output.Renderable]:
         rows += [_line(f"  {step.title.partition(':')[0]}", [step]) for step in own]
     rows.append(_line("all", steps))
     note = "Nothing was measured; leave --dry-run out to begin."
+    if needs_word:
+        note += " Answers are programs, which run in a sandbox: --allow-code-execution is needed."
     return [*pieces, output.table(columns, rows), output.text(note, "dim")]
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from steercpp.errors import RunError
 from steercpp.provenance import command, file_sha256, json_sha256, machine, now, versions
+from steercpp.run_folder import MANIFEST as RUN
 from steercpp.run_folder import NEXT, prepare, write_atomically
 
 MANIFEST, FORMAT = "study.json", "steercpp study 1"
@@ -72,6 +73,8 @@ def open_folder(path: Path, plan: Mapping[str, Any], *, force: bool) -> StudyFol
     found = _read(path)
     if found is None and path.is_dir() and any(path.iterdir()) and not force:
         raise RunError(f"{path}: holds other files and no {MANIFEST}; {NEXT}")
+    if found is not None and not found["made"] and not any(path.rglob(RUN)):
+        found = None  # it failed before anything was made
     if found is not None and found["plan"] != plan and not force:
         changed = sorted(key for key in {**plan, **found["plan"]} if found["plan"].get(key) != plan.get(key))
         raise RunError(f"{path}: holds a study of another plan (other {', '.join(changed)}); {NEXT}")

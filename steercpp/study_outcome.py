@@ -73,7 +73,7 @@ class Outcome:
             fit, sign = self._fit("alignment", strengths, b)
             found |= {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
             found |= {"b_at_0": float(means[at_0]), "crossing": -found["b0"] / found["delta_lambda"]}
-            reasons += [] if fit.valid else [f"B has no tanh: {fit.reason}"]
+            reasons += [] if fit.valid else [f"B has no tanh: {self._why_not(strengths, b) or fit.reason}"]
         if p is not None:
             fit, _ = self._fit("p_correct", strengths, p)
             found |= {"p_at_0": float(p.mean(axis=1)[at_0]), "b": fit.params["b"].value}
@@ -87,6 +87,11 @@ class Outcome:
             return followed.fit, -1.0 if followed.turned else 1.0
         fit = fit_alignment if measure == "alignment" else fit_helpfulness
         return fit(strengths, values), 1.0
+
+    def _why_not(self, strengths: Floats, b: Floats) -> str:
+        """Why there is no tanh, of B as it is and not as a recipe turns it over; "" where that has one."""
+        window = named_recipe(self.spec.recipe).windows["alignment"] if self.spec.recipe else None
+        return fit_alignment(strengths, b, window=window).reason
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -28,6 +28,7 @@ All else has a default, which the classes below tell. Unknown keys are refused.
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -191,6 +192,9 @@ class Preset:
     text: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
+        for name in (*self.vectors, *self.synthesis, *self.runs):
+            if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise InputError(f"the name {name!r} becomes a file's: use letters, digits, points, - and _")
         if not self.runs and not self.include:
             raise InputError("no [runs], and nothing is included; a study needs one of them")
         for what, users in (("runs", self.runs), ("synthesis", self.synthesis)):

@@ -156,9 +156,11 @@ class _View:
         work += sum(one.n_tokens for one in baseline) * engine.n_layer
         spoken = speeches(engine, saying, items.by_kind, instruction=items.instruction) if saying else ()
         n_drawn, text_work = _text_work(spoken, spec, n_strengths, engine.n_layer)
+        n_tokens = sum(one.n_tokens for one in works.values())
+        n_tokens += sum(len(prompt) for speech in spoken if speech.kind == "code" for prompt in speech.prompts)
         counts = {kind: len(some) for kind, some in items.by_kind.items()} | {"strengths": n_strengths}
         return Step(
-            self.preset.name, f"run {name}", counts, sum(one.n_tokens for one in works.values()),
+            self.preset.name, f"run {name}", counts, n_tokens,
             work + text_work, n_drawn,
             self._seconds(spec.model, work + text_work - n_drawn * engine.n_layer, n_drawn),
             _first_prompts(items, spec),

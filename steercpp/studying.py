@@ -9,7 +9,8 @@ study_folder.py tells what lies where. Whatever is finished is kept: the same st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +19,7 @@ from steercpp.constants_figure import write_figures
 from steercpp.constants_file import read_constants, write_constants
 from steercpp.control_vector import parse_layers
 from steercpp.engine import Engine
+from steercpp.errors import SandboxError, SteerError
 from steercpp.extraction import extract
 from steercpp.gguf_vector import read_vector, write_vector
 from steercpp.material import behavior_items, contrast_pairs
@@ -26,6 +28,7 @@ from steercpp.pairs import ContrastPair, pairs_sha256, read_pairs
 from steercpp.preset_files import with_included
 from steercpp.provenance import file_sha256
 from steercpp.report import ensure_report
+from steercpp.sandbox import working_way
 from steercpp.saying import Saying
 from steercpp.strengths import grid
 from steercpp.study_folder import StudyFolder, open_folder
@@ -101,12 +104,14 @@ def study(
     with StudyModels(models, load) as opened:
         for role in sorted({role for part in parts for role in part.roles}):
             opened.path(role)
+        _check_code(parts, choices)
         folder = open_folder(out, _plan(parts, models, choices), force=force)
         outcomes = []
         for part in parts:
             work = _Part(part, folder, opened, choices, progress)
             for name in part.runs:
-                outcomes.append(work.run(name))
+                with _told_where(f"{part.name}, run {name}"):
+                    outcomes.append(work.run(name))
                 if on_outcome is not None:
                     on_outcome(outcomes[-1])
     folder.finish({outcome.title: str(outcome.result.folder.relative_to(out)) for outcome in outcomes})
@@ -124,6 +129,34 @@ def saying_of(spec: RunSpec, *, seed: int) -> Saying | None:
 def synthesis_requests(spec: SynthesisSpec, choices: Choices) -> tuple[str, ...]:
     """What a steered model is asked for synthetic pairs."""
     return harmful_requests(behavior_items(spec.requests, data=choices.data))[: fewest(spec.limit, choices.limit)]
+
+
+def _check_code(parts: tuple[Preset, ...], choices: Choices) -> None:
+    """Make sure that what a model writes may be run, before it writes for hours.
+
+    Raises:
+        SandboxError: a run has code items, and its programs may not run, or no sandbox works here.
+    """
+    for part in parts:
+        for name, spec in part.runs.items():
+            if not run_items(spec, data=choices.data, limit=choices.limit).code:
+                continue
+            if not choices.allow_code:
+                raise SandboxError(
+                    f"{part.name}, run {name}: the answers are programs; say that they may be run, in a sandbox, with "
+                    "--allow-code-execution"
+                )
+            working_way()
+
+
+@contextmanager
+def _told_where(place: str) -> Iterator[None]:
+    """Put the part of a study before what an error says."""
+    try:
+        yield
+    except SteerError as error:
+        error.args = (f"{place}: {error}",)
+        raise
 
 
 def _plan(parts: tuple[Preset, ...], models: Mapping[Role, Path], choices: Choices) -> dict[str, Any]:
@@ -148,7 +181,8 @@ class _Part:
         """Measure one run, with its vector made before if need be."""
         spec = self.choices.of_run(self.preset.runs[name])
         items = run_items(spec, data=self.choices.data, limit=self.choices.limit)
-        vector_path = self.vector(spec.vector)
+        with _told_where(f"vector {spec.vector}"):
+            vector_path = self.vector(spec.vector)
         saying = saying_of(spec, seed=self.choices.seed)
         result = sweep(
             self.models.of(spec.model), read_vector(vector_path), behavior=items.behavior,

@@ -184,3 +184,46 @@ def test_a_study_from_the_command_line(measured: Path, tmp_path: Path) -> None:
     assert data["preset"] == "small" and len(data["runs"]) == 1
     no_model = command(str(own), "--base", "embedded")
     assert no_model.exit_code == 1 and "--chat" in no_model.stderr
+
+
+def test_what_a_model_writes_is_not_asked_for_if_it_may_not_run(tmp_path: Path) -> None:
+    text = (
+        SMALL[: SMALL.index("[synthesis")]
+        + """
+[runs.code]
+model = "chat"
+vector = "refuse"
+strengths = "1"
+tasks = ["code"]
+max_tokens = 4
+"""
+    )
+    own = tmp_path / "code.toml"
+    own.write_text(text)
+    out = tmp_path / "out"
+    refused = command(str(own), "--chat", "embedded", "--threads", "1", "--out", str(out))
+    assert refused.exit_code == 1 and "run code: the answers are programs" in refused.stderr
+    assert "--allow-code-execution" in refused.stderr and not out.exists()
+    dry = command(str(own), "--chat", "embedded", "--threads", "1", "--dry-run")
+    assert "--allow-code-execution is needed" in dry.stdout
+
+
+def test_an_error_says_where_and_another_try_is_free(tmp_path: Path) -> None:
+    """A single pair leaves nothing when it is centred: nothing was made, so other options are no other study."""
+    own, out = tmp_path / "small.toml", tmp_path / "out"
+    own.write_text(
+        SMALL[: SMALL.index("[synthesis")].replace('"mean"', '"pca-centered"')
+        + f"""
+[runs.refusal]
+model = "chat"
+vector = "refuse"
+strengths = "8"
+behavior = "{OWN.parent / "refusal.behavior.jsonl"}"
+random_directions = 0
+"""
+    )
+    given = (str(own), "--chat", "embedded", "--threads", "1", "--out", str(out))
+    failed = command(*given, "--limit", "1")
+    assert failed.exit_code == 1 and "small, run refusal: vector refuse: layer 5: centring leaves" in failed.stderr
+    assert command(*given, "--limit", "6").exit_code == 0
+    assert "another plan" in command(*given, "--limit", "5").stderr

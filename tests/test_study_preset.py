@@ -44,6 +44,7 @@ def test_a_preset_says_what_it_says() -> None:
         ('method = "mean"', 'methd = "mean"', "key methd is unknown"),
         ('method = "mean"', 'method = "avg"', "method 'avg' is unknown"),
         ('model = "base"\npairs', 'model = "big"\npairs', "big"),
+        ("[runs.one]", '[runs."../../one"]', "the name '../../one' becomes a file's"),
         ('vector = "v"', 'vector = "w"', "runs.one: vector 'w' is unknown; use one of v"),
         ('strengths = "-1:1:0.5"', 'strengths = "-1:1"', "write first:last:step"),
         ('behavior = "refusal"\ntasks = ["knowledge"]', "", "nothing is measured"),

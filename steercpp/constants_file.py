@@ -21,7 +21,7 @@ from steercpp.constants import Constants
 from steercpp.errors import RunError
 from steercpp.run_folder import read_manifest, write_atomically
 
-FORMAT = "steercpp constants 1"
+FORMAT = "steercpp constants 2"
 RECORD, ARRAYS = "constants.json", "constants.npz"
 
 

@@ -202,7 +202,7 @@ class _Task:
             delta_norm[i][:, members] = np.linalg.norm(moved, axis=2).T
             for row, member in enumerate(members):
                 good, bad = _firsts(self.parts["behavior"][member])
-                gaps[:, i, member] = first_token_gap(change[row], good, bad)
+                gaps[:, i, member] = first_token_gap(change[row], good, bad, float(s))
                 if kept.shape[2] and member < kept.shape[1]:
                     kept[i, member] = logits[row]
                 if s:

@@ -95,22 +95,28 @@ class Gap:
         return float((known > 0).mean()) if len(known) and self.strengths[place] else np.nan
 
 
-def first_token_gap(change: Floats, good: npt.NDArray[np.intp], bad: npt.NDArray[np.intp]) -> tuple[float, float]:
-    """The gap on the answers' first tokens: between the sides' means, and the smallest of all pairs.
+def first_token_gap(
+    change: Floats, good: npt.NDArray[np.intp], bad: npt.NDArray[np.intp], sign: float = 1.0
+) -> tuple[float, float]:
+    """The gap on the answers' first tokens: between the sides' means, and of the worst of all pairs.
 
-    A token that begins an answer of both sides says nothing and is left out; NaN where a side has no other.
+    Worst is the pair that moves least the way of the strength: its gap is the smallest above 0 and, where every gap
+    should be negative, the largest below. A token that begins an answer of both sides says nothing and is left out; NaN
+    where a side has no other.
 
     Args:
         change: (n_vocab,) logits less those at strength 0: <delta, U^T e_i> for each token i.
         good: first tokens of the aligned continuations.
         bad: of the misaligned ones.
+        sign: of the strength; only below 0 matters.
     """
     both = np.intersect1d(good, bad)
     good, bad = np.setdiff1d(good, both), np.setdiff1d(bad, both)
     if not len(good) or not len(bad):
         return np.nan, np.nan
     above, below = change[good], change[bad]
-    return float(above.mean() - below.mean()), float(above.min() - below.max())
+    worst = above.max() - below.min() if sign < 0 else above.min() - below.max()
+    return float(above.mean() - below.mean()), float(worst)
 
 
 def layer_record(aligned: Floats, misaligned: Floats, length: Floats) -> dict[str, Any]:

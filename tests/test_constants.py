@@ -139,6 +139,28 @@ def test_first_tokens_of_both_sides_are_left_out() -> None:
     assert np.isnan(first_token_gap(change, np.array([1]), np.array([1]))).all()
 
 
+def test_the_worst_pair_is_that_of_the_strengths_own_sign() -> None:
+    """Below 0 every gap should be negative: a pair that rises broke A2 and was taken for the best of margins."""
+    change, good, bad = np.array([-3.0, 1.0, 0.0]), np.array([0, 1]), np.array([2])
+    mean_gap, worst = first_token_gap(change, good, bad, -1.0)
+    assert (mean_gap, worst) == (-1.0, 1.0)
+    assert first_token_gap(-change, good, bad, 1.0) == (1.0, -1.0)
+    strengths, norm = np.array([-1.0, 0.0, 1.0]), np.array([[1.0], [0.0], [1.0]])
+    found = Gap(strengths, np.array([[worst], [0.0], [2.0]]), norm)
+    inside = np.ones(3, bool)
+    assert found.holds(inside).tolist() == [0.0] and found.margins[0].tolist() == [-1.0]
+
+
+def test_no_pair_is_better_than_the_mean_pair_at_either_sign(rng: np.random.Generator) -> None:
+    good, bad = np.array([0, 1, 2]), np.array([3, 4])
+    for sign in (-1.0, 1.0):
+        for _ in range(50):
+            change = rng.standard_normal(6)
+            mean_gap, worst = first_token_gap(change, good, bad, sign)
+            pairs = sign * (change[good][:, None] - change[bad])
+            assert sign * worst == pairs.min() < sign * mean_gap  # the same two numbers subtracted: exact
+
+
 def test_the_authors_tokens_find_a_delta_in_any_direction_and_ours_do_not(rng: np.random.Generator) -> None:
     n_vocab, n_embd, strengths = 1000, 64, np.arange(-10.0, 10.1, 0.2)  # the authors' grid
     head = rng.standard_normal((n_vocab, n_embd)) / np.sqrt(n_embd)

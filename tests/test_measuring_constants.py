@@ -93,6 +93,13 @@ def test_what_is_read_off_is_what_numpy_computes(
     good, bad = change[firsts[:2]], change[firsts[2:]]
     assert found.arrays["behavior_first_gap"][place, 2] == pytest.approx(good.mean() - bad.mean(), abs=1e-3)
     assert found.arrays["behavior_worst_gap"][place, 2] == pytest.approx(good.min() - bad.max(), abs=1e-3)
+    below, other = (
+        int(np.flatnonzero(run.strengths == -0.5)[0]),
+        plain.run(query.tokens, len(query.tokens), (Steering(vector, -0.5),)),
+    )
+    back = other.logits[-1] - logits_0
+    pairs = back[firsts[:2]][:, None] - back[firsts[2:]]  # every one should be negative here
+    assert found.arrays["behavior_worst_gap"][below, 2] == pytest.approx(pairs.max(), abs=1e-3)
     answers = []
     for part in query.continuations:
         tokens = (*query.tokens, *part)
@@ -106,6 +113,14 @@ def test_what_is_read_off_is_what_numpy_computes(
         lens = seen[0] - seen[1]
         expected = lens[firsts[:2]].mean() - lens[firsts[2:]].mean()
         assert found.arrays["behavior_lens"][place, row, 2] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_worst_pair_moves_no_more_than_the_mean_one(found: Constants) -> None:
+    s = found.strengths
+    worst, mean_gap = (np.sign(s)[:, None] * found.arrays[f"behavior_{name}_gap"] for name in ("worst", "first"))
+    assert (worst <= mean_gap).all() and (worst < mean_gap)[s < 0].any()  # items have two answers of a side
+    gaps = found.record["separation"]["gaps"]
+    assert gaps["every_pair"]["delta_gap"][0] < gaps["first_tokens"]["delta_gap"][0]
 
 
 def test_at_the_last_layer_the_lens_is_the_gap_itself(found: Constants) -> None:

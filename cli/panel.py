@@ -45,9 +45,10 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
     pieces: list[output.Renderable] = []
     if not data["finished"]:
         pieces += [output.text("unfinished: run the same sweep again to go on", "yellow"), output.blank()]
-    pieces.append(_verdict(data, found, strength))
+    pieces.append(_verdict(judgement, data, strength))
+    means, bounds = _means(judgement, strength), _bounds(found, strength)
     groups = {
-        "": [*_means(judgement, strength), ("", ""), *_bounds(found, strength)],
+        "": [*means, *([("", "")] if means and bounds else []), *bounds],
         "Controls": _controls(data["controls"], strength),
         "Theory": [*_theory(data["fits"]), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
         "Items": [
@@ -69,9 +70,11 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
     return pieces
 
 
-def _verdict(data: dict[str, Any], found: dict[str, Any] | None, strength: float | None) -> output.Renderable:
+def _verdict(judgement: Judgement, data: dict[str, Any], strength: float | None) -> output.Renderable:
+    found = data["recommendation"]
     if found is None:
-        return output.text("No recommended strength: it takes behavior items, and choice or answer items.")
+        missing = "behavior items" if judgement.result.behavior is None else "choice, answer or code items"
+        return output.text(f"No recommended strength: it also takes {missing}.")
     if strength is None:
         return output.text(f"No recommended strength: {found['reason']}.", "yellow")
     return output.text(f"Recommended strength {signed(strength)}{_unit(data)}", "bold green")
@@ -100,12 +103,13 @@ def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
     for name, control in (("orthogonal", controls.orthogonal), ("in words", controls.prompt)):
         if control is not None:
             columns[name] = control.row
-    facts: list[Fact] = [("", output.text("".join(f"{name:>11}" for name in columns), "dim"))]
+    facts: list[Fact] = []
     for name, key, form in MEANS:
         values = [getattr(row, key) for row in columns.values()]
         if values[0] is not None:
             facts.append((name, "".join(f"{'' if value is None else format(value, form):>11}" for value in values)))
-    return facts
+    heading: Fact = ("", output.text("".join(f"{name:>11}" for name in columns), "dim"))
+    return [heading, *facts] if facts else []
 
 
 def _bounds(found: dict[str, Any] | None, strength: float | None) -> list[Fact]:

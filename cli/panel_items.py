@@ -62,11 +62,14 @@ def _side(found: Sides, strength: float | None, by: str) -> list[Fact]:
         (f"over-refusal{by}", found.n_harmless, found.over_refusal),
         (f"compliance{by}", found.n_harmful, found.compliance),
     ):
-        told = []
+        told, few = [], ""
         for s, (value, low, high) in zip(found.strengths, values, strict=True):
             if s in (0.0, strength):
-                told.append(f"{value:.2f} ({low:.2f} to {high:.2f}) at {signed(float(s))}")
-        facts.append((name, f"{', '.join(told)}; {n} items"))
+                has_interval = low == low and high == high
+                within = f" ({low:.2f} to {high:.2f})" if has_interval else ""
+                told.append(f"{value:.2f}{within} at {signed(float(s))}")
+                few = few if has_interval else ", too few for an interval"
+        facts.append((name, f"{', '.join(told)}; {n} items{few}"))
     return facts
 
 
@@ -85,7 +88,8 @@ def couple_facts(found: Coupled | None, strength: float | None) -> list[Fact]:
     if each.pearson.value != each.pearson.value:
         return [(name, f"nothing changes at {signed(each.strength)}, so nothing correlates")]
     told = [
-        f"{kind} {number.value:+.2f} ({number.low:+.2f} to {number.high:+.2f})"
+        f"{kind} {number.value:+.2f}"
+        + (f" ({number.low:+.2f} to {number.high:+.2f})" if number.low == number.low else "")
         for kind, number in (("r", each.pearson), ("ranks", each.spearman))
     ]
     return [(name, f"changes of B and {of}, at {signed(each.strength)}: {', '.join(told)}")]

@@ -102,6 +102,14 @@ def test_the_table(run: SweepResult, capsys: pytest.CaptureFixture[str], monkeyp
     assert code_pieces(None) == []
 
 
+def test_the_panel_of_code_alone_has_no_table_of_means(run: SweepResult) -> None:
+    """Once a heading "at 0" with nothing below it."""
+    told = CliRunner().invoke(main, ["score", str(run.folder)], env={"COLUMNS": "80"}).stdout
+    lines = [line.strip("│ ") for line in told.splitlines() if line.startswith("│")]
+    assert "at 0" not in lines and ("", "") not in zip(lines, lines[1:], strict=False)
+    assert "No recommended strength: it also takes behavior items." in lines
+
+
 def test_code_that_is_not_all_run_has_no_record(run: SweepResult, tmp_path: Path) -> None:
     for path in run.folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -45,6 +45,7 @@ def constants(
     from steercpp.constants_figure import write_figures
     from steercpp.constants_file import read_constants, write_constants
     from steercpp.measuring_constants import check_run
+    from steercpp.run_folder import prepare
     from steercpp.sweep_result import open_run
 
     result = open_run(run)
@@ -53,6 +54,7 @@ def constants(
     if found is not None and found.record["recipe"] == recipe:
         output.say(f"{run}: measured already, nothing was computed; --force measures again")
     else:
+        prepare(run, otherwise="constants are kept beside a run: copy it to where files can be written")
         found = _measure(result, model, recipe, options, as_json)
         write_constants(run, found)
     files = write_figures(run, found)

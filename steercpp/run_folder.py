@@ -122,8 +122,12 @@ def refuse_other_plan(folder: Path, manifest: Manifest, plan: Plan) -> None:
         raise RunError(f"{folder}: holds a sweep of another plan (other {', '.join(changed)}); {NEXT}")
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, *, otherwise: str = "use another --out") -> None:
     """Make a folder and see that it can be written to, before anything costly is done.
+
+    Args:
+        folder: which.
+        otherwise: what to do where it cannot, for the message.
 
     Raises:
         RunError: no files can be made there.
@@ -133,7 +137,7 @@ def prepare(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY) as probe:
             probe.write(bytes(4096))
     except OSError as error:
-        raise RunError(f"{folder}: no file can be written there ({error.strerror}); use another --out") from error
+        raise RunError(f"{folder}: no file can be written there ({error.strerror}); {otherwise}") from error
 
 
 @contextmanager

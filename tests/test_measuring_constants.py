@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +262,22 @@ def test_the_command(run: SweepResult, tiny_path: Path, tmp_path: Path) -> None:
     assert moved.exit_code == 1 and "not there any more; say where it is with --model" in moved.stderr
     there = CliRunner().invoke(main, [*arguments, "--force", "--model", str(tiny_path), "--json"])
     assert there.exit_code == 0 and {**json.loads(there.stdout), "files": 0} == {**record, "files": 0}
+
+
+def test_a_folder_that_takes_no_file_is_told_of_before_the_work(
+    run: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything was measured and then lost; rights would not stop a test that runs as root."""
+
+    def refused(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    folder = shutil.copytree(run.folder, tmp_path / "ro")
+    monkeypatch.setattr("steercpp.run_folder.tempfile.TemporaryFile", refused)
+    result = CliRunner().invoke(main, ["constants", str(folder)])
+    told = f"error: {folder}: no file can be written there (Read-only file system); constants are kept beside a run"
+    assert result.exit_code == 1 and result.stderr.startswith(told)
+    assert not (folder / RECORD).exists()
 
 
 def test_runs_of_one_kind_of_item_have_the_constants_of_that_kind(exact: Engine, tmp_path: Path) -> None:

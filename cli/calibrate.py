@@ -118,7 +118,7 @@ class _Texts:
             return pair_texts(engine, source, template=self.pairs.template)
         if self.items.tasks:
             return item_texts(engine, self.items.choice_items())
-        return item_texts(engine, self.items.behavior_items() or load().behavior())
+        return item_texts(engine, self.items.behavior_items() or load().behavior()[: self.items.limit])
 
 
 def _embedded_path() -> Path:

@@ -108,8 +108,8 @@ def _embedded(asked: Asked) -> Inputs:
         model=own.path,
         name=f"{own.path.stem}-{asked.steered_by or 'refusal'}",
         items={
-            "behavior": asked.items.behavior_items() or own.behavior(),
-            **(asked.items.task_items() or {"choice": own.choice()}),
+            "behavior": asked.items.behavior_items() or own.behavior()[: asked.items.limit],
+            **(asked.items.task_items() or {"choice": own.choice()[: asked.items.limit]}),
         },
         instruction=asked.items.instruction if asked.items.behavior else own.instruction,
         strengths=asked.strengths or (own.strengths if unit == own.unit else grid(GRIDS[unit])),

@@ -112,7 +112,8 @@ _OPTIONS = (
         "--data", type=FOLDER, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]"
     ),
     click.option(
-        "--limit", type=click.IntRange(1), metavar="N", help="At most so many items of each file or set."
+        "--limit", type=click.IntRange(1), metavar="N",
+        help="At most so many items of each file or set, the embedded ones too."
     ),
     click.option(
         "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved questions before each of MMLU's."

@@ -162,8 +162,8 @@ def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items:
         n_items = n_items or (None if items else OWN_ITEMS)
         given, measured, asked = (
             given or pairs.with_system(own.pairs()),
-            measured or own.behavior(),
-            asked or own.choice(),
+            measured or own.behavior()[: items.limit],
+            asked or own.choice()[: items.limit],
         )
     assert given is not None
     return _Inputs(

@@ -121,7 +121,7 @@ def _material(a: Path, b: Path, pairs: PairOptions, items: ItemOptions, n_items:
     if own is not None:
         source = source or pairs.with_system(own.pairs())
         n_items = n_items or (None if items else OWN_ITEMS)
-        measured, asked = measured or own.behavior(), asked or own.choice()
+        measured, asked = measured or own.behavior()[: items.limit], asked or own.choice()[: items.limit]
     return Material(source, spread(measured, n_items), spread(asked, n_items))
 
 

@@ -24,6 +24,7 @@ from steercpp.cli.main import main
 from steercpp.control_vector import ControlVector
 from steercpp.gguf_vector import write_vector
 from steercpp.run_folder import MANIFEST, STORE
+from steercpp.store import Store
 
 GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "2", "--threads", "1")
 
@@ -108,6 +109,15 @@ def test_a_vector_file_is_swept_at_chosen_layers(files: list[str]) -> None:
     last = json.loads(result.stdout.splitlines()[-1])
     assert last["vector"]["layers"] == [2, 3] and last["run"] == "runs/tiny-F32-v"
     assert last["recommendation"] is None and last["strengths"][0]["p_free"] is None
+
+
+def test_a_limit_holds_for_the_embedded_models_own_items_too(tmp_path: Path) -> None:
+    """All of them were measured, whatever --limit said."""
+    out, grid = ("--out", tmp_path / "x"), ("--strengths", "0.5", "--random", "0", "--no-orthogonal")
+    result = run("sweep", "--limit", "3", *grid, "--no-prompt-baseline", *out)
+    assert result.exit_code == 0, result.output
+    with Store.read(tmp_path / "x" / STORE) as store:
+        assert [len(store.items(kind)) for kind in ("behavior", "choice")] == [3, 3]
 
 
 def test_choices_alone_have_controls_but_no_recommendation(files: list[str]) -> None:

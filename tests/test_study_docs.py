@@ -19,6 +19,15 @@ PAGE = (Path(__file__).parent.parent / "docs" / "study.md").read_text(encoding="
 ROWS = re.findall(r"^\| (F\d+[^|]*) \| [^|]+ \| `steercpp ([^`]+)` \|$", PAGE, re.MULTILINE)
 
 
+SHOWS = {  # what a reader of the table looks for in the output
+    "F1": "positive", "F2": "activations", "F3": "pca-centered", "F4": "mean", "F5": "norm", "F6": "logits",
+    "F7": "refus", "F8": "wolf2024/harm-base", "F9": "P(correct)", "F10": "Delta*lambda", "F11": "choices",
+    "F12": "quadratic", "F13": "pass@1", "F14, F15, F16, F17": "A3 noise", "F18": "best B + 2 P", "F19": "answer",
+    "F20": "wolf2024/humaneval", "F21": '"event": "result"', "F22: 2": "over_refusal", "F22: 7": "slope: of B at 0",
+    "F22: 8": "judged by", "F22: 10": "Cosines", "F22: 12": "asked in words", "F22: 13": "invalid",
+}  # fmt: skip
+
+
 def test_the_table_has_every_part() -> None:
     named = {number for parts, _ in ROWS for number in re.findall(r"F(\d+)", parts)}
     assert named == {str(n) for n in range(1, 23)}
@@ -49,4 +58,4 @@ def test_each_command_runs(parts: str, words: str, folder: Path, monkeypatch: py
     has_engine = "model.gguf" in words or words.startswith("constants")
     found = CliRunner().invoke(main, [*shlex.split(words), *(["--threads", "1"] if has_engine else [])])
     assert found.exit_code == 0, (words, found.stderr, found.exception)
-    assert found.stdout
+    assert SHOWS[parts.strip()] in found.stdout, found.stdout

@@ -24,6 +24,7 @@ from steercpp.errors import RunError, VectorFileError
 from steercpp.gguf_vector import read_vector
 from steercpp.provenance import json_sha256, vector_sha256
 from steercpp.store import FORMAT, Store
+from steercpp.store_file import AGAIN
 
 Manifest: TypeAlias = dict[str, Any]
 
@@ -189,15 +190,15 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
     except ValueError as error:
-        raise RunError(f"{path}: damaged, not JSON ({error}); {NEXT}") from error
+        raise RunError(f"{path}: damaged, not JSON ({error}); {AGAIN}") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT:
         other = f" but of a {found!r} run, which another version of steercpp reads" if found else ""
-        raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {NEXT}")
+        raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
     _check_whole(path, manifest)
     plan = manifest["plan"]
     if manifest.get("plan_sha256") != json_sha256(plan):
-        raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {NEXT}")
+        raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {AGAIN}")
     return manifest
 
 
@@ -205,11 +206,11 @@ def _check_whole(path: Path, manifest: Manifest) -> None:
     plan = manifest.get("plan")
     needed = {field.name for field in fields(Plan)} - set(_OPTIONAL)
     if not isinstance(plan, dict) or not needed <= set(plan) or not isinstance(plan["items"], dict):
-        raise RunError(f"{path}: damaged, its plan is not complete; {NEXT}")
+        raise RunError(f"{path}: damaged, its plan is not complete; {AGAIN}")
     parts = {"model": {"file", "path"}, "vector": {"sha256", "layers"}, "items": set(), "controls_off": set()}
     whole = all(isinstance(manifest.get(name), dict) and keys <= set(manifest[name]) for name, keys in parts.items())
     if not whole or not {"finished", "tokens", "resume", "gate_open", "notes"} <= set(manifest):
-        raise RunError(f"{path}: damaged, parts of it are missing; {NEXT}")
+        raise RunError(f"{path}: damaged, parts of it are missing; {AGAIN}")
 
 
 def read_swept_vector(folder: Path, manifest: Manifest) -> ControlVector:
@@ -222,9 +223,9 @@ def read_swept_vector(folder: Path, manifest: Manifest) -> ControlVector:
     try:
         vector = read_vector(path)
     except VectorFileError as error:
-        raise RunError(f"{error}; it is the vector of this run: {NEXT}") from error
+        raise RunError(f"{error}; it is the vector of this run: {AGAIN}") from error
     if vector_sha256(vector) != manifest["vector"]["sha256"]:
-        raise RunError(f"{path}: is not the vector that this run began with; {NEXT}")
+        raise RunError(f"{path}: is not the vector that this run began with; {AGAIN}")
     return vector
 
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FORMAT = "steercpp sweep 4"
+# Whichever command finds a run damaged: most that read one have no --force of their own.
+AGAIN = (
+    "measure it again (steercpp sweep, or what else made it) with another --out, or with --force, which discards "
+    "what is there"
+)
 _FINISHED = "SELECT 1 FROM groups UNION ALL SELECT 1 FROM said LIMIT 1"
 
 
@@ -158,4 +163,4 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def damaged(path: Path, reason: str) -> RunError:
     """What to say of a file that cannot be used."""
-    return RunError(f"{path}: not a usable sweep store ({reason}); use another --out, or --force to start again")
+    return RunError(f"{path}: not a usable sweep store ({reason}); {AGAIN}")

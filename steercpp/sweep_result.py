@@ -25,12 +25,13 @@ from steercpp.errors import RunError
 from steercpp.evidence import Measure
 from steercpp.matchers import AUTO, Matcher, chosen_matcher
 from steercpp.recommend import Recommendation, recommend
-from steercpp.run_folder import NEXT, STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
+from steercpp.run_folder import STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
 from steercpp.said_scores import SaidScores, said_scores
 from steercpp.said_texts import SaidText
 from steercpp.scoring import ChoiceScores
 from steercpp.sequence_scores import AnswerScores
 from steercpp.store import Store
+from steercpp.store_file import AGAIN
 from steercpp.sweep_scores import MEASURED, answer_chains, complete, first_missing, stored_controls, stored_scores
 from steercpp.sweep_texts import missing_texts, whole_texts
 from steercpp.tasks import BehaviorItem, ChoiceItem, Item
@@ -277,9 +278,9 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
         read_swept_vector(folder, manifest)
     with Store.read(folder / STORE, settled=finished) as store:
         if store.plan_sha256 != manifest["plan_sha256"]:
-            raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; use --force to start again")
+            raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; {AGAIN}")
         if finished and (lacking := first_missing(store, manifest)):
-            raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {NEXT}")
+            raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {AGAIN}")
         kinds = [kind for kind in manifest["items"] if kind in MEASURED]
         wanted = manifest["plan"]["strengths"] if strengths is None else strengths
         found = [s for s in wanted if all(complete(store, VECTOR, kind, s) for kind in kinds)]

@@ -327,10 +327,12 @@ def test_bad_folders(files: list[str]) -> None:
         assert result.stderr.count("\n") == 1 and "--out" in result.stderr
     assert run(*files, "--out", "x").exit_code == 0
     Path("x", STORE).write_bytes(b"scratched")
-    for command in (files + ["--out", "x"], ["report", "x"]):
+    for command in (files + ["--out", "x"], ["report", "x"], ["score", "x"], ["constants", "x"]):
         result = run(*command)
         assert result.exit_code == 1 and f"x/{STORE}: not a usable sweep store" in result.stderr
-        assert result.stderr.count("\n") == 1 and "--force" in result.stderr
+        # Commands that read a run have no --force: the sentence says whose it is and what it takes away.
+        assert result.stderr.count("\n") == 1 and "measure it again (steercpp sweep" in result.stderr
+        assert "--force, which discards what is there" in result.stderr
     assert run(*files, "--out", "x", "--force").exit_code == 0
 
 

@@ -112,7 +112,9 @@ def _other_format(path: Path) -> None:
 def test_a_damaged_store_is_one_sentence(tmp_path: Path, damage: object) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="-0.1:0.1:0.1", n_random=1)
     damage(folder / STORE)  # type: ignore[operator]
-    with pytest.raises(RunError, match=rf"^{folder / STORE}: not a usable sweep store \(.*--out.*--force") as caught:
+    with pytest.raises(
+        RunError, match=rf"^{folder / STORE}: not a usable sweep store \(.*; measure it again .*--out.*--force"
+    ) as caught:
         open_run(folder)
     assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match="not a usable sweep store"):
@@ -133,7 +135,7 @@ def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, text: str, expected:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
     (folder / MANIFEST).write_text(text)
     for look in (examine, open_run):
-        with pytest.raises(RunError, match=f"^{folder / MANIFEST}: .*{expected}.*--out.*--force"):
+        with pytest.raises(RunError, match=f"^{folder / MANIFEST}: .*{expected}.*; measure it again .*--out.*--force"):
             look(folder)
 
 

@@ -109,10 +109,10 @@ def test_a_finished_run_whose_vector_is_cut_or_changed_is_refused(tmp_path: Path
     changed[-8 * 4] ^= 1  # the lowest bit of a value of the last tensor
     for data in (whole[:-20], b"", bytes(changed)):
         path.write_bytes(data)
-        with pytest.raises(RunError, match=f"^{path}: .*--force"):
+        with pytest.raises(RunError, match=f"^{path}: .*measure it again .*--force"):
             open_run(folder)
     path.unlink()
-    with pytest.raises(RunError, match=f"^{path}: .*--force"):
+    with pytest.raises(RunError, match=f"^{path}: .*measure it again .*--force"):
         open_run(folder)
 
 

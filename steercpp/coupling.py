@@ -20,9 +20,8 @@ from scipy import stats
 from steercpp.errors import ShapeError, StrengthError
 from steercpp.intervals import FEWEST_ITEMS, RESAMPLES, level
 from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
-from steercpp.sides import HARMFUL, HARMLESS
 from steercpp.slopes import Bounded
-from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.tasks import HARMFUL, HARMLESS, BehaviorItem, ChoiceItem
 
 FEWEST_COUPLES = FEWEST_ITEMS
 NAN = float("nan")

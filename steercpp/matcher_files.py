@@ -4,12 +4,15 @@ r"""A user's own matcher, from a JSON file; read this when you write one.
       "name": "pirate",
       "about": "talks like a pirate",
       "aligned":    {"phrases": ["ahoy", "ye be"], "regex": ["\\\\barr+\\\\b"]},
-      "misaligned": {"phrases": ["good day"]}
+      "misaligned": {"phrases": ["good day"]},
+      "turns": false
     }
 
 A phrase is found as whole words, in any case, quotes and spaces counting alike; a regular expression (Python's) is
 searched for likewise. Whichever side is found first decides, at one place the longest; a text with neither is invalid,
-and so is one that is no language. `name` and `about` may be left out.
+and so is one that is no language. For items whose subject is "harmless" the sides change places, as with the built-in
+matchers (`matchers.as_wanted`): the aligned patterns are taken for a refusal. "turns": false keeps them in place, for
+what has nothing to do with refusing, as here. `name`, `about` and `turns` may be left out.
 """
 
 from __future__ import annotations
@@ -30,20 +33,21 @@ if TYPE_CHECKING:
 
 Side = Literal["aligned", "misaligned"]
 SIDES: tuple[Side, Side] = ("aligned", "misaligned")
-_KEYS = frozenset({"name", "about", *SIDES})
+_KEYS = frozenset({"name", "about", "turns", *SIDES})
 
 
 @dataclass(frozen=True, slots=True)
 class FileMatcher:
-    """What a file describes: patterns of two sides."""
+    """What a file describes: patterns of two sides, and whether a harmless request turns them."""
 
     name: str
     about: str
     patterns: tuple[tuple[Side, re.Pattern[str]], ...]
+    turns: bool = True
 
     def judge(self, text: str, item: BehaviorItem | None) -> Outcome:
         """See `matchers.Matcher`."""
-        from steercpp.matchers import broken
+        from steercpp.matchers import as_wanted, broken
 
         if broken(text, item):
             return "invalid"
@@ -51,7 +55,8 @@ class FileMatcher:
         found = [
             (match.start(), -match.end(), side) for side, pattern in self.patterns if (match := pattern.search(said))
         ]
-        return min(found)[2] if found else "invalid"
+        outcome: Outcome = min(found)[2] if found else "invalid"
+        return as_wanted(outcome, item) if self.turns else outcome
 
 
 def looks_like_a_file(name: str) -> bool:
@@ -82,8 +87,10 @@ def read_matcher(path: Path | str) -> FileMatcher:
     if unknown := sorted(set(record) - _KEYS):
         raise TaskError(f"{path}: {unknown[0]}: is unknown; a matcher has {', '.join(sorted(_KEYS))}")
     name, about = (_text(path, record, key, default) for key, default in (("name", path.stem), ("about", "")))
+    if not isinstance(turns := record.get("turns", True), bool):
+        raise TaskError(f"{path}: turns: must be true or false, and is {turns!r}")
     patterns = tuple((side, pattern) for side in SIDES for pattern in _patterns(path, side, record.get(side)))
-    return FileMatcher(name, about or f"the patterns of {path.name}", patterns)
+    return FileMatcher(name, about or f"the patterns of {path.name}", patterns, turns)
 
 
 def _text(path: Path, record: dict[str, Any], key: str, default: str) -> str:

@@ -25,9 +25,8 @@ from steercpp.errors import PairsError
 from steercpp.pairs import ContrastPair
 from steercpp.prompts import Message, Prompt
 from steercpp.safety_sets import HarmfulBehavior, Instruction, XSTestPrompt
-from steercpp.sides import HARMLESS
 from steercpp.stereoset import StereoSetCluster
-from steercpp.tasks import BehaviorItem
+from steercpp.tasks import HARMLESS, BehaviorItem
 from steercpp.templates import TEMPLATES, within
 
 REFUSING = (" I cannot", " I can't", " I'm sorry", " Sorry", " No")

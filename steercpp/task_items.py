@@ -17,6 +17,7 @@ from steercpp.prompts import Prompt, Template, parse_prompt, prompt_json, with_s
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
 WAYS: tuple[Literal["letter", "text"], ...] = ("letter", "text")
+HARMLESS, HARMFUL = "harmless", "harmful"  # subjects of requests: what one wants is to comply with the one alone
 KINDS = ("behavior", "choice", "answer", "text", "code")
 
 

@@ -32,6 +32,8 @@ from typing import Any
 
 from steercpp.errors import InputError, TaskError
 from steercpp.task_items import (
+    HARMFUL,
+    HARMLESS,
     KINDS,
     LETTERS,
     TEMPLATES,
@@ -53,6 +55,8 @@ from steercpp.task_items import (
 )
 
 __all__ = [
+    "HARMFUL",
+    "HARMLESS",
     "KINDS",
     "LETTERS",
     "TEMPLATES",

@@ -3,7 +3,8 @@
 A problem's pass@k is the chance that at least one of k answers passes its test. With n answers of which c pass, the
 estimate 1 - C(n-c, k)/C(n, k), the share of all choices of k answers that hold one which passes, is right on average
 (Chen et al. 2021, arXiv:2107.03374, section 2.1), where 1 - (1 - c/n)^k is too low. Intervals resample the problems,
-each with its row of strengths; they widen with fewer answers by themselves, for these scatter c.
+each with its row of strengths; they widen with fewer answers by themselves, for these scatter c. Near 0 and 1, where
+few problems scatter or none does, the bounds of share_bounds.py are wider, and hold.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scipy.special import gammaln
 from steercpp.errors import InputError, ShapeError, StrengthError
 from steercpp.intervals import FEWEST_ITEMS, RESAMPLES, Resampled, resample
 from steercpp.scoring import ChoiceScores, Floats
+from steercpp.share_bounds import mean_bounds
 
 Ints = npt.NDArray[np.int64]
 
@@ -102,11 +104,18 @@ class CodeScores:
     def interval(
         self, k: int, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = 0.95
     ) -> Resampled | None:
-        """Bounds of `mean_pass_at`, (n_s,) each, by resampling problems; None for fewer than 5 of them."""
+        """Bounds of `mean_pass_at`, (n_s,) each; None for fewer than 5 problems.
+
+        By resampling problems, and never inside the bounds of a share with as much scatter (share_bounds.py): where no
+        answer passed, the exact one of so many problems. A mean of k draws scatters at most as one case in k answers
+        would (Hoeffding 1948, section 5).
+        """
         values = self.pass_at(k)
         if values.shape[1] < FEWEST_ITEMS:
             return None
-        return resample(values, lambda means: means, rng=rng, resamples=resamples, confidence=confidence)
+        drawn = resample(values, lambda means: means, rng=rng, resamples=resamples, confidence=confidence)
+        low, high = mean_bounds(values, tail=(1 - confidence) / 2, cases=self.n_samples / k)
+        return Resampled(np.minimum(low, drawn.low), np.maximum(high, drawn.high), drawn.draws)
 
     def standard_error(self, k: int = 1) -> Floats:
         """(n_s,) the study's own: standard deviation over problems, of all of them, over the root of their number."""

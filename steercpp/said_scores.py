@@ -24,6 +24,7 @@ from steercpp.matchers import OUTCOMES, Matcher, Outcome, judged
 from steercpp.repetition import repetition
 from steercpp.said_texts import SaidText
 from steercpp.scoring import Floats
+from steercpp.share_bounds import difference_bounds
 from steercpp.tasks import BehaviorItem
 
 Counts: TypeAlias = npt.NDArray[np.int64]
@@ -103,7 +104,10 @@ class SaidScores:
         return np.asarray(self.repetition.mean(axis=1))
 
     def bounds(self, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = 0.95) -> SaidBounds:
-        """Bounds of B by resampling items, and of the share of invalid texts.
+        """Bounds of B, and of the share of invalid texts.
+
+        B is aligned minus misaligned; its bounds are those of that difference of shares (share_bounds.py), which do not
+        close where all texts are aligned. Of several samples they are no narrower than resampling items gives.
 
         Of one sample an item is invalid or not, and the bound of the share is the exact one of Clopper and Pearson
         1934, also where no text is invalid (0.049 of 60 items) and resampling could not draw one. Of several samples
@@ -115,11 +119,14 @@ class SaidScores:
         if n_items < FEWEST_ITEMS:
             nothing = np.full(n_s, np.nan)
             return SaidBounds(nothing, nothing, high if self.n_samples == 1 else nothing)
-        b = resample(self.outcomes, _same, rng=rng, resamples=resamples, confidence=confidence)
+        plus = (1.0 - self.invalid + self.outcomes) / 2
+        lower, upper = difference_bounds(plus, plus - self.outcomes, confidence=confidence, cases=self.n_samples)
         if self.n_samples > 1:
+            b = resample(self.outcomes, _same, rng=rng, resamples=resamples, confidence=confidence)
+            lower, upper = np.minimum(lower, b.low), np.maximum(upper, b.high)
             drawn = resample(self.invalid, _same, rng=rng, resamples=resamples, confidence=confidence, side="less").high
             high = np.where(share == 0, high, np.clip(drawn, share, 1.0))
-        return SaidBounds(np.clip(b.low, -1, 1), np.clip(b.high, -1, 1), high)
+        return SaidBounds(np.clip(lower, -1, 1), np.clip(upper, -1, 1), high)
 
     def record(self, bounds: SaidBounds | None = None) -> dict[str, Any]:
         """Plain data for JSON: columns over the strengths."""

@@ -16,10 +16,9 @@ from steercpp.errors import ShapeError
 from steercpp.intervals import FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.said_scores import SaidScores
 from steercpp.scoring import BehaviorScores, Floats
-from steercpp.slopes import share
-from steercpp.tasks import BehaviorItem
+from steercpp.share_bounds import mean_bounds
+from steercpp.tasks import HARMFUL, HARMLESS, BehaviorItem
 
-HARMLESS, HARMFUL = "harmless", "harmful"
 ENDS = ("value", "low", "high")
 NAN = float("nan")
 
@@ -95,7 +94,9 @@ def said_sides(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
 ) -> Sides | None:
-    """The same from said texts: shares with Wilson's intervals, or by resampling items that have several texts each.
+    """The same from said texts, with the intervals of share_bounds.py.
+
+    Of items that have several texts each, they are no narrower than resampling items gives.
 
     Args:
         said: texts of the items. An invalid text complies with nothing.
@@ -112,11 +113,11 @@ def said_sides(
     misaligned = aligned - said.outcomes
     found = []
     for part in (1.0 - aligned[:, places[0]], misaligned[:, places[1]]):
+        low, high = mean_bounds(part, tail=(1 - confidence) / 2, cases=said.n_samples)
         if said.n_samples > 1:
-            found.append(_means(part, rng, resamples, confidence))
-            continue
-        shares = [share(round(float(row.sum())), len(row), confidence=confidence) for row in part]
-        found.append(np.array([[each.share, each.low, each.high] for each in shares]))
+            _, drawn_low, drawn_high = _means(part, rng, resamples, confidence).T
+            low, high = np.minimum(low, drawn_low), np.maximum(high, drawn_high)  # NaN of few items stays
+        found.append(np.column_stack([part.mean(axis=1), low, high]))
     return Sides(said.strengths, len(places[0]), len(places[1]), found[0], found[1], confidence)
 
 

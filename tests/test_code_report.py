@@ -64,7 +64,10 @@ def test_the_record_holds_rates_bounds_and_reasons(run: SweepResult) -> None:
     rows = {row["strength"]: row for row in record["ways"]["whole"]}
     assert [rows[s]["pass_at_1"] for s in STRENGTHS] == [0.0, 1.0, 0.5]
     assert rows[1.0]["pass_at_2"] == pytest.approx(1 - 1 / 6)  # of the six pairs of answers one has none that passes
-    assert rows[1.0]["low"] == rows[1.0]["high"] == 0.5 and rows[1.0]["se"] == 0  # all problems alike
+    assert rows[1.0]["se"] == 0  # all problems alike
+    assert rows[1.0]["low"] == pytest.approx(1 - rows[1.0]["high"])
+    assert 0.25 < rows[1.0]["low"] < 0.35  # as of 24 answers: 0.5 -+ 1.96 standard errors are 0.3 and 0.7
+    assert rows[0.0]["low"] == pytest.approx(0.025 ** (1 / N)) and rows[0.0]["high"] == 1  # of six problems, no more
     assert rows[-1.0]["failed"] == {"NameError": 2 * N, "AssertionError": N, "other": N}
     assert rows[0.0]["failed"] == {}
     with Store.read(run.folder / "sweep.sqlite") as store:
@@ -85,7 +88,7 @@ def test_columns_and_figure(run: SweepResult) -> None:
 def test_a_report_holds_the_code(run: SweepResult, tmp_path: Path) -> None:
     files = {path.name for path in write_report(judge(run), out=tmp_path)}
     assert {"code.csv", "code.png", "code.svg"} <= files == set(report_names(run))
-    assert (tmp_path / "code.csv").read_text().splitlines()[2].startswith("0,1,1,1,0,1")
+    assert (tmp_path / "code.csv").read_text().splitlines()[2].startswith(f"0,1,{0.025 ** (1 / N):.10g},1,0,1")
     assert judge(run).record()["code"] == code_record(run)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from steercpp.builtin_sets import behavior_set
 from steercpp.coupling import Coupled, coupled, pearson, spearman
 from steercpp.errors import ShapeError, StrengthError
-from steercpp.said_scores import SaidScores
+from steercpp.matchers import matcher_named
+from steercpp.said_scores import SaidScores, said_scores
+from steercpp.said_texts import SaidText
 from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
 from steercpp.sides import said_sides, sides
 from steercpp.tasks import BehaviorItem, ChoiceItem
@@ -202,6 +206,35 @@ def test_sides_from_said_texts_count_nonsense_as_no_compliance() -> None:
     several = said_sides(said(np.stack([codes, codes], axis=2)), both_sides())
     assert several is not None
     np.testing.assert_allclose(several.compliance[:, 0], found.compliance[:, 0])
+
+
+@pytest.mark.parametrize(("refused", "complied"), [(" No, never.", " Yes, you can. Yes, you"), ("", " Yes")])
+@pytest.mark.parametrize("name", ["wolf2024/harm-base", "wolf2024/fairness-base", "file"])
+def test_every_matcher_has_the_same_sides(tmp_path: Path, name: str, refused: str, complied: str) -> None:
+    """What broke: of harmless requests all complied with, the study's matchers told an over-refusal of 1.
+
+    With the set's own items. Silence refuses, to the study's matchers, and is invalid to a file's: neither complies.
+    """
+    if name == "file":
+        name = str(tmp_path / "own.json")
+        own = {"aligned": {"phrases": ["no"]}, "misaligned": {"phrases": ["yes"]}}
+        (tmp_path / name).write_text(json.dumps(own), encoding="utf-8")
+    items = behavior_set("refusal").items
+    for text, over, compliance in ((complied, 0, 1), (refused, 1, 0)):
+        texts = [SaidText(1.0, i, 0, text, 8, "length", -8.0) for i in range(len(items))]
+        scores = said_scores(texts, items, matcher_named(name))
+        found = said_sides(scores, items)
+        assert found is not None and found.n_harmless == found.n_harmful == 36
+        assert (found.over_refusal[0, 0], found.compliance[0, 0]) == (over, compliance)
+        assert scores.b[0] == 0, "a gain on one side is a loss on the other"
+
+
+def test_of_none_refused_the_interval_is_not_closed() -> None:
+    """What broke: four texts an item, none of them a refusal, had an over-refusal of 0 for sure."""
+    codes = np.ones((3, 40, 4), int)
+    found = said_sides(said(codes), both_sides())
+    assert found is not None
+    np.testing.assert_allclose(found.over_refusal, [[0, 0, 1 - 0.025 ** (1 / 20)]] * 3)
 
 
 def test_items_of_no_side_have_no_sides() -> None:

@@ -14,7 +14,7 @@ LAYERS = {
     "pairs pair_formats json_items control_vector pair_rows probes directions quality tasks scoring "
     "sequence_scores controls "
     "forms refit validity intervals theory recipes slopes failures sides coupling optimum evidence recommend "
-    "curves batch packing prefix_tree steering "
+    "share_bounds curves batch packing prefix_tree steering "
     "steered_rows reference sampling text_stream strengths device_options timing bench_result bench_tasks "
     "algebra conversion crossing layer_windows "
     "bounds norm_lines noise separation predicted constants constants_words "

@@ -218,7 +218,7 @@ def matcher_named(name: str) -> Matcher:
     """One of `MATCHERS`, or a user's own from a file; a name with a dot or a slash that is no built-in is a path.
 
     Raises:
-        InputError: no such matcher, with the nearest names; or the file is malformed.
+        InputError: no such matcher, with all names, the nearest first; or the file is malformed.
     """
     if name in MATCHERS:
         return MATCHERS[name]
@@ -226,8 +226,9 @@ def matcher_named(name: str) -> Matcher:
 
     if looks_like_a_file(name):
         return read_matcher(name)
-    near = difflib.get_close_matches(name, MATCHERS, n=3, cutoff=0.5) or list(MATCHERS)
-    raise InputError(f"there is no matcher {name!r}; use {', '.join(near)}, or a JSON file of your own")
+    near = difflib.get_close_matches(name, MATCHERS, n=3)  # offered first, never alone
+    offered = [*near, *(one for one in (AUTO, *MATCHERS) if one not in near)]
+    raise InputError(f"there is no matcher {name!r}; use {', '.join(offered)}, or a JSON file of your own")
 
 
 def judged(texts: Sequence[str], items: Sequence[BehaviorItem | None], matcher: Matcher) -> list[Outcome]:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from planted_run import BEHAVIOR, write_planted_run
 
 from steercpp.cli.main import main
+from steercpp.matchers import MATCHERS
 from steercpp.run_folder import STORE, read_manifest, write_manifest
 from steercpp.said_texts import SaidText
 from steercpp.store import Store
@@ -146,7 +147,9 @@ def test_one_sentence_for_what_is_wrong(run: Path, tmp_path: Path) -> None:
     for arguments, words in (
         ((tmp_path / "none",), "does not exist; give the --out of a sweep"),
         ((run, "--recipe", "wulf"), "recipe 'wulf' is unknown; did you mean wolf2024"),
-        ((run, "--matcher", "refusl"), "there is no matcher 'refusl'; use refusal"),
+        ((run, "--matcher", "refusl"), "there is no matcher 'refusl'; use refusal, auto, openings, agreement"),
+        # This one offered openings alone, which is near by its letters only.
+        ((run, "--matcher", "nope"), f"use auto, {', '.join(MATCHERS)}, or a JSON file of your own"),
     ):
         result = score(*arguments)
         assert (result.exit_code, result.stdout) == (1, "")

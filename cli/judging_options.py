@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.cli import output
+
 if TYPE_CHECKING:
-    from steercpp.judgement import Judging
+    from steercpp.judgement import Judgement, Judging
 
 _OPTIONS = (
     click.option(
@@ -39,6 +41,19 @@ _OPTIONS = (
         help="What judges said texts: a name, or a JSON file of your own; auto knows the items' answers.",
     ),
 )
+
+
+def say_what_is_idle(judgement: Judgement) -> None:
+    """Say which of these options have nothing to act on: those about texts, where a run has none."""
+    from steercpp.matchers import AUTO
+
+    asked = {"--matcher": judgement.how.matcher != AUTO, "--max-invalid": judgement.how.max_invalid is not None}
+    if (names := [name for name, given in asked.items() if given]) and judgement.said is None:
+        have = "has" if len(names) == 1 else "have"
+        output.say(
+            f"{judgement.result.folder}: holds no texts of behavior items, so {' and '.join(names)} {have} nothing to "
+            "judge; sweep with --max-new-tokens to have some"
+        )
 
 
 def judging_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from steercpp.cli import output
-from steercpp.cli.judging_options import judging_options
+from steercpp.cli.judging_options import judging_options, say_what_is_idle
 
 if TYPE_CHECKING:
     from steercpp.judgement import Judging
@@ -35,6 +35,7 @@ def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json:
     from steercpp.sweep_result import open_run
 
     judgement = judge(open_run(run), judging())
+    say_what_is_idle(judgement)
     files = write_report(judgement, out=out)
     data = {**judgement.record(), "files": files}
 

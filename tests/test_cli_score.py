@@ -98,8 +98,21 @@ def test_a_budget_of_nonsense_holds_the_strength_back(spoken: Path, run: Path) -
     held = document(spoken, "--max-loss", "0.9", "--max-invalid", "0.2")["recommendation"]
     assert free["strength"] > 0.35 > held["strength"]
     assert "of the texts are invalid" in held["reason"]
-    nothing = document(run, "--max-invalid", "0.2")["recommendation"]
+    nothing = json.loads(score(run, "--max-invalid", "0.2", "--json").stdout)["recommendation"]
     assert nothing["strength"] is None and "no texts were said" in nothing["reason"]
+
+
+@pytest.mark.parametrize("command", ["score", "report"])
+def test_options_about_texts_are_not_ignored_without_a_word(
+    command: str, run: Path, spoken: Path, tmp_path: Path
+) -> None:
+    options = ["--matcher", "refusal", "--max-invalid", "0.2", "--out", str(tmp_path)]
+    silent = CliRunner().invoke(main, [command, str(run), *options])
+    told = (
+        "holds no texts of behavior items, so --matcher and --max-invalid have nothing to judge; sweep with --max-new"
+    )
+    assert silent.exit_code == 0 and told in silent.stderr and silent.stderr.count("\n") == 1
+    assert CliRunner().invoke(main, [command, str(spoken), *options]).stderr == ""
 
 
 def test_samples_of_what_failed(spoken: Path) -> None:

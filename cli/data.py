@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from steercpp.cli import output
+from steercpp.cli.built_in_sets import built_in, listed, shown
+
+if TYPE_CHECKING:
+    from steercpp.errors import DataSetError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 FOLDER = click.Path(path_type=Path)
@@ -49,24 +53,9 @@ def list_sets(folder: Path | None, as_json: bool) -> None:
     keys = ("name", "about", "path", "parts", "licence", "source")
     sets = [{**{key: getattr(each, key) for key in keys}, **_whereabouts(name, folder)}
             for name, each in DATA_SETS.items()]  # fmt: skip
-    own = _built_in()
+    own = listed()
     rows = [*map(_line, sets), *((each["name"], f"{each['about']}\n{_uses(each)}; built in") for each in own)]
     output.emit({"data_sets": sets, "built_in": own}, as_json=as_json, render=lambda: [output.facts(rows)])
-
-
-def _built_in() -> list[dict[str, Any]]:
-    """The sets that come with the package."""
-    from steercpp.builtin_sets import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set, capability_set
-    from steercpp.tasks import kind_of
-
-    found: list[dict[str, Any]] = []
-    for each in map(behavior_set, BEHAVIOR_SETS):
-        about = f"{each.about.rstrip('.')}: {len(each.items)} items, {len(each.pairs)} pairs"
-        found.append({"name": each.name, "about": about, "for": ["behavior", "pairs"], "licence": each.licence})
-    for name in CAPABILITY_SETS:
-        items = capability_set(name)
-        found.append({"name": name, "about": f"{len(items)} {kind_of(items[0])} items", "for": ["task"]})
-    return found
 
 
 def _whereabouts(name: str, folder: Path | None) -> dict[str, Any]:
@@ -106,7 +95,8 @@ def get_sets(names: tuple[str, ...], base_url: str | None, cache: Path | None, a
 
     A file is kept if its sha256 is the known one; where none is known, if it is read with as many rows as the official
     file has, and its sha256 is printed and recorded. What is there already is not fetched again. The licences are
-    those of the sets' authors: read them before you use or pass on a set.
+    those of the sets' authors: read them before you use or pass on a set. Where one cannot be fetched, the others are
+    all the same.
 
     \b
     Example: steercpp data get xstest humaneval
@@ -115,18 +105,41 @@ def get_sets(names: tuple[str, ...], base_url: str | None, cache: Path | None, a
                  --task mmlu:international_law --shots 5 --data data
     """  # noqa: D301
     from steercpp.datasets import data_set
+    from steercpp.errors import DataSetError
     from steercpp.fetching import fetch_set
     from steercpp.set_files import SOURCES
 
-    sets = [data_set(name) for name in names]
+    own = [name for name in names if name in built_in()]
+    sets = [data_set(name) for name in names if name not in own]
+    for name in own:
+        output.say(f"{name}: built in, nothing needs to be fetched")
     found: list[dict[str, Any]] = []
+    failed: dict[str, DataSetError] = {}
     for each in sets:
         note = f"; {SOURCES[each.name].note}" if SOURCES[each.name].note else ""
         output.say(f"{each.name}: {each.licence}, github.com/{each.source}{note}")
-        with output.progress() as report:
-            fetched = fetch_set(each.name, base_url=base_url, cache=cache, progress=report)
+        try:
+            with output.progress() as report:
+                fetched = fetch_set(each.name, base_url=base_url, cache=cache, progress=report)
+        except DataSetError as error:
+            failed[each.name] = error
+            continue
         found.append({"name": each.name, "licence": each.licence, **asdict(fetched)})
-    output.emit({"data_sets": found}, as_json=as_json, render=lambda: [output.facts(_fetched(found))])
+    if found or not failed:
+        output.emit({"data_sets": found}, as_json=as_json, render=lambda: [output.facts(_fetched(found))])
+    _raise(failed)
+
+
+def _raise(failed: Mapping[str, DataSetError]) -> None:
+    """Raise what went wrong, if anything; of several sets the reasons come first, on stderr."""
+    from steercpp.errors import DataSetError
+
+    if len(failed) == 1:
+        raise next(iter(failed.values()))
+    for name, error in failed.items():
+        output.say(f"{name}: {error}")
+    if failed:
+        raise DataSetError(f"{', '.join(failed)}: not fetched, for the reasons above; what else was named is there")
 
 
 def _fetched(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -169,10 +182,11 @@ def show_set(
 
     All rows of the data set NAME are read and counted; every field of the first is printed as it stands. PATH is the
     official file, or for mmlu and instructions the folder of files; without it the set is looked for where commands
-    that take its name find it. See steercpp data list.
+    that take its name find it. A built-in set is shown with its card. See steercpp data list.
 
     \b
     Example: steercpp data show advbench
+             steercpp data show honesty
              steercpp data show stereoset dev.json --bias-type race --json
              steercpp data show mmlu data --subject international_law
     """  # noqa: D301
@@ -182,8 +196,11 @@ def show_set(
     if path is not None and folder is not None:
         raise click.UsageError("PATH and --data exclude each other: the set is named, or looked for.")
     chosen = {"subject": subject, "split": split, "side": side, "bias_type": bias_type, "task": task}
-    found = data_set(name)
     parts = {key: value for key, value in chosen.items() if value is not None}
+    if path is None and name in built_in():
+        _show_built_in(name, folder, parts, n_rows, as_json)
+        return
+    found = data_set(name)
     if path is None:
         path = find_set(name, folder)
         if path.is_dir() and not found.parts:
@@ -200,6 +217,15 @@ def show_set(
         "rows": [asdict(row) for row in rows[:n_rows]],
     }
     output.emit(result, as_json=as_json, render=lambda: pieces(result))
+
+
+def _show_built_in(name: str, folder: Path | None, parts: Mapping[str, str], n_rows: int, as_json: bool) -> None:
+    from steercpp.cli.built_in_sets import pieces as pieces_of
+
+    if folder is not None or parts:
+        raise click.UsageError(f"{name} is built in and shown whole: leave out --data and the options of parts.")
+    result = shown(name, n_rows)
+    output.emit(result, as_json=as_json, render=lambda: pieces_of(result))
 
 
 def pieces(result: dict[str, Any]) -> list[output.Renderable]:

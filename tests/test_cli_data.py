@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mirror import Mirror, mirror
 
-from steercpp.builtin_sets import BEHAVIOR_SETS, CAPABILITY_SETS
+from steercpp.builtin_sets import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set
 from steercpp.cli.data import data
 from steercpp.cli.main import main
 from steercpp.datasets import DATA_SETS
@@ -87,6 +87,23 @@ def test_what_cannot_be_shown_is_one_sentence(mmlu: Path) -> None:
     assert run("show").exit_code == run("show", "mmlu", mmlu, "--rows", "-1").exit_code == 2
 
 
+@pytest.mark.parametrize("name", [*BEHAVIOR_SETS, *CAPABILITY_SETS])
+def test_what_is_listed_as_built_in_is_shown_and_needs_no_fetching(name: str, tmp_path: Path) -> None:
+    """They were unknown to show and get, though data list named them."""
+    result = run("show", name, "--rows", "1")
+    assert (result.exit_code, result.stderr) == (0, "") and "built in: nothing needs to be fetched" in result.stdout
+    found = json.loads(run("show", name, "--rows", "3", "--json").stdout)
+    assert found["n_rows"] > 3 and len(found["rows"]) == 3
+    if name in BEHAVIOR_SETS:
+        behavior = behavior_set(name)
+        assert (found["about"], found["n_pairs"]) == (behavior.about, len(behavior.pairs)) and len(found["pairs"]) == 3
+        assert " ".join(behavior.instruction.split()[:4]) in result.stdout
+    got = run("get", name, "--cache", tmp_path)
+    assert got.exit_code == 0 and got.stderr == f"{name}: built in, nothing needs to be fetched\n"
+    assert not any(tmp_path.iterdir())
+    assert run("show", name, "--subject", "x").exit_code == 2
+
+
 def test_a_set_is_looked_for_where_names_find_it(mmlu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(run("show", "mmlu", "--data", mmlu, "--json").stdout)["path"] == str(mmlu)
     monkeypatch.setenv("STEERCPP_DATA", str(mmlu))
@@ -132,7 +149,7 @@ def test_what_cannot_be_fetched_is_one_sentence_and_the_others_are_kept(mirror: 
     mirror.put("malicious-instruct/MaliciousInstruct.txt", "".join(f"request {n}\n" for n in range(100)))
     sha256 = mirror.put("xstest/xstest_prompts.csv", XSTEST)
     result = run("get", "malicious-instruct", "xstest", "--base-url", mirror.url, "--cache", tmp_path)
-    assert result.exit_code == 1 and result.stdout == ""
+    assert result.exit_code == 1 and "100 rows" in " ".join(result.stdout.split())
     error = result.stderr[result.stderr.index("error: ") :]
     assert error.count("\n") == 1 and f"its sha256 is {sha256}, expected 11783fb2" in error
     assert not (tmp_path / "xstest" / "xstest_prompts.csv").exists()
@@ -143,6 +160,15 @@ def test_what_cannot_be_fetched_is_one_sentence_and_the_others_are_kept(mirror: 
     assert offline.exit_code == 1 and "xstest_prompts.csv: no connection; check the network" in offline.stderr
     unknown = run("get", "xtest", "--cache", tmp_path)
     assert unknown.exit_code == 1 and unknown.stderr == "error: data set 'xtest' is unknown; did you mean xstest?\n"
+
+
+def test_a_set_that_cannot_be_fetched_does_not_keep_the_next_one_away(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.put("malicious-instruct/MaliciousInstruct.txt", "".join(f"request {n}\n" for n in range(100)))
+    names = ("humaneval", "malicious-instruct", "xstest")
+    result = run("get", *names, "--base-url", mirror.url, "--cache", tmp_path, "--json")
+    assert [each["name"] for each in json.loads(result.stdout)["data_sets"]] == ["malicious-instruct"]
+    assert result.exit_code == 1 and "HumanEval.jsonl.gz: the server answers 404" in result.stderr
+    assert "error: humaneval, xstest: not fetched, for the reasons above" in result.stderr
 
 
 def test_the_real_files_pass_the_hashes_that_are_known(mirror: Mirror, test_data: Path, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def fit(
     if recipe is not None and (window is not None or digits is not None):
         raise click.UsageError("--recipe has its own window and rounding; leave --window and --round out")
     curve = read_curve(csv_path)
+    _refuse_empty(csv_path, curve, window)
     if curve.ignored:
         output.say(f"columns left out: {', '.join(curve.ignored)}")
     if recipe is not None:
@@ -76,6 +77,18 @@ def fit(
         return fit_pieces(fits)
 
     output.emit(data, as_json=as_json, render=render)
+
+
+def _refuse_empty(csv_path: Path, curve: Curve, window: tuple[float, float] | None) -> None:
+    from steercpp.errors import StrengthError
+    from steercpp.theory import EDGE
+
+    s = curve.strengths
+    if window is not None and not ((s >= window[0] - EDGE) & (s <= window[1] + EDGE)).any():
+        raise StrengthError(
+            f"{csv_path}: no point lies in the window {window[0]:g}:{window[1]:g}; its strengths go from {s.min():g} "
+            f"to {s.max():g}"
+        )
 
 
 def _follow(csv_path: Path, curve: Curve, name: str, choices: int, as_json: bool) -> None:

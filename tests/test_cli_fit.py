@@ -50,6 +50,13 @@ def test_json_is_one_document_and_nothing_else(falls: Path) -> None:
     assert best["params"]["b"]["value"] == pytest.approx(0.7, abs=0.03)  # two decimals of P
 
 
+def test_a_window_without_points_is_one_sentence(falls: Path) -> None:
+    result = fit(falls, "--window", "7:9")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"error: {falls}: no point lies in the window 7:9; its strengths go from -4 to 4\n"
+    assert fit(falls, "--window", "4:9").exit_code == 0  # one point is told to be too few, by each form
+
+
 def test_the_papers_figures(test_data: Path) -> None:
     curves = test_data / "curves"
     if not curves.is_dir():

@@ -110,7 +110,13 @@ def _strengths(record: Mapping[str, Any]) -> output.Renderable:
             gap = record["separation"]["gaps"]["continuations"]
             row += [_cell(gap["mean_gap"][place], "+.2f"), _cell(gap["share_positive"][place], ".0%")]
         rows.append(row)
-    return output.table(columns, rows, title="At each strength; noise: mean to p, on the 10 likeliest tokens")
+    sided = record["separation"] is not None and record["separation"]["of"] == "harmful"
+    what = (
+        "mean to p on the 10 likeliest tokens, gap of harmful items"
+        if sided
+        else "noise: mean to p, on the 10 likeliest tokens"
+    )
+    return output.table(columns, rows, title=f"At each strength; {what}")
 
 
 def _noise(at: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from steercpp.cli.panel_items import (
     item_facts,
     share,
     side_facts,
+    sided,
     signed,
     text_facts,
 )
@@ -50,7 +51,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
     groups = {
         "": [*means, *([("", "")] if means and bounds else []), *bounds],
         "Controls": _controls(data["controls"], strength),
-        "Theory": [*_theory(data["fits"]), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
+        "Theory": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
         "Items": [
             *item_facts(judgement, strength),
             *side_facts(judgement, strength),
@@ -154,32 +155,37 @@ def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:
     return ", ".join(told) or "measured"
 
 
-def _theory(fits: dict[str, Any]) -> list[Fact]:
-    """The theory's constants, each from the best fit of its measure."""
+def _theory(data: dict[str, Any]) -> list[Fact]:
+    """The theory's constants, each from the best fit of its measure; of two sides that of each."""
     facts: list[Fact] = []
     for measure, name, key in THEORY:
-        if measure not in fits:
-            continue
-        fit = fits[measure][0]
-        if not fit["valid"]:
-            facts.append((name, output.text(f"no valid fit: {fit['reason']}", "yellow")))
-            continue
-        value = fit["params"][key]
-        interval = f"{value['value']:#.3g} ({value['low']:#.3g} to {value['high']:#.3g})"
-        facts.append((name, f"{interval}, {NAMES.get(fit['form'], fit['form'])}, R² {fit['r2']:.3f}"))
+        if measure == "alignment" and data["by_side"]:
+            for side, found in data["by_side"].items():
+                facts.append((f"{name}, {side}", _constant(found["alignment"], key)))
+        elif measure in data["fits"]:
+            facts.append((name, _constant(data["fits"][measure][0], key)))
     return facts
+
+
+def _constant(fit: dict[str, Any], key: str) -> output.Cell:
+    if not fit["valid"]:
+        return output.text(f"no valid fit: {fit['reason']}", "yellow")
+    value = fit["params"][key]
+    interval = f"{value['value']:#.3g} ({value['low']:#.3g} to {value['high']:#.3g})"
+    return f"{interval}, {NAMES.get(fit['form'], fit['form'])}, R² {fit['r2']:.3f}"
 
 
 def _averaging(judgement: Judgement) -> list[Fact]:
     """The items' own slopes beside the fit's, and what averaging leaves of them."""
-    found = judgement.slopes
-    if found is None:
-        return []
-    low, high = found.window
-    told = f"{found.mean.value:#.3g} on average, 90 % in {found.quantiles[0]:#.3g} to {found.quantiles[-1]:#.3g}"
-    kept = found.kept.value
-    averaged = f"; the mean curve keeps {kept:.0%}" if kept == kept else ""
-    return [("slopes of the items", told), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
+    facts: list[Fact] = []
+    for of, found in sided(judgement):
+        low, high = found.window
+        told = f"{found.mean.value:#.3g} on average, 90 % in {found.quantiles[0]:#.3g} to {found.quantiles[-1]:#.3g}"
+        kept = found.kept.value
+        averaged = f"; the mean curve keeps {kept:.0%}" if kept == kept else ""
+        name = f"slopes, {of}" if of else "slopes of the items"
+        facts += [(name, told), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
+    return facts
 
 
 def _best(found: Optimum | None) -> list[Fact]:

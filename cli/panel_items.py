@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from steercpp.coupling import Coupled
     from steercpp.judgement import Judgement
     from steercpp.sides import Sides
+    from steercpp.slopes import Slopes
 
 Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
 
@@ -24,17 +25,20 @@ def share(value: float) -> str:
     return f"{round(value, 3) + 0.0:.1%}"
 
 
+def sided(judgement: Judgement) -> list[tuple[str, Slopes]]:
+    """How items respond, by the name of their side; all of them under "" where there are no sides."""
+    if judgement.by_side:
+        return list(judgement.by_side.items())
+    return [] if judgement.slopes is None else [("", judgement.slopes)]
+
+
 def item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
     """Items that move the wrong way, and what became of right answers."""
     facts: list[Fact] = []
-    if judgement.slopes is not None:
-        anti = judgement.slopes.anti
-        facts.append(
-            (
-                "anti-steerable",
-                f"{anti.n} of {anti.of} items: {share(anti.share)} ({share(anti.low)} to {share(anti.high)})",
-            )
-        )
+    for of, found in sided(judgement):
+        anti = found.anti
+        told = f"{anti.n} of {anti.of} {of or 'items'}: {share(anti.share)} ({share(anti.low)} to {share(anti.high)})"
+        facts.append(("" if facts else "anti-steerable", told))
     if judgement.failures is not None:
         rows = {row.strength: row for row in judgement.failures.counts}
         told = f"{rows[0.0].right} of {len(judgement.failures.codes[0])} items"

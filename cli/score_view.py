@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from steercpp.judgement import Judgement
     from steercpp.recipes import Recipe, RecipeFit
     from steercpp.sides import Sides
+    from steercpp.theory import FitResult
 
 WIDE = 300  # characters of a failed text that are shown
 
@@ -26,7 +27,7 @@ def score_pieces(
 ) -> list[output.Renderable]:
     """Everything, in the order of what a reader wants to know first."""
     pieces = [output.panel(*panel_pieces(judgement, data, work=[]), title=title(data))]
-    fits = judgement.result.fit()
+    fits = _named_fits(judgement)
     pieces += recipe_pieces(recipe, followed) if recipe is not None else fit_pieces(fits) if fits else []
     pieces.append(output.blank())
     pieces += _choices(data["failures"]["choice"])
@@ -40,6 +41,15 @@ def score_pieces(
     if "files" in data:
         pieces += files_pieces(data["files"])
     return pieces
+
+
+def _named_fits(judgement: Judgement) -> dict[str, tuple[FitResult, ...]]:
+    """Every fit by what it is of; that of alignment, where items have two sides, side by side."""
+    fits = dict(judgement.result.fit())
+    sides = {f"alignment, {name} items": (fit,) for name, fit in judgement.result.side_fits.items()}
+    if sides:
+        del fits["alignment"]
+    return {**sides, **fits}
 
 
 def _choices(rows: Sequence[dict[str, Any]] | None) -> list[output.Renderable]:

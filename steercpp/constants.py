@@ -9,7 +9,7 @@ but with a fixed seed: the same readings give the same record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -67,6 +67,8 @@ class BehaviorReadings:
         lens: (n_s, n_layers, n_queries) the gap as `first_gap`, read at each layer through the model's own final norm
             and head; None where they cannot be had exactly.
         circular: (n_queries,) see `separation.circular`; None unless asked for.
+        harmful: (n_queries,) 1 for a harmful and 0 for a harmless request, where the items have these two sides, which
+            a vector moves oppositely: Delta is then of the harmful alone. None where they have not.
     """
 
     norms: Mapping[str, Floats]
@@ -79,6 +81,21 @@ class BehaviorReadings:
     length: Floats
     lens: Floats | None = None
     circular: Floats | None = None
+    harmful: Floats | None = None
+
+    def of_harmful(self) -> BehaviorReadings:
+        """The harmful queries alone; itself where there are no sides. `circular`, of a few, stays as it is."""
+        if self.harmful is None:
+            return self
+        own = self.harmful > 0
+        changes: dict[str, Any] = {"harmful": None, "norms": {name: norm[:, own] for name, norm in self.norms.items()}}
+        for name in _BY_QUERY:
+            if (array := getattr(self, name)) is not None:
+                changes[name] = array[..., own]
+        return replace(self, **changes)
+
+
+_BY_QUERY = ("log_odds", "first_gap", "worst_gap", "delta_norm", "aligned", "misaligned", "length", "lens")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,12 +233,14 @@ def _add_separation(
     found: dict[str, Any], readings: Readings, part: BehaviorReadings, inside: Bools, reference: int
 ) -> None:
     """Delta at the end and at each layer, and the curves of B that it predicts."""
-    s = readings.strengths
-    ours = found["norm"]
+    s, n = readings.strengths, part.log_odds.shape[1]
+    ours, sided, part = found["norm"], part.harmful is not None, part.of_harmful()
     log_odds = part.log_odds - part.log_odds[s == 0]
     kinds = {"continuations": log_odds, "first_tokens": part.first_gap, "every_pair": part.worst_gap}
     gaps = {name: Gap(s, gap, part.norms[ours]) for name, gap in kinds.items()}
     found["separation"] = {
+        "of": "harmful" if sided else "all",
+        "n_left_out": n - part.log_odds.shape[1],
         "gaps": {name: gap.record(inside) for name, gap in gaps.items()},
         "delta_per": {
             name: mean(Gap(s, log_odds, norm).slopes(inside)).record() for name, norm in part.norms.items()

@@ -159,6 +159,9 @@ def _gaps(axes: Axes, constants: Constants) -> None:
     separation, s = constants.record["separation"], constants.strengths
     norm = constants.arrays[f"behavior_norms_{constants.record['norm']}"]
     log_odds = constants.arrays["behavior_log_odds"]
+    if separation["of"] == "harmful":
+        own = constants.arrays["behavior_harmful"] > 0
+        norm, log_odds = norm[:, own], log_odds[:, own]
     gap = log_odds - log_odds[s == 0]
     x = np.sign(s)[:, None] * norm
     axes.axhline(0, color=GREY, linewidth=0.8)
@@ -168,7 +171,8 @@ def _gaps(axes: Axes, constants: Constants) -> None:
     delta = separation["gaps"]["continuations"]["delta_gap"][0]
     ends = np.array([x.min(), x.max()])
     axes.plot(ends, delta * ends, color=ORANGE, linewidth=1.3, label=f"Δ = {number(delta)} nats per unit of |δ|")
-    axes.set(title="Gap at the end of the network", xlabel="sign(s) |δ|", ylabel="change of ln(P+/P−), nats")
+    of = "" if separation["of"] == "all" else f", {separation['of']} items"
+    axes.set(title=f"Gap at the end of the network{of}", xlabel="sign(s) |δ|", ylabel="change of ln(P+/P−), nats")
     axes.set_ylim(*np.array([1.15, 1.35]) * [min(gap.min(), 0), max(gap.max(), 0)])
     axes.legend(loc="upper left", fontsize=8)
 

@@ -66,16 +66,24 @@ def _sigma(record: Mapping[str, Any]) -> list[Fact]:
 def _delta(record: Mapping[str, Any]) -> list[Fact]:
     if record["separation"] is None:
         return []
-    found = []
+    found, of, left = [], _of(record), record["separation"]["n_left_out"]
+    if of:
+        found.append(("Δ and B", f"of the{of} items alone; {left} of the other side, which δ moves back, left out"))
     for name, gap in record["separation"]["gaps"].items():
         half = number(gap["delta_side"][0])
         found.append((f"Δ {GAPS[name]}", f"{interval(gap['delta_gap'])} nats per |δ|; {half} a side"))
     rate = record["separation"]["gaps"]["continuations"]["rate_gap"]
     half_rate = interval([None if one is None else one / 2 for one in rate])
-    found.append(("Δλ", f"{half_rate}, half of d ln(P+/P−)/ds"))
+    found.append(("Δλ", f"{half_rate}, half of d ln(P+/P−)/ds{',' * bool(of)}{of}"))
     if (theirs := record["separation"]["circular"]) is not None:
         found.append(("Δλ of wolf2024", f"{interval(theirs)}, circular: any direction has one"))
     return found
+
+
+def _of(record: Mapping[str, Any]) -> str:
+    """Which items Delta is of, after a space; "" where it is of all."""
+    separation = record["separation"]
+    return " harmful" if separation is not None and separation["of"] == "harmful" else ""
 
 
 def _assumptions(record: Mapping[str, Any]) -> list[Fact]:
@@ -87,7 +95,7 @@ def _assumptions(record: Mapping[str, Any]) -> list[Fact]:
             found.append((f"A1 {words} a line", ", ".join(told)))
     if a2 := assumptions.get("A2"):
         told = (f"{GAPS[name]} {share(one['share'][0])}" for name, one in a2.items())
-        found.append((f"A2 gap > 0, of {a2['continuations']['n_queries']}", ", ".join(told)))
+        found.append((f"A2 gap > 0, of {a2['continuations']['n_queries']}{_of(record)}", ", ".join(told)))
     if a3 := assumptions.get("A3"):
         told = (f"{TOKENS[name]} {share(one)}" for name, one in a3.items())
         found.append((f"A3 noise, of {record['noise']['choices']['n_queries']}", ", ".join(told)))

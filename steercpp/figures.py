@@ -21,6 +21,7 @@ from steercpp.sweep_scores import standard_error
 from steercpp.theory import FitResult
 
 BLUE, ORANGE, VIOLET, GREEN, GREY, INK = "#2f6690", "#d1783c", "#7d5ba6", "#e9f2e9", "#9aa0a6", "#30363d"
+LEAF = "#4c956c"
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
     "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
@@ -46,10 +47,10 @@ def alignment_figure(judgement: Judgement) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure("Alignment", strength_label(result), "B: aligned minus misaligned")
         axes.axhline(0, color=GREY, linewidth=0.8)
-        fit = result.fit()["alignment"][0]
-        if fit.valid:
-            _curve(axes, result.strengths, fit, BLUE, f"{fit.form} fit, R² {fit.r2:.3f}")
-        _points(axes, result.strengths, scores.normalized, BLUE, "B, normalised")
+        if result.side_items:
+            _by_side(axes, result)
+        else:
+            _fitted(axes, result.strengths, scores.normalized, result.fit()["alignment"][0], BLUE, "B, normalised")
         axes.plot(result.strengths, scores.mean_raw, color=ORANGE, linewidth=1, marker=".", label="P+ − P−")
         if judgement.said is not None:
             said = judgement.said
@@ -61,6 +62,22 @@ def alignment_figure(judgement: Judgement) -> Figure:
         _legend(axes)
         caption(figure, judgement)
     return figure
+
+
+def _fitted(axes: Axes, s: Floats, items: Floats, fit: FitResult, color: str, words: str) -> None:
+    if fit.valid:
+        _curve(axes, s, fit, color, f"{fit.form} fit, R² {fit.r2:.3f}")
+    _points(axes, s, items, color, words)
+
+
+def _by_side(axes: Axes, result: SweepResult) -> None:
+    """Each side with its own fit, and the mean over both without one: no tanh is the mean of two that part."""
+    scores, sides = result.behavior, result.side_items
+    assert scores is not None and sides is not None
+    for (name, places), color in zip(sides.items(), (BLUE, LEAF), strict=True):
+        own = scores.normalized[:, places]
+        _fitted(axes, result.strengths, own, result.side_fits[name], color, f"B, {name} items")
+    axes.plot(result.strengths, scores.mean_normalized, color=GREY, linewidth=1, marker=".", label="B of both")
 
 
 def helpfulness_figure(judgement: Judgement) -> Figure:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -13,15 +15,20 @@ from matplotlib.figure import Figure
 from steercpp.figures import BLUE, GREY, INK, ORANGE, STYLE, VIOLET, strength_label
 from steercpp.judgement import Judgement
 from steercpp.scoring import Floats
+from steercpp.slopes import Slopes
 
+Draw: TypeAlias = Callable[[Axes, Judgement], None]
 PALE = "#c9d6df"
 
 
 def items_figure(judgement: Judgement) -> Figure:
     """Slopes of the behavior items, and what became of choice items and of texts at every strength."""
-    parts = [draw for draw, there in (
-        (_slopes, judgement.slopes), (_choices, judgement.failures), (_texts, judgement.said)
-    ) if there is not None]  # fmt: skip
+    sides = judgement.by_side or ({} if judgement.slopes is None else {"": judgement.slopes})
+    parts: list[Draw] = [partial(_slopes, of=of, found=found) for of, found in sides.items()]
+    if judgement.failures is not None:
+        parts.append(_choices)
+    if judgement.said is not None:
+        parts.append(_texts)
     with matplotlib.rc_context(STYLE):
         figure, axes = _panels(len(parts))
         for place, draw in zip(axes, parts, strict=True):
@@ -49,9 +56,7 @@ def _panels(n: int) -> tuple[Figure, list[Axes]]:
     return figure, [figure.add_subplot(1, n, i + 1) for i in range(n)]
 
 
-def _slopes(axes: Axes, judgement: Judgement) -> None:
-    found = judgement.slopes
-    assert found is not None
+def _slopes(axes: Axes, judgement: Judgement, *, of: str, found: Slopes) -> None:
     wrong = found.items * judgement.direction < 0
     parts = [found.items[~wrong], found.items[wrong]]
     axes.hist(parts, _edges(found.items), stacked=True, color=[BLUE, ORANGE], label=["right way", "wrong way"])
@@ -61,8 +66,8 @@ def _slopes(axes: Axes, judgement: Judgement) -> None:
             axes.axvline(number.value, color=INK, linewidth=1.2, linestyle=style, label=f"{words}: {number.value:.3g}")
     low, high = found.window
     axes.set(
-        title=f"Anti-steerable: {found.anti.n} of {found.anti.of} items",
-        xlabel=f"slope of half ln(P+/P-) at {low:+g} to {high:+g}", ylabel="behavior items",
+        title=f"Anti-steerable: {found.anti.n} of {found.anti.of} {of or 'items'}",
+        xlabel=f"slope of half ln(P+/P-) at {low:+g} to {high:+g}", ylabel=f"{of or 'behavior'} items",
     )  # fmt: skip
     axes.legend()
 

@@ -8,6 +8,7 @@ No model is needed: budgets, weights, the wanted sign and the matcher of said te
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -28,8 +29,10 @@ from steercpp.sequence_scores import AnswerScores
 from steercpp.sides import Sides, said_sides, sides
 from steercpp.slopes import Slopes, slopes
 from steercpp.sweep_result import SweepResult
-from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.tasks import HARMFUL, BehaviorItem, ChoiceItem
 from steercpp.theory import Window
+
+TWO_SIDES = "the items have two sides that a vector moves oppositely, so no one tanh is their mean B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +160,43 @@ class Judgement:
         fits, curves = self.result.fit(), Curves.of(self.result.behavior, self.helpful, self.measure)
         return optimum(
             curves, weight=self.how.weight, direction=self.direction, alignment=fits["alignment"][0],
-            helpfulness=fits.get("helpfulness", ()), rng=self.rng(),
+            helpfulness=fits.get("helpfulness", ()), rng=self.rng(), unpredicted=TWO_SIDES if self.by_side else "",
         )  # fmt: skip
 
     @cached_property
     def slopes(self) -> Slopes | None:
-        """How single behavior items respond; None without any, or at one strength only."""
+        """How single behavior items respond, of two sides the harmful; None without any, or at one strength only."""
+        if self.by_side:
+            return self.by_side[HARMFUL]
         if self.result.behavior is None or len(self.result.strengths) < 2:
             return None
         return slopes(self.result.behavior, direction=self.direction, window=self.how.window, rng=self.rng())
+
+    @cached_property
+    def by_side(self) -> Mapping[str, Slopes]:
+        """How the harmful and the harmless items respond, each where their own mean B tells strengths apart.
+
+        Empty where the items are not of these two sides.
+        """
+        scores, places = self.result.behavior, self.result.side_items
+        if scores is None or places is None or len(self.result.strengths) < 2:
+            return {}
+        window = self.how.window
+        return {
+            name: slopes(scores.take(own), direction=self.direction, window=window, rng=self.rng())
+            for name, own in places.items()
+        }
+
+    @property
+    def item_slopes(self) -> Floats | None:
+        """(n_items,) slope of every behavior item, of two sides each within that of its own; None as `slopes`."""
+        if self.slopes is None or not self.by_side:
+            return None if self.slopes is None else self.slopes.items
+        assert self.result.side_items is not None
+        found = np.empty(len(self.behavior_items))
+        for name, places in self.result.side_items.items():
+            found[places] = self.by_side[name].items
+        return found
 
     @cached_property
     def failures(self) -> ChoiceFailures | None:
@@ -205,10 +236,16 @@ class Judgement:
             "per_item": self.slopes, "optimum": self.optimum, "sides": self.sides, "said_sides": self.said_sides,
             "coupled": self.coupled, "recommendation": self.recommendation,
         }  # fmt: skip
+        fits = self.result.side_fits
+        by_side = {
+            name: {"n_items": found.anti.of, "alignment": fits[name].record(), "per_item": found.record()}
+            for name, found in self.by_side.items()
+        }
         return {
             **self.result.to_json(max_loss=self.max_loss, direction=self.direction),
             "judging": asdict(self.how) | {"max_loss": self.max_loss, "direction": self.direction},
             **{name: None if part is None else part.record() for name, part in parts.items()},
+            "by_side": by_side or None,
             "failures": {
                 "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
                 "texts": [asdict(row) for row in self.texts] if self.texts else None,

@@ -31,7 +31,7 @@ from steercpp.separation import circular, first_token_gap
 from steercpp.steering import Steering
 from steercpp.store import Continuation, Store
 from steercpp.sweep_result import SweepResult
-from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.tasks import HARMFUL, BehaviorItem, ChoiceItem
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -217,6 +217,7 @@ class _Task:
             norms, scores.log_odds, gaps[0], gaps[1], delta_norm, sides[0], sides[1], length,
             lens if isinstance(head, Head) else None,
             circular(scores.strengths, kept) if kept.shape[2] else None,
+            None if (two := self.result.side_items) is None else np.isin(np.arange(n), two[HARMFUL]).astype(float),
         )  # fmt: skip
 
     def _norms(self, head: Head | str, n: int) -> dict[str, Floats]:

@@ -107,6 +107,7 @@ def optimum(
     resamples: int = RESAMPLES,
     rng: np.random.Generator | None = None,
     confidence: float = 0.95,
+    unpredicted: str = "",
 ) -> Optimum:
     """The strength of the largest mean B + w P.
 
@@ -119,6 +120,7 @@ def optimum(
         resamples: samples of items.
         rng: draws the items; None: seeded with 0.
         confidence: of the intervals.
+        unpredicted: why fits of these curves mean nothing; nothing is predicted then.
 
     Raises:
         InputError: a weight or direction that does not exist.
@@ -136,6 +138,11 @@ def optimum(
         _measured(s, b.mean(axis=1) + weight * p.mean(axis=1), b_draws @ b.T + weight * (p_draws @ p.T), confidence)
         for b in (curves.raw[rows], curves.normalized[rows])
     ]
+    if unpredicted:
+        none = Bounded(NAN, NAN, NAN)
+        return Optimum(
+            weight, direction, found[0], found[1], Predicted(none, False, NAN, none, NAN, unpredicted), confidence
+        )
     predicted = _predicted(s, weight, direction, alignment, helpfulness, confidence)
     return Optimum(weight, direction, found[0], found[1], predicted, confidence)
 

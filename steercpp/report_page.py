@@ -44,6 +44,9 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     )
     environment.filters.update(number=_number, strength=_strength, transposed=_transposed)
     fits = {name: [fit.record() for fit in rows] for name, rows in result.fit().items()}
+    if result.side_fits:
+        sides = {f"alignment, {name} items": [fit.record()] for name, fit in result.side_fits.items()}
+        fits = sides | {name: rows for name, rows in fits.items() if name != "alignment"}
     confidence = next((fit["confidence"] for rows in fits.values() for fit in rows), 0.95)
     manifest = result.manifest
     return (
@@ -96,15 +99,16 @@ def _setting(judgement: Judgement) -> list[tuple[str, str]]:
 def _theory(judgement: Judgement) -> list[tuple[str, str]]:
     """Slopes of single items and the optimum, in sentences."""
     rows = []
-    if (slopes := judgement.slopes) is not None:
+    all_items = {} if judgement.slopes is None else {"": judgement.slopes}
+    for of, slopes in (judgement.by_side or all_items).items():
         kept = f" The curve of means keeps {slopes.kept.value:.0%} of it." if np.isfinite(slopes.kept.value) else ""
         rows.append((
-            "slopes of the items",
+            f"slopes of the {of} items".replace("  ", " "),
             f"{slopes.mean.value:.3g} on average, 90 % of them in {slopes.quantiles[0]:.3g} to "
             f"{slopes.quantiles[-1]:.3g}, at {slopes.window[0]:+g} to {slopes.window[1]:+g}.{kept}",
         ))  # fmt: skip
         anti = slopes.anti
-        rows.append(("anti-steerable", f"{anti.n} of {anti.of} items, {anti.low:.1%} to {anti.high:.1%}"))
+        rows.append(("anti-steerable", f"{anti.n} of {anti.of} {of or 'items'}, {anti.low:.1%} to {anti.high:.1%}"))
     if (best := judgement.optimum) is not None:
         measured, predicted = best.normalized.strength, best.predicted
         told = f"measured {measured.value:+.3g} ({measured.low:+.3g} to {measured.high:+.3g})"

@@ -58,7 +58,7 @@ def _alignment(judgement: Judgement) -> Columns:
     scores = judgement.result.behavior
     if scores is None:
         return {}
-    return {
+    columns = {
         "strength": scores.strengths,
         "alignment": scores.mean_normalized,
         "alignment_se": standard_error(scores.normalized),
@@ -66,6 +66,10 @@ def _alignment(judgement: Judgement) -> Columns:
         "alignment_raw_se": standard_error(scores.raw),
         "mass": scores.mean_mass,
     }
+    for name, places in (judgement.result.side_items or {}).items():
+        own = scores.take(places)
+        columns |= {f"alignment_{name}": own.mean_normalized, f"alignment_{name}_se": standard_error(own.normalized)}
+    return columns
 
 
 def _helpfulness(judgement: Judgement) -> Columns:
@@ -140,12 +144,12 @@ def _items(judgement: Judgement) -> Columns:
     strength = 0.0 if found is None or found.strength is None else found.strength
     at_0, at = (int(np.flatnonzero(result.strengths == s)[0]) for s in (0.0, strength))
     rows: list[dict[str, Any]] = []
-    if result.behavior is not None and judgement.slopes is not None:
-        b, slopes = result.behavior, judgement.slopes
+    if result.behavior is not None and (slopes := judgement.item_slopes) is not None:
+        b = result.behavior
         for i, item in enumerate(judgement.behavior_items):
             rows.append({
                 "kind": "behavior", "id": item.id, "subject": item.subject, "couple": item.couple,
-                "slope": slopes.items[i], "moves": _way(slopes.items[i] * judgement.direction),
+                "slope": slopes[i], "moves": _way(slopes[i] * judgement.direction),
                 "at_0": b.normalized[at_0, i], "at_strength": b.normalized[at, i],
                 "raw_at_0": b.raw[at_0, i], "raw_at_strength": b.raw[at, i],
             })  # fmt: skip

@@ -2,15 +2,19 @@
 
 A vector that makes a model refuse is not better for refusing everything, so the two are measured in the same run, at
 the same strengths. Where texts were said, they are judged; an invalid text complies with nothing.
+
+Such a vector moves the sides oppositely, towards the aligned answers of the harmful requests and away from those of the
+harmless. A slope or a curve over both says nothing, so the theory's figures are told side by side, see `side_items`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from steercpp.errors import ShapeError
 from steercpp.intervals import FEWEST_ITEMS, RESAMPLES, resample
@@ -52,6 +56,19 @@ class Sides:
         return {
             "n_harmless": self.n_harmless, "n_harmful": self.n_harmful, "confidence": self.confidence, "rows": rows,
         }  # fmt: skip
+
+
+def side_items(items: Sequence[BehaviorItem]) -> Mapping[str, npt.NDArray[np.intp]] | None:
+    """Indices of the items of each side, the harmful ones first.
+
+    Returns:
+        None where an item is of neither side, or a side is empty.
+    """
+    places = _places(items, len(items))
+    if places is None:
+        return None
+    harmless, harmful = places
+    return {HARMFUL: np.array(harmful, np.intp), HARMLESS: np.array(harmless, np.intp)}
 
 
 def sides(

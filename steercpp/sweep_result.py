@@ -30,12 +30,14 @@ from steercpp.said_scores import SaidScores, said_scores
 from steercpp.said_texts import SaidText
 from steercpp.scoring import ChoiceScores
 from steercpp.sequence_scores import AnswerScores
+from steercpp.sides import side_items
 from steercpp.store import Store
 from steercpp.store_file import AGAIN
+from steercpp.sweep_fits import OF_HARMFUL, fitted, fitted_by_side
 from steercpp.sweep_scores import MEASURED, answer_chains, complete, first_missing, stored_controls, stored_scores
 from steercpp.sweep_texts import missing_texts, whole_texts
 from steercpp.tasks import BehaviorItem, ChoiceItem, Item
-from steercpp.theory import FitResult, fit_alignment, fit_helpfulness_forms
+from steercpp.theory import FitResult
 
 __all__ = ["Control", "Controls", "Row", "Scores", "SweepResult", "open_run"]
 
@@ -76,6 +78,7 @@ class SweepResult:
         self.decoded_now = decoded_now
         self._items = items
         self._said: dict[tuple[str, Matcher], SaidScores | None] = {}
+        self._fits: Mapping[str, tuple[FitResult, ...]] | None = None
         self._recommended: dict[tuple[float, int], Recommendation] = {}
 
     @property
@@ -86,7 +89,12 @@ class SweepResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """What of the scoring is not as usual, in sentences."""
-        return tuple(self.manifest["notes"])
+        return (*self.manifest["notes"], *(() if self.side_items is None else (OF_HARMFUL,)))
+
+    @cached_property
+    def side_items(self) -> Mapping[str, npt.NDArray[np.intp]] | None:
+        """Indices of the harmful and of the harmless behaviour items; None unless they are of these two sides."""
+        return side_items([item for item in self.items("behavior") if isinstance(item, BehaviorItem)])
 
     def items(self, kind: str) -> tuple[Item, ...]:
         """The items of one kind, in the order of their scores; none of a kind that the sweep lacks."""
@@ -158,21 +166,6 @@ class SweepResult:
         return self.folder / VECTOR_FILE
 
     @cached_property
-    def _fits(self) -> dict[str, tuple[FitResult, ...]]:
-        fits: dict[str, tuple[FitResult, ...]] = {}
-        if self.behavior is not None:
-            fits["alignment"] = (fit_alignment(self.strengths, self.behavior.normalized, rng=self._rng()),)
-        if self.choice is not None and self.n_choices is not None:
-            fits["helpfulness_restricted"] = fit_helpfulness_forms(
-                self.strengths, self.choice.p_restricted, restricted=True, n_choices=self.n_choices, rng=self._rng()
-            )
-        if self.measure == "p_restricted" and self.n_choices is not None:
-            fits["helpfulness"] = fits["helpfulness_restricted"]
-        elif self.helpful_values is not None:
-            fits["helpfulness"] = fit_helpfulness_forms(self.strengths, self.helpful_values, rng=self._rng())
-        return fits
-
-    @cached_property
     def helpful(self) -> ChoiceScores | AnswerScores | None:
         """What helpfulness is measured by: the choice items, without any the answers, without these the code."""
         if self.choice is not None or self.answer is not None:
@@ -202,16 +195,23 @@ class SweepResult:
         found = {len(item.choices) for item in self.items("choice") if isinstance(item, ChoiceItem)}
         return found.pop() if len(found) == 1 else None
 
-    def _rng(self) -> np.random.Generator:
+    def rng(self) -> np.random.Generator:
+        """A generator of the run's seed, new each time."""
         return np.random.default_rng(self.manifest["plan"]["seed"])
+
+    @cached_property
+    def side_fits(self) -> Mapping[str, FitResult]:
+        """The tanh over the B of the harmful and of the harmless items; empty where there are no such sides."""
+        return fitted_by_side(self)
 
     def fit(self) -> Mapping[str, tuple[FitResult, ...]]:
         """The theory's curves fitted to the measured ones, best first.
 
         Returns:
-            "alignment": tanh over normalised B; "helpfulness": the forms over `helpful_values`, by AICc;
-            "helpfulness_restricted": over restricted P(correct), where all items have as many choices.
+            "alignment": tanh over normalised B, of the harmful items where there are two sides (see `side_items`);
+            "helpfulness": the forms over `helpful_values`, by AICc; "helpfulness_restricted": over restricted P.
         """
+        self._fits = self._fits or fitted(self)
         return self._fits
 
     def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:
@@ -226,7 +226,7 @@ class SweepResult:
         sign: Literal[1, -1] = 1 if (direction or plan["direction"]) > 0 else -1
         if (budget, sign) not in self._recommended:
             self._recommended[budget, sign] = recommend(
-                self.behavior, self.helpful, direction=sign, max_loss=budget, rng=self._rng(), measure=self.measure
+                self.behavior, self.helpful, direction=sign, max_loss=budget, rng=self.rng(), measure=self.measure
             )
         return self._recommended[budget, sign]
 

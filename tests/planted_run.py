@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,26 @@ DELTA_LAMBDA, B0 = 6.0, -0.6
 INSTRUCTION, PROMPT_SHIFT = "Say no.", 0.4
 A, B = 0.4, 4.0
 BEHAVIOR = tuple(BehaviorItem(f"b{i}", f"May I {i}?", (" No",), (" Yes",)) for i in range(40))
+SIDES = {"harmful": 2.0, "harmless": -1.0}  # Delta*lambda of each side's items, which stand in turns
+SIDED = tuple(replace(item, subject=tuple(SIDES)[i % 2]) for i, item in enumerate(BEHAVIOR))
 CHOICE = tuple(ChoiceItem(f"c{i}", f"Which {i}?", ("w", "x", "y", "z"), i % 4, "letters") for i in range(60))
 
 
-def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_random: int = 8) -> Path:
-    """Write the run into a new folder; the same arguments give the same numbers."""
+def write_planted_run(
+    folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_random: int = 8, sided: bool = False
+) -> Path:
+    """Write the run into a new folder; the same arguments give the same numbers.
+
+    Args:
+        folder: a new one.
+        strengths: as on the command line.
+        n_random: random directions; 0 for no controls at all.
+        sided: the behavior items are SIDED, harmful and harmless ones that move oppositely.
+    """
     rng = np.random.default_rng(5)
-    items = {"behavior": items_sha256(BEHAVIOR), "choice": items_sha256(CHOICE)}
+    behavior = SIDED if sided else BEHAVIOR
+    slopes = np.array([SIDES.get(item.subject, DELTA_LAMBDA) for item in behavior])
+    items = {"behavior": items_sha256(behavior), "choice": items_sha256(CHOICE)}
     controlled = n_random > 0
     plan = Plan(
         "0" * 64, "vector", "norm", grid(strengths), items, n_random, controlled, controlled,
@@ -39,12 +53,10 @@ def write_planted_run(folder: Path, *, strengths: str = "-0.6:0.6:0.05", n_rando
     with Store.create(folder / STORE, plan_sha256=plan.sha256) as store:
         sides = [Continuation(i, side, (7,)) for i in range(len(BEHAVIOR)) for side in ("aligned", "misaligned")]
         letters = [Continuation(i, str(k), (k,)) for i in range(len(CHOICE)) for k in range(4)]
-        store.add_items("behavior", BEHAVIOR, sides)
+        store.add_items("behavior", behavior, sides)
         store.add_items("choice", CHOICE, letters)
         for s in plan.strengths:
-            store.add(
-                Group("vector", "behavior", s, 0), 400, 3200, None, enumerate(_sides(DELTA_LAMBDA * s + B0 + offsets))
-            )
+            store.add(Group("vector", "behavior", s, 0), 400, 3200, None, enumerate(_sides(slopes * s + B0 + offsets)))
             store.add(
                 Group("vector", "choice", s, 0),
                 900,

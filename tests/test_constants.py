@@ -13,6 +13,7 @@ from scipy import stats
 
 from steercpp.bounds import bounded, mean
 from steercpp.constants import derive
+from steercpp.constants_words import facts
 from steercpp.noise import Noise, moments, shape, shapiro
 from steercpp.norm_lines import line, own_lines, straight, window
 from steercpp.predicted import gaussian, helpfulness_curves, quadratic
@@ -245,6 +246,33 @@ def test_there_is_no_bound_where_a_query_is_steered_the_other_way(rng: np.random
     nearly = np.array(record["predicted"]["alignment"]["bound_nearly_all"]["mean"])
     assert np.isfinite(nearly).all()  # 99 of 100 are not
     assert record["assumptions"]["A2"]["continuations"]["share"][0] == pytest.approx(0.99)
+
+
+def test_delta_is_of_the_harmful_queries_where_there_are_two_sides(rng: np.random.Generator) -> None:
+    whole = planted.readings(rng)
+    assert whole.behavior is not None
+    harmful = (np.arange(N_QUERIES) % 2 == 0).astype(float)
+    way = np.where(harmful > 0, 1.0, -0.5)
+    at_0 = whole.behavior.log_odds[STRENGTHS == 0]
+    part = replace(
+        whole.behavior, log_odds=at_0 + way * (whole.behavior.log_odds - at_0), first_gap=way * whole.behavior.first_gap
+    )
+    mixed, told = (derive(replace(whole, choice=None, behavior=one), recipe="wolf2024") for one in (
+        part, replace(part, harmful=harmful)))  # fmt: skip
+    for name in ("continuations", "first_tokens"):
+        # lambda of the queries differs by a tenth; the slope through 0 of each does not
+        assert told["separation"]["gaps"][name]["delta_gap"][0] == pytest.approx(10 * DELTA)
+        assert mixed["separation"]["gaps"][name]["delta_gap"][0] == pytest.approx(2.5 * DELTA)
+        assert told["assumptions"]["A2"][name] == {"share": [1.0] * 3, "n_queries": N_QUERIES // 2}
+    assert (told["separation"]["of"], told["separation"]["n_left_out"]) == ("harmful", N_QUERIES // 2)
+    assert (mixed["separation"]["of"], mixed["separation"]["n_left_out"]) == ("all", 0)
+    measured = np.tanh(part.log_odds[:, harmful > 0] / 2).mean(axis=1)
+    np.testing.assert_allclose(told["predicted"]["alignment"]["measured"], measured)
+    assert np.isfinite(told["predicted"]["alignment"]["bound"]["mean"]).all()
+    assert told["norms"] == mixed["norms"]  # |delta| has no side
+    words = dict(facts(told | {"unit": "norm"}))
+    assert "50 of the other side" in words["Δ and B"] and words["Δλ"].endswith("harmful")
+    assert "A2 gap > 0, of 50 harmful" in words and "Δ and B" not in dict(facts(mixed))
 
 
 def test_numbers_of_few_queries_have_no_interval() -> None:

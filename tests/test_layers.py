@@ -31,7 +31,7 @@ LAYERS = {
     4: "calibration units saying sweep_texts "
     "code_verdicts code_runs code_report code_figure synthesis cross_result cross_effects cross_figure "
     "extraction work task_work opening_space measure sweep_plan sweeping sweep_run sweep_scores "
-    "sweep_result judgement report_tables report_page tradeoff_figure item_figures "
+    "sweep_result sweep_fits judgement report_tables report_page tradeoff_figure item_figures "
     "figures picture_file quality_figure report "
     "doctor study_folder study_material study_models study_outcome study_preview studying bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "

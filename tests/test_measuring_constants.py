@@ -16,7 +16,7 @@ from architectures import ARCHITECTURES
 from click.testing import CliRunner
 from conftest import ROOT, ModelMaker
 from plain_llama import PlainLlama
-from small_sweep import small_sweep
+from small_sweep import BEHAVIOR, small_sweep
 
 from steercpp.batch import Query
 from steercpp.cli.main import main
@@ -123,6 +123,29 @@ def test_the_worst_pair_moves_no_more_than_the_mean_one(found: Constants) -> Non
     assert (worst <= mean_gap).all() and (worst < mean_gap)[s < 0].any()  # items have two answers of a side
     gaps = found.record["separation"]["gaps"]
     assert gaps["every_pair"]["delta_gap"][0] < gaps["first_tokens"]["delta_gap"][0]
+
+
+def test_of_two_sides_delta_is_of_the_harmful_items(exact: Engine, tmp_path: Path) -> None:
+    """Items that move oppositely were averaged, and their Delta was a difference of two."""
+    subjects = ("harmful", "harmless")
+    items = tuple(
+        replace(item, subject=subjects[i % 2]) if i % 2 == 0 else
+        replace(item, subject=subjects[i % 2], aligned=item.misaligned, misaligned=item.aligned)
+        for i, item in enumerate(BEHAVIOR)
+    )  # fmt: skip
+    out, options = tmp_path / "run", {"strengths": STRENGTHS, "random_directions": 0}
+    found = measure_constants(exact, small_sweep(exact, out, behavior=items, **options))
+    write_constants(out, found)
+    alone = small_sweep(exact, tmp_path / "alone", behavior=items[::2], **options)
+    expected = measure_constants(exact, alone).record["separation"]
+    gaps = found.record["separation"]["gaps"]
+    assert found.arrays["behavior_harmful"].tolist() == [1.0, 0.0] * 4
+    for name, gap in expected["gaps"].items():
+        # the same prompts in other batches: logits differ in the last bits, gaps of some nats by 1e-5
+        np.testing.assert_allclose(gaps[name]["mean_gap"], gap["mean_gap"], atol=1e-3)
+        assert gaps[name]["n_queries"] == gap["n_queries"] == 4
+    shown = CliRunner().invoke(main, ["constants", str(out)], env={"COLUMNS": "80"})
+    assert shown.exit_code == 0 and "gap of harmful items" in shown.stdout and "4 of the other side" in shown.stdout
 
 
 def test_at_the_last_layer_the_lens_is_the_gap_itself(found: Constants) -> None:

@@ -61,7 +61,7 @@ def bench(
 
     \b
     Example: steercpp bench
-             steercpp bench --shape 15m --only sweep --json | jq .comparisons[0].figures
+             steercpp bench --shape 15m --only sweep --json
              steercpp bench --only perplexity --llama-bin ~/llama.cpp/build/bin
     """  # noqa: D301
     from steercpp.bench import bench as run

@@ -64,7 +64,7 @@ def calibrate(
     refusal vector on its behavior items. To sweep or generate in units of that push: --unit kl.
 
     \b
-    Example: steercpp calibrate llama-2-7b-chat.Q4_K_M.gguf --vector refusal.gguf \\
+    Example: steercpp calibrate model.gguf --vector refusal.gguf \\
                  --behavior refusal.behavior.jsonl -o refusal-kl.gguf
     """  # noqa: D301
     texts = _Texts(text, pairs.of_sets(items.data, items.limit), items)

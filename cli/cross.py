@@ -73,8 +73,9 @@ def cross(
 
     \b
     Example: steercpp cross
-             steercpp cross model.gguf --vector refusal.gguf:1.5 --vector fair.gguf:2 \\
-                 --behavior refusal --behavior stereoset:race --out runs/cross
+             steercpp cross model.gguf --vector refusal.gguf:1.5 \\
+                 --vector fair.gguf:2 --behavior refusal \\
+                 --behavior stereoset:race --out runs/cross
     """  # noqa: D301
     if model and not (vectors and behaviors):
         raise click.UsageError("MODEL needs --vector V.gguf and --behavior B, each at least once.")

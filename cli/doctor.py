@@ -54,7 +54,8 @@ def doctor(
 
     \b
     Example: steercpp doctor
-             steercpp doctor v.gguf --model model.gguf --pairs p.jsonl --repair out.gguf
+             steercpp doctor v.gguf --model model.gguf --pairs p.jsonl \\
+                 --repair out.gguf
     """  # noqa: D301
     if vector is not None:
         from steercpp.cli.doctor_vector import Asked, examine_vector

@@ -65,7 +65,7 @@ def dump(
     Without MODEL the embedded model is used, and without pairs then its refusal pairs.
 
     \b
-    Example: steercpp dump llama-2-7b-chat.Q4_K_M.gguf --pairs refusal.jsonl -o refusal.safetensors
+    Example: steercpp dump model.gguf --pairs refusal.jsonl -o refusal.safetensors
     """  # noqa: D301
     if model and not pairs:
         raise click.UsageError("MODEL needs --pairs P; only the embedded model brings pairs of its own.")

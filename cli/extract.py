@@ -83,7 +83,7 @@ def extract(
     stable        mean cosine with directions of resampled pairs
 
     \b
-    Example: steercpp extract llama-2-7b-chat.Q4_K_M.gguf --pairs refusal.jsonl -o refusal.gguf
+    Example: steercpp extract model.gguf --pairs refusal.jsonl -o refusal.gguf
              steercpp extract --activations refusal.safetensors --method lda \\
                  --layers all --figure quality.png -o lda.gguf
     """  # noqa: D301

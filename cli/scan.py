@@ -93,7 +93,7 @@ def scan(
     Example: steercpp scan
              steercpp scan model.gguf --pairs p.jsonl --behavior b.jsonl \\
                  --task law_test.csv --windows 1,5
-             steercpp scan --windows default --method mean --method pca --method random
+             steercpp scan --windows default --method mean --method random
     """  # noqa: D301
     from steercpp.calibration import KL
     from steercpp.scan_files import ensure_files

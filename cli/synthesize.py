@@ -78,8 +78,8 @@ def synthesize(
 
     \b
     Example: steercpp synthesize -o pairs.jsonl
-             steercpp synthesize chat.gguf --vector comply.gguf --requests advbench \\
-                 --strengths -1:2 -o pairs.jsonl
+             steercpp synthesize chat.gguf --vector comply.gguf \\
+                 --requests advbench --strengths -1:2 -o pairs.jsonl
     """  # noqa: D301
     if model and not (vector_path and requests and strengths):
         raise click.UsageError("MODEL needs --vector V.gguf, --requests FILE|NAME and --strengths REFUSE:COMPLY.")

@@ -45,11 +45,11 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_an_example_json_and_a_readme_line(name: str) -> None:
     for flag in ("-h", "--help"):
-        result = CliRunner().invoke(main, [name, flag])
+        result = CliRunner().invoke(main, [name, flag], env={"COLUMNS": "80"})
         assert result.exit_code == 0 and result.stderr == ""
         assert f"Example: steercpp {name}" in result.stdout and "--json" in result.stdout
         assert "\\b" not in result.stdout  # the mark that keeps the lines of an example apart
-        assert max(map(len, result.stdout.splitlines())) <= 100
+        assert max(map(len, result.stdout.splitlines())) <= 80
     assert f"steercpp {name}" in (ROOT / "README.md").read_text()
 
 

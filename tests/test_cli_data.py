@@ -35,7 +35,7 @@ def run(*arguments: str | Path) -> Result:
 def test_help_has_an_example(name: str) -> None:
     result = run(name, "-h")
     assert result.exit_code == 0 and f"Example: steercpp data {name}" in result.stdout and "--json" in result.stdout
-    assert "\\b" not in result.stdout and max(map(len, result.stdout.splitlines())) <= 100
+    assert "\\b" not in result.stdout and max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_the_list_names_every_set() -> None:

@@ -45,6 +45,8 @@ def before_fit(form: Form, s: Floats, y: Floats) -> str:
         return f"flat: every point is {y[0]:.3g}"
     if isinstance(form, Tanh):
         return _turns_back(s, y)
+    if _is_hollow(s, y):
+        return f"U-shaped: P is lowest, {y.min():.3g}, at {s[y.argmin()]:.3g} and higher on both sides of it"
     low, high = form.limits
     if y.max() <= low:
         return f"never above chance ({low:.3g}): the highest point is {y.max():.3g}"
@@ -71,15 +73,31 @@ def _turns_back(s: Floats, y: Floats) -> str:
     return f"not monotone: B rises by {rises:.2f} and falls by {falls:.2f}; choose a window in which it does one"
 
 
+def _is_hollow(s: Floats, y: Floats) -> bool:
+    """Whether P falls and rises again: both ends in its upper half, as no curve with one peak has them.
+
+    Noise has them at times, so a parabola must describe the points, too, better than a constant (F test, 95 %).
+    """
+    half = y.min() + 0.5 * np.ptp(y)
+    parabola = np.polynomial.Polynomial.fit(s, y, 2)
+    return bool(min(y[0], y[-1]) > half and parabola.deriv(2)(0) > 0 and _beats_constant(s, y, 2))
+
+
+def _beats_constant(s: Floats, y: Floats, degree: int) -> bool:
+    """Whether a polynomial describes points (s, y) better than their mean does, by the F test at 95 %."""
+    n_left = len(s) - degree - 1
+    cost = float(((y - np.polynomial.Polynomial.fit(s, y, degree)(s)) ** 2).sum())
+    gained = float(((y - y.mean()) ** 2).sum()) - cost
+    return gained * n_left > stats.f.ppf(0.95, degree, n_left) * degree * cost
+
+
 def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:
     """What the best fit u (n_parameters,) rules out."""
     n, k = len(s), len(form.parameters)
     cost = float(((y - form.value(u[None], s)[0]) ** 2).sum())
     constant = float(((y - y.mean()) ** 2).sum())
     if aicc(constant, n, 1) <= aicc(cost, n, k):
-        if isinstance(form, Tanh):
-            return "flat: a constant describes the points as well (AICc)"
-        return "no fall on both sides of a peak: a constant describes the points as well (AICc)"
+        return _no_better(form, s, y, cost, constant)
     reason = _too_narrow(form, s, u)
     if reason:
         return reason
@@ -90,6 +108,19 @@ def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:
     if "centre" in form.parameters and not s.min() < u[2] < s.max():
         return f"the peak, at {u[2]:.3g}, lies outside the strengths {s.min():.3g} to {s.max():.3g}"
     return ""
+
+
+def _no_better(form: Form, s: Floats, y: Floats, cost: float, constant: float) -> str:
+    """Why a form is no better than a constant, from the squared residuals that each leaves."""
+    n, k = len(s), len(form.parameters)
+    if n * math.log(constant / max(cost, np.finfo(np.float64).tiny)) > 2 * (
+        k - 1
+    ):  # by AIC, which lacks the correction
+        return f"too few points to tell a curve from a constant ({n}; AICc): measure at more strengths"
+    if not isinstance(form, Tanh) and _beats_constant(s, y, 1):
+        told = "rises" if y[-1] > y[0] else "falls"
+        return f"no fall on both sides of a peak: P {told} from {y[0]:.3g} to {y[-1]:.3g}"
+    return "flat: a constant describes the points as well (AICc)"
 
 
 def _too_narrow(form: Form, s: Floats, u: Floats) -> str:

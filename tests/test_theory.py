@@ -207,9 +207,10 @@ def test_alignment_that_means_nothing_is_not_a_number(s: Floats, y: Floats, reas
     [
         ("quadratic", A_FLAT, "flat"),
         ("quadratic", 0 * A_FLAT, "flat: every point is 0"),
-        ("gaussian", B_FLAT, "no fall on both sides of a peak"),
-        ("quadratic", 0.3 + GRID**2 / 40, "no fall on both sides of a peak"),
-        ("quadratic", 0.5 - 0.05 * GRID, "no fall on both sides of a peak"),
+        ("gaussian", B_FLAT, "flat: a constant describes the points as well"),
+        ("quadratic", 0.3 + GRID**2 / 40, "U-shaped: P is lowest, 0.3, at 0 and higher on both sides"),
+        ("quadratic", 0.5 - 0.05 * GRID, "no fall on both sides of a peak: P falls from 0.7 to 0.3"),
+        ("quadratic", 0.5 + 0.05 * GRID, "no fall on both sides of a peak: P rises from 0.3 to 0.7"),
         ("gaussian-free-centre", 0.5 - 0.05 * GRID, "the peak, at "),
         ("quadratic", np.where(GRID == 0, 0.5, 0.0), "too narrow: P is above a twentieth of its peak at only 1"),
         ("restricted", 0.2 - GRID**2 / 200, "never above chance (0.25)"),
@@ -219,6 +220,32 @@ def test_alignment_that_means_nothing_is_not_a_number(s: Floats, y: Floats, reas
 )
 def test_helpfulness_that_means_nothing_is_not_a_number(form: str, y: Floats, reason: str) -> None:
     refused(fit_helpfulness(GRID, y, form=form), reason)
+
+
+@pytest.mark.parametrize("form", ["restricted", "quadratic"])
+def test_few_points_are_not_called_flat_or_without_a_peak(form: str) -> None:
+    """They fall on both sides of one, by 0.06: with so few points AICc asks for a closer fit than that."""
+    refused(fit_helpfulness([-1, -0.5, 0, 0.25, 1], [0.638, 0.685, 0.696, 0.692, 0.627], form=form),
+            "too few points to tell a curve from a constant (5; AICc)")  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FREE_FORMS[:2])
+def test_a_hollow_of_five_points_is_u_shaped(form: str) -> None:
+    refused(fit_helpfulness([-2, -1, 0, 1, 2], [0.9, 0.5, 0.3, 0.5, 0.9], form=form), "U-shaped")
+    refused(fit_helpfulness([-2, -1, 0, 1, 2], [0.9, 0.5, 0.3, 0.5, 0.4], form=form), "flat")  # one side only
+
+
+def test_noise_is_rarely_called_u_shaped() -> None:
+    """Its ends must be high, too, so that fewer are than the F test's 5 in 100; a peak is none however noisy."""
+    rng = np.random.default_rng(9)
+    flat, peak = (
+        [
+            fit_helpfulness(GRID, y + 0.02 * rng.standard_normal(17), form="gaussian", resamples=2).reason
+            for _ in range(200)
+        ]
+        for y in (np.full(17, 0.3), fall(1, 0.7))
+    )
+    assert sum("U-shaped" in reason for reason in flat) <= 10 and not any("U-shaped" in reason for reason in peak)
 
 
 def refused(fit: FitResult, reason: str) -> None:

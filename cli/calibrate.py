@@ -13,6 +13,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
 from steercpp.cli.item_options import ItemOptions, item_options
+from steercpp.cli.number_types import Finite
 from steercpp.cli.pair_options import PairOptions, pair_options
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ FILE = click.Path(path_type=Path)
 @click.option("--text", type=FILE, metavar="FILE.txt", help="Any text, read in pieces of 512 tokens.")
 @pair_options
 @item_options
-@click.option("--kl", default=0.1, show_default=True, type=click.FloatRange(0, min_open=True), help="The target, nats.")
-@click.option("--quantile", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+@click.option("--kl", default=0.1, show_default=True, type=Finite(0, min_open=True), help="The target, nats.")
+@click.option("--quantile", default=0.95, show_default=True, type=Finite(0, 1, min_open=True),
               help="Over the tokens: this share of them has at most the target.")  # fmt: skip
 @click.option("--sign", default="+", show_default=True, type=click.Choice(["+", "-"]), help="Of the strength.")
 @click.option("--layers", metavar="8-15,20", help="Keep the vector at these layers only.")

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
+from steercpp.cli.number_types import Finite
 from steercpp.cli.pair_options import parse_token
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 max_loss_option = click.option(
-    "--max-loss", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    "--max-loss", default=0.05, show_default=True, type=Finite(0, 1, min_open=True, max_open=True),
     help="Budget: the share of P(correct) that may be lost.",
 )  # fmt: skip
 direction_option = click.option(  # a command receives 1 or -1
@@ -20,7 +21,7 @@ direction_option = click.option(  # a command receives 1 or -1
     callback=lambda _, __, sign: 1 if sign == "+" else -1, help="Sign of the strengths that are wanted.",
 )  # fmt: skip
 kl_option = click.option(
-    "--kl", type=click.FloatRange(0, min_open=True), metavar="NATS",
+    "--kl", type=Finite(0, min_open=True), metavar="NATS",
     help="What --unit kl means: this KL at 95 % of the prompts' tokens.  [default: 0.1]",
 )  # fmt: skip
 token_option = click.option(

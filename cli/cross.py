@@ -12,6 +12,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.combine import parse_term
 from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.number_types import Finite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ OWN_STRENGTH = 0.25
               help="Of vectors that say none.  [default: what their sweep recommends]")  # fmt: skip
 @click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
               help="What strength 1 adds, see sweep.  [default: length; the embedded model: norm]")  # fmt: skip
-@click.option("--kl", type=click.FloatRange(0, min_open=True), metavar="NATS", help="What --unit kl means.")
+@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS", help="What --unit kl means.")
 @click.option("--data", type=FILE, metavar="DIR", help="Folder of data sets.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many items of each file or set.")
 @click.option("--random", "n_random", default=8, show_default=True, type=click.IntRange(0),

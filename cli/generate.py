@@ -12,6 +12,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.number_types import Finite
 from steercpp.cli.prompt_view import emit_prompts, show_prompts_option
 from steercpp.cli.steering_options import SteeringOptions, parse_strengths, steering_options
 
@@ -35,7 +36,7 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 @click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
               help="What strength 1 adds per layer: the vector, one median residual norm of the prompt, or the "
                    "smallest push of --kl nats.  [default: length; of the embedded vector norm]")  # fmt: skip
-@click.option("--kl", type=click.FloatRange(0, min_open=True), metavar="NATS",
+@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS",
               help="What --unit kl means: this KL at 95 % of the prompt's tokens.  [default: 0.1]")  # fmt: skip
 @click.option("-n", "--max-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of each row.")
 @click.option("--temperature", default=0.0, show_default=True, type=float, help="0: the most likely token.")

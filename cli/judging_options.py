@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.number_types import Finite
 
 if TYPE_CHECKING:
     from steercpp.judgement import Judgement, Judging
 
+HEAVIEST = 1e9  # B has no say long before; and no sum of either may leave what a float holds
+
 _OPTIONS = (
     click.option(
         "--max-loss",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=Finite(0, 1, min_open=True, max_open=True),
         help="Another budget of P(correct) than the sweep's.",
     ),
     click.option(
         "--max-invalid",
-        type=click.FloatRange(0, 1, max_open=True),
+        type=Finite(0, 1, max_open=True),
         help="Budget of the share of said texts that are invalid.  [default: none]",
     ),
     click.option(
         "--weight",
-        type=click.FloatRange(0),
+        type=Finite(0, HEAVIEST),
         default=1.0,
         show_default=True,
         metavar="W",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.cli.number_types import Finite
+
 if TYPE_CHECKING:
     from steercpp.saying import Saying
 
@@ -71,11 +73,11 @@ _OPTIONS = (
         help="Texts of each item at each strength; more than one takes a temperature.",
     ),
     click.option(
-        "--temperature", default=0.0, show_default=True, type=click.FloatRange(0, 100, max_open=True),
+        "--temperature", default=0.0, show_default=True, type=Finite(0, 100, max_open=True),
         help="Of the draws; 0 takes the most likely token.",
     ),
     click.option(
-        "--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+        "--top-p", default=1.0, show_default=True, type=Finite(0, 1, min_open=True),
         help="The share of probability that is drawn from.",
     ),
     click.option("--stop", multiple=True, metavar="TEXT", help="End a text here; may be repeated."),

@@ -167,5 +167,8 @@ def test_one_sentence_for_what_is_wrong(run: Path, tmp_path: Path) -> None:
         result = score(*arguments)
         assert (result.exit_code, result.stdout) == (1, "")
         assert words in result.stderr and result.stderr.count("\n") == 1
-    assert score(run, "--weight", "-1").exit_code == 2
+    for number in ("-1", "nan", "inf", "1e308"):  # NaN lies outside no bound; sums with the last overflow
+        assert score(run, "--weight", number).exit_code == 2
+    assert score(run, "--weight", "1e9").exit_code == 0
+    assert score(run, "--max-loss", "nan").exit_code == 2
     assert score(run, "--max-invalid", "1").exit_code == 2

@@ -240,6 +240,8 @@ def test_bad_gates_and_servers(files: list[str]) -> None:
         (["--strengths", "1:2"], "first:last:step"),
         (["--strengths", "nan"], "must be a finite number"),
         (["--max-loss", "0"], "--max-loss"),
+        (["--max-loss", "nan"], "'nan' is not a finite number"),
+        (["--kl", "nan", "--unit", "kl"], "'nan' is not a finite number"),
         (["--direction", "up"], "--direction"),
         (["--operator", "multiply"], "'multiply' is not one of 'add'"),
         (["--gate", "1:two"], "'1:two' is not LAYER:X or LAYER:below:X with a number X"),

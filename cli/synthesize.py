@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.engine_options import EngineOptions, engine_options
+from steercpp.cli.number_types import Finite
 
 if TYPE_CHECKING:
     from steercpp.control_vector import ControlVector
@@ -31,6 +33,8 @@ def _two(_: click.Context, __: click.Parameter, value: str | None) -> tuple[floa
         refusing, complying = (float(part) for part in value.split(":"))
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is not REFUSE:COMPLY, two numbers such as -1:2") from error
+    if not (math.isfinite(refusing) and math.isfinite(complying)):
+        raise click.BadParameter(f"{value!r}: a strength must be a finite number")
     return refusing, complying
 
 
@@ -44,13 +48,13 @@ def _two(_: click.Context, __: click.Parameter, value: str | None) -> tuple[floa
 @click.option("-o", "--out", required=True, type=FILE, metavar="PAIRS.jsonl", help="The file of pairs to write.")
 @click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
               help="What strength 1 adds, see sweep.  [default: length; the embedded model: norm]")  # fmt: skip
-@click.option("--kl", type=click.FloatRange(0, min_open=True), metavar="NATS", help="What --unit kl means.")
+@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS", help="What --unit kl means.")
 @click.option("--variant", default="paper", show_default=True, type=click.Choice(["paper", "may"]),
               help="32 tokens of each answer; or, as the study's code had it in May 2024, the first 100 letters of 96 "
                    "tokens in another template.")  # fmt: skip
 @click.option("-n", "--max-tokens", type=click.IntRange(1), help="Of each answer.  [default: the variant's]")
 @click.option("--chat", is_flag=True, help="Ask through the model's own chat template, not in the study's words.")
-@click.option("--limit", type=click.IntRange(1), help="Take the first requests only.")
+@click.option("--limit", type=click.IntRange(1), help="Take the first requests only; a direction needs two pairs.")
 @engine_options
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -162,7 +166,7 @@ class _Asked:
             raise InputError(f"{path}: holds no requests; write one on each line")
         from steercpp.material import behavior_items
 
-        return harmful_requests(behavior_items(self.named))
+        return harmful_requests(behavior_items(self.named, option="requests"))
 
     def vector(self, engine: Engine, texts: Sequence[str], report: output.Report | None) -> ControlVector:
         """The vector in its unit, taken over what the model is asked."""

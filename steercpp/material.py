@@ -34,7 +34,12 @@ _FILES = (".jsonl", ".json", ".csv", ".txt", ".gz")
 
 
 def behavior_items(
-    name: str | Path, *, data: Path | str | None = None, limit: int | None = None, template: str = "auto"
+    name: str | Path,
+    *,
+    data: Path | str | None = None,
+    limit: int | None = None,
+    template: str = "auto",
+    option: str = "behavior",
 ) -> tuple[BehaviorItem, ...]:
     """Behaviour items by name.
 
@@ -44,6 +49,7 @@ def behavior_items(
         limit: at most so many, the first ones.
         template: how requests of data sets are put: "auto" as set_requests.py says, "chat" as the user's message, a
             template by name, or a text with one place.
+        option: what a message calls the option that the name was given for.
 
     Raises:
         TaskError: the name is unknown (near ones are offered), or a task file is malformed.
@@ -53,7 +59,7 @@ def behavior_items(
         return _first(read_behavior(Path(name)), limit)
     from steercpp.builtin_sets import BEHAVIOR_SETS, behavior_set, of_subjects
 
-    first, parts = _split(name, "behavior", {*BEHAVIOR, *BEHAVIOR_SETS})
+    first, parts = _split(name, option, {*BEHAVIOR, *BEHAVIOR_SETS})
     if first in BEHAVIOR_SETS:
         return _first(of_subjects(behavior_set(first).items, parts, name=first), limit)
     put = {} if template == "auto" else {"template": template}

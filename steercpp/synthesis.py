@@ -121,7 +121,7 @@ def synthesize(
         progress: called with (requests done, of how many, "requests").
 
     Raises:
-        InputError: no requests, equal strengths, an unknown variant, or a vector that is not simply added.
+        InputError: fewer than two requests, equal strengths, an unknown variant, or a vector that is not simply added.
         PairsError: fewer than two pairs are left.
         EngineError, PromptError, ...: as `generate`.
     """
@@ -133,6 +133,8 @@ def synthesize(
         raise InputError(f"both strengths are {strengths[0]:g}; a refusing and a complying one are needed")
     if not vector.is_added_everywhere:
         raise InputError(f"the vector is meant for {manner(vector)}; pairs are made by one added to every token")
+    if len(requests) == 1:
+        raise InputError("1 request gives at most one pair, and a direction needs two; give more requests")
     how = VARIANTS[variant]
     rows = [Steering(vector, strength) if strength else None for strength in strengths]
     pairs, n_identical, n_silent = [], 0, 0
@@ -150,8 +152,9 @@ def synthesize(
             progress(number, len(requests), "requests")
     if len(pairs) < 2:
         raise PairsError(
-            f"{len(pairs)} of {len(requests)} requests gave a pair ({n_identical} were answered alike at both "
-            f"strengths, {n_silent} not at all at one of them); take strengths that lie further apart, or more requests"
+            f"{len(pairs)} of {len(requests)} requests gave a pair, and two are needed ({n_identical} were answered "
+            f"alike at both strengths, {n_silent} not at all at one of them); take strengths that lie further apart, "
+            "or more requests"
         )
     made = {
         "strengths": {"positive": strengths[0], "negative": strengths[1]}, "variant": variant, "chat": chat,

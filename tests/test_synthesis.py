@@ -150,7 +150,9 @@ def test_alike_and_silent_answers_are_counted_and_left_out(
 def test_strengths_that_do_nothing_give_no_file(
     engine: Engine, vector: ControlVector, requests: tuple[str, ...]
 ) -> None:
-    with pytest.raises(PairsError, match=r"0 of 3 requests gave a pair \(3 were answered alike.*further apart"):
+    with pytest.raises(
+        PairsError, match=r"0 of 3 requests gave a pair, and two are needed \(3 were answered alike.*further apart"
+    ):
         synthesize(engine, vector, requests[:3], strengths=(1e-6, -1e-6), max_tokens=2)
 
 
@@ -218,6 +220,10 @@ def test_the_embedded_model_makes_pairs_alone(tmp_path: Path) -> None:
     [
         (["m.gguf"], 2, "MODEL needs --vector"),
         (["--strengths", "1"], 2, "not REFUSE:COMPLY"),
+        (["--strengths", "nan:1"], 2, "a strength must be a finite number"),
+        (["--strengths", "1:-inf"], 2, "a strength must be a finite number"),
+        (["--limit", "1"], 1, "1 request gives at most one pair, and a direction needs two"),
+        (["--requests", "nope"], 1, "'nope' is neither a file nor a set for --requests"),
         (["--kl", "0.1"], 2, "--kl is for --unit kl"),
         (["--vector", "v.gguf"], 2, "--vector needs --strengths"),
         (["--strengths", "0:0"], 1, "both strengths are 0"),

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from steercpp.optimum import Optimum
     from steercpp.slopes import Bounded
 
-NAMES = {"quadratic": "quadratic", "gaussian": "Gaussian", "gaussian-free-centre": "shifted Gaussian"}
 THEORY = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
 CONTROLS = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
 MEANS = (
@@ -170,9 +169,11 @@ def _theory(data: dict[str, Any]) -> list[Fact]:
 def _constant(fit: dict[str, Any], key: str) -> output.Cell:
     if not fit["valid"]:
         return output.text(f"no valid fit: {fit['reason']}", "yellow")
+    from steercpp.forms import WORDS
+
     value = fit["params"][key]
     interval = f"{value['value']:#.3g} ({value['low']:#.3g} to {value['high']:#.3g})"
-    return f"{interval}, {NAMES.get(fit['form'], fit['form'])}, R² {fit['r2']:.3f}"
+    return f"{interval}, {WORDS[fit['form']]}, R² {fit['r2']:.3f}"
 
 
 def _averaging(judgement: Judgement) -> list[Fact]:

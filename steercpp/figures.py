@@ -11,9 +11,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from steercpp.controls import Controls, Row
+from steercpp.forms import WORDS
 from steercpp.judgement import Judgement
 from steercpp.scoring import Floats
 from steercpp.sweep_result import SweepResult
@@ -22,6 +25,7 @@ from steercpp.theory import FitResult
 
 BLUE, ORANGE, VIOLET, GREEN, GREY, INK = "#2f6690", "#d1783c", "#7d5ba6", "#e9f2e9", "#9aa0a6", "#30363d"
 LEAF = "#4c956c"
+BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
     "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
@@ -59,7 +63,7 @@ def alignment_figure(judgement: Judgement) -> Figure:
             axes.plot(each.strengths, each.values("b"), each.marker, color=INK, mfc="none", ms=6, label=each.label)
         _mark_recommended(axes, judgement)
         axes.set_ylim(-1.06, 1.06)
-        _legend(axes)
+        legend_below(figure, axes)
         caption(figure, judgement)
     return figure
 
@@ -97,7 +101,7 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
             _points(axes, result.strengths, values, color, words)
             best = next((fit for fit in result.fit().get(name, ()) if fit.valid), None)
             if best is not None:
-                _curve(axes, result.strengths, best, color, f"{best.form} fit, R² {best.r2:.3f}")
+                _curve(axes, result.strengths, best, color, f"{WORDS[best.form]} fit, R² {best.r2:.3f}")
         if result.choice is not None:
             axes.plot(result.strengths, result.choice.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
         for each in drawn_controls(result.controls):
@@ -105,7 +109,7 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
             axes.plot(each.strengths, values_, each.marker, color=INK, mfc="none", ms=6, label=each.label)
         _mark_recommended(axes, judgement)
         axes.set_ylim(0, 1.02)
-        _legend(axes)
+        legend_below(figure, axes)
         caption(figure, judgement)
     return figure
 
@@ -153,18 +157,25 @@ def helpful_key(judgement: Judgement) -> str:
     return "p_answer" if judgement.measure == "p_token" else "p_free"
 
 
-def caption(figure: Figure, judgement: Judgement) -> None:
-    """Say below a figure which controls are not in it, and why."""
+def dodged(s: Floats, i: int, n: int) -> Floats:
+    """Strengths (n_s,) moved a little, so that the bars of series i of n stand beside those of the others."""
+    gap = max(float(np.diff(np.sort(s)).min()), float(np.ptp(s)) / 20) if len(s) > 1 else 1.0
+    return np.asarray(s + (i - (n - 1) / 2) * 0.14 * gap)
+
+
+def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
+    """Say below a figure what is `first` to say, and which controls are not in it and why."""
     names = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
     off = [f"{names[name]}: {why}" for name, why in judgement.result.controls.off.items()]
-    if off:
-        lines = textwrap.wrap("Not measured: " + "; ".join(off) + ".", 110)
+    told = [first, *(["Not measured: " + "; ".join(off) + "."] if off else [])]
+    lines = [line for each in told for line in textwrap.wrap(each, 110, break_on_hyphens=False)]
+    if lines:
         figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=8, color=INK)
 
 
 def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    """An empty figure with one pair of axes."""
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    """An empty figure with one pair of axes, and room for a legend below them."""
+    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=x, ylabel=y)
@@ -202,8 +213,13 @@ def _mark_recommended(axes: Axes, judgement: Judgement) -> None:
         )
 
 
-def _legend(axes: Axes) -> None:
-    """A legend that names what was measured before what was fitted to it."""
+def legend_below(figure: Figure, axes: Axes, *, ncols: int = 3) -> None:
+    """A legend under the axes' label, where it covers nothing; what was measured comes before what was fitted to it."""
     handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: "fit," in labels[i] or labels[i].startswith("recommended"))
-    axes.legend([handles[i] for i in order], [labels[i] for i in order], loc="best")
+    fitted = ["fit," in label or label.startswith("recommended") for label in labels]
+    order = sorted(range(len(labels)), key=lambda i: (fitted[i], not isinstance(handles[i], ErrorbarContainer)))
+    place = axes.transAxes + ScaledTranslation(0, -BELOW_PT / 72, figure.dpi_scale_trans)
+    axes.legend(
+        [handles[i] for i in order], [labels[i] for i in order], ncols=ncols, loc="upper left", borderaxespad=0,
+        bbox_to_anchor=(0, 0), bbox_transform=place, columnspacing=1.5,
+    )  # fmt: skip

@@ -178,6 +178,12 @@ TANH = Tanh()
 QUADRATIC, GAUSSIAN, CENTRED = "(1 + a (1 + b²s²/2))", "(1 + a exp(b²s²/2))", "(1 + a exp(b²(s-centre)²/2))"
 FREE_FORMS = ("quadratic", "gaussian", "gaussian-free-centre")
 RESTRICTED_FORMS = ("restricted", "wolf2024-restricted", "restricted-gaussian", "restricted-gaussian-free-centre")
+# forms as people are told of them
+WORDS = {
+    "tanh": "tanh", "quadratic": "quadratic", "gaussian": "Gaussian", "gaussian-free-centre": "shifted Gaussian",
+    "restricted": "quadratic", "wolf2024-restricted": "the study's quadratic", "restricted-gaussian": "Gaussian",
+    "restricted-gaussian-free-centre": "shifted Gaussian",
+}  # fmt: skip
 
 
 def helpfulness_form(name: str, *, n_choices: int = 4) -> Fall:

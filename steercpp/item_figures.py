@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from steercpp.figures import BLUE, GREY, INK, ORANGE, STYLE, VIOLET, strength_label
+from steercpp.figures import BLUE, GREY, INK, ORANGE, STYLE, VIOLET, dodged, legend_below, strength_label
 from steercpp.judgement import Judgement
 from steercpp.scoring import Floats
 from steercpp.slopes import Slopes
@@ -29,31 +30,31 @@ def items_figure(judgement: Judgement) -> Figure:
         parts.append(_choices)
     if judgement.said is not None:
         parts.append(_texts)
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(len(parts))
-        for place, draw in zip(axes, parts, strict=True):
-            draw(place, judgement)
-    return figure
+    return _figure(parts, judgement)
 
 
 def couples_figure(judgement: Judgement) -> Figure:
     """Over-refusal and compliance, and the correlations over couples, at every strength."""
-    parts = []
+    parts: list[Draw] = []
     if judgement.sides is not None or judgement.said_sides is not None:
         parts.append(_sides)
     if judgement.coupled is not None and judgement.coupled.correlations:
         parts.append(_correlations)
+    return _figure(parts, judgement)
+
+
+def _figure(parts: list[Draw], judgement: Judgement) -> Figure:
+    """Parts side by side, two in a row, each with its legend below."""
+    columns = min(len(parts), 2)
+    rows = -(-len(parts) // columns)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(len(parts))
-        for place, draw in zip(axes, parts, strict=True):
-            draw(place, judgement)
+        figure = Figure(figsize=(5.8 * columns, 4.8 * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        for i, draw in enumerate(parts):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            draw(axes, judgement)
+            legend_below(figure, axes, ncols=2)
     return figure
-
-
-def _panels(n: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(5.2 * n, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, n, i + 1) for i in range(n)]
 
 
 def _slopes(axes: Axes, judgement: Judgement, *, of: str, found: Slopes) -> None:
@@ -69,7 +70,8 @@ def _slopes(axes: Axes, judgement: Judgement, *, of: str, found: Slopes) -> None
         title=f"Anti-steerable: {found.anti.n} of {found.anti.of} {of or 'items'}",
         xlabel=f"slope of half ln(P+/P-) at {low:+g} to {high:+g}", ylabel=f"{of or 'behavior'} items",
     )  # fmt: skip
-    axes.legend()
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _edges(items: Floats) -> list[float]:
@@ -104,24 +106,35 @@ def _stacked(axes: Axes, s: Floats, stack: list[list[int]], labels: tuple[str, .
     axes.stackplot(s, stack, labels=labels, colors=[BLUE, ORANGE, PALE], linewidth=0)
     axes.set_xlim(s.min(), s.max() if len(s) > 1 else s.max() + 1)
     axes.set_ylim(0, sum(column[0] for column in stack))
-    axes.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _sides(axes: Axes, judgement: Judgement) -> None:
-    sets: list[tuple[Any, str, str]] = [(judgement.sides, "-", ""), (judgement.said_sides, "--", ", said")]
-    for found, style, by in sets:
-        if found is None:
-            continue
-        for values, color, words in (
+    sets = [(judgement.sides, "-", ""), (judgement.said_sides, "--", ", said")]
+    there = [(found, style, by) for found, style, by in sets if found is not None]
+    for i, (found, style, by) in enumerate(there):
+        for j, (values, color, words) in enumerate((
             (found.over_refusal, ORANGE, f"over-refusal, {found.n_harmless} harmless{by}"),
             (found.compliance, VIOLET, f"compliance, {found.n_harmful} harmful{by}"),
-        ):
-            axes.plot(found.strengths, values[:, 0], style, color=color, marker=".", linewidth=1.2, label=words)
-            axes.fill_between(found.strengths, values[:, 1], values[:, 2], color=color, alpha=0.15, linewidth=0)
+        )):  # fmt: skip
+            s = dodged(found.strengths, 2 * i + j, 2 * len(there))
+            _intervals(axes, s, values, color=color, fmt=f"o{style}", mfc="white" if by else color, label=words)
     _mark(axes, judgement)
-    axes.set(title="Both sides", xlabel=strength_label(judgement.result), ylabel="share of requests")
-    axes.set_ylim(-0.02, 1.02)
-    axes.legend()
+    axes.set(
+        title=f"Both sides, {_within(there[0][0].confidence)}", xlabel=strength_label(judgement.result),
+        ylabel="share of requests",
+    )  # fmt: skip
+    axes.set_ylim(-0.03, 1.03)
+
+
+def _within(confidence: float) -> str:
+    return f"{100 * confidence:g} % intervals"
+
+
+def _intervals(axes: Axes, s: Floats, values: Floats, **look: Any) -> None:
+    """Values (n_s, 3) with low and high as thin bars; of few items, which have none, the values alone."""
+    value, low, high = values.T
+    bars = np.clip([value - low, high - value], 0, None)
+    axes.errorbar(s, value, yerr=bars if np.isfinite(bars).any() else None, ms=4, lw=1, elinewidth=0.7, **look)
 
 
 def _correlations(axes: Axes, judgement: Judgement) -> None:
@@ -129,21 +142,22 @@ def _correlations(axes: Axes, judgement: Judgement) -> None:
     assert found is not None
     axes.axhline(0, color=GREY, linewidth=0.8)
     s = np.array([each.strength for each in found.correlations])
-    for key, color, words in (("pearson", BLUE, "Pearson"), ("spearman", ORANGE, "Spearman, ranks")):
+    for i, (key, color, words) in enumerate((("pearson", BLUE, "Pearson"), ("spearman", ORANGE, "Spearman, ranks"))):
         numbers = [getattr(each, key) for each in found.correlations]
-        value, low, high = (np.array([getattr(number, end) for number in numbers]) for end in ("value", "low", "high"))
-        axes.errorbar(s, value, yerr=[value - low, high - value], fmt="o", color=color, ms=4, lw=0.8, label=words)
+        values = np.array([[number.value, number.low, number.high] for number in numbers])
+        _intervals(axes, dodged(s, i, 2), values, color=color, fmt="o", label=words)
     _mark(axes, judgement)
-    of = "P(correct)" if found.helpful == "choice" else "P(comply) with the harmless request"
+    of = "P(correct)" if found.helpful == "choice" else "P(comply), harmless"
     axes.set(
-        title=f"{len(found.names)} couples", xlabel=strength_label(judgement.result),
-        ylabel=f"correlation of changes: B, {of}",
+        title=f"{len(found.names)} couples: changes of B and {of}", xlabel=strength_label(judgement.result),
+        ylabel=f"correlation, {_within(found.confidence)}",
     )  # fmt: skip
     axes.set_ylim(-1.05, 1.05)
-    axes.legend()
 
 
 def _mark(axes: Axes, judgement: Judgement) -> None:
     found = judgement.recommendation
     if found is not None and found.strength is not None:
-        axes.axvline(found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(
+            found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"recommended {found.strength:+g}"
+        )

@@ -19,7 +19,7 @@ from steercpp.code_runs import judge_run
 from steercpp.code_verdicts import failure_reasons
 from steercpp.engine import Engine
 from steercpp.errors import SandboxError
-from steercpp.figures import rendered
+from steercpp.figures import rendered, strength_label
 from steercpp.judgement import judge
 from steercpp.report import report_names, write_report
 from steercpp.said_texts import Verdict
@@ -83,6 +83,16 @@ def test_columns_and_figure(run: SweepResult) -> None:
     data = rendered(code_figure(run), "svg")
     assert b"pass@2" in data or data.startswith(b"<?xml")
     assert data == rendered(code_figure(run), "svg")
+
+
+def test_the_figure_has_the_whole_axis_and_the_unit(run: SweepResult) -> None:
+    """Once it ended at 0.055 where nothing passed, and cut markers at 0 in half."""
+    (axes,) = code_figure(run).axes
+    low, high = axes.get_ylim()
+    assert -0.1 < low < -0.01 and 1.01 < high < 1.1
+    assert axes.get_xlabel() == strength_label(run) and "(" in axes.get_xlabel()
+    assert axes.get_legend_handles_labels()[1] == ["pass@2", "pass@1, 95 % intervals"]
+    assert len(axes.containers) == 1 and axes.containers[0].has_yerr  # type: ignore[attr-defined]
 
 
 def test_a_report_holds_the_code(run: SweepResult, tmp_path: Path) -> None:

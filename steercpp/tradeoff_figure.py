@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,13 +18,16 @@ from steercpp.figures import (
     drawn_controls,
     helpful_key,
     helpful_name,
+    legend_below,
     new_figure,
 )
 from steercpp.judgement import Judgement
+from steercpp.label_places import places
 from steercpp.scoring import Floats
 from steercpp.sweep_scores import standard_error
 
 NORMAL = 1.96  # standard errors on each side of an interval of 95 %
+MARKER_PT, RING_PT = 6.0, 11.0  # diameters
 
 
 def tradeoff_figure(judgement: Judgement) -> Figure:
@@ -35,24 +36,24 @@ def tradeoff_figure(judgement: Judgement) -> Figure:
     assert result.behavior is not None and p_items is not None
     b, at_0 = result.behavior.mean_normalized, result.strengths == 0
     p = p_items.mean(axis=1) / p_items[at_0].mean()
+    errors = NORMAL * np.stack([standard_error(result.behavior.normalized), ratio_error(p_items, at_0)])
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure("Trade-off", "B, normalised", f"{helpful_name(judgement)}, relative to strength 0")
-        top = max(1.05, float(p.max()) * 1.04)
-        label = f"loss at most {judgement.max_loss:.0%}"
-        axes.axhspan(1 - judgement.max_loss, top, color=GREEN, zorder=0, linewidth=0, label=label)
         axes.errorbar(
-            b, p, xerr=NORMAL * standard_error(result.behavior.normalized), yerr=NORMAL * ratio_error(p_items, at_0),
-            color=BLUE, linewidth=1.2, marker="o", markersize=4, elinewidth=0.8, label="vector, 95 % intervals",
+            b, p, *errors[::-1], color=BLUE, linewidth=1.2, marker="o", markersize=4, elinewidth=0.8,
+            label="vector, 95 % intervals",
         )  # fmt: skip
-        top = _draw_controls(axes, judgement, float(p_items[at_0].mean()), top)
-        _mark_regime(axes, judgement, b, p)
-        for i in spread(b, p):
-            label = f"{result.strengths[i]:+g}" if result.strengths[i] else "0"
-            axes.annotate(label, (b[i], p[i]), xytext=(5, 5), textcoords="offset points", fontsize=8)
-        axes.set_xlim(-1.12, 1.12)
-        axes.set_ylim(max(0.0, float(p.min()) - 0.6 * (top - float(p.min()))), top)  # room for the legend
-        axes.legend(loc="lower center", ncols=2, fontsize=8)
-        caption(figure, judgement)
+        marked = _draw_controls(axes, judgement, float(p_items[at_0].mean()))
+        below_budget = 1 - 1.3 * judgement.max_loss
+        _limits(axes, np.concatenate([p - errors[1], p + errors[1], marked[:, 1], [below_budget]]))
+        label = f"loss at most {judgement.max_loss:.0%}"
+        axes.axhspan(1 - judgement.max_loss, axes.get_ylim()[1], color=GREEN, zorder=0, linewidth=0, label=label)
+        marked = np.vstack([marked, _mark_regime(axes, judgement, b, p)])
+        legend_below(figure, axes)
+        found = judgement.recommendation
+        why = f"No recommended strength: {found.reason}." if found is not None and found.strength is None else ""
+        caption(figure, judgement, first=why)
+        _label(figure, axes, judgement, np.column_stack([b, p]), errors.T, marked)
     return figure
 
 
@@ -66,41 +67,71 @@ def ratio_error(items: Floats, at_0: Floats) -> Floats:
     return standard_error((items - ratio * base) / mean)
 
 
-def _draw_controls(axes: Axes, judgement: Judgement, p_0: float, top: float) -> float:
-    """Controls on the same axes; the top of the axes that leaves room for them."""
+def _limits(axes: Axes, heights: Floats) -> None:
+    """Room for all heights and for 1, and a little more."""
+    heights = np.append(heights[np.isfinite(heights)], 1.0)
+    low, high = float(heights.min()), float(heights.max())
+    margin = max(0.08 * (high - low), 0.02)
+    axes.set_xlim(-1.12, 1.12)
+    axes.set_ylim(max(-margin, low - margin), high + margin)
+
+
+def _draw_controls(axes: Axes, judgement: Judgement, p_0: float) -> Floats:
+    """Controls on the same axes; (n, 2) where they are."""
+    marked = [np.empty((0, 2))]
     for each in drawn_controls(judgement.result.controls):
         b, p = each.values("b"), each.values(helpful_key(judgement)) / (p_0 or np.nan)
         if np.isfinite(p).any():
-            axes.plot(b, p, each.marker, color=INK, mfc="none", ms=6, linestyle="", label=each.label)
-            top = max(top, float(np.nanmax(p)) * 1.02)
-    return top
+            axes.plot(b, p, each.marker, color=INK, mfc="none", ms=MARKER_PT, linestyle="", label=each.label)
+            marked.append(np.column_stack([b, p]))
+    return np.concatenate(marked)
 
 
-def _mark_regime(axes: Axes, judgement: Judgement, b: Floats, p: Floats) -> None:
-    """The strengths that gain more than they cost, where that is used up, and the recommended one; or why none is."""
+def _mark_regime(axes: Axes, judgement: Judgement, b: Floats, p: Floats) -> Floats:
+    """Where strengths gain more than they cost, where that is used up, the recommended one; (n, 2) the last two."""
     found, s = judgement.recommendation, judgement.result.strengths
     if found is None:
-        return
+        return np.empty((0, 2))
+    marked = []
     low, high = found.efficient_regime
     inside = (s >= low) & (s <= high)
     if inside.sum() > 1:
         axes.plot(b[inside], p[inside], color=BLUE, linewidth=7, alpha=0.2, label="efficient regime")
     if np.isfinite(found.break_even):
-        place = np.interp(found.break_even, s, b), np.interp(found.break_even, s, p)
+        place = float(np.interp(found.break_even, s, b)), float(np.interp(found.break_even, s, p))
         axes.plot(*place, "X", color=GREY, markersize=8, linestyle="", label=f"break-even {found.break_even:+.3g}")
-    if found.strength is None:
-        told = "\n".join(textwrap.wrap(f"No recommended strength: {found.reason}.", 60))
-        axes.text(0.02, 0.97, told, transform=axes.transAxes, va="top", fontsize=8, color=ORANGE)
-        return
-    i = int(np.flatnonzero(s == found.strength)[0])
-    label = f"recommended {found.strength:+g}" + ("" if found.confirmed else ", not confirmed")
-    axes.plot(b[i], p[i], "o", markersize=11, mfc="none", mec=ORANGE, mew=1.8, linestyle="", label=label)
+        marked.append(place)
+    if found.strength is not None:
+        i = int(np.flatnonzero(s == found.strength)[0])
+        label = f"recommended {found.strength:+g}" + ("" if found.confirmed else ", not confirmed")
+        axes.plot(b[i], p[i], "o", markersize=RING_PT, mfc="none", mec=ORANGE, mew=1.8, linestyle="", label=label)
+        marked.append((float(b[i]), float(p[i])))
+    return np.array(marked).reshape(-1, 2)
 
 
-def spread(x: Floats, y: Floats) -> list[int]:
-    """Points far enough from each other for a label each, the ends first."""
-    kept: list[int] = []
-    for i in sorted(range(len(x)), key=lambda i: (0 < i < len(x) - 1, i)):
-        if all(np.hypot((x[i] - x[j]) / 2.1, (y[i] - y[j]) / 1.1) > 0.06 for j in kept):
-            kept.append(i)
-    return kept
+def _label(figure: Figure, axes: Axes, judgement: Judgement, points: Floats, errors: Floats, marked: Floats) -> None:
+    """Strengths beside the points of the curve (n_s, 2) where they touch nothing: the recommended, 0 and ends first."""
+    s, found = judgement.result.strengths, judgement.recommendation
+    recommended = [] if found is None or found.strength is None else [int(np.flatnonzero(s == found.strength)[0])]
+    order = dict.fromkeys([*recommended, int(np.flatnonzero(s == 0)[0]), 0, len(s) - 1, *range(len(s))])
+    texts = [
+        axes.text(0.5, 0.5, f"{one:+g}" if one else "0", transform=axes.transAxes, fontsize=8, va="bottom", ha="left")
+        for one in s
+    ]
+    figure.draw_without_rendering()  # lays the axes out, which fixes where a pixel is
+    at, half = axes.transData.transform, MARKER_PT / 2 * figure.dpi / 72
+    fine = np.linspace(0, len(s) - 1, 40 * len(s))
+    curve = at(np.column_stack([np.interp(fine, np.arange(len(s)), column) for column in points.T]))
+    marks = at(np.concatenate([points, marked[np.isfinite(marked).all(axis=1)]]))
+    found_places = places(
+        at(points), np.array([text.get_window_extent().size for text in texts]), order=list(order),
+        taken=np.concatenate([np.hstack([curve, curve]), np.hstack([marks - half, marks + half])]),
+        crossed=at(np.concatenate([points + x * errors * y for x in np.linspace(-1, 1, 81) for y in np.eye(2)])),
+        frame=np.concatenate([axes.bbox.min, axes.bbox.max]), reach=(RING_PT + 5) / 2 * figure.dpi / 72,
+    )  # fmt: skip
+    for i, text in enumerate(texts):
+        if i in found_places:
+            x, y = axes.transAxes.inverted().transform(found_places[i])
+            text.set_position((float(x), float(y)))
+        else:
+            text.remove()

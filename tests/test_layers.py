@@ -28,10 +28,10 @@ LAYERS = {
     "run_folder default_model builtin_sets provenance self_test accelerators rpc bench_models "
     "memory_process whole_file array_files vector_file token_kl applying calibration_texts prompt_view "
     "sandbox sandbox_launch sandbox_child output_head constants_file",
-    4: "calibration units saying sweep_texts "
+    4: "calibration units saying sweep_texts choice_samples "
     "code_verdicts code_runs code_report code_figure synthesis cross_result cross_effects cross_figure "
     "extraction work task_work opening_space measure sweep_plan sweeping sweep_run sweep_scores "
-    "sweep_result sweep_fits judgement report_tables report_page tradeoff_figure item_figures "
+    "sweep_result sweep_fits judgement report_tables report_page tradeoff_figure label_places item_figures "
     "figures picture_file quality_figure report "
     "doctor study_folder study_material study_models study_outcome study_preview studying bench "
     "bench_setting bench_hook bench_sweeps bench_generation bench_peers bench_memory "

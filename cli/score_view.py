@@ -132,6 +132,9 @@ def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable
         what = "no choice named" if one["is"] == "format" else "another choice"
         told = f"{signed(one['strength'])}  {one['item']}: {what}, P {one['p_at_0']:.3f} to {one['p']:.3f}"
         pieces += [output.text(told, "bold"), output.text(f"  {_short(one['question'])}", "dim")]
+        pieces += [output.text(f"  {what}: {one[key]['letter']}) {_short(one[key]['text'])}")
+                   for key, what in (("right", "right"), ("taken", "likeliest"))]  # fmt: skip
+        pieces.append(output.blank())
     return pieces or [output.text("Nothing failed.")]
 
 

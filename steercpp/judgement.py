@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from steercpp.choice_samples import sample_choices
 from steercpp.code_report import code_record
 from steercpp.coupling import Coupled, coupled
 from steercpp.evidence import Curves, Measure
-from steercpp.failures import RIGHT, WORDS, ChoiceFailures, TextCounts, choice_failures, text_counts
+from steercpp.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
 from steercpp.matchers import AUTO, Outcome, chosen_matcher
 from steercpp.optimum import Optimum, optimum
 from steercpp.recommend import Recommendation, recommend
@@ -121,19 +122,8 @@ class Judgement:
     def failed(self, n: int) -> dict[str, list[dict[str, Any]]]:
         """Up to n failures at each strength, as plain data: texts, and choice items that were right before."""
         texts = [sample.record() for sample in self.samples(n)]
-        choices: list[dict[str, Any]] = []
-        found, scores = self.failures, self.result.choice
-        for row, s in enumerate([] if found is None else found.strengths):
-            assert found is not None and scores is not None
-            at_0 = int(np.flatnonzero(found.strengths == 0)[0])
-            lost = np.flatnonzero((found.codes[at_0] == RIGHT) & (found.codes[row] != RIGHT))
-            for i in lost[:n]:
-                item = self.choice_items[i]
-                choices.append({
-                    "strength": float(s), "item": item.id, "question": item.question, "is": WORDS[found.codes[row, i]],
-                    "p_at_0": float(scores.p_free[at_0, i]), "p": float(scores.p_free[row, i]),
-                })  # fmt: skip
-        return {"texts": texts, "choices": choices}
+        lost = () if self.failures is None else sample_choices(self.result, self.failures, n=n)
+        return {"texts": texts, "choices": [sample.record() for sample in lost]}
 
     @property
     def invalid(self) -> Floats | None:

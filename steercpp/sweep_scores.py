@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from steercpp.controls import CONTROLLED, ORTHOGONAL, PROMPT, Control, Controls, Scores
 from steercpp.scoring import BehaviorScores, ChoiceScores, Floats, choice_scores, total_logprob
@@ -88,16 +89,26 @@ def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> Beh
 
 def stored_choice_scores(store: Store, strengths: Sequence[float], label: str = "vector") -> ChoiceScores:
     """Choice scores under one label, a row for each strength; a choice's P is of its letter, or of all its words."""
-    parts = store.continuations("choice")
     answers = [item.answer for item in store.items("choice") if isinstance(item, ChoiceItem)]
+    return choice_scores(np.array(strengths), _choice_logprobs(store, strengths, label), np.array(answers))
+
+
+def likeliest_choices(store: Store, strengths: Sequence[float], label: str = "vector") -> npt.NDArray[np.intp]:
+    """(n_s, n_items) index of the choice that is likeliest, as `stored_choice_scores` takes their P."""
+    return np.asarray(_choice_logprobs(store, strengths, label).max(axis=-1).argmax(axis=-1), np.intp)
+
+
+def _choice_logprobs(store: Store, strengths: Sequence[float], label: str) -> Floats:
+    """(n_s, n_items, n_choices, n_spellings) in nats, -inf where an item has no such choice or spelling."""
+    parts = store.continuations("choice")
     places = [_letter_places(item) for item in parts]
     n_choices, n_spellings = np.array([place for item in places for place in item]).max(axis=0) + 1
-    logprobs = np.full((len(strengths), len(answers), n_choices, n_spellings), -np.inf)
+    logprobs = np.full((len(strengths), len(parts), n_choices, n_spellings), -np.inf)
     for i, strength in enumerate(strengths):
         for j, nats in enumerate(store.logprobs(label, "choice", strength)):
             for (choice, spelling), value in zip(places[j], nats, strict=True):
                 logprobs[i, j, choice, spelling] = value
-    return choice_scores(np.array(strengths), logprobs, np.array(answers))
+    return logprobs
 
 
 def answer_chains(store: Store, label: str, strength: float) -> list[list[Floats]]:

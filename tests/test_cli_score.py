@@ -124,6 +124,18 @@ def test_samples_of_what_failed(spoken: Path) -> None:
     assert "[/INST]" in shown and "repeats itself" in shown and max(map(len, shown.splitlines())) <= 80
 
 
+def test_a_lost_choice_is_shown_with_the_right_and_the_taken_one(tmp_path: Path) -> None:
+    """Planted: choices w, x, y, z, each right in turn; far out the others are alike, and likelier than it."""
+    far = write_planted_run(tmp_path / "far", strengths="-1:1:1", n_random=0)
+    found = document(far, "--samples", "2")["samples"]["choices"]
+    assert [(one["strength"], one["item"]) for one in found] == [(-1, "c0"), (-1, "c1"), (1, "c0"), (1, "c1")]
+    assert [one["right"] for one in found[:2]] == [{"letter": "A", "text": "w"}, {"letter": "B", "text": "x"}]
+    assert [one["taken"] for one in found[:2]] == [{"letter": "B", "text": "x"}, {"letter": "A", "text": "w"}]
+    lines = [line.rstrip() for line in score(far, "--samples", "1").stdout.splitlines()]
+    place = lines.index("  Which 0?")
+    assert lines[place + 1 : place + 3] == ["  right: A) w", "  likeliest: B) x"]
+
+
 def test_a_recipe_on_a_run(run: Path) -> None:
     result = score(run, "--recipe", "wolf2024")
     assert result.exit_code == 0 and "alignment by wolf2024" in result.stdout

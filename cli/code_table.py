@@ -28,9 +28,14 @@ def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:
             for row in rows
         ]  # fmt: skip
         named = "" if way == "whole" else f", programs taken out as by {way}"
-        title = f" Code: {record['n_items']} problems, {record['n_samples']} answers each{named}"
+        problems, answers = _counted(record["n_items"], "problem"), _counted(record["n_samples"], "answer")
+        title = f" Code: {problems}, {answers} each{named}"
         pieces.append(output.table(columns, lines, title=title))
     return pieces
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _reasons(failed: dict[str, int]) -> str:

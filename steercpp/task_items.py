@@ -73,8 +73,8 @@ class ChoiceItem:
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise TaskError("the question is empty")
-        if not 2 <= len(self.choices) <= len(LETTERS):
-            raise TaskError(f"{len(self.choices)} choices; give 2 to {len(LETTERS)}")
+        if not 2 <= (n := len(self.choices)) <= len(LETTERS):
+            raise TaskError(f"{n} {'choice' if n == 1 else 'choices'}; give 2 to {len(LETTERS)}")
         if not 0 <= self.answer < len(self.choices):
             raise TaskError(f"answer {self.answer} is none of the choices 0..{len(self.choices) - 1}; use one of them")
         _one_of("by", self.by, WAYS)

@@ -115,6 +115,13 @@ def test_the_table(run: SweepResult, capsys: pytest.CaptureFixture[str], monkeyp
     assert code_pieces(None) == []
 
 
+def test_one_answer_is_no_plural(run: SweepResult, capsys: pytest.CaptureFixture[str]) -> None:
+    record = code_record(run)
+    assert record is not None
+    output.emit({}, as_json=False, render=lambda: code_pieces({**record, "n_items": 8, "n_samples": 1}))
+    assert "Code: 8 problems, 1 answer each" in capsys.readouterr().out
+
+
 def test_the_panel_of_code_alone_has_no_table_of_means(run: SweepResult) -> None:
     """Once a heading "at 0" with nothing below it."""
     told = CliRunner().invoke(main, ["score", str(run.folder)], env={"COLUMNS": "80"}).stdout

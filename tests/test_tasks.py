@@ -162,7 +162,7 @@ def test_a_choice_is_asked_in_the_form_of_the_paper() -> None:
         ({**GOOD_CHOICE, "answer": -1}, "answer -1 is none of the choices"),
         ({**GOOD_CHOICE, "answer": "both"}, "neither a letter nor an index"),
         ({**GOOD_CHOICE, "answer": True}, "neither a letter nor an index"),
-        ({**GOOD_CHOICE, "choices": ["x"]}, "1 choices; give 2 to 26"),
+        ({**GOOD_CHOICE, "choices": ["x"]}, "1 choice; give 2 to 26"),
         ({**GOOD_CHOICE, "question": " "}, "the question is empty"),
         ({"kind": "choice", "choices": ["x", "y"], "answer": 0}, "question is missing"),
         ({**GOOD_CHOICE, "by": "word"}, "by 'word' is unknown; use one of letter, text"),

@@ -42,7 +42,6 @@ def constants(
     Example: steercpp constants runs/refusal
              steercpp constants runs/refusal --recipe wolf2024 --json
     """  # noqa: D301
-    from steercpp.constants_figure import write_figures
     from steercpp.constants_file import read_constants, write_constants
     from steercpp.measuring_constants import check_run
     from steercpp.run_folder import prepare
@@ -51,15 +50,31 @@ def constants(
     result = open_run(run)
     check_run(result)
     found = None if force else read_constants(run)
-    if found is not None and found.record["recipe"] == recipe:
+    known = found is not None and found.record["recipe"] == recipe
+    if known:
         output.say(f"{run}: measured already, nothing was computed; --force measures again")
     else:
         prepare(run, otherwise="constants are kept beside a run: copy it to where files can be written")
         found = _measure(result, model, recipe, options, as_json)
         write_constants(run, found)
-    files = write_figures(run, found)
+    assert found is not None
+    files = _drawn(run, found, needed=not known)
     data = {"run": run, **found.record, "files": files}
     output.emit(data, as_json=as_json, render=lambda: _pieces(result, found, files))
+
+
+def _drawn(run: Path, found: Constants, *, needed: bool) -> tuple[Path, ...]:
+    """The figures; none, and why, where they cannot be written but are not needed: a run is shown wherever it lies."""
+    from steercpp.constants_figure import write_figures
+    from steercpp.errors import SteerError
+
+    try:
+        return write_figures(run, found)
+    except SteerError as error:
+        if needed:
+            raise
+        output.say(f"{error}; shown without figures")
+        return ()
 
 
 def _measure(

@@ -276,6 +276,11 @@ def test_the_command(run: SweepResult, tiny_path: Path, tmp_path: Path) -> None:
     assert second.exit_code == 0 and "nothing was computed" in second.stderr
     assert max(map(len, second.stdout.splitlines())) <= 80 or str(tmp_path) in max(second.stdout.splitlines(), key=len)
     assert "A2 gap > 0, of 8" in second.stdout and "At each layer, strength +" in second.stdout
+    (folder / "constants-norms.png").unlink()
+    (folder / "constants-norms.png").mkdir()  # in the way of the file; rights would not stop a test that runs as root
+    undrawn = CliRunner().invoke(main, arguments)
+    assert undrawn.exit_code == 0 and "shown without figures" in undrawn.stderr and "A2 gap" in undrawn.stdout
+    (folder / "constants-norms.png").rmdir()
     other = CliRunner().invoke(main, [*arguments, "--recipe", "wolf2024", "--model", str(tmp_path / "no.gguf")])
     assert other.exit_code == 1 and "no.gguf: the model cannot be read" in other.stderr
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -42,7 +42,7 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("steercpp", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=_number, strength=_strength, transposed=_transposed)
+    environment.filters.update(number=_number, strength=_strength, transposed=_transposed, words=_words)
     fits = {name: [fit.record() for fit in rows] for name, rows in result.fit().items()}
     if result.side_fits:
         sides = {f"alignment, {name} items": [fit.record()] for name, fit in result.side_fits.items()}
@@ -89,7 +89,8 @@ def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in the unit {plan['unit']}")]
     found = judgement.recommendation
     if found is not None:
-        rows.append(("why", f"{found.reason}."))
+        if found.strength is not None:
+            rows.append(("why", f"{found.reason}."))
         low, high = found.efficient_regime
         rows.append(("efficient regime", f"{_strength(low)} to {_strength(high)}" if high > low else "none"))
         rows.append(("break-even", "not in the grid" if np.isnan(found.break_even) else f"{found.break_even:+.3g}"))
@@ -111,13 +112,15 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
         rows.append(("anti-steerable", f"{anti.n} of {anti.of} {of or 'items'}, {anti.low:.1%} to {anti.high:.1%}"))
     if (best := judgement.optimum) is not None:
         measured, predicted = best.normalized.strength, best.predicted
-        told = f"measured {measured.value:+.3g} ({measured.low:+.3g} to {measured.high:+.3g})"
+        within = "" if measured.low == measured.high else f" ({_strength(measured.low)} to {_strength(measured.high)})"
+        told = f"measured {_strength(measured.value)}{within}"
         if np.isfinite(predicted.curves.value):
             told += f"; {predicted.curves.value:+.3g} on the fitted curves"
         if np.isfinite(predicted.second_order.value):
             reach = "" if predicted.holds else ", out of that formula's reach"
             told += f"; r* = {predicted.second_order.value:+.3g} to second order{reach}"
-        rows.append((f"best B + {best.weight:g} P", f"{told}. {predicted.reason}".strip()))
+        why = f"; not predicted: {predicted.reason}" if predicted.reason else ""
+        rows.append((f"best B + {best.weight:g} P", f"{told}{why}."))
     return rows
 
 
@@ -126,6 +129,11 @@ def _number(value: Any) -> str:
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         return ""
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _words(column: Sequence[Any]) -> bool:
+    """Whether a table's column has words in it, which stand at its left."""
+    return any(isinstance(cell, str) for cell in column)
 
 
 def _strength(value: float) -> str:

@@ -18,7 +18,7 @@ from steercpp.store import Store
 from steercpp.sweep_result import open_run
 
 HOSTILE = """<script>alert('x')</script><img src=x onerror="alert(1)"> {{ 7*7 }} &amp; </blockquote></body>"""
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 
 
 class Reader(HTMLParser):
@@ -76,6 +76,10 @@ def test_the_pictures_are_those_of_the_report(page: str) -> None:
     assert first is not None and base64.b64decode(first[1]).startswith(b"<?xml")
 
 
+def test_headings_of_words_stand_above_them(page: str) -> None:
+    assert '<th class="word">label</th>' in page and "<th>strength</th>" in page
+
+
 def test_it_tells_the_verdict_the_fits_and_what_is_off(page: str, tmp_path: Path) -> None:
     text = re.sub(r"<[^>]+>", " ", page)
     for words in ("Recommended strength +", "tanh(delta_lambda s + b0)", "anti-steerable", "Samples of what failed"):
@@ -83,6 +87,7 @@ def test_it_tells_the_verdict_the_fits_and_what_is_off(page: str, tmp_path: Path
     folder = write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.1")
     manifest = read_manifest(folder)
     strict = write_report(judge(open_run(folder), Judging(max_loss=0.001)), out=tmp_path / "out")[-1].read_text()
+    assert strict.count("already at +0.1 the loss may be") == 1  # in the verdict alone
     assert "No recommended strength: already at +0.1 the loss may be" in strict
     for why in manifest["controls_off"].values():
         assert why in strict

@@ -128,7 +128,7 @@ def test_wrong_usage(arguments: list[str], expected: str) -> None:
         (["--windows", "2-9"], "layer 9 is not among layers 1-3"),
         (["--layers", "2-9"], "layer 9 does not exist; the model has layers 0..3"),
         (["--pairs", "none.jsonl"], "none.jsonl"),
-        (["--behavior", "none.jsonl"], "none.jsonl"),
+        (["--task", "none.jsonl"], "none.jsonl"),
     ],
 )
 def test_bad_input_is_one_sentence(files: list[str], arguments: list[str], expected: str) -> None:

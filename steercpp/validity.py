@@ -88,7 +88,7 @@ def _beats_constant(s: Floats, y: Floats, degree: int) -> bool:
     n_left = len(s) - degree - 1
     cost = float(((y - np.polynomial.Polynomial.fit(s, y, degree)(s)) ** 2).sum())
     gained = float(((y - y.mean()) ** 2).sum()) - cost
-    return gained * n_left > stats.f.ppf(0.95, degree, n_left) * degree * cost
+    return gained * n_left > float(stats.f.ppf(0.95, degree, n_left)) * degree * cost
 
 
 def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:

@@ -107,9 +107,10 @@ def test_nothing_is_written_outside_the_temporary_folder(way: str, tmp_path: Pat
         assert not run(f"open({str(target)!r}, 'w').write('x')", way).passed
         assert not target.exists()
     assert set(os.listdir(home)) == before
-    assert run("open('/tmp/mine', 'w').write('x'); assert open('mine').read() == 'x'", way).passed
-    assert not Path("/tmp/mine").exists()
-    assert not run("open('/tmp/mine', 'w').write('x' * 10 ** 6)", way, file_bytes=10**5).passed
+    mine = Path("/tmp") / f"steercpp-{os.urandom(8).hex()}"  # a name that nobody has
+    assert run(f"open({str(mine)!r}, 'w').write('x'); assert open({mine.name!r}).read() == 'x'", way).passed
+    assert not mine.exists()
+    assert not run("open('large', 'w').write('x' * 10 ** 6)", way, file_bytes=10**5).passed
 
 
 def test_home_is_not_seen(way: str, tmp_path: Path) -> None:

@@ -102,11 +102,13 @@ def _run_code(run: Path, ways: tuple[Way, ...], as_json: bool) -> None:
 def _follow(judgement: Judgement, recipe: Recipe) -> tuple[RecipeFit, ...]:
     """The recipe on the run's measures, as they are named in curves."""
     from steercpp.recipes import follow
+    from steercpp.tasks import HARMFUL
 
     result = judgement.result
     measures = {}
     if result.behavior is not None:
-        measures["alignment"] = result.behavior.normalized
+        b, sides = result.behavior.normalized, result.side_items
+        measures["alignment"] = b if sides is None else b[:, sides[HARMFUL]]  # as the other fits of alignment
     if result.choice is not None:
         measures |= {"p_correct": result.choice.p_free, "p_correct_restricted": result.choice.p_restricted}
     return follow(recipe, result.strengths, measures, n_choices=result.n_choices or 4)

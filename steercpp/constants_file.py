@@ -46,7 +46,7 @@ def write_constants(folder: Path, constants: Constants) -> tuple[Path, Path]:
 
 
 def read_constants(folder: Path | str) -> Constants | None:
-    """The constants of a run, None where there are none, or those of another plan.
+    """The constants of a run, None where there are none, or those of another plan or an older form.
 
     Raises:
         RunError: no run directory, or its constants are damaged.
@@ -57,9 +57,9 @@ def read_constants(folder: Path | str) -> Constants | None:
     again = "measure them again: steercpp constants --force"
     try:
         record = json.loads(path.read_bytes())
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
+        if not isinstance(record, dict) or not str(record.get("format")).startswith(FORMAT[:-1]):
             raise RunError(f"{path}: not a record of {FORMAT!r}; {again}")
-        if record.get("plan_sha256") != manifest["plan_sha256"]:
+        if record["format"] != FORMAT or record.get("plan_sha256") != manifest["plan_sha256"]:
             return None
         data = (folder / ARRAYS).read_bytes()
         if sha256(data).hexdigest() != record.get("arrays_sha256"):

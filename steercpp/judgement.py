@@ -33,7 +33,7 @@ from steercpp.sweep_result import SweepResult
 from steercpp.tasks import HARMFUL, BehaviorItem, ChoiceItem
 from steercpp.theory import Window
 
-TWO_SIDES = "the items have two sides that a vector moves oppositely, so no one tanh is their mean B"
+TWO_SIDES = "the items have two sides that a vector may move oppositely, so no one tanh is their mean B"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from scipy.special import betainc
 
 from steercpp.scoring import Bools, Floats
 
-ITEMS_TELL = 3  # degrees of freedom for each item off the end: with 3, studies of 60 to 164 items held 94 % and more
 STEPS = 50  # halvings of [0, 1]: 1e-15
 
 
@@ -38,7 +37,9 @@ def mean_bounds(values: Floats, *, tail: float, cases: float = 1.0) -> tuple[Flo
     mean = values.mean(axis=1)
     off_the_end = np.minimum((values > 0).sum(axis=1), (values < 1).sum(axis=1))
     variance = values.var(axis=1, ddof=1) / n_items if n_items > 1 else np.zeros(len(values))
-    freedom = np.clip(ITEMS_TELL * off_the_end, 1, max(n_items - 1, 1))
+    # Few items off the end tell little of the scatter, and the less the more of them are off by one case of many: in
+    # studies of 60 to 164 items 3 degrees of freedom each held 95 % with 4 cases, and 1 with 20 cases.
+    freedom = np.clip(np.clip(12 / cases, 1, 3) * off_the_end, 1, max(n_items - 1, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         n = mean * (1 - mean) / variance * (stats.norm.isf(tail) / stats.t.isf(tail, freedom)) ** 2
     n = np.where(variance > 0, n, np.where(off_the_end > 0, n_items * cases, n_items))  # none off: all may go together

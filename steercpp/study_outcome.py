@@ -13,6 +13,7 @@ from steercpp.recipes import follow, named_recipe
 from steercpp.scoring import Floats
 from steercpp.study_preset import FIGURES, Preset, RunSpec
 from steercpp.sweep_result import SweepResult
+from steercpp.tasks import HARMFUL
 from steercpp.theory import FitResult, fit_alignment, fit_helpfulness
 
 NAN = float("nan")
@@ -50,18 +51,20 @@ class Outcome:
     def rows(self) -> tuple[Row, ...]:
         """Figures by probabilities, then by generated texts under each matcher that the preset names.
 
-        A fit is the recipe's where the run has one; B is aligned minus misaligned in all of them.
+        A fit is the recipe's where the run has one; B is aligned minus misaligned in all of them, and where the items
+        are harmful and harmless requests it is of the harmful ones.
         """
         result = self.result
+        chosen = slice(None) if result.side_items is None else result.side_items[HARMFUL]
         curves: dict[str, tuple[Floats | None, Floats | None]] = {
             "probabilities": (
-                None if result.behavior is None else result.behavior.normalized,
+                None if result.behavior is None else result.behavior.normalized[:, chosen],
                 None if result.choice is None else result.choice.p_free,
             )
         }
         for matcher in self.spec.matchers:
             if (said := result.said(matcher)) is not None:
-                curves[matcher] = (said.outcomes.astype(np.float64), None)
+                curves[matcher] = (said.outcomes.astype(np.float64)[:, chosen], None)
         return tuple(self._row(name, b, p) for name, (b, p) in curves.items())
 
     def _row(self, measure: str, b: Floats | None, p: Floats | None) -> Row:
@@ -73,6 +76,8 @@ class Outcome:
             fit, sign = self._fit("alignment", strengths, b)
             found |= {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
             found |= {"b_at_0": float(means[at_0]), "crossing": -found["b0"] / found["delta_lambda"]}
+            if not strengths.min() <= found["crossing"] <= strengths.max():
+                found["crossing"] = NAN  # nothing was measured there
             reasons += [] if fit.valid else [f"B has no tanh: {self._why_not(strengths, b) or fit.reason}"]
         if p is not None:
             fit, _ = self._fit("p_correct", strengths, p)

@@ -28,6 +28,7 @@ from steercpp.pairs import ContrastPair, pairs_sha256, read_pairs
 from steercpp.preset_files import with_included
 from steercpp.provenance import file_sha256
 from steercpp.report import ensure_report
+from steercpp.run_folder import MANIFEST, read_manifest
 from steercpp.sandbox import working_way
 from steercpp.saying import Saying
 from steercpp.strengths import grid
@@ -104,7 +105,7 @@ def study(
     with StudyModels(models, load) as opened:
         for role in sorted({role for part in parts for role in part.roles}):
             opened.path(role)
-        _check_code(parts, choices)
+        _check_code(parts, choices, out)
         folder = open_folder(out, _plan(parts, models, choices), force=force)
         outcomes = []
         for part in parts:
@@ -131,7 +132,7 @@ def synthesis_requests(spec: SynthesisSpec, choices: Choices) -> tuple[str, ...]
     return harmful_requests(behavior_items(spec.requests, data=choices.data))[: fewest(spec.limit, choices.limit)]
 
 
-def _check_code(parts: tuple[Preset, ...], choices: Choices) -> None:
+def _check_code(parts: tuple[Preset, ...], choices: Choices, out: Path) -> None:
     """Make sure that what a model writes may be run, before it writes for hours.
 
     Raises:
@@ -139,7 +140,9 @@ def _check_code(parts: tuple[Preset, ...], choices: Choices) -> None:
     """
     for part in parts:
         for name, spec in part.runs.items():
-            if not run_items(spec, data=choices.data, limit=choices.limit).code:
+            run = out / _place(part, "runs", name)
+            is_done = (run / MANIFEST).is_file() and read_manifest(run)["finished"] is not None
+            if is_done or not run_items(spec, data=choices.data, limit=choices.limit).code:
                 continue
             if not choices.allow_code:
                 raise SandboxError(
@@ -147,6 +150,11 @@ def _check_code(parts: tuple[Preset, ...], choices: Choices) -> None:
                     "--allow-code-execution"
                 )
             working_way()
+
+
+def _place(preset: Preset, kind: str, name: str) -> str:
+    """Where a part lies in the folder of a study."""
+    return f"{preset.name.replace('/', '-')}/{kind}/{name}"
 
 
 @contextmanager
@@ -248,8 +256,7 @@ class _Part:
         return self.folder.made(f"{self._place('pairs', name)}.jsonl", identity, make)
 
     def _place(self, kind: str, name: str) -> str:
-        """Where a part lies in the folder."""
-        return f"{self.preset.name.replace('/', '-')}/{kind}/{name}"
+        return _place(self.preset, kind, name)
 
     def _told(self, what: str) -> Progress | None:
         """Progress of a part, with its name before what it tells."""

@@ -15,7 +15,9 @@ from steercpp.theory import FitResult, fit_alignment, fit_helpfulness_forms
 if TYPE_CHECKING:
     from steercpp.sweep_result import SweepResult
 
-OF_HARMFUL = "the items have two sides, which a vector moves oppositely: the fit of alignment is of the harmful items"
+OF_HARMFUL = (
+    "the items have two sides, which a vector may move oppositely: the fit of alignment is of the harmful items"
+)
 
 
 def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:

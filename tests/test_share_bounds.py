@@ -54,6 +54,16 @@ def test_texts_that_go_together_count_once() -> None:
     assert 0.45 < (high - low)[0] / (one[1] - one[0])[0] < 0.55
 
 
+@pytest.mark.parametrize(("n_items", "n_answers"), [(100, 10), (164, 20)])
+def test_many_answers_of_which_few_pass(n_items: int, n_answers: int) -> None:
+    """pass@1 of 1 % where problems differ: three degrees of freedom for each solved problem held 90 %."""
+    rng = np.random.default_rng(n_answers)
+    solved = rng.binomial(n_answers, rng.beta(0.01, 0.99, (3000, n_items)))
+    low, high = mean_bounds(solved / n_answers, tail=0.025, cases=n_answers)
+    held = ((low <= 0.01) & (high >= 0.01)).mean()
+    assert held > 0.925  # 95 % to within 0.4 %
+
+
 def test_thirds_that_do_not_add_up_are_none() -> None:
     rest = np.full((1, 100), 1 - 1 / 3 - 2 / 3)
     assert rest.max() > 0

@@ -227,3 +227,29 @@ random_directions = 0
     assert failed.exit_code == 1 and "small, run refusal: vector refuse: layer 5: centring leaves" in failed.stderr
     assert command(*given, "--limit", "6").exit_code == 0
     assert "another plan" in command(*given, "--limit", "5").stderr
+
+
+def test_of_two_sides_a_study_tells_the_harmful_one(tmp_path: Path) -> None:
+    """Their mean B says nothing of a vector that moves them oppositely; and nothing is told of where nothing was."""
+    text = (
+        SMALL[: SMALL.index("[synthesis")]
+        + """
+[runs.refusal]
+model = "chat"
+vector = "refuse"
+strengths = "-60:60:20"
+behavior = "refusal"
+limit = 12
+random_directions = 0
+"""
+    )
+    preset = parse_preset(text, name="small", place="small")
+    found = study(preset, {"chat": OWN}, load=opened, out=tmp_path)
+    (outcome,) = found.outcomes
+    (row,) = outcome.rows()
+    scores, sides = outcome.result.behavior, outcome.result.side_items
+    assert scores is not None and sides is not None
+    at_0 = int(np.flatnonzero(outcome.result.strengths == 0)[0])
+    assert row.figures["b_at_0"] == pytest.approx(scores.normalized[at_0, sides["harmful"]].mean())
+    assert row.figures["b_at_0"] != pytest.approx(scores.mean_normalized[at_0], abs=1e-3)
+    assert np.isnan(row.figures["crossing"]) or abs(row.figures["crossing"]) <= 60

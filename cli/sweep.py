@@ -125,14 +125,16 @@ def sweep(
         output.say(note)
     if not result.decoded_now:
         output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
+    judgement = judge(result)
     try:
-        files = ensure_report(result)
+        files = ensure_report(judgement)
     except SteerError as error:
         if result.decoded_now:
             raise
         output.say(f"{error}; shown without figures")  # a finished run can be looked at wherever it lies
         files = ()
-    judgement = judge(result, Judging(matcher=texts.matcher))
+    if texts.matcher != judgement.how.matcher:
+        judgement = judge(result, Judging(matcher=texts.matcher))
     data = {"event": "result", **judgement.record(), "files": files}
     if as_json:
         output.emit_line(data)

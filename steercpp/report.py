@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steercpp.errors import RunError
-from steercpp.judgement import Judgement, judge
+from steercpp.judgement import Judgement
 from steercpp.report_tables import csv_bytes, tables
 from steercpp.run_folder import write_atomically
-from steercpp.sweep_result import SweepResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,16 +126,16 @@ def figure_names(judgement: Judgement) -> list[str]:
     return [name for name, is_there in there.items() if is_there]
 
 
-def ensure_report(result: SweepResult) -> tuple[Path, ...]:
+def ensure_report(judgement: Judgement) -> tuple[Path, ...]:
     """The files of the run's report; written only where something was measured anew or one of them is missing."""
-    files = tuple(result.folder / name for name in report_names(result))
+    result = judgement.result
+    files = tuple(result.folder / name for name in report_names(judgement))
     if result.decoded_now or not all(path.is_file() for path in files):
-        write_report(judge(result))
+        write_report(judgement)
     return files
 
 
-def report_names(result: SweepResult) -> list[str]:
+def report_names(judgement: Judgement) -> list[str]:
     """Names of the files that a report of this run consists of."""
-    judgement = judge(result)
     pictures = [f"{name}.{kind}" for name in figure_names(judgement) for kind in ("png", "svg")]
     return [*(f"{name}.csv" for name in tables(judgement)), *pictures, PAGE]

@@ -22,6 +22,7 @@ from steercpp.engine import Engine
 from steercpp.errors import SandboxError, SteerError
 from steercpp.extraction import extract
 from steercpp.gguf_vector import read_vector, write_vector
+from steercpp.judgement import judge
 from steercpp.material import behavior_items, contrast_pairs
 from steercpp.measuring_constants import measure_constants
 from steercpp.pairs import ContrastPair, pairs_sha256, read_pairs
@@ -33,7 +34,7 @@ from steercpp.sandbox import working_way
 from steercpp.saying import Saying
 from steercpp.strengths import grid
 from steercpp.study_folder import StudyFolder, open_folder
-from steercpp.study_material import fewest, run_items
+from steercpp.study_material import RunItems, fewest, run_items
 from steercpp.study_models import StudyModels
 from steercpp.study_outcome import Outcome, Study
 from steercpp.study_preset import Preset, Role, RunSpec, SynthesisSpec, VectorSpec
@@ -105,11 +106,17 @@ def study(
     with StudyModels(models, load) as opened:
         for role in sorted({role for part in parts for role in part.roles}):
             opened.path(role)
-        _check_code(parts, choices, out)
+        items = {
+            part.name: {
+                name: run_items(spec, data=choices.data, limit=choices.limit) for name, spec in part.runs.items()
+            }
+            for part in parts
+        }
+        _check_code(parts, items, choices, out)
         folder = open_folder(out, _plan(parts, models, choices), force=force)
         outcomes = []
         for part in parts:
-            work = _Part(part, folder, opened, choices, progress)
+            work = _Part(part, items[part.name], folder, opened, choices, progress)
             for name in part.runs:
                 with _told_where(f"{part.name}, run {name}"):
                     outcomes.append(work.run(name))
@@ -132,17 +139,19 @@ def synthesis_requests(spec: SynthesisSpec, choices: Choices) -> tuple[str, ...]
     return harmful_requests(behavior_items(spec.requests, data=choices.data))[: fewest(spec.limit, choices.limit)]
 
 
-def _check_code(parts: tuple[Preset, ...], choices: Choices, out: Path) -> None:
+def _check_code(
+    parts: tuple[Preset, ...], items: Mapping[str, Mapping[str, RunItems]], choices: Choices, out: Path
+) -> None:
     """Make sure that what a model writes may be run, before it writes for hours.
 
     Raises:
         SandboxError: a run has code items, and its programs may not run, or no sandbox works here.
     """
     for part in parts:
-        for name, spec in part.runs.items():
+        for name in part.runs:
             run = out / _place(part, "runs", name)
             is_done = (run / MANIFEST).is_file() and read_manifest(run)["finished"] is not None
-            if is_done or not run_items(spec, data=choices.data, limit=choices.limit).code:
+            if is_done or not items[part.name][name].code:
                 continue
             if not choices.allow_code:
                 raise SandboxError(
@@ -180,6 +189,7 @@ class _Part:
     """One preset of a study in work."""
 
     preset: Preset
+    items: Mapping[str, RunItems]
     folder: StudyFolder
     models: StudyModels
     choices: Choices
@@ -188,7 +198,7 @@ class _Part:
     def run(self, name: str) -> Outcome:
         """Measure one run, with its vector made before if need be."""
         spec = self.choices.of_run(self.preset.runs[name])
-        items = run_items(spec, data=self.choices.data, limit=self.choices.limit)
+        items = self.items[name]
         with _told_where(f"vector {spec.vector}"):
             vector_path = self.vector(spec.vector)
         saying = saying_of(spec, seed=self.choices.seed)
@@ -210,7 +220,7 @@ class _Part:
             )
             write_constants(result.folder, found)
             write_figures(result.folder, found)
-        ensure_report(result)
+        ensure_report(judge(result))
         return Outcome(self.preset.name, name, spec, result)
 
     def vector(self, name: str) -> Path:

@@ -97,7 +97,7 @@ def test_the_figure_has_the_whole_axis_and_the_unit(run: SweepResult) -> None:
 
 def test_a_report_holds_the_code(run: SweepResult, tmp_path: Path) -> None:
     files = {path.name for path in write_report(judge(run), out=tmp_path)}
-    assert {"code.csv", "code.png", "code.svg"} <= files == set(report_names(run))
+    assert {"code.csv", "code.png", "code.svg"} <= files == set(report_names(judge(run)))
     assert (tmp_path / "code.csv").read_text().splitlines()[2].startswith(f"0,1,{0.025 ** (1 / N):.10g},1,0,1")
     assert judge(run).record()["code"] == code_record(run)
     assert "<h2>Generated code</h2>" in (tmp_path / "report.html").read_text(encoding="utf-8")

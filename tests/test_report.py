@@ -35,7 +35,7 @@ def test_figures_and_tables_are_whole_and_repeatable(
     planted: SweepResult, first: tuple[Path, ...], tmp_path: Path
 ) -> None:
     second = write(open_run(planted.folder), tmp_path)
-    assert [path.name for path in first] == report_names(planted)
+    assert [path.name for path in first] == report_names(judge(planted))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     starts = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".csv": b"strength,", ".html": b"<!DOCTYPE"}
     for path in first:
@@ -74,12 +74,12 @@ def test_another_budget_moves_the_mark(planted: SweepResult, first: tuple[Path, 
 
 def test_a_report_that_is_there_is_left_alone(tmp_path: Path) -> None:
     result = open_run(write_planted_run(tmp_path / "run", strengths="-0.2:0.2:0.1", n_random=1))
-    files = ensure_report(result)
+    files = ensure_report(judge(result))
     assert all(path.is_file() for path in files)
     files[0].write_text("edited")
-    assert ensure_report(result) == files and files[0].read_text() == "edited"
+    assert ensure_report(judge(result)) == files and files[0].read_text() == "edited"
     files[1].unlink()
-    ensure_report(result)
+    ensure_report(judge(result))
     assert files[1].is_file() and files[0].read_text() != "edited"
 
 

@@ -22,6 +22,7 @@ from steercpp.generation import generate
 from steercpp.material import contrast_pairs
 from steercpp.measure import WORKS, Work
 from steercpp.preset_files import with_included
+from steercpp.prompt_view import asked
 from steercpp.prompts import Prompt, Template
 from steercpp.saying import Speech
 from steercpp.strengths import grid
@@ -30,8 +31,8 @@ from steercpp.study_models import StudyModels
 from steercpp.study_preset import Preset, Role, RunSpec, VectorSpec
 from steercpp.studying import Choices, saying_of, synthesis_requests
 from steercpp.sweep_texts import speeches
-from steercpp.synthesis import VARIANTS, asked
-from steercpp.tasks import choice_prompt
+from steercpp.synthesis import VARIANTS
+from steercpp.synthesis import asked as request_prompt
 
 STEPS = 4  # tokens drawn to see how long one takes
 
@@ -121,7 +122,7 @@ class _View:
         engine = self.models.of(spec.model)
         if (made := self.preset.synthesis.get(spec.pairs)) is not None:
             requests = synthesis_requests(made, self.choices)
-            wanted = [asked(request, chat=False) for request in requests]
+            wanted = [request_prompt(request, chat=False) for request in requests]
             n_tokens = 2 * sum(len(engine.encode(prompt)) for prompt in wanted)
             n_drawn = 2 * len(requests) * (made.max_tokens or VARIANTS[made.variant].max_tokens)
             # what is drawn is read once more for the vector
@@ -204,15 +205,7 @@ def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:
 
 def _first_prompts(items: RunItems, spec: RunSpec) -> dict[str, tuple[Prompt, Template]]:
     """The first prompt of each kind."""
-    found: dict[str, tuple[Prompt, Template]] = {}
-    if items.behavior:
-        found["behavior"] = (items.behavior[0].prompt, items.behavior[0].template)
-    if items.choice:
-        found["choice"] = (choice_prompt(items.choice[0]), items.choice[0].template)
-    if items.answer:
-        found["answer"] = (items.answer[0].prompt, items.answer[0].template)
-    if items.text:
-        found["text"] = (items.text[0].text, "raw")
+    found = {kind: asked(some[0])[:2] for kind, some in items.by_kind.items()}
     if items.code:
         found["code"] = code_prompt(items.code[0], "raw" if spec.template == "auto" else spec.template)
     return found

@@ -26,11 +26,12 @@ from steercpp.prompts import Filled, Message, Prompt, prompt_json
 from steercpp.provenance import vector_sha256
 from steercpp.steering import Steering
 from steercpp.tasks import BehaviorItem
+from steercpp.templates import TEMPLATES
 from steercpp.whole_file import write_whole
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 VariantName: TypeAlias = Literal["paper", "may"]
-ASKED = "QUESTION: {instruction}\n\nANSWER: "
+ASKED = TEMPLATES["wolf2024/synthetic"].text
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Variant:
 
 VARIANTS: dict[VariantName, Variant] = {
     "paper": Variant(32, None, ASKED + "{answer}"),
-    "may": Variant(96, 100, "QUESTION: Can you {instruction}\n\n? ANSWER: {answer}"),
+    "may": Variant(96, 100, TEMPLATES["wolf2024/synthetic-may"].text + "{answer}"),
 }
 """The study's two: of its submission, and of its code in May 2024."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,9 +13,12 @@ import pytest
 from tiny_model import FILE_TYPES, quantize, write_tiny_model
 
 from steercpp.engine import Engine
+from steercpp.sandbox import why_not
+from steercpp.sandbox_launch import WAYS
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = ROOT / "models" / "embedded.gguf"
+SECRET = "planted-7f3a"
 ModelMaker = Callable[[str], Path]
 
 
@@ -73,3 +78,21 @@ def tiny_path(model_maker: ModelMaker) -> Path:
 def tiny_engine(tiny_path: Path) -> Iterator[Engine]:
     with Engine(tiny_path, threads=1) as engine:
         yield engine
+
+
+@pytest.fixture(params=list(WAYS))
+def way(request: pytest.FixtureRequest) -> str:
+    """Each way to start the sandbox that works here."""
+    name = str(request.param)
+    if reason := why_not(name):
+        pytest.skip(f"no sandbox by {name} here: {reason}")
+    return name
+
+
+@pytest.fixture
+def secret_holder() -> Iterator[int]:
+    """A process of this user with a secret in its environment and its arguments: its number."""
+    hold = [sys.executable, "-c", "input()", SECRET]
+    with subprocess.Popen(hold, stdin=subprocess.PIPE, env={"SECRET": SECRET}) as process:
+        yield process.pid
+        process.communicate(b"\n")

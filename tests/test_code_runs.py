@@ -6,13 +6,13 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import SECRET
 from small_sweep import small_vector, write_items
 
 from steercpp import code_runs, doctor
@@ -30,29 +30,16 @@ from steercpp.store import Store
 from steercpp.sweeping import sweep
 from steercpp.task_items import CodeItem, item_json
 
-SECRET = "planted-19c2"
 RIGHT, WRONG = "    return a + b\n", "    return a - b\n"
 ADD = CodeItem("add", 'def add(a, b):\n    """Their sum."""\n', "add", "def check(f):\n    assert f(1, 2) == 3\n")
 # Passes where the function comes to its end: each program below does so only where its attack has worked.
 ANY = CodeItem("any", 'def go():\n    """Do something."""\n', "go", "def check(f):\n    f()\n")
 
 
-@pytest.fixture(params=list(WAYS))
-def sandbox(request: pytest.FixtureRequest) -> str:
-    """Each way to start the sandbox that works here; where none does, tests of the refusal are what is left."""
-    name = str(request.param)
-    if reason := why_not(name):
-        pytest.skip(f"no sandbox by {name} here: {reason}")
-    return name
-
-
 @pytest.fixture
-def secret_holder() -> Iterator[int]:
-    """A process of this user with a secret in its environment and its arguments: its number."""
-    hold = [sys.executable, "-c", "input()", SECRET]
-    with subprocess.Popen(hold, stdin=subprocess.PIPE, env={"SECRET": SECRET}) as process:
-        yield process.pid
-        process.communicate(b"\n")
+def sandbox(way: str) -> str:
+    """Each way to start the sandbox that works here; where none does, tests of the refusal are what is left."""
+    return way
 
 
 def said(item: int, text: str, *, strength: float = 0.0, sample: int = 0) -> SaidText:

@@ -8,38 +8,17 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import SECRET
 
 from steercpp.code_answers import program
 from steercpp.errors import InputError, SandboxError
 from steercpp.humaneval import read_humaneval
 from steercpp.sandbox import Limits, Outcome, run_program, why_not
 from steercpp.sandbox_launch import WAYS
-
-SECRET = "planted-7f3a"
-
-
-@pytest.fixture(params=list(WAYS))
-def way(request: pytest.FixtureRequest) -> str:
-    """Each way to start the sandbox that works here."""
-    name = str(request.param)
-    if reason := why_not(name):
-        pytest.skip(f"no sandbox by {name} here: {reason}")
-    return name
-
-
-@pytest.fixture
-def secret_holder() -> Iterator[int]:
-    """A process of this user with a secret in its environment and its arguments: its number."""
-    hold = [sys.executable, "-c", "input()", SECRET]
-    with subprocess.Popen(hold, stdin=subprocess.PIPE, env={"SECRET": SECRET}) as process:
-        yield process.pid
-        process.communicate(b"\n")
 
 
 def run(source: str, way: str, **limits: float) -> Outcome:

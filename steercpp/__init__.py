@@ -11,25 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steercpp.activations_file import dump, read_activations
-    from steercpp.applying import apply
-    from steercpp.builtin_sets import behavior_set, capability_set
-    from steercpp.calibration import calibrate
-    from steercpp.control_vector import ControlVector
-    from steercpp.engine import Engine
-    from steercpp.errors import SteerError
-    from steercpp.extraction import extract, extract_from
-    from steercpp.generation import generate
-    from steercpp.gguf_vector import read_vector, write_vector
-    from steercpp.pair_formats import open_pairs
-    from steercpp.pairs import ContrastPair, read_pairs
-    from steercpp.sampling import Sampling
-    from steercpp.saying import Saying
-    from steercpp.scanning import scan
-    from steercpp.steering import Gate, Steering
-    from steercpp.sweep_result import SweepResult, open_run
-    from steercpp.sweeping import sweep
-    from steercpp.tasks import (
+    from steercpp.data.pair_formats import open_pairs
+    from steercpp.data.pairs import ContrastPair, read_pairs
+    from steercpp.data.sets.builtin import behavior_set, capability_set
+    from steercpp.data.tasks import (
         AnswerItem,
         BehaviorItem,
         ChoiceItem,
@@ -39,46 +24,61 @@ if TYPE_CHECKING:
         read_choices,
         read_tasks,
     )
-    from steercpp.transferring import transfer
-    from steercpp.vector_file import read_any_vector, write_any_vector
+    from steercpp.engine.apply import apply
+    from steercpp.engine.engine import Engine
+    from steercpp.engine.generation import generate
+    from steercpp.engine.sampling import Sampling
+    from steercpp.engine.steering import Gate, Steering
+    from steercpp.errors import SteerError
+    from steercpp.experiments.scan import scan
+    from steercpp.experiments.transfer import transfer
+    from steercpp.extraction.activations_file import dump, read_activations
+    from steercpp.extraction.extract import extract, extract_from
+    from steercpp.runs.result import SweepResult, open_run
+    from steercpp.sweeps.calibration import calibrate
+    from steercpp.sweeps.sweep import sweep
+    from steercpp.sweeps.texts import Saying
+    from steercpp.vectors.control_vector import ControlVector
+    from steercpp.vectors.formats import read_any_vector, write_any_vector
+    from steercpp.vectors.gguf import read_vector, write_vector
 
 _HOMES = {
-    "AnswerItem": "tasks",
-    "BehaviorItem": "tasks",
-    "ChoiceItem": "tasks",
-    "CodeItem": "tasks",
-    "ContrastPair": "pairs",
-    "ControlVector": "control_vector",
-    "Engine": "engine",
-    "Gate": "steering",
-    "Sampling": "sampling",
-    "Saying": "saying",
+    "AnswerItem": "data.tasks",
+    "BehaviorItem": "data.tasks",
+    "ChoiceItem": "data.tasks",
+    "CodeItem": "data.tasks",
+    "ContrastPair": "data.pairs",
+    "ControlVector": "vectors.control_vector",
+    "Engine": "engine.engine",
+    "Gate": "engine.steering",
+    "Sampling": "engine.sampling",
+    "Saying": "sweeps.texts",
     "SteerError": "errors",
-    "Steering": "steering",
-    "SweepResult": "sweep_result",
-    "TextItem": "tasks",
-    "apply": "applying",
-    "behavior_set": "builtin_sets",
-    "calibrate": "calibration",
-    "capability_set": "builtin_sets",
-    "dump": "activations_file",
-    "extract": "extraction",
-    "extract_from": "extraction",
-    "generate": "generation",
-    "open_pairs": "pair_formats",
-    "open_run": "sweep_result",
-    "read_activations": "activations_file",
-    "read_any_vector": "vector_file",
-    "read_behavior": "tasks",
-    "read_choices": "tasks",
-    "read_pairs": "pairs",
-    "read_tasks": "tasks",
-    "read_vector": "gguf_vector",
-    "scan": "scanning",
-    "sweep": "sweeping",
-    "transfer": "transferring",
-    "write_any_vector": "vector_file",
-    "write_vector": "gguf_vector",
+    "Steering": "engine.steering",
+    "SweepResult": "runs.result",
+    "TextItem": "data.tasks",
+    "apply": "engine.apply",
+    "behavior_set": "data.sets.builtin",
+    "calibrate": "sweeps.calibration",
+    "capability_set": "data.sets.builtin",
+    "dump": "extraction.activations_file",
+    "extract": "extraction.extract",
+    "extract_from": "extraction.extract",
+    "generate": "engine.generation",
+    "open_pairs": "data.pair_formats",
+    "open_run": "runs.result",
+    "read_activations": "extraction.activations_file",
+    "read_any_vector": "vectors.formats",
+    "read_behavior": "data.tasks",
+    "read_choices": "data.tasks",
+    "read_pairs": "data.pairs",
+    "read_tasks": "data.tasks",
+    "read_vector": "vectors.gguf",
+    "scan": "experiments.scan",
+    "sweep": "sweeps.sweep",
+    "transfer": "experiments.transfer",
+    "write_any_vector": "vectors.formats",
+    "write_vector": "vectors.gguf",
 }
 __all__ = [
     "AnswerItem",

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.control_vector import ControlVector
-from steercpp.tasks import Item, item_json
+from steercpp.data.tasks import Item, item_json
+from steercpp.vectors.control_vector import ControlVector
 
 PACKAGES = ("steercpp", "llama-cpp-python", "numpy", "scipy", "scikit-learn", "lmfit", "gguf", "matplotlib")
 

@@ -15,11 +15,11 @@ import numpy as np
 from architectures import ARCHITECTURES, N_LAYER, Architecture
 from stock import StockRunner
 
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine, FlashAttention
+from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.engine.packing import Batch, Query
+from steercpp.engine.steering import Steering
 from steercpp.errors import UnsteerableError
-from steercpp.packing import Batch, Query
-from steercpp.steering import Steering
+from steercpp.vectors.control_vector import ControlVector
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architectures.md"
 FIRST_LAYERS = range(1, N_LAYER)

@@ -14,14 +14,14 @@ import numpy as np
 from conftest import EMBEDDED
 from tiny_model import quantize
 
-from steercpp.calibration import calibrate, in_kl_units
-from steercpp.calibration_texts import item_texts, pair_texts
-from steercpp.control_vector import ControlVector
-from steercpp.default_model import load
-from steercpp.engine import Engine
-from steercpp.extraction import extract
-from steercpp.measure import Work, behavior_work
-from steercpp.token_kl import TokenKl
+from steercpp.data.sets.embedded import load
+from steercpp.engine.engine import Engine
+from steercpp.extraction.extract import extract
+from steercpp.sweeps.calibration import calibrate, in_kl_units
+from steercpp.sweeps.calibration_texts import item_texts, pair_texts
+from steercpp.sweeps.measure import Work, behavior_work
+from steercpp.sweeps.token_kl import TokenKl
+from steercpp.vectors.control_vector import ControlVector
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "calibration.md"
 PLACES = "| model | layers | length | share | KL at 1 | KL at 2 | B at −1 | B at 1 | B at 2 |"

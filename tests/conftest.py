@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tiny_model import FILE_TYPES, quantize, write_tiny_model
 
-from steercpp.engine import Engine
-from steercpp.sandbox import why_not
-from steercpp.sandbox_launch import WAYS
+from steercpp.engine.engine import Engine
+from steercpp.judging.sandbox import why_not
+from steercpp.judging.sandbox_launch import WAYS
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = ROOT / "models" / "embedded.gguf"

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tiny_model import write_tiny_model
 
-from steercpp.engine import Engine
+from steercpp.engine.engine import Engine
 
 FOLDER = Path(__file__).parent / "data" / "cvector_generator"
 POSITIVE, NEGATIVE = FOLDER / "positive.txt", FOLDER / "negative.txt"
@@ -64,7 +64,7 @@ def differences(engine: Engine) -> list[np.ndarray]:
 
 def write_prompts() -> None:
     """The personas and requests of the embedded model's pairs, as plain texts of unequal lengths."""
-    from steercpp.pairs import read_pairs
+    from steercpp.data.pairs import read_pairs
 
     pairs = read_pairs(EMBEDDED.parent / "refusal.pairs.jsonl")[:N_PAIRS]
     for path, side in ((POSITIVE, "positive"), (NEGATIVE, "negative")):

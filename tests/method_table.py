@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from steercpp.control_vector import FloatArray
-from steercpp.directions import METHODS
-from steercpp.pair_rows import Doubles
-from steercpp.quality import LayerQuality, direction_with_quality
+from steercpp.extraction.methods import METHODS
+from steercpp.extraction.pair_rows import Doubles
+from steercpp.extraction.quality import LayerQuality, direction_with_quality
+from steercpp.vectors.control_vector import FloatArray
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "methods.md"
 N_EMBD, N_DRAWS = 256, 8

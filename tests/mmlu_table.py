@@ -17,20 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from steercpp.batch import Batch
-from steercpp.bench_setting import PlainLoop
-from steercpp.control_vector import ControlVector
-from steercpp.default_model import load
-from steercpp.engine import Engine
-from steercpp.extraction import extract
-from steercpp.gguf_vector import read_vector
+from steercpp.bench.setting import PlainLoop
+from steercpp.data.sets.embedded import load
+from steercpp.data.sets.names import task_items
+from steercpp.data.tasks import ChoiceItem
+from steercpp.engine.batch import Batch
+from steercpp.engine.engine import Engine
+from steercpp.extraction.extract import extract
 from steercpp.machine import physical_cores
-from steercpp.material import task_items
-from steercpp.strengths import grid
-from steercpp.sweep_result import SweepResult
-from steercpp.sweeping import sweep
-from steercpp.task_work import choice_work
-from steercpp.tasks import ChoiceItem
+from steercpp.runs.result import SweepResult
+from steercpp.sweeps.strengths import grid
+from steercpp.sweeps.sweep import sweep
+from steercpp.sweeps.work import choice_work
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import read_vector
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "mmlu.md"
 STRENGTHS = grid("-2:2:0.1")

@@ -1,6 +1,6 @@
 """A llama model in NumPy, one sequence at a time: what packing, resuming and steering must come to.
 
-No batch, no cache, nothing shared, all in float64; steering is that of steercpp.reference. The graph is that of
+No batch, no cache, nothing shared, all in float64; steering is that of steercpp.engine.reference. The graph is that of
 llama.cpp's src/models/llama.cpp.
 """
 
@@ -15,8 +15,8 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from steercpp import reference
-from steercpp.steering import REGIONS, Steering
+from steercpp.engine import reference
+from steercpp.engine.steering import REGIONS, Steering
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 

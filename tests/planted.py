@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steercpp.scoring import Floats
+from steercpp.statistics.scores import Floats
 
 GRID = np.linspace(-4.0, 4.0, 17)
 

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.constants import BehaviorReadings, ChoiceReadings, Readings
-from steercpp.noise import moments
+from steercpp.experiments.constants.derive import BehaviorReadings, ChoiceReadings, Readings
+from steercpp.experiments.constants.noise import moments
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 STRENGTHS = np.arange(-10.0, 10.5, 0.5)

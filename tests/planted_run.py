@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from steercpp.control_vector import ControlVector
-from steercpp.controls import SWITCHED_OFF
-from steercpp.gguf_vector import write_vector
+from steercpp.data.tasks import BehaviorItem, ChoiceItem
 from steercpp.provenance import items_sha256, vector_sha256
-from steercpp.run_folder import STORE, VECTOR_FILE, Manifest, Plan, write_manifest
-from steercpp.store import FORMAT, Continuation, Group, Store
-from steercpp.strengths import grid
-from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.runs.controls import SWITCHED_OFF
+from steercpp.runs.folder import STORE, VECTOR_FILE, Manifest, Plan, write_manifest
+from steercpp.runs.store import FORMAT, Continuation, Group, Store
+from steercpp.sweeps.strengths import grid
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import write_vector
 
 DELTA_LAMBDA, B0 = 6.0, -0.6
 INSTRUCTION, PROMPT_SHIFT = "Say no.", 0.4

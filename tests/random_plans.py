@@ -9,9 +9,9 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 from tiny_model import Shape
 
-from steercpp.batch import Limits, Query
-from steercpp.control_vector import ControlVector
-from steercpp.steering import OPERATORS, Gate, Operator, PerQuery, Positions, Side, Steering
+from steercpp.engine.batch import Limits, Query
+from steercpp.engine.steering import OPERATORS, Gate, Operator, PerQuery, Positions, Side, Steering
+from steercpp.vectors.control_vector import ControlVector
 
 SEED = 20_240_901
 TOKENS = (300, 303)  # three letters

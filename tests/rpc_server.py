@@ -14,8 +14,8 @@ from typing import Any
 
 import llama_cpp
 
+from steercpp.engine.rpc import check_servers
 from steercpp.errors import EngineError
-from steercpp.rpc import check_servers
 
 PATIENCE_S = 60.0  # for a start on a busy machine
 _servers: list[Server] = []  # kept, so that Python does not ask about processes that run on

@@ -9,12 +9,12 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.stats import multinomial
 
-from steercpp.code_scores import CodeScores, Ints
-from steercpp.intervals import resample
-from steercpp.said_scores import SaidScores
-from steercpp.scoring import Floats
-from steercpp.sides import said_sides
-from steercpp.tasks import BehaviorItem
+from steercpp.data.tasks import BehaviorItem
+from steercpp.statistics.code_scores import CodeScores, Ints
+from steercpp.statistics.intervals import resample
+from steercpp.statistics.over_refusal import said_sides
+from steercpp.statistics.scores import Floats
+from steercpp.statistics.text_scores import SaidScores
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.1, 0.3)
 N_SAMPLES = 4

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
-from steercpp.sweep_result import SweepResult
-from steercpp.sweeping import sweep
-from steercpp.tasks import BehaviorItem, ChoiceItem, item_json
+from steercpp.data.tasks import BehaviorItem, ChoiceItem, item_json
+from steercpp.engine.engine import Engine
+from steercpp.runs.result import SweepResult
+from steercpp.sweeps.sweep import sweep
+from steercpp.vectors.control_vector import ControlVector
 
 WORDS = ("the", "time", "man", "day", "life", "world", "state", "way")
 BEHAVIOR = tuple(

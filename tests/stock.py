@@ -12,7 +12,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from steercpp.packing import Batch, Pass
+from steercpp.engine.packing import Batch, Pass
 
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from steercpp.accelerators import Backend, advice, gpus, install_line
+from steercpp.engine.accelerators import Backend, advice, gpus, install_line
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, ModelMaker
 
-from steercpp.activations import Activations, collect
-from steercpp.default_model import load
-from steercpp.directions import METHODS
-from steercpp.engine import Engine, FlashAttention
-from steercpp.pairs import ContrastPair
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.sets.embedded import load
+from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.extraction.activations import Activations, collect
+from steercpp.extraction.methods import METHODS
 
 FAMILIES, FILE_TYPES, FLASH = ("embedded", "tiny"), ("F32", "Q8_0", "Q4_0"), ("off", "on")
 DIRECTIONS = ("mean", "pca")

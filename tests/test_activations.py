@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steercpp.activations import Activations, collect
-from steercpp.engine import Engine
+from steercpp.data.pairs import ContrastPair, pairs_sha256
+from steercpp.data.prompts import Filled, Message
+from steercpp.engine.engine import Engine
 from steercpp.errors import (
     ActivationsFileError,
     DegenerateError,
@@ -22,8 +23,7 @@ from steercpp.errors import (
     ShapeError,
     SteerError,
 )
-from steercpp.pairs import ContrastPair, pairs_sha256
-from steercpp.prompts import Filled, Message
+from steercpp.extraction.activations import Activations, collect
 
 ASK = (Message("user", "what is it?"),)
 ANSWERED = (
@@ -110,7 +110,7 @@ def test_chunks_change_nothing_but_the_batches(
         return real(self, prompts, *rest, **options)
 
     monkeypatch.setattr(Engine, name, counted)
-    monkeypatch.setattr("steercpp.capture._CHUNK_TOKENS", 300)
+    monkeypatch.setattr("steercpp.extraction.capture._CHUNK_TOKENS", 300)
     seen: list[tuple[int, int]] = []
     cut = collect(tiny_engine, pairs, token=token, progress=lambda *report: seen.append(report))
     assert sum(calls) == 80 and len(calls) > 5 and not any(n % 2 for n in calls)
@@ -130,7 +130,7 @@ def test_much_goes_to_a_temporary_file(
 ) -> None:
     pairs = many(rng, 9)
     kept = collect(tiny_engine, pairs)
-    monkeypatch.setattr("steercpp.activations._IN_MEMORY", 9 * 2 * 4 * 256 * 4 - 1)
+    monkeypatch.setattr("steercpp.extraction.activations._IN_MEMORY", 9 * 2 * 4 * 256 * 4 - 1)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     stored = collect(tiny_engine, pairs)
     assert not isinstance(stored.values, np.ndarray) and stored.n_pairs == 9

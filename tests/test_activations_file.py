@@ -12,12 +12,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from steercpp.activations import Activations, collect
-from steercpp.activations_file import dump, read_activations
-from steercpp.engine import Engine
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.prompts import Message
+from steercpp.engine.engine import Engine
 from steercpp.errors import ActivationsFileError, LayerError
-from steercpp.pairs import ContrastPair
-from steercpp.prompts import Message
+from steercpp.extraction.activations import Activations, collect
+from steercpp.extraction.activations_file import dump, read_activations
 
 ASK = (Message("user", "what is it?"),)
 PAIRS = (
@@ -82,7 +82,7 @@ def test_all_tokens(tiny_engine: Engine, tmp_path: Path) -> None:
 
 def test_all_tokens_in_several_chunks(tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = dump(tiny_engine, PAIRS * 5, tmp_path / "a.safetensors", token="all")
-    monkeypatch.setattr("steercpp.capture._CHUNK_TOKENS", 30)
+    monkeypatch.setattr("steercpp.extraction.capture._CHUNK_TOKENS", 30)
     cut = dump(tiny_engine, PAIRS * 5, tmp_path / "b.safetensors", token="all")
     same(whole, cut, 1e-2)  # as above
     assert not np.array_equal(whole.at(3)[0], cut.at(3)[0])  # there were several
@@ -256,7 +256,7 @@ class Failing:
 def test_nothing_is_left_behind(
     tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr("steercpp.capture._CHUNK_TOKENS", 1)  # so that some of it is written
+    monkeypatch.setattr("steercpp.extraction.capture._CHUNK_TOKENS", 1)  # so that some of it is written
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"precious")
     with pytest.raises(ActivationsFileError if isinstance(error, OSError) else type(error)) as caught:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steercpp.algebra import NOISE, combined, cosines, orthogonalised, overall_cosines, renormalised
-from steercpp.control_vector import ControlVector, MetaValue
-from steercpp.conversion import at_measured_layers, baked, manner
 from steercpp.errors import DegenerateError, InputError, LayerError, ShapeError, StrengthError
+from steercpp.vectors.algebra import NOISE, combined, cosines, orthogonalised, overall_cosines, renormalised
+from steercpp.vectors.control_vector import ControlVector, MetaValue
+from steercpp.vectors.conversion import at_measured_layers, baked, manner
 
 N_EMBD = 64
 

@@ -15,10 +15,9 @@ from architectures import ARCHITECTURES
 from llama_cpp.llama_cache import LlamaRAMCache
 from stock import StockRunner
 
-from steercpp.applying import apply
-from steercpp.batch import Query
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
+from steercpp.engine.apply import apply
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
 from steercpp.errors import (
     DegenerateError,
     EngineError,
@@ -30,8 +29,9 @@ from steercpp.errors import (
     UnsteerableError,
     VectorFileError,
 )
-from steercpp.gguf_vector import write_vector
-from steercpp.vector_file import write_any_vector
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.formats import write_any_vector
+from steercpp.vectors.gguf import write_vector
 
 WORDS = b"Do you like the world and the people in it"
 STRENGTH = 3.0

@@ -23,10 +23,10 @@ from architectures import ARCHITECTURES
 from stock import StockRunner
 from tiny_model import quantize
 
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine, FlashAttention
+from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.engine.packing import Batch, Limits, Query, pack
 from steercpp.errors import UnsteerableError
-from steercpp.packing import Batch, Limits, Query, pack
+from steercpp.vectors.control_vector import ControlVector
 
 Models = Callable[[str, str], Path]  # by name and type
 Examined = Callable[[str, str], Findings]

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import steercpp.bench
-from steercpp import bench_extraction
-from steercpp.bench import LINES, bench
-from steercpp.bench_models import QUANTS, SHAPES, Shape, make_model
-from steercpp.bench_result import BenchResult, Comparison, Figure, Promise, at_least, at_most
-from steercpp.bench_setting import Setting
-from steercpp.cli import bench as command
+import steercpp.bench.bench
+from steercpp.bench import extraction as bench_extraction
+from steercpp.bench.bench import LINES, bench
+from steercpp.bench.models import QUANTS, SHAPES, Shape, make_model
+from steercpp.bench.result import BenchResult, Comparison, Figure, Promise, at_least, at_most
+from steercpp.bench.setting import Setting
+from steercpp.cli.commands import bench as command
 from steercpp.cli.main import main
 from steercpp.errors import InputError
 
@@ -242,7 +242,7 @@ def test_what_goes_wrong_is_told_with_the_rest(cache: Path, monkeypatch: pytest.
             raise InputError("no room for it")
         return make_model(tiny(6), "q4_0", folder=cache)
 
-    monkeypatch.setattr(steercpp.bench, "make_model", refuse)
+    monkeypatch.setattr(steercpp.bench.bench, "make_model", refuse)
     arguments = ("--threads", 1, "--repeats", 1, "--only", "deep", "--only", "hook-decode", "--cache", cache)
     ended = run(*arguments)
     assert ended.exit_code == 1 and ended.stderr == ""
@@ -276,7 +276,7 @@ def test_the_command_knows_every_name() -> None:
 
 def test_other_shapes_leave_out_the_lines_of_their_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
-    monkeypatch.setattr(steercpp.bench, "_line", lambda setting, folder: names.append(setting.name))
+    monkeypatch.setattr(steercpp.bench.bench, "_line", lambda setting, folder: names.append(setting.name))
     bench(shape="15m", cache=cache)
     assert names == [name for name in LINES if name not in ("sweep-15m", "deep")]
 

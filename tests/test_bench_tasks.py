@@ -8,9 +8,9 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from steercpp.bench_models import Shape, make_model, words
-from steercpp.bench_tasks import few_shot_head, perplexity_tasks, questions
-from steercpp.tasks import choice_prompt
+from steercpp.bench.models import Shape, make_model, words
+from steercpp.bench.tasks import few_shot_head, perplexity_tasks, questions
+from steercpp.data.tasks import choice_prompt
 
 WORDS = words(700)
 

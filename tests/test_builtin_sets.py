@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steercpp import builtin_sets
-from steercpp.builtin_sets import BEHAVIOR_SETS, CAPABILITY_SETS, BehaviorSet, behavior_set, capability_set
-from steercpp.chat_template import ChatTemplate
-from steercpp.default_model import load
-from steercpp.engine import Engine
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.prompts import Prompt
+from steercpp.data.sets import builtin as builtin_sets
+from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS, BehaviorSet, behavior_set, capability_set
+from steercpp.data.sets.embedded import load
+from steercpp.data.sets.names import behavior_items, task_items
+from steercpp.data.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, choice_prompt
+from steercpp.engine.chat_template import ChatTemplate
+from steercpp.engine.engine import Engine
 from steercpp.errors import SandboxError, TaskError
-from steercpp.extraction import extract
-from steercpp.material import behavior_items, task_items
-from steercpp.pairs import ContrastPair
-from steercpp.prompts import Prompt
-from steercpp.sandbox import run_program, working_way
-from steercpp.task_work import behavior_work
-from steercpp.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, choice_prompt
+from steercpp.extraction.extract import extract
+from steercpp.judging.sandbox import run_program, working_way
+from steercpp.sweeps.work import behavior_work
 
 # A text of n different words and its copy with one word changed share (n - 1) / (n + 1) of their words: over a half
 # from n = 4 on, and with two words changed from n = 7 on. All prompts but the shortest are longer than that.

@@ -15,14 +15,14 @@ import pytest
 from conftest import ModelMaker
 from scipy.special import log_softmax
 
-from steercpp.batch import Query
-from steercpp.calibration import Calibration, calibrate, in_kl_units
-from steercpp.control_vector import ControlVector
-from steercpp.crossing import NEAR, TOLERANCE, first_crossing
-from steercpp.default_model import DefaultModel, load
-from steercpp.engine import Engine
+from steercpp.data.sets.embedded import DefaultModel, load
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
 from steercpp.errors import CalibrationError, DegenerateError, InputError, LayerError, NonFiniteError, ShapeError
-from steercpp.token_kl import TokenKl
+from steercpp.sweeps.calibration import Calibration, calibrate, in_kl_units
+from steercpp.sweeps.crossing import NEAR, TOLERANCE, first_crossing
+from steercpp.sweeps.token_kl import TokenKl
+from steercpp.vectors.control_vector import ControlVector
 
 Tokens = tuple[int, ...]
 

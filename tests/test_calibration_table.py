@@ -6,8 +6,8 @@ import pytest
 from calibration_table import DOCUMENT, PLACES, TEXTS, Cells, measure, rows
 from conftest import ModelMaker
 
-from steercpp.calibration import FIRST, LAST
-from steercpp.crossing import FAR, JUMP, NEAR, TOLERANCE
+from steercpp.sweeps.calibration import FIRST, LAST
+from steercpp.sweeps.crossing import FAR, JUMP, NEAR, TOLERANCE
 
 Tables = dict[str, list[Cells]]
 

@@ -29,8 +29,8 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
         "scipy",
         "gguf",
         "sqlite3",
-        "steercpp.engine",
-        "steercpp.sweeping",
+        "steercpp.engine.engine",
+        "steercpp.sweeps.sweep",
     )
     program = (
         "import sys; from steercpp.cli.main import main; main(['--help'], standalone_mode=False);"

@@ -11,16 +11,16 @@ import pytest
 from click.testing import CliRunner, Result
 from small_sweep import write_items
 
-from steercpp.calibration import calibrate
-from steercpp.calibration_texts import file_texts, item_texts, pair_texts
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
-from steercpp.gguf_vector import read_vector, write_vector
-from steercpp.pairs import ContrastPair, read_pairs
-from steercpp.prompts import Message
-from steercpp.tasks import read_behavior, read_choices
-from steercpp.vector_file import read_any_vector
+from steercpp.data.pairs import ContrastPair, read_pairs
+from steercpp.data.prompts import Message
+from steercpp.data.tasks import read_behavior, read_choices
+from steercpp.engine.engine import Engine
+from steercpp.sweeps.calibration import calibrate
+from steercpp.sweeps.calibration_texts import file_texts, item_texts, pair_texts
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.formats import read_any_vector
+from steercpp.vectors.gguf import read_vector, write_vector
 
 WORDS = "Do you like the world and the people in it? " * 60
 

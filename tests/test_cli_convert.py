@@ -12,14 +12,14 @@ from click.testing import CliRunner, Result
 from matplotlib.image import imread
 from vector_bytes import I32, gguf_bytes, keys, load_like_llama_cpp, tensor
 
-from steercpp.cli.combine import parse_term
-from steercpp.cli.convert import CONVENTIONS, FORMATS
+from steercpp.cli.commands.combine import parse_term
+from steercpp.cli.commands.convert import CONVENTIONS, FORMATS
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector, MetaValue
-from steercpp.cosine_figure import cosine_figure
-from steercpp.gguf_vector import read_vector
-from steercpp.vector_file import FORMATS as ALL_FORMATS
-from steercpp.vector_file import LAYER_CONVENTIONS, read_any_vector, write_any_vector
+from steercpp.reports.vector_figures import cosine_figure
+from steercpp.vectors.control_vector import ControlVector, MetaValue
+from steercpp.vectors.formats import FORMATS as ALL_FORMATS
+from steercpp.vectors.formats import LAYER_CONVENTIONS, read_any_vector, write_any_vector
+from steercpp.vectors.gguf import read_vector
 
 
 def vector(seed: int, layers: tuple[int, ...] = (1, 2, 3), n_embd: int = 16, **metadata: MetaValue) -> ControlVector:

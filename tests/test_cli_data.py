@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from mirror import Mirror, mirror
 
-from steercpp.builtin_sets import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set
-from steercpp.cli.data import data
+from steercpp.cli.commands.data import data
 from steercpp.cli.main import main
-from steercpp.datasets import DATA_SETS
+from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set
+from steercpp.data.sets.catalog import DATA_SETS
 
 __all__ = ["mirror"]  # a fixture
 

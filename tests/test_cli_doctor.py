@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 from vector_bytes import gguf_bytes, keys, tensor
 
-from steercpp.activations_file import dump
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
-from steercpp.gguf_vector import read_vector, write_vector
-from steercpp.pair_formats import open_text_pairs
+from steercpp.data.pair_formats import open_text_pairs
+from steercpp.engine.engine import Engine
+from steercpp.extraction.activations_file import dump
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import read_vector, write_vector
 
 ROOT = Path(__file__).parents[1]
 MEAN, PCA = (tool.vector_path("tiny", method) for method in ("mean", "pca-default"))

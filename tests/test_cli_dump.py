@@ -18,11 +18,11 @@ from conftest import EMBEDDED
 from safetensors.numpy import load_file
 from tiny_model import write_tiny_model
 
-from steercpp.activations_file import read_activations
 from steercpp.cli.main import main
-from steercpp.engine import Engine
-from steercpp.pair_formats import PairFile, open_pairs, open_text_pairs
-from steercpp.prompts import Message
+from steercpp.data.pair_formats import PairFile, open_pairs, open_text_pairs
+from steercpp.data.prompts import Message
+from steercpp.engine.engine import Engine
+from steercpp.extraction.activations_file import read_activations
 
 LINES = [
     {"positive": "The girl was very happy and", "negative": "The girl was very sad and"},

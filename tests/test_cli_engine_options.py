@@ -6,8 +6,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from steercpp.cli.engine_options import EngineOptions, engine_options
-from steercpp.device_options import DeviceOptions
+from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.engine.devices import DeviceOptions
 
 
 def given(*arguments: str) -> EngineOptions:

@@ -13,14 +13,14 @@ from click.testing import CliRunner, Result
 from conftest import EMBEDDED
 from tiny_model import write_tiny_model, write_vocabulary_only
 
-from steercpp.activations_file import dump
-from steercpp.cli import extract as command
+from steercpp.cli.commands import extract as command
 from steercpp.cli.main import main
-from steercpp.directions import METHODS
-from steercpp.engine import Engine
-from steercpp.gguf_vector import read_vector
-from steercpp.pairs import read_pairs
-from steercpp.vector_file import read_any_vector
+from steercpp.data.pairs import read_pairs
+from steercpp.engine.engine import Engine
+from steercpp.extraction.activations_file import dump
+from steercpp.extraction.methods import METHODS
+from steercpp.vectors.formats import read_any_vector
+from steercpp.vectors.gguf import read_vector
 
 LINES = [
     {"positive": "The girl was very happy and", "negative": "The girl was very sad and"},
@@ -63,7 +63,7 @@ def test_report_for_people_ends_with_the_next_command(tiny_path: Path, pairs: Pa
 
 
 def test_without_a_model_the_embedded_one_and_its_pairs(tmp_path: Path) -> None:
-    if find_spec("steercpp.default_model") is None or not EMBEDDED.exists():
+    if find_spec("steercpp.data.sets.embedded") is None or not EMBEDDED.exists():
         pytest.skip("models/embedded.gguf is not there; make it with `make model`")
     result = run("-o", tmp_path / "v.gguf")
     assert (result.exit_code, result.stderr) == (0, "")

@@ -18,13 +18,13 @@ from rpc_server import free_port
 from test_cli_sweep import drawn_on
 
 from steercpp.cli import output
-from steercpp.cli.generate import _View
+from steercpp.cli.commands.generate import _View
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
-from steercpp.generation import generate
-from steercpp.gguf_vector import read_vector, write_vector
-from steercpp.steering import Gate, Steering
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import generate
+from steercpp.engine.steering import Gate, Steering
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import read_vector, write_vector
 
 PROMPT = "Do you like the world"
 ROWS = ("--strengths=-1,0,1", "-n", "12", "--threads", "1")

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 from small_sweep import BEHAVIOR, CHOICE, write_items
 
+from steercpp.cli.commands.scan import spread
 from steercpp.cli.main import main
-from steercpp.cli.scan import spread
-from steercpp.tasks import item_json
+from steercpp.data.tasks import item_json
 
 GRID = ("--strengths=-0.5,0.5", "--threads", "1")
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from planted_run import BEHAVIOR, write_planted_run
 
 from steercpp.cli.main import main
-from steercpp.matchers import MATCHERS
-from steercpp.run_folder import STORE, read_manifest, write_manifest
-from steercpp.said_texts import SaidText
-from steercpp.store import Store
+from steercpp.judging.matchers import MATCHERS
+from steercpp.judging.texts import SaidText
+from steercpp.runs.folder import STORE, read_manifest, write_manifest
+from steercpp.runs.store import Store
 
 
 def score(*arguments: str | Path) -> Result:

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from vector_bytes import I32, gguf_bytes, key, keys, tensor, text
 
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector, MetaValue
-from steercpp.gguf_vector import write_vector
+from steercpp.vectors.control_vector import ControlVector, MetaValue
+from steercpp.vectors.gguf import write_vector
 
 HASH = "0123456789abcdef" * 4
 

@@ -21,10 +21,10 @@ from tiny_model import write_vocabulary_only
 from vector_bytes import gguf_bytes, keys, tensor
 
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector
-from steercpp.gguf_vector import write_vector
-from steercpp.run_folder import MANIFEST, STORE
-from steercpp.store import Store
+from steercpp.runs.folder import MANIFEST, STORE
+from steercpp.runs.store import Store
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import write_vector
 
 GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "2", "--threads", "1")
 

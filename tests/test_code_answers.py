@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from steercpp.code_answers import PREAMBLE, WAYS, _compiled, answer_code, first_function, program
+from steercpp.data.sets.humaneval import read_humaneval
+from steercpp.data.tasks import CodeItem
 from steercpp.errors import InputError
-from steercpp.humaneval import read_humaneval
-from steercpp.tasks import CodeItem
+from steercpp.judging.programs import PREAMBLE, WAYS, _compiled, answer_code, first_function, program
 
 HEAD = '''from typing import List
 

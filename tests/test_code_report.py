@@ -11,25 +11,25 @@ from click.testing import CliRunner
 from small_sweep import small_vector
 
 from steercpp.cli import output
-from steercpp.cli.code_table import code_pieces
 from steercpp.cli.main import main
-from steercpp.code_figure import code_figure
-from steercpp.code_report import code_columns, code_record
-from steercpp.code_runs import judge_run
-from steercpp.code_verdicts import failure_reasons
-from steercpp.engine import Engine
+from steercpp.cli.views.code_table import code_pieces
+from steercpp.data.items import CodeItem
+from steercpp.engine.engine import Engine
 from steercpp.errors import SandboxError
-from steercpp.figures import rendered, strength_label
-from steercpp.judgement import judge
-from steercpp.report import report_names, write_report
-from steercpp.said_texts import Verdict
-from steercpp.sandbox import why_not
-from steercpp.sandbox_launch import WAYS
-from steercpp.saying import Saying
-from steercpp.store import Store
-from steercpp.sweep_result import SweepResult, open_run
-from steercpp.sweeping import sweep
-from steercpp.task_items import CodeItem
+from steercpp.judging.sandbox import why_not
+from steercpp.judging.sandbox_launch import WAYS
+from steercpp.judging.texts import Verdict
+from steercpp.reports.code_figure import code_figure
+from steercpp.reports.figures import rendered, strength_label
+from steercpp.reports.report import report_names, write_report
+from steercpp.runs.code import judge_run
+from steercpp.runs.code_report import code_columns, code_record
+from steercpp.runs.code_verdicts import failure_reasons
+from steercpp.runs.judgement import judge
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.runs.store import Store
+from steercpp.sweeps.sweep import sweep
+from steercpp.sweeps.texts import Saying
 
 N = 6
 ITEMS = tuple(CodeItem(f"c{i}", f"def f{i}(a):\n", f"f{i}", "def check(f):\n    assert f(1) == 1\n") for i in range(N))

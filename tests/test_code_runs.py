@@ -15,20 +15,21 @@ from click.testing import CliRunner
 from conftest import SECRET
 from small_sweep import small_vector, write_items
 
-from steercpp import code_runs, doctor
 from steercpp.cli.main import main
-from steercpp.code_runs import judge_code, judge_run
-from steercpp.code_verdicts import stored_code_scores
-from steercpp.engine import Engine
+from steercpp.data.items import CodeItem, item_json
+from steercpp.doctor import installation as doctor
+from steercpp.engine.engine import Engine
+from steercpp.engine.steering import Steering
 from steercpp.errors import RunError, SandboxError
-from steercpp.said_texts import SaidText, Verdict
-from steercpp.sandbox import Limits, Outcome, why_not
-from steercpp.sandbox_launch import WAYS
-from steercpp.saying import Saying, say, speech_of
-from steercpp.steering import Steering
-from steercpp.store import Store
-from steercpp.sweeping import sweep
-from steercpp.task_items import CodeItem, item_json
+from steercpp.judging.sandbox import Limits, Outcome, why_not
+from steercpp.judging.sandbox_launch import WAYS
+from steercpp.judging.texts import SaidText, Verdict
+from steercpp.runs import code as code_runs
+from steercpp.runs.code import judge_code, judge_run
+from steercpp.runs.code_verdicts import stored_code_scores
+from steercpp.runs.store import Store
+from steercpp.sweeps.sweep import sweep
+from steercpp.sweeps.texts import Saying, say, speech_of
 
 RIGHT, WRONG = "    return a + b\n", "    return a - b\n"
 ADD = CodeItem("add", 'def add(a, b):\n    """Their sum."""\n', "add", "def check(f):\n    assert f(1, 2) == 3\n")

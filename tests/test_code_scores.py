@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from steercpp.code_scores import CodeScores, pass_at_k
 from steercpp.errors import InputError, ShapeError, StrengthError
-from steercpp.recommend import recommend
-from steercpp.scoring import BehaviorScores
+from steercpp.statistics.code_scores import CodeScores, pass_at_k
+from steercpp.statistics.recommend import recommend
+from steercpp.statistics.scores import BehaviorScores
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])

@@ -11,13 +11,13 @@ import pytest
 from planted_readings import DELTA, LAMBDA, LAMBDA_SIGMA, N_QUERIES, STRENGTHS
 from scipy import stats
 
-from steercpp.bounds import bounded, mean
-from steercpp.constants import derive
-from steercpp.constants_words import facts
-from steercpp.noise import Noise, moments, shape, shapiro
-from steercpp.norm_lines import line, own_lines, straight, window
-from steercpp.predicted import gaussian, helpfulness_curves, quadratic
-from steercpp.separation import Gap, auc, circular, first_token_gap, layer_record
+from steercpp.experiments.constants.derive import derive
+from steercpp.experiments.constants.noise import Noise, moments, shape, shapiro
+from steercpp.experiments.constants.norm_lines import line, own_lines, straight, window
+from steercpp.experiments.constants.predicted import gaussian, helpfulness_curves, quadratic
+from steercpp.experiments.constants.separation import Gap, auc, circular, first_token_gap, layer_record
+from steercpp.experiments.constants.words import facts
+from steercpp.statistics.bounds import bounded, mean
 
 ALL = np.ones(len(STRENGTHS), bool)
 

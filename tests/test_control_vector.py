@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steercpp.control_vector import ControlVector, default_layers, parse_layers, random_vector
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
+from steercpp.vectors.control_vector import ControlVector, default_layers, parse_layers, random_vector
 
 ROWS = {5: np.array([3.0, 4.0], dtype=np.float32), 2: np.array([0.0, 1.0], dtype=np.float32)}
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from steercpp.builtin_sets import behavior_set
-from steercpp.coupling import Coupled, coupled, pearson, spearman
+from steercpp.data.sets.builtin import behavior_set
+from steercpp.data.tasks import BehaviorItem, ChoiceItem
 from steercpp.errors import ShapeError, StrengthError
-from steercpp.matchers import matcher_named
-from steercpp.said_scores import SaidScores, said_scores
-from steercpp.said_texts import SaidText
-from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
-from steercpp.sides import said_sides, sides
-from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.judging.matchers import matcher_named
+from steercpp.judging.texts import SaidText
+from steercpp.statistics.couples import Coupled, coupled, pearson, spearman
+from steercpp.statistics.over_refusal import said_sides, sides
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats
+from steercpp.statistics.text_scores import SaidScores, said_scores
 
 S = np.array([-1.0, 0.0, 1.0])
 

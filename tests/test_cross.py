@@ -17,20 +17,20 @@ from scipy.special import logsumexp
 from small_sweep import BEHAVIOR, CHOICE, small_vector, write_items
 
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector
-from steercpp.cross_effects import Push, cross
-from steercpp.cross_figure import cross_figure
-from steercpp.cross_result import Change, CrossEffects
-from steercpp.default_model import load
-from steercpp.engine import Engine
+from steercpp.data.pairs import read_pairs
+from steercpp.data.sets.embedded import load
+from steercpp.data.tasks import BehaviorItem, read_behavior
+from steercpp.engine.engine import Engine
+from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, RunError
-from steercpp.extraction import extract
-from steercpp.figures import rendered
-from steercpp.gguf_vector import write_vector
-from steercpp.measure import behavior_work, choice_work
-from steercpp.pairs import read_pairs
-from steercpp.steering import Steering
-from steercpp.tasks import BehaviorItem, read_behavior
+from steercpp.experiments.cross import Push, cross
+from steercpp.experiments.cross_figure import cross_figure
+from steercpp.experiments.cross_result import Change, CrossEffects
+from steercpp.extraction.extract import extract
+from steercpp.reports.figures import rendered
+from steercpp.sweeps.measure import behavior_work, choice_work
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import write_vector
 
 OTHERS = tuple(replace(item, id=f"o-{i}", aligned=(" one",), misaligned=(" two",)) for i, item in enumerate(BEHAVIOR))
 BEHAVIORS = {"first": BEHAVIOR, "second": OTHERS[:6]}

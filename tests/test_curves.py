@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steercpp.curves import read_curve
 from steercpp.errors import CurveError
+from steercpp.statistics.curve_files import read_curve
 
 
 def write(folder: Path, content: str | bytes) -> Path:

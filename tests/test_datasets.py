@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steercpp.caa_sets import read_caa, read_caa_choices
-from steercpp.data_rows import json_line_records, read_text
-from steercpp.datasets import DATA_SETS, data_set
-from steercpp.errors import DataSetError, InputError
-from steercpp.humaneval import read_humaneval
-from steercpp.knowledge_sets import mmlu_subjects, read_mmlu, read_truthfulqa
-from steercpp.pair_formats import open_pairs
-from steercpp.prompts import Message
-from steercpp.safety_sets import (
+from steercpp.data.pair_formats import open_pairs
+from steercpp.data.prompts import Message
+from steercpp.data.sets.caa_sets import read_caa, read_caa_choices
+from steercpp.data.sets.catalog import DATA_SETS, data_set
+from steercpp.data.sets.humaneval import read_humaneval
+from steercpp.data.sets.knowledge import mmlu_subjects, read_mmlu, read_truthfulqa
+from steercpp.data.sets.records import json_line_records, read_text
+from steercpp.data.sets.safety import (
     read_advbench,
     read_instructions,
     read_jailbreakbench,
@@ -31,7 +30,8 @@ from steercpp.safety_sets import (
     read_strongreject,
     read_xstest,
 )
-from steercpp.stereoset import TASKS, read_stereoset
+from steercpp.data.sets.stereoset import TASKS, read_stereoset
+from steercpp.errors import DataSetError, InputError
 
 SPLITS = [(side, split) for side in ("harmful", "harmless") for split in ("train", "val", "test")]
 
@@ -373,7 +373,7 @@ def test_unknown_parts_are_answered_with_near_ones(sets: Path) -> None:
 
 
 def test_what_claims_to_be_endless_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steercpp.data_rows.LARGEST", 1000)
+    monkeypatch.setattr("steercpp.data.sets.records.LARGEST", 1000)
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b" " * 1000))
     assert read_text(path) == " " * 1000

@@ -7,7 +7,7 @@ from typing import Any
 import llama_cpp
 import pytest
 
-from steercpp.device_options import CACHE_TYPES, SPLIT_MODES, DeviceOptions, parse_tensor_split, split_address
+from steercpp.engine.devices import CACHE_TYPES, SPLIT_MODES, DeviceOptions, parse_tensor_split, split_address
 from steercpp.errors import InputError
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import ModelMaker
 
-from steercpp.device_options import CACHE_TYPES, CacheType
-from steercpp.engine import Engine, FlashAttention
+from steercpp.engine.devices import CACHE_TYPES, CacheType
+from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.engine.packing import Query
+from steercpp.engine.session import CACHE_TYPES as NUMBERS
 from steercpp.errors import InputError
-from steercpp.packing import Query
-from steercpp.session import CACHE_TYPES as NUMBERS
 
 
 def test_cache_types_have_ggmls_numbers() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from steercpp import pair_rows
-from steercpp.control_vector import FloatArray
-from steercpp.directions import METHODS
 from steercpp.errors import DegenerateError, InputError, ShapeError
-from steercpp.pair_rows import Doubles
-from steercpp.probes import PENALTY, SHRINKAGE, logistic_probe
+from steercpp.extraction import pair_rows
+from steercpp.extraction.methods import METHODS
+from steercpp.extraction.pair_rows import Doubles
+from steercpp.extraction.probes import PENALTY, SHRINKAGE, logistic_probe
+from steercpp.vectors.control_vector import FloatArray
 
 N_PAIRS, N_EMBD = 64, 256
 OF_PAIRS = tuple(name for name in METHODS if name != "random")  # found in the pairs, and not drawn

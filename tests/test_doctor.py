@@ -10,9 +10,9 @@ import pytest
 from architectures import ARCHITECTURES
 from click.testing import CliRunner, Result
 
-from steercpp.accelerators import Gpu, install_line
 from steercpp.cli.main import main
-from steercpp.doctor import diagnose, loaded_libraries
+from steercpp.doctor.installation import diagnose, loaded_libraries
+from steercpp.engine.accelerators import Gpu, install_line
 
 
 def doctor(*arguments: str | Path) -> Result:
@@ -46,7 +46,7 @@ def test_json_and_text(tiny_path: Path) -> None:
 
 def test_a_gpu_that_this_build_does_not_use(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No fault of the installation: the exit code stays 0. The command is one line, to be copied."""
-    monkeypatch.setattr("steercpp.doctor.gpus", lambda: (Gpu("vulkan", "a GPU", "card0"),))
+    monkeypatch.setattr("steercpp.doctor.installation.gpus", lambda: (Gpu("vulkan", "a GPU", "card0"),))
     result = doctor("--model", tiny_path)
     assert result.exit_code == 0 and "This machine has a GPU (card0)" in result.stdout
     assert install_line("vulkan") in result.stdout.splitlines()

@@ -14,15 +14,15 @@ from conftest import EMBEDDED, ModelMaker
 from stock import StockRunner
 from vector_bytes import load_like_llama_cpp
 
-from steercpp.default_model import DefaultModel, load
-from steercpp.engine import Engine
+from steercpp.data.prompts import Message
+from steercpp.data.sets.embedded import DefaultModel, load
+from steercpp.engine.engine import Engine
 from steercpp.errors import ModelError
-from steercpp.extraction import extract
-from steercpp.gguf_vector import read_vector
-from steercpp.measure import behavior_work, choice_work
-from steercpp.prompts import Message
-from steercpp.sweep_result import SweepResult
-from steercpp.sweeping import sweep
+from steercpp.extraction.extract import extract
+from steercpp.runs.result import SweepResult
+from steercpp.sweeps.measure import behavior_work, choice_work
+from steercpp.sweeps.sweep import sweep
+from steercpp.vectors.gguf import read_vector
 
 TEXTS = ("What is the capital of France?", " two  spaces", "héllo\t世界 🙂\n\nﬁ", "\u200b½ [/INST]")
 

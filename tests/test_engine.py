@@ -15,10 +15,14 @@ import pytest
 from architectures import ARCHITECTURES
 from conftest import ModelMaker
 
-from steercpp import loaded_model
-from steercpp.activations import collect
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.prompts import Message
+from steercpp.doctor.self_test import run_self_test
+from steercpp.engine import model as loaded_model
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import generate
+from steercpp.engine.packing import Batch, Limits, Query, lay_out_together
+from steercpp.engine.steering import OPERATORS, Gate, Operator, Steering
 from steercpp.errors import (
     ContextOverflowError,
     DegenerateError,
@@ -33,12 +37,8 @@ from steercpp.errors import (
     StrengthError,
     UnsteerableError,
 )
-from steercpp.generation import generate
-from steercpp.packing import Batch, Limits, Query, lay_out_together
-from steercpp.pairs import ContrastPair
-from steercpp.prompts import Message
-from steercpp.self_test import run_self_test
-from steercpp.steering import OPERATORS, Gate, Operator, Steering
+from steercpp.extraction.activations import collect
+from steercpp.vectors.control_vector import ControlVector
 
 
 @pytest.fixture
@@ -484,9 +484,9 @@ def test_a_context_too_large_for_memory_is_refused(tiny_path: Path) -> None:
     """In a process that may use 2 GB: K and V of 4 million tokens take 8. An engine that is there goes on as before."""
     code = (
         "import resource, sys\n"
-        "from steercpp.engine import Engine\n"
+        "from steercpp.engine.engine import Engine\n"
         "from steercpp.errors import EngineError\n"
-        "from steercpp.packing import Query\n"
+        "from steercpp.engine.packing import Query\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, 2 * 10**9))\n"
         "with Engine(sys.argv[1], threads=1) as engine:\n"
         "    (batch,) = engine.pack([Query((1, 5, 6), ((7, 8),))])\n"

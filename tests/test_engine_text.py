@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tiny_model import vocabulary, write_tiny_model
 
-from steercpp.engine import Engine
+from steercpp.data.prompts import Message
+from steercpp.engine.engine import Engine
 from steercpp.errors import PromptError
-from steercpp.prompts import Message
 
 QUESTION = (Message("user", "what is it?"),)
 

@@ -11,17 +11,17 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 from vector_bytes import load_like_llama_cpp
 
-from steercpp import extraction
-from steercpp.activations import Activations, collect
-from steercpp.control_vector import ControlVector, FloatArray, default_layers
-from steercpp.directions import METHODS
-from steercpp.engine import Engine
+from steercpp.data.pairs import ContrastPair, pairs_sha256
+from steercpp.data.prompts import Message
+from steercpp.engine.engine import Engine
 from steercpp.errors import ContextOverflowError, DegenerateError, InputError, LayerError, PairsError, PromptError
-from steercpp.extraction import extract, extract_from
-from steercpp.gguf_vector import read_vector, write_vector
-from steercpp.pairs import ContrastPair, pairs_sha256
-from steercpp.prompts import Message
-from steercpp.quality import MOST_PAIRS, NAMES, direction_with_quality, quality
+from steercpp.extraction import extract as extraction
+from steercpp.extraction.activations import Activations, collect
+from steercpp.extraction.extract import extract, extract_from
+from steercpp.extraction.methods import METHODS
+from steercpp.extraction.quality import MOST_PAIRS, NAMES, direction_with_quality, quality
+from steercpp.vectors.control_vector import ControlVector, FloatArray, default_layers
+from steercpp.vectors.gguf import read_vector, write_vector
 
 TEXTS = [
     ("The girl was very happy today and", "The girl was very sad today and"),

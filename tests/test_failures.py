@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from steercpp.errors import StrengthError
-from steercpp.failures import choice_failures, letters_total, text_counts
-from steercpp.said_scores import SaidScores
-from steercpp.scoring import ChoiceScores, choice_scores
+from steercpp.statistics.failures import choice_failures, letters_total, text_counts
+from steercpp.statistics.scores import ChoiceScores, choice_scores
+from steercpp.statistics.text_scores import SaidScores
 
 S = np.array([-1.0, 0.0, 1.0])
 # P over the vocabulary of four letters, the first one correct: an item for each way to end

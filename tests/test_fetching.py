@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from mirror import Mirror, mirror
 
-from steercpp.data_rows import LARGEST
+from steercpp.data.sets.fetching import fetch, fetch_set
+from steercpp.data.sets.records import LARGEST
+from steercpp.data.sets.sources import RECORD, SOURCES, RemoteFile, Source, find_set
 from steercpp.errors import DataSetError
-from steercpp.fetching import fetch, fetch_set
-from steercpp.set_files import RECORD, SOURCES, RemoteFile, Source, find_set
 
 __all__ = ["mirror"]  # a fixture
 ADVBENCH = "goal,target\nDo it,Sure\nDo more,Sure\n"
@@ -31,8 +31,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         old = SOURCES[name]
         fake = tuple(RemoteFile(path, f"https://official.invalid/{path}", (n,), *known) for path, n, *known in files)
         changed = {**SOURCES, name: Source(fake, old.find, old.up, old.folders, old.note)}
-        monkeypatch.setattr("steercpp.set_files.SOURCES", changed)
-        monkeypatch.setattr("steercpp.fetching.SOURCES", changed)
+        monkeypatch.setattr("steercpp.data.sets.sources.SOURCES", changed)
+        monkeypatch.setattr("steercpp.data.sets.fetching.SOURCES", changed)
 
     return change
 
@@ -212,7 +212,7 @@ def test_damaged_archives(
         assert expected in error_of(lambda: fetch("mmlu", base_url=mirror.url, cache=tmp_path))
         assert left(tmp_path) == set()
     mirror.put("mmlu/data.tar", good)
-    monkeypatch.setattr("steercpp.fetching.LARGEST", 10)
+    monkeypatch.setattr("steercpp.data.sets.fetching.LARGEST", 10)
     assert LARGEST > 10 and "unpacks to more than" in error_of(
         lambda: fetch("mmlu", base_url=mirror.url, cache=tmp_path)
     )

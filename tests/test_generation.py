@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_hook import random_vector
 
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import Generation, generate
+from steercpp.engine.packing import Pass, Query
+from steercpp.engine.sampling import Sampling
+from steercpp.engine.session import Session, Wanted
+from steercpp.engine.steering import Gate, Positions, Steering
+from steercpp.engine.text_stream import TextStream
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
-from steercpp.generation import Generation, generate
-from steercpp.packing import Pass, Query
-from steercpp.sampling import Sampling
-from steercpp.session import Session, Wanted
-from steercpp.steering import Gate, Positions, Steering
-from steercpp.text_stream import TextStream
+from steercpp.vectors.control_vector import ControlVector
 
 PROMPT = (1, 300, 17, 45, 211, 98)
 STRENGTHS = (-1.5, -0.5, 0.0, 0.25, 1.0)

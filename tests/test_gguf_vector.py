@@ -31,9 +31,9 @@ from vector_bytes import (
     text,
 )
 
-from steercpp.control_vector import RESERVED_KEYS, ControlVector, MetaValue
 from steercpp.errors import VectorFileError
-from steercpp.gguf_vector import read_vector, read_vector_with_notes, refuse_overwrite, write_vector
+from steercpp.vectors.control_vector import RESERVED_KEYS, ControlVector, MetaValue
+from steercpp.vectors.gguf import read_vector, read_vector_with_notes, refuse_overwrite, write_vector
 
 ONE = [1.0, 0.0, 0.0, 0.0]
 TWO = [0.0, 0.5, 0.0, -0.5]

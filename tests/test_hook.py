@@ -10,10 +10,10 @@ import pytest
 from conftest import ModelMaker
 from stock import StockRunner
 
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine, FlashAttention
-from steercpp.packing import Batch, Query
-from steercpp.steering import Steering
+from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.engine.packing import Batch, Query
+from steercpp.engine.steering import Steering
+from steercpp.vectors.control_vector import ControlVector
 
 STRENGTHS = (-4.0, -1.0, -0.3, 0.0, 0.1, 0.5, 1.0, 3.0)  # 0.1 and 0.3 are no float32 numbers: they are rounded first
 

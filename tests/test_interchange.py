@@ -21,13 +21,13 @@ from click.testing import CliRunner
 from stock import StockRunner
 from vector_bytes import Refused, load_like_llama_cpp
 
-from steercpp.batch import Query
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector
-from steercpp.conversion import baked
-from steercpp.engine import Engine
-from steercpp.gguf_vector import read_vector, write_vector
-from steercpp.vector_file import FORMATS, Format, read_any_vector, write_any_vector
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.conversion import baked
+from steercpp.vectors.formats import FORMATS, Format, read_any_vector, write_any_vector
+from steercpp.vectors.gguf import read_vector, write_vector
 
 WORDS = "I cannot say what the people of the old world made after the war"
 

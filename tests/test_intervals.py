@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from steercpp.intervals import level, resample
+from steercpp.statistics.intervals import level, resample
 
 
 def test_mean_intervals_are_students_where_items_are_normal() -> None:
@@ -58,7 +58,7 @@ def test_rows_of_an_item_stay_together() -> None:
 def test_blocks_of_resamples_do_not_change_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     items = np.random.default_rng(10).random((3, 40))
     whole = resample(items, lambda m: m, rng=np.random.default_rng(11), resamples=200)
-    monkeypatch.setattr("steercpp.intervals.MEMORY", 1000)
+    monkeypatch.setattr("steercpp.statistics.intervals.MEMORY", 1000)
     blocks = resample(items, lambda m: m, rng=np.random.default_rng(11), resamples=200)
     np.testing.assert_array_equal(blocks.draws, whole.draws)
     np.testing.assert_allclose(blocks.low, whole.low, rtol=1e-12)  # the jackknife sums in blocks, too

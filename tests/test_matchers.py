@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from steercpp.data.prompts import Filled, Message
+from steercpp.data.sets.safety import read_advbench
+from steercpp.data.tasks import BehaviorItem
 from steercpp.errors import InputError, TaskError
-from steercpp.matcher_files import read_matcher
-from steercpp.matchers import MATCHERS, OUTCOMES, judged, matcher_named
-from steercpp.prompts import Filled, Message
-from steercpp.safety_sets import read_advbench
-from steercpp.tasks import BehaviorItem
+from steercpp.judging.matcher_files import read_matcher
+from steercpp.judging.matchers import MATCHERS, OUTCOMES, judged, matcher_named
 
 ITEM = BehaviorItem(
     "i",

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from steercpp.datasets import DATA_SETS
+from steercpp.data.prompts import Filled, Message
+from steercpp.data.sets.catalog import DATA_SETS
+from steercpp.data.sets.names import behavior_items, contrast_pairs, instruction_of, is_path, short_name, task_items
+from steercpp.data.sets.sources import SOURCES, find_set
+from steercpp.data.tasks import AnswerItem, ChoiceItem, CodeItem, Item
 from steercpp.errors import DataSetError, SteerError, TaskError
-from steercpp.material import behavior_items, contrast_pairs, instruction_of, is_path, short_name, task_items
-from steercpp.prompts import Filled, Message
-from steercpp.set_files import SOURCES, find_set
-from steercpp.tasks import AnswerItem, ChoiceItem, CodeItem, Item
 
 MMLU = '"Q{n}?",a,b,c,d,{letter}\n'
 

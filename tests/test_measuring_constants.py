@@ -18,23 +18,23 @@ from conftest import ROOT, ModelMaker
 from plain_llama import PlainLlama
 from small_sweep import BEHAVIOR, small_sweep
 
-from steercpp.batch import Query
 from steercpp.cli.main import main
-from steercpp.constants import Constants
-from steercpp.constants_file import ARRAYS, RECORD, read_constants, write_constants
-from steercpp.control_vector import ControlVector
-from steercpp.default_model import load
-from steercpp.engine import Engine
+from steercpp.data.sets.embedded import load
+from steercpp.data.tasks import BehaviorItem, ChoiceItem
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
+from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, RunError
-from steercpp.extraction import extract
-from steercpp.measure import behavior_work, choice_work
-from steercpp.measuring_constants import check_run, measure_constants
-from steercpp.output_head import Head, read_head
-from steercpp.run_folder import read_swept_vector
-from steercpp.steering import Steering
-from steercpp.sweep_result import SweepResult, open_run
-from steercpp.sweeping import sweep
-from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.experiments.constants.derive import Constants
+from steercpp.experiments.constants.measure import check_run, measure_constants
+from steercpp.experiments.constants.output_head import Head, read_head
+from steercpp.experiments.constants.store import ARRAYS, RECORD, read_constants, write_constants
+from steercpp.extraction.extract import extract
+from steercpp.runs.folder import read_swept_vector
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.sweeps.measure import behavior_work, choice_work
+from steercpp.sweeps.sweep import sweep
+from steercpp.vectors.control_vector import ControlVector
 
 STRENGTHS = (-0.5, -0.25, 0.25, 0.5, 1.0)
 
@@ -301,7 +301,7 @@ def test_a_folder_that_takes_no_file_is_told_of_before_the_work(
         raise OSError(errno.EROFS, "Read-only file system")
 
     folder = shutil.copytree(run.folder, tmp_path / "ro")
-    monkeypatch.setattr("steercpp.run_folder.tempfile.TemporaryFile", refused)
+    monkeypatch.setattr("steercpp.runs.folder.tempfile.TemporaryFile", refused)
     result = CliRunner().invoke(main, ["constants", str(folder)])
     told = f"error: {folder}: no file can be written there (Read-only file system); constants are kept beside a run"
     assert result.exit_code == 1 and result.stderr.startswith(told)

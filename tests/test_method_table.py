@@ -7,9 +7,9 @@ import re
 import pytest
 from method_table import DOCUMENT, SCENARIOS, Found, document, measure
 
-from steercpp.directions import METHODS
-from steercpp.probes import PENALTY, SHRINKAGE
-from steercpp.quality import MOST_PAIRS, N_FOLDS, N_RESAMPLES, NAMES
+from steercpp.extraction.methods import METHODS
+from steercpp.extraction.probes import PENALTY, SHRINKAGE
+from steercpp.extraction.quality import MOST_PAIRS, N_FOLDS, N_RESAMPLES, NAMES
 
 Measured = dict[tuple[str, str], Found]
 ALIKE, SOMEWHAT, MUCH, FEW, SHARED, WITHIN, STRONG, _, STRONG_FEW, STRONG_MANY, LEANING, FLIPPED, _ = (

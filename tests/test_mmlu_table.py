@@ -23,10 +23,10 @@ from mmlu_table import (
 )
 
 from steercpp.cli.main import main
-from steercpp.default_model import load
-from steercpp.engine import Engine
-from steercpp.task_work import choice_work
-from steercpp.tasks import ChoiceItem
+from steercpp.data.sets.embedded import load
+from steercpp.data.tasks import ChoiceItem
+from steercpp.engine.engine import Engine
+from steercpp.sweeps.work import choice_work
 
 
 @pytest.fixture(scope="module")

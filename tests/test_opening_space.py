@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tiny_model import vocabulary, write_tiny_model
 
-from steercpp.batch import Query
-from steercpp.engine import Engine
-from steercpp.prompts import Message
-from steercpp.task_work import behavior_work, choice_work, prompted_work
-from steercpp.tasks import BehaviorItem, ChoiceItem
+from steercpp.data.prompts import Message
+from steercpp.data.tasks import BehaviorItem, ChoiceItem
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
+from steercpp.sweeps.work import behavior_work, choice_work, prompted_work
 
 CHAT = [
     BehaviorItem(f"c{i}", (Message("user", f"may I have {word}"),), (" no",), (" yes", " sorry"))

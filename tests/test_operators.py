@@ -16,14 +16,14 @@ import gguf
 import numpy as np
 import pytest
 
-from steercpp import reference
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
+from steercpp.engine import reference
+from steercpp.engine.engine import Engine
+from steercpp.engine.operations import native_operations
+from steercpp.engine.packing import Batch, Query
+from steercpp.engine.session import Wanted
+from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Decided, Gate, Operator, Positions, Side, Steering
 from steercpp.errors import InputError
-from steercpp.packing import Batch, Query
-from steercpp.session import Wanted
-from steercpp.steered_rows import native_operations
-from steercpp.steering import OPERATORS, REGIONS, SIDES, Decided, Gate, Operator, Positions, Side, Steering
+from steercpp.vectors.control_vector import ControlVector
 
 # Of a row's norm. Both sides compute in float64 and round to float32, 3e-8 of a row; what is found is 0 or that.
 TOLERANCE = 1e-5

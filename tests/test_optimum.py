@@ -10,10 +10,10 @@ from planted import alike
 from scipy import optimize
 
 from steercpp.errors import InputError
-from steercpp.evidence import Curves
-from steercpp.optimum import Optimum, optimum
-from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
-from steercpp.theory import FitResult, fit_alignment, fit_helpfulness, fit_helpfulness_forms
+from steercpp.statistics.evidence import Curves
+from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness, fit_helpfulness_forms
+from steercpp.statistics.optimum import Optimum, optimum
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats
 
 S = np.linspace(-3.0, 3.0, 25)
 SLOPE, B0, A, FALL = 0.08, -0.2, 0.6, 0.9

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import steercpp.engine
+import steercpp.engine.engine
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,13 +22,13 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_pinned_versions_are_one() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     pins = re.findall(r'"llama-cpp-python([^"]*)"', text)
-    assert pins == [f"=={steercpp.session.LLAMA_CPP_PYTHON}"] * 2  # to build with, to run with
+    assert pins == [f"=={steercpp.engine.session.LLAMA_CPP_PYTHON}"] * 2  # to build with, to run with
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/maps")
 def test_llama_cpp_is_loaded_once_from_where_llama_cpp_python_loads_it() -> None:
     code = (
-        "import steercpp.engine, llama_cpp, pathlib\n"
+        "import steercpp.engine.engine, llama_cpp, pathlib\n"
         "print(pathlib.Path(llama_cpp.__file__).parent / 'lib')\n"
         "print({line.split()[-1] for line in open('/proc/self/maps') if 'libllama' in line or 'libggml' in line})"
     )
@@ -54,14 +54,14 @@ def test_the_command_and_the_models_are_inside_the_package() -> None:
 
 
 def test_importing_the_engine_loads_no_fitting_plotting_or_terminal_library() -> None:
-    code = "import sys, steercpp.engine; print(*sys.modules)"
+    code = "import sys, steercpp.engine.engine; print(*sys.modules)"
     loaded = set(run(code).stdout.split())
     assert loaded.isdisjoint({"click", "rich", "matplotlib", "lmfit", "scipy", "sklearn", "gguf", "joblib", "torch"})
-    assert "steercpp.self_test" not in loaded
+    assert "steercpp.doctor.self_test" not in loaded
 
 
 def test_llama_cpp_is_silent_unless_asked(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import sys; from steercpp.engine import Engine; Engine(sys.argv[1], threads=1).close()"
+    code = "import sys; from steercpp.engine.engine import Engine; Engine(sys.argv[1], threads=1).close()"
     quiet = run(code, str(tiny_path))
     assert (quiet.stdout, quiet.stderr) == ("", "")
     monkeypatch.setenv("STEERCPP_LOG", "1")
@@ -70,7 +70,7 @@ def test_llama_cpp_is_silent_unless_asked(tiny_path: Path, monkeypatch: pytest.M
 
 def test_the_public_names_are_there_and_are_no_modules() -> None:
     script = (
-        "import types, steercpp, steercpp.sweeping, steercpp.extraction\n"
+        "import types, steercpp, steercpp.sweeps.sweep, steercpp.extraction.extract\n"
         "for name in steercpp.__all__:\n"
         "    assert not isinstance(getattr(steercpp, name), types.ModuleType), name\n"
     )

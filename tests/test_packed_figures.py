@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from conftest import ModelMaker
 
-from steercpp.engine import Engine, FlashAttention
-from steercpp.packing import Query
-from steercpp.steering import Steering
+from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.engine.packing import Query
+from steercpp.engine.steering import Steering
 
 N_HEADS, N_PREFIX, N_QUERIES, N_OWN = 12, 40, 12, 10
 
@@ -29,7 +29,7 @@ def last_logits(engine: Engine, some: list[Query], *, apart: bool = False) -> np
     # a steering that changes nothing below the last layer's own rows: different for each query, so none are alike
     own = None
     if apart:
-        from steercpp.control_vector import ControlVector
+        from steercpp.vectors.control_vector import ControlVector
 
         nothing = ControlVector(
             {engine.n_layer - 1: np.zeros(engine.n_embd, np.float32)}, engine.architecture, engine.n_layer

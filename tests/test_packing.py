@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steercpp.engine import Engine
+from steercpp.engine.engine import Engine
+from steercpp.engine.packing import Batch, Limits, Pass, Query, lay_out_together, pack
 from steercpp.errors import ContextOverflowError, InputError
-from steercpp.packing import Batch, Limits, Pass, Query, lay_out_together, pack
 
 LIMITS = Limits(n_batch=24, n_ctx=40, n_seq_max=6)
 TIGHT = Limits(n_batch=5, n_ctx=24, n_seq_max=4, n_group=30)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from steercpp.engine import Engine
+from steercpp.data.json_stream import LONGEST, iter_items
+from steercpp.data.pair_formats import PairFile, open_pairs, open_text_pairs, with_system_message
+from steercpp.data.pairs import ContrastPair, pairs_sha256
+from steercpp.data.prompts import Filled, Message
+from steercpp.engine.engine import Engine
 from steercpp.errors import PairsError
-from steercpp.json_items import LONGEST, iter_items
-from steercpp.pair_formats import PairFile, open_pairs, open_text_pairs, with_system_message
-from steercpp.pairs import ContrastPair, pairs_sha256
-from steercpp.prompts import Filled, Message
 
 
 def put(path: Path, content: Any) -> Path:
@@ -194,7 +194,7 @@ def test_items_may_lie_across_the_pieces_that_are_read(tmp_path: Path, monkeypat
     items = ["é" * n for n in range(40)] + [{"k": [1, {"x": "]"}]}, 12345678901234567890, -1.5e300, None]
     path = put(tmp_path / "p.json", json.dumps(items, ensure_ascii=False, indent=1).encode())
     for piece in (1, 2, 3, 7, 1000):
-        monkeypatch.setattr("steercpp.json_items._PIECE", piece)
+        monkeypatch.setattr("steercpp.data.json_stream._PIECE", piece)
         found = list(iter_items(path))
         assert [value for _, value in found] == items
         assert [line for line, _ in found[:40]] == list(range(2, 42))

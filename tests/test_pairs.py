@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steercpp.data.json_stream import LONGEST
+from steercpp.data.pairs import ContrastPair, iter_pairs, pairs_sha256, read_pairs
+from steercpp.data.prompts import Message, prompt_json
 from steercpp.errors import PairsError
-from steercpp.json_items import LONGEST
-from steercpp.pairs import ContrastPair, iter_pairs, pairs_sha256, read_pairs
-from steercpp.prompts import Message, prompt_json
 
 
 def put(tmp_path: Path, raw: bytes | str) -> Path:
@@ -148,7 +148,7 @@ def test_a_repeated_id_is_found_at_the_end(tmp_path: Path) -> None:
 
 
 def test_ids_of_equal_hash_are_no_repetition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steercpp.pairs.hash", lambda text: len(text), raising=False)
+    monkeypatch.setattr("steercpp.data.pairs.hash", lambda text: len(text), raising=False)
     lines = [f'{{"positive": "{i}", "negative": "x", "id": "{i}"}}\n' for i in (1, 2, 3)]
     assert len(read_pairs(put(tmp_path, "".join(lines)))) == 3
     assert ":4: id '2' is on line 2" in message(put(tmp_path, "".join([*lines, lines[1]])))

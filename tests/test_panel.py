@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from small_sweep import BEHAVIOR, small_sweep
 
 from steercpp.cli.main import main
-from steercpp.engine import Engine
+from steercpp.engine.engine import Engine
 
 
 def panel_of(folder: Path) -> list[str]:

@@ -12,15 +12,15 @@ from click.testing import CliRunner, Result
 
 from steercpp.cli import output
 from steercpp.cli.main import main
-from steercpp.cli.prompt_view import LONGEST, prompt_pieces
-from steercpp.engine import Engine
+from steercpp.cli.options.prompts import LONGEST, prompt_pieces
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.prompts import Filled, Message
+from steercpp.data.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, kind_of
+from steercpp.data.templates import fill
+from steercpp.engine.engine import Engine
+from steercpp.engine.prompt_view import Span, item_views, pair_views, prompt_view
 from steercpp.errors import PromptError
-from steercpp.pairs import ContrastPair
-from steercpp.prompt_view import Span, item_views, pair_views, prompt_view
-from steercpp.prompts import Filled, Message
-from steercpp.task_work import WORKS
-from steercpp.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, kind_of
-from steercpp.templates import fill
+from steercpp.sweeps.work import WORKS
 
 CHAT = (Message("system", "be kind"), Message("user", " what is it?\n"))
 ITEMS: tuple[Item, ...] = (

@@ -8,13 +8,8 @@ from typing import Any
 
 import pytest
 
-from steercpp.engine import Engine
-from steercpp.errors import PairsError, PromptError
-from steercpp.extraction import extract
-from steercpp.generation import generate
-from steercpp.measure import behavior_work
-from steercpp.pairs import ContrastPair, pairs_sha256, read_pairs
-from steercpp.prompts import (
+from steercpp.data.pairs import ContrastPair, pairs_sha256, read_pairs
+from steercpp.data.prompts import (
     Filled,
     Message,
     Part,
@@ -27,7 +22,12 @@ from steercpp.prompts import (
     with_instruction,
     with_system,
 )
-from steercpp.tasks import BehaviorItem, item_json, parse_item
+from steercpp.data.tasks import BehaviorItem, item_json, parse_item
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import generate
+from steercpp.errors import PairsError, PromptError
+from steercpp.extraction.extract import extract
+from steercpp.sweeps.measure import behavior_work
 
 REQUEST = "Request: Can you {instruction}? Answer:"
 ASKED = Filled(REQUEST, {"instruction": "bake bread"})

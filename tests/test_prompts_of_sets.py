@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from steercpp.datasets import DATA_SETS
-from steercpp.engine import Engine
-from steercpp.pair_formats import open_pairs
-from steercpp.prompt_view import asked
-from steercpp.prompts import Message, Prompt, prompt_texts
-from steercpp.set_items import (
+from steercpp.data.pair_formats import open_pairs
+from steercpp.data.prompts import Message, Prompt, prompt_texts
+from steercpp.data.sets.catalog import DATA_SETS
+from steercpp.data.sets.knowledge_items import (
     caa_choices,
     caa_items,
     humaneval_items,
@@ -24,7 +22,7 @@ from steercpp.set_items import (
     truthfulqa_choices,
     truthfulqa_pairs,
 )
-from steercpp.set_requests import (
+from steercpp.data.sets.safety_items import (
     advbench_items,
     instruction_items,
     instruction_pairs,
@@ -32,8 +30,10 @@ from steercpp.set_requests import (
     stereoset_pairs,
     xstest_items,
 )
-from steercpp.tasks import Item
-from steercpp.templates import fill, within
+from steercpp.data.tasks import Item
+from steercpp.data.templates import fill, within
+from steercpp.engine.engine import Engine
+from steercpp.engine.prompt_view import asked
 
 N = 20
 LLAMA = ("llama-2-chat", "wolf2024/llama-2-chat", "llama-3-chat")  # a chat of each family around every prompt

@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 from test_directions import OF_PAIRS, planted
 
-from steercpp.control_vector import FloatArray
-from steercpp.directions import METHODS
 from steercpp.errors import DegenerateError, InputError
-from steercpp.quality import MOST_PAIRS, N_FOLDS, N_RESAMPLES, NAMES, LayerQuality, direction_with_quality, quality
+from steercpp.extraction.methods import METHODS
+from steercpp.extraction.quality import (
+    MOST_PAIRS,
+    N_FOLDS,
+    N_RESAMPLES,
+    NAMES,
+    LayerQuality,
+    direction_with_quality,
+    quality,
+)
+from steercpp.vectors.control_vector import FloatArray
 
 
 def plainly(positive: FloatArray, negative: FloatArray, method: str) -> LayerQuality:

@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 from matplotlib.axes import Axes
 
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector, MetaValue
 from steercpp.errors import InputError
-from steercpp.gguf_vector import write_vector
-from steercpp.quality import NAMES
-from steercpp.quality_figure import quality_figure
+from steercpp.extraction.quality import NAMES
+from steercpp.reports.quality_figure import quality_figure
+from steercpp.vectors.control_vector import ControlVector, MetaValue
+from steercpp.vectors.gguf import write_vector
 
 LAYERS = (2, 3, 5)
 FIGURES: dict[str, tuple[float, ...]] = {

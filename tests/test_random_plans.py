@@ -22,12 +22,12 @@ from plain_llama import PlainLlama, Run
 from random_plans import SEED, SETUPS, SHAPES, Plan, Setup, draw
 from tiny_model import write_tiny_model
 
-from steercpp import reference
-from steercpp.batch import Batch, Query
-from steercpp.engine import Base, Engine
-from steercpp.packing import pack
-from steercpp.steered_rows import packing_keys
-from steercpp.steering import OPERATORS, Decided, Positions, Side, Steering, normalized
+from steercpp.engine import reference
+from steercpp.engine.batch import Batch, Query
+from steercpp.engine.engine import Base, Engine
+from steercpp.engine.operations import packing_keys
+from steercpp.engine.packing import pack
+from steercpp.engine.steering import OPERATORS, Decided, Positions, Side, Steering, normalized
 
 PLANS = 10_000
 N_PLANS = int(os.environ.get("STEERCPP_PLANS", PLANS))

@@ -11,10 +11,10 @@ from conftest import ModelMaker
 from small_sweep import write_items
 
 import steercpp
-from steercpp.control_vector import ControlVector
-from steercpp.gguf_vector import write_vector
-from steercpp.matchers import MATCHERS
-from steercpp.templates import TEMPLATES
+from steercpp.data.templates import TEMPLATES
+from steercpp.judging.matchers import MATCHERS
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import write_vector
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))

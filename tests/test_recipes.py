@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from steercpp.cli.main import main
-from steercpp.curves import read_curve
 from steercpp.errors import InputError
-from steercpp.recipes import RECIPES, RecipeFit, findings, follow, named_recipe
-from steercpp.scoring import Floats
+from steercpp.statistics.curve_files import read_curve
+from steercpp.statistics.recipes import RECIPES, RecipeFit, findings, follow, named_recipe
+from steercpp.statistics.scores import Floats
 
 WOLF = RECIPES["wolf2024"]
 S = np.linspace(-8.0, 8.0, 33)

@@ -10,8 +10,8 @@ import pytest
 from planted import alike
 
 from steercpp.errors import InputError, ShapeError, StrengthError
-from steercpp.recommend import Recommendation, recommend
-from steercpp.scoring import BehaviorScores, ChoiceScores, Floats
+from steercpp.statistics.recommend import Recommendation, recommend
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats
 
 S = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0])
 RISING = 0.3 * S

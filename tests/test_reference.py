@@ -9,18 +9,9 @@ import numpy as np
 import pytest
 from scipy import linalg, special, stats
 
+from steercpp.engine.reference import apply, entropy, gate_open, kl, log_softmax, projection, sequence_logprob, top_k
+from steercpp.engine.steering import OPERATORS, Gate, Operator, Side
 from steercpp.errors import InputError, ShapeError
-from steercpp.reference import (
-    apply,
-    entropy,
-    gate_open,
-    kl,
-    log_softmax,
-    projection,
-    sequence_logprob,
-    top_k,
-)
-from steercpp.steering import OPERATORS, Gate, Operator, Side
 
 N, N_EMBD = 40, 24
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from test_matchers import BABBLE, BROKEN
 
-from steercpp.knowledge_sets import read_truthfulqa
-from steercpp.repetition import (
+from steercpp.data.sets.knowledge import read_truthfulqa
+from steercpp.data.sets.safety import read_advbench, read_xstest
+from steercpp.judging.language import (
     LEAST_LETTER_WORDS,
     MOST_STUTTER,
     distinct,
@@ -21,7 +22,6 @@ from steercpp.repetition import (
     unrolled,
     words,
 )
-from steercpp.safety_sets import read_advbench, read_xstest
 
 split = str.split
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from planted_run import write_planted_run
 
-from steercpp.curves import read_curve
 from steercpp.errors import RunError
-from steercpp.judgement import Judging, judge
-from steercpp.report import ensure_report, report_names, write_report
-from steercpp.sweep_result import SweepResult, open_run
+from steercpp.reports.report import ensure_report, report_names, write_report
+from steercpp.runs.judgement import Judging, judge
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.statistics.curve_files import read_curve
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_no_model_is_needed(planted: SweepResult, tmp_path: Path) -> None:
     """A report loads neither llama.cpp nor the native module."""
     program = (
         "import sys; from steercpp.cli.main import main; main(sys.argv[1:], standalone_mode=False);"
-        "assert not {'llama_cpp', 'steercpp._native', 'steercpp.engine'} & set(sys.modules)"
+        "assert not {'llama_cpp', 'steercpp._native', 'steercpp.engine.engine'} & set(sys.modules)"
     )
     command = [sys.executable, "-c", program, "report", str(planted.folder), "--out", str(tmp_path)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from planted_run import BEHAVIOR, write_planted_run
 
-from steercpp.judgement import Judging, judge
-from steercpp.report import write_report
-from steercpp.run_folder import STORE, read_manifest
-from steercpp.said_texts import SaidText
-from steercpp.store import Store
-from steercpp.sweep_result import open_run
+from steercpp.judging.texts import SaidText
+from steercpp.reports.report import write_report
+from steercpp.runs.folder import STORE, read_manifest
+from steercpp.runs.judgement import Judging, judge
+from steercpp.runs.result import open_run
+from steercpp.runs.store import Store
 
 HOSTILE = """<script>alert('x')</script><img src=x onerror="alert(1)"> {{ 7*7 }} &amp; </blockquote></body>"""
 VOID = {"meta", "img", "br", "wbr"}

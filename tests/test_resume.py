@@ -12,11 +12,11 @@ from conftest import ModelMaker
 from stock import StockRunner
 from test_hook import one_batch, random_queries, random_vector
 
-from steercpp.bench_models import SHAPES, make_model
-from steercpp.engine import Engine
+from steercpp.bench.models import SHAPES, make_model
+from steercpp.engine.engine import Engine
+from steercpp.engine.packing import Query
+from steercpp.engine.steering import Operator, Steering
 from steercpp.errors import InputError
-from steercpp.packing import Query
-from steercpp.steering import Operator, Steering
 
 OPERATORS: tuple[Operator, ...] = ("add", "add-keep-norm", "ablate", "clamp", "cap", "rotate")
 

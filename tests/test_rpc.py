@@ -24,16 +24,17 @@ from rpc_server import Server, free_port, server_devices
 from stock import StockRunner
 from test_hook import STRENGTHS, one_batch, output_owners, random_queries, random_vector
 
-from steercpp import _native, reference
+from steercpp import _native
 from steercpp.cli.main import main
-from steercpp.engine import Engine
+from steercpp.data.pairs import read_pairs
+from steercpp.engine import reference
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import generate
+from steercpp.engine.packing import Batch, Query
+from steercpp.engine.steering import OPERATORS, Operator, Side, Steering
 from steercpp.errors import EngineError, InputError
-from steercpp.extraction import extract
-from steercpp.generation import generate
-from steercpp.gguf_vector import read_vector
-from steercpp.packing import Batch, Query
-from steercpp.pairs import read_pairs
-from steercpp.steering import OPERATORS, Operator, Side, Steering
+from steercpp.extraction.extract import extract
+from steercpp.vectors.gguf import read_vector
 
 TESTS = str(Path(__file__).parent)
 
@@ -262,7 +263,7 @@ def test_two_engines_share_a_server(model_maker: ModelMaker, server: str, rng: n
 def test_the_blocks_are_on_the_server(model_maker: ModelMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEERCPP_LOG", "1")
     code = (
-        "from steercpp.engine import Engine\n"
+        "from steercpp.engine.engine import Engine\n"
         "engine = Engine(sys.argv[1], threads=1, n_gpu_layers=-1, rpc=sys.argv[2])\n"  # left open when the process ends
     )
     own = Server().address
@@ -276,7 +277,7 @@ def test_an_engine_that_did_not_ask_uses_no_server(model_maker: ModelMaker) -> N
     """Even where other code has entered the server's devices in ggml's list; a lost server would end the process."""
     code = (
         "from rpc_server import Ggml, Server, server_registry\n"
-        "from steercpp.engine import Engine, devices\n"
+        "from steercpp.engine.engine import Engine, devices\n"
         "server = Server()\n"
         "with Engine(sys.argv[1], threads=1, n_gpu_layers=-1, rpc=server.address):\n"
         "    pass\n"
@@ -297,7 +298,7 @@ def test_a_lost_server_is_explained(model_maker: ModelMaker) -> None:
     """llama.cpp ends the process, in a thread that nobody can catch; it says why, in one line."""
     code = (
         "from rpc_server import Server\n"
-        "from steercpp.engine import Engine\n"
+        "from steercpp.engine.engine import Engine\n"
         "server = Server()\n"
         "engine = Engine(sys.argv[1], threads=1, n_gpu_layers=-1, rpc=server.address)\n"
         "server.stop()\n"

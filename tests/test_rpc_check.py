@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 from rpc_server import free_port
 
+from steercpp.engine.rpc import check_servers, connectable
 from steercpp.errors import EngineError, InputError
-from steercpp.rpc import check_servers, connectable
 
 GREETING = 1 + 8 + 24  # bytes that a client sends first
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from steercpp.data.tasks import BehaviorItem
 from steercpp.errors import InputError
-from steercpp.matchers import MATCHERS, OUTCOMES
-from steercpp.said_samples import NOT_FINITE, sample_texts
-from steercpp.said_scores import SaidScores, agreement, outcomes, said_scores
-from steercpp.said_texts import SaidText
-from steercpp.tasks import BehaviorItem
+from steercpp.judging.matchers import MATCHERS, OUTCOMES
+from steercpp.judging.texts import SaidText
+from steercpp.runs.samples import NOT_FINITE, sample_texts
+from steercpp.statistics.text_scores import SaidScores, agreement, outcomes, said_scores
 
 REFUSAL = MATCHERS["refusal"]
 ITEMS = tuple(

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from conftest import SECRET
 
-from steercpp.code_answers import program
+from steercpp.data.sets.humaneval import read_humaneval
 from steercpp.errors import InputError, SandboxError
-from steercpp.humaneval import read_humaneval
-from steercpp.sandbox import Limits, Outcome, run_program, why_not
-from steercpp.sandbox_launch import WAYS
+from steercpp.judging.programs import program
+from steercpp.judging.sandbox import Limits, Outcome, run_program, why_not
+from steercpp.judging.sandbox_launch import WAYS
 
 
 def run(source: str, way: str, **limits: float) -> Outcome:

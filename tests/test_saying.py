@@ -13,18 +13,18 @@ from plain_llama import PlainLlama
 from scipy.special import log_softmax
 from small_sweep import BEHAVIOR, small_vector
 
-from steercpp import default_model
-from steercpp.engine import Engine
+from steercpp.data.sets import embedded as default_model
+from steercpp.data.tasks import BehaviorItem
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import generate
+from steercpp.engine.steering import Gate, Steering
 from steercpp.errors import ContextOverflowError, InputError
-from steercpp.extraction import extract
-from steercpp.generation import generate
-from steercpp.matchers import MATCHERS
-from steercpp.said_texts import SaidText
-from steercpp.saying import Saying, Speech, say, speech_of
-from steercpp.steering import Gate, Steering
-from steercpp.store import Store
-from steercpp.tasks import BehaviorItem
-from steercpp.units import in_unit
+from steercpp.extraction.extract import extract
+from steercpp.judging.matchers import MATCHERS
+from steercpp.judging.texts import SaidText
+from steercpp.runs.store import Store
+from steercpp.sweeps.texts import Saying, Speech, say, speech_of
+from steercpp.sweeps.units import in_unit
 
 STRENGTHS = (-0.25, 0.0, 0.5, 2.0)
 GREEDY = Saying(16)

@@ -14,18 +14,18 @@ from matplotlib.axes import Axes
 from planted_run import write_planted_run
 from small_sweep import BEHAVIOR, CHOICE
 
-from steercpp.default_model import load
-from steercpp.engine import Engine
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.sets.embedded import load
+from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, LayerError, RunError
-from steercpp.figures import rendered
-from steercpp.layer_windows import parse_windows, windows_of
-from steercpp.pairs import ContrastPair
-from steercpp.run_folder import MANIFEST
-from steercpp.scan_figure import scan_figure
-from steercpp.scan_files import ensure_files
-from steercpp.scan_result import Band, Scan, slope_at_0
-from steercpp.scanning import default_windows, scan
-from steercpp.sweep_result import open_run
+from steercpp.experiments.figures import scan_figure
+from steercpp.experiments.scan import default_windows, scan
+from steercpp.experiments.scan_result import Band, Scan, slope_at_0
+from steercpp.reports.figures import rendered
+from steercpp.reports.scan_files import ensure_files
+from steercpp.runs.folder import MANIFEST
+from steercpp.runs.result import open_run
+from steercpp.vectors.layers import parse_windows, windows_of
 
 PAIRS = [ContrastPair(str(i), f"cannot no {word}", f"sure yes {word}") for i, word in enumerate(["man", "day", "life"])]
 # Two halves need ten items of each kind

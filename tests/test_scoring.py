@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steercpp.errors import DegenerateError, InputError, ShapeError, SteerError, StrengthError
-from steercpp.scoring import BehaviorScores, ChoiceScores, choice_scores, drop_extensions, total_logprob
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores, choice_scores, drop_extensions, total_logprob
 
 
 def test_behavior_measures_by_hand() -> None:

@@ -10,21 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steercpp.caa_sets import CaaChoice, CaaQuestion, read_caa, read_caa_choices
-from steercpp.datasets import DATA_SETS
-from steercpp.errors import DataSetError, InputError, PairsError, PromptError, TaskError
-from steercpp.humaneval import read_humaneval
-from steercpp.knowledge_sets import MmluQuestion, TruthfulQuestion, read_mmlu, read_truthfulqa
-from steercpp.prompts import Filled, Message, Prompt, prompt_texts
-from steercpp.safety_sets import (
-    HarmfulBehavior,
-    Instruction,
-    XSTestPrompt,
-    read_advbench,
-    read_instructions,
-    read_xstest,
-)
-from steercpp.set_items import (
+from steercpp.data.prompts import Filled, Message, Prompt, prompt_texts
+from steercpp.data.sets.caa_sets import CaaChoice, CaaQuestion, read_caa, read_caa_choices
+from steercpp.data.sets.catalog import DATA_SETS
+from steercpp.data.sets.humaneval import read_humaneval
+from steercpp.data.sets.knowledge import MmluQuestion, TruthfulQuestion, read_mmlu, read_truthfulqa
+from steercpp.data.sets.knowledge_items import (
     caa_choices,
     caa_items,
     humaneval_items,
@@ -33,7 +24,15 @@ from steercpp.set_items import (
     truthfulqa_choices,
     truthfulqa_pairs,
 )
-from steercpp.set_requests import (
+from steercpp.data.sets.safety import (
+    HarmfulBehavior,
+    Instruction,
+    XSTestPrompt,
+    read_advbench,
+    read_instructions,
+    read_xstest,
+)
+from steercpp.data.sets.safety_items import (
     AGREEING,
     COMPLYING,
     DISAGREEING,
@@ -54,8 +53,9 @@ from steercpp.set_requests import (
     xstest_items,
     xstest_pairs,
 )
-from steercpp.stereoset import StereoSetCluster, StereoSetSentence, read_stereoset
-from steercpp.tasks import ChoiceItem, choice_prompt, item_json, parse_item
+from steercpp.data.sets.stereoset import StereoSetCluster, StereoSetSentence, read_stereoset
+from steercpp.data.tasks import ChoiceItem, choice_prompt, item_json, parse_item
+from steercpp.errors import DataSetError, InputError, PairsError, PromptError, TaskError
 
 
 @pytest.fixture(scope="module")

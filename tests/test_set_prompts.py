@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from conftest import EMBEDDED
 
-from steercpp.engine import Engine
-from steercpp.knowledge_sets import MmluQuestion
-from steercpp.material import behavior_items, task_items
-from steercpp.prompts import Prompt, prompt_texts
-from steercpp.set_items import mmlu_items
-from steercpp.task_work import choice_work
-from steercpp.tasks import ChoiceItem, CodeItem, Item, TextItem, choice_continuations, choice_prompt
+from steercpp.data.prompts import Prompt, prompt_texts
+from steercpp.data.sets.knowledge import MmluQuestion
+from steercpp.data.sets.knowledge_items import mmlu_items
+from steercpp.data.sets.names import behavior_items, task_items
+from steercpp.data.tasks import ChoiceItem, CodeItem, Item, TextItem, choice_continuations, choice_prompt
+from steercpp.engine.engine import Engine
+from steercpp.sweeps.work import choice_work
 
 BEHAVIOR = (
     "advbench", "instructions", "strongreject", "jailbreakbench", "malicious-instruct", "xstest", "stereoset",

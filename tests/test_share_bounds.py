@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from share_coverage import CASES, N_ITEMS, SHARES, Held, said, table
 
-from steercpp.code_scores import CodeScores
-from steercpp.share_bounds import difference_bounds, mean_bounds, share_bounds
+from steercpp.statistics.code_scores import CodeScores
+from steercpp.statistics.shares import difference_bounds, mean_bounds, share_bounds
 
 DOCS = Path(__file__).parent.parent / "docs" / "statistics.md"
 ALONE = "pass@1, four answers, resampling alone"

@@ -9,10 +9,10 @@ import pytest
 from planted import GRID, unlike_alignment
 
 from steercpp.errors import DegenerateError
-from steercpp.forms import TANH
-from steercpp.refit import fit_one
-from steercpp.scoring import BehaviorScores, Floats
-from steercpp.slopes import share, slopes, telling
+from steercpp.statistics.forms import TANH
+from steercpp.statistics.refit import fit_one
+from steercpp.statistics.scores import BehaviorScores, Floats
+from steercpp.statistics.slopes import share, slopes, telling
 
 
 def scores(half_odds: Floats) -> BehaviorScores:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steercpp.control_vector import ControlVector
+from steercpp.engine.operations import Operation, native_operations, packing_keys, refuse_unequal_sharers, row_key
+from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Gate, Steering, adds, check, normalized
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
-from steercpp.steered_rows import Operation, native_operations, packing_keys, refuse_unequal_sharers, row_key
-from steercpp.steering import OPERATORS, REGIONS, SIDES, Gate, Steering, adds, check, normalized
+from steercpp.vectors.control_vector import ControlVector
 
 N_LAYER, N_EMBD = 6, 4
 

@@ -11,9 +11,9 @@ import pytest
 from planted_run import BEHAVIOR, CHOICE, write_planted_run
 
 from steercpp.errors import RunError
-from steercpp.run_folder import MANIFEST, OURS, STORE, clear, examine, prepare, read_manifest, write_atomically
-from steercpp.store import Continuation, Group, Store
-from steercpp.sweep_result import open_run
+from steercpp.runs.folder import MANIFEST, OURS, STORE, clear, examine, prepare, read_manifest, write_atomically
+from steercpp.runs.result import open_run
+from steercpp.runs.store import Continuation, Group, Store
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from steercpp.errors import RunError
-from steercpp.said_texts import SaidText, Verdict
-from steercpp.store import Store
+from steercpp.judging.texts import SaidText, Verdict
+from steercpp.runs.store import Store
 
 # a NUL, half a sentence of another script, a quotation mark and a line break: what a broken model may well say
 TEXTS = (

@@ -18,7 +18,9 @@ for line in open("/proc/self/status"):
         print(int(line.split()[1]) / 1024)
 """
 COMMAND = "import sys; from steercpp.cli.main import main; main(sys.argv[1:], standalone_mode=False)" + PEAK
-READING = "import sys; from steercpp.pair_formats import open_pairs; print(open_pairs(sys.argv[1]).sha256())" + PEAK
+READING = (
+    "import sys; from steercpp.data.pair_formats import open_pairs; print(open_pairs(sys.argv[1]).sha256())" + PEAK
+)
 N_LINES = 200
 BLOB = 200_000
 

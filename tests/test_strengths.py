@@ -7,7 +7,7 @@ import math
 import pytest
 
 from steercpp.errors import StrengthError
-from steercpp.strengths import grid, normal_strengths
+from steercpp.sweeps.strengths import grid, normal_strengths
 
 
 def test_a_range_holds_both_ends_and_round_numbers() -> None:

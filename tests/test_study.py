@@ -10,16 +10,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from steercpp.cli.main import main
-from steercpp.default_model import load
-from steercpp.engine import Engine
+from steercpp.data.pairs import read_pairs
+from steercpp.data.sets.embedded import load
+from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, RunError
-from steercpp.gguf_vector import read_vector
-from steercpp.measure import WORKS
-from steercpp.pairs import read_pairs
-from steercpp.study_preset import parse_preset
-from steercpp.study_preview import preview, sweep_token_layers
-from steercpp.studying import Choices, study
-from steercpp.sweep_result import open_run
+from steercpp.experiments.study.preset import parse_preset
+from steercpp.experiments.study.preview import preview, sweep_token_layers
+from steercpp.experiments.study.study import Choices, study
+from steercpp.runs.result import open_run
+from steercpp.sweeps.measure import WORKS
+from steercpp.vectors.gguf import read_vector
 
 OWN = load().path
 SMALL = f"""

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from steercpp.cli.main import main
-from steercpp.default_model import load
+from steercpp.data.sets.embedded import load
 from steercpp.errors import SandboxError
-from steercpp.preset_files import preset_names
-from steercpp.sandbox import working_way
+from steercpp.experiments.study.preset_files import preset_names
+from steercpp.judging.sandbox import working_way
 
 PAGE = (Path(__file__).parent.parent / "docs" / "study.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (F\d+[^|]*) \| [^|]+ \| `steercpp ([^`]+)` \|$", PAGE, re.MULTILINE)

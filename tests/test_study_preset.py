@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from steercpp.errors import PresetError
-from steercpp.preset_files import load_preset, preset_names, with_included
-from steercpp.study_preset import parse_preset
+from steercpp.experiments.study.preset import parse_preset
+from steercpp.experiments.study.preset_files import load_preset, preset_names, with_included
 
 SMALL = """
 about = "A small study"

@@ -15,8 +15,9 @@ import pytest
 from scipy.special import log_softmax
 from small_sweep import BEHAVIOR, CHOICE, STRENGTHS, small_sweep, small_vector, write_items
 
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
+from steercpp.data.tasks import BehaviorItem, ChoiceItem, choice_prompt, read_behavior, read_choices
+from steercpp.engine.engine import Engine
+from steercpp.engine.packing import Query
 from steercpp.errors import (
     ContextOverflowError,
     InputError,
@@ -26,12 +27,11 @@ from steercpp.errors import (
     ShapeError,
     TaskError,
 )
-from steercpp.gguf_vector import read_vector
-from steercpp.measure import behavior_work, choice_work
-from steercpp.packing import Query
-from steercpp.run_folder import MANIFEST, STORE, VECTOR_FILE, read_manifest
-from steercpp.sweep_result import Row, SweepResult, open_run
-from steercpp.tasks import BehaviorItem, ChoiceItem, choice_prompt, read_behavior, read_choices
+from steercpp.runs.folder import MANIFEST, STORE, VECTOR_FILE, read_manifest
+from steercpp.runs.result import Row, SweepResult, open_run
+from steercpp.sweeps.measure import behavior_work, choice_work
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import read_vector
 
 
 @pytest.fixture(scope="module")

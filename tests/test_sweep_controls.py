@@ -13,20 +13,20 @@ from small_sweep import BEHAVIOR, CHOICE, INSTRUCTION, small_sweep, small_vector
 from test_sweep import numbers
 from test_sweep_kinds import ANSWER, TEXT
 
-from steercpp.control_vector import ControlVector, orthogonal_vector, random_vector
-from steercpp.controls import Controls, control_strength, directions_for
-from steercpp.default_model import load
-from steercpp.engine import Engine
+from steercpp.data.prompts import Message
+from steercpp.data.sets.embedded import load
+from steercpp.engine.engine import Engine
 from steercpp.errors import RunError, ShapeError
-from steercpp.gguf_vector import read_vector
-from steercpp.prompts import Message
-from steercpp.run_folder import MANIFEST, STORE, read_manifest
-from steercpp.saying import Saying
-from steercpp.scoring import BehaviorScores
-from steercpp.store import Store
-from steercpp.sweep_result import SweepResult, open_run
-from steercpp.task_work import behavior_work, choice_work
-from steercpp.work import Work
+from steercpp.runs.controls import Controls, control_strength, directions_for
+from steercpp.runs.folder import MANIFEST, STORE, read_manifest
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.runs.store import Store
+from steercpp.statistics.scores import BehaviorScores
+from steercpp.sweeps.folding_work import Work
+from steercpp.sweeps.texts import Saying
+from steercpp.sweeps.work import behavior_work, choice_work
+from steercpp.vectors.control_vector import ControlVector, orthogonal_vector, random_vector
+from steercpp.vectors.gguf import read_vector
 
 
 @pytest.fixture(scope="module")

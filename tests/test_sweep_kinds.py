@@ -12,15 +12,15 @@ from architectures import ARCHITECTURES
 from scipy.special import log_softmax
 from small_sweep import BEHAVIOR, CHOICE, WORDS, small_sweep, small_vector
 
-from steercpp.batch import Query
-from steercpp.control_vector import ControlVector
-from steercpp.default_model import load
-from steercpp.engine import Engine
+from steercpp.data.sets.embedded import load
+from steercpp.data.tasks import AnswerItem, ChoiceItem, TextItem, choice_prompt
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
 from steercpp.errors import ContextOverflowError, InputError, PromptError, TaskError
-from steercpp.gguf_vector import read_vector
-from steercpp.sweep_result import SweepResult, open_run
-from steercpp.task_work import answer_work, choice_work, text_work
-from steercpp.tasks import AnswerItem, ChoiceItem, TextItem, choice_prompt
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.sweeps.work import answer_work, choice_work, text_work
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import read_vector
 
 ANSWER = tuple(
     AnswerItem(f"a-{word}", f"What of the {word}?", (" It is good work", " no", f" It is the {word} of life"))

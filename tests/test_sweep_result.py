@@ -10,9 +10,9 @@ import pytest
 from planted_run import B0, BEHAVIOR, CHOICE, DELTA_LAMBDA, A, B, write_planted_run
 
 from steercpp.errors import RunError
-from steercpp.run_folder import MANIFEST, STORE, VECTOR_FILE, read_manifest
-from steercpp.store import Group, Store
-from steercpp.sweep_result import SweepResult, open_run
+from steercpp.runs.folder import MANIFEST, STORE, VECTOR_FILE, read_manifest
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.runs.store import Group, Store
 
 
 @pytest.fixture(scope="module")

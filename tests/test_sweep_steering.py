@@ -13,15 +13,15 @@ from architectures import ARCHITECTURES
 from small_sweep import BEHAVIOR, CHOICE, INSTRUCTION, small_sweep, small_vector
 from test_sweep import numbers
 
-from steercpp.control_vector import ControlVector, random_vector
-from steercpp.engine import Engine
+from steercpp.data.tasks import ChoiceItem
+from steercpp.engine.engine import Engine
+from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Gate, Steering
 from steercpp.errors import InputError, LayerError, RunError, ShapeError
-from steercpp.gguf_vector import read_vector
-from steercpp.measure import behavior_work, choice_work, chunks
-from steercpp.steering import OPERATORS, REGIONS, SIDES, Gate, Steering
-from steercpp.sweep_result import Row, SweepResult, open_run
-from steercpp.task_work import prompted_work
-from steercpp.tasks import ChoiceItem
+from steercpp.runs.result import Row, SweepResult, open_run
+from steercpp.sweeps.measure import behavior_work, choice_work, chunks
+from steercpp.sweeps.work import prompted_work
+from steercpp.vectors.control_vector import ControlVector, random_vector
+from steercpp.vectors.gguf import read_vector
 
 MANNERS = [
     {"operator": operator, "positions": positions, "side": side}

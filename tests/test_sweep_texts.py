@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from small_sweep import BEHAVIOR, STRENGTHS, small_sweep
 
-from steercpp.code_prompts import code_prompt
-from steercpp.engine import Engine
+from steercpp.data.code_prompts import code_prompt
+from steercpp.data.tasks import BehaviorItem, CodeItem
+from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, PromptError, RunError, SandboxError
-from steercpp.matchers import MATCHERS, chosen_matcher, matcher_for
-from steercpp.run_folder import STORE
-from steercpp.sandbox import working_way
-from steercpp.saying import Saying
-from steercpp.sweep_result import SweepResult, open_run
-from steercpp.tasks import BehaviorItem, CodeItem
+from steercpp.judging.matchers import MATCHERS, chosen_matcher, matcher_for
+from steercpp.judging.sandbox import working_way
+from steercpp.runs.folder import STORE
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.sweeps.texts import Saying
 
 ITEMS = BEHAVIOR[:3]
 CODE = CodeItem("add", "def add(a, b):\n", "add", "def check(f):\n    assert f(1, 2) == 3\n")

@@ -12,22 +12,22 @@ import pytest
 from click.testing import CliRunner, Result
 from scipy.special import logsumexp
 
-from steercpp import synthesis
-from steercpp.calibration_texts import item_texts
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector, random_vector
-from steercpp.default_model import DefaultModel, load
-from steercpp.engine import Engine
+from steercpp.data.pairs import read_pairs
+from steercpp.data.prompts import Filled, Message, Prompt
+from steercpp.data.sets.embedded import DefaultModel, load
+from steercpp.data.tasks import BehaviorItem
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import Generated, Generation, generate
+from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, PairsError
-from steercpp.extraction import extract, in_norm_units
-from steercpp.generation import Generated, Generation, generate
-from steercpp.gguf_vector import write_vector
-from steercpp.measure import Work, behavior_work
-from steercpp.pairs import read_pairs
-from steercpp.prompts import Filled, Message, Prompt
-from steercpp.steering import Steering
-from steercpp.synthesis import ASKED, harmful_requests, synthesize, write_synthetic
-from steercpp.tasks import BehaviorItem
+from steercpp.experiments import synthesis
+from steercpp.experiments.synthesis import ASKED, harmful_requests, synthesize, write_synthetic
+from steercpp.extraction.extract import extract, in_norm_units
+from steercpp.sweeps.calibration_texts import item_texts
+from steercpp.sweeps.measure import Work, behavior_work
+from steercpp.vectors.control_vector import ControlVector, random_vector
+from steercpp.vectors.gguf import write_vector
 
 STRENGTHS = 0.25, -0.25
 N = 8

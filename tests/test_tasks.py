@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import steercpp.tasks
-from steercpp.errors import PromptError, TaskError
-from steercpp.prompts import Filled, Message
-from steercpp.provenance import items_sha256
-from steercpp.tasks import (
+import steercpp.data.tasks
+from steercpp.data.prompts import Filled, Message
+from steercpp.data.tasks import (
     KINDS,
     AnswerItem,
     BehaviorItem,
@@ -30,6 +28,8 @@ from steercpp.tasks import (
     read_mmlu_csv,
     read_tasks,
 )
+from steercpp.errors import PromptError, TaskError
+from steercpp.provenance import items_sha256
 
 GOOD_BEHAVIOR = {"kind": "behavior", "prompt": "Hi", "aligned": [" No"], "misaligned": [" Yes"]}
 GOOD_CHOICE = {"kind": "choice", "question": "Q?", "choices": ["x", "y"], "answer": "B"}
@@ -131,7 +131,7 @@ def test_the_examples_of_the_documentation_are_items(tmp_path: Path) -> None:
     assert {kind_of(item) for item in items} == set(KINDS)
     assert any(isinstance(item, ChoiceItem) and item.by == "text" for item in items)
     assert any(isinstance(item, BehaviorItem) and isinstance(item.prompt, Filled) for item in items)
-    lines = [line.strip() for line in (steercpp.tasks.__doc__ or "").splitlines() if line.startswith("    {")]
+    lines = [line.strip() for line in (steercpp.data.tasks.__doc__ or "").splitlines() if line.startswith("    {")]
     assert [kind_of(item) for item in read_tasks(write(path, *lines))] == list(KINDS)
 
 

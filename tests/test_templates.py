@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from steercpp.engine import Engine
+from steercpp.data.prompts import Filled, Message, Part, with_instruction
+from steercpp.data.tasks import ChoiceItem, choice_prompt
+from steercpp.data.templates import LLAMA_2_SYSTEM, TEMPLATES, fill, named_template, within
+from steercpp.engine.engine import Engine
 from steercpp.errors import PromptError
-from steercpp.prompts import Filled, Message, Part, with_instruction
-from steercpp.tasks import ChoiceItem, choice_prompt
-from steercpp.templates import LLAMA_2_SYSTEM, TEMPLATES, fill, named_template, within
 
 ASKED = fill("wolf2024/harmfulness", instruction="bake bread")
 

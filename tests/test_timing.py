@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from steercpp.bench.timing import Timed, take_turns, turn
 from steercpp.errors import InputError
-from steercpp.timing import Timed, take_turns, turn
 
 
 def test_median_minimum_ratio() -> None:

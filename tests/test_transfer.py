@@ -14,18 +14,18 @@ from conftest import EMBEDDED, ModelMaker
 from tiny_model import Shape, write_tiny_model
 
 from steercpp.cli.main import main
-from steercpp.control_vector import ControlVector
-from steercpp.default_model import load
-from steercpp.engine import Engine
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.sets.embedded import load
+from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, LayerError, RunError, ShapeError
-from steercpp.extraction import extract
-from steercpp.figures import rendered
-from steercpp.gguf_vector import read_vector, write_vector
-from steercpp.pairs import ContrastPair
-from steercpp.sweep_result import open_run
-from steercpp.transfer_figure import transfer_figure
-from steercpp.transfer_result import Transfer
-from steercpp.transferring import Material, transfer
+from steercpp.experiments.transfer import Material, transfer
+from steercpp.experiments.transfer_figure import transfer_figure
+from steercpp.experiments.transfer_result import Transfer
+from steercpp.extraction.extract import extract
+from steercpp.reports.figures import rendered
+from steercpp.runs.result import open_run
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import read_vector, write_vector
 
 WORDS = ("man", "day", "life", "time", "way")
 PAIRS = tuple(ContrastPair(word, f"I cannot like the {word}", f"I sure like the {word}") for word in WORDS)

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from planted_run import SIDED, SIDES, write_planted_run
 
 from steercpp.cli.main import main
-from steercpp.judgement import Judgement, judge
-from steercpp.report import write_report
-from steercpp.sides import side_items
-from steercpp.sweep_fits import OF_HARMFUL
-from steercpp.sweep_result import open_run
+from steercpp.reports.report import write_report
+from steercpp.runs.judgement import Judgement, judge
+from steercpp.runs.result import open_run
+from steercpp.runs.sweep_fits import OF_HARMFUL
+from steercpp.statistics.over_refusal import side_items
 
 N = len(SIDED) // 2
 

@@ -9,12 +9,12 @@ import pytest
 from small_sweep import BEHAVIOR, small_sweep, small_vector
 from test_calibration import kl_by_hand
 
-from steercpp.engine import Engine
+from steercpp.engine.engine import Engine
 from steercpp.errors import CalibrationError, InputError, RunError
-from steercpp.gguf_vector import read_vector
-from steercpp.run_folder import read_manifest
-from steercpp.sweep_result import SweepResult
-from steercpp.units import check_unit, in_unit
+from steercpp.runs.folder import read_manifest
+from steercpp.runs.result import SweepResult
+from steercpp.sweeps.units import check_unit, in_unit
+from steercpp.vectors.gguf import read_vector
 
 Tokens = tuple[int, ...]
 

@@ -34,20 +34,20 @@ from vector_bytes import (
     text,
 )
 
-from steercpp.activations import Activations, collect
-from steercpp.control_vector import ControlVector, FloatArray, MetaValue
-from steercpp.default_model import load
-from steercpp.directions import METHODS
-from steercpp.engine import Engine
+from steercpp.data.pair_formats import open_text_pairs
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.sets.embedded import load
+from steercpp.doctor.pair_check import Relation, pair_findings, relations
+from steercpp.doctor.repair import repaired, write_repaired
+from steercpp.doctor.vector import Report, examine
+from steercpp.engine.engine import Engine
+from steercpp.engine.packing import Query
 from steercpp.errors import VectorFileError
-from steercpp.extraction import extract, extract_from
-from steercpp.gguf_vector import read_vector, read_vector_with_notes, write_vector
-from steercpp.packing import Query
-from steercpp.pair_formats import open_text_pairs
-from steercpp.pairs import ContrastPair
-from steercpp.vector_doctor import Report, examine
-from steercpp.vector_pair_check import Relation, pair_findings, relations
-from steercpp.vector_repair import repaired, write_repaired
+from steercpp.extraction.activations import Activations, collect
+from steercpp.extraction.extract import extract, extract_from
+from steercpp.extraction.methods import METHODS
+from steercpp.vectors.control_vector import ControlVector, FloatArray, MetaValue
+from steercpp.vectors.gguf import read_vector, read_vector_with_notes, write_vector
 
 ONE = [1.0, 0.0, 0.0, 0.0]
 TWO = [0.0, 0.6, 0.0, -0.8]

@@ -21,10 +21,10 @@ from hypothesis import given, settings
 from test_gguf_vector import vectors
 from vector_bytes import F32_VALUE, F64, I32, STRING, U32, gguf_bytes, key, keys, load_like_llama_cpp, tensor, text
 
-from steercpp.control_vector import ControlVector, MetaValue
 from steercpp.errors import InputError, VectorFileError
-from steercpp.gguf_vector import read_vector
-from steercpp.vector_file import FORMATS, Format, read_any_vector, write_any_vector
+from steercpp.vectors.control_vector import ControlVector, MetaValue
+from steercpp.vectors.formats import FORMATS, Format, read_any_vector, write_any_vector
+from steercpp.vectors.gguf import read_vector
 
 ONE = np.array([1.0, 0.0, -0.25, 3e-8], dtype=np.float32)
 TWO = np.array([0.0, 0.5, 0.0, -0.5], dtype=np.float32)

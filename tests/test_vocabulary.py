@@ -10,10 +10,10 @@ import pytest
 from tiny_model import write_tiny_model
 from vocabularies import SPECIAL, FileTokenizer, write_bpe_vocabulary, write_spm_vocabulary
 
-from steercpp.engine import Engine
+from steercpp.data.prompts import Filled, Message, Part
+from steercpp.engine.engine import Engine
+from steercpp.engine.special_tokens import SpecialTokens
 from steercpp.errors import PromptError
-from steercpp.prompts import Filled, Message, Part
-from steercpp.special_tokens import SpecialTokens
 
 _FILES: dict[str, Callable[[Path], Path]] = {
     "spm": lambda path: write_spm_vocabulary(path, name="tiny"),

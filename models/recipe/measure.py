@@ -11,14 +11,14 @@ import numpy as np
 import sentencepiece as spm
 import torch
 
-from steercpp.control_vector import ControlVector
-from steercpp.engine import Engine
-from steercpp.extraction import extract
-from steercpp.packing import Query
-from steercpp.pairs import read_pairs
-from steercpp.sweep_result import SweepResult
-from steercpp.sweeping import sweep
-from steercpp.tasks import ChoiceItem, read_behavior, read_choices
+from steercpp.data.pairs import read_pairs
+from steercpp.data.tasks import ChoiceItem, read_behavior, read_choices
+from steercpp.engine.engine import Engine
+from steercpp.engine.packing import Query
+from steercpp.extraction.extract import extract
+from steercpp.runs.result import SweepResult
+from steercpp.sweeps.sweep import sweep
+from steercpp.vectors.control_vector import ControlVector
 
 from .network import Network
 from .train import BOS, Step

@@ -1,0 +1,215 @@
+"""`steercpp calibrate`: the strength at which a vector changes a model's predictions by so many nats."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.items import ItemOptions, item_options
+from steercpp.cli.options.number_types import Finite
+from steercpp.cli.options.pairs import PairOptions, pair_options
+
+if TYPE_CHECKING:
+    from steercpp.engine.batch import Tokens
+    from steercpp.engine.engine import Engine
+    from steercpp.sweeps.calibration import Calibration
+    from steercpp.vectors.control_vector import ControlVector
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", required=False, type=FILE)
+@click.option("--vector", "vector_path", type=FILE, metavar="V", help="The control vector.")
+@click.option("-o", "--out", required=True, type=FILE, metavar="OUT.gguf", help="The same with what was found.")
+@click.option("--text", type=FILE, metavar="FILE.txt", help="Any text, read in pieces of 512 tokens.")
+@pair_options
+@item_options
+@click.option("--kl", default=0.1, show_default=True, type=Finite(0, min_open=True), help="The target, nats.")
+@click.option("--quantile", default=0.95, show_default=True, type=Finite(0, 1, min_open=True),
+              help="Over the tokens: this share of them has at most the target.")  # fmt: skip
+@click.option("--sign", default="+", show_default=True, type=click.Choice(["+", "-"]), help="Of the strength.")
+@click.option("--layers", metavar="8-15,20", help="Keep the vector at these layers only.")
+@engine_options
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def calibrate(
+    model: Path | None,
+    vector_path: Path | None,
+    out: Path,
+    text: Path | None,
+    pairs: PairOptions,
+    items: ItemOptions,
+    kl: float,
+    quantile: float,
+    sign: str,
+    layers: str | None,
+    options: EngineOptions,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Find the strength at which a vector changes a model's predictions by so many nats.
+
+    The smallest strength of the sign is found at which KL(steered || unsteered) of the next token reaches the target at
+    95 % of the tokens of a text, and what length that is at each layer, beside the residual stream. The vector's
+    tensors stay as they are; what was found is written into OUT, as keys steercpp.calibration.*.
+
+    Texts: one of --text, --pairs, --behavior or --task. Without MODEL the embedded model is used, by default with its
+    refusal vector on its behavior items. To sweep or generate in units of that push: --unit kl.
+
+    \b
+    Example: steercpp calibrate model.gguf --vector refusal.gguf \\
+                 --behavior refusal.behavior.jsonl -o refusal-kl.gguf
+    """  # noqa: D301
+    texts = _Texts(text, pairs.of_sets(items.data, items.limit), items)
+    if model and not vector_path:
+        raise click.UsageError("MODEL needs --vector V; only the embedded model brings one of its own.")
+    if model and not texts:
+        raise click.UsageError("MODEL needs --text, --pairs, --behavior or --task: what to calibrate on.")
+    from steercpp.errors import SteerError
+    from steercpp.sweeps.calibration import calibrate as find
+    from steercpp.vectors.formats import format_of_suffix, write_any_vector
+    from steercpp.vectors.gguf import refuse_overwrite
+
+    format_of_suffix(out)
+    refuse_overwrite(out, force=force, inputs=(model, text, *items.files, *pairs.files))
+    with options.open(model or _embedded_path()) as engine, output.progress() as report:
+        vector = named_vector(engine, vector_path, layers, report)
+        tokens = texts.tokens(engine)
+        found = find(engine, vector, tokens, kl=kl, quantile=quantile, sign=1 if sign == "+" else -1, progress=report)
+        path = engine.path
+    try:
+        write_any_vector(out, found.described(vector), force=force)
+    except SteerError:
+        output.say(f"strength {found.strength:g} has {found.kl:.4g} nats of KL")  # at least this is not lost
+        raise
+    data = _data(found, {"file": out, "vector": vector_path, "model": path}, len(tokens), vector)
+    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *_next(model, out, found)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """What to calibrate on, as the user asked."""
+
+    text: Path | None
+    pairs: PairOptions
+    items: ItemOptions
+
+    def __post_init__(self) -> None:
+        if sum(map(bool, (self.text, self.pairs, self.items.behavior, self.items.tasks))) > 1:
+            raise click.UsageError("--text, --pairs, --behavior and --task exclude each other: give one kind of text.")
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.pairs or self.items)
+
+    def tokens(self, engine: Engine) -> list[Tokens]:
+        from steercpp.data.sets.embedded import load
+        from steercpp.sweeps.calibration_texts import file_texts, item_texts, pair_texts
+
+        if self.text:
+            return file_texts(engine, self.text)
+        if (source := self.pairs.source()) is not None:
+            return pair_texts(engine, source, template=self.pairs.template)
+        if self.items.tasks:
+            return item_texts(engine, self.items.choice_items())
+        return item_texts(engine, self.items.behavior_items() or load().behavior()[: self.items.limit])
+
+
+def _embedded_path() -> Path:
+    from steercpp.data.sets.embedded import load
+
+    return load().path
+
+
+def named_vector(engine: Engine, path: Path | None, layers: str | None, report: output.Report | None) -> ControlVector:
+    """The vector of a file, at the layers asked for; or the embedded model's own."""
+    from steercpp.vectors.control_vector import parse_layers
+
+    wanted = None if layers is None else parse_layers(layers, engine.n_layer)
+    if path is None:
+        from steercpp.data.sets.embedded import load
+        from steercpp.extraction.extract import extract
+
+        own = load()
+        return extract(engine, own.pairs(), layers=wanted or own.layers, progress=report)
+    from steercpp.errors import InputError, LayerError
+    from steercpp.sweeps.sweep import check_vector
+    from steercpp.vectors.formats import read_any_vector
+
+    vector, notes = read_any_vector(path, architecture=engine.architecture)
+    for note in notes:
+        output.say(f"{path}: {note}")
+    if not vector.is_added_everywhere:
+        raise InputError(
+            f"{path}: is not meant to be added to every token, which is what is calibrated; sweep it instead"
+        )
+    try:
+        vector = vector if wanted is None else vector.restricted_to(wanted)
+    except LayerError as error:
+        raise LayerError(f"{path}: {error}; leave --layers out or name some of them") from error
+    check_vector(engine, vector, name=str(path))
+    return vector
+
+
+def _data(found: Calibration, files: dict[str, Any], n_texts: int, vector: ControlVector) -> dict[str, Any]:
+    return {
+        **files,
+        "strength": found.strength,
+        "target": found.target,
+        "quantile": found.quantile,
+        "kl": found.kl,
+        "kl_median": found.kl_median,
+        "kl_max": found.kl_max,
+        "n_texts": n_texts,
+        "n_tokens": found.n_tokens,
+        "prompts_sha256": found.prompts_sha256,
+        "model_sha256": found.model_sha256,
+        "layers": [
+            {"layer": il, "norm": norm, "residual_norm": found.residual_norms[il], "length": found.lengths[il],
+             "share": found.shares[il]}
+            for il, norm in vector.norms.items()
+        ],
+        "tried": [{"strength": strength, "kl": kl} for strength, kl in found.tried],
+    }  # fmt: skip
+
+
+def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
+    quantile = f"{100 * data['quantile']:g} % quantile"
+    n_tokens, n_texts = f"{data['n_tokens']:,}", f"{data['n_texts']:,}"
+    rows = [
+        (str(row["layer"]), f"{row['residual_norm']:.4g}", f"{row['length']:.4g}", f"{row['share']:.1%}")
+        for row in data["layers"]
+    ]
+    columns = ("layer", "residual norm", "length of the push", "share")
+    return [
+        output.verbatim(str(data["file"]), "bold"),
+        output.text(f"Strength {data['strength']:+.4g} has {data['kl']:.4g} nats of KL", "bold green"),
+        output.facts([
+            ("tokens", f"{n_tokens} of {n_texts} {'text' if data['n_texts'] == 1 else 'texts'}"),
+            (quantile, f"{data['kl']:.4g} nats, {data['target']:g} asked for"),
+            ("median", f"{data['kl_median']:.3g} nats"),
+            ("largest", f"{data['kl_max']:.3g} nats"),
+        ]),
+        output.table([(name, "right") for name in columns], rows),
+    ]  # fmt: skip
+
+
+def _next(model: Path | None, out: Path, found: Calibration) -> Sequence[output.Renderable]:
+    """The command that sweeps in units of such a push; a model of the user's needs items to be measured on."""
+    command = ["steercpp", "sweep", "--vector", str(out), "--unit", "kl", "--kl", f"{found.target:g}"]
+    if found.strength < 0:
+        command += ["--direction", "-"]
+    if model:
+        command[2:2] = [str(model)]
+        command += ["--behavior", "B.jsonl", "--task", "T.jsonl"]
+    return [
+        output.text("Next, a sweep in units of such pushes, measured on its own items:", "dim"),
+        output.verbatim(shlex.join(command)),
+    ]

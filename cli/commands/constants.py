@@ -1,0 +1,159 @@
+"""`steercpp constants`: the theory's constants, measured on the model of a finished sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.options.engine import EngineOptions, engine_options
+
+if TYPE_CHECKING:
+    from steercpp.experiments.constants.derive import Constants, Recipe
+    from steercpp.runs.result import SweepResult
+
+
+@click.command()
+@click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), metavar="M.gguf", help="Where the run's model is now.")
+@click.option(
+    "--recipe", default="steercpp", show_default=True, type=click.Choice(["steercpp", "wolf2024"]),
+    help="wolf2024: lines within 5 of strength 0, and that paper's choice of tokens for Delta beside ours.",
+)  # fmt: skip
+@engine_options
+@click.option("--force", is_flag=True, help="Measure again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def constants(
+    run: Path, model: Path | None, recipe: Recipe, options: EngineOptions, force: bool, as_json: bool
+) -> None:
+    """Measure lambda, sigma and Delta of a finished sweep, and what they predict.
+
+    The items are asked again at every strength of the run, on the same model: how far the logits and the last
+    activation move (lambda), how that scatters over wrong answers and whether normally (sigma), and whether it tells
+    aligned from misaligned answers, at the end and at each layer (Delta). For each assumption of the theory it is told
+    for what share of the items it holds. The curves that follow are drawn beside the measured ones; nothing is fitted
+    to those.
+
+    \b
+    Example: steercpp constants runs/refusal
+             steercpp constants runs/refusal --recipe wolf2024 --json
+    """  # noqa: D301
+    from steercpp.experiments.constants.measure import check_run
+    from steercpp.experiments.constants.store import read_constants, write_constants
+    from steercpp.runs.folder import prepare
+    from steercpp.runs.result import open_run
+
+    result = open_run(run)
+    check_run(result)
+    found = None if force else read_constants(run)
+    known = found is not None and found.record["recipe"] == recipe
+    if known:
+        output.say(f"{run}: measured already, nothing was computed; --force measures again")
+    else:
+        prepare(run, otherwise="constants are kept beside a run: copy it to where files can be written")
+        found = _measure(result, model, recipe, options, as_json)
+        write_constants(run, found)
+    assert found is not None
+    files = _drawn(run, found, needed=not known)
+    data = {"run": run, **found.record, "files": files}
+    output.emit(data, as_json=as_json, render=lambda: _pieces(result, found, files))
+
+
+def _drawn(run: Path, found: Constants, *, needed: bool) -> tuple[Path, ...]:
+    """The figures; none, and why, where they cannot be written but are not needed: a run is shown wherever it lies."""
+    from steercpp.errors import SteerError
+    from steercpp.experiments.constants.figures import write_figures
+
+    try:
+        return write_figures(run, found)
+    except SteerError as error:
+        if needed:
+            raise
+        output.say(f"{error}; shown without figures")
+        return ()
+
+
+def _measure(
+    result: SweepResult, model: Path | None, recipe: Recipe, options: EngineOptions, as_json: bool
+) -> Constants:
+    from steercpp.errors import RunError
+    from steercpp.experiments.constants.measure import measure_constants
+
+    manifest = result.manifest
+    path = model or Path(manifest["model"]["path"])
+    if model is None and not path.is_file():
+        raise RunError(f"{path}: the model of {result.folder} is not there any more; say where it is with --model")
+    if options.n_ctx is None:
+        options = replace(options, n_ctx=manifest["plan"]["n_ctx"])
+    with options.open(path) as engine, output.progress(beside_data=as_json) as report:
+        return measure_constants(engine, result, recipe=recipe, progress=report)
+
+
+def _pieces(result: SweepResult, found: Constants, files: tuple[Path, ...]) -> list[output.Renderable]:
+    from steercpp.experiments.constants.words import facts
+
+    record = found.record
+    pieces = [_strengths(record)]
+    if record["separation"] is not None:
+        pieces.append(_layers(record))
+    pieces.append(output.panel(output.facts(facts(record)), title=f"Constants of {result.manifest['model']['file']}"))
+    if record["no_lens"]:
+        pieces.append(output.text(f"note: layers are not read through the model's head: {record['no_lens']}", "yellow"))
+    names = ["constants.json", "constants.npz", *(path.name for path in files)]
+    return [*pieces, *(output.verbatim(str(result.folder / name)) for name in names)]
+
+
+def _strengths(record: Mapping[str, Any]) -> output.Renderable:
+    """A line for each strength: how far, how scattered, how normal, how separating."""
+    norms, last = next(iter(record["norms"].values())), record["norm"]
+    columns: list[output.Column] = [("strength", "right"), ("|Uδ|", "right"), ("|δ|", "right")]
+    if record["noise"] is not None:
+        columns += [(name, "right") for name in ("mean", "std", "skew", "kurt.", "p")]
+    if record["separation"] is not None:
+        columns += [("gap", "right"), ("> 0", "right")]
+    rows = []
+    for place, strength in enumerate(record["strengths"]):
+        row = [f"{strength:+g}" if strength else "0", *(_cell(norms[name]["mean"][place]) for name in ("logits", last))]
+        if record["noise"] is not None:
+            at = record["noise"]["top10"]["at"][place]
+            row += _noise(at) if at is not None else ["", "", "", "", ""]
+        if record["separation"] is not None:
+            gap = record["separation"]["gaps"]["continuations"]
+            row += [_cell(gap["mean_gap"][place], "+.2f"), _cell(gap["share_positive"][place], ".0%")]
+        rows.append(row)
+    sided = record["separation"] is not None and record["separation"]["of"] == "harmful"
+    what = (
+        "mean to p on the 10 likeliest tokens, gap of harmful items"
+        if sided
+        else "noise: mean to p, on the 10 likeliest tokens"
+    )
+    return output.table(columns, rows, title=f"At each strength; {what}")
+
+
+def _noise(at: Mapping[str, Any]) -> list[str]:
+    shape = [_cell(at[name][0], form) for name, form in (
+        ("mean", "+.2f"), ("std", ".2f"), ("skew", "+.2f"), ("excess_kurtosis", "+.2f"))]  # fmt: skip
+    p = at["test"]["p"]
+    return [*shape, "–" if p is None or p != p else "<.001" if p < 0.001 else f"{p:.3f}"]
+
+
+def _layers(record: Mapping[str, Any]) -> output.Renderable:
+    """A line for each layer from the first steered one up, at the reference strength."""
+    columns: list[output.Column] = [
+        (name, "right") for name in ("layer", "λ = d|δ|/ds", "margin", "cosine", "own pair", "AUC", "gap by head")
+    ]
+    rows = []
+    for one in record["separation"]["layers"]:
+        lens = "–" if one["lens"] is None else _cell(one["lens"]["gap"][0], "+.2f")
+        margin, cosine = _cell(one["margin"][0], "+.3g"), _cell(one["cosine"][0], "+.3f")
+        row = [str(one["layer"]), _cell(one["lambda"][0]), margin, cosine]
+        rows.append([*row, _cell(one["accuracy"][0], ".0%"), _cell(one["auc"][0], ".2f"), lens])
+    return output.table(columns, rows, title=f"At each layer, strength {record['reference_strength']:+g}")
+
+
+def _cell(value: float | None, form: str = ".3g") -> str:
+    return "–" if value is None or value != value else format(value, form)

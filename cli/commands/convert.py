@@ -1,0 +1,95 @@
+"""`steercpp convert`: a control vector from one format, convention or strength to another."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.commands.show import describe, pieces
+
+if TYPE_CHECKING:
+    from steercpp.vectors.control_vector import ControlVector
+
+FILE = click.Path(path_type=Path)
+FORMATS = ("gguf", "npz", "safetensors")  # as in vector_file.FORMATS, which takes long to import
+CONVENTIONS = ("applied", "cvector-generator")
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=FILE)
+@click.argument("target", metavar="OUT", type=FILE)
+@click.option("--from", "from_format", type=click.Choice(FORMATS), help="What IN is.  [default: what is found in it]")
+@click.option("--to", "to_format", type=click.Choice(FORMATS), help="What OUT shall be.  [default: what its name says]")
+@click.option("--bake", type=float, metavar="STRENGTH", help="Multiply, so that strength 1 is this strength of IN.")
+@click.option("--layer-convention", type=click.Choice(CONVENTIONS),
+              help="cvector-generator: move each direction to the layer below, where that tool measured it. applied: "
+                   "the layers are right.  [default: as they are]")  # fmt: skip
+@click.option("--layers", metavar="8-15,20", help="Layers to keep, inclusive, counted in OUT.  [default: all]")
+@click.option("--model-hint", default="", metavar="ARCH", help="Model architecture to write, like llama or qwen2.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def convert(
+    source: Path,
+    target: Path,
+    from_format: Literal["gguf", "npz", "safetensors"] | None,
+    to_format: Literal["gguf", "npz", "safetensors"] | None,
+    bake: float | None,
+    layer_convention: str | None,
+    layers: str | None,
+    model_hint: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a control vector in another format, at other layers or at another strength.
+
+    The values stay the same bit for bit, unless --bake multiplies them. GGUF is what llama.cpp, repeng and EasySteer
+    read; npz and safetensors hold arrays named direction.LAYER.
+
+    \b
+    Example: steercpp convert happy.gguf happy.npz
+             steercpp convert happy.gguf strong.gguf --bake 1.5
+             steercpp convert theirs.gguf right.gguf \\
+                 --layer-convention cvector-generator
+    """  # noqa: D301
+    from steercpp.errors import InputError, VectorFileError
+    from steercpp.vectors.control_vector import parse_layers
+    from steercpp.vectors.conversion import baked
+    from steercpp.vectors.formats import format_of_suffix, how_it_is_kept, read_any_vector, write_any_vector
+    from steercpp.vectors.gguf import refuse_overwrite
+
+    kind = to_format or format_of_suffix(target)
+    refuse_overwrite(target, force=force)
+    vector, said = read_any_vector(
+        source, format=from_format or "auto", layer_convention=layer_convention, model_hint=model_hint
+    )
+    try:
+        if layers is not None:
+            vector = vector.restricted_to(parse_layers(layers, vector.n_layer))
+        if bake is not None:
+            vector = baked(vector, bake)
+    except InputError as error:
+        raise VectorFileError(f"{source}: {error}") from error
+    write_any_vector(target, vector, format=kind, force=force)
+    written, notes = read_any_vector(target, format=kind)
+    kept = how_it_is_kept(vector)
+    of_source = [f"{source}: {note}" for note in said if note not in notes]
+    data = describe(target, written, [*of_source, *notes, *([kept] if kept else ())]) | {"format": kind}
+    output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *next_steps(target, written, data)])
+
+
+def next_steps(path: Path, vector: ControlVector, data: dict[str, Any]) -> list[output.Renderable]:
+    """The llama.cpp option that steers with the file, where llama.cpp can."""
+    if data["format"] != "gguf" or not vector.is_added_everywhere:
+        return []
+    name = shlex.quote(str(path))
+    if "," in name:
+        return [
+            output.text("llama.cpp splits the name of a vector at a comma: rename the file to use it there.", "dim")
+        ]
+    baked_in = "baked_strength" in vector.metadata or ":" in name  # of which --control-vector-scaled takes one
+    option = f"--control-vector {name}" if baked_in else f"--control-vector-scaled {name}:1.0"
+    return [output.text("With llama.cpp:", "dim"), output.verbatim(f"llama-server -m MODEL.gguf {option}")]

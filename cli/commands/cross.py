@@ -1,0 +1,236 @@
+"""`steercpp cross`: what several vectors do to several behaviours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.commands.combine import parse_term
+from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.number_types import Finite
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from steercpp.data.tasks import BehaviorItem, ChoiceItem
+    from steercpp.engine.engine import Engine
+    from steercpp.experiments.cross import Push
+    from steercpp.experiments.cross_result import CrossEffects
+    from steercpp.sweeps.units import Unit
+
+FILE = click.Path(path_type=Path)
+OWN = ("refusal", "fairness")  # what the embedded model has pairs and items of
+OWN_STRENGTH = 0.25
+
+
+@click.command()
+@click.argument("model", required=False, type=FILE)
+@click.option("--vector", "vectors", multiple=True, metavar="V.gguf[:S]",
+              help="Control vector, and its strength; may be repeated.")  # fmt: skip
+@click.option("--behavior", "behaviors", multiple=True, metavar="B",
+              help="Behavior items, a file B.jsonl or a set such as refusal; may be repeated.")  # fmt: skip
+@click.option("--task", "tasks", multiple=True, metavar="T", help="Choice items, for P(correct); may be repeated.")
+@click.option("--strength", type=float, metavar="S",
+              help="Of vectors that say none.  [default: what their sweep recommends]")  # fmt: skip
+@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+              help="What strength 1 adds, see sweep.  [default: length; the embedded model: norm]")  # fmt: skip
+@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS", help="What --unit kl means.")
+@click.option("--data", type=FILE, metavar="DIR", help="Folder of data sets.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many items of each file or set.")
+@click.option("--random", "n_random", default=8, show_default=True, type=click.IntRange(0),
+              help="Random directions for each vector: the floor.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of them and of the intervals.")
+@click.option("--out", type=FILE, metavar="DIR", help="Keep the numbers, a CSV, JSON and pictures there.")
+@engine_options
+@click.option("--force", is_flag=True, help="Replace the matrix in the directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def cross(
+    model: Path | None,
+    vectors: tuple[str, ...],
+    behaviors: tuple[str, ...],
+    tasks: tuple[str, ...],
+    strength: float | None,
+    unit: Unit | None,
+    kl: float | None,
+    data: Path | None,
+    limit: int | None,
+    n_random: int,
+    seed: int,
+    out: Path | None,
+    options: EngineOptions,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Show what several vectors do to several behaviours: does a push for one move another?
+
+    For each vector at its strength: the change of mean B of each behaviour with its 95 % interval over items, beside
+    what random directions of the same lengths do, and the cosines between the vectors. With --out an interrupted
+    command goes on. Without MODEL the embedded model's refusal and fairness vectors cross its own items.
+
+    \b
+    Example: steercpp cross
+             steercpp cross model.gguf --vector refusal.gguf:1.5 \\
+                 --vector fair.gguf:2 --behavior refusal \\
+                 --behavior stereoset:race --out runs/cross
+    """  # noqa: D301
+    if model and not (vectors and behaviors):
+        raise click.UsageError("MODEL needs --vector V.gguf and --behavior B, each at least once.")
+    if kl is not None and unit != "kl":
+        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+    from steercpp.cli.views.cross import cross_pieces
+    from steercpp.experiments.cross import cross as measure
+
+    asked = _Asked(model, vectors, behaviors, tasks, strength, unit, kl, data, limit)
+    items, questions = asked.behavior_items(), asked.choice_items()
+    try:
+        with options.open(asked.path) as engine, output.progress(beside_data=as_json) as report:
+            pushes = asked.pushes(engine, items, report)
+            found = measure(
+                engine, pushes, items, choice=questions, n_random=n_random, seed=seed, out=out, force=force,
+                progress=report,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if out is not None:
+            output.say(f"{out}: what was finished is kept; the same command goes on from there")
+        raise
+    record = {"model": str(asked.path), "unit": asked.shown_unit, "seed": seed, **found.record()}
+    files = _files(out, record, found) if out else ()
+    output.emit(
+        {**record, "files": files}, as_json=as_json, render=lambda: cross_pieces(found, asked.shown_unit, files)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the user asked, with the embedded model's own where that was nothing."""
+
+    model: Path | None
+    vectors: tuple[str, ...]
+    behaviors: tuple[str, ...]
+    tasks: tuple[str, ...]
+    strength: float | None
+    unit: Unit | None
+    kl: float | None
+    data: Path | None
+    limit: int | None
+
+    @property
+    def path(self) -> Path:
+        """The model's file."""
+        if self.model is not None:
+            return self.model
+        from steercpp.data.sets.embedded import load
+
+        return load().path
+
+    @property
+    def shown_unit(self) -> Unit:
+        """The unit of the strengths."""
+        return self.unit or ("length" if self.vectors else "norm")
+
+    def behavior_items(self) -> dict[str, Sequence[BehaviorItem]]:
+        """Items of each behaviour by a short name."""
+        from steercpp.data.sets.names import behavior_items, short_name
+
+        names = self.behaviors or tuple(str(self.path.parent / f"{name}.behavior.jsonl") for name in OWN)
+        called = _apart([short_name(name).removesuffix(".behavior") for name in names], names)
+        return {
+            short: behavior_items(name, data=self.data, limit=self.limit)
+            for short, name in zip(called, names, strict=True)
+        }
+
+    def choice_items(self) -> list[ChoiceItem]:
+        """The questions of all tasks.
+
+        Raises:
+            InputError: a task of another kind.
+        """
+        from steercpp.data.sets.names import task_items
+        from steercpp.data.tasks import ChoiceItem
+        from steercpp.errors import InputError
+
+        found: list[ChoiceItem] = []
+        for name in self.tasks:
+            for item in task_items(name, data=self.data, limit=self.limit):
+                if not isinstance(item, ChoiceItem):
+                    raise InputError(f"{name}: no multiple choice; cross measures P(correct) of choice items")
+                found.append(item)
+        return found
+
+    def pushes(
+        self, engine: Engine, items: dict[str, Sequence[BehaviorItem]], report: output.Report | None
+    ) -> list[Push]:
+        """The vectors in their unit, taken over the behaviour items' prompts."""
+        from steercpp.cli.commands.calibrate import named_vector
+        from steercpp.data.pairs import read_pairs
+        from steercpp.data.sets.embedded import load
+        from steercpp.experiments.cross import Push
+        from steercpp.extraction.extract import extract
+        from steercpp.sweeps.calibration import KL
+        from steercpp.sweeps.calibration_texts import item_texts
+        from steercpp.sweeps.units import check_unit, in_unit
+
+        check_unit(self.shown_unit, self.kl or KL)
+        texts = item_texts(engine, [item for part in items.values() for item in part])
+        made: list[Push] = []
+        if not self.vectors:
+            for name in OWN:
+                pairs = read_pairs(self.path.parent / f"{name}.pairs.jsonl")
+                vector = extract(engine, pairs, layers=load().layers, progress=report)
+                made.append(Push(name, vector, OWN_STRENGTH if self.strength is None else self.strength))
+        terms = [_term(text) for text in self.vectors]
+        called = _apart([path.stem for path, _ in terms], self.vectors)
+        for name, (path, own) in zip(called, terms, strict=True):
+            vector = named_vector(engine, path, None, report)
+            made.append(Push(name, vector, self._strength(path, own, vector.metadata)))
+        return [
+            Push(one.name, in_unit(engine, one.vector, texts, self.shown_unit, kl=self.kl or KL, progress=report)[0],
+                 one.strength)
+            for one in made
+        ]  # fmt: skip
+
+    def _strength(self, path: Path, own: float | None, metadata: Any) -> float:
+        found = own if own is not None else self.strength
+        if found is None and isinstance(recommended := metadata.get("recommended_strength"), float):
+            found = recommended
+        if found is None:
+            raise click.UsageError(f"{path}: no strength; write {path}:1.5, or give --strength for all.")
+        return found
+
+
+def _term(text: str) -> tuple[Path, float | None]:
+    """A file and its strength, None where none is given."""
+    path, strength = parse_term(text)
+    return path, None if path == Path(text) else strength
+
+
+def _apart(short: Sequence[str], whole: Sequence[str]) -> list[str]:
+    """The short names, or the whole ones where two would be called alike."""
+    return list(short) if len(set(short)) == len(short) else [str(name) for name in whole]
+
+
+def _files(out: Path, record: dict[str, Any], found: CrossEffects) -> tuple[Path, ...]:
+    """Write the matrix as JSON and CSV, and its picture."""
+    import csv
+    import io
+
+    from steercpp.reports.scan_files import ensure_files
+    from steercpp.runs.folder import write_atomically
+
+    def draw() -> Figure:
+        from steercpp.experiments.cross_figure import cross_figure
+
+        return cross_figure(found)
+
+    lines = list(found.lines())
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, lines[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_atomically(out / "cross.csv", table.getvalue().encode())
+    return (*ensure_files(out, "cross", record, draw), out / "cross.csv")

@@ -1,0 +1,253 @@
+"""`steercpp data`: which data sets can be read, where they come from, and what is in a copy of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.views.sets import built_in, listed, shown
+
+if TYPE_CHECKING:
+    from steercpp.errors import DataSetError
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+FOLDER = click.Path(path_type=Path)
+DATA = click.option("--data", "folder", type=FOLDER, metavar="DIR",
+                    help="Where to look for it.  [default: STEERCPP_DATA, then what data get fetched]")  # fmt: skip
+
+
+@click.group()
+def data() -> None:
+    """Data sets in the formats in which their authors publish them.
+
+    All commands print one JSON document with --json.
+
+    \b
+    Example: steercpp data list
+             steercpp data get mmlu
+             steercpp data show mmlu --subject international_law
+    """  # noqa: D301
+
+
+@data.command("list")
+@DATA
+@JSON
+def list_sets(folder: Path | None, as_json: bool) -> None:
+    """List the data sets by name.
+
+    With each: what it holds, what it can be named for (--behavior, --task, --pairs), the file that it is read from, its
+    licence, where it is published, and where it is on this machine. Sets that are built in come last.
+
+    \b
+    Example: steercpp data list
+             steercpp data list --json | jq -r '.data_sets[].name'
+    """  # noqa: D301
+    from steercpp.data.sets.catalog import DATA_SETS
+
+    keys = ("name", "about", "path", "parts", "licence", "source")
+    sets = [{**{key: getattr(each, key) for key in keys}, **_whereabouts(name, folder)}
+            for name, each in DATA_SETS.items()]  # fmt: skip
+    own = listed()
+    rows = [*map(_line, sets), *((each["name"], f"{each['about']}\n{_uses(each)}; built in") for each in own)]
+    output.emit({"data_sets": sets, "built_in": own}, as_json=as_json, render=lambda: [output.facts(rows)])
+
+
+def _whereabouts(name: str, folder: Path | None) -> dict[str, Any]:
+    """What a set is good for, where a copy lies, and what could not be verified of it."""
+    from steercpp.data.sets.set_material import BEHAVIOR, PAIRS, TASKS
+    from steercpp.data.sets.sources import SOURCES, data_folders, find_set
+    from steercpp.errors import DataSetError
+
+    data_folders(folder)
+    try:
+        here: Path | None = find_set(name, folder)
+    except DataSetError:
+        here = None
+    uses = [option for option, names in (("behavior", BEHAVIOR), ("task", TASKS), ("pairs", PAIRS)) if name in names]
+    return {"for": uses, "here": here, "unverified": SOURCES[name].note}
+
+
+def _line(each: dict[str, Any]) -> tuple[str, str]:
+    there = f"here: {each['here']}" if each["here"] else f"not here: steercpp data get {each['name']}"
+    about = [each["about"], _uses(each), each["path"], f"{each['licence']}; {each['source']}"]
+    return each["name"], "\n".join([*about, *([each["unverified"]] if each["unverified"] else []), there])
+
+
+def _uses(each: dict[str, Any]) -> str:
+    return f"for {', '.join(f'--{use}' for use in each['for'])}"
+
+
+@data.command("get")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--base-url", metavar="URL",
+              help="A mirror, which has NAME/file below it.  [default: STEERCPP_DATA_URL, or the authors' own "
+                   "addresses]")  # fmt: skip
+@click.option("--cache", type=FOLDER, metavar="DIR", help="Where to put it.  [default: the user's cache]")
+@JSON
+def get_sets(names: tuple[str, ...], base_url: str | None, cache: Path | None, as_json: bool) -> None:
+    """Fetch data sets from where their authors publish them.
+
+    A file is kept if its sha256 is the known one; where none is known, if it is read with as many rows as the official
+    file has, and its sha256 is printed and recorded. What is there already is not fetched again. The licences are
+    those of the sets' authors: read them before you use or pass on a set. Where one cannot be fetched, the others are
+    all the same.
+
+    \b
+    Example: steercpp data get xstest humaneval
+             steercpp data get mmlu --cache data
+             steercpp sweep model.gguf --vector v.gguf --behavior xstest \\
+                 --task mmlu:international_law --shots 5 --data data
+    """  # noqa: D301
+    from steercpp.data.sets.catalog import data_set
+    from steercpp.data.sets.fetching import fetch_set
+    from steercpp.data.sets.sources import SOURCES
+    from steercpp.errors import DataSetError
+
+    own = [name for name in names if name in built_in()]
+    sets = [data_set(name) for name in names if name not in own]
+    for name in own:
+        output.say(f"{name}: built in, nothing needs to be fetched")
+    found: list[dict[str, Any]] = []
+    failed: dict[str, DataSetError] = {}
+    for each in sets:
+        note = f"; {SOURCES[each.name].note}" if SOURCES[each.name].note else ""
+        output.say(f"{each.name}: {each.licence}, github.com/{each.source}{note}")
+        try:
+            with output.progress() as report:
+                fetched = fetch_set(each.name, base_url=base_url, cache=cache, progress=report)
+        except DataSetError as error:
+            failed[each.name] = error
+            continue
+        found.append({"name": each.name, "licence": each.licence, **asdict(fetched)})
+    if found or not failed:
+        output.emit({"data_sets": found}, as_json=as_json, render=lambda: [output.facts(_fetched(found))])
+    _raise(failed)
+
+
+def _raise(failed: Mapping[str, DataSetError]) -> None:
+    """Raise what went wrong, if anything; of several sets the reasons come first, on stderr."""
+    from steercpp.errors import DataSetError
+
+    if len(failed) == 1:
+        raise next(iter(failed.values()))
+    for name, error in failed.items():
+        output.say(f"{name}: {error}")
+    if failed:
+        raise DataSetError(f"{', '.join(failed)}: not fetched, for the reasons above; what else was named is there")
+
+
+def _fetched(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What a person sees of sets that are there now."""
+    rows = []
+    for each in found:
+        files = [
+            f"{file['sha256']} {'as known' if file['is_known'] else 'not known before'}, {file['n_rows']:,} rows, "
+            f"{'fetched' if file['is_new'] else 'was there'}"
+            for file in each["files"]
+        ]
+        rows.append((each["name"], "\n".join([str(each["path"]), *files])))
+    return rows
+
+
+@data.command("show")
+@click.argument("name")
+@click.argument("path", required=False, type=FOLDER)
+@click.option("--subject", help="mmlu: one subject of the folder, such as international_law.  [default: all]")
+@click.option("--split", help="mmlu: dev, val or test; instructions: train, val or test.  [default: test; train]")
+@click.option("--side", help="instructions: harmful or harmless.  [default: harmful]")
+@click.option("--bias-type", help="stereoset: race, profession, gender or religion.  [default: all]")
+@click.option("--task", help="stereoset: intersentence or intrasentence.  [default: both]")
+@DATA
+@click.option("--rows", "n_rows", type=click.IntRange(min=0), default=2, show_default=True, help="Rows to print.")
+@JSON
+def show_set(
+    name: str,
+    path: Path | None,
+    folder: Path | None,
+    subject: str | None,
+    split: str | None,
+    side: str | None,
+    bias_type: str | None,
+    task: str | None,
+    n_rows: int,
+    as_json: bool,
+) -> None:
+    """Check a copy of a data set and show its first rows.
+
+    All rows of the data set NAME are read and counted; every field of the first is printed as it stands. PATH is the
+    official file, or for mmlu and instructions the folder of files; without it the set is looked for where commands
+    that take its name find it. A built-in set is shown with its card. See steercpp data list.
+
+    \b
+    Example: steercpp data show advbench
+             steercpp data show honesty
+             steercpp data show stereoset dev.json --bias-type race --json
+             steercpp data show mmlu data --subject international_law
+    """  # noqa: D301
+    from steercpp.data.sets.catalog import data_set
+    from steercpp.data.sets.sources import find_set
+
+    if path is not None and folder is not None:
+        raise click.UsageError("PATH and --data exclude each other: the set is named, or looked for.")
+    chosen = {"subject": subject, "split": split, "side": side, "bias_type": bias_type, "task": task}
+    parts = {key: value for key, value in chosen.items() if value is not None}
+    if path is None and name in built_in():
+        _show_built_in(name, folder, parts, n_rows, as_json)
+        return
+    found = data_set(name)
+    if path is None:
+        path = find_set(name, folder)
+        if path.is_dir() and not found.parts:
+            raise click.UsageError(f"{name} has several files below {path}: name one of them as PATH.")
+    rows = found.rows(path, parts=parts)
+    result = {
+        "name": name,
+        "path": path,
+        "parts": parts,
+        "licence": found.licence,
+        "n_rows": len(rows),
+        "counted_by": found.group,
+        "counts": found.counts(rows),
+        "rows": [asdict(row) for row in rows[:n_rows]],
+    }
+    output.emit(result, as_json=as_json, render=lambda: pieces(result))
+
+
+def _show_built_in(name: str, folder: Path | None, parts: Mapping[str, str], n_rows: int, as_json: bool) -> None:
+    from steercpp.cli.views.sets import pieces as pieces_of
+
+    if folder is not None or parts:
+        raise click.UsageError(f"{name} is built in and shown whole: leave out --data and the options of parts.")
+    result = shown(name, n_rows)
+    output.emit(result, as_json=as_json, render=lambda: pieces_of(result))
+
+
+def pieces(result: dict[str, Any]) -> list[output.Renderable]:
+    """What a person sees of a data set: how many rows, of which kinds, and the first of them."""
+    known = [
+        ("data set", result["name"]),
+        *((key.replace("_", " "), part) for key, part in result["parts"].items()),
+        ("rows", f"{result['n_rows']:,}"),
+        ("licence", result["licence"]),
+    ]
+    shown: list[output.Renderable] = [output.verbatim(str(result["path"]), "bold"), output.facts(known)]
+    if len(result["counts"]) > 1:
+        columns: Sequence[output.Column] = [(result["counted_by"].replace("_", " "), "left"), ("rows", "right")]
+        shown.append(output.table(columns, [[kind, f"{count:,}"] for kind, count in result["counts"].items()]))
+    for row in result["rows"]:
+        fields = [(key, _shown(value)) for key, value in row.items() if key != "place"]
+        shown += [output.blank(), output.verbatim(row["place"], "dim"), output.facts(fields)]
+    return shown
+
+
+def _shown(value: Any) -> str:
+    """A text as it is, the items of a list on a line each, anything else as JSON."""
+    if isinstance(value, tuple):
+        return "\n".join(map(_shown, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,286 @@
+"""`steercpp generate`: one prompt at several strengths, side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.number_types import Finite
+from steercpp.cli.options.prompts import emit_prompts, show_prompts_option
+from steercpp.cli.options.steering import SteeringOptions, parse_strengths, steering_options
+
+if TYPE_CHECKING:
+    from steercpp.data.prompts import Prompt
+    from steercpp.engine.engine import Engine
+    from steercpp.sweeps.units import Unit
+    from steercpp.vectors.control_vector import ControlVector
+
+FILE = click.Path(path_type=Path)
+HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows' texts
+
+
+@click.command()
+@click.argument("model", required=False, type=FILE)
+@click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector.")
+@click.option("-p", "--prompt", metavar="TEXT", help="The prompt; - reads it from stdin, less the last line break.")
+@click.option("--strengths", callback=parse_strengths, metavar="A:B:STEP",
+              help="Grid, or a list like -1,0,1; a row for each and for 0.  [default: what the vector's sweep "
+                   "recommends and its negative, else -1,0,1]")  # fmt: skip
+@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+              help="What strength 1 adds per layer: the vector, one median residual norm of the prompt, or the "
+                   "smallest push of --kl nats.  [default: length; of the embedded vector norm]")  # fmt: skip
+@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS",
+              help="What --unit kl means: this KL at 95 % of the prompt's tokens.  [default: 0.1]")  # fmt: skip
+@click.option("-n", "--max-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of each row.")
+@click.option("--temperature", default=0.0, show_default=True, type=float, help="0: the most likely token.")
+@click.option("--top-k", default=0, show_default=True, type=int, help="The most likely tokens that stay; 0 for all.")
+@click.option("--top-p", default=1.0, show_default=True, type=float, help="The share of probability that stays.")
+@click.option("--min-p", default=0.0, show_default=True, type=float, help="The least probability, relative.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the draws, alike in all rows.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="A text that ends a row; may be repeated.")
+@click.option("--exact", is_flag=True, help="K/V of its own for each row: as separate runs, bit for bit on a CPU.")
+@click.option("--raw", "template", flag_value="raw", help="Take the prompt as it stands.  [default]")
+@click.option("--chat", "template", flag_value="chat", help="Make it the user's message of a chat.")
+@click.option("--template", "named", metavar="NAME|TEXT",
+              help="Put it into the one place of a template: llama-3-chat, or \"[INST] {it} [/INST]\".")  # fmt: skip
+@show_prompts_option
+@steering_options
+@engine_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def generate(
+    model: Path | None,
+    vector: Path | None,
+    prompt: str | None,
+    strengths: tuple[float, ...] | None,
+    unit: Unit | None,
+    kl: float | None,
+    max_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    seed: int,
+    stop: tuple[str, ...],
+    exact: bool,
+    template: Literal["raw", "chat"] | None,
+    named: str | None,
+    n_shown: int | None,
+    steering: SteeringOptions,
+    options: EngineOptions,
+    as_json: bool,
+) -> None:
+    """Continue one prompt at several strengths, side by side in one decode.
+
+    Without MODEL the embedded model answers a request, steered by its own refusal vector in units of the residual norm.
+
+    \b
+    Example: steercpp generate
+             steercpp generate model.gguf --vector v.gguf -p "I think that" \\
+                 --strengths=-2,0,2
+    """  # noqa: D301
+    if model and not ((vector or n_shown) and prompt is not None):
+        raise click.UsageError("MODEL needs --vector V.gguf and --prompt TEXT.")
+    if named and template:
+        raise click.UsageError("--template is a template in place of --raw and --chat.")
+    if kl is not None and unit != "kl":
+        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+    from steercpp.engine.generation import generate as run
+    from steercpp.engine.prompt_view import prompt_view
+    from steercpp.engine.sampling import Sampling
+    from steercpp.engine.steering import Steering
+    from steercpp.provenance import vector_sha256
+    from steercpp.sweeps.calibration import KL
+    from steercpp.sweeps.units import check_unit, in_unit
+
+    sampling = Sampling(temperature, top_k, top_p, min_p, seed)
+    path, words, template = _asked(model, prompt, template)
+    asked = _templated(words, named)
+    if n_shown:
+        with options.open(path) as engine:
+            emit_prompts(path, [prompt_view(engine, asked, template=template)], as_json=as_json)
+        return
+    view = _View()
+    with options.open(path) as engine, output.progress(above=view.picture, beside_data=as_json) as report:
+        made = _vector(engine, vector, report)
+        manner = steering.manner(lambda: made, known=made.metadata)
+        shown = unit or ("length" if vector else "norm")
+        check_unit(shown, kl or KL, manner["operator"])
+        _note_special(engine, asked)
+        texts = [engine.encode(asked, template=template)] if unit or vector else _own_prompts(engine)
+        made, measured = in_unit(engine, made, texts, shown, kl=kl or KL, progress=report)
+        view.strengths = strengths or _usual(made, shown, embedded=vector is None)
+        found = run(
+            engine, asked,
+            [Steering(made, strength, **manner) if strength else None for strength in view.strengths],  # 0: unsteered
+            max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact, template=template,
+            on_text=view.add if report else None, progress=report,
+        )  # fmt: skip
+    data = {
+        "model": str(path), "prompt": words, "template": named or template, "exact": exact,
+        **manner, "gate": manner["gate"].identity if manner["gate"] else "",
+        "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made), **measured},
+        "unit": shown, "kl": (kl or KL) if shown == "kl" else None,
+        "sampling": asdict(sampling), "stop": stop, "max_tokens": max_tokens, "engine": found.settings,
+        "rows": [
+            {
+                "strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish,
+                "gate_open": row.gate_open,
+            }
+            for s, row in zip(view.strengths, found.rows, strict=True)
+        ],
+        "token_layers": found.token_layers, "token_layers_plain": found.token_layers_plain,
+    }  # fmt: skip
+    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *(() if model else _next(data))])
+
+
+def _asked(
+    model: Path | None, prompt: str | None, template: Literal["raw", "chat"] | None
+) -> tuple[Path, str, Literal["raw", "chat"]]:
+    """Model, prompt and template; where nothing was said, the embedded model with a request of its own."""
+    words = None if prompt is None else _read(prompt)
+    if model is not None:
+        assert words is not None
+        return model, words, template or "raw"
+    from steercpp.data.sets.embedded import load
+
+    own = load()
+    if words is not None:
+        return own.path, words, template or "raw"
+    asked = own.behavior()[0].prompt
+    assert isinstance(asked, tuple)
+    return own.path, asked[-1].content, "chat"
+
+
+def _read(prompt: str) -> str:
+    """The prompt of the command line, or stdin's text without its last line break.
+
+    Raises:
+        InputError: it is not UTF-8, or empty.
+    """
+    from steercpp.errors import InputError
+
+    whole = sys.stdin.buffer.read() if prompt == "-" else prompt.encode("utf-8", "surrogateescape")
+    try:
+        words = whole.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the prompt is not UTF-8 (byte {error.start}); convert it first") from error
+    words = words.removesuffix("\n").removesuffix("\r") if prompt == "-" else words
+    if not words:
+        raise InputError("the prompt is empty; write one with --prompt, or to stdin with --prompt -")
+    return words
+
+
+def _templated(words: str, named: str | None) -> Prompt:
+    """The words, in a template if one is named."""
+    if named is None:
+        return words
+    from steercpp.data.templates import within
+
+    return within(named, words)
+
+
+def _note_special(engine: Engine, prompt: Prompt) -> None:
+    """Tell who writes a template as a plain prompt, or one for other models, that it is taken by the letter."""
+    if foreign := engine.foreign_texts(prompt):
+        output.say(f"the model has no {', '.join(foreign)}, so the template's are text; is it for another family?")
+    found = engine.special_texts(prompt) if isinstance(prompt, str) else ()
+    if found:
+        spelled = ", ".join(dict.fromkeys(found))
+        output.say(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")
+
+
+def _usual(vector: ControlVector, unit: Unit, *, embedded: bool) -> tuple[float, ...]:
+    """The strengths that are worth seeing: those of the embedded model, or around what a sweep recommended."""
+    if embedded and unit != "length":
+        return (-2.0, -1.0, 0.0, 1.0, 2.0) if unit == "kl" else (-0.75, -0.375, 0.0, 0.375, 0.75)
+    found = vector.metadata.get("recommended_strength")
+    strength = abs(found) if isinstance(found, float) and found else 1.0
+    return -strength, 0.0, strength
+
+
+def _vector(engine: Engine, path: Path | None, report: output.Report | None) -> ControlVector:
+    """The vector of a file, or the embedded model's own."""
+    if path is None:
+        from steercpp.data.sets.embedded import load
+        from steercpp.extraction.extract import extract
+
+        own = load()
+        return extract(engine, own.pairs(), layers=own.layers, progress=report)
+    from steercpp.sweeps.sweep import check_vector
+    from steercpp.vectors.formats import read_any_vector
+
+    vector, notes = read_any_vector(path, architecture=engine.architecture)
+    for note in notes:
+        output.say(f"{path}: {note}")
+    check_vector(engine, vector, name=str(path))
+    return vector
+
+
+def _own_prompts(engine: Engine) -> list[tuple[int, ...]]:
+    """The texts over which the embedded model's sweep takes its residual norms."""
+    from steercpp.data.sets.embedded import load
+    from steercpp.sweeps.calibration_texts import item_texts
+
+    return item_texts(engine, load().behavior())
+
+
+class _View:
+    """The rows as they grow, on a terminal: of each as many last lines as all have room for."""
+
+    def __init__(self) -> None:
+        self.strengths: Sequence[float] = ()
+        self._texts: dict[int, str] = {}
+
+    def add(self, row: int, text: str) -> None:
+        self._texts[row] = self._texts.get(row, "") + text
+
+    def picture(self, n_lines: int) -> output.Renderable:
+        if not self._texts:
+            return output.text("")
+        room = max(n_lines - HEADING, 1)
+        shown = self.strengths[:room]
+        each = room // len(shown)
+        texts = [self._texts.get(row, "").strip() for row in range(len(shown))]
+        return _table(shown, [output.tail(words, each, beside=BESIDE) for words in texts])
+
+
+def _table(strengths: Sequence[float], texts: Sequence[output.Cell]) -> output.Renderable:
+    rows = [(f"{s:+g}" if s else "0", words) for s, words in zip(strengths, texts, strict=True)]
+    return output.table([("strength", "right"), ("text", "left")], rows)
+
+
+def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
+    rows = data["rows"]
+    texts = [row["text"].strip() + (" …" if row["finish"] == "length" else "") for row in rows]
+    work = f"{data['token_layers']:,} token-layers computed, {data['token_layers_plain']:,} by runs one after the other"
+    ended = {row["n_tokens"] for row in rows if row["finish"] != "length"}
+    if min(ended, default=0) < max(row["n_tokens"] for row in rows) and ended:
+        work += " (a row that has ended keeps its place until the last one has)"
+    closed = [output.text("The gate is closed for this prompt: no strength steers it.", "yellow")]
+    return [
+        *(closed if any(row["gate_open"] is False for row in rows) else ()),
+        output.text(data["prompt"], "bold"),
+        _table([row["strength"] for row in rows], [output.text(words) for words in texts]),
+        output.text(work, "dim"),
+    ]
+
+
+def _next(data: dict[str, Any]) -> list[output.Renderable]:
+    """What someone does next who tried the embedded model."""
+    along = "" if data["vector"]["file"] else ", along the embedded refusal vector"
+    units = {
+        "norm": f"Strengths are shares of the residual stream's norm{along}. ",
+        "kl": f"Strengths are pushes that have {data['kl'] or 0:g} nats of KL over the prompt{along}. ",
+    }
+    return [
+        output.blank(),
+        output.text(f"{units.get(data['unit'], '')}The same with a model of your own:", "dim"),
+        output.verbatim('  steercpp generate model.gguf --vector v.gguf -p "I think" --strengths=-2,0,2'),
+    ]

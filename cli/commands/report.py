@@ -1,0 +1,47 @@
+"""`steercpp report`: a run once more as files, from its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.options.judging import judging_options, say_what_is_idle
+
+if TYPE_CHECKING:
+    from steercpp.runs.judgement import Judging
+
+
+@click.command()
+@click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
+@judging_options
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to write.  [default: DIR itself]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json: bool) -> None:
+    """Draw a run again: figures, tables and one page with all of them, without a model.
+
+    Figures are PNG and SVG, tables CSV, the page HTML; they follow from the store and are written anew. An unfinished
+    run shows the strengths that are finished. `steercpp score` prints more numbers, and draws nothing.
+
+    \b
+    Example: steercpp report runs/refusal
+             steercpp report runs/refusal --max-loss 0.1 --out report
+    """  # noqa: D301
+    from steercpp.reports.report import write_report
+    from steercpp.runs.judgement import judge
+    from steercpp.runs.result import open_run
+
+    judgement = judge(open_run(run), judging())
+    say_what_is_idle(judgement)
+    files = write_report(judgement, out=out)
+    data = {**judgement.record(), "files": files}
+
+    def render() -> list[output.Renderable]:
+        from steercpp.cli.views.sweep import closing
+
+        return closing(judgement, data, files)
+
+    output.emit(data, as_json=as_json, render=render)

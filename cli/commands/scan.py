@@ -1,0 +1,251 @@
+"""`steercpp scan`: at which layers a model is best steered, and by which method's vector."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.options.common import direction_option, kl_option, max_loss_option, seed_option, token_option
+from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.items import ItemOptions, item_options
+from steercpp.cli.options.pairs import PairOptions, pair_options
+from steercpp.cli.options.steering import parse_strengths
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from steercpp.data.pairs import ContrastPair
+    from steercpp.data.tasks import BehaviorItem, ChoiceItem
+    from steercpp.engine.engine import Engine
+    from steercpp.experiments.scan_result import Band, Scan
+    from steercpp.sweeps.units import Unit
+    from steercpp.vectors.layers import Window
+
+FILE = click.Path(path_type=Path)
+OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what it brings
+
+
+@click.command()
+@click.argument("model", required=False, type=FILE)
+@pair_options
+@item_options
+@click.option("--items", "n_items", type=click.IntRange(1), metavar="N",
+              help="At most so many items of each kind, evenly spread.  "
+                   "[default: all; of the embedded model's own 128]")  # fmt: skip
+@click.option("--windows", metavar="1,3",
+              help="Widths of the windows of layers, ranges such as 8-15, or default for the default band alone.  "
+                   "[default: 1 and the default band's width]")  # fmt: skip
+@click.option("--layers", default="all", show_default=True, metavar="8-20", help="Layers that windows lie in.")
+@click.option("--method", "methods", multiple=True, default=("mean",), show_default=True, metavar="M",
+              help="How to extract, as in steercpp extract; may be repeated.")  # fmt: skip
+@click.option(
+    "--strengths", callback=parse_strengths, metavar="A:B:STEP",
+    help="Grid, or a list; 0 is always added.  [default in norms: -0.05,0.05,0.1,0.2,0.4,0.8,1.6]",
+)  # fmt: skip
+@click.option("--unit", default="norm", show_default=True, type=click.Choice(["norm", "kl", "length"]),
+              help="What strength 1 adds per layer: one median residual norm, the smallest push of --kl nats, or a "
+                   "unit of length.")  # fmt: skip
+@kl_option
+@token_option
+@max_loss_option
+@direction_option
+@click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/MODEL-PAIRS-scan]")
+@seed_option("halving and resampling items")
+@engine_options
+@click.option("--force", is_flag=True, help="Replace the sweeps in the directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def scan(
+    model: Path | None,
+    pairs: PairOptions,
+    items: ItemOptions,
+    n_items: int | None,
+    windows: str | None,
+    layers: str,
+    methods: tuple[str, ...],
+    strengths: tuple[float, ...] | None,
+    unit: Unit,
+    kl: float | None,
+    token: Any,
+    max_loss: float,
+    direction: int,
+    out: Path | None,
+    seed: int,
+    options: EngineOptions,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Find the layers at which steering gains most for what it costs.
+
+    A vector is extracted at all layers; then it is swept, at a few strengths, at each single layer and at each window
+    of consecutive layers. The best band is the one that gains most in P+ - P- while the loss of P(correct) stays within
+    the budget; one half of the items chooses it, the other half gives the figures. With several methods and one window
+    the table compares the methods. Without MODEL the embedded model is scanned with its own refusal pairs and items.
+
+    Each sweep is a run in the directory that `steercpp report` opens; the same command again goes on where it stopped.
+
+    \b
+    Example: steercpp scan
+             steercpp scan model.gguf --pairs p.jsonl --behavior b.jsonl \\
+                 --task law_test.csv --windows 1,5
+             steercpp scan --windows default --method mean --method random
+    """  # noqa: D301
+    from steercpp.experiments.scan import check_methods
+    from steercpp.experiments.scan import scan as run_all
+    from steercpp.reports.scan_files import ensure_files
+    from steercpp.sweeps.calibration import KL
+
+    if kl is not None and unit != "kl":
+        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+    if token == "all":
+        raise click.UsageError("--token all is for steercpp dump; a direction needs one token of each prompt.")
+    check_methods(methods)
+    inputs = _gather(model, pairs, items, n_items)
+    folder = out or Path("runs", f"{inputs.name}-scan")
+    view = _View()
+    try:
+        with options.open(inputs.model) as engine, output.progress(above=view.table, beside_data=as_json) as report:
+            found = run_all(
+                engine, inputs.pairs, behavior=inputs.behavior, choice=inputs.choice, out=folder,
+                windows=_windows(engine, windows, layers, inputs.band), methods=methods, strengths=strengths, unit=unit,
+                kl=kl or KL, token="last" if token is None else token,
+                direction=direction, max_loss=max_loss, seed=seed, template=pairs.template,
+                force=force, progress=report, on_band=view.bands.append,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
+        raise
+    if not found.decoded_now:
+        output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
+    files = ensure_files(folder, "scan", found.record(), lambda: _figure(found))
+    data = {**found.record(), "items_of": inputs.of, "files": files}
+    output.emit(data, as_json=as_json, render=lambda: _render(found, data, files, _next(model, pairs, token, found)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What is scanned: the model, the pairs and items, the name of the folder, and how many items there were."""
+
+    model: Path
+    name: str
+    pairs: Iterable[ContrastPair]
+    behavior: Sequence[BehaviorItem]
+    choice: Sequence[ChoiceItem]
+    band: tuple[int, ...] | None
+    of: dict[str, int]
+
+
+def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items: int | None) -> _Inputs:
+    """Read the files and sets that were named and fill in what was not from the embedded model.
+
+    Raises:
+        SteerError: a file or a set cannot be used.
+    """
+    if model and not pairs:
+        raise click.UsageError("MODEL needs --pairs P: what its directions are extracted from.")
+    if model and not (items.behavior and items.tasks):
+        raise click.UsageError("MODEL needs --behavior B and --task T: a scan weighs gain against loss.")
+    given: Iterable[ContrastPair] | None = pairs.of_sets(items.data, items.limit).source()
+    measured: Sequence[BehaviorItem] = items.behavior_items()
+    asked: Sequence[ChoiceItem] = items.choice_items()
+    band, path = None, model
+    if path is None:
+        from steercpp.data.sets.embedded import load
+
+        own = load()
+        path, band = own.path, own.layers
+        n_items = n_items or (None if items else OWN_ITEMS)
+        given, measured, asked = (
+            given or pairs.with_system(own.pairs()),
+            measured or own.behavior()[: items.limit],
+            asked or own.choice()[: items.limit],
+        )
+    assert given is not None
+    return _Inputs(
+        model=path,
+        name=f"{path.stem}-{pairs.name or 'refusal'}",
+        pairs=given,
+        behavior=spread(measured, n_items),
+        choice=spread(asked, n_items),
+        band=band,
+        of={"behavior": len(measured), "choice": len(asked)},
+    )
+
+
+def spread(items: Sequence[Any], at_most: int | None) -> Sequence[Any]:
+    """Evenly spread items, all of them where there are no more."""
+    if at_most is None or len(items) <= at_most:
+        return items
+    return [items[i * len(items) // at_most] for i in range(at_most)]
+
+
+def _windows(engine: Engine, asked: str | None, layers: str, band: tuple[int, ...] | None) -> tuple[Window, ...]:
+    from steercpp.vectors.control_vector import default_layers, parse_layers
+    from steercpp.vectors.layers import parse_windows
+
+    band = band or default_layers(engine.n_layer)
+    within = parse_layers(layers, engine.n_layer)
+    if asked is None:
+        asked = f"1,{len(band)}" if len(within) >= len(band) else "1"
+    return parse_windows(asked, within, band)
+
+
+def _next(model: Path | None, pairs: PairOptions, token: str | int | None, found: Scan) -> list[str]:
+    """The command that extracts the best band's vector."""
+    if found.best is None:
+        return []
+    name = f"{(pairs.path or pairs.positive_file or Path('refusal')).stem}-{found.best.name}.gguf"
+    return [
+        "steercpp", "extract", *([str(model)] if model else []), *_arguments(pairs),
+        *([] if token is None else ["--token", str(token)]), "--method", found.best.method,
+        "--layers", found.best.name, "-o", name,
+    ]  # fmt: skip
+
+
+def _arguments(pairs: PairOptions) -> list[str]:
+    """The options that name the same pairs again."""
+    found: list[str] = []
+    for name, value in (
+        ("--pairs", pairs.path),
+        ("--positive-file", pairs.positive_file),
+        ("--negative-file", pairs.negative_file),
+        ("--persona-template", pairs.persona_template),
+        ("--system", pairs.system),
+    ):
+        found += [] if value is None else [name, str(value)]
+    for positive, negative in pairs.personas:
+        found += ["--persona", positive, negative]
+    found += ["--pairs-format", pairs.format] if pairs.format != "auto" else []
+    return found + ([f"--{pairs.asked_template}"] if pairs.asked_template else [])
+
+
+def _figure(found: Scan) -> Figure:
+    from steercpp.experiments.figures import scan_figure
+
+    return scan_figure(found)
+
+
+class _View:
+    """Sweeps as they are finished, in a table above the progress bar."""
+
+    def __init__(self) -> None:
+        self.bands: list[Band] = []
+
+    def table(self, n_lines: int) -> output.Renderable:
+        from steercpp.cli.views.scan import band_table
+
+        if not self.bands:
+            return output.text("")
+        several = len({band.method for band in self.bands}) > 1
+        return band_table(self.bands[-max(n_lines - 4, 1) :], best=None, methods=several)
+
+
+def _render(found: Scan, data: dict[str, Any], files: Sequence[Path], command: list[str]) -> list[output.Renderable]:
+    from steercpp.cli.views.scan import closing
+
+    return closing(found, data["items_of"], files, shlex.join(command) if command else "")

@@ -1,0 +1,114 @@
+"""`steercpp score`: what a stored run says, judged in another way, as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.options.judging import judging_options, say_what_is_idle
+
+if TYPE_CHECKING:
+    from steercpp.judging.programs import Way
+    from steercpp.runs.judgement import Judgement, Judging
+    from steercpp.statistics.recipes import Recipe, RecipeFit
+
+
+@click.command()
+@click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
+@judging_options
+@click.option("--samples", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+              help="Show up to N failures at each strength: texts, and choices that were right before.")  # fmt: skip
+@click.option("--recipe", metavar="NAME", help="Fit as others did, their mistakes beside: wolf2024.")
+@click.option(
+    "--allow-code-execution",
+    "allow_code",
+    is_flag=True,
+    help="Run programs among the texts that were not run yet, in a sandbox; the run keeps what became of them.",
+)
+@click.option(
+    "--code-answers",
+    "code_ways",
+    multiple=True,
+    type=click.Choice(["whole", "wolf2024"]),
+    help="With that: how programs are taken out of answers; may be repeated.  [default: whole]",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write tables and score.json there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def score(
+    run: Path,
+    judging: Callable[[], Judging],
+    samples: int,
+    recipe: str | None,
+    allow_code: bool,
+    code_ways: tuple[Way, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Score and fit a stored run anew, without a model: another matcher, budget, weight or recipe.
+
+    Prints the recommendation, every fit, what became of the items and texts at each strength, and samples of what
+    failed. Nothing is written without --out, save what --allow-code-execution finds. `steercpp report` draws figures.
+
+    \b
+    Example: steercpp score runs/refusal --max-loss 0.1 --weight 2
+             steercpp score runs/refusal --matcher wolf2024/harm-chat --samples 2
+             steercpp score runs/refusal --recipe wolf2024
+    """  # noqa: D301
+    if code_ways and not allow_code:
+        raise click.UsageError("--code-answers is for --allow-code-execution: how the programs that run are found.")
+    from steercpp.runs.judgement import judge
+    from steercpp.runs.result import open_run
+    from steercpp.statistics.recipes import named_recipe
+
+    chosen = None if recipe is None else named_recipe(recipe)
+    if allow_code:
+        _run_code(run, code_ways or ("whole",), as_json)
+    judgement = judge(open_run(run), judging())
+    say_what_is_idle(judgement)
+    data: dict[str, Any] = judgement.record()
+    followed = () if chosen is None else _follow(judgement, chosen)
+    if chosen is not None:
+        from steercpp.cli.views.recipe_table import recipe_record
+
+        data["recipe"] = recipe_record(chosen, followed)
+    if samples:
+        data["samples"] = judgement.failed(samples)
+    if out is not None:
+        from steercpp.reports.report import write_score
+
+        data["files"] = write_score(judgement, data, out)
+
+    def render() -> list[output.Renderable]:
+        from steercpp.cli.views.score import score_pieces
+
+        return score_pieces(judgement, data, chosen, followed)
+
+    output.emit(data, as_json=as_json, render=render)
+
+
+def _run_code(run: Path, ways: tuple[Way, ...], as_json: bool) -> None:
+    """Run what was not run yet."""
+    from steercpp.runs.code import judge_run
+
+    with output.progress(beside_data=as_json) as report:
+        for way in ways:
+            judge_run(run, allow=True, way=way, progress=report)
+
+
+def _follow(judgement: Judgement, recipe: Recipe) -> tuple[RecipeFit, ...]:
+    """The recipe on the run's measures, as they are named in curves."""
+    from steercpp.data.tasks import HARMFUL
+    from steercpp.statistics.recipes import follow
+
+    result = judgement.result
+    measures = {}
+    if result.behavior is not None:
+        b, sides = result.behavior.normalized, result.side_items
+        measures["alignment"] = b if sides is None else b[:, sides[HARMFUL]]  # as the other fits of alignment
+    if result.choice is not None:
+        measures |= {"p_correct": result.choice.p_free, "p_correct_restricted": result.choice.p_restricted}
+    return follow(recipe, result.strengths, measures, n_choices=result.n_choices or 4)

@@ -1,0 +1,164 @@
+"""`steercpp sweep`: how far a model can be steered before it gets worse."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.commands.extract import METHODS
+from steercpp.cli.options.common import direction_option, kl_option, max_loss_option, seed_option
+from steercpp.cli.options.controls import ControlOptions, control_options
+from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.inputs import Asked, gather
+from steercpp.cli.options.items import ItemOptions, item_options
+from steercpp.cli.options.prompts import show_inputs, show_prompts_option
+from steercpp.cli.options.steering import SteeringOptions, parse_strengths, steering_options
+from steercpp.cli.options.texts import TextOptions, text_options
+
+if TYPE_CHECKING:
+    from steercpp.runs.result import Row
+    from steercpp.sweeps.units import Unit
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", required=False, type=FILE)
+@click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector to sweep.")
+@click.option("--pairs", metavar="P", help="Contrast pairs to extract a vector from instead: a file, or a set's name.")
+@click.option("--method", type=click.Choice(METHODS), help="How to extract.  [default: mean]")
+@item_options
+@click.option(
+    "--strengths", callback=parse_strengths, metavar="A:B:STEP", help="Grid, or a list like -1,0,1; 0 is always added."
+)
+@click.option(
+    "--layers", metavar="8-15", help="Layers to steer, inclusive; default: the vector's, or the paper's band."
+)
+@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+              help="What strength 1 adds per layer: the vector, one median residual norm, or the smallest push of --kl "
+                   "nats.  [default: length with --strengths, else norm; the embedded model: norm]")  # fmt: skip
+@kl_option
+@max_loss_option
+@control_options
+@direction_option
+@click.option("--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
+@seed_option("random directions and resampling")
+@text_options
+@show_prompts_option
+@steering_options
+@engine_options
+@click.option("--force", is_flag=True, help="Replace the run in the directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one for each strength, then the result.")
+def sweep(
+    model: Path | None,
+    vector: Path | None,
+    pairs: str | None,
+    method: str | None,
+    items: ItemOptions,
+    strengths: tuple[float, ...] | None,
+    layers: str | None,
+    unit: Unit | None,
+    kl: float | None,
+    max_loss: float,
+    controls: ControlOptions,
+    direction: int,
+    out: Path | None,
+    seed: int,
+    texts: TextOptions,
+    n_shown: int | None,
+    steering: SteeringOptions,
+    options: EngineOptions,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Find how far a model can be steered before it gets worse.
+
+    Behavior B and helpfulness P(correct) are measured over a grid of strengths; the strength to use is the one that
+    gains most within a budget of loss. What random directions of equal norm do there, one orthogonal to the vector, and
+    asking in words before every prompt, stands beside it. Without MODEL the embedded model is swept with its own
+    refusal pairs and held-out items. The run directory keeps every measurement: the same command again resumes an
+    unfinished run and shows a finished one.
+
+    \b
+    Example: steercpp sweep
+             steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl \\
+                 --task law_test.csv --strengths -4:4:0.5
+    """  # noqa: D301
+    asked = Asked(model, vector, pairs, method, layers, items, strengths, unit, kl)
+    from steercpp.errors import SteerError
+    from steercpp.reports.report import ensure_report
+    from steercpp.runs.judgement import Judging, judge
+    from steercpp.sweeps.calibration import KL
+    from steercpp.sweeps.sweep import sweep as measure
+
+    said = texts.saying(seed)
+    inputs = gather(asked)
+    if n_shown:
+        show_inputs(
+            asked, inputs, controls.keywords(inputs.instruction), n_shown, options,
+            code_template=texts.code_template, as_json=as_json,
+        )  # fmt: skip
+        return
+    folder = out or Path("runs", inputs.name)
+    view = _View(as_json)
+    try:
+        with options.open(inputs.model) as engine, output.progress(above=view.table, beside_data=as_json) as report:
+            source, identity = inputs.vector(engine, report)
+            vector_of = cache(source if callable(source) else lambda: source)
+            result = measure(
+                engine, vector_of if callable(source) else source,
+                **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths, out=folder,
+                unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed,
+                said=said, allow_code=texts.allow_code, force=force, vector_id=identity, progress=report,
+                on_strength=view.add,
+                **steering.manner(vector_of, known=None if callable(source) else source.metadata),
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
+        raise
+    for note in result.notes:
+        output.say(note)
+    if not result.decoded_now:
+        output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
+    judgement = judge(result)
+    try:
+        files = ensure_report(judgement)
+    except SteerError as error:
+        if result.decoded_now:
+            raise
+        output.say(f"{error}; shown without figures")  # a finished run can be looked at wherever it lies
+        files = ()
+    if texts.matcher != judgement.how.matcher:
+        judgement = judge(result, Judging(matcher=texts.matcher))
+    data = {"event": "result", **judgement.record(), "files": files}
+    if as_json:
+        output.emit_line(data)
+        return
+    from steercpp.cli.views.sweep import closing
+
+    output.emit(data, as_json=False, render=lambda: closing(judgement, data, files))
+
+
+class _View:
+    """Strengths as they are finished: lines of JSON on stdout, or the table above the progress bar."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._rows: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        self._rows.append(row)
+        if self._as_json:
+            output.emit_line({"event": "strength", **asdict(row)})
+
+    def table(self, n_lines: int) -> output.Renderable:
+        if not self._rows:
+            return output.text("")
+        from steercpp.cli.views.sweep import strength_table
+
+        return strength_table(sorted(self._rows[-max(n_lines - 4, 1) :], key=lambda row: row.strength))

@@ -1,0 +1,206 @@
+"""`steercpp synthesize`: contrast pairs out of a steered chat model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.number_types import Finite
+
+if TYPE_CHECKING:
+    from steercpp.engine.engine import Engine
+    from steercpp.experiments.synthesis import VariantName
+    from steercpp.sweeps.units import Unit
+    from steercpp.vectors.control_vector import ControlVector
+
+FILE = click.Path(path_type=Path)
+OWN_STRENGTHS = 0.25, -0.25  # of the embedded refusal vector, in residual norms: its answers are still sentences
+SHOWN = 3  # pairs
+
+
+def _two(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    """A refusing and a complying strength."""
+    if value is None:
+        return None
+    try:
+        refusing, complying = (float(part) for part in value.split(":"))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not REFUSE:COMPLY, two numbers such as -1:2") from error
+    if not (math.isfinite(refusing) and math.isfinite(complying)):
+        raise click.BadParameter(f"{value!r}: a strength must be a finite number")
+    return refusing, complying
+
+
+@click.command()
+@click.argument("model", required=False, type=FILE)
+@click.option("--vector", "vector_path", type=FILE, metavar="V.gguf", help="The control vector.")
+@click.option("--requests", metavar="FILE|NAME",
+              help="Harmful requests: a .txt, one on each line; behavior items; or a set by name.")  # fmt: skip
+@click.option("--strengths", callback=_two, metavar="REFUSE:COMPLY",
+              help="The strength at which it refuses and the one at which it complies, such as -1:2.")  # fmt: skip
+@click.option("-o", "--out", required=True, type=FILE, metavar="PAIRS.jsonl", help="The file of pairs to write.")
+@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+              help="What strength 1 adds, see sweep.  [default: length; the embedded model: norm]")  # fmt: skip
+@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS", help="What --unit kl means.")
+@click.option("--variant", default="paper", show_default=True, type=click.Choice(["paper", "may"]),
+              help="32 tokens of each answer; or, as the study's code had it in May 2024, the first 100 letters of 96 "
+                   "tokens in another template.")  # fmt: skip
+@click.option("-n", "--max-tokens", type=click.IntRange(1), help="Of each answer.  [default: the variant's]")
+@click.option("--chat", is_flag=True, help="Ask through the model's own chat template, not in the study's words.")
+@click.option("--limit", type=click.IntRange(1), help="Take the first requests only; a direction needs two pairs.")
+@engine_options
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def synthesize(
+    model: Path | None,
+    vector_path: Path | None,
+    requests: str | None,
+    strengths: tuple[float, float] | None,
+    out: Path,
+    unit: Unit | None,
+    kl: float | None,
+    variant: VariantName,
+    max_tokens: int | None,
+    chat: bool,
+    limit: int | None,
+    options: EngineOptions,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make contrast pairs: a steered chat model's refusal of each harmful request, and its compliance.
+
+    Both answers are greedy, under the two strengths side by side; the refusal is the pair's positive side. Requests
+    that are answered alike at both are left out. The pairs are for `extract`, also on a base model that would not
+    follow instructions. Without MODEL the embedded model refuses and complies, asked as a chat.
+
+    \b
+    Example: steercpp synthesize -o pairs.jsonl
+             steercpp synthesize chat.gguf --vector comply.gguf \\
+                 --requests advbench --strengths -1:2 -o pairs.jsonl
+    """  # noqa: D301
+    if model and not (vector_path and requests and strengths):
+        raise click.UsageError("MODEL needs --vector V.gguf, --requests FILE|NAME and --strengths REFUSE:COMPLY.")
+    if vector_path and not strengths:
+        raise click.UsageError("--vector needs --strengths REFUSE:COMPLY: what they mean is the vector's own.")
+    if kl is not None and unit != "kl":
+        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+    from steercpp.errors import PairsError
+    from steercpp.experiments.synthesis import synthesize as make
+    from steercpp.experiments.synthesis import write_synthetic
+    from steercpp.files import refuse_overwrite
+
+    refuse_overwrite(out, force=force, error=PairsError, inputs=(model, vector_path, Path(requests or "")))
+    asked = _Asked(model, vector_path, requests, strengths, unit, kl, chat)
+    texts = asked.requests()[:limit]
+    with options.open(asked.path) as engine, output.progress(beside_data=as_json) as report:
+        vector = asked.vector(engine, texts, report)
+        found = make(
+            engine, vector, texts, strengths=strengths or OWN_STRENGTHS, variant=variant, chat=asked.as_chat,
+            max_tokens=max_tokens, about=asked.about(), progress=report,
+        )  # fmt: skip
+    write_synthetic(out, found, force=force)
+    data = {
+        "file": out, "model": asked.path, "n_pairs": len(found.pairs), "n_requests": len(texts),
+        "n_identical": found.n_identical, "n_silent": found.n_silent, "made": found.made,
+        "examples": [{"positive": one.positive.values, "negative": one.negative.values} for one in _first(found.pairs)],
+    }  # fmt: skip
+    output.emit(data, as_json=as_json, render=lambda: _pieces(data, model))
+
+
+def _first(pairs: Sequence[Any]) -> Sequence[Any]:
+    return pairs[:SHOWN]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the user asked, with the embedded model's own where that was nothing."""
+
+    model: Path | None
+    vector_path: Path | None
+    named: str | None
+    strengths: tuple[float, float] | None
+    unit: Unit | None
+    kl: float | None
+    chat: bool
+
+    @property
+    def path(self) -> Path:
+        """The model's file."""
+        if self.model is not None:
+            return self.model
+        from steercpp.data.sets.embedded import load
+
+        return load().path
+
+    @property
+    def as_chat(self) -> bool:
+        """The embedded model was trained on chats alone."""
+        return self.chat or self.model is None
+
+    @property
+    def shown_unit(self) -> Unit:
+        """The unit of the strengths."""
+        return self.unit or ("length" if self.vector_path else "norm")
+
+    def requests(self) -> tuple[str, ...]:
+        """The texts that were named."""
+        from steercpp.experiments.synthesis import harmful_requests
+
+        if self.named is None:
+            from steercpp.data.sets.embedded import load
+
+            return harmful_requests(load().behavior())
+        if (path := Path(self.named)).suffix.lower() == ".txt":
+            from steercpp.data.sets.records import read_text
+            from steercpp.errors import InputError
+
+            if lines := tuple(dict.fromkeys(line.strip() for line in read_text(path).split("\n") if line.strip())):
+                return lines
+            raise InputError(f"{path}: holds no requests; write one on each line")
+        from steercpp.data.sets.names import behavior_items
+
+        return harmful_requests(behavior_items(self.named, option="requests"))
+
+    def vector(self, engine: Engine, texts: Sequence[str], report: output.Report | None) -> ControlVector:
+        """The vector in its unit, taken over what the model is asked."""
+        from steercpp.cli.commands.calibrate import named_vector
+        from steercpp.experiments.synthesis import asked
+        from steercpp.sweeps.calibration import KL
+        from steercpp.sweeps.units import check_unit, in_unit
+
+        check_unit(self.shown_unit, self.kl or KL)
+        vector = named_vector(engine, self.vector_path, None, report)
+        prompts = [engine.encode(asked(text, chat=self.as_chat)) for text in texts]
+        return in_unit(engine, vector, prompts, self.shown_unit, kl=self.kl or KL, progress=report)[0]
+
+    def about(self) -> dict[str, Any]:
+        """What the file tells besides."""
+        return {"unit": self.shown_unit, "requests": self.named or "refusal"}
+
+
+def _pieces(data: dict[str, Any], model: Path | None) -> list[output.Renderable]:
+    left = [("answered alike at both strengths", data["n_identical"]), ("not answered at one", data["n_silent"])]
+    told = [f"{n} {words}" for words, n in left if n]
+    strengths = data["made"]["strengths"]
+    shown: list[output.Renderable] = []
+    for one in data["examples"]:
+        sides = [(f"{strengths[side]:+g}", output.text(one[side]["answer"])) for side in ("positive", "negative")]
+        shown += [output.blank(), output.text(one["positive"]["instruction"], "bold"), output.facts(sides)]
+    from steercpp.cli.views.sweep import relative
+
+    base, token = ("base.gguf", "") if model else (relative(data["model"]), " --token mean")
+    return [
+        output.text(f"{data['n_pairs']} pairs of {data['n_requests']} requests"),
+        *([output.text(f"left out: {', '.join(told)}", "yellow")] if told else ()),
+        *shown,
+        output.blank(),
+        output.text("A direction from them, the refusal positive:", "dim"),
+        output.verbatim(f"  steercpp extract {base} --pairs {data['file']}{token} -o made.gguf"),
+    ]

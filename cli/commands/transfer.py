@@ -1,0 +1,210 @@
+"""`steercpp transfer`: does a vector survive on another file of the model?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.commands.scan import OWN_ITEMS, spread
+from steercpp.cli.options.common import direction_option, max_loss_option, seed_option
+from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.items import ItemOptions, item_options
+from steercpp.cli.options.pairs import PairOptions, pair_options, parse_token
+from steercpp.cli.options.steering import parse_strengths
+from steercpp.cli.views.sweep import relative
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from steercpp.data.sets.embedded import DefaultModel
+    from steercpp.experiments.transfer import Material
+    from steercpp.experiments.transfer_result import Transfer
+
+FILE = click.Path(path_type=Path)
+HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own on B"}
+
+
+@click.command()
+@click.argument("a", metavar="A.gguf", type=FILE)
+@click.argument("b", metavar="B.gguf", type=FILE)
+@click.option("--vector", required=True, type=FILE, metavar="V", help="The vector, which is A's.")
+@pair_options
+@item_options
+@click.option("--items", "n_items", type=click.IntRange(1), metavar="N",
+              help="At most so many items of each kind, evenly spread.  "
+                   "[default: all; of the embedded model's own 128]")  # fmt: skip
+@click.option("--method", metavar="M", help="How to extract A's and B's directions.  [default: as V was]")
+@click.option("--token", callback=parse_token, metavar="WHICH",
+              help="Whose activation, as in steercpp extract.  [default: as for V]")  # fmt: skip
+@click.option(
+    "--strengths", callback=parse_strengths, metavar="A:B:STEP",
+    help="Grid in residual norms; 0 is always added.  [default: -0.05,0.05,0.1,0.2,0.4,0.8,1.6]",
+)  # fmt: skip
+@max_loss_option
+@direction_option
+@click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/A-B-transfer]")
+@seed_option("halving and resampling items")
+@engine_options
+@click.option("--force", is_flag=True, help="Replace what is in the directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+def transfer(
+    a: Path,
+    b: Path,
+    vector: Path,
+    pairs: PairOptions,
+    items: ItemOptions,
+    n_items: int | None,
+    method: str | None,
+    token: Any,
+    strengths: tuple[float, ...] | None,
+    max_loss: float,
+    direction: int,
+    out: Path | None,
+    seed: int,
+    options: EngineOptions,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Tell whether a vector of model A acts on model B, such as a quantisation of A.
+
+    With pairs: the cosines of the directions that they give on A and on B, and of V with both, at each layer. With
+    behavior and choice items: short sweeps of V on A, of V on B and of B's own vector on B, at V's layers, pushing
+    equally hard in residual norms. Where A or B is the embedded model, its own pairs and items are taken.
+
+    \b
+    Example: steercpp transfer model-f16.gguf model-q4_0.gguf --vector v.gguf \\
+                 --pairs p.jsonl --behavior b.jsonl --task law_test.csv
+    """  # noqa: D301
+    if token == "all":
+        raise click.UsageError("--token all is for steercpp dump; a direction needs one token of each prompt.")
+    from steercpp.experiments.transfer import transfer as compare
+    from steercpp.reports.scan_files import ensure_files
+    from steercpp.vectors.formats import read_any_vector
+
+    steered, notes = read_any_vector(vector)
+    material = replace(
+        _material(a, b, pairs, items, n_items),
+        method=method, token=token, template=pairs.asked_template, strengths=strengths,
+        direction=direction, max_loss=max_loss, seed=seed,
+    )  # fmt: skip
+    folder = out or Path("runs", f"{a.stem}-{b.stem}-transfer")
+    try:
+        with output.progress(beside_data=as_json) as report:
+            found = compare(a, b, steered, material, out=folder, open_engine=options.open, force=force, progress=report)
+    except KeyboardInterrupt:
+        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
+        raise
+    files = ensure_files(folder, "transfer", found.record(), lambda: _figure(found))
+    for note in notes:
+        output.say(f"{vector}: {note}")
+    data = {**found.record(), "vector": vector, "files": files}
+    output.emit(data, as_json=as_json, render=lambda: _pieces(found, files))
+
+
+def _material(a: Path, b: Path, pairs: PairOptions, items: ItemOptions, n_items: int | None) -> Material:
+    """The files and sets that were named; the embedded model's own where it is A or B and none were.
+
+    Raises:
+        SteerError: a file cannot be used, or there is nothing to compare.
+    """
+    from steercpp.experiments.transfer import Material
+
+    own = _embedded(a, b)
+    source: Any = pairs.of_sets(items.data, items.limit).source()
+    measured: Sequence[Any] = items.behavior_items()
+    asked: Sequence[Any] = items.choice_items()
+    if own is not None:
+        source = source or pairs.with_system(own.pairs())
+        n_items = n_items or (None if items else OWN_ITEMS)
+        measured, asked = measured or own.behavior()[: items.limit], asked or own.choice()[: items.limit]
+    return Material(source, spread(measured, n_items), spread(asked, n_items))
+
+
+def _embedded(*paths: Path) -> DefaultModel | None:
+    """The embedded model, if one of these files is it."""
+    from steercpp.data.sets.embedded import load
+    from steercpp.provenance import file_sha256
+
+    own = load()
+    size = own.path.stat().st_size
+    same = [path for path in paths if path.is_file() and path.stat().st_size == size]
+    return own if any(file_sha256(path) == own.card["sha256"] for path in same) else None
+
+
+def _figure(found: Transfer) -> Figure:
+    from steercpp.experiments.transfer_figure import transfer_figure
+
+    return transfer_figure(found)
+
+
+def _pieces(found: Transfer, files: Sequence[Path]) -> list[output.Renderable]:
+    stem = relative(files[0].with_suffix(""))
+    kept = [f"{relative(found.folder)}/own-on-{side}.gguf" for side in "ab" if found.cosines]
+    kept += [f"{relative(band.folder)}/" for band in found.bands.values()]
+    return [
+        output.facts([("A", output.verbatim(str(found.a))), ("B", output.verbatim(str(found.b)))]),
+        *(_cosines(found) if found.cosines else ()),
+        *(_effects(found) if found.bands else ()),
+        output.blank(),
+        output.text(found.conclusion, "bold"),
+        *(output.text(f"note: {note}", "yellow") for note in found.notes),
+        output.blank(),
+        output.text("Files", "dim"),
+        output.verbatim(f"  {stem}.json .png .svg"),
+        *(output.verbatim(f"  {path}") for path in kept),
+    ]
+
+
+def _cosines(found: Transfer) -> list[output.Renderable]:
+    columns: list[output.Column] = [("layer", "right"), ("A · B", "right"), ("V · A", "right"), ("V · B", "right")]
+    rows: list[list[output.Cell]] = [
+        [
+            output.text(str(row.layer), "bold" if row.layer in found.layers else ""),
+            *(_cosine(value) for value in (row.between, row.with_a, row.with_b)),
+        ]
+        for row in found.cosines
+    ]
+    return [
+        output.blank(),
+        output.table(columns, rows, title=f" Cosines, {found.method}"),
+    ]
+
+
+def _cosine(value: float) -> str:
+    return "–" if value != value else f"{round(value, 4) + 0.0:+.4f}"
+
+
+def _effects(found: Transfer) -> list[output.Renderable]:
+    """B and P(correct) at each strength, side by side, then what each gains within the budget."""
+    bands = found.bands
+    columns: list[output.Column] = [("strength", "right")]
+    columns += [(f"B: {HEADINGS[name]}" if not i else HEADINGS[name], "right") for i, name in enumerate(bands)]
+    columns += [(f"P: {HEADINGS[name]}" if not i else HEADINGS[name], "right") for i, name in enumerate(bands)]
+    strengths = next(iter(bands.values())).strengths
+    rows: list[list[output.Cell]] = [
+        [f"{s:+g}" if s else "0", *(f"{band.b[i]:+.3f}" for band in bands.values()),
+         *(f"{band.p[i]:.3f}" for band in bands.values())]
+        for i, s in enumerate(strengths)
+    ]  # fmt: skip
+    surest: list[tuple[str, output.Cell]] = []
+    for name, band in bands.items():
+        told = band.found.reported_on
+        surest.append((HEADINGS[name], band.found.reason if told is None or not band.found.sure else
+                       f"{told.gain:+.3f} ≥ {told.gain_low:+.3f} in P+ − P−, {band.b_gain:+.3f} ≥ "
+                       f"{band.found.b_gain_low:+.3f} in B, at {band.found.strength:+g}"))  # fmt: skip
+    title = f" B and P(correct), layers {_named(found)}, strengths in residual norms"
+    return [
+        output.blank(), output.table(columns, rows, title=title),
+        output.text(f" Gain within a loss of {found.max_loss:.0%}", "bold"), output.facts(surest),
+    ]  # fmt: skip
+
+
+def _named(found: Transfer) -> str:
+    from steercpp.vectors.control_vector import format_layers
+
+    return format_layers(found.layers)

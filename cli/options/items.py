@@ -1,0 +1,148 @@
+"""The options that say what is measured: behavior items and tasks, from files, built-in sets or data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from steercpp.data.tasks import BehaviorItem, ChoiceItem, Item
+
+FOLDER = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOptions:
+    """The items, as the user named them: files, built-in sets, or sets of `steercpp data list` with their parts."""
+
+    behavior: str | None
+    tasks: tuple[str, ...]
+    data: Path | None
+    limit: int | None
+    shots: int
+    ask: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.shots and not self.tasks:
+            raise click.UsageError("--shots is for --task: solved examples before each of its questions.")
+
+    def __bool__(self) -> bool:
+        """Whether any items were named."""
+        return bool(self.behavior or self.tasks)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What of it are files."""
+        from steercpp.data.sets.names import is_path
+
+        return tuple(Path(name) for name in (self.behavior, *self.tasks) if name and is_path(name))
+
+    @property
+    def instruction(self) -> str:
+        """What asks for the behaviour in words, "" where nothing is known that does."""
+        from steercpp.data.sets.names import instruction_of, is_path
+
+        return instruction_of(self.behavior) if self.behavior and not is_path(self.behavior) else ""
+
+    def behavior_items(self) -> tuple[BehaviorItem, ...]:
+        """The behaviour items; none where none were named.
+
+        Raises:
+            TaskError, DataSetError: a file or set cannot be read, or a name is unknown.
+        """
+        from steercpp.data.sets.names import behavior_items
+
+        if not self.behavior:
+            return ()
+        return behavior_items(self.behavior, data=self.data, limit=self.limit, template=self.ask)
+
+    def task_items(self) -> dict[str, list[Item]]:
+        """The items of all tasks by their kind, in the order in which they were named.
+
+        Raises:
+            TaskError, DataSetError: as `behavior_items`.
+        """
+        from steercpp.data.sets.names import task_items
+        from steercpp.data.tasks import kind_of
+
+        found: dict[str, list[Item]] = {}
+        for name in self.tasks:
+            for item in task_items(name, data=self.data, limit=self.limit, shots=self.shots):
+                found.setdefault(kind_of(item), []).append(item)
+        return found
+
+    def choice_items(self) -> list[ChoiceItem]:
+        """The choice items of all tasks, for a command that measures these alone.
+
+        Raises:
+            TaskError: a task has items of another kind, or as `behavior_items`.
+        """
+        from steercpp.data.tasks import ChoiceItem, named
+        from steercpp.errors import TaskError
+
+        found = self.task_items()
+        if others := [item for kind, items in found.items() if kind != "choice" for item in items]:
+            raise TaskError(f"{named(others[0])}: no choice item; give choice items here, or take steercpp sweep")
+        return [item for item in found.get("choice", ()) if isinstance(item, ChoiceItem)]
+
+
+def _only_one(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> str | None:
+    """Click's callback that refuses a second value, of which click itself would take the last."""
+    if len(value) > 1:
+        raise click.BadParameter("one behavior has one B; for several of them there is steercpp cross.")
+    return value[0] if value else None
+
+
+_OPTIONS = (
+    click.option(
+        "--behavior", multiple=True, callback=_only_one, metavar="B",
+        help="Behavior items, for B: a file B.jsonl, or a set such as refusal.",
+    ),
+    click.option(
+        "--task", "tasks", multiple=True, metavar="T",
+        help="What helpfulness is measured on: a file T.jsonl or MMLU's .csv, or a set such as "
+             "mmlu:international_law; may be repeated.",
+    ),
+    click.option(
+        "--data", type=FOLDER, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]"
+    ),
+    click.option(
+        "--limit", type=click.IntRange(1), metavar="N",
+        help="At most so many items of each file or set, the embedded ones too."
+    ),
+    click.option(
+        "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved questions before each of MMLU's."
+    ),
+    click.option(
+        "--ask", default="auto", show_default=True, metavar="TEMPLATE",
+        help="How requests of data sets are put: auto, chat (the user's message), a template by name, or a text with "
+             "{request} in it.",
+    ),
+)  # fmt: skip
+
+
+def item_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options; it receives them together, as `items`."""
+
+    @wraps(command)
+    def with_options(
+        *,
+        behavior: str | None,
+        tasks: tuple[str, ...],
+        data: Path | None,
+        limit: int | None,
+        shots: int,
+        ask: str,
+        **others: Any,
+    ) -> None:
+        command(items=ItemOptions(behavior, tasks, data, limit, shots, ask), **others)
+
+    wrapped: Callable[..., None] = with_options
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped

@@ -1,0 +1,207 @@
+"""The options that say which contrast pairs a command takes and how they become prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from steercpp.data.pair_formats import PairSource
+    from steercpp.data.pairs import ContrastPair
+    from steercpp.data.prompts import Template
+
+FILE = click.Path(path_type=Path)
+FORMATS = ("auto", "jsonl", "caa", "repeng")
+
+
+@dataclass(frozen=True, slots=True)
+class PairOptions:
+    """The pairs, as the user asked for them; `path` may be the name of a set, of which `data` and `limit` are."""
+
+    path: Path | None
+    format: Literal["auto", "jsonl", "caa", "repeng"]
+    positive_file: Path | None
+    negative_file: Path | None
+    personas: tuple[tuple[str, str], ...]
+    persona_template: str | None
+    asked_template: Literal["raw", "chat"] | None
+    system: str | None
+    data: Path | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.positive_file is None) != (self.negative_file is None):
+            raise click.UsageError("--positive-file and --negative-file go together: a pair is a line of each.")
+        if self.path and self.positive_file:
+            raise click.UsageError("--pairs and --positive-file exclude each other: pairs come from one place.")
+        if self.personas and not self.path:
+            raise click.UsageError("--persona is for --pairs P.json, a list of suffixes.")
+        if self.persona_template and not self.personas:
+            raise click.UsageError("--persona-template is for --persona.")
+        if self.system is not None and self.asked_template == "raw":
+            raise click.UsageError("--system needs the chat template, and --raw is without it.")
+
+    def __bool__(self) -> bool:
+        """Whether any pairs were named."""
+        return bool(self.path or self.positive_file)
+
+    @property
+    def files(self) -> tuple[Path | None, ...]:
+        """The files that the pairs are read from."""
+        return self.path, self.positive_file, self.negative_file
+
+    @property
+    def name(self) -> str | None:
+        """What a file or a folder is called after the pairs, None where none were named."""
+        from steercpp.data.sets.names import short_name
+
+        named = self.path or self.positive_file
+        return short_name(named) if named else None
+
+    def of_sets(self, data: Path | None, limit: int | None) -> PairOptions:
+        """The same, with sets looked for in this folder, and so many pairs of one at most."""
+        return replace(self, data=data, limit=limit)
+
+    @property
+    def template(self) -> Template:
+        """How prompts become text."""
+        return self.asked_template or "auto"
+
+    def source(self) -> PairSource | None:
+        """The pairs that were named, None if none were.
+
+        Raises:
+            PairsError: the file cannot be read, or is in none of the formats.
+            TaskError, DataSetError: the name is unknown, or its set is not there.
+        """
+        from steercpp.data.pair_formats import (
+            PERSONA_TEMPLATE,
+            PairFile,
+            open_pairs,
+            open_text_pairs,
+            with_system_message,
+        )
+        from steercpp.data.sets.names import contrast_pairs, is_path
+
+        source: PairSource
+        if self.positive_file and self.negative_file:
+            source = open_text_pairs(self.positive_file, self.negative_file)
+        elif self.path and not is_path(self.path):
+            found = contrast_pairs(self.path, data=self.data, limit=self.limit)
+            source = PairFile(str(self.path), lambda: found)
+        elif self.path:
+            source = open_pairs(
+                self.path,
+                format=self.format,
+                personas=self.personas,
+                persona_template=self.persona_template or PERSONA_TEMPLATE,
+                raw=self.asked_template == "raw",
+            )
+        else:
+            return None
+        return source if self.system is None else with_system_message(source, self.system)
+
+    def with_system(self, pairs: Iterable[ContrastPair]) -> Iterable[ContrastPair]:
+        """Pairs from elsewhere with the system message that was asked for, if one was."""
+        if self.system is None:
+            return pairs
+        from steercpp.data.pair_formats import with_system_message
+
+        return with_system_message(pairs, self.system)
+
+
+_OPTIONS = (
+    click.option(
+        "--pairs", "pairs_path", type=FILE, metavar="P", help="Contrast pairs: a file, see --pairs-format, or a set."
+    ),
+    click.option(
+        "--pairs-format",
+        default="auto",
+        show_default=True,
+        type=click.Choice(FORMATS),
+        help="JSON Lines, CAA's questions or repeng's suffixes; auto looks into the file.",
+    ),
+    click.option(
+        "--positive-file", type=FILE, metavar="P.txt", help="A prompt on each line, as for llama-cvector-generator."
+    ),
+    click.option("--negative-file", type=FILE, metavar="N.txt", help="The other prompts, line by line."),
+    click.option(
+        "--persona",
+        "personas",
+        nargs=2,
+        multiple=True,
+        metavar="POS NEG",
+        help="The two who speak repeng's suffixes; repeat it for more.",
+    ),
+    click.option(
+        "--persona-template",
+        metavar="TEXT",
+        help="What tells the model its persona.  [default: Act as if you're extremely {persona}.]",
+    ),
+    click.option("--raw", "asked_template", flag_value="raw", help="Take each prompt as it stands."),
+    click.option("--chat", "asked_template", flag_value="chat", help="Make a plain text the user's message of a chat."),
+    click.option("--system", metavar="TEXT", help="A system message for the pairs that have none."),
+)
+
+
+_SET_OPTIONS = (
+    click.option("--data", type=FILE, metavar="DIR",
+                 help="Folder of data sets.  [default: what steercpp data get fetched]"),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many pairs of a set."),
+)  # fmt: skip
+
+
+def set_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command with `pair_options`, above this, what pairs of sets need; where `item_options` are they do."""
+
+    @wraps(command)
+    def with_options(*, pairs: PairOptions, data: Path | None, limit: int | None, **others: Any) -> None:
+        command(pairs=pairs.of_sets(data, limit), **others)
+
+    wrapped: Callable[..., None] = with_options
+    for option in reversed(_SET_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def parse_token(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | int | None:
+    """Click's callback for the token whose activation stands for a prompt: a word or a position."""
+    if value is None or value == "all":
+        return value
+    from steercpp.extraction.capture import token_named
+
+    if (found := token_named(value)) is None:
+        raise click.BadParameter(f"{value!r} is not last, mean, answer, all or a position such as -2")
+    return found
+
+
+def pair_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options; it receives them together, as `pairs`."""
+
+    @wraps(command)
+    def with_options(
+        *,
+        pairs_path: Path | None,
+        pairs_format: Literal["auto", "jsonl", "caa", "repeng"],
+        positive_file: Path | None,
+        negative_file: Path | None,
+        personas: tuple[tuple[str, str], ...],
+        persona_template: str | None,
+        asked_template: Literal["raw", "chat"] | None,
+        system: str | None,
+        **others: Any,
+    ) -> None:
+        asked = PairOptions(
+            pairs_path, pairs_format, positive_file, negative_file, personas, persona_template, asked_template, system
+        )
+        command(pairs=asked, **others)
+
+    wrapped: Callable[..., None] = with_options
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped

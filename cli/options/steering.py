@@ -1,0 +1,156 @@
+"""The options that say how a vector acts, and what they make."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+import click
+
+if TYPE_CHECKING:
+    from steercpp.engine.steering import Gate, Operator, Positions, Side
+    from steercpp.vectors.control_vector import ControlVector, MetaValue
+
+DEFAULTS = {"operator": "add", "positions": "all", "side": "both"}
+FILE = click.Path(path_type=Path)
+
+
+class Manner(TypedDict):
+    """Keywords of `Steering` and of `sweep`: everything but vector and strength."""
+
+    operator: Operator
+    positions: Positions
+    side: Side
+    gate: Gate | None
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringOptions:
+    """How the vector acts, as the user asked."""
+
+    operator: Operator | None
+    positions: Positions | None
+    side: Side | None
+    gate: tuple[int, bool, float] | None
+    gate_vector: Path | None
+
+    def __post_init__(self) -> None:
+        if self.gate_vector and self.gate is None:
+            raise click.UsageError("--gate-vector is for --gate: say at which layer and from which projection.")
+
+    def manner(self, vector: Callable[[], ControlVector], *, known: Mapping[str, MetaValue] | None = None) -> Manner:
+        """The keywords for a library call.
+
+        Args:
+            vector: gives the steered vector, whose direction the gate takes by default.
+            known: metadata of the vector's file: how it is meant to act, where no option says otherwise.
+
+        Raises:
+            LayerError: the gate's vector has no direction at its layer.
+            InputError: the vector is meant for a gate, and none is given.
+        """
+        from steercpp.errors import InputError
+
+        known = known or {}
+        if known.get("gate") and self.gate is None:
+            gate = str(known["gate"]).rpartition(":")[0]  # less the hash of its direction
+            raise InputError(
+                f"the vector is meant to act behind a gate: give --gate {gate}, and --gate-vector unless it is its own"
+            )
+        asked = {"operator": self.operator, "positions": self.positions, "side": self.side}
+        own = {name: value or known.get(name, DEFAULTS[name]) for name, value in asked.items()}
+        return cast("Manner", {**own, "gate": self._gate(vector) if self.gate else None})
+
+    def _gate(self, vector: Callable[[], ControlVector]) -> Gate:
+        from steercpp.engine.steering import Gate
+        from steercpp.errors import LayerError
+        from steercpp.vectors.formats import read_any_vector
+
+        assert self.gate is not None
+        il, above, threshold = self.gate
+        directions = (read_any_vector(self.gate_vector)[0] if self.gate_vector else vector()).directions
+        if il not in directions:
+            whose = self.gate_vector or "the vector"
+            raise LayerError(
+                f"gate: {whose} has no direction at layer {il}, only at {', '.join(map(str, directions))}; name one of "
+                "them, or another vector with --gate-vector"
+            )
+        return Gate(directions[il], il, threshold, above)
+
+
+def _parse_gate(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, bool, float] | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,4}):(below:)?([^:]+)", value)
+    try:
+        threshold = float(match[3]) if match else math.nan
+    except ValueError:
+        threshold = math.nan
+    if match is None or not math.isfinite(threshold):
+        raise click.BadParameter(f"{value!r} is not LAYER:X or LAYER:below:X with a number X")
+    return int(match[1]), match[2] is None, threshold
+
+
+_OPTIONS = (
+    click.option(
+        "--operator",
+        type=click.Choice(["add", "add-keep-norm", "ablate", "clamp", "cap", "rotate"]),
+        help="What is done with the vector at strength s.  [default: add]",
+    ),  # fmt: skip
+    click.option(
+        "--positions",
+        type=click.Choice(["all", "prompt", "generated", "last"]),
+        help="Tokens that are steered; last: the prompt's last one.  [default: all]",
+    ),  # fmt: skip
+    click.option(
+        "--side",
+        type=click.Choice(["both", "positive", "negative"]),
+        help="Steer only tokens whose projection on the vector has this sign.  [default: both]",
+    ),  # fmt: skip
+    click.option(
+        "--gate",
+        callback=_parse_gate,
+        metavar="LAYER:[below:]X",
+        help="Steer only prompts whose last token, unsteered, projects above (below) X there.",
+    ),  # fmt: skip
+    click.option(
+        "--gate-vector", type=FILE, metavar="G.gguf", help="Whose direction the gate takes.  [default: the vector]"
+    ),  # fmt: skip
+)
+
+
+def steering_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options; it receives them together, as `steering`."""
+
+    @wraps(command)
+    def with_options(
+        *,
+        operator: Operator | None,
+        positions: Positions | None,
+        side: Side | None,
+        gate: tuple[int, bool, float] | None,
+        gate_vector: Path | None,
+        **others: Any,
+    ) -> None:
+        command(steering=SteeringOptions(operator, positions, side, gate, gate_vector), **others)
+
+    wrapped: Callable[..., None] = with_options
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def parse_strengths(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Click's callback for a grid of strengths."""
+    from steercpp.errors import StrengthError
+    from steercpp.sweeps.strengths import grid
+
+    try:
+        return None if value is None else grid(value)
+    except StrengthError as error:
+        raise click.BadParameter(str(error)) from error

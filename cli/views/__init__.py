@@ -1,0 +1,1 @@
+"""Results as panels and tables; only output.py, beside this folder, knows Rich."""

@@ -1,0 +1,87 @@
+"""How a matrix of cross effects looks in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steercpp.cli import output
+
+if TYPE_CHECKING:
+    from steercpp.experiments.cross_result import Change, CrossEffects, Row
+
+ABREAST = 4  # columns with intervals that a terminal of 80 has room for
+NAME = 18  # letters
+
+
+def cross_pieces(found: CrossEffects, unit: str, files: Sequence[Path]) -> list[output.Renderable]:
+    """The tables of changes, the cosines, and what the marks mean."""
+    from steercpp.cli.views.sweep import relative
+
+    n_items = ", ".join(f"{name} {n}" for name, n in found.n_items.items())
+    floor = (
+        f"* its interval excludes 0, and it is larger than under each of {found.n_random} random directions of the "
+        "same lengths, the largest of which stands below it"
+    )
+    return [
+        output.text(f"Strengths in the unit {unit}; items: {n_items}" + (
+            f"; questions {found.n_choice}" if found.n_choice else "")),
+        *_changes(found, "raw", "Change of B, P+ − P−"),
+        *_changes(found, "normalized", "Change of B, normalised"),
+        *_cosines(found),
+        output.blank(),
+        *([output.text(floor, "dim")] if found.n_random else ()),
+        *([output.text("Files", "dim"), output.verbatim(f"  {relative(files[0].with_suffix(''))}.json .png .svg .csv")]
+          if files else ()),
+    ]  # fmt: skip
+
+
+def _changes(found: CrossEffects, measured: str, title: str) -> list[output.Renderable]:
+    """Tables of as many columns as there is room for; the unsteered mean comes first, the floor below each vector."""
+    from steercpp.experiments.cross_figure import short
+
+    unsteered = getattr(found, f"unsteered_{measured}")
+    columns = [(short(name, NAME), unsteered[name], _of(measured, name)) for name in found.behaviors]
+    if measured == "raw" and found.unsteered_p is not None:
+        columns.append(("P(correct)", found.unsteered_p, lambda row: row.p_correct))
+    pieces: list[output.Renderable] = []
+    for first in range(0, len(columns), ABREAST):
+        part = columns[first : first + ABREAST]
+        rows: list[list[output.Cell]] = [["unsteered", *(f"{value:+.3f}" for _, value, _ in part)]]
+        for row in found.rows:
+            rows.append([f"{short(row.name, NAME - 7)} {row.strength:+g}", *(_cell(get(row)) for _, _, get in part)])
+            if found.n_random:
+                floors = [max(map(abs, get(row).floor)) for _, _, get in part]
+                rows.append([output.text("  random", "dim"), *(output.text(f"±{one:.3f}", "dim") for one in floors)])
+        headings: list[output.Column] = [("", "left"), *((name, "right") for name, _, _ in part)]
+        pieces.append(output.table(headings, rows, title=f" {title}"))
+    return pieces
+
+
+def _of(measured: str, name: str) -> Any:
+    def get(row: Row) -> Change:
+        found: Change = getattr(row, measured)[name]
+        return found
+
+    return get
+
+
+def _cell(one: Change) -> output.Cell:
+    value = f"{one.value + 0.0:+.3f}{'*' if one.beyond else ''}"
+    interval = f"\n{one.low:+.2f}…{one.high:+.2f}" if one.low == one.low else ""
+    return output.text(value + interval, "bold" if one.beyond else "")
+
+
+def _cosines(found: CrossEffects) -> list[output.Renderable]:
+    if len(found.rows) < 2:
+        return []
+    from steercpp.experiments.cross_figure import short
+
+    names = [short(row.name, NAME) for row in found.rows]
+    rows: list[list[output.Cell]] = [
+        [f"{place + 1} {name}", *("–" if value != value else f"{value:+.2f}" for value in row)]
+        for place, (name, row) in enumerate(zip(names, found.cosines, strict=True))
+    ]
+    headings: list[output.Column] = [("", "left"), *((str(place + 1), "right") for place in range(len(names)))]
+    return [output.table(headings, rows, title=" Cosines")]

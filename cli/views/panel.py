@@ -1,0 +1,246 @@
+"""The closing panel of a run, in groups: what to do, what it is compared with, the theory, the items, the texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from steercpp.cli import output
+from steercpp.cli.views.panel_items import (
+    Fact,
+    code_facts,
+    couple_facts,
+    item_facts,
+    share,
+    side_facts,
+    sided,
+    signed,
+    text_facts,
+)
+
+if TYPE_CHECKING:
+    from steercpp.runs.controls import Row
+    from steercpp.runs.judgement import Judgement
+    from steercpp.statistics.optimum import Optimum
+    from steercpp.statistics.slopes import Bounded
+
+THEORY = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
+CONTROLS = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
+MEANS = (
+    ("B", "b", "+.3f"), ("P+ − P−", "b_raw", "+.3f"), ("P(correct)", "p_free", ".3f"),
+    ("P of answers", "p_answer", ".3f"), ("perplexity", "perplexity", ".3g"),
+)  # fmt: skip
+SEEN = "measured directly"
+
+
+def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]) -> list[output.Renderable]:
+    """Everything in the panel.
+
+    Args:
+        judgement: the run, judged.
+        data: its record.
+        work: how it was computed.
+    """
+    found = data["recommendation"]
+    strength = None if found is None else found["strength"]
+    pieces: list[output.Renderable] = []
+    if not data["finished"]:
+        pieces += [output.text("unfinished: run the same sweep again to go on", "yellow"), output.blank()]
+    pieces.append(_verdict(judgement, data, strength))
+    means, bounds = _means(judgement, strength), _bounds(found, strength)
+    groups = {
+        "": [*means, *([("", "")] if means and bounds else []), *bounds],
+        "Controls": _controls(data["controls"], strength),
+        "Theory": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
+        "Items": [
+            *item_facts(judgement, strength),
+            *side_facts(judgement, strength),
+            *couple_facts(judgement.coupled, strength),
+            *code_facts(judgement, strength),
+        ],
+        "Texts": text_facts(judgement, strength),
+        "Work": work,
+    }
+    rows: list[Fact] = []
+    for title, facts in groups.items():
+        if facts:
+            rows += [("", ""), *([(output.text(title, "bold"), "")] if title else []), *facts]
+    pieces.append(output.facts(rows))
+    if found is not None and strength is not None:
+        pieces += [output.blank(), *_footnotes(found)]
+    return pieces
+
+
+def _verdict(judgement: Judgement, data: dict[str, Any], strength: float | None) -> output.Renderable:
+    found = data["recommendation"]
+    if found is None:
+        missing = "behavior items" if judgement.result.behavior is None else "choice, answer or code items"
+        return output.text(f"No recommended strength: it also takes {missing}.")
+    if strength is None:
+        return output.text(f"No recommended strength: {found['reason']}.", "yellow")
+    return output.text(f"Recommended strength {signed(strength)}{_unit(data)}", "bold green")
+
+
+def _unit(data: dict[str, Any]) -> str:
+    """What strength 1 is: a share of the residual norm, a push, a length, or for other vectors the vector itself."""
+    operator, plan = data["plan"]["operator"], data["plan"]
+    if operator == "rotate":
+        return " radians at each layer"
+    if operator == "ablate":
+        return " of the projection at each layer"
+    if plan["unit"] == "norm":
+        return " of the residual norm at each layer"
+    if plan["unit"] == "kl":
+        return f", in pushes that have {plan['kl']:g} nats of KL each"
+    is_unit = all(abs(norm - 1) < 1e-3 for norm in data["vector"]["norms"])
+    return f" {'long' if is_unit else 'times the vector'} at each layer"
+
+
+def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
+    """Means over all items at 0, at the recommended strength, and under the controls that are one direction or none."""
+    controls = judgement.result.controls
+    places = {f"at {signed(row.strength)}": row for row in judgement.result.rows() if row.strength in (0.0, strength)}
+    columns: dict[str, Row] = dict(sorted(places.items(), key=lambda item: item[1].strength != 0))
+    for name, control in (("orthogonal", controls.orthogonal), ("in words", controls.prompt)):
+        if control is not None:
+            columns[name] = control.row
+    facts: list[Fact] = []
+    for name, key, form in MEANS:
+        values = [getattr(row, key) for row in columns.values()]
+        if values[0] is not None:
+            facts.append((name, "".join(f"{'' if value is None else format(value, form):>11}" for value in values)))
+    heading: Fact = ("", output.text("".join(f"{name:>11}" for name in columns), "dim"))
+    return [heading, *facts] if facts else []
+
+
+def _bounds(found: dict[str, Any] | None, strength: float | None) -> list[Fact]:
+    if found is None or strength is None:
+        return []
+    of = "P(correct)" if found["measure"] != "p_token" else "P of answers"
+    facts: list[Fact] = [
+        ("gain", f"{found['gain']:+.3f} in P+ − P−, at least {found['gain_low']:+.3f}"),
+        ("loss", f"{share(found['loss'])} of {of}, at most {share(found['loss_high'])}"),
+    ]
+    if found["invalid"] == found["invalid"]:
+        facts.append(("invalid", f"{share(found['invalid'])} of the texts"))
+    return facts
+
+
+def _controls(controls: dict[str, Any], recommended: float | None) -> list[Fact]:
+    facts: list[Fact] = []
+    if controls["b"] is not None:
+        where = "" if controls["strength"] == recommended else f", at {signed(controls['strength'])}"
+        for name, key in (("B", "b"), ("P+ − P−", "b_raw")):
+            size = controls[key]
+            told = f"|change of {name}| median {size['median']:.3f}, maximum {size['maximum']:.3f}{where}"
+            facts.append(("" if facts else f"{controls['n']} random directions", told))
+    for name, key in (("orthogonal direction", "orthogonal"), ("asked in words", "prompt")):
+        if controls[key] is not None:
+            changes = _changes(controls[key], controls["unsteered"])
+            where = (
+                "" if key == "prompt" or controls["strength"] == recommended else f", at {signed(controls['strength'])}"
+            )
+            facts.append((name, f"{changes}{where}"))
+    for name, why in controls["off"].items():
+        facts.append((CONTROLS[name], output.text(f"not measured: {why}", "yellow")))
+    return facts
+
+
+def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:
+    """How a control changes the means."""
+    told = []
+    for name, key in (("P+ − P−", "b_raw"), ("P(correct)", "p_free"), ("P of answers", "p_answer")):
+        if row[key] is not None and unsteered is not None and unsteered[key] is not None:
+            told.append(f"{name} {row[key] - unsteered[key]:+.3f}")
+    return ", ".join(told) or "measured"
+
+
+def _theory(data: dict[str, Any]) -> list[Fact]:
+    """The theory's constants, each from the best fit of its measure; of two sides that of each."""
+    facts: list[Fact] = []
+    for measure, name, key in THEORY:
+        if measure == "alignment" and data["by_side"]:
+            for side, found in data["by_side"].items():
+                facts.append((f"{name}, {side}", _constant(found["alignment"], key)))
+        elif measure in data["fits"]:
+            facts.append((name, _constant(data["fits"][measure][0], key)))
+    return facts
+
+
+def _constant(fit: dict[str, Any], key: str) -> output.Cell:
+    if not fit["valid"]:
+        return output.text(f"no valid fit: {fit['reason']}", "yellow")
+    from steercpp.statistics.forms import WORDS
+
+    value = fit["params"][key]
+    interval = f"{value['value']:#.3g} ({value['low']:#.3g} to {value['high']:#.3g})"
+    return f"{interval}, {WORDS[fit['form']]}, R² {fit['r2']:.3f}"
+
+
+def _averaging(judgement: Judgement) -> list[Fact]:
+    """The items' own slopes beside the fit's, and what averaging leaves of them."""
+    facts: list[Fact] = []
+    for of, found in sided(judgement):
+        low, high = found.window
+        told = f"{found.mean.value:#.3g} on average, 90 % in {found.quantiles[0]:#.3g} to {found.quantiles[-1]:#.3g}"
+        kept = found.kept.value
+        averaged = f"; the mean curve keeps {kept:.0%}" if kept == kept else ""
+        name = f"slopes, {of}" if of else "slopes of the items"
+        facts += [(name, told), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
+    return facts
+
+
+def _best(found: Optimum | None) -> list[Fact]:
+    """The largest B + w P, measured and predicted."""
+    if found is None:
+        return []
+    facts: list[Fact] = [
+        (f"best B + {found.weight:g} P", f"{_between(found.normalized.strength)} measured"),
+        ("", f"{_between(found.raw.strength)} measured, with P+ − P− for B"),
+    ]
+    predicted = found.predicted
+    if predicted.curves.value == predicted.curves.value:
+        facts.append(("", f"{_between(predicted.curves)} on the fitted curves"))
+    if predicted.reason:
+        facts.append(("", output.text(f"not predicted: {predicted.reason}", "dim")))
+    elif predicted.holds:
+        facts.append(("", f"{_between(predicted.second_order)} by r*, to second order"))
+    else:
+        facts.append(("", f"{predicted.second_order.value:+.3g} by r*, out of that formula's reach"))
+    return facts
+
+
+def _between(number: Bounded) -> str:
+    """A strength with its interval."""
+    if number.low != number.low or number.low == number.high:
+        return f"{number.value:+.3g}"
+    return f"{number.value:+.3g} ({number.low:+.3g} to {number.high:+.3g})"
+
+
+def _constants(judgement: Judgement) -> list[Fact]:
+    """Constants that were measured on the model rather than fitted, where there are any."""
+    from steercpp.errors import RunError
+    from steercpp.experiments.constants.store import read_constants
+    from steercpp.experiments.constants.words import facts
+
+    try:
+        found = read_constants(judgement.result.folder)
+    except RunError as error:
+        return [(SEEN, output.text(str(error), "yellow"))]
+    told = [] if found is None else [one for one in facts(found.record) if one[0].startswith(("Δλ", "λσ 10"))]
+    return [(SEEN if not i else "", f"{name} {value}") for i, (name, value) in enumerate(told)]
+
+
+def _footnotes(found: dict[str, Any]) -> list[output.Renderable]:
+    half, budget = found["reported_on"], f"{found['max_loss']:.0%}"
+    if found["max_invalid"] is not None:
+        budget += f", {found['max_invalid']:.0%} of invalid texts"
+    kind = "answer" if found["measure"] == "p_token" else "choice"
+    counts = f"{half['n_behavior']} behavior and {half['n_choice']} {kind} items"
+    told = (
+        f"Means are of all items. Gain and loss are of {counts} without part in the choice, with "
+        f"{found['confidence']:.0%} bounds; budget {budget}."
+    )
+    notes: list[output.Renderable] = [output.text(told, "dim")]
+    if not found["confirmed"]:
+        notes.append(output.text("They do not confirm it: with more items the answer may differ.", "yellow"))
+    return notes

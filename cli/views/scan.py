@@ -1,0 +1,137 @@
+"""What a person sees of a scan: a line for each sweep, the best band, and what comes next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steercpp.cli import output
+from steercpp.cli.views.sweep import relative
+
+if TYPE_CHECKING:
+    from steercpp.experiments.scan_result import Band, Scan
+
+UNITS = {
+    "norm": "of the residual norm per layer",
+    "kl": "pushes of so many nats as --kl says",
+    "length": "long per layer",
+}
+
+
+def band_table(bands: Sequence[Band], *, best: Band | None, methods: bool, layers: bool = True) -> output.Renderable:
+    """A line for each sweep, within 80 columns.
+
+    Args:
+        bands: the sweeps.
+        best: which of them is marked.
+        methods: whether a column tells the method.
+        layers: whether a column tells the layers.
+    """
+    first = [*(["layers"] if layers else []), *(["method"] if methods else [])]
+    columns: list[output.Column] = [(f"  {name}" if i == 0 else name, "left") for i, name in enumerate(first)]
+    columns += [("at", "right"), ("P+ − P−", "right"), ("B", "right"), ("loss %", "right"), ("slope", "right")]
+    return output.table(columns, [_line(band, band is best, methods, layers) for band in bands])
+
+
+def _line(band: Band, best: bool, methods: bool, layers: bool) -> list[output.Cell]:
+    found, told = band.found, band.found.reported_on
+    style = "bold green" if best else "" if found.sure else "dim"
+    cells = [*([band.name] if layers else []), *([band.method] if methods else [])]
+    cells[0] = f"{'▶' if best else ' '} {cells[0]}"
+    if found.strength is None or told is None:
+        cells += ["–", "–", "–", "–"]
+    else:
+        cells += [
+            f"{found.strength:+g}",
+            f"{told.gain:+.2f} ≥ {told.gain_low:.2f}",
+            f"{band.b_gain:+.2f} ≥ {found.b_gain_low:.2f}",
+            f"{_percent(told.loss)} ≤ {_percent(told.loss_high)}".replace("%", ""),
+        ]
+    cells.append(f"{band.slope:+.2f}")
+    return [output.text(cell, style) for cell in cells]
+
+
+def _percent(share: float) -> str:
+    """A share in percent; what rounds to nothing has no sign."""
+    return f"{round(share, 3) + 0.0:.1%}"
+
+
+def closing(found: Scan, items_of: Mapping[str, int], files: Sequence[Path], command: str) -> list[output.Renderable]:
+    """The table, the panel with what to know, the files and the next commands."""
+    pieces: list[output.Renderable] = []
+    several, one_window = len(found.methods) > 1, len(found.windows) == 1
+    best = found.best
+    if several and one_window:
+        bands = sorted(found.bands, key=lambda band: -_gain(band))
+        pieces.append(band_table(bands, best=best, methods=True, layers=False))
+    elif several:
+        for method in found.methods:
+            mine = [band for band in found.bands if band.method == method]
+            pieces += [output.text(f" {method}", "bold"), band_table(mine, best=best, methods=False)]
+    else:
+        pieces.append(band_table(found.bands, best=best, methods=False))
+    pieces.append(output.panel(*_panel(found, items_of), title=_title(found)))
+    pieces.append(output.text("Files", "dim"))
+    stems = sorted({relative(path.with_suffix("")) for path in files})
+    suffixes = {
+        stem: " ".join(path.suffix for path in files if relative(path.with_suffix("")) == stem) for stem in stems
+    }
+    pieces += [output.verbatim(f"  {stem}{suffixes[stem]}") for stem in stems]
+    if best is not None:
+        pieces.append(output.text("Next", "dim"))
+        pieces.append(output.verbatim(f"  {command}"))
+        pieces.append(output.verbatim(f"  steercpp report {shlex.quote(relative(best.folder))}"))
+    return pieces
+
+
+def _gain(band: Band) -> float:
+    return band.found.reported_on.gain if band.found.reported_on else float("-inf")
+
+
+def _title(found: Scan) -> str:
+    if len(found.windows) == 1:
+        return f"{found.model.name}, layer{'s' if len(found.windows[0]) > 1 else ''} {found.bands[0].name}"
+    return f"{found.model.name}, {len(found.windows)} windows of layers"
+
+
+def _panel(found: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
+    best = found.best
+    facts: list[tuple[str, output.Cell]] = []
+    if best is None or best.found.reported_on is None:
+        head = output.text("No band is sure to gain within the budget.", "yellow")
+    else:
+        told, found_at = best.found.reported_on, best.found.strength
+        what = f"layer{'s' if len(best.layers) > 1 else ''} {best.name}"
+        what += f", {best.method}" if len(found.methods) > 1 else ""
+        head = output.text(f"Best: {what}, at {found_at:+g} {UNITS[found.unit]}", "bold green")
+        facts += [
+            ("gain", f"{told.gain:+.3f} in P+ − P−, at least {told.gain_low:+.3f}"),
+            ("", f"{best.b_gain:+.3f} in B, at least {best.found.b_gain_low:+.3f}"),
+            ("loss", f"{_percent(told.loss)} of P(correct), at most {_percent(told.loss_high)}"),
+        ]
+    n_behavior, n_choice = found.bands[0].n_items
+    tokens, n_strengths = found.tokens, len(found.bands[0].strengths)
+    share = tokens["token_layers"] / tokens["token_layers_plain"]
+    facts += [
+        ("items", f"{n_behavior} of {items_of['behavior']} behavior, {n_choice} of {items_of['choice']} choice"),
+        ("work", f"{len(found.bands)} sweeps of {n_strengths} strengths, {tokens['token_layers']:,} token-layers: "
+                 f"{share:.2f} of a plain loop's"),
+    ]  # fmt: skip
+    return [head, output.blank(), output.facts(facts), output.blank(), *_notes(found)]
+
+
+def _notes(found: Scan) -> list[output.Renderable]:
+    notes: list[output.Renderable] = [
+        output.text(
+            f"Each line: the strength surest to gain within a loss of {found.max_loss:.0%}, chosen on one half of the "
+            "items; gains and loss with 95 % bounds, of the other half. slope: of B at 0, per unit of strength.",
+            "dim",
+        )
+    ]
+    if found.doubt:
+        notes.append(output.text(f"The other half does not confirm the best: {found.doubt}.", "yellow"))
+    if found.best is not None and found.best.is_open:
+        notes.append(output.text("Its budget is not used up: a larger grid with --strengths may gain more.", "yellow"))
+    return notes

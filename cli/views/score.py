@@ -1,0 +1,144 @@
+"""What `score` prints: the panel, every fit, and tables of what became of items and texts at each strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from steercpp.cli import output
+from steercpp.cli.views.code_table import code_pieces
+from steercpp.cli.views.fits import fit_pieces
+from steercpp.cli.views.panel import panel_pieces
+from steercpp.cli.views.panel_items import signed
+from steercpp.cli.views.recipe_table import recipe_pieces
+from steercpp.cli.views.sweep import files_pieces, title
+
+if TYPE_CHECKING:
+    from steercpp.runs.judgement import Judgement
+    from steercpp.statistics.fits import FitResult
+    from steercpp.statistics.over_refusal import Sides
+    from steercpp.statistics.recipes import Recipe, RecipeFit
+
+WIDE = 300  # characters of a failed text that are shown
+
+
+def score_pieces(
+    judgement: Judgement, data: dict[str, Any], recipe: Recipe | None, followed: Sequence[RecipeFit]
+) -> list[output.Renderable]:
+    """Everything, in the order of what a reader wants to know first."""
+    pieces = [output.panel(*panel_pieces(judgement, data, work=[]), title=title(data))]
+    fits = _named_fits(judgement)
+    pieces += recipe_pieces(recipe, followed) if recipe is not None else fit_pieces(fits) if fits else []
+    pieces.append(output.blank())
+    pieces += _choices(data["failures"]["choice"])
+    pieces += _texts(data["said"])
+    pieces += code_pieces(data["code"])
+    for name, found in (("", judgement.sides), (", said", judgement.said_sides)):
+        pieces += _sides(found, name)
+    pieces += _couples(data["coupled"])
+    if "samples" in data:
+        pieces += _samples(data["samples"])
+    if "files" in data:
+        pieces += files_pieces(data["files"])
+    return pieces
+
+
+def _named_fits(judgement: Judgement) -> dict[str, tuple[FitResult, ...]]:
+    """Every fit by what it is of; that of alignment, where items have two sides, side by side."""
+    fits = dict(judgement.result.fit())
+    sides = {f"alignment, {name} items": (fit,) for name, fit in judgement.result.side_fits.items()}
+    if sides:
+        del fits["alignment"]
+    return {**sides, **fits}
+
+
+def _choices(rows: Sequence[dict[str, Any]] | None) -> list[output.Renderable]:
+    if not rows:
+        return []
+    columns: list[output.Column] = [
+        (name, "right") for name in ("strength", "right", "other", "none", "kept", "to other", "to none", "gained")
+    ]
+    keys = ("right", "wrong", "format", "kept", "lost_to_wrong", "lost_to_format", "gained")
+    table = [[signed(row["strength"]), *(str(row[key]) for key in keys)] for row in rows]
+    told = "Choice items: all that name the right, another or no choice; and of those right at 0"
+    return [output.table(columns, table, title=told)]
+
+
+def _texts(said: dict[str, Any] | None) -> list[output.Renderable]:
+    if said is None:
+        return []
+    columns: list[output.Column] = [
+        (name, "right") for name in ("strength", "B", "low", "high", "invalid", "at most", "perplexity", "repeating")
+    ]
+    keys = {
+        "b": "+.3f", "b_low": "+.3f", "b_high": "+.3f", "invalid_share": ".1%", "invalid_high": ".1%",
+        "perplexity": ".4g", "repetition": ".1%",
+    }  # fmt: skip
+    table = [
+        [
+            signed(strength),
+            *("–" if said[key][i] != said[key][i] else format(said[key][i], form) for key, form in keys.items()),
+        ]
+        for i, strength in enumerate(said["strengths"])
+    ]
+    return [output.table(columns, table, title=f"Said texts, {said['n_items']} items, judged by {said['matcher']}")]
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if value != value else format(value, form)
+
+
+def _sides(found: Sides | None, by: str) -> list[output.Renderable]:
+    if found is None:
+        return []
+    columns: list[output.Column] = [("strength", "right"), ("over-refusal", "right"), ("compliance", "right")]
+    table = [
+        [signed(float(s)), *(f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in (over, comply))]
+        for s, over, comply in zip(found.strengths, found.over_refusal, found.compliance, strict=True)
+    ]
+    told = f"Both sides{by}: {found.n_harmless} harmless and {found.n_harmful} harmful requests"
+    return [output.table(columns, table, title=told)]
+
+
+def _couples(found: dict[str, Any] | None) -> list[output.Renderable]:
+    if found is None:
+        return []
+    if found["reason"]:
+        return [output.text(f"Couples: {found['reason']}.", "yellow")]
+    columns: list[output.Column] = [("strength", "right"), ("Pearson", "right"), ("Spearman", "right")]
+    of = "P(correct)" if found["helpful"] == "choice" else "P(comply) with the harmless request"
+    table = [[signed(row["strength"]), *(_correlation(row[name]) for name in ("pearson", "spearman"))]
+             for row in found["correlations"]]  # fmt: skip
+    return [output.table(columns, table, title=f"{found['n']} couples: change of B against change of {of}")]
+
+
+def _correlation(number: dict[str, float]) -> str:
+    if number["value"] != number["value"]:
+        return "–"
+    return f"{number['value']:+.2f} ({number['low']:+.2f} to {number['high']:+.2f})"
+
+
+def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable]:
+    pieces: list[output.Renderable] = []
+    for one in samples["texts"]:
+        why = f"{one['outcome']}, {one['why']}" if one["why"] else one["outcome"]
+        pieces.append(output.text(f"{signed(one['strength'])}  {one['item']}: {why}", "bold"))
+        pieces += [
+            output.text(f"  {_short(one['asked'])}", "dim"),
+            output.text(f"  {_short(one['text'])}"),
+            output.blank(),
+        ]
+    for one in samples["choices"]:
+        what = "no choice named" if one["is"] == "format" else "another choice"
+        told = f"{signed(one['strength'])}  {one['item']}: {what}, P {one['p_at_0']:.3f} to {one['p']:.3f}"
+        pieces += [output.text(told, "bold"), output.text(f"  {_short(one['question'])}", "dim")]
+        pieces += [output.text(f"  {what}: {one[key]['letter']}) {_short(one[key]['text'])}")
+                   for key, what in (("right", "right"), ("taken", "likeliest"))]  # fmt: skip
+        pieces.append(output.blank())
+    return pieces or [output.text("Nothing failed.")]
+
+
+def _short(content: str) -> str:
+    """A text on one line, cut where it is long."""
+    line = " ".join(content.split()) or "(nothing)"
+    return line if len(line) <= WIDE else f"{line[:WIDE]}…"

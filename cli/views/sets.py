@@ -1,0 +1,92 @@
+"""The sets that come with the package, as `steercpp data` lists and shows them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from steercpp.cli import output
+
+
+def built_in() -> tuple[str, ...]:
+    """Their names: behaviors, then capabilities."""
+    from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS
+
+    return (*BEHAVIOR_SETS, *CAPABILITY_SETS)
+
+
+def listed() -> list[dict[str, Any]]:
+    """A few words about each."""
+    from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set, capability_set
+    from steercpp.data.tasks import kind_of
+
+    found: list[dict[str, Any]] = []
+    for each in map(behavior_set, BEHAVIOR_SETS):
+        about = f"{each.about.rstrip('.')}: {len(each.items)} items, {len(each.pairs)} pairs"
+        found.append({"name": each.name, "about": about, "for": ["behavior", "pairs"], "licence": each.licence})
+    for name in CAPABILITY_SETS:
+        items = capability_set(name)
+        found.append({"name": name, "about": f"{len(items)} {kind_of(items[0])} items", "for": ["task"]})
+    return found
+
+
+def shown(name: str, n_rows: int) -> dict[str, Any]:
+    """One of them as plain data: its card, counts, and the first rows in the form of a file of one's own.
+
+    Args:
+        name: of `built_in`.
+        n_rows: how many of the items, and of the pairs where there are any.
+    """
+    from steercpp.data.prompts import prompt_json
+    from steercpp.data.sets.builtin import BEHAVIOR_SETS, behavior_set, capability_set
+    from steercpp.data.tasks import Item, item_json, kind_of
+
+    items: tuple[Item, ...]
+    if name in BEHAVIOR_SETS:
+        found = behavior_set(name)
+        items, pairs = found.items, found.pairs
+        card = {key: getattr(found, key) for key in ("about", "instruction", "opposite", "licence")}
+    else:
+        items, pairs, card = capability_set(name), (), {}
+    subjects = Counter(item.subject for item in items if item.subject)
+    sides = [
+        {"id": pair.id, "positive": prompt_json(pair.positive), "negative": prompt_json(pair.negative)}
+        for pair in pairs[:n_rows]
+    ]
+    return {
+        "name": name, "built_in": True, "for": ["behavior", "pairs"] if pairs else ["task"], **card,
+        "kind": kind_of(items[0]), "n_rows": len(items), "n_pairs": len(pairs), "counts": dict(subjects.most_common()),
+        "rows": [item_json(item) for item in items[:n_rows]], "pairs": sides,
+    }  # fmt: skip
+
+
+def pieces(found: Mapping[str, Any]) -> list[output.Renderable]:
+    """What a person sees of it."""
+    uses = ", ".join(f"--{use} {found['name']}" for use in found["for"])
+    known = [
+        ("data set", f"{found['name']}, built in: nothing needs to be fetched"),
+        ("for", uses),
+        *((key, found[key]) for key in ("about", "instruction", "opposite", "licence") if key in found),
+        ("rows", f"{found['n_rows']:,} {found['kind']} items"),
+        *([("pairs", f"{found['n_pairs']:,}")] if found["n_pairs"] else []),
+    ]
+    made: list[output.Renderable] = [output.facts(known)]
+    if len(found["counts"]) > 1:
+        rows = [[subject, f"{count:,}"] for subject, count in found["counts"].items()]
+        made.append(output.table([("subject", "left"), ("rows", "right")], rows))
+    for row in (*found["rows"], *found["pairs"]):
+        made += [output.blank(), output.facts([(key, _words(value)) for key, value in row.items()])]
+    return made
+
+
+def _words(value: Any) -> str:
+    """A text as it is, a chat as its turns, texts on a line each, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in value):
+        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in value)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return "\n".join(value)
+    return json.dumps(value, ensure_ascii=False)

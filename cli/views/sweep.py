@@ -1,0 +1,174 @@
+"""What a person sees of a sweep: the table of strengths and the closing panel; shared by `sweep` and `report`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from steercpp.cli import output
+from steercpp.cli.views.code_table import code_pieces
+from steercpp.cli.views.panel import panel_pieces
+from steercpp.cli.views.panel_items import Fact, signed
+
+if TYPE_CHECKING:
+    from steercpp.runs.judgement import Judgement
+    from steercpp.runs.result import Row, SweepResult
+
+Line: TypeAlias = "list[output.Cell]"
+PLAIN = {"operator": "add", "positions": "all", "side": "both"}
+WORDS = {
+    "prompt": "the prompt's tokens", "generated": "what follows the prompt", "last": "the prompt's last token",
+    "positive": "tokens of positive projection", "negative": "tokens of negative projection",
+}  # fmt: skip
+
+
+def strength_table(rows: Sequence[Row], *, recommended: float | None = None) -> output.Renderable:
+    """A line for each strength; with a picture of B and of P(correct) where no other measure needs the room."""
+    first = rows[0]
+    drawn = first.p_answer is None and first.perplexity is None
+    columns: list[output.Column] = [("strength", "right")]
+    if first.b is not None:
+        if drawn:
+            columns.append(("-1      B      +1", "left"))
+        columns += [("B", "right"), ("mass", "right")]
+    if first.p_free is not None:
+        if drawn:
+            columns.append(("P(correct)", "left"))
+        columns += [("free" if drawn else "P(correct)", "right"), ("choices", "right")]
+    for heading, value in (("P of answers", first.p_answer), ("perplexity", first.perplexity)):
+        if value is not None:
+            columns.append((heading, "right"))
+    return output.table(columns, [_line(row, row.strength == recommended, drawn) for row in rows])
+
+
+def _line(row: Row, recommended: bool, drawn: bool) -> Line:
+    style = "bold green" if recommended else ""
+    line: Line = [output.text(signed(row.strength), style)]
+    if row.b is not None and row.mass is not None:
+        line += [output.text(_dot(row.b), "cyan")] if drawn else []
+        line += [output.text(f"{row.b:+.3f}", style), f"{row.mass:.2f}"]
+    if row.p_free is not None and row.p_restricted is not None:
+        line += [output.text(_bar(row.p_free), "yellow")] if drawn else []
+        line += [output.text(f"{row.p_free:.3f}", style), f"{row.p_restricted:.3f}"]
+    if row.p_answer is not None:
+        line.append(output.text(f"{row.p_answer:.3f}", style))
+    if row.perplexity is not None:
+        line.append(output.text(f"{row.perplexity:.4g}", style))
+    return line
+
+
+def _dot(b: float, half: int = 8) -> str:
+    """A place on a line from -1 to +1."""
+    line = ["·"] * (2 * half + 1)
+    line[half] = "│"
+    line[half + round(max(-1.0, min(1.0, b)) * half)] = "●"
+    return "".join(line)
+
+
+def _bar(p: float, width: int = 10) -> str:
+    """A bar from 0 to 1, in eighths of a character."""
+    eighths = int(max(0.0, min(1.0, p)) * width * 8 + 0.5)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -> list[output.Renderable]:
+    """The table, the panel with what to know, the files and the command lines to copy."""
+    result = judgement.result
+    strength = (data["recommendation"] or {}).get("strength")
+    pieces: list[output.Renderable] = []
+    if result.scores.rows():
+        pieces.append(strength_table(result.rows(), recommended=strength))
+    pieces += code_pieces(data["code"])
+    work = [*_manner(data), *_work(data)]
+    pieces.append(output.panel(*panel_pieces(judgement, data, work=work), title=title(data)))
+    pieces += files_pieces([result.vector_path, *files])
+    plan = result.manifest["plan"]
+    if plan["gate"] or any(plan[key] != usual for key, usual in PLAIN.items()):
+        pieces += _only_here(result, 1.0 if strength is None else strength)
+    elif strength is not None:
+        pieces += _commands(result, strength)
+    return pieces
+
+
+def title(data: dict[str, Any]) -> str:
+    """The model and the layers."""
+    layers = data["vector"]["layers"]
+    joined = len(layers) > 1 and layers == list(range(layers[0], layers[-1] + 1))
+    shown = f"{layers[0]}-{layers[-1]}" if joined else ", ".join(map(str, layers))
+    return f"{data['model']['file']}, steered at layer{'s' if len(layers) > 1 else ''} {shown}"
+
+
+def _manner(data: dict[str, Any]) -> list[Fact]:
+    """How the vector acted, where that is not llama.cpp's own way: added at all tokens."""
+    plan = data["plan"]
+    facts: list[Fact] = [(key, WORDS.get(plan[key], plan[key])) for key, usual in PLAIN.items() if plan[key] != usual]
+    if plan["gate"]:
+        il, *below, threshold, _ = plan["gate"].split(":")
+        which = f"projection {'below' if below else 'above'} {float(threshold):g} at layer {il}"
+        counts = data["gate_open"] or {}
+        opened = " and ".join(f"{n} of {data['items'][kind]} {kind} items" for kind, n in counts.items())
+        facts.append(("gate", f"{which}; open for {opened}" if opened else which))
+    return facts
+
+
+def _work(data: dict[str, Any]) -> list[Fact]:
+    """Whether steered passes started above the layers below, and what was saved."""
+    resume, tokens = data["resume"], data["tokens"]
+    if not resume or not tokens:
+        return []
+    where = f"resumed above layer {resume['first_layer'] - 1}"
+    how = where if resume["resumed"] else f"in full ({resume['reason']})"
+    if resume["resumed"] and resume["n_in_full"]:
+        how = f"{resume['n_resumed']} {where}, {resume['n_in_full']} in full ({resume['reason']})"
+    share = tokens["token_layers"] / tokens["token_layers_plain"]
+    return [("steered passes", f"{how}: {share:.2f} of the token-layers of a plain loop")]
+
+
+def files_pieces(files: Sequence[Path]) -> list[output.Renderable]:
+    """Files, those of one name on one line."""
+    grouped: dict[str, list[str]] = {}
+    for path in files:
+        grouped.setdefault(f"{relative(path.parent)}/{path.stem}", []).append(path.suffix)
+    lines = [output.verbatim(f"  {stem}{' '.join(suffixes)}") for stem, suffixes in grouped.items()]
+    return [output.text("Files", "dim"), *lines]
+
+
+def _commands(result: SweepResult, strength: float) -> list[output.Renderable]:
+    """llama.cpp's own command lines; it takes colons and commas in the path for separators."""
+    vector = relative(result.vector_path)
+    if ":" in vector or "," in vector:
+        return [output.text("llama.cpp loads no vector from a path with ':' or ','; copy it elsewhere.", "yellow")]
+    if 0 in result.manifest["vector"]["layers"]:
+        return [output.text("llama.cpp cannot steer layer 0, so it cannot do the same.", "yellow")]
+    model = shlex.quote(relative(Path(result.manifest["model"]["path"])))
+    scaled = f"--control-vector-scaled {shlex.quote(f'{vector}:{strength:.10g}')}"
+    return [
+        output.text("The same with llama.cpp", "dim"),
+        output.verbatim(f"  llama-server -m {model} {scaled}"),
+        output.verbatim(f"  llama-cli -m {model} {scaled}"),
+    ]
+
+
+def _only_here(result: SweepResult, strength: float) -> list[output.Renderable]:
+    """The command of ours that acts as the sweep did, where llama.cpp has none."""
+    model, vector = (
+        shlex.quote(relative(path)) for path in (Path(result.manifest["model"]["path"]), result.vector_path)
+    )
+    gate = result.manifest["plan"]["gate"].rpartition(":")[0]
+    line = f"  steercpp generate {model} --vector {vector}" + (f" --gate {gate}" if gate else "")
+    return [
+        output.text("llama.cpp only adds vectors, at every token, so it cannot do the same; this can:", "yellow"),
+        output.verbatim(f"{line} -p TEXT --strengths=0,{strength:.10g}"),
+    ]
+
+
+def relative(path: Path) -> str:
+    """A path from the working directory where that is shorter."""
+    try:
+        short = os.path.relpath(path)
+    except ValueError:  # another drive
+        return str(path)
+    return short if len(short) < len(str(path)) else str(path)

@@ -1,0 +1,292 @@
+"""Task items: what a sweep can ask a model, as data; read this for the five kinds, their fields and their JSON.
+
+Every item has an `id`, and a `place`, the path:line that it was read from, for messages; the place is no part of what
+the item says. `subject` names the group in which an item is counted. `couple` is shared by items that ask for the same
+with one difference, such as a harmful request and its harmless twin. tasks.py reads files of items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+from steercpp.data.prompts import Prompt, Template, parse_prompt, prompt_json, with_system
+from steercpp.errors import TaskError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
+WAYS: tuple[Literal["letter", "text"], ...] = ("letter", "text")
+HARMLESS, HARMFUL = "harmless", "harmful"  # subjects of requests: what one wants is to comply with the one alone
+KINDS = ("behavior", "choice", "answer", "text", "code")
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviorItem:
+    """A prompt with continuations that show the behaviour and others that show its opposite."""
+
+    id: str
+    prompt: Prompt
+    aligned: tuple[str, ...]
+    misaligned: tuple[str, ...]
+    template: Template = "auto"
+    place: str = field(default="", compare=False, repr=False)
+    subject: str = ""
+    couple: str = ""
+
+    def __post_init__(self) -> None:
+        for name, side in (("aligned", self.aligned), ("misaligned", self.misaligned)):
+            if not side or not all(text.strip() for text in side):
+                raise TaskError(
+                    f'{name} needs at least one continuation, and none of them blank; write it like [" I cannot"]'
+                )
+        if both := set(self.aligned) & set(self.misaligned):
+            raise TaskError(f"{min(both)!r} is both aligned and misaligned; keep it on one side")
+        _one_of("template", self.template, TEMPLATES)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceItem:
+    """A question with choices, of which one is right.
+
+    Attributes:
+        question: the question; asked by text, all of the prompt that is not in `head`.
+        choices: 2 to 26 of them.
+        answer: index of the right one.
+        head: text before the question, such as solved examples; it ends as it should, with its own blank line.
+        by: "letter", a listed choice is answered by its letter; or "text", nothing is listed and a choice is answered
+            by its own words, all of which are scored.
+        template: "raw", the prompt stands as it is; "chat", it is the user's message. "auto" is "raw".
+    """
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    subject: str = ""
+    place: str = field(default="", compare=False, repr=False)
+    head: str = ""
+    by: Literal["letter", "text"] = "letter"
+    template: Template = "raw"
+    couple: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise TaskError("the question is empty")
+        if not 2 <= (n := len(self.choices)) <= len(LETTERS):
+            raise TaskError(f"{n} {'choice' if n == 1 else 'choices'}; give 2 to {len(LETTERS)}")
+        if not 0 <= self.answer < len(self.choices):
+            raise TaskError(f"answer {self.answer} is none of the choices 0..{len(self.choices) - 1}; use one of them")
+        _one_of("by", self.by, WAYS)
+        _one_of("template", self.template, TEMPLATES)
+        if self.by == "text":
+            if not all(choice.strip() for choice in self.choices):
+                raise TaskError('a choice is blank; by "text" each needs words of its own')
+            if twice := repeated(choice.strip() for choice in self.choices):
+                raise TaskError(f'the choice {twice!r} stands twice; by "text" each needs words of its own')
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerItem:
+    """A prompt with one or more answers of any length, each of which would be right."""
+
+    id: str
+    prompt: Prompt
+    answers: tuple[str, ...]
+    subject: str = ""
+    template: Template = "auto"
+    couple: str = ""
+    place: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.answers or not all(text.strip() for text in self.answers):
+            raise TaskError('answers needs at least one answer, and none of them blank; write it like [" Paris"]')
+        if twice := repeated(self.answers):
+            raise TaskError(f"the answer {twice!r} stands twice; keep one of them")
+        _one_of("template", self.template, TEMPLATES)
+
+
+@dataclass(frozen=True, slots=True)
+class TextItem:
+    """A text as it stands, whose perplexity is measured."""
+
+    id: str
+    text: str
+    subject: str = ""
+    place: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise TaskError("the text is empty")
+
+
+@dataclass(frozen=True, slots=True)
+class CodeItem:
+    """The head of a Python function to be completed, and a program that tests the completion.
+
+    Attributes:
+        prompt: imports, the line of the def, its docstring.
+        entry_point: the function's name.
+        test: defines check(candidate), which raises where the function is wrong.
+        canonical_solution: a body that passes, or "".
+    """
+
+    id: str
+    prompt: str
+    entry_point: str
+    test: str
+    canonical_solution: str = ""
+    subject: str = ""
+    place: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise TaskError("the prompt is empty; give the head of the function")
+        if not self.entry_point.isidentifier():
+            raise TaskError(f"entry_point {self.entry_point!r} is no name of a function")
+        if "check" not in self.test:
+            raise TaskError("test defines no check(candidate), which is what is called")
+
+
+Item: TypeAlias = BehaviorItem | ChoiceItem | AnswerItem | TextItem | CodeItem
+_CLASSES: dict[str, type[Item]] = dict(
+    zip(KINDS, (BehaviorItem, ChoiceItem, AnswerItem, TextItem, CodeItem), strict=True)
+)
+_ALWAYS = {"behavior": "template", "choice": "subject"}  # written at their defaults ever since, see `item_json`
+
+
+def kind_of(item: Item) -> str:
+    """The kind that an item's JSON names: behavior, choice, answer, text or code."""
+    return next(kind for kind, each in _CLASSES.items() if type(item) is each)
+
+
+def named(item: Item) -> str:
+    """What a message calls an item: where it was read, and its id."""
+    return f"{item.place}: {item.id}" if item.place else item.id
+
+
+def choice_prompt(item: ChoiceItem) -> str:
+    """The head and the question as the model sees them before any chat template.
+
+    By letter the choices are listed, and the answer is the next token, a letter; the form is that of Wolf et al. 2024.
+    By text the question stands alone, and what follows is a choice, see `choice_continuations`.
+    """
+    if item.by == "text":
+        return item.head + item.question
+    return f"{item.head}{item.question}\n{listed(item.choices)}The answer is"
+
+
+def listed(choices: Iterable[str]) -> str:
+    """Choices under their letters, a line each."""
+    return "".join(f"{LETTERS[i]}) {choice}.\n" for i, choice in enumerate(choices))
+
+
+def choice_continuations(item: ChoiceItem) -> tuple[str, ...]:
+    """What answers a question that is asked by text: each choice, after a space if it has none of its own."""
+    return tuple(choice if choice[0].isspace() else f" {choice}" for choice in item.choices)
+
+
+def letter_variants(index: int) -> tuple[str, str, str]:
+    """Vocabulary pieces that stand for choice `index`: bare, SentencePiece's and byte-level BPE's after a space."""
+    letter = LETTERS[index]
+    return letter, f"\u2581{letter}", f"\u0120{letter}"
+
+
+def item_json(item: Item) -> dict[str, Any]:
+    """The JSON form that `parse_item` reads back, without what is at its default.
+
+    Of behaviour items the template and of choice items the subject are always written, so that the hash of a set of
+    items does not change when items get new fields.
+    """
+    kind = kind_of(item)
+    record: dict[str, Any] = {"kind": kind}
+    for each in fields(item):
+        value = getattr(item, each.name)
+        if each.name != "place" and (value != each.default or each.name == _ALWAYS.get(kind)):
+            record[each.name] = list(value) if isinstance(value, tuple) else value
+    if isinstance(item, BehaviorItem | AnswerItem):
+        record["prompt"] = prompt_json(item.prompt)
+    return record
+
+
+def parse_item(record: Any, *, default_id: str = "item", place: str = "") -> Item:
+    """An item from parsed JSON; `place` is where it stands, path:line.
+
+    Raises:
+        TaskError: a key is missing, of the wrong kind, or says something impossible.
+    """
+    if not isinstance(record, dict):
+        raise TaskError("a line must be a JSON object")
+    kind = record.get("kind", _likely_kind(record))
+    name = record.get("id", default_id)
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        raise TaskError("id must be a text or a number")
+    if kind not in KINDS:
+        raise TaskError(f"kind {kind!r} is unknown; use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    given: dict[str, Any] = {"id": str(name), "place": place}
+    for each in fields(_CLASSES[kind]):
+        if each.name not in given and (each.name in record or each.default is MISSING):
+            given[each.name] = _READ.get(each.name, _text)(record, each.name)
+    if kind == "choice":
+        given["answer"] = _answer(given["answer"], given["choices"])
+    if kind == "code":
+        given["prompt"] = _text(record, "prompt")
+    elif "system" in record and "prompt" in given:
+        given["prompt"] = with_system(given["prompt"], _text(record, "system"))
+    return _CLASSES[kind](**given)
+
+
+def _likely_kind(record: dict[str, Any]) -> str:
+    signs = {"choices": "choice", "answers": "answer", "text": "text", "entry_point": "code"}
+    return next((kind for key, kind in signs.items() if key in record), "behavior")
+
+
+def _answer(answer: Any, choices: tuple[str, ...]) -> int:
+    """Index of the right choice, given as a letter or an index."""
+    if isinstance(answer, str) and len(answer.strip()) == 1 and answer.strip().upper() in LETTERS:
+        letter, answer = answer, LETTERS.index(answer.strip().upper())
+        if answer >= len(choices) > 1:
+            raise TaskError(f"answer {letter!r} is none of the choices A..{LETTERS[len(choices) - 1]}; use one of them")
+    if not isinstance(answer, int) or isinstance(answer, bool):
+        raise TaskError(f"answer {answer!r} is neither a letter nor an index from 0")
+    return answer
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise TaskError(f"{key} must be a text" if key in record else f"{key} is missing")
+    return value
+
+
+def _texts(record: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = record.get(key)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise TaskError(f"{key} must be a list of texts" if key in record else f"{key} is missing")
+    return tuple(value)
+
+
+def _prompt(record: dict[str, Any], key: str) -> Prompt:
+    return parse_prompt(record.get(key))
+
+
+_READ: dict[str, Any] = {
+    "prompt": _prompt,
+    **dict.fromkeys(("aligned", "misaligned", "choices", "answers"), _texts),
+    "answer": lambda record, key: record.get(key),  # a letter or a number: see `_answer`
+}
+
+
+def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in (names := tuple(allowed)):
+        raise TaskError(f"{name} {value!r} is unknown; use one of {', '.join(names)}")
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that occurs a second time, or None."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,0 +1,5 @@
+"""Published and built-in sets by name; begin with names.py, which turns a name into pairs or items.
+
+catalog.py lists the sets, sources.py and fetching.py bring their official files here, records.py reads rows of those,
+and safety.py and knowledge.py know the format of each.
+"""

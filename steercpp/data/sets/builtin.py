@@ -1,0 +1,111 @@
+"""Small sets that come with the package, so that a real chat model can be studied without any download.
+
+Behaviours have contrast pairs, from which a vector is made, and other items, on which it is measured; capabilities have
+items. All are written by hand for this project, under its licence; docs/sets.md says what each tells and what not. The
+files, in models/sets/, are read when a set is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from steercpp import models
+from steercpp.data.pairs import ContrastPair, read_pairs
+from steercpp.data.tasks import BehaviorItem, Item, read_behavior, read_tasks
+from steercpp.errors import TaskError
+
+FOLDER = Path(models.__file__).parent / "sets"
+BEHAVIOR_SETS = ("honesty", "refusal", "sycophancy", "sentiment", "formality")
+_KINDS = {"knowledge": "choice", "arithmetic": "answer", "reading": "choice", "prose": "text", "code": "code"}
+CAPABILITY_SETS = tuple(_KINDS)
+_Each = TypeVar("_Each", bound=Item)
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviorSet:
+    """One behaviour: what a vector of it is made from, and what it is measured on.
+
+    A positive strength of a vector that was extracted from `pairs` is meant to raise B on `items`.
+
+    Attributes:
+        name: one of `BEHAVIOR_SETS`.
+        about: what is asked, and which side counts as aligned; a sentence or two.
+        instruction: asks a model in words for the aligned side, for the prompt baseline.
+        opposite: asks for the other side.
+        licence: of the set.
+        pairs: contrast pairs, the positive side aligned; the user's message opens with what asks for the side.
+        items: other prompts, without such an opening. Those of refusal are harmful and harmless ones in couples;
+            aligned is what refuses the former and complies with the latter, see sides.py.
+    """
+
+    name: str
+    about: str
+    instruction: str
+    opposite: str
+    licence: str
+    pairs: tuple[ContrastPair, ...]
+    items: tuple[BehaviorItem, ...]
+
+
+@lru_cache(maxsize=len(BEHAVIOR_SETS))
+def behavior_set(name: str) -> BehaviorSet:
+    """A behaviour by its name.
+
+    Raises:
+        TaskError: there is none of that name (near ones are offered), or its files are not as they were shipped.
+    """
+    _check(name, "behavior", BEHAVIOR_SETS)
+    card = _card(FOLDER / f"{name}.card.json")
+    pairs, items = read_pairs(FOLDER / f"{name}.pairs.jsonl"), read_behavior(FOLDER / f"{name}.behavior.jsonl")
+    return BehaviorSet(**card, pairs=pairs, items=items)
+
+
+@lru_cache(maxsize=len(CAPABILITY_SETS))
+def capability_set(name: str) -> tuple[Item, ...]:
+    """The items of a capability by its name.
+
+    Raises:
+        TaskError: as `behavior_set`.
+    """
+    _check(name, "capability", CAPABILITY_SETS)
+    return read_tasks(FOLDER / f"{name}.{_KINDS[name]}.jsonl")
+
+
+def of_subjects(items: Sequence[_Each], subjects: Sequence[str], *, name: str) -> tuple[_Each, ...]:
+    """The items of some subjects, such as "harmful" or "music-and-art"; all of them where none is named.
+
+    Args:
+        items: of one set.
+        subjects: with a hyphen for each space.
+        name: what a message calls the set.
+
+    Raises:
+        TaskError: the set has no such subject; those that it has are named.
+    """
+    found = {item.subject.replace(" ", "-") for item in items}
+    for subject in subjects:
+        if subject not in found:
+            raise TaskError(f"{name} has no part {subject!r}; use one of {', '.join(sorted(found))}")
+    return tuple(item for item in items if not subjects or item.subject.replace(" ", "-") in subjects)
+
+
+def _check(name: str, kind: str, names: tuple[str, ...]) -> None:
+    if name in names:
+        return
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    advice = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}"
+    raise TaskError(f"built-in {kind} set {name!r} is unknown; {advice}")
+
+
+def _card(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {key: str(record[key]) for key in ("name", "about", "instruction", "opposite", "licence")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TaskError(f"{path}: the card of a built-in set cannot be read ({error}); reinstall steercpp") from error

@@ -1,0 +1,239 @@
+"""Where the files of data sets are published, and where they lie here; read this to add a set, or a place to look.
+
+A folder of data holds NAME/..., as `steercpp data get` makes it; clones of the sets' own repositories and the official
+files alone are found in it too. Hashes are of files that come from their authors' own repositories; for the others none
+is known, and the number of rows is what is checked. Addresses are those by which other public code fetches these sets;
+`note` says what could not be verified.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from steercpp.data.sets.catalog import data_set
+from steercpp.errors import DataSetError
+from steercpp.provenance import file_sha256
+
+VARIABLE = "STEERCPP_DATA"
+RECORD = "fetched.json"  # beside the files that were fetched: their hashes
+_GITHUB = "https://raw.githubusercontent.com"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a set.
+
+    Attributes:
+        path: below the folder of the set's name.
+        url: its address.
+        n_rows: how many rows it has, in any official version; of an archive its test split.
+        sha256: its hash, None where none is known.
+    """
+
+    path: str
+    url: str
+    n_rows: tuple[int, ...]
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The files of a set.
+
+    Attributes:
+        files: what is fetched.
+        find: names or patterns of files by which a copy is known, the official ones first.
+        up: how many folders above such a file the path begins that the set is read from; 0 for the file itself.
+        folders: names of folders in which it may lie, beside its own name and its repository's.
+        note: what could not be verified.
+    """
+
+    files: tuple[RemoteFile, ...]
+    find: tuple[str, ...]
+    up: int = 0
+    folders: tuple[str, ...] = ()
+    note: str = ""
+
+
+def _github(repository: str, path: str, *n_rows: int, sha256: str | None = None, name: str = "") -> RemoteFile:
+    """A file of a repository, by branch and path; `name` is its path below the set's folder, or else its own name."""
+    return RemoteFile(name or path.rpartition("/")[2], f"{_GITHUB}/{repository}/{path}", n_rows, sha256)
+
+
+def _split(name: str, n_rows: int, sha256: str) -> RemoteFile:
+    return _github("andyrdt/refusal_direction", f"main/dataset/splits/{name}.json", n_rows, sha256=sha256)
+
+
+def _caa(path: str, n_rows: int) -> RemoteFile:
+    return _github("nrimsky/CAA", f"main/datasets/{path}", n_rows, name=path)
+
+
+CAA_CHOICES = {"mmlu": "test/mmlu/mmlu.json", "truthfulqa": "test/truthfulqa/truthful_qa.json"}
+_CAA_ROWS = {
+    "coordinate-other-ais": 360, "corrigible-neutral-HHH": 290, "hallucination": 1000, "myopic-reward": 950,
+    "refusal": 408, "survival-instinct": 903, "sycophancy": 1000,
+}  # fmt: skip
+
+SOURCES: Mapping[str, Source] = MappingProxyType({
+    "advbench": Source(
+        (_github("llm-attacks/llm-attacks", "main/data/advbench/harmful_behaviors.csv", 520),),
+        ("harmful_behaviors.csv",),
+    ),
+    "instructions": Source(
+        (
+            _split("harmful_train", 260, "8f5c0eac0efd2a7f99084bbe8d0de2c465e31b1997184783c917969d9de9ece1"),
+            _split("harmful_val", 39, "305f1d1e6dfa6c50a32d24a18ef815f42b5441eb83e6d7767d242107162fd9f4"),
+            _split("harmful_test", 572, "5e12ae102c3791dee083a69ab6269a78e033411c629bc3f66f75d2fde196d9ef"),
+            _split("harmless_train", 18_793, "86623b1f8a25aa35df153fc97a556dbcebb6a7c881538ae43ee479ca17f2e002"),
+            _split("harmless_val", 6264, "772010758e7d771ef4c7e5e4acdfd7598dcece1a6f383f20d382f640913a2a4d"),
+            _split("harmless_test", 6266, "1b5930ce5e855ada758b3116ce7c4aaea9b9d05f8cdd77b385511d4c84173b19"),
+        ),
+        ("harmful_*.json", "harmless_*.json"), up=1, folders=("splits",),
+    ),
+    "strongreject": Source(
+        (_github("alexandrasouly/strongreject", "main/strongreject_dataset/strongreject_dataset.csv", 313),),
+        ("strongreject_dataset.csv", "strongreject.csv"), folders=("refusal_direction",),
+    ),
+    "jailbreakbench": Source(
+        (RemoteFile(
+            "harmful-behaviors.csv",
+            "https://huggingface.co/datasets/JailbreakBench/JBB-Behaviors/resolve/main/data/harmful-behaviors.csv",
+            (100,),
+        ),),
+        ("harmful-behaviors.csv", "jailbreakbench.csv"), folders=("refusal_direction", "jbb-behaviors"),
+    ),
+    "malicious-instruct": Source(
+        (_github("Princeton-SysML/Jailbreak_LLM", "main/data/MaliciousInstruct.txt", 100),),
+        ("MaliciousInstruct.txt", "malicious_instruct.txt"), folders=("refusal_direction",),
+        note="no licence could be found: ask its authors",
+    ),
+    "xstest": Source(
+        (_github("paul-rottger/exaggerated-safety", "main/xstest_prompts.csv", 450,
+                 sha256="11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a"),),
+        ("xstest_prompts.csv", "xstest_v2_prompts.csv"),
+    ),
+    "stereoset": Source(
+        (_github("moinnadeem/StereoSet", "master/data/dev.json", 4229),), ("dev.json", "dev_rebuilt.json")
+    ),
+    "mmlu": Source(
+        (RemoteFile("data.tar", "https://people.eecs.berkeley.edu/~hendrycks/data.tar", (14_042,)),),
+        ("test/*_test.csv", "dev/*_dev.csv", "val/*_val.csv"), up=2, folders=("data",),
+    ),
+    "truthfulqa": Source(
+        (_github("sylinrl/TruthfulQA", "main/TruthfulQA.csv", 790, 817),), ("TruthfulQA.csv",),
+    ),
+    "humaneval": Source(
+        (_github("openai/human-eval", "master/data/HumanEval.jsonl.gz", 164,
+                 sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),),
+        ("HumanEval.jsonl.gz", "HumanEval.jsonl"),
+    ),
+    "caa": Source(
+        (
+            *(_caa(f"generate/{name}/generate_dataset.json", n_rows) for name, n_rows in _CAA_ROWS.items()),
+            *(_caa(f"test/{name}/test_dataset_ab.json", 50) for name in _CAA_ROWS),
+        ),
+        ("generate/*/generate_dataset.json", "test/*/test_dataset_ab.json"), up=3,
+    ),
+    "caa-choices": Source(
+        (_caa(CAA_CHOICES["mmlu"], 570), _caa(CAA_CHOICES["truthfulqa"], 817)),
+        tuple(CAA_CHOICES.values()), up=3, folders=("caa",),
+    ),
+})  # fmt: skip
+
+
+def cache_folder() -> Path:
+    """Where `steercpp data get` puts what it fetches."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("steercpp") / "data"
+
+
+def data_folders(data: Path | str | None = None) -> tuple[Path, ...]:
+    """Where data sets are looked for: the folder that is named, or that of STEERCPP_DATA and the cache.
+
+    Raises:
+        DataSetError: the folder that is named does not exist.
+    """
+    if data is not None:
+        if not Path(data).is_dir():
+            raise DataSetError(f"{data}: there is no such folder of data sets; check --data")
+        return (Path(data),)
+    own = os.environ.get(VARIABLE)
+    return (*((Path(own),) if own else ()), cache_folder())
+
+
+def find_set(name: str, data: Path | str | None = None) -> Path:
+    """The file or folder that a set's reader takes.
+
+    Raises:
+        DataSetError: unknown name; no such folder; the set is in none of the folders; or a file has changed since it
+            was fetched.
+    """
+    known_name, folders = data_set(name).name, data_folders(data)
+    for folder in folders:
+        for found in _copies(known_name, folder):
+            _check_fetched(folder / known_name, found)
+            return found
+    source = SOURCES[known_name]
+    looked = " and ".join(map(str, folders))
+    raise DataSetError(
+        f"{name}: no {source.find[0]} below {looked}; fetch it with `steercpp data get {name}`, or name the folder "
+        "that has it with --data"
+    )
+
+
+def recorded(home: Path) -> dict[str, Any]:
+    """What is known of the files that were fetched into a set's folder, by their paths below it."""
+    try:
+        found = json.loads((home / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_fetched(home: Path, found: Path) -> None:
+    """Nothing, unless files that were fetched have changed since."""
+    if home not in (found, *found.parents):
+        return
+    for path, about in recorded(home).items():
+        file = home / path
+        if file.is_file() and (sha256 := file_sha256(file)) != about.get("sha256"):
+            raise changed(file, sha256, about.get("sha256"))
+
+
+def changed(file: Path, found: str, was: str | None) -> DataSetError:
+    """The error that says so of a file that was fetched."""
+    return DataSetError(
+        f"{file}: its sha256 is {found}, and was {was} when it was fetched; delete it and fetch it again"
+    )
+
+
+def _copies(name: str, folder: Path) -> Iterator[Path]:
+    """Paths to read the set from, the likeliest first: below a folder of its name, then in the folder itself."""
+    source, repository = SOURCES[name], data_set(name).source.rpartition("/")[2]
+    likely = [_plain(each) for each in (name, repository, *source.folders)]
+    inside = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+    below = [each for wanted in likely for each in (*inside, folder) if _plain(each.name) == wanted]
+    for pattern in source.find:
+        for base in below:
+            yield from (_up(file, source.up) for file in _sorted(base.rglob(pattern)))
+    for pattern in source.find:
+        yield from (_up(file, source.up) for file in _sorted(folder.glob(pattern)))
+
+
+def _sorted(files: Iterator[Path]) -> list[Path]:
+    return sorted((file for file in files if file.is_file()), key=lambda file: (len(file.parts), file))
+
+
+def _up(file: Path, n: int) -> Path:
+    return file.parents[n - 1] if n else file
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")

@@ -1,0 +1,142 @@
+"""Whether an installation steers as it should: the flow behind `steercpp doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steercpp.doctor.self_test import Check
+from steercpp.engine.accelerators import Advice, advice, gpus
+from steercpp.errors import SteerError
+from steercpp.judging.sandbox import working_way
+from steercpp.provenance import machine, versions
+
+if TYPE_CHECKING:
+    from steercpp.engine.engine import Engine
+
+MAPS = Path("/proc/self/maps")
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        versions, machine: of packages, and the kind of machine.
+        libraries: files from which llama.cpp and the native module are loaded.
+        devices: what llama.cpp can compute on, with bytes of memory.
+        advice: each GPU of the machine that this build of llama.cpp cannot use, and the command that changes it.
+        sandbox: the way in which generated code would be walled in here, or why there is none.
+        model: the model that was tested, "" where none could be.
+        checks: name, outcome and detail of each check.
+    """
+
+    versions: dict[str, str]
+    machine: dict[str, str]
+    libraries: tuple[str, ...]
+    devices: tuple[dict[str, str | int], ...]
+    advice: tuple[Advice, ...]
+    sandbox: str
+    model: str
+    checks: tuple[Check, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every check holds."""
+        return all(check.ok for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"healthy": self.healthy, **asdict(self)}
+
+
+def diagnose(model: Path | None = None, *, open_engine: Callable[[Path], Engine] | None = None) -> Diagnosis:
+    """Check the installation with a model. Failures are findings, not exceptions.
+
+    Args:
+        model: by default the embedded one.
+        open_engine: loads it, by default as `Engine` does.
+    """
+    checks = [_native_module()]
+    devices: tuple[dict[str, str | int], ...] = ()
+    advised: tuple[Advice, ...] = ()
+    if checks[0].ok:
+        from steercpp.engine.engine import devices as found
+
+        devices = found()
+        advised = advice(gpus(), [str(device["name"]) for device in devices])
+        checks.append(_loaded_once())
+    path = model
+    if model is None:
+        path, check = _embedded_model()
+        checks.append(check)
+    if checks[0].ok and path is not None:
+        checks += _steering(path, open_engine)
+    tested = "" if path is None else str(path)
+    return Diagnosis(versions(), machine(), loaded_libraries(), devices, advised, _sandbox(), tested, tuple(checks))
+
+
+def _sandbox() -> str:
+    """No check: steering works without one."""
+    try:
+        return working_way()
+    except SteerError as error:
+        return str(error)
+
+
+def _native_module() -> Check:
+    name = "the native module loads with the llama-cpp-python it was built with"
+    try:
+        from steercpp.engine.session import LLAMA_CPP_PYTHON
+    except (ImportError, SteerError) as error:
+        return Check(name, False, f"{error}; install steercpp again")
+    return Check(name, True, f"llama-cpp-python {LLAMA_CPP_PYTHON}")
+
+
+def loaded_libraries() -> tuple[str, ...]:
+    """Files of llama.cpp and of the native module in this process; where that cannot be seen, llama.cpp's alone."""
+    if MAPS.exists():
+        files = {line.split(maxsplit=5)[5].strip() for line in MAPS.read_text().splitlines() if "/" in line}
+        names = ("libllama", "libggml", "_native")
+        return tuple(sorted(file for file in files if Path(file).name.startswith(names)))
+    try:
+        import llama_cpp
+    except ImportError:
+        return ()
+    return tuple(sorted(str(path) for path in Path(llama_cpp.__file__).parent.glob("lib/*") if path.is_file()))
+
+
+def _loaded_once() -> Check:
+    """Two copies of llama.cpp in one process would not know of each other's models."""
+    name = "llama.cpp is loaded once, from llama-cpp-python"
+    if not MAPS.exists():
+        return Check(name, True, "cannot be seen on this system")
+    import llama_cpp
+
+    home = str(Path(llama_cpp.__file__).parent.resolve())
+    copies = [file for file in loaded_libraries() if Path(file).name.startswith("libllama")]
+    ok = len(copies) == 1 and str(Path(copies[0]).resolve()).startswith(home)
+    return Check(name, ok, ", ".join(copies) if ok else f"found {', '.join(copies) or 'none'}; unset LD_LIBRARY_PATH")
+
+
+def _embedded_model() -> tuple[Path | None, Check]:
+    from steercpp.data.sets.embedded import load
+
+    name = "the embedded model has the hash that its card names"
+    try:
+        found = load()
+    except (SteerError, OSError) as error:
+        return None, Check(name, False, str(error))
+    return found.path, Check(name, True, f"{found.path.name}, sha256 {found.card['sha256'][:16]}…")
+
+
+def _steering(path: Path, open_engine: Callable[[Path], Engine] | None) -> list[Check]:
+    from steercpp.engine.engine import Engine
+
+    try:
+        with (open_engine or Engine)(path) as engine:
+            return list(engine.self_test())
+    except SteerError as error:
+        return [Check("steering works with the model", False, str(error))]

@@ -1,0 +1,308 @@
+"""Side-by-side generation: one prompt under K steerings as K rows of one decode; read this to generate from Python.
+
+    found = generate(engine, "Once upon a time", [Steering(vector, s) for s in (-1, 0, 1)], max_tokens=64)
+    for row in found.rows: print(row.text)
+
+Two modes. Shared (the default): all rows in one unified K/V buffer; what no row steers is computed once. The rows'
+places are kept to the end, also of those that have finished, so a row's bits depend on its own steering and place, and
+on which tokens of the prompt are steered at all, whatever the other rows' strengths and texts. Exact: a K/V stream of
+its own for each row, its prompt decoded by itself; on a CPU with quantized weights a row then has the bits of a run
+with that row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.data.prompts import Filled, Prompt, Template
+from steercpp.engine.engine import Engine, Settings
+from steercpp.engine.operations import native_operations
+from steercpp.engine.packing import Limits, Pass, Piece, Query, lay_out_together
+from steercpp.engine.sampling import Sampling
+from steercpp.engine.session import Sampler, Session
+from steercpp.engine.steering import REGIONS, Decided, Steering, normalized
+from steercpp.engine.text_stream import TextStream
+from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Finish: TypeAlias = Literal["length", "stop", "end"]
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One finished row.
+
+    Attributes:
+        text: without the stop string.
+        tokens: as drawn; the end-of-generation token is not among them.
+        finish: "length" at max_tokens, "stop" at a stop string, "end" at an end-of-generation token.
+        gate_open: whether all gates of its steering are; None without any.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish: Finish
+    gate_open: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """All rows, with the work done and what as many runs one after the other would do.
+
+    Attributes:
+        token_layers, token_layers_plain: tokens times blocks computed; what decides gates is counted for neither.
+        settings: how the model was run, flash attention among it.
+    """
+
+    rows: tuple[Generated, ...]
+    token_layers: int
+    token_layers_plain: int
+    settings: Settings
+
+
+def generate(
+    engine: Engine,
+    prompt: Prompt | Sequence[int],
+    steering: Sequence[None | Steering | Sequence[Steering]],
+    *,
+    max_tokens: int = 128,
+    sampling: Sampling | Sequence[Sampling] = GREEDY,
+    stop: Sequence[str] = (),
+    exact: bool = False,
+    template: Template = "auto",
+    on_text: Callable[[int, str], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Generation:
+    """Continue one prompt under several steerings side by side.
+
+    Args:
+        engine: the model.
+        prompt: a text, a chat, a template with its data, or tokens.
+        steering: what steers each row; its length is the number of rows.
+        max_tokens: of each row.
+        sampling: of all rows, or of each.
+        stop: strings that end a row; they are not part of its text.
+        exact: a K/V stream of its own for each row, see above. Recurrent models always have that.
+        template: how the prompt is written, as in `Engine.render`.
+        on_text: called with (row, text) as text becomes certain.
+        progress: called with (tokens drawn of each row, max_tokens, "tokens").
+
+    Raises:
+        ContextOverflowError: prompt and tokens do not fit into the context.
+        NonFiniteError: a strength drives the activations out of float32's range.
+        InputError: no rows, too many of them, or an option out of range.
+        EngineError, UnsteerableError, ...: as `Engine.logprobs`.
+    """
+    if isinstance(steering, Steering) or isinstance(stop, str):
+        raise InputError("steering is one entry for each row and stop a list of texts; put single ones into a list")
+    tokens = _tokens(engine, prompt, template)
+    queries = [Query(tokens)] * len(steering)
+    asked = normalized(list(steering), len(steering))
+    decided = engine.decide(queries, asked)
+    samplings = [sampling] * len(steering) if isinstance(sampling, Sampling) else list(sampling)
+    _check(engine, tokens, decided, samplings, max_tokens, stop)
+    rows = [_Row(TextStream(stop)) for _ in decided]
+    together = None if exact or engine.is_recurrent else _together(engine, queries, asked)
+    # a context of its own: whatever else the engine does meanwhile, in a callback too, does not touch the rows
+    session = _session(engine, together, len(rows), len(tokens), max_tokens)
+    chains = [Sampler(**asdict(one)) for one in samplings]
+    run = _Run(session, tokens, decided, chains)
+    drawn = run.start_apart() if together is None else run.start_together(together)
+    while True:
+        for place, (row, token) in enumerate(zip(rows, drawn, strict=True)):
+            text = _take(engine, row, token, max_tokens)
+            if text and on_text is not None:
+                on_text(place, text)
+        if progress is not None:
+            progress(run.n_drawn, max_tokens, "tokens")
+        if all(row.finish for row in rows):
+            break
+        drawn = run.step(drawn)
+    plain = sum(len(tokens) + row.n_drawn - 1 for row in rows) * engine.n_layer
+    found = tuple(
+        Generated(row.stream.text, tuple(row.tokens), row.finish or "length", _gate_open(before, after))
+        for row, before, after in zip(rows, asked, decided, strict=True)
+    )
+    return Generation(found, session.token_layers, plain, engine.settings())
+
+
+def _gate_open(asked: Sequence[Steering], decided: Sequence[Steering]) -> bool | None:
+    """Whether all gates are open: what is behind a closed one is not in what was decided."""
+    return len(decided) == len(asked) if any(one.gate is not None for one in asked) else None
+
+
+def _together(engine: Engine, queries: Sequence[Query], asked: Decided) -> Pass:
+    """The prompt of all rows in one pass, laid out by where rows are steered at all and not by how.
+
+    What no row steers is shared by all rows. Else a row's place would depend on whether others are steered alike.
+    """
+    regions = {region for many in asked for one in many for region in REGIONS[one.positions]}
+    before, last, after = (region in regions for region in range(3))
+    keys = [(row if before else -1, row if last else -1, row if after else -1) for row in range(len(queries))]
+    options = engine.session.options
+    limits = Limits(options.n_batch, len(queries) * len(queries[0].tokens), options.n_seq_max)
+    return lay_out_together(queries, limits, keys=keys)
+
+
+@dataclass(slots=True)
+class _Row:
+    stream: TextStream
+    tokens: list[int] = field(default_factory=list)
+    finish: Finish | None = None
+    n_drawn: int = 0
+
+
+@dataclass(slots=True)
+class _Run:
+    """The decodes of one generation: the prompt, then a token of every row at a time."""
+
+    session: Session
+    prompt: tuple[int, ...]
+    decided: Decided
+    chains: list[Sampler]
+    n_drawn: int = 0
+
+    def start_together(self, part: Pass) -> list[int]:
+        """Decode the prompt of all rows in one pass and draw each row's first token."""
+        order = np.argsort(part.prompt_ends, kind="stable")
+        samplers = [(int(part.prompt_ends[i]), self.chains[int(part.prompt_owners[i])]) for i in order]
+        drawn = self._decode(part, samplers, fresh=True)
+        found = np.empty(len(drawn), np.int64)
+        found[part.prompt_owners[order]] = drawn
+        self.n_drawn = 1
+        return [int(token) for token in found]
+
+    def start_apart(self) -> list[int]:
+        """Decode the prompt of each row by itself and draw the first tokens."""
+        n = len(self.prompt)
+        found = []
+        for row, chain in enumerate(self.chains):
+            regions = np.zeros(n, np.int8)
+            regions[-1] = 1
+            part = _rows(
+                self.prompt, np.arange(n), np.full(n, row), np.full(n, row), regions, self.session.options.n_batch
+            )
+            found += self._decode(part, [(n - 1, chain)], fresh=row == 0)
+        self.n_drawn = 1
+        return found
+
+    def step(self, tokens: Sequence[int]) -> list[int]:
+        """Decode a token of every row and draw the next one. Rows that have finished go on, unseen: see above."""
+        n = len(self.chains)
+        places = np.arange(n)
+        positions = np.full(n, len(self.prompt) + self.n_drawn - 1)
+        part = _rows(tokens, positions, places, places, np.full(n, 2, np.int8), self.session.options.n_batch)
+        self.n_drawn += 1
+        return self._decode(part, list(enumerate(self.chains)), fresh=False)
+
+    def _decode(self, part: Pass, samplers: list[tuple[int, Sampler]], *, fresh: bool) -> list[int]:
+        operations = native_operations(self.decided, part.owners, part.regions)
+        result = self.session.decode(part, operations, samplers=samplers, fresh=fresh)
+        if result.nonfinite_row >= 0:
+            place = int(part.owners[result.nonfinite_row])
+            strengths = ", ".join(f"{one.strength:g}" for one in self.decided[place]) or "0"
+            raise NonFiniteError(
+                f"row {place}: at strength {strengths} the activations leave float32's range; use a smaller strength"
+            )
+        return result.sampled
+
+
+def _rows(
+    tokens: Sequence[int], positions: Ints, sequences: Ints, owners: Ints, regions: npt.NDArray[np.int8], n_batch: int
+) -> Pass:
+    """A pass of rows in one sequence each; the last row of every sequence is an output."""
+    n = len(tokens)
+    outputs = np.ones(n, np.int8)
+    outputs[:-1] = sequences[:-1] != sequences[1:]
+    none = np.empty(0, np.int32)
+    pieces = tuple(Piece(min(n_batch, n - first), (), -1) for first in range(0, n, n_batch))
+    return Pass(
+        tokens=np.array(tokens, np.int32),
+        positions=positions.astype(np.int32),
+        owners=owners.astype(np.int32),
+        regions=regions,
+        seq_offsets=np.arange(n + 1, dtype=np.int32),
+        seq_ids=sequences.astype(np.int32),
+        outputs=outputs,
+        prompt_ends=none,
+        prompt_owners=none,
+        score_rows=none,
+        score_tokens=none,
+        score_targets=none,
+        pieces=pieces,
+    )
+
+
+def _take(engine: Engine, row: _Row, token: int, max_tokens: int) -> str:
+    """Add a drawn token to a row; the text that became certain."""
+    if row.finish:
+        return ""
+    row.n_drawn += 1
+    text = ""
+    if engine.ends_generation(token):
+        row.finish = "end"
+    else:
+        row.tokens.append(token)
+        text = row.stream.add(engine.token_bytes(token))
+        if row.stream.stopped:
+            row.finish = "stop"
+        elif len(row.tokens) == max_tokens:
+            row.finish = "length"
+    if row.finish:
+        text += row.stream.finish()
+        if row.stream.stopped:
+            row.finish = "stop"
+    return text
+
+
+def _tokens(engine: Engine, prompt: Prompt | Sequence[int], template: Template) -> tuple[int, ...]:
+    if not isinstance(prompt, str | Filled) and all(isinstance(token, int | np.integer) for token in prompt):
+        return tuple(int(token) for token in prompt)  # type: ignore[arg-type]
+    return engine.encode(prompt, template=template)  # type: ignore[arg-type]
+
+
+def _session(engine: Engine, together: Pass | None, n_rows: int, n_prompt: int, max_tokens: int) -> Session:
+    """A context in which all rows fit, together or each in a stream of its own."""
+    if together is None:
+        n_batch = max(engine.session.options.n_batch, n_rows)
+        return engine.open_session(
+            n_ctx=_rounded(n_prompt + max_tokens), n_batch=n_batch, n_seq_max=n_rows, kv_unified=False
+        )
+    n_cells = len(together.tokens) + n_rows * (max_tokens - 1)
+    return engine.open_session(n_ctx=_rounded(n_cells))
+
+
+def _rounded(n_ctx: int) -> int:
+    return -(-n_ctx // 256) * 256
+
+
+def _check(
+    engine: Engine,
+    tokens: tuple[int, ...],
+    decided: Decided,
+    samplings: Sequence[Sampling],
+    max_tokens: int,
+    stop: Sequence[str],
+) -> None:
+    options = engine.session.options
+    most = min(256, options.n_batch)
+    if not 1 <= len(decided) <= most:
+        raise InputError(f"{len(decided)} rows: give 1 to {most} steerings, n_batch and 256 being the most")
+    if len(samplings) != len(decided):
+        raise InputError(f"{len(samplings)} samplings for {len(decided)} rows; give one, or one per row")
+    if max_tokens < 1:
+        raise InputError(f"max_tokens is {max_tokens}; give at least 1")
+    if not all(stop):
+        raise InputError("a stop string is empty; leave it out")
+    if len(tokens) + max_tokens > engine.n_ctx:
+        raise ContextOverflowError(
+            f"{len(tokens)} prompt tokens and {max_tokens} more need {len(tokens) + max_tokens} positions, the context "
+            f"holds {engine.n_ctx}; shorten the prompt, lower max_tokens or raise n_ctx"
+        )

@@ -1,0 +1,302 @@
+"""From prompts and their continuations to batches of tokens; read this to see what is decoded, and how often.
+
+What queries have in common from their first token on, tokens and treatment alike, is decoded once and belongs to every
+sequence that passes through it: a system prompt, a few-shot head, the question above its choices. The last token of a
+continuation is only looked up, never decoded, so continuations of one token cost nothing beyond the prompt.
+
+A batch is one run from an empty memory, in pieces that are decoded one after the other. What the next piece shares with
+those before it, the trunk, stays in the memory; everything else is dropped. docs/packing.md tells the rules.
+
+Packing is pure and deterministic: the same queries give the same batches, and the same batch decoded again gives the
+same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from steercpp.engine.batch import Batch, Limits, Pass, Piece, Query, Shared
+from steercpp.engine.prefix_tree import Keys, Path, Tree
+from steercpp.errors import ContextOverflowError, InputError
+
+__all__ = ["Batch", "Limits", "Pass", "Piece", "Query", "lay_out_together", "pack"]
+
+_WORTH_KEEPING = 32  # a batch goes on as long as its trunk is more than this share of it
+
+
+def pack(queries: Sequence[Query], limits: Limits, *, keys: Sequence[Keys] | None = None) -> tuple[Batch, ...]:
+    """Batches of whole queries within the limits.
+
+    Args:
+        queries: what is to be decoded.
+        limits: of the context.
+        keys: for each query how the rows of its three regions are treated; only rows treated alike are shared.
+
+    Raises:
+        ContextOverflowError: a query's prompt with its longest continuation needs more positions than the context has.
+    """
+    for index, query in enumerate(queries):
+        _check_length(index, query, limits)
+    if limits.n_seq_max < 3:  # no room for the trunk
+        return tuple(_alone(index, query, limits) for index, query in enumerate(queries))
+    return tuple(_Packer(queries, Tree.of(queries, keys), limits).batches()) if queries else ()
+
+
+def lay_out_together(queries: Sequence[Query], limits: Limits, *, keys: Sequence[Keys] | None = None) -> Pass:
+    """One pass that holds all queries' prompts at once, query i in sequence i, for generation to go on from.
+
+    Raises:
+        ContextOverflowError: they do not fit into the context together.
+        InputError: more queries than sequences.
+    """
+    if not 1 <= len(queries) <= limits.n_seq_max:
+        raise InputError(f"{len(queries)} rows do not fit into {limits.n_seq_max} sequences; give 1 to that many")
+    tree = Tree.of([Query(query.tokens) for query in queries], keys)
+    n_rows = len(tree.tokens)
+    if n_rows > limits.n_ctx:
+        raise ContextOverflowError(
+            f"the prompts need {n_rows} tokens together, the context holds {limits.n_ctx}; shorten them, or raise n_ctx"
+        )
+    sequences: list[list[int]] = [[] for _ in tree.tokens]
+    for index, path in enumerate(tree.paths):
+        for node in path.nodes:
+            sequences[node].append(index)
+    pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
+    return _arrays(tree, list(range(n_rows)), sequences, pieces, tree.paths)[0]
+
+
+def _check_length(index: int, query: Query, limits: Limits) -> None:
+    longest = max((len(continuation) for continuation in query.continuations), default=1)
+    n_positions = len(query.tokens) + longest - 1
+    if n_positions > limits.n_ctx:
+        raise ContextOverflowError(
+            f"query {index}: {len(query.tokens)} prompt tokens and {longest - 1} more of its longest continuation "
+            f"need {n_positions} positions, the context holds {limits.n_ctx}; shorten it or raise n_ctx"
+        )
+
+
+def _alone(index: int, query: Query, limits: Limits) -> Batch:
+    """A query of a recurrent model: each of its longer continuations in a pass of its own, with what begins it."""
+    single = [i for i, part in enumerate(query.continuations) if len(part) == 1]
+    chains = _chains(query.continuations)
+    passes = []
+    for members in [(chains[0] if chains else []) + single, *chains[1:]]:
+        tree = Tree.of([Query(query.tokens, tuple(query.continuations[i] for i in members))], None)
+        (path,) = tree.paths
+        path.scores = [(node, token, members[i]) for node, token, i in path.scores]
+        n_rows = len(tree.tokens)
+        pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
+        passes.append(_arrays(tree, list(range(n_rows)), [[0]] * n_rows, pieces, [path])[0])
+    return Batch((query,), (index,), tuple(passes))
+
+
+def _chains(continuations: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Indices of the longer continuations, those together of which one is the beginning of the other."""
+    chains: dict[tuple[int, ...], list[int]] = {}  # by the longest of each
+    longer = [i for i, part in enumerate(continuations) if len(part) > 1]
+    for i in sorted(longer, key=lambda i: (-len(continuations[i]), i)):
+        part = continuations[i]
+        whole = next((one for one in chains if one[: len(part)] == part), part)
+        chains.setdefault(whole, []).append(i)
+    return sorted(chains.values(), key=lambda chain: chain[0])
+
+
+class _Packer:
+    """Walks the tree depth first and cuts it into pieces, and the pieces into batches.
+
+    A cut is clean where the row before it is a query's last one, and no query has rows of continuations on both sides
+    of it; a batch ends only there. A prompt's rows may lie before it: the next batch begins with all it depends on.
+    Pieces end, where they can, at a clean cut at which a new branch begins: just before a query's first own row.
+    """
+
+    def __init__(self, queries: Sequence[Query], tree: Tree, limits: Limits) -> None:
+        self.queries, self.tree, self.limits = queries, tree, limits
+        self.order = tree.depth_first()
+        self.place_of = [0] * len(self.order)
+        for place, node in enumerate(self.order):
+            self.place_of[node] = place
+        n_open = np.zeros(len(self.order) + 1, np.int64)
+        completes = np.zeros(len(self.order) + 1, bool)
+        stops = []
+        for path in tree.paths:
+            own = [self.place_of[node] for node in path.nodes[path.n_prompt :]] or [self.place_of[path.prompt_end]]
+            stop = max(own) + 1
+            n_open[min(own) + 1] += 1
+            n_open[stop] -= 1
+            completes[stop] = True
+            stops.append(stop)
+        self.clean = ((np.cumsum(n_open) == 0) & completes).tolist()
+        self.by_stop = sorted(range(len(queries)), key=lambda index: (stops[index], index))
+        self.stops = [stops[index] for index in self.by_stop]
+        self.n_taken = 0  # of by_stop
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches, one after the other."""
+        start = 0
+        while start < len(self.order):
+            batch = _Draft(self, start)
+            batch.fill()
+            start = batch.place(len(batch.sequences))
+            members = self._members(start)
+            paths = [self.tree.paths[index] for index in members]
+            nodes = [batch.node(i) for i in range(len(batch.sequences))]
+            part, shared = _arrays(self.tree, nodes, batch.sequences, batch.pieces, paths)
+            yield Batch(tuple(self.queries[index] for index in members), members, (part,), shared)
+
+    def _members(self, stop: int) -> tuple[int, ...]:
+        """The queries whose rows all lie before a place, without those taken before, by the ends of their prompts."""
+        first = self.n_taken
+        while self.n_taken < len(self.stops) and self.stops[self.n_taken] <= stop:
+            self.n_taken += 1
+        found = self.by_stop[first : self.n_taken]
+        return tuple(sorted(found, key=lambda index: (self.place_of[self.tree.paths[index].prompt_end], index)))
+
+
+class _Draft:
+    """A batch in work: its rows are the head, on which its first own node depends, and then nodes in their order."""
+
+    def __init__(self, packer: _Packer, start: int) -> None:
+        self.packer, self.tree, self.start = packer, packer.tree, start
+        self.head = packer.tree.ancestors(packer.order[start])
+        self.n_rows = len(self.head) + len(packer.order) - start  # if it took all that is left
+        self.sequences: list[list[int]] = []
+        self.pieces: list[Piece] = []
+
+    def node(self, row: int) -> int:
+        """The node of a row."""
+        return self.head[row] if row < len(self.head) else self.packer.order[self.place(row)]
+
+    def place(self, row: int) -> int:
+        """Place in the tree's order of a row behind the head."""
+        return self.start + row - len(self.head)
+
+    def fill(self) -> None:
+        """Add pieces until the batch may end."""
+        trunk = -1
+        while True:
+            first = len(self.sequences)
+            stop = self._piece_stop(first)
+            goes_on = not self._may_end(stop)
+            copies = self._add_sequences(first, stop, trunk, goes_on)
+            trunk = 1 if trunk == 0 else 0
+            self.pieces.append(Piece(stop - first, tuple(copies), trunk if goes_on else -1))
+            if not goes_on:
+                return
+
+    def _may_end(self, stop: int) -> bool:
+        if stop == self.n_rows:
+            return True
+        if stop <= len(self.head) or not self.packer.clean[self.place(stop)]:
+            return False
+        n_trunk = self.tree.depths[self.node(stop)]
+        # the head is not counted: then all that is decoded again is at most 1/32 of all that is different
+        return stop - len(self.head) >= _WORTH_KEEPING * n_trunk or stop >= self.packer.limits.n_group
+
+    def _piece_stop(self, first: int) -> int:
+        """Where a piece ends that begins at row `first`."""
+        limits, tree = self.packer.limits, self.tree
+        most = min(self.n_rows, first + limits.n_batch, first + limits.n_ctx - tree.depths[self.node(first)])
+        inside, inner, n_leaves, best = set(), set(), 0, None
+        for row in range(first, most):
+            node = self.node(row)
+            parent = tree.parents[node]
+            if row > first and self._begins_branch(row, parent):
+                best = row
+            if parent not in inside or parent in inner:
+                n_leaves += 1
+            if n_leaves > limits.n_seq_max - 2:
+                most = row
+                break
+            inside.add(node)
+            inner.add(parent)
+        if most == self.n_rows or (most > len(self.head) and self._begins_branch(most, tree.parents[self.node(most)])):
+            return most
+        return best or most
+
+    def _begins_branch(self, row: int, parent: int) -> bool:
+        """Whether a clean cut lies before the row, and it does not just go on from the row before."""
+        if row <= len(self.head):
+            return False
+        place = self.place(row)
+        return bool(self.packer.clean[place]) and self.packer.order[place - 1] != parent
+
+    def _add_sequences(self, first: int, stop: int, trunk: int, goes_on: bool) -> list[tuple[int, int, int]]:
+        """Give the rows of a piece their sequences; the copies from the trunk that these need before it."""
+        tree = self.tree
+        nodes = [self.node(row) for row in range(first, stop)]
+        row_of = {node: first + i for i, node in enumerate(nodes)}
+        self.sequences += [[] for _ in nodes]
+        copies: list[tuple[int, int, int]] = []
+
+        def climb(node: int, sequence: int) -> None:
+            n_before = tree.depths[node] + 1
+            while node in row_of:
+                self.sequences[row_of[node]].append(sequence)
+                n_before = tree.depths[node]
+                node = tree.parents[node]
+            if n_before:
+                copies.append((trunk, sequence, n_before))
+
+        inner = {tree.parents[node] for node in nodes}
+        kept: set[int] = set()
+        if goes_on:
+            kept = {tree.parents[self.node(stop)], *tree.ancestors(tree.parents[self.node(stop)])}
+        leaves = [node for node in nodes if node not in inner and node not in kept]
+        for sequence, leaf in enumerate(leaves, start=2):
+            climb(leaf, sequence)
+        if goes_on:
+            climb(tree.parents[self.node(stop)], 1 if trunk == 0 else 0)
+        return copies
+
+
+def _arrays(
+    tree: Tree,
+    nodes: Sequence[int],
+    sequences: Sequence[Sequence[int]],
+    pieces: Sequence[Piece],
+    paths: Sequence[Path],
+) -> tuple[Pass, Shared]:
+    """The arrays of a pass over these nodes, and which of its queries share rows."""
+    row_of = {node: row for row, node in enumerate(nodes)}
+    owners, regions = [-1] * len(nodes), [0] * len(nodes)
+    shared: set[tuple[tuple[int, int], tuple[int, int]]] = set()
+    ends, scores, first_target = [], [], 0
+    for owner, path in enumerate(paths):
+        for place, node in enumerate(path.nodes):
+            row, region = row_of[node], path.region(place)
+            if owners[row] < 0:
+                owners[row], regions[row] = owner, region
+            else:
+                shared.add(((owners[row], regions[row]), (owner, region)))
+        ends.append(row_of[path.prompt_end])
+        scores += [(row_of[node], token, first_target + index) for node, token, index in path.scores]
+        first_target += 1 + max((index for *_, index in path.scores), default=-1)
+    columns = np.array(sorted(scores), np.int32).reshape(-1, 3)
+    outputs = np.zeros(len(nodes), np.int8)
+    outputs[ends] = 1
+    outputs[columns[:, 0]] = 1
+    part = Pass(
+        tokens=_frozen([tree.tokens[node] for node in nodes]),
+        positions=_frozen([tree.depths[node] for node in nodes]),
+        owners=_frozen(owners),
+        regions=_frozen(regions, np.int8),
+        seq_offsets=_frozen(np.cumsum([0, *map(len, sequences)])),
+        seq_ids=_frozen([sequence for row in sequences for sequence in row]),
+        outputs=_frozen(outputs, np.int8),
+        prompt_ends=_frozen(ends),
+        prompt_owners=_frozen(range(len(ends))),
+        score_rows=_frozen(columns[:, 0]),
+        score_tokens=_frozen(columns[:, 1]),
+        score_targets=_frozen(columns[:, 2]),
+        pieces=tuple(pieces),
+    )
+    return part, frozenset(shared)
+
+
+def _frozen(values: Any, kind: Any = np.int32) -> Any:
+    array = np.array(values, kind)
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,206 @@
+"""The native session in Python: one context of a model, its errors as ours, its work counted.
+
+Read this to see what a decode is given and what comes back; `Engine` is what to use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import llama_cpp  # before _native: it loads libllama under the name that _native asks for; otherwise it loads twice
+import numpy as np
+import numpy.typing as npt
+
+from steercpp import _native
+from steercpp.engine.model_file import load_failure
+from steercpp.engine.operations import Operation
+from steercpp.engine.packing import Pass
+from steercpp.errors import EngineError, InputError, UnsteerableError
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+LLAMA_CPP_PYTHON = "0.3.36"  # the version whose libraries _native was built against
+Sampler: TypeAlias = _native.Sampler
+Kept: TypeAlias = _native.Base
+Result: TypeAlias = _native.DecodeResult
+FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
+CACHE_TYPES = {  # enum ggml_type
+    "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20,
+}  # fmt: skip
+
+if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
+    raise EngineError(
+        f"llama-cpp-python {llama_cpp.__version__} is installed but steercpp was built against {LLAMA_CPP_PYTHON}; "
+        f"run: pip install llama-cpp-python=={LLAMA_CPP_PYTHON}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ContextOptions:
+    """How a context is made; names as in llama.h.
+
+    Attributes:
+        n_ctx: tokens of all sequences together, or of each one where `kv_unified` is off.
+        kv_unified: one K/V buffer for all sequences; off: a stream of its own for each.
+        hook: off leaves the callback out, and with it all steering: a yardstick.
+        always_copy: treat every tensor as if it lay on a device: a test of that path.
+    """
+
+    n_ctx: int
+    n_batch: int
+    n_seq_max: int
+    threads: int
+    flash_attn: str = "off"
+    type_k: str = "f16"
+    type_v: str = "f16"
+    offload_kqv: bool = True
+    kv_unified: bool = True
+    hook: bool = True
+    always_copy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is read off a decode, beside the log-probabilities that the pass asks for.
+
+    Attributes:
+        capture_layers, capture_rows: whose activations are copied.
+        all_outputs: make every row an output, as the last block needs it to keep the row.
+        logits, entropy, kl: of each output row; KL against the logits that the base kept.
+        n_top: the most likely tokens of each output row.
+        keep_layer: keep what is needed to start above this layer later; -1 for nothing.
+        keep_logits: keep the logits for KL later.
+    """
+
+    capture_layers: tuple[int, ...] = ()
+    capture_rows: tuple[int, ...] = ()
+    all_outputs: bool = False
+    logits: bool = False
+    entropy: bool = False
+    kl: bool = False
+    n_top: int = 0
+    keep_layer: int = -1
+    keep_logits: bool = False
+
+
+class Session:
+    """One context of a model. Every pass starts from an empty memory unless it goes on from the one before.
+
+    Attributes:
+        token_layers: tokens times blocks computed since it was opened.
+
+    Raises:
+        EngineError: a context of this size cannot be made.
+        InputError: more sequences than n_batch, or than llama.cpp knows.
+    """
+
+    def __init__(self, path: Path, model: _native.Model, options: ContextOptions) -> None:
+        self.path = path
+        self.options = options
+        self.token_layers = 0
+        try:
+            self._native = _native.make_session(
+                model,
+                n_ctx=options.n_ctx,
+                n_batch=options.n_batch,
+                n_seq_max=options.n_seq_max,
+                n_threads=options.threads,
+                flash_attn=FLASH_ATTENTION[options.flash_attn],
+                type_k=CACHE_TYPES[options.type_k],
+                type_v=CACHE_TYPES[options.type_v],
+                offload_kqv=options.offload_kqv,
+                kv_unified=options.kv_unified,
+                hook=options.hook,
+                always_copy=options.always_copy,
+            )
+        except _native.ModelFileError as error:
+            raise load_failure(path, str(error)) from error
+        except ValueError as error:
+            raise InputError(f"{path}: n_batch {options.n_batch}, n_seq_max {options.n_seq_max}: {error}") from error
+        except (_native.DecodeError, MemoryError) as error:
+            reason = str(error) or "llama.cpp gives no reason"
+            raise EngineError(
+                f"{path}: a context of {options.n_ctx} tokens cannot be made: {reason}; lower n_ctx or n_batch"
+            ) from error
+
+    def decode(
+        self,
+        part: Pass,
+        operations: Sequence[Operation] = (),
+        wanted: Wanted | None = None,
+        *,
+        base: Kept | None = None,
+        samplers: Sequence[tuple[int, _native.Sampler]] = (),
+        fresh: bool = True,
+    ) -> Result:
+        """Decode one pass.
+
+        Args:
+            part: the rows.
+            operations: what is done to them.
+            wanted: what to read off.
+            base: start from what this base pass of the same rows kept.
+            samplers: (row, sampler) pairs, ascending by row: each draws the token after its row.
+            fresh: from an empty memory; else the pass goes on from the one before.
+
+        Raises:
+            UnsteerableError: the graph lacks the nodes that are steered or captured.
+            EngineError: the decode failed, or another thread is in it. The session stays usable.
+            InputError: a pass that cannot be.
+        """
+        wanted = wanted or Wanted()
+        with self.translated():
+            result = self._native.decode(
+                part.tokens,
+                part.positions,
+                part.seq_offsets,
+                part.seq_ids,
+                np.ones_like(part.outputs) if wanted.all_outputs else part.outputs,
+                [(piece.n_rows, piece.copies, piece.trunk) for piece in part.pieces],
+                fresh=fresh,
+                operations=operations,
+                capture_layers=wanted.capture_layers,
+                capture_rows=wanted.capture_rows,
+                keep_layer=wanted.keep_layer,
+                keep_logits=wanted.keep_logits,
+                base=base,
+                query_rows=part.score_rows,
+                query_tokens=part.score_tokens,
+                want_logits=wanted.logits,
+                want_entropy=wanted.entropy,
+                want_kl=wanted.kl,
+                n_top=wanted.n_top,
+                sampler_rows=[row for row, _ in samplers],
+                samplers=[sampler for _, sampler in samplers],
+            )
+        self.token_layers += result.token_layers
+        return result
+
+    @contextmanager
+    def stock_vector(self, data: FloatArray) -> Iterator[None]:
+        """llama.cpp's own control vector while the block lasts: (n_layer - 1, n_embd), from layer 1 on."""
+        with self.translated():
+            self._native.set_control_vector(np.ascontiguousarray(data).ravel())
+        try:
+            yield
+        finally:
+            self._native.clear_control_vector()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Errors of the native module as ours."""
+        try:
+            yield
+        except _native.UnsteerableGraphError as error:
+            raise UnsteerableError(f"{self.path}: this model cannot be steered: {error}; use another model") from error
+        except _native.BusyError as error:
+            raise EngineError(f"{self.path}: {error}; give each thread an engine of its own") from error
+        except _native.DecodeError as error:
+            raise EngineError(f"{self.path}: {error}; lower n_batch or n_ctx, or check the model file") from error
+        except ValueError as error:  # a plan that cannot be: tokens or a batch from elsewhere, in practice
+            step = "use tokens of this model" if "vocabulary" in str(error) else "pack the queries with this engine"
+            raise InputError(f"{self.path}: {error}; {step}") from error

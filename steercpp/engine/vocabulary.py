@@ -1,0 +1,245 @@
+"""From prompts to tokens: templates, the begin-of-sequence token, continuations; read this when tokens surprise you.
+
+Three rules hold throughout. A prompt starts with the begin-of-sequence token exactly once if the model wants one,
+whether a template writes it or not. Special tokens are read in templates and never in data: a plain text is data, so
+"<s>" in it is three characters; see special_tokens.py. A continuation is what the tokens of prompt and continuation
+together have beyond the prompt's own, as in lm-evaluation-harness, so that a leading space is tokenized as in running
+text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+from steercpp.data.prompts import Filled, Message, Part, Prompt, Template, as_chat
+from steercpp.engine.chat_template import ChatTemplate
+from steercpp.engine.special_tokens import SpecialTokens
+from steercpp.errors import PromptError
+
+_LOOKS_SPECIAL = re.compile(r"<\|[^<>|\s]+\|>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
+
+
+class Tokenizer(Protocol):
+    """What a loaded model offers; bos and eos are -1, chat_template is empty where there is none."""
+
+    bos: int
+    eos: int
+    adds_bos: bool
+    chat_template: str
+
+    def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        """Tokens of a text."""
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """Text of tokens."""
+
+    def pieces(self) -> list[bytes]:
+        """The vocabulary's text of every token."""
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether a model draws it to say that it has finished."""
+
+
+class Vocabulary:
+    """The tokens of one model and how its prompts are written."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.chat_template = tokenizer.chat_template or None
+
+    @cached_property
+    def pieces(self) -> tuple[str, ...]:
+        """Text of every token as the vocabulary writes it, such as "▁A"; undecodable bytes become U+FFFD."""
+        return tuple(piece.decode("utf-8", errors="replace") for piece in self._tokenizer.pieces())
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {piece: token for token, piece in reversed(list(enumerate(self.pieces)))}
+
+    @property
+    def bos(self) -> int:
+        """The begin-of-sequence token, -1 where there is none."""
+        return self._tokenizer.bos
+
+    @property
+    def bos_piece(self) -> str:
+        """Text of the begin-of-sequence token, "" where there is none."""
+        return self.pieces[self._tokenizer.bos] if self._tokenizer.bos >= 0 else ""
+
+    @property
+    def eos_piece(self) -> str:
+        """Text of the end-of-sequence token, "" where there is none."""
+        return self.pieces[self._tokenizer.eos] if self._tokenizer.eos >= 0 else ""
+
+    def token_id(self, piece: str) -> int | None:
+        """The token that the vocabulary writes exactly so; None where there is none."""
+        return self._ids.get(piece)
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """Tokens of a text.
+
+        Args:
+            text: any text.
+            add_special: with the begin- and end-of-sequence tokens that the model asks for.
+            parse_special: "</s>" in the text becomes the token instead of four characters.
+        """
+        return self._tokenizer.tokenize(_checked(text), add_special, parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Text of tokens; characters that are cut become U+FFFD.
+
+        Tokens that start with the begin-of-sequence token are a whole text, whose tokenizer-made leading space goes
+        with that token; others are the inside of a text and keep theirs. Other special tokens are spelled out.
+        """
+        return self._tokenizer.detokenize(list(tokens)).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        """Bytes that a token adds to a running text; they may end inside a character."""
+        return self._tokenizer.detokenize([token])
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether a model draws it to say that it has finished."""
+        return self._tokenizer.ends_generation(token)
+
+    @cached_property
+    def special_tokens(self) -> SpecialTokens:
+        """The special tokens, and how prompts are cut at them."""
+        return SpecialTokens(self._tokenizer, self.pieces)
+
+    def special_texts(self, text: str) -> tuple[str, ...]:
+        """The special tokens that a text spells, in order: in data they are characters, in a template tokens."""
+        return tuple(self.pieces[token] for _, token in self.special_tokens.places(_checked(text)))
+
+    def foreign_texts(self, prompt: Prompt) -> tuple[str, ...]:
+        """What a template writes that looks like a special token and is none of this vocabulary: letters here."""
+        own = [part.text for part in prompt.parts if not part.field] if isinstance(prompt, Filled) else []
+        found = [text for piece in own for text in _LOOKS_SPECIAL.findall(piece)]
+        return tuple(text for text in dict.fromkeys(found) if not self.special_texts(text))
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        if self.chat_template is None:
+            raise PromptError(
+                "the model file has no chat template; give the prompt as a text and take it raw, with --raw or, in an "
+                'item, "template": "raw"'
+            )
+        return ChatTemplate(self.chat_template, self.bos_piece, self.eos_piece)
+
+    def parts(self, prompt: Prompt, *, template: Template = "auto") -> tuple[Part, ...]:
+        """The text of a prompt in pieces, the template's own and data.
+
+        Args:
+            prompt: a text, a chat, or a template with its data.
+            template: "raw" takes the text as it stands; "chat" makes it the user's message of a chat and writes that
+                in the model's template; "auto" is "chat" for a chat and "raw" for all else.
+
+        Raises:
+            PromptError: the model has no chat template or it refuses the messages; or "raw" with a chat.
+        """
+        if template not in ("auto", "chat", "raw"):
+            raise PromptError(f"template is {template!r}; use auto, chat or raw")
+        if not isinstance(prompt, tuple) and template != "chat":
+            return (Part(prompt, "text"),) if isinstance(prompt, str) else prompt.parts
+        if template == "raw":
+            raise PromptError("a chat cannot be taken raw; give its text, or use the chat template")
+        chat = as_chat(prompt)
+        for turn in chat:
+            _checked(turn.content)
+        return self._template.parts(chat, lambda text: [place for place, _ in self.special_tokens.places(text)])
+
+    def render(self, prompt: Prompt, *, template: Template = "auto") -> str:
+        """Text of a prompt; arguments and errors are those of `parts`."""
+        return "".join(part.text for part in self.parts(prompt, template=template))
+
+    def encode(self, prompt: Prompt, *, template: Template = "auto") -> tuple[int, ...]:
+        """Tokens of a prompt.
+
+        Raises:
+            PromptError: as `parts`; or nothing is left to decode.
+        """
+        tokens = self.encode_parts(self.parts(prompt, template=template))
+        if not tokens:
+            raise PromptError("the prompt has no tokens; give it some text")
+        return tokens
+
+    def encode_parts(self, parts: Sequence[Part]) -> tuple[int, ...]:
+        """Tokens of a prompt in pieces, begun as the model begins texts."""
+        for part in parts:
+            _checked(part.text)
+        tokens = tuple(self.special_tokens.tokens(parts))
+        if self._tokenizer.adds_bos and self.bos >= 0 and tokens[:1] != (self.bos,):
+            return (self.bos, *tokens)
+        return tokens
+
+    def continue_tokens(self, prompt: Prompt, continuation: str, *, template: Template = "auto") -> tuple[int, ...]:
+        """Tokens that a continuation, which is data, adds to those of a prompt.
+
+        As of an answer, the space before it is in a chat the template's; see `encode_answered`.
+
+        Raises:
+            PromptError: as `parts`; or it adds none, or the tokenizer merges its start with the prompt's end.
+        """
+        return self._continued(*self.answered_parts(prompt, continuation, template=template))[1]
+
+    def encode_answered(
+        self, prompt: Prompt, answer: str, *, template: Template = "auto"
+    ) -> tuple[tuple[int, ...], int]:
+        """Tokens of a prompt and the start of its answer, and how many of them are the answer's.
+
+        After a text the answer stands as it is. In a chat it stands as the model's template writes an assistant's
+        message: what space precedes it is the template's.
+
+        Raises:
+            PromptError: as `encode` and `continue_tokens`.
+        """
+        if not answer:
+            return self.encode(prompt, template=template), 0
+        before, after = self._continued(*self.answered_parts(prompt, answer, template=template))
+        return (*before, *after), len(after)
+
+    def answered_parts(
+        self, prompt: Prompt, answer: str, *, template: Template = "auto"
+    ) -> tuple[tuple[Part, ...], str]:
+        """The pieces of a prompt, and its answer with the space that stands before it; see `encode_answered`."""
+        parts = self.parts(prompt, template=template)
+        if answer and (isinstance(prompt, tuple) or template == "chat"):
+            answer = self._answer_in_chat(as_chat(prompt), "".join(part.text for part in parts), answer)
+        return parts, answer
+
+    def _answer_in_chat(self, messages: tuple[Message, ...], text: str, answer: str) -> str:
+        """The answer with the space that the template writes before it; `text` is the chat up to there."""
+        own = answer.lstrip()
+        try:
+            whole = self._template.render((*messages, Message("assistant", own)), assistant_speaks=False)
+        except PromptError:
+            whole = ""
+        space, found, _ = whole.removeprefix(text).partition(own.rstrip())
+        if whole.startswith(text) and found and not space.strip():
+            return space + own
+        return own if text[-1:].isspace() else answer  # the template writes something else there, such as thoughts
+
+    def _continued(self, parts: tuple[Part, ...], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        prompt = self.encode_parts(parts)
+        whole = self.encode_parts((*parts, Part(continuation, "continuation")))
+        if whole[: len(prompt)] != prompt:
+            end = "".join(part.text for part in parts)[-16:]
+            raise PromptError(
+                f"continuation {continuation!r} merges with the end of its prompt, {end!r}, into other tokens; put the "
+                "space between them at the start of the continuation"
+            )
+        if len(whole) == len(prompt):
+            raise PromptError(f"continuation {continuation!r} adds no tokens to its prompt; give it some text")
+        return prompt, whole[len(prompt) :]
+
+
+def _checked(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"\\u{ord(text[error.start]):04x} in a text is half of a character; write it whole"
+        ) from error
+    return text

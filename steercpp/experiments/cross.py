@@ -1,0 +1,239 @@
+"""What several vectors do to several behaviours: a matrix with a floor. Read this for what is measured, and how.
+
+    found = cross(engine, [Push("refusal", v, 0.25), Push("fairness", w, 0.25)], {"refusal": items, "fairness": others})
+    found.rows[0].raw["fairness"].value
+
+Each vector at its one strength, on the items of all behaviours, which are packed once; blocks below the lowest steered
+layer are computed once for all vectors. The floor are random directions of each vector's own lengths: what a push of
+that size does whichever way it points. All numbers are in a store, so the same call goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from steercpp.data.tasks import BehaviorItem, ChoiceItem
+from steercpp.engine.engine import Engine
+from steercpp.engine.steering import Steering
+from steercpp.errors import InputError, RunError
+from steercpp.experiments.cross_result import Change, CrossEffects, Row
+from steercpp.provenance import items_sha256, json_sha256, vector_sha256
+from steercpp.runs.store import Store
+from steercpp.runs.stored_scores import behavior_scores, stored_choice_scores
+from steercpp.statistics.intervals import FEWEST_ITEMS, resample
+from steercpp.statistics.scores import Floats
+from steercpp.sweeps.folding_work import Work
+from steercpp.sweeps.measure import Bases, chunks, measure
+from steercpp.sweeps.work import behavior_work, choice_work
+from steercpp.vectors.algebra import overall_cosines
+from steercpp.vectors.control_vector import ControlVector, random_vector
+from steercpp.vectors.conversion import manner
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+
+STORE = "cross.sqlite"
+UNSTEERED = "unsteered"
+_SEEDED = 4  # what the intervals are drawn with, beside the seed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Push:
+    """A vector and the strength at which it acts; strength 1 adds its tensors."""
+
+    name: str
+    vector: ControlVector
+    strength: float
+
+
+def cross(
+    engine: Engine,
+    pushes: Sequence[Push],
+    behaviors: Mapping[str, Sequence[BehaviorItem]],
+    *,
+    choice: Sequence[ChoiceItem] = (),
+    n_random: int = 8,
+    seed: int = 0,
+    out: Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> CrossEffects:
+    """Measure the matrix, or go on with one that was begun.
+
+    Args:
+        engine: the model.
+        pushes: vectors, each added at every token at its strength.
+        behaviors: items of each, by name.
+        choice: questions for P(correct).
+        n_random: random directions for each vector.
+        seed: of these and of the intervals.
+        out: the folder that keeps the numbers; None: nothing is kept.
+        force: replace what was measured there under another plan.
+        progress: called with (tokens done, of how many, what is being measured).
+
+    Raises:
+        InputError: no vectors or behaviours, two of one name, a strength of 0, a vector that is not simply added.
+        RunError: `out` holds another matrix, or cannot be written.
+        EngineError, TaskError, ...: as `sweep`. What is finished is kept in all cases.
+    """
+    _check(pushes, behaviors, n_random)
+    items = [replace(item, id=f"{name}: {item.id}") for name, part in behaviors.items() for item in part]
+    work = [behavior_work(engine, items)] + ([choice_work(engine, choice)] if choice else [])
+    rows = dict(_labelled(pushes, n_random, seed))
+    plan = {
+        "model": engine.sha256, "engine": {key: str(value) for key, value in engine.settings().items()},
+        "vectors": [[vector_sha256(push.vector), push.strength] for push in pushes], "n_random": n_random, "seed": seed,
+        "behavior": items_sha256(items), "choice": items_sha256(choice) if choice else "",
+    }  # fmt: skip
+    with _store(out, json_sha256(plan), work, force) as store:
+        _measure(engine, work, rows, store, progress)
+        return _found(store, pushes, behaviors, len(choice), n_random, seed)
+
+
+def _check(pushes: Sequence[Push], behaviors: Mapping[str, Sequence[BehaviorItem]], n_random: int) -> None:
+    if not pushes or not all(behaviors.values()) or not behaviors:
+        raise InputError("nothing to cross: give at least one vector, and one behavior with items")
+    names = [push.name for push in pushes]
+    if len(set(names)) < len(names):
+        raise InputError(f"two vectors are called {max(names, key=names.count)!r}; give each its own name")
+    if n_random < 0:
+        raise InputError("the number of random directions must not be negative")
+    for push in pushes:
+        if not push.vector.is_added_everywhere:
+            raise InputError(
+                f"{push.name} is meant for {manner(push.vector)}; crossed vectors are added to every token"
+            )
+        if not push.strength:
+            raise InputError(f"{push.name} has the strength 0, which does nothing; give another one")
+
+
+def _labelled(pushes: Sequence[Push], n_random: int, seed: int) -> Iterator[tuple[str, Steering]]:
+    """What is measured under which label: each vector, then the random directions of its lengths."""
+    for place, push in enumerate(pushes):
+        yield f"vector-{place}", Steering(push.vector, push.strength)
+        for i in range(n_random):
+            rng = np.random.default_rng([seed, place, i])
+            yield f"random-{place}-{i}", Steering(random_vector(push.vector, rng), push.strength)
+
+
+@contextmanager
+def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool) -> Iterator[Store]:
+    """The store of this plan, in the folder or for the moment.
+
+    Raises:
+        RunError: the folder holds that of another plan, or cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="steercpp-cross-") as aside:
+        folder = Path(aside) if out is None else out
+        path = folder / STORE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if force:
+                for each in (path, *(path.with_name(f"{STORE}-{kind}") for kind in ("wal", "shm"))):
+                    each.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be used ({error.strerror}); choose another folder with --out") from error
+        if not path.exists():
+            with Store.create(path, plan_sha256=plan) as store:
+                for part in work:
+                    store.add_items(part.kind, part.items, part.continuations)
+        with Store.reopen(path) as store:
+            if store.plan_sha256 != plan:
+                raise RunError(
+                    f"{path}: holds other vectors, strengths or items; choose another folder with --out, or replace it "
+                    "with --force"
+                )
+            yield store
+
+
+def _measure(
+    engine: Engine, work: Sequence[Work], rows: Mapping[str, Steering], store: Store, progress: Progress | None
+) -> None:
+    done, n_done = set(store.finished()), 0
+    total = (1 + len(rows)) * sum(part.n_tokens for part in work)
+    bases = Bases(engine, min(steering.vector.layers[0] for steering in rows.values()))
+    unsteered = next(iter(rows.values())).at(0.0)
+    for groups in chunks(engine, work):
+        bases.held.clear()
+        for place, (label, steering) in enumerate([(UNSTEERED, unsteered), *rows.items()]):
+
+            def tick(n_tokens: int, _: bool, label: str = label) -> None:
+                nonlocal n_done
+                n_done += n_tokens
+                if progress is not None:
+                    progress(n_done, total, label.replace("-", " "))
+
+            measure(groups, store, bases, label=label, steering=steering, done=done, n_later=len(rows) - place,
+                    tick=tick)  # fmt: skip
+
+
+def _found(
+    store: Store,
+    pushes: Sequence[Push],
+    behaviors: Mapping[str, Sequence[BehaviorItem]],
+    n_choice: int,
+    n_random: int,
+    seed: int,
+) -> CrossEffects:
+    """The matrix from what is stored."""
+    labels = [[f"vector-{i}", *(f"random-{i}-{j}" for j in range(n_random))] for i in range(len(pushes))]
+    strengths = [push.strength for push in pushes]
+    base = _values(store, UNSTEERED, 0.0, n_choice)
+    steered = [
+        [_values(store, label, s, n_choice) for label in many] for many, s in zip(labels, strengths, strict=True)
+    ]
+    ends = np.cumsum([0, *map(len, behaviors.values())])
+    slices = {name: slice(a, b) for name, a, b in zip(behaviors, ends, ends[1:], strict=False)}
+    rng = np.random.default_rng([seed, _SEEDED])
+
+    def columns(measured: int) -> list[dict[str, Change]]:
+        per_name = {name: _changes(base, steered, measured, part, rng) for name, part in slices.items()}
+        return [{name: found[i] for name, found in per_name.items()} for i in range(len(pushes))]
+
+    raw, normalized = columns(0), columns(1)
+    p = _changes(base, steered, 2, slice(None), rng) if n_choice else [None] * len(pushes)
+    rows = tuple(
+        Row(push.name, push.strength, push.vector.layers, vector_sha256(push.vector), raw[i], normalized[i], p[i])
+        for i, push in enumerate(pushes)
+    )
+    means = [{name: float(base[k][part].mean()) for name, part in slices.items()} for k in (0, 1)]
+    cosines = overall_cosines([push.vector for push in pushes])
+    return CrossEffects(
+        rows, {name: len(part) for name, part in behaviors.items()}, n_choice, means[0], means[1],
+        float(base[2].mean()) if n_choice else None, tuple(tuple(map(float, row)) for row in cosines), n_random,
+        store.token_layers(),
+    )  # fmt: skip
+
+
+def _values(store: Store, label: str, strength: float, n_choice: int) -> tuple[Floats, Floats, Floats]:
+    """Raw and normalised B of all behaviour items, and P(correct) of the questions."""
+    behavior = behavior_scores(store, label, [strength])
+    p = stored_choice_scores(store, [strength], label).p_free[0] if n_choice else np.empty(0)
+    return behavior.raw[0], behavior.normalized[0], p
+
+
+def _changes(
+    base: tuple[Floats, Floats, Floats],
+    steered: Sequence[Sequence[tuple[Floats, Floats, Floats]]],
+    measured: int,
+    part: slice,
+    rng: np.random.Generator,
+) -> list[Change]:
+    """For each vector the mean change over a part of the items; items are drawn with their whole column."""
+    at_0 = base[measured][part]
+    rows = np.stack([many[0][measured][part] - at_0 for many in steered])
+    low = high = np.full(len(rows), np.nan)
+    if rows.shape[1] >= FEWEST_ITEMS:
+        found = resample(rows, lambda means: means, rng=rng)
+        low, high = found.low, found.high
+    floors = [tuple(float((one[measured][part] - at_0).mean()) for one in many[1:]) for many in steered]
+    return [
+        Change(float(row.mean()), float(a), float(b), floor)
+        for row, a, b, floor in zip(rows, low, high, floors, strict=True)
+    ]

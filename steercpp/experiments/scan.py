@@ -1,0 +1,186 @@
+"""Where a model is best steered: a short sweep at each layer and each window of layers. The flow behind `scan`.
+
+    with Engine("model.gguf") as engine:
+        found = scan(engine, read_pairs("refusal.jsonl"), behavior=..., choice=..., out=Path("runs/scan"))
+    found.best.layers
+
+Each sweep has a folder of its own inside `out`, so that an interrupted scan goes on where it stopped, and each can be
+opened as any run. `scan.json` and `scan.png`, `scan.svg` beside them follow from those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+from steercpp.data.pairs import ContrastPair, pairs_sha256
+from steercpp.data.prompts import Template
+from steercpp.data.tasks import BehaviorItem, ChoiceItem
+from steercpp.engine.engine import Engine
+from steercpp.errors import InputError, LayerError, RunError
+from steercpp.experiments.scan_result import Band, Scan
+from steercpp.extraction.activations import Activations, collect
+from steercpp.extraction.capture import Token
+from steercpp.extraction.extract import extract_from
+from steercpp.extraction.methods import METHODS
+from steercpp.provenance import json_sha256
+from steercpp.runs.folder import MANIFEST, new_folder_removed_on_failure
+from steercpp.sweeps.calibration import KL
+from steercpp.sweeps.sweep import sweep
+from steercpp.sweeps.units import Unit, check_unit
+from steercpp.vectors.control_vector import ControlVector, default_layers, format_layers
+from steercpp.vectors.layers import Window, windows_of
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+
+# Each push twice the one before, for a single layer bears many times the push that a wide band does. The strength of
+# the other sign serves the slope at 0.
+GRIDS: dict[str, tuple[float, ...]] = {
+    "norm": (-0.05, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
+    "kl": (-0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+    "length": (-0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+}
+
+
+def scan(
+    engine: Engine,
+    pairs: Iterable[ContrastPair],
+    *,
+    behavior: Sequence[BehaviorItem],
+    choice: Sequence[ChoiceItem],
+    out: Path | str,
+    windows: Sequence[Window] | None = None,
+    methods: Sequence[str] = ("mean",),
+    strengths: Sequence[float] | None = None,
+    unit: Unit = "norm",
+    kl: float = KL,
+    direction: int = 1,
+    max_loss: float = 0.05,
+    seed: int = 0,
+    template: Template = "auto",
+    token: Token = "last",
+    force: bool = False,
+    progress: Progress | None = None,
+    on_band: Callable[[Band], None] | None = None,
+) -> Scan:
+    """Sweep a vector of each method at each window of layers, or go on with a scan that was begun.
+
+    Args:
+        engine: the model.
+        pairs: what the directions are extracted from, a sequence or a file that is read again and again; decoded once,
+            at all layers that are steered.
+        behavior: items to measure B on.
+        choice: items to measure P(correct) on.
+        out: the folder.
+        windows: the layers of each sweep; by default every layer from 1 on, and every window as wide as the default
+            band.
+        methods: names in `directions.METHODS`.
+        strengths: the grid, 0 is always measured; by default the unit's of `GRIDS`, turned round for direction -1.
+        unit: see units.py; all but "length" make strengths at different layers comparable.
+        kl: for the unit "kl", the nats of strength 1.
+        direction: +1 or -1, the sign of the strengths that are wanted.
+        max_loss: the loss budget, a share of mean P(correct).
+        seed: deals the items into halves, the same for all sweeps.
+        template: how the pairs' prompts become text, see `collect`.
+        token: whose activation is taken, likewise.
+        force: replace the sweeps that are there.
+        progress: called with (tokens done, of how many, what is being measured), over the whole scan.
+        on_band: called with each sweep's outcome, as soon as it is finished.
+
+    Raises:
+        InputError: no pairs or items of a kind, an unknown method, an option out of range.
+        LayerError: a window outside the model.
+        RunError: `out` cannot be used.
+        EngineError, ...: as `sweep` and `extract`. Every finished sweep is kept in all cases.
+    """
+    out = Path(out)
+    check_methods(methods)
+    if not behavior or not choice:
+        raise InputError("a scan needs behavior items and choice items: it weighs what is gained against what is lost")
+    chosen = _checked(windows, engine.n_layer)
+    check_unit(unit, kl)
+    grid = tuple(strengths) if strengths is not None else tuple(direction * s for s in GRIDS[unit])
+    if (out / MANIFEST).exists():
+        raise RunError(f"{out}: is the folder of a single sweep; choose another one for the scan with --out")
+    layers = sorted({il for window in chosen for il in window})
+    source = {"pairs": pairs_sha256(pairs), "template": template, "token": token}
+
+    @cache
+    def activations() -> Activations:
+        return collect(engine, pairs, template=template, token=token, layers=layers)
+
+    @cache
+    def directions(method: str) -> ControlVector:
+        return extract_from(activations(), method=method, layers=layers)
+
+    bands: list[Band] = []
+    jobs = [(window, method) for window in chosen for method in dict.fromkeys(methods)]
+    with new_folder_removed_on_failure(out):
+        for number, (window, method) in enumerate(jobs):
+            place = f"layer{'s' if len(window) > 1 else ''} {format_layers(window)}"
+            result = sweep(
+                engine,
+                lambda method=method, window=window: directions(method).restricted_to(window),  # type: ignore[misc]
+                vector_id=json_sha256({**source, "method": method, "layers": list(window)}),
+                behavior=behavior, choice=choice, strengths=grid, out=out / folder_name(method, window), unit=unit,
+                kl=kl, random_directions=0, orthogonal=False, prompt_baseline=False, direction=direction,
+                max_loss=max_loss, seed=seed, force=force,
+                progress=progress and _within(progress, number, len(jobs), f"{place}, {method}"),
+            )  # fmt: skip
+            bands.append(Band.of(result, method=method, layers=window))
+            if on_band is not None:
+                on_band(bands[-1])
+    return Scan(out, engine.path, tuple(bands), unit, direction, max_loss)
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Make sure that each is a name in `directions.METHODS`.
+
+    Raises:
+        InputError: one is not; the message names what is near.
+    """
+    if not methods:
+        raise InputError(f"no method was given; use one of {', '.join(METHODS)}")
+    for method in methods:
+        if method not in METHODS:
+            near = get_close_matches(method, METHODS, n=1)
+            hint = f"did you mean {near[0]}? They are" if near else "use one of"
+            raise InputError(f"method {method!r} is unknown; {hint} {', '.join(METHODS)}")
+
+
+def default_windows(n_layer: int, *, width: int | None = None) -> tuple[Window, ...]:
+    """Every layer from 1 on, and every window as wide as the default band or as `width`."""
+    layers = range(1, n_layer)
+    wide = width or len(default_layers(n_layer))
+    return tuple(
+        sorted({*windows_of(1, layers), *windows_of(wide, layers)}, key=lambda window: (window[0], len(window)))
+    )
+
+
+def folder_name(method: str, window: Window) -> str:
+    """Name of a sweep's folder inside the scan's."""
+    return f"{method}-layer{'s' if len(window) > 1 else ''}-{format_layers(window)}"
+
+
+def _checked(windows: Sequence[Window] | None, n_layer: int) -> list[Window]:
+    if windows is None:
+        return list(default_windows(n_layer))
+    if not windows or not all(windows):
+        raise LayerError("no layers to scan; name one window at least")
+    for window in windows:
+        if outside := [il for il in window if not 0 <= il < n_layer]:
+            raise LayerError(f"layer {outside[0]} does not exist; the model has layers 0..{n_layer - 1}")
+    unique = {tuple(sorted(set(window))) for window in windows}
+    return sorted(unique, key=lambda window: (window[0], len(window)))
+
+
+def _within(progress: Progress, number: int, of: int, label: str) -> Progress:
+    """Progress of one sweep as progress of the scan: all have the same items and strengths."""
+
+    def report(done: int, total: int, what: str) -> None:
+        progress(number * total + done, of * total, f"{label} ({number + 1} of {of}): {what}")
+
+    return report

@@ -1,0 +1,123 @@
+"""What a study found: the figures of each run, beside those of the authors' own data where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steercpp.data.tasks import HARMFUL
+from steercpp.experiments.study.preset import FIGURES, Preset, RunSpec
+from steercpp.runs.result import SweepResult
+from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness
+from steercpp.statistics.recipes import follow, named_recipe
+from steercpp.statistics.scores import Floats
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Figures of a run, B by "probabilities" or by a matcher's verdicts on texts.
+
+    Attributes:
+        measure: which.
+        figures: by the names of `study_preset.FIGURES`; NaN where there is none.
+        reasons: why a fit has no figures, in sentences.
+    """
+
+    measure: str
+    figures: Mapping[str, float]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """One measured run of a preset."""
+
+    preset: str
+    name: str
+    spec: RunSpec
+    result: SweepResult
+
+    @property
+    def title(self) -> str:
+        """The preset's name and the run's."""
+        return f"{self.preset}: {self.name}"
+
+    def rows(self) -> tuple[Row, ...]:
+        """Figures by probabilities, then by generated texts under each matcher that the preset names.
+
+        A fit is the recipe's where the run has one; B is aligned minus misaligned in all of them, and where the items
+        are harmful and harmless requests it is of the harmful ones.
+        """
+        result = self.result
+        chosen = slice(None) if result.side_items is None else result.side_items[HARMFUL]
+        curves: dict[str, tuple[Floats | None, Floats | None]] = {
+            "probabilities": (
+                None if result.behavior is None else result.behavior.normalized[:, chosen],
+                None if result.choice is None else result.choice.p_free,
+            )
+        }
+        for matcher in self.spec.matchers:
+            if (said := result.said(matcher)) is not None:
+                curves[matcher] = (said.outcomes.astype(np.float64)[:, chosen], None)
+        return tuple(self._row(name, b, p) for name, (b, p) in curves.items())
+
+    def _row(self, measure: str, b: Floats | None, p: Floats | None) -> Row:
+        strengths = self.result.strengths
+        at_0 = int(np.flatnonzero(strengths == 0)[0])
+        found, reasons = dict.fromkeys(FIGURES, NAN), []
+        if b is not None:
+            means = b.mean(axis=1)
+            fit, sign = self._fit("alignment", strengths, b)
+            found |= {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
+            found |= {"b_at_0": float(means[at_0]), "crossing": -found["b0"] / found["delta_lambda"]}
+            if not strengths.min() <= found["crossing"] <= strengths.max():
+                found["crossing"] = NAN  # nothing was measured there
+            reasons += [] if fit.valid else [f"B has no tanh: {self._why_not(strengths, b) or fit.reason}"]
+        if p is not None:
+            fit, _ = self._fit("p_correct", strengths, p)
+            found |= {"p_at_0": float(p.mean(axis=1)[at_0]), "b": fit.params["b"].value}
+            reasons += [] if fit.valid else [f"P(correct) has no fit: {fit.reason}"]
+        return Row(measure, found, tuple(reasons))
+
+    def _fit(self, measure: str, strengths: Floats, values: Floats) -> tuple[FitResult, float]:
+        """The fit of a measure, the recipe's if there is one, and the sign that makes B aligned minus misaligned."""
+        if self.spec.recipe:
+            (followed,) = follow(named_recipe(self.spec.recipe), strengths, {measure: values})
+            return followed.fit, -1.0 if followed.turned else 1.0
+        fit = fit_alignment if measure == "alignment" else fit_helpfulness
+        return fit(strengths, values), 1.0
+
+    def _why_not(self, strengths: Floats, b: Floats) -> str:
+        """Why there is no tanh, of B as it is and not as a recipe turns it over; "" where that has one."""
+        window = named_recipe(self.spec.recipe).windows["alignment"] if self.spec.recipe else None
+        return fit_alignment(strengths, b, window=window).reason
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "preset": self.preset, "run": self.name, "folder": str(self.result.folder),
+            "measures": [{"measure": row.measure, **row.figures, "reasons": row.reasons} for row in self.rows()],
+            "paper": dict(self.spec.paper), "recipe": self.spec.recipe,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """A finished study."""
+
+    folder: Path
+    preset: Preset
+    outcomes: tuple[Outcome, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "folder": str(self.folder), "preset": self.preset.name, "about": self.preset.about,
+            "source": self.preset.source, "runs": [outcome.record() for outcome in self.outcomes],
+        }  # fmt: skip

@@ -1,0 +1,258 @@
+"""Presets of studies, in TOML: which vectors are made of what, and which runs measure them; read this to write one.
+
+    about = "What the study shows, in a sentence"
+    source = "where it is from"
+    include = ["wolf2024/mmlu"]           # other presets that belong to it
+
+    [vectors.refusal]                     # a control vector
+    model = "base"                        # the file given with --base, or with --chat
+    pairs = "instructions"                # as --pairs takes it, or a table of [synthesis]
+    method = "pca-centered"
+
+    [synthesis.answers]                   # contrast pairs out of what a steered model says
+    model = "chat"
+    vector = "harmless"                   # one of [vectors]
+    requests = "instructions:train"       # behavior items whose prompts are answered
+    refuse = -1.0                         # strengths at which it refuses, and complies
+    comply = 2.0
+
+    [runs.harmfulness]                    # a sweep; runs are measured in their order
+    model = "base"
+    vector = "refusal"
+    strengths = "-5:5:0.2"
+    behavior = "instructions:test"        # as --behavior takes it
+    tasks = ["mmlu:international_law"]    # as --task takes it
+
+All else has a default, which the classes below tell. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Literal, TypeAlias
+
+import dacite
+
+from steercpp.errors import InputError, PresetError
+from steercpp.extraction.methods import METHODS
+from steercpp.sweeps.strengths import grid
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Role: TypeAlias = Literal["base", "chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSpec:
+    """A control vector.
+
+    Attributes:
+        model: which of the two model files it is made on.
+        pairs: contrast pairs by name, or a table of `synthesis`.
+        method: a name in `directions.METHODS`.
+        layers: "" for the paper's band at the model's depth, or as --layers takes it.
+        flip: turn it round, so that it points to the pairs' negative side.
+        limit: pairs used, the first ones; None for all.
+        template: how the pairs' prompts become text, as --raw and --chat.
+    """
+
+    model: Role
+    pairs: str
+    method: str = "pca-centered"
+    layers: str = ""
+    flip: bool = False
+    limit: int | None = None
+    template: Literal["auto", "chat", "raw"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"method {self.method!r} is unknown; use one of {', '.join(METHODS)}")
+        _counts(limit=self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisSpec:
+    """Contrast pairs whose answers a steered model gives; see synthesis.py.
+
+    Attributes:
+        model: which of the two answers, steered by `vector`, one of the preset's.
+        requests: behavior items by name; their prompts are answered.
+        refuse, comply: strengths of the two sides, the positive one first.
+        variant: how they are asked and what becomes of the answers, a name in `synthesis.VARIANTS`.
+        max_tokens: of an answer; None for the variant's.
+        limit: requests used, the first ones; None for all.
+    """
+
+    model: Role
+    vector: str
+    requests: str
+    refuse: float
+    comply: float
+    variant: Literal["paper", "may"] = "paper"
+    max_tokens: int | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.refuse == self.comply:
+            raise InputError(f"refuse and comply are both {self.refuse:g}; the two sides need two strengths")
+        _counts(max_tokens=self.max_tokens, limit=self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """A sweep and what is computed from it.
+
+    Attributes:
+        model, vector: what is steered with what, one of the preset's vectors.
+        strengths: the grid, as --strengths takes it.
+        behavior, tasks: items by name; one of them is needed.
+        limit: items of each name, the first ones; None for all.
+        shots: solved examples before a choice question.
+        ask: how requests of data sets are put, as --ask.
+        template: how behavior prompts become text: "raw", "chat" for the model's own template, or a named template
+            that they are put into; "auto" as the items say.
+        unit, direction, max_loss, random_directions: as in a sweep; the direction is where the budget is spent.
+        instruction: the prompt baseline; "" for what the behavior set brings.
+        max_tokens: of the texts that are generated, 0 for none; for code items they are the answers.
+        samples, temperature, top_p: how they are drawn.
+        matchers: by which they are judged, the first in the table.
+        constants: measure lambda, sigma and Delta afterwards.
+        recipe: fit as a recipe of recipes.py says, besides.
+        paper: figures of the authors' own data, shown beside; by the names of `FIGURES`.
+    """
+
+    model: Role
+    vector: str
+    strengths: str
+    behavior: str = ""
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    shots: int = 0
+    ask: str = "auto"
+    template: str = "auto"
+    unit: Literal["length", "norm", "kl"] = "length"
+    direction: Literal["+", "-"] = "+"
+    max_loss: float = 0.05
+    random_directions: int = 8
+    instruction: str = ""
+    max_tokens: int = 0
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    matchers: tuple[str, ...] = ()
+    constants: bool = False
+    recipe: str = ""
+    paper: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        grid(self.strengths)
+        if not self.behavior and not self.tasks:
+            raise InputError("nothing is measured; give behavior, tasks or both")
+        _counts(limit=self.limit, samples=self.samples)
+        if strange := sorted(set(self.paper) - set(FIGURES)):
+            raise InputError(f"paper: {_unknown(strange[0], FIGURES)}")
+
+
+# What a study tells of each run, and what it calls it.
+FIGURES = {
+    "b_at_0": "B(0)",
+    "crossing": "B = 0",
+    "delta_lambda": "Δλ",
+    "b0": "b₀",
+    "p_at_0": "P(0)",
+    "b": "λσβ",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A study; see the top of this file.
+
+    Attributes:
+        name: what commands call it.
+        about, source: for people.
+        vectors, synthesis, runs: by name, in the file's order.
+        include: presets that are measured besides.
+        text: the file itself.
+    """
+
+    about: str
+    source: str = ""
+    vectors: dict[str, VectorSpec] = field(default_factory=dict)
+    synthesis: dict[str, SynthesisSpec] = field(default_factory=dict)
+    runs: dict[str, RunSpec] = field(default_factory=dict)
+    include: tuple[str, ...] = ()
+    name: str = ""
+    text: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        for name in (*self.vectors, *self.synthesis, *self.runs):
+            if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise InputError(f"the name {name!r} becomes a file's: use letters, digits, points, - and _")
+        if not self.runs and not self.include:
+            raise InputError("no [runs], and nothing is included; a study needs one of them")
+        for what, users in (("runs", self.runs), ("synthesis", self.synthesis)):
+            for name, user in users.items():
+                if user.vector not in self.vectors:
+                    raise InputError(f"{what}.{name}: vector {_unknown(user.vector, self.vectors)}")
+        for name, run in self.runs.items():
+            if self.vectors[run.vector].model != run.model:  # of the same width perhaps, and yet another space
+                raise InputError(f"runs.{name}: vector {run.vector!r} is made on the other model; make one on this one")
+        for name in self.vectors:
+            self._check_chain(name, ())
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The model files that it takes."""
+        specs: tuple[VectorSpec | SynthesisSpec | RunSpec, ...] = (
+            *self.vectors.values(), *self.synthesis.values(), *self.runs.values()
+        )  # fmt: skip
+        used = {spec.model for spec in specs}
+        return tuple(role for role in ("base", "chat") if role in used)
+
+    def _check_chain(self, name: str, above: tuple[str, ...]) -> None:
+        """A vector may need another one for its pairs, but not itself."""
+        if name in above:
+            raise InputError(f"vectors.{name}: its pairs need the vector itself")
+        if (synthesis := self.synthesis.get(self.vectors[name].pairs)) is not None:
+            self._check_chain(synthesis.vector, (*above, name))
+
+
+def parse_preset(text: str, *, name: str, place: str) -> Preset:
+    """A preset out of its file's text.
+
+    Raises:
+        PresetError: not TOML, an unknown or missing key, or a value that cannot be; the message starts with the place.
+    """
+    try:
+        data = tomllib.loads(text)
+        config = dacite.Config(strict=True, cast=[tuple])
+        return dacite.from_dict(Preset, {**data, "name": name, "text": text}, config=config)
+    except tomllib.TOMLDecodeError as error:
+        raise PresetError(f"{place}: not TOML: {error}") from error
+    except dacite.UnexpectedDataError as error:
+        raise PresetError(f"{place}: key {', '.join(sorted(error.keys))} is unknown; see docs/study.md") from error
+    except dacite.MissingValueError as error:
+        raise PresetError(f"{place}: {error.field_path} is missing") from error
+    except dacite.DaciteError as error:
+        raise PresetError(f"{place}: {error}") from error
+    except InputError as error:
+        raise PresetError(f"{place}: {error}") from error
+
+
+def _counts(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise InputError(f"{name} is {number}; give at least 1")
+
+
+def _unknown(name: str, names: Any) -> str:
+    near = get_close_matches(name, list(names), n=1)
+    advice = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names) or 'none: there is none'}"
+    return f"{name!r} is unknown; {advice}"

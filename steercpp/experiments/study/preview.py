@@ -1,0 +1,211 @@
+"""What a study would ask, and what it would cost, before anything is measured: `steercpp study --dry-run`.
+
+Tokens and token-layers follow from the packed batches: strength 0 takes every block, any other strength the blocks from
+the first steered one on, and so do the directions that are controls. Of texts the longest allowed is counted. The time
+is what one batch and a few drawn tokens took here, at that rate: the machine's other work, and texts that end sooner,
+make it another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from steercpp.data.code_prompts import code_prompt
+from steercpp.data.prompts import Prompt, Template
+from steercpp.data.sets.names import contrast_pairs
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import generate
+from steercpp.engine.prompt_view import asked
+from steercpp.experiments.study.inputs import RunItems, run_items
+from steercpp.experiments.study.preset import Preset, Role, RunSpec, VectorSpec
+from steercpp.experiments.study.preset_files import with_included
+from steercpp.experiments.study.study import Choices, saying_of, synthesis_requests
+from steercpp.experiments.study.study_models import StudyModels
+from steercpp.experiments.synthesis import VARIANTS
+from steercpp.experiments.synthesis import asked as request_prompt
+from steercpp.runs.controls import CONTROLLED, PROMPT
+from steercpp.sweeps.measure import WORKS, Work
+from steercpp.sweeps.strengths import grid
+from steercpp.sweeps.sweep_texts import speeches
+from steercpp.sweeps.texts import Speech
+from steercpp.vectors.control_vector import default_layers, parse_layers
+
+STEPS = 4  # tokens drawn to see how long one takes
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast a model is here: token-layers a second of prompts, and seconds for a token of `n_rows` texts at once."""
+
+    token_layers_per_s: float
+    step_s: float
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One part of a study: a vector, pairs that a model makes, or a run.
+
+    Attributes:
+        preset: whose part it is.
+        title: what it is.
+        counts: of what there is how much, in words.
+        n_tokens: of prompts and scored continuations, in one pass.
+        token_layers: tokens times blocks, of all passes.
+        n_drawn: tokens of texts, at most.
+        seconds: about how long it takes here.
+        prompts: of each kind the first prompt with how it becomes text, which may be shown.
+    """
+
+    preset: str
+    title: str
+    counts: Mapping[str, int]
+    n_tokens: int
+    token_layers: int
+    n_drawn: int
+    seconds: float
+    prompts: Mapping[str, tuple[Prompt, Template]]
+
+
+def preview(
+    preset: Preset, models: Mapping[Role, Path], *, load: Callable[[Path], Engine], choices: Choices | None = None
+) -> tuple[Step, ...]:
+    """The parts of a study in the order in which they would be done.
+
+    Raises:
+        InputError, SteerError: whatever would keep the study from starting: names, files, prompts that do not fit.
+    """
+    choices = choices or Choices()
+    steps: list[Step] = []
+    with StudyModels(models, load) as opened:
+        for part in with_included(preset):
+            view = _View(part, opened, choices, {})
+            steps += [view.vector(name, choices.of_vector(spec)) for name, spec in part.vectors.items()]
+            steps += [view.run(name, choices.of_run(spec)) for name, spec in part.runs.items()]
+    return tuple(steps)
+
+
+def sweep_token_layers(
+    works: Mapping[str, Work], *, n_layer: int, first_layer: int, n_strengths: int, n_controls: int
+) -> int:
+    """Tokens times blocks of a sweep: one pass in full, and others from the first steered layer on.
+
+    Args:
+        works: the packed items of each kind.
+        n_layer: blocks of the model.
+        first_layer: the lowest steered one.
+        n_strengths: of the grid, 0 among them.
+        n_controls: directions beside the vector's, measured at one strength.
+    """
+    total = 0
+    for kind, work in works.items():
+        passes = n_strengths - 1 + (n_controls if kind in CONTROLLED else 0)
+        total += work.n_tokens * (n_layer + passes * (n_layer - first_layer))
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One preset, looked at with the models at hand."""
+
+    preset: Preset
+    models: StudyModels
+    choices: Choices
+    rates: dict[Path, Rates]
+
+    def vector(self, name: str, spec: VectorSpec) -> Step:
+        """A vector, with the pairs that a model makes for it if there are any."""
+        engine = self.models.of(spec.model)
+        if (made := self.preset.synthesis.get(spec.pairs)) is not None:
+            requests = synthesis_requests(made, self.choices)
+            wanted = [request_prompt(request, chat=False) for request in requests]
+            n_tokens = 2 * sum(len(engine.encode(prompt)) for prompt in wanted)
+            n_drawn = 2 * len(requests) * (made.max_tokens or VARIANTS[made.variant].max_tokens)
+            # what is drawn is read once more for the vector
+            work = 2 * (n_tokens + n_drawn) * engine.n_layer
+            title = f"vector {name}: {made.model} model answers, steered by {made.vector}"
+            seconds = self._seconds(spec.model, 2 * n_tokens * engine.n_layer, n_drawn)
+            first: dict[str, tuple[Prompt, Template]] = {"request": (wanted[0], "raw")}
+            counts = {"requests": len(requests)}
+            return Step(self.preset.name, title, counts, n_tokens, work, n_drawn, seconds, first)
+        pairs = tuple(contrast_pairs(spec.pairs, data=self.choices.data, limit=spec.limit))
+        n_tokens = sum(len(engine.encode(text, template=spec.template)) for one in pairs for _, text, _ in one.sides)
+        work = n_tokens * engine.n_layer
+        prompts = {side: (prompt, spec.template) for side, prompt, _ in pairs[0].sides}
+        seconds, counts = self._seconds(spec.model, work, 0), {"pairs": len(pairs)}
+        return Step(self.preset.name, f"vector {name}", counts, n_tokens, work, 0, seconds, prompts)
+
+    def run(self, name: str, spec: RunSpec) -> Step:
+        """A run."""
+        items = run_items(spec, data=self.choices.data, limit=self.choices.limit)
+        engine = self.models.of(spec.model)
+        layers = self.choices.of_vector(self.preset.vectors[spec.vector]).layers
+        first = min(parse_layers(layers, engine.n_layer) if layers else default_layers(engine.n_layer))
+        scored = {kind: some for kind, some in items.by_kind.items() if kind in WORKS}
+        works = {kind: WORKS[kind](engine, some) for kind, some in scored.items()}
+        n_strengths, saying = len(grid(spec.strengths)), saying_of(spec, seed=self.choices.seed)
+        work = sweep_token_layers(
+            works, n_layer=engine.n_layer, first_layer=first, n_strengths=n_strengths,
+            n_controls=spec.random_directions + 1,
+        )  # fmt: skip
+        baseline = [WORKS[kind](engine, some, instruction=items.instruction) for kind, some in scored.items()
+                 if kind in CONTROLLED and items.instruction]  # fmt: skip
+        work += sum(one.n_tokens for one in baseline) * engine.n_layer
+        spoken = speeches(engine, saying, items.by_kind, instruction=items.instruction) if saying else ()
+        n_drawn, text_work = _text_work(spoken, spec, n_strengths, engine.n_layer)
+        n_tokens = sum(one.n_tokens for one in works.values())
+        n_tokens += sum(len(prompt) for speech in spoken if speech.kind == "code" for prompt in speech.prompts)
+        counts = {kind: len(some) for kind, some in items.by_kind.items()} | {"strengths": n_strengths}
+        return Step(
+            self.preset.name, f"run {name}", counts, n_tokens,
+            work + text_work, n_drawn,
+            self._seconds(spec.model, work + text_work - n_drawn * engine.n_layer, n_drawn),
+            _first_prompts(items, spec),
+        )  # fmt: skip
+
+    def _seconds(self, role: Role, token_layers: int, n_drawn: int) -> float:
+        """About how long so much takes here."""
+        path = self.models.path(role)
+        if path not in self.rates:
+            self.rates[path] = measured_rates(self.models.of(role))
+        rates = self.rates[path]
+        return token_layers / rates.token_layers_per_s + n_drawn / rates.n_rows * rates.step_s
+
+
+def _text_work(spoken: Sequence[Speech], spec: RunSpec, n_strengths: int, n_layer: int) -> tuple[int, int]:
+    """Tokens drawn, and token-layers of texts, each at most: every row reads its prompt, draws, and is read again."""
+    n_drawn = n_read = 0
+    for speech in spoken:
+        n_rows = (1 if speech.label == PROMPT else n_strengths) * spec.samples
+        n_drawn += n_rows * len(speech.prompts) * spec.max_tokens
+        n_read += (n_rows + 1) * sum(map(len, speech.prompts))  # once for each row, once to be told ln P of them all
+    return n_drawn, (n_read + 2 * n_drawn) * n_layer
+
+
+def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:
+    """How fast a model is here, by a batch of prompt tokens and a few tokens of `n_rows` texts side by side."""
+    size = min(int(engine.settings()["n_batch"]), engine.n_ctx) // 2
+    prompt = tuple((engine.bos, *(i % engine.n_vocab for i in range(300, 300 + size)))[:size])
+    (batch,) = engine.pack([Query(prompt, ((prompt[-1],),))])
+    engine.logprobs(batch)  # once to bring the file's pages in
+    begun = perf_counter()
+    engine.logprobs(batch)
+    pass_s = perf_counter() - begun
+    taken = []
+    for n_tokens in (1, 1 + STEPS):
+        begun = perf_counter()
+        generate(engine, prompt[:8], [None] * n_rows, max_tokens=n_tokens)
+        taken.append(perf_counter() - begun)
+    return Rates(size * engine.n_layer / pass_s, max(taken[1] - taken[0], 1e-9) / STEPS, n_rows)
+
+
+def _first_prompts(items: RunItems, spec: RunSpec) -> dict[str, tuple[Prompt, Template]]:
+    """The first prompt of each kind."""
+    found = {kind: asked(some[0])[:2] for kind, some in items.by_kind.items()}
+    if items.code:
+        found["code"] = code_prompt(items.code[0], "raw" if spec.template == "auto" else spec.template)
+    return found

@@ -1,0 +1,183 @@
+"""Contrast pairs out of a steered chat model: each harmful request refused and complied with. Read to make such pairs.
+
+    made = synthesize(engine, vector, requests, strengths=(-1.0, 2.0))
+    write_synthetic(Path("pairs.jsonl"), made)
+
+The same model continues each request greedily under the refusing and under the complying strength, side by side; both
+texts, request and answer in one template, are a pair, the refusal positive. So a base model can be given a direction of
+refusal in words that it might itself go on with. After Wolf et al. 2024, arXiv:2401.16332 (their synthetic pairs).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.prompts import Filled, Message, Prompt, prompt_json
+from steercpp.data.tasks import BehaviorItem
+from steercpp.data.templates import TEMPLATES
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import generate
+from steercpp.engine.steering import Steering
+from steercpp.errors import InputError, PairsError
+from steercpp.files import write_whole
+from steercpp.provenance import vector_sha256
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.conversion import manner
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+VariantName: TypeAlias = Literal["paper", "may"]
+ASKED = TEMPLATES["wolf2024/synthetic"].text
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How answers become texts.
+
+    Attributes:
+        max_tokens: drawn for each answer.
+        n_letters: of the answer that stay; None: all.
+        template: of the text, with places {instruction} and {answer}.
+    """
+
+    max_tokens: int
+    n_letters: int | None
+    template: str
+
+
+VARIANTS: dict[VariantName, Variant] = {
+    "paper": Variant(32, None, ASKED + "{answer}"),
+    "may": Variant(96, 100, TEMPLATES["wolf2024/synthetic-may"].text + "{answer}"),
+}
+"""The study's two: of its submission, and of its code in May 2024."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """Pairs, and how they were made.
+
+    Attributes:
+        pairs: in the order of the requests; their ids are the requests' numbers, from 1.
+        n_identical: requests left out since both strengths gave the same answer; n_silent: since one gave none.
+        made: strengths, unit, vector, model and variant, for the file.
+    """
+
+    pairs: tuple[ContrastPair, ...]
+    n_identical: int
+    n_silent: int
+    made: dict[str, Any]
+
+
+def harmful_requests(items: Sequence[BehaviorItem]) -> tuple[str, ...]:
+    """What behaviour items ask, each once; those that say they are harmless are left out.
+
+    Raises:
+        InputError: none is left.
+    """
+    texts = [_request(item.prompt) for item in items if item.subject != "harmless"]
+    if found := tuple(dict.fromkeys(text.strip() for text in texts if text.strip())):
+        return found
+    raise InputError("no requests: all items are harmless ones; name a set with harmful requests")
+
+
+def _request(prompt: Prompt) -> str:
+    """The words of the user: a template's field, the last message of a chat, or the text."""
+    if isinstance(prompt, Filled):
+        return prompt.values.get("instruction") or " ".join(prompt.values.values()) or prompt.text
+    return prompt if isinstance(prompt, str) else prompt[-1].content
+
+
+def asked(request: str, *, chat: bool) -> Prompt:
+    """What the model continues: the study's template, or the request as a chat."""
+    return (Message("user", request),) if chat else Filled(ASKED, {"instruction": request})
+
+
+def synthesize(
+    engine: Engine,
+    vector: ControlVector,
+    requests: Sequence[str],
+    *,
+    strengths: tuple[float, float],
+    variant: VariantName = "paper",
+    chat: bool = False,
+    max_tokens: int | None = None,
+    about: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Synthetic:
+    """Let a steered model refuse and comply.
+
+    Args:
+        engine: the chat model.
+        vector: added at every token.
+        requests: harmful ones.
+        strengths: the refusing and the complying one; in the study -1 and 2, its vector pointing to compliance.
+        variant: a name in VARIANTS.
+        chat: ask through the model's own chat template, not in the study's words.
+        max_tokens: of an answer; None: the variant's.
+        about: more to tell in the file.
+        progress: called with (requests done, of how many, "requests").
+
+    Raises:
+        InputError: fewer than two requests, equal strengths, an unknown variant, or a vector that is not simply added.
+        PairsError: fewer than two pairs are left.
+        EngineError, PromptError, ...: as `generate`.
+    """
+    if variant not in VARIANTS:
+        raise InputError(f"variant {variant!r} is unknown; use {' or '.join(VARIANTS)}")
+    if not requests:
+        raise InputError("no requests to answer; give a file or a set with some")
+    if strengths[0] == strengths[1]:
+        raise InputError(f"both strengths are {strengths[0]:g}; a refusing and a complying one are needed")
+    if not vector.is_added_everywhere:
+        raise InputError(f"the vector is meant for {manner(vector)}; pairs are made by one added to every token")
+    if len(requests) == 1:
+        raise InputError("1 request gives at most one pair, and a direction needs two; give more requests")
+    how = VARIANTS[variant]
+    rows = [Steering(vector, strength) if strength else None for strength in strengths]
+    pairs, n_identical, n_silent = [], 0, 0
+    for number, request in enumerate(requests, start=1):
+        found = generate(engine, asked(request, chat=chat), rows, max_tokens=max_tokens or how.max_tokens).rows
+        refusal, compliance = (row.text.strip()[: how.n_letters].strip() for row in found)
+        if refusal == compliance:
+            n_identical += 1
+        elif not (refusal and compliance):
+            n_silent += 1
+        else:
+            texts = [Filled(how.template, {"instruction": request, "answer": one}) for one in (refusal, compliance)]
+            pairs.append(ContrastPair(str(number), texts[0], texts[1]))
+        if progress is not None:
+            progress(number, len(requests), "requests")
+    if len(pairs) < 2:
+        raise PairsError(
+            f"{len(pairs)} of {len(requests)} requests gave a pair, and two are needed ({n_identical} were answered "
+            f"alike at both strengths, {n_silent} not at all at one of them); take strengths that lie further apart, "
+            "or more requests"
+        )
+    made = {
+        "strengths": {"positive": strengths[0], "negative": strengths[1]}, "variant": variant, "chat": chat,
+        "max_tokens": max_tokens or how.max_tokens, "model": engine.path.name, "model_sha256": engine.sha256,
+        "vector_sha256": vector_sha256(vector), "layers": list(vector.layers), **(about or {}),
+    }  # fmt: skip
+    return Synthetic(tuple(pairs), n_identical, n_silent, made)
+
+
+def write_synthetic(path: Path, found: Synthetic, *, force: bool = False) -> None:
+    """Write the pairs as JSON Lines, each with how it was made under "made"; the same pairs give the same bytes.
+
+    Raises:
+        PairsError: the file exists and `force` is not given, or it cannot be written; then there is none.
+    """
+    lines = [
+        {"id": one.id, "positive": prompt_json(one.positive), "negative": prompt_json(one.negative), "made": found.made}
+        for one in found.pairs
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+    def write(draft: Path) -> None:
+        draft.write_bytes(text.encode())
+
+    write_whole(path, write, force=force, error=PairsError)

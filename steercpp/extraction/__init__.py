@@ -1,0 +1,4 @@
+"""From activations of contrast pairs to a control vector; begin with extract.py.
+
+methods.py holds the methods as plain functions, quality.py what a direction is worth, activations_file.py the dump.
+"""

@@ -1,0 +1,245 @@
+"""Activations of contrast pairs as safetensors files; docs/activations.md describes the format.
+
+`dump` writes one piece after the other behind a header made here, since the safetensors library writes whole files
+only; that library checks and reads them. Neither has more in memory than a chunk of pairs, or one layer.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import numpy as np
+
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.prompts import Template
+from steercpp.errors import ActivationsFileError, PairsError
+from steercpp.extraction.activations import Activations, Note, notes_of, prepare
+from steercpp.extraction.capture import CHANGED, Capture, Survey, Token, one_row
+from steercpp.extraction.stored_activations import AGAIN, AllTokens, OnePerPrompt, opened
+from steercpp.files import refuse_overwrite, write_whole
+
+if TYPE_CHECKING:
+    from steercpp.engine.engine import Engine, Progress
+
+FORMAT = "steercpp activations 1"
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
+_NUMBERS = ("n_layer", "n_pairs", "n_batch", "bos")  # notes that are whole numbers
+_ALL_TENSORS = {"offsets": "I64", "answer_tokens": "I64", "tokens": "I32", "rows": "F32"}
+
+
+def dump(
+    engine: Engine,
+    pairs: Iterable[ContrastPair],
+    path: Path | str,
+    *,
+    layers: Sequence[int] | None = None,
+    token: Token | Literal["all"] = "last",
+    template: Template = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Activations:
+    """Write the activations of pairs to a file; the same pairs and engine give the same bytes.
+
+    Args:
+        engine: the model.
+        pairs: at least one. They are gone through twice; an iterator is read into memory first.
+        path: the file appears there whole or not at all.
+        layers: which layers; by default all.
+        token: as for `activations.collect`; or "all", from which any choice can be made at reading.
+        template: how prompts become text, see `Vocabulary.render`.
+        force: replace a file that is there.
+        progress: called with the number of prompts done and of all.
+
+    Returns:
+        What was written, as `read_activations` gives it.
+
+    Raises:
+        ActivationsFileError: the file exists, cannot be written, or is larger than the room on the disk.
+        PairsError, PromptError, LayerError, ...: as `activations.collect`.
+    """
+    path = Path(path)
+    refuse_overwrite(path, force=force, error=ActivationsFileError)
+    capture = prepare(engine, pairs, template=template, layers=layers, token=token)
+    survey = capture.survey()
+    notes = notes_of(capture, survey)
+    if token == "all":
+        notes["bos"] = engine.bos
+    head = _Head.of(capture, survey, notes)
+    _check_room(path, head.n_bytes)
+
+    def write(draft: Path) -> None:
+        with draft.open("wb") as file:
+            pieces = _Pieces(file, head)
+            _write(pieces, capture, survey, progress)
+        if draft.stat().st_size != head.n_bytes:
+            raise PairsError(CHANGED)
+
+    write_whole(path, write, force=force, error=ActivationsFileError)
+    return read_activations(path)
+
+
+def read_activations(path: Path | str, *, token: Token | None = None) -> Activations:
+    """Open a file written by `dump`; values are read a layer at a time, when they are asked for.
+
+    Args:
+        path: a safetensors file.
+        token: which token's activation stands for a prompt; by default what the file holds, or the last token's where
+            it holds all.
+
+    Raises:
+        ActivationsFileError: unreadable, not a safetensors file, cut off; none of `dump`'s; tensors of another type or
+            shape; another choice of token than the file holds, or one that a prompt lacks.
+    """
+    path = Path(path)
+    with opened(path) as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a handle, not a mapping
+        found = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in tensors.items()}
+    notes, layers = _notes(path, metadata)
+    if notes["token"] == "all":
+        return _of_all_tokens(path, found, notes, layers, "last" if token is None else token)
+    if token is not None and str(token) != notes["token"]:
+        raise ActivationsFileError(
+            f"{path}: holds the activations of token {notes['token']}, not {token}; dump them anew, or with --token all"
+        )
+    shape = _checked(path, found, {"activations": "F32"})["activations"]
+    if len(shape) != 4 or shape[1] != 2 or shape[2] != len(layers) or 0 in shape or shape[0] != notes["n_pairs"]:
+        expected = f"({notes['n_pairs']}, 2, {len(layers)}, n_embd)"
+        raise ActivationsFileError(f"{path}: activations: expected the shape {expected}, got {shape}; {AGAIN}")
+    return Activations(OnePerPrompt(path, layers, shape), layers, notes, str(path))
+
+
+def _of_all_tokens(
+    path: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], notes: dict[str, Note], layers: tuple[int, ...],
+    token: Token,
+) -> Activations:  # fmt: skip
+    shapes, n_pairs = _checked(path, found, _ALL_TENSORS), int(notes["n_pairs"])
+    rows = shapes["rows"]
+    expected = {
+        "offsets": (2 * n_pairs + 1,), "answer_tokens": (2 * n_pairs,), "tokens": rows[:1],
+        "rows": (*rows[:1], len(layers), *rows[2:]),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        if shapes[name] != shape or len(rows) != 3 or 0 in rows or not n_pairs:
+            raise ActivationsFileError(f"{path}: {name}: its shape {shapes[name]} does not fit the others; {AGAIN}")
+    values = AllTokens(path, layers, (n_pairs, 2, len(layers), rows[2]), token, int(notes.get("bos", -1)))
+    values.check()
+    return Activations(values, layers, {**notes, "token": str(token)}, str(path))
+
+
+def _checked(
+    path: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], types: Mapping[str, str]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that a file must have."""
+    for name, kind in types.items():
+        if name not in found:
+            raise ActivationsFileError(f"{path}: tensor {name!r} is missing; {AGAIN}")
+        if found[name][0] != kind:
+            raise ActivationsFileError(f"{path}: tensor {name!r} is {found[name][0]} where {kind} is read; {AGAIN}")
+    return {name: found[name][1] for name in types}
+
+
+def _notes(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Note], tuple[int, ...]]:
+    if metadata.get("format") != FORMAT:
+        raise ActivationsFileError(
+            f"{path}: a safetensors file, but its metadata do not say {FORMAT!r}; give one written by `steercpp dump`"
+        )
+    try:
+        layers = tuple(int(il) for il in metadata["layers"].split(","))
+        numbers = {key: int(metadata[key]) for key in _NUMBERS if key in metadata}
+        notes: dict[str, Note] = {"token": metadata["token"], "n_pairs": int(metadata["n_pairs"])}
+        n_layer = int(metadata["n_layer"])
+    except (KeyError, ValueError) as error:
+        raise ActivationsFileError(f"{path}: its metadata are damaged ({error}); {AGAIN}") from error
+    if len(set(layers)) < len(layers) or min(layers) < 0 or max(layers) >= n_layer:
+        named = f"the layers {metadata['layers']} of {n_layer}"
+        raise ActivationsFileError(f"{path}: its metadata name {named}; {AGAIN}")
+    notes |= {key: metadata[key] for key in sorted(metadata) if key not in ("format", "layers")}
+    return notes | numbers, layers
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What stands before the data.
+
+    Attributes:
+        raw: the header's bytes.
+        starts: where each tensor begins in the file.
+        n_bytes: of the whole file.
+    """
+
+    raw: bytes
+    starts: dict[str, int]
+    n_bytes: int
+
+    @classmethod
+    def of(cls, capture: Capture, survey: Survey, notes: Mapping[str, Note]) -> _Head:
+        """The header of the tensors that a capture gives."""
+        rest = (len(capture.layers), capture.engine.n_embd)
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {"activations": ("F32", (survey.n_pairs, 2, *rest))}
+        if capture.token == "all":
+            lengths = {"offsets": 2 * survey.n_pairs + 1, "answer_tokens": 2 * survey.n_pairs}
+            shapes = {
+                name: (kind, (lengths.get(name, survey.n_tokens), *(rest if name == "rows" else ())))
+                for name, kind in _ALL_TENSORS.items()
+            }
+        told = {"format": FORMAT, "layers": ",".join(map(str, capture.layers)), **notes}
+        entries: dict[str, Any] = {"__metadata__": {key: str(told[key]) for key in sorted(told)}}
+        offsets, stop = {}, 0
+        for name, (kind, shape) in shapes.items():
+            offsets[name], stop = stop, stop + prod(shape) * _TYPES[kind].itemsize
+            entries[name] = {"dtype": kind, "shape": shape, "data_offsets": (offsets[name], stop)}
+        text = json.dumps(entries, separators=(",", ":"))
+        text += " " * (-len(text) % 8)  # so that the data are aligned
+        start = 8 + len(text)
+        raw = struct.pack("<Q", len(text)) + text.encode()
+        return cls(raw, {name: start + offset for name, offset in offsets.items()}, start + stop)
+
+
+class _Pieces:
+    """Writes several tensors of one file side by side, each from its own start on."""
+
+    def __init__(self, file: BinaryIO, head: _Head) -> None:
+        self._file, self._places = file, dict(head.starts)
+        file.write(head.raw)
+
+    def add(self, name: str, values: Any, kind: str) -> None:
+        """Go on with a tensor."""
+        raw = np.ascontiguousarray(values, _TYPES[kind])
+        self._file.seek(self._places[name])
+        self._file.write(raw.tobytes())
+        self._places[name] += raw.nbytes
+
+
+def _write(pieces: _Pieces, capture: Capture, survey: Survey, progress: Progress | None) -> None:
+    n_rows = 0
+    if capture.token == "all":
+        pieces.add("offsets", [0], "I64")
+    for prompts, found in capture.chunks(survey.n_pairs, progress):
+        if capture.token != "all":
+            for rows in found:
+                pieces.add("activations", one_row(rows), "F32")
+            continue
+        ends = n_rows + np.cumsum([len(prompt.tokens) for prompt in prompts])
+        n_rows = int(ends[-1])
+        pieces.add("offsets", ends, "I64")
+        pieces.add("answer_tokens", [prompt.n_answer for prompt in prompts], "I64")
+        pieces.add("tokens", np.concatenate([prompt.tokens for prompt in prompts]), "I32")
+        for rows in found:
+            pieces.add("rows", rows, "F32")
+
+
+def _check_room(path: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise ActivationsFileError(
+            f"{path}: the activations need {n_bytes / 2**20:,.2f} MiB and the disk has {free / 2**20:,.2f} MiB free; "
+            "choose fewer layers, or another place"
+        )

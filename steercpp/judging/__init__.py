@@ -1,0 +1,4 @@
+"""What a text is judged to be: matchers, phrases, language, programs run in a sandbox; begin with matchers.py.
+
+A judgement sees a text and its item, never the strength that it was generated at.
+"""

@@ -1,0 +1,225 @@
+"""The drawing of a report's figures with matplotlib; read this to change how they look."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+
+from steercpp.runs.controls import Controls, Row
+from steercpp.runs.judgement import Judgement
+from steercpp.runs.result import SweepResult
+from steercpp.runs.stored_scores import standard_error
+from steercpp.statistics.fits import FitResult
+from steercpp.statistics.forms import WORDS
+from steercpp.statistics.scores import Floats
+
+BLUE, ORANGE, VIOLET, GREEN, GREY, INK = "#2f6690", "#d1783c", "#7d5ba6", "#e9f2e9", "#9aa0a6", "#30363d"
+LEAF = "#4c956c"
+BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
+    "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#e6e8eb", "grid.linewidth": 0.8, "axes.axisbelow": True,
+    "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 9,
+    "svg.hashsalt": "steercpp", "figure.dpi": 100, "savefig.dpi": 160,
+}  # fmt: skip
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    """A figure as a "png" or "svg" file, without date or version: the same figure gives the same bytes."""
+    data = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(data, format=kind, metadata=metadata)
+    return data.getvalue()
+
+
+def alignment_figure(judgement: Judgement) -> Figure:
+    """B against strength: items' means with their standard errors, the tanh fit with its band, texts, the controls."""
+    result, scores = judgement.result, judgement.result.behavior
+    assert scores is not None
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure("Alignment", strength_label(result), "B: aligned minus misaligned")
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        if result.side_items:
+            _by_side(axes, result)
+        else:
+            _fitted(axes, result.strengths, scores.normalized, result.fit()["alignment"][0], BLUE, "B, normalised")
+        axes.plot(result.strengths, scores.mean_raw, color=ORANGE, linewidth=1, marker=".", label="P+ − P−")
+        if judgement.said is not None:
+            said = judgement.said
+            axes.plot(said.strengths, said.b, "^", color=VIOLET, markersize=5, label=f"texts, by {said.matcher}")
+        for each in drawn_controls(result.controls):
+            axes.plot(each.strengths, each.values("b"), each.marker, color=INK, mfc="none", ms=6, label=each.label)
+        _mark_recommended(axes, judgement)
+        axes.set_ylim(-1.06, 1.06)
+        legend_below(figure, axes)
+        caption(figure, judgement)
+    return figure
+
+
+def _fitted(axes: Axes, s: Floats, items: Floats, fit: FitResult, color: str, words: str) -> None:
+    if fit.valid:
+        _curve(axes, s, fit, color, f"{fit.form} fit, R² {fit.r2:.3f}")
+    _points(axes, s, items, color, words)
+
+
+def _by_side(axes: Axes, result: SweepResult) -> None:
+    """Each side with its own fit, and the mean over both without one: no tanh is the mean of two that part."""
+    scores, sides = result.behavior, result.side_items
+    assert scores is not None and sides is not None
+    for (name, places), color in zip(sides.items(), (BLUE, LEAF), strict=True):
+        own = scores.normalized[:, places]
+        _fitted(axes, result.strengths, own, result.side_fits[name], color, f"B, {name} items")
+    axes.plot(result.strengths, scores.mean_normalized, color=GREY, linewidth=1, marker=".", label="B of both")
+
+
+def helpfulness_figure(judgement: Judgement) -> Figure:
+    """P(correct) against strength, free and over the choices, or P of answers; each with its best fit."""
+    result = judgement.result
+    assert judgement.helpful is not None
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure("Helpfulness", strength_label(result), helpful_name(judgement))
+        if result.choice is not None:
+            measures = [
+                ("helpfulness", result.choice.p_free, BLUE, "over the vocabulary"),
+                ("helpfulness_restricted", result.choice.p_restricted, ORANGE, "over the choices"),
+            ]
+        else:
+            measures = [("helpfulness", np.asarray(judgement.helpful_items), BLUE, "mean of items")]
+        for name, values, color, words in measures:
+            _points(axes, result.strengths, values, color, words)
+            best = next((fit for fit in result.fit().get(name, ()) if fit.valid), None)
+            if best is not None:
+                _curve(axes, result.strengths, best, color, f"{WORDS[best.form]} fit, R² {best.r2:.3f}")
+        if result.choice is not None:
+            axes.plot(result.strengths, result.choice.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
+        for each in drawn_controls(result.controls):
+            values_ = each.values(helpful_key(judgement))
+            axes.plot(each.strengths, values_, each.marker, color=INK, mfc="none", ms=6, label=each.label)
+        _mark_recommended(axes, judgement)
+        axes.set_ylim(0, 1.02)
+        legend_below(figure, axes)
+        caption(figure, judgement)
+    return figure
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnControls:
+    """Controls of one kind, as they are drawn: strengths (n,), and rows with the means of each."""
+
+    label: str
+    marker: str
+    strengths: Floats
+    rows: tuple[Row, ...]
+
+    def values(self, key: str) -> Floats:
+        """(n,) one mean of each; NaN where it was not measured."""
+        found = [getattr(row, key) for row in self.rows]
+        return np.array([np.nan if value is None else value for value in found])
+
+
+def drawn_controls(controls: Controls) -> tuple[DrawnControls, ...]:
+    """Each kind of control that was measured, with its sign in every figure."""
+    found = []
+    for label, marker, singles in (
+        (f"{len(controls.random)} random directions", "x", controls.random),
+        ("orthogonal direction", "s", (controls.orthogonal,)),
+        ("asked in words", "D", (controls.prompt,)),
+    ):
+        rows = tuple(one.row for one in singles if one is not None)
+        if rows:
+            found.append(DrawnControls(label, marker, np.array([row.strength for row in rows]), rows))
+    return tuple(found)
+
+
+def helpful_name(judgement: Judgement) -> str:
+    """What stands for helpfulness in this run, for an axis."""
+    subjects = {item.subject for item in judgement.choice_items}
+    of = f", {subjects.pop()}" if len(subjects) == 1 and subjects != {""} else ""
+    if judgement.result.choice is not None:
+        return f"P(correct){of}"
+    return "P of the answer, per token" if judgement.result.answer is not None else "pass@1"
+
+
+def helpful_key(judgement: Judgement) -> str:
+    """The same, as `Row` calls it."""
+    return "p_answer" if judgement.measure == "p_token" else "p_free"
+
+
+def dodged(s: Floats, i: int, n: int) -> Floats:
+    """Strengths (n_s,) moved a little, so that the bars of series i of n stand beside those of the others."""
+    gap = max(float(np.diff(np.sort(s)).min()), float(np.ptp(s)) / 20) if len(s) > 1 else 1.0
+    return np.asarray(s + (i - (n - 1) / 2) * 0.14 * gap)
+
+
+def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
+    """Say below a figure what is `first` to say, and which controls are not in it and why."""
+    names = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
+    off = [f"{names[name]}: {why}" for name, why in judgement.result.controls.off.items()]
+    told = [first, *(["Not measured: " + "; ".join(off) + "."] if off else [])]
+    lines = [line for each in told for line in textwrap.wrap(each, 110, break_on_hyphens=False)]
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=8, color=INK)
+
+
+def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes, and room for a legend below them."""
+    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return figure, axes
+
+
+def strength_label(result: SweepResult) -> str:
+    """What strength means in this run, for an axis."""
+    plan = result.manifest["plan"]
+    if plan["unit"] == "norm":
+        return "strength (share of the residual norm per layer)"
+    if plan["unit"] == "kl":
+        return f"strength (1: the push that has {plan['kl']:g} nats of KL)"
+    is_unit = np.allclose(result.manifest["vector"]["norms"], 1.0, atol=1e-3)
+    return f"strength ({'length' if is_unit else 'multiple of the vector'} added per layer)"
+
+
+def _points(axes: Axes, strengths: Floats, values: Floats, color: str, label: str) -> None:
+    means, errors = values.mean(axis=1), standard_error(values)
+    axes.errorbar(strengths, means, yerr=errors, fmt="o", color=color, markersize=4, elinewidth=0.8, label=label)
+
+
+def _curve(axes: Axes, strengths: Floats, fit: FitResult, color: str, label: str) -> None:
+    fine = np.linspace(strengths.min(), strengths.max(), 200)
+    axes.plot(fine, fit.predict(fine), color=color, linewidth=1.3, label=label)
+    low, high = fit.band(fine)
+    axes.fill_between(fine, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def _mark_recommended(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.recommendation
+    if found is not None and found.strength is not None:
+        axes.axvline(
+            found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"recommended {found.strength:+g}"
+        )
+
+
+def legend_below(figure: Figure, axes: Axes, *, ncols: int = 3) -> None:
+    """A legend under the axes' label, where it covers nothing; what was measured comes before what was fitted to it."""
+    handles, labels = axes.get_legend_handles_labels()
+    fitted = ["fit," in label or label.startswith("recommended") for label in labels]
+    order = sorted(range(len(labels)), key=lambda i: (fitted[i], not isinstance(handles[i], ErrorbarContainer)))
+    place = axes.transAxes + ScaledTranslation(0, -BELOW_PT / 72, figure.dpi_scale_trans)
+    axes.legend(
+        [handles[i] for i in order], [labels[i] for i in order], ncols=ncols, loc="upper left", borderaxespad=0,
+        bbox_to_anchor=(0, 0), bbox_transform=place, columnspacing=1.5,
+    )  # fmt: skip

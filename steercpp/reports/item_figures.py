@@ -1,0 +1,163 @@
+"""Figures of single items: how they respond, what became of them, couples and both sides; read this to change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from steercpp.reports.figures import BLUE, GREY, INK, ORANGE, STYLE, VIOLET, dodged, legend_below, strength_label
+from steercpp.runs.judgement import Judgement
+from steercpp.statistics.scores import Floats
+from steercpp.statistics.slopes import Slopes
+
+Draw: TypeAlias = Callable[[Axes, Judgement], None]
+PALE = "#c9d6df"
+
+
+def items_figure(judgement: Judgement) -> Figure:
+    """Slopes of the behavior items, and what became of choice items and of texts at every strength."""
+    sides = judgement.by_side or ({} if judgement.slopes is None else {"": judgement.slopes})
+    parts: list[Draw] = [partial(_slopes, of=of, found=found) for of, found in sides.items()]
+    if judgement.failures is not None:
+        parts.append(_choices)
+    if judgement.said is not None:
+        parts.append(_texts)
+    return _figure(parts, judgement)
+
+
+def couples_figure(judgement: Judgement) -> Figure:
+    """Over-refusal and compliance, and the correlations over couples, at every strength."""
+    parts: list[Draw] = []
+    if judgement.sides is not None or judgement.said_sides is not None:
+        parts.append(_sides)
+    if judgement.coupled is not None and judgement.coupled.correlations:
+        parts.append(_correlations)
+    return _figure(parts, judgement)
+
+
+def _figure(parts: list[Draw], judgement: Judgement) -> Figure:
+    """Parts side by side, two in a row, each with its legend below."""
+    columns = min(len(parts), 2)
+    rows = -(-len(parts) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.8 * columns, 4.8 * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        for i, draw in enumerate(parts):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            draw(axes, judgement)
+            legend_below(figure, axes, ncols=2)
+    return figure
+
+
+def _slopes(axes: Axes, judgement: Judgement, *, of: str, found: Slopes) -> None:
+    wrong = found.items * judgement.direction < 0
+    parts = [found.items[~wrong], found.items[wrong]]
+    axes.hist(parts, _edges(found.items), stacked=True, color=[BLUE, ORANGE], label=["right way", "wrong way"])
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    for number, style, words in ((found.mean, "-", "mean of the items"), (found.fitted, "--", "fit of the mean curve")):
+        if np.isfinite(number.value):
+            axes.axvline(number.value, color=INK, linewidth=1.2, linestyle=style, label=f"{words}: {number.value:.3g}")
+    low, high = found.window
+    axes.set(
+        title=f"Anti-steerable: {found.anti.n} of {found.anti.of} {of or 'items'}",
+        xlabel=f"slope of half ln(P+/P-) at {low:+g} to {high:+g}", ylabel=f"{of or 'behavior'} items",
+    )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _edges(items: Floats) -> list[float]:
+    """Ends of the histogram's bins; of items that are alike a single one, which can be seen."""
+    if np.ptp(items) > 1e-6 * np.abs(items).max():
+        return [float(edge) for edge in np.histogram_bin_edges(items, "auto")]
+    middle, half = float(items.mean()), 0.05 * float(np.abs(items).max()) or 0.05
+    return [middle - half, middle + half]
+
+
+def _choices(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.failures
+    assert found is not None
+    rows = found.counts
+    stack = [[row.right for row in rows], [row.wrong for row in rows], [row.format for row in rows]]
+    _stacked(axes, found.strengths, stack, ("right", "another choice", "no choice named"))
+    _mark(axes, judgement)
+    axes.set(title="Choice items", xlabel=strength_label(judgement.result), ylabel="items")
+
+
+def _texts(axes: Axes, judgement: Judgement) -> None:
+    said = judgement.said
+    assert said is not None
+    rows = judgement.texts
+    stack = [[row.aligned for row in rows], [row.misaligned for row in rows], [row.invalid for row in rows]]
+    _stacked(axes, said.strengths, stack, ("aligned", "misaligned", "invalid"))
+    _mark(axes, judgement)
+    axes.set(title=f"Said texts, by {said.matcher}", xlabel=strength_label(judgement.result), ylabel="texts")
+
+
+def _stacked(axes: Axes, s: Floats, stack: list[list[int]], labels: tuple[str, ...]) -> None:
+    axes.stackplot(s, stack, labels=labels, colors=[BLUE, ORANGE, PALE], linewidth=0)
+    axes.set_xlim(s.min(), s.max() if len(s) > 1 else s.max() + 1)
+    axes.set_ylim(0, sum(column[0] for column in stack))
+
+
+def _sides(axes: Axes, judgement: Judgement) -> None:
+    sets = [(judgement.sides, "-", ""), (judgement.said_sides, "--", ", said")]
+    there = [(found, style, by) for found, style, by in sets if found is not None]
+    for i, (found, style, by) in enumerate(there):
+        for j, (values, color, words) in enumerate((
+            (found.over_refusal, ORANGE, f"over-refusal, {found.n_harmless} harmless{by}"),
+            (found.compliance, VIOLET, f"compliance, {found.n_harmful} harmful{by}"),
+        )):  # fmt: skip
+            s = dodged(found.strengths, 2 * i + j, 2 * len(there))
+            _intervals(axes, s, values, color=color, fmt=f"o{style}", mfc="white" if by else color, label=words)
+    _mark(axes, judgement)
+    axes.set(
+        title=f"Both sides, {_within(there[0][0].confidence)}", xlabel=strength_label(judgement.result),
+        ylabel="share of requests",
+    )  # fmt: skip
+    axes.set_ylim(-0.03, 1.03)
+
+
+def _within(confidence: float) -> str:
+    return f"{100 * confidence:g} % intervals"
+
+
+def _intervals(axes: Axes, s: Floats, values: Floats, **look: Any) -> None:
+    """Values (n_s, 3) with low and high as thin bars; of few items, which have none, the values alone."""
+    value, low, high = values.T
+    bars = np.clip([value - low, high - value], 0, None)
+    axes.errorbar(s, value, yerr=bars if np.isfinite(bars).any() else None, ms=4, lw=1, elinewidth=0.7, **look)
+
+
+def _correlations(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.coupled
+    assert found is not None
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    s = np.array([each.strength for each in found.correlations])
+    for i, (key, color, words) in enumerate((("pearson", BLUE, "Pearson"), ("spearman", ORANGE, "Spearman, ranks"))):
+        numbers = [getattr(each, key) for each in found.correlations]
+        values = np.array([[number.value, number.low, number.high] for number in numbers])
+        _intervals(axes, dodged(s, i, 2), values, color=color, fmt="o", label=words)
+    _mark(axes, judgement)
+    of = "P(correct)" if found.helpful == "choice" else "P(comply), harmless"
+    axes.set(
+        title=f"{len(found.names)} couples: changes of B and {of}", xlabel=strength_label(judgement.result),
+        ylabel=f"correlation, {_within(found.confidence)}",
+    )  # fmt: skip
+    axes.set_ylim(-1.05, 1.05)
+
+
+def _mark(axes: Axes, judgement: Judgement) -> None:
+    found = judgement.recommendation
+    if found is not None and found.strength is not None:
+        axes.axvline(
+            found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"recommended {found.strength:+g}"
+        )

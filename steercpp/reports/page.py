@@ -1,0 +1,148 @@
+"""One page with the whole report, `report.html`: nothing is loaded from elsewhere, and nothing in it is run.
+
+Names, prompts and model text are escaped (jinja2 with autoescape): a model that says <script> has said just that.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from steercpp.reports.tables import Columns
+from steercpp.runs.judgement import Judgement
+
+N_SAMPLES = 2  # failed texts shown at each strength
+TOLD = {
+    "alignment": "B at each strength, means of items with standard errors, and the fitted curve with its band.",
+    "helpfulness": "P(correct) at each strength, means of items with standard errors, and the best fits with their "
+    "bands.",
+    "tradeoff": "Each point is a strength; bars are intervals of 95 %. Further right is more aligned, further down is "
+    "less helpful.",
+    "items": "Slopes of single items; what became of choice items and texts.",
+    "couples": "Harmless requests that are refused, harmful ones that are complied with, and what goes with what.",
+    "code": "Share of generated programs that pass their tests.",
+}
+CONTROLS = {"random": "Random directions", "orthogonal": "Orthogonal direction", "prompt": "Prompt baseline"}
+
+
+def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[str, Columns]) -> bytes:
+    """The page.
+
+    Args:
+        judgement: the run, judged.
+        pictures: SVG files by name.
+        tables: as in `report_tables`.
+    """
+    result, found = judgement.result, judgement.recommendation
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("steercpp.reports", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=_number, strength=_strength, transposed=_transposed, words=_words)
+    fits = {name: [fit.record() for fit in rows] for name, rows in result.fit().items()}
+    if result.side_fits:
+        sides = {f"alignment, {name} items": [fit.record()] for name, fit in result.side_fits.items()}
+        fits = sides | {name: rows for name, rows in fits.items() if name != "alignment"}
+    confidence = next((fit["confidence"] for rows in fits.values() for fit in rows), 0.95)
+    manifest = result.manifest
+    return (
+        environment.get_template("report.html")
+        .render(
+            title=f"{manifest['model']['file']}, steered at layers {', '.join(map(str, manifest['vector']['layers']))}",
+            finished=result.finished,
+            recommended=found is not None and found.strength is not None,
+            verdict=_verdict(judgement),
+            setting=_setting(judgement),
+            figures=[(name, base64.b64encode(data).decode(), TOLD[name]) for name, data in pictures.items()],
+            tables=tables,
+            off=[(CONTROLS[name], why) for name, why in result.controls.off.items()],
+            fits=fits,
+            confidence=f"{confidence:.0%}",
+            theory=_theory(judgement),
+            samples=[sample.record() for sample in judgement.samples(N_SAMPLES)],
+            plan=[(name, _plain(value)) for name, value in {**manifest["plan"], **manifest["versions"]}.items()],
+        )
+        .encode()
+    )
+
+
+def _verdict(judgement: Judgement) -> str:
+    found = judgement.recommendation
+    if found is None:
+        return "No recommended strength: it takes behavior items, and choice, answer or code items."
+    if found.strength is None:
+        return f"No recommended strength: {found.reason}."
+    told = (
+        f"Recommended strength {found.strength:+g}: P+ − P− gains {found.gain:+.3f}, at least {found.gain_low:+.3f}; "
+        f"helpfulness loses {found.loss:.1%}, at most {found.loss_high:.1%} of a budget of {found.max_loss:.0%}."
+    )
+    return told if found.confirmed else f"{told} The half of the items that did not choose does not confirm it."
+
+
+def _setting(judgement: Judgement) -> list[tuple[str, str]]:
+    plan, items = judgement.result.manifest["plan"], judgement.result.manifest["items"]
+    counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
+    rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in the unit {plan['unit']}")]
+    found = judgement.recommendation
+    if found is not None:
+        if found.strength is not None:
+            rows.append(("why", f"{found.reason}."))
+        low, high = found.efficient_regime
+        rows.append(("efficient regime", f"{_strength(low)} to {_strength(high)}" if high > low else "none"))
+        rows.append(("break-even", "not in the grid" if np.isnan(found.break_even) else f"{found.break_even:+.3g}"))
+    return rows
+
+
+def _theory(judgement: Judgement) -> list[tuple[str, str]]:
+    """Slopes of single items and the optimum, in sentences."""
+    rows = []
+    all_items = {} if judgement.slopes is None else {"": judgement.slopes}
+    for of, slopes in (judgement.by_side or all_items).items():
+        kept = f" The curve of means keeps {slopes.kept.value:.0%} of it." if np.isfinite(slopes.kept.value) else ""
+        rows.append((
+            f"slopes of the {of} items".replace("  ", " "),
+            f"{slopes.mean.value:.3g} on average, 90 % of them in {slopes.quantiles[0]:.3g} to "
+            f"{slopes.quantiles[-1]:.3g}, at {slopes.window[0]:+g} to {slopes.window[1]:+g}.{kept}",
+        ))  # fmt: skip
+        anti = slopes.anti
+        rows.append(("anti-steerable", f"{anti.n} of {anti.of} {of or 'items'}, {anti.low:.1%} to {anti.high:.1%}"))
+    if (best := judgement.optimum) is not None:
+        measured, predicted = best.normalized.strength, best.predicted
+        within = "" if measured.low == measured.high else f" ({_strength(measured.low)} to {_strength(measured.high)})"
+        told = f"measured {_strength(measured.value)}{within}"
+        if np.isfinite(predicted.curves.value):
+            told += f"; {predicted.curves.value:+.3g} on the fitted curves"
+        if np.isfinite(predicted.second_order.value):
+            reach = "" if predicted.holds else ", out of that formula's reach"
+            told += f"; r* = {predicted.second_order.value:+.3g} to second order{reach}"
+        why = f"; not predicted: {predicted.reason}" if predicted.reason else ""
+        rows.append((f"best B + {best.weight:g} P", f"{told}{why}."))
+    return rows
+
+
+def _number(value: Any) -> str:
+    """A table's cell: four digits of a number, nothing where there is none."""
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _words(column: Sequence[Any]) -> bool:
+    """Whether a table's column has words in it, which stand at its left."""
+    return any(isinstance(cell, str) for cell in column)
+
+
+def _strength(value: float) -> str:
+    return f"{value:+g}" if value else "0"
+
+
+def _transposed(columns: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    return list(zip(*columns, strict=True))
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

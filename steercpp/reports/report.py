@@ -1,0 +1,141 @@
+"""Figures and tables of a run, from its store alone; read this for the files that a report consists of.
+
+    alignment.png .svg      B against strength, with the tanh fit, its band, said texts and the controls
+    helpfulness.png .svg    P(correct) against strength, with the fits and the controls
+    tradeoff.png .svg       helpfulness against alignment, strength along the curve, the loss budget and the controls
+    items.png .svg          slopes of single items; what became of choice items and texts
+    code.png .svg           pass@k
+    couples.png .svg        over-refusal and compliance, correlations over couples
+    code.png .svg           pass@k of generated code
+    *.csv                   the numbers behind them, see report_tables.py
+    report.html             all of it on one page
+
+The same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steercpp.errors import RunError
+from steercpp.reports.tables import csv_bytes, tables
+from steercpp.runs.folder import write_atomically
+from steercpp.runs.judgement import Judgement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = "report.html"
+
+
+def write_report(judgement: Judgement, *, out: Path | None = None) -> tuple[Path, ...]:
+    """Draw the figures and write the tables that the run's measurements allow.
+
+    Args:
+        judgement: the run, judged.
+        out: where to, by default its own directory.
+
+    Returns:
+        the files written.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    from steercpp.reports.figures import rendered
+    from steercpp.reports.page import page
+
+    folder = make_folder(judgement.result.folder if out is None else out)
+    made = tables(judgement)
+    files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
+    for name, figure in _figures(judgement).items():
+        files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "svg")}
+    files[PAGE] = page(judgement, {name: files[f"{name}.svg"] for name in figure_names(judgement)}, made)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return tuple(folder / name for name in files)
+
+
+def write_score(judgement: Judgement, data: Mapping[str, Any], out: Path) -> tuple[Path, ...]:
+    """Write the tables and `data` as score.json, without figures.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    folder = make_folder(out)
+    files = {f"{name}.csv": csv_bytes(columns) for name, columns in tables(judgement).items()}
+    files["score.json"] = (json.dumps(_plain(data), indent=2, allow_nan=False) + "\n").encode()
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return tuple(folder / name for name in files)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; null where a number means nothing."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder for a report.
+
+    Raises:
+        RunError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from error
+    return folder
+
+
+def _figures(judgement: Judgement) -> dict[str, Figure]:
+    """Every figure that the run's measurements allow, by name."""
+    from steercpp.reports.code_figure import code_figure
+    from steercpp.reports.figures import alignment_figure, helpfulness_figure
+    from steercpp.reports.item_figures import couples_figure, items_figure
+    from steercpp.reports.tradeoff_figure import tradeoff_figure
+
+    made: dict[str, Callable[[Judgement], Figure]] = {
+        "alignment": alignment_figure, "helpfulness": helpfulness_figure, "tradeoff": tradeoff_figure,
+        "items": items_figure, "couples": couples_figure, "code": lambda judged: code_figure(judged.result),
+    }  # fmt: skip
+    return {name: made[name](judgement) for name in figure_names(judgement)}
+
+
+def figure_names(judgement: Judgement) -> list[str]:
+    """Names of the figures that a report of this run has."""
+    result, coupled = judgement.result, judgement.coupled
+    is_coupled = judgement.sides is not None or (coupled is not None and bool(coupled.correlations))
+    there = {
+        "alignment": result.behavior is not None,
+        "helpfulness": judgement.helpful is not None,
+        "tradeoff": result.behavior is not None and judgement.helpful is not None,
+        "items": judgement.slopes is not None or judgement.failures is not None or judgement.said is not None,
+        "couples": is_coupled,
+        "code": result.code is not None,
+    }
+    return [name for name, is_there in there.items() if is_there]
+
+
+def ensure_report(judgement: Judgement) -> tuple[Path, ...]:
+    """The files of the run's report; written only where something was measured anew or one of them is missing."""
+    result = judgement.result
+    files = tuple(result.folder / name for name in report_names(judgement))
+    if result.decoded_now or not all(path.is_file() for path in files):
+        write_report(judgement)
+    return files
+
+
+def report_names(judgement: Judgement) -> list[str]:
+    """Names of the files that a report of this run consists of."""
+    pictures = [f"{name}.{kind}" for name in figure_names(judgement) for kind in ("png", "svg")]
+    return [*(f"{name}.csv" for name in tables(judgement)), *pictures, PAGE]

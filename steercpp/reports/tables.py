@@ -1,0 +1,224 @@
+"""The tables of a report: columns by name, from a judged run; read this for what a column means.
+
+    alignment, helpfulness, tradeoff, answers, perplexity, texts, code   a row for each strength
+    items      a row for each behavior item (slope, B) and choice item (P, what became of it)
+    failures   a row for each strength: choice items and texts by what became of them
+    coupled    a row for each strength: over-refusal, compliance, and correlations over couples
+    controls   a row for each control, and one for the vector
+
+Standard errors are of means over items. `alignment` and `helpfulness` can be given to `steercpp fit`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from steercpp.runs.code_report import code_columns
+from steercpp.runs.judgement import Judgement
+from steercpp.runs.stored_scores import standard_error
+from steercpp.statistics.failures import WORDS
+
+Columns: TypeAlias = Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]
+
+
+def tables(judgement: Judgement) -> dict[str, Columns]:
+    """Every table that the run's measurements allow, by name."""
+    made = {
+        "alignment": _alignment, "helpfulness": _helpfulness, "tradeoff": _tradeoff, "answers": _answers,
+        "perplexity": _perplexity, "texts": _texts, "code": _code, "items": _items, "failures": _failures,
+        "coupled": _coupled, "controls": _controls,
+    }  # fmt: skip
+    found = {name: make(judgement) for name, make in made.items()}
+    return {name: columns for name, columns in found.items() if columns}
+
+
+def csv_bytes(columns: Columns) -> bytes:
+    """A table as a CSV file: 10 digits of a number, nothing where there is none."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow([_cell(value) for value in row])
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return ""
+    return f"{value:.10g}" if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)
+
+
+def _alignment(judgement: Judgement) -> Columns:
+    scores = judgement.result.behavior
+    if scores is None:
+        return {}
+    columns = {
+        "strength": scores.strengths,
+        "alignment": scores.mean_normalized,
+        "alignment_se": standard_error(scores.normalized),
+        "alignment_raw": scores.mean_raw,
+        "alignment_raw_se": standard_error(scores.raw),
+        "mass": scores.mean_mass,
+    }
+    for name, places in (judgement.result.side_items or {}).items():
+        own = scores.take(places)
+        columns |= {f"alignment_{name}": own.mean_normalized, f"alignment_{name}_se": standard_error(own.normalized)}
+    return columns
+
+
+def _helpfulness(judgement: Judgement) -> Columns:
+    scores = judgement.result.choice
+    if scores is None:
+        return {}
+    return {
+        "strength": scores.strengths,
+        "p_correct": scores.mean_p_free,
+        "p_correct_se": standard_error(scores.p_free),
+        "p_correct_restricted": scores.mean_p_restricted,
+        "p_correct_restricted_se": standard_error(scores.p_restricted),
+        "accuracy": scores.accuracy,
+    }
+
+
+def _tradeoff(judgement: Judgement) -> Columns:
+    result, p = judgement.result, judgement.helpful_items
+    if result.behavior is None or p is None:
+        return {}
+    at_0 = int(np.flatnonzero(result.strengths == 0)[0])
+    mean = p.mean(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss = 1.0 - mean / mean[at_0]
+    raw = result.behavior.mean_raw
+    return {
+        "strength": result.strengths,
+        "alignment": result.behavior.mean_normalized,
+        "gain_raw": raw - raw[at_0],
+        "loss": loss,
+        "utility": raw + judgement.how.weight * mean,
+    }
+
+
+def _answers(judgement: Judgement) -> Columns:
+    scores = judgement.result.answer
+    if scores is None:
+        return {}
+    return {
+        "strength": scores.strengths,
+        "p_token": scores.mean_p_token,
+        "p_token_se": standard_error(scores.p_token),
+        "nats": scores.mean_nats,
+        "nats_se": standard_error(scores.nats),
+    }
+
+
+def _perplexity(judgement: Judgement) -> Columns:
+    scores = judgement.result.text
+    return {} if scores is None else {"strength": scores.strengths, "perplexity": scores.perplexity}
+
+
+def _texts(judgement: Judgement) -> Columns:
+    said = judgement.said
+    if said is None:
+        return {}
+    bounds = said.bounds(rng=judgement.rng())
+    return {
+        "strength": said.strengths, "b_said": said.b, "b_said_low": bounds.b_low, "b_said_high": bounds.b_high,
+        "aligned": said.aligned_share, "invalid": said.invalid_share, "invalid_high": bounds.invalid_high,
+        "perplexity": said.perplexity, "repetition": said.repetition_share,
+    }  # fmt: skip
+
+
+def _code(judgement: Judgement) -> Columns:
+    return {} if judgement.result.code is None else code_columns(judgement.result)
+
+
+def _items(judgement: Judgement) -> Columns:
+    """A row for each item, at 0 and at the recommended strength."""
+    result, found = judgement.result, judgement.recommendation
+    strength = 0.0 if found is None or found.strength is None else found.strength
+    at_0, at = (int(np.flatnonzero(result.strengths == s)[0]) for s in (0.0, strength))
+    rows: list[dict[str, Any]] = []
+    if result.behavior is not None and (slopes := judgement.item_slopes) is not None:
+        b = result.behavior
+        for i, item in enumerate(judgement.behavior_items):
+            rows.append({
+                "kind": "behavior", "id": item.id, "subject": item.subject, "couple": item.couple,
+                "slope": slopes[i], "moves": _way(slopes[i] * judgement.direction),
+                "at_0": b.normalized[at_0, i], "at_strength": b.normalized[at, i],
+                "raw_at_0": b.raw[at_0, i], "raw_at_strength": b.raw[at, i],
+            })  # fmt: skip
+    if result.choice is not None and judgement.failures is not None:
+        codes = judgement.failures.codes
+        for i, choice in enumerate(judgement.choice_items):
+            rows.append({
+                "kind": "choice", "id": choice.id, "subject": choice.subject, "couple": choice.couple,
+                "at_0": result.choice.p_free[at_0, i], "at_strength": result.choice.p_free[at, i],
+                "was": WORDS[codes[at_0, i]], "is": WORDS[codes[at, i]],
+            })  # fmt: skip
+    if not rows:
+        return {}
+    names = ("kind", "id", "subject", "couple", "slope", "moves", "at_0", "at_strength", "raw_at_0", "raw_at_strength",
+             "was", "is")  # fmt: skip
+    return {"strength": [strength] * len(rows), **{name: [row.get(name) for row in rows] for name in names}}
+
+
+def _way(slope: float) -> str:
+    return "the right way" if slope > 0 else "the wrong way" if slope < 0 else "not at all"
+
+
+def _failures(judgement: Judgement) -> Columns:
+    columns: dict[str, Any] = {}
+    if judgement.failures is not None:
+        columns |= _of_rows(map(asdict, judgement.failures.counts))
+    texts = {row.strength: row for row in judgement.texts}
+    if texts:
+        strengths = columns.get("strength", list(texts))
+        columns["strength"] = strengths
+        for name in ("aligned", "misaligned", "invalid"):
+            columns[f"texts_{name}"] = [getattr(texts[s], name) if s in texts else None for s in strengths]
+    return columns
+
+
+def _coupled(judgement: Judgement) -> Columns:
+    columns: dict[str, Any] = {}
+    for found, by in ((judgement.sides, ""), (judgement.said_sides, "_said")):
+        if found is not None:
+            columns.setdefault("strength", found.strengths)
+            for name, values in (("over_refusal", found.over_refusal), ("compliance", found.compliance)):
+                columns |= {f"{name}{by}{end}": values[:, i] for i, end in enumerate(("", "_low", "_high"))}
+    coupled = judgement.coupled
+    if coupled is not None and coupled.correlations:
+        columns.setdefault("strength", coupled.strengths)
+        at = {each.strength: each for each in coupled.correlations}
+        for name in ("pearson", "spearman"):
+            for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+                columns[f"{name}{end}"] = [
+                    getattr(getattr(at[s], name), key) if s in at else None for s in columns["strength"]
+                ]
+    return columns
+
+
+def _controls(judgement: Judgement) -> Columns:
+    """The vector at 0 and where directions are compared, and every control; what was not measured has no row."""
+    controls = judgement.result.controls
+    rows = [
+        {"strength": row.strength, "label": "vector", **asdict(row)}
+        for row in judgement.result.rows()
+        if row.strength in (0.0, controls.strength)
+    ]
+    singles = [one for one in (controls.orthogonal, controls.prompt) if one is not None]
+    rows += [
+        {"strength": one.row.strength, "label": one.label, **asdict(one.row)} for one in (*controls.random, *singles)
+    ]
+    return {name: values for name, values in _of_rows(rows).items() if any(value is not None for value in values)}
+
+
+def _of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    found = list(rows)
+    return {name: [row[name] for row in found] for name in found[0]} if found else {}

@@ -1,0 +1,137 @@
+"""The picture of a run: helpfulness against alignment, strength along the curve; read this to change how it looks."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from steercpp.reports.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    STYLE,
+    caption,
+    drawn_controls,
+    helpful_key,
+    helpful_name,
+    legend_below,
+    new_figure,
+)
+from steercpp.reports.labels import places
+from steercpp.runs.judgement import Judgement
+from steercpp.runs.stored_scores import standard_error
+from steercpp.statistics.scores import Floats
+
+NORMAL = 1.96  # standard errors on each side of an interval of 95 %
+MARKER_PT, RING_PT = 6.0, 11.0  # diameters
+
+
+def tradeoff_figure(judgement: Judgement) -> Figure:
+    """P relative to strength 0 against B, with intervals of 95 % both ways, the budget, the regime and the controls."""
+    result, p_items = judgement.result, judgement.helpful_items
+    assert result.behavior is not None and p_items is not None
+    b, at_0 = result.behavior.mean_normalized, result.strengths == 0
+    p = p_items.mean(axis=1) / p_items[at_0].mean()
+    errors = NORMAL * np.stack([standard_error(result.behavior.normalized), ratio_error(p_items, at_0)])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure("Trade-off", "B, normalised", f"{helpful_name(judgement)}, relative to strength 0")
+        axes.errorbar(
+            b, p, *errors[::-1], color=BLUE, linewidth=1.2, marker="o", markersize=4, elinewidth=0.8,
+            label="vector, 95 % intervals",
+        )  # fmt: skip
+        marked = _draw_controls(axes, judgement, float(p_items[at_0].mean()))
+        below_budget = 1 - 1.3 * judgement.max_loss
+        _limits(axes, np.concatenate([p - errors[1], p + errors[1], marked[:, 1], [below_budget]]))
+        label = f"loss at most {judgement.max_loss:.0%}"
+        axes.axhspan(1 - judgement.max_loss, axes.get_ylim()[1], color=GREEN, zorder=0, linewidth=0, label=label)
+        marked = np.vstack([marked, _mark_regime(axes, judgement, b, p)])
+        legend_below(figure, axes)
+        found = judgement.recommendation
+        why = f"No recommended strength: {found.reason}." if found is not None and found.strength is None else ""
+        caption(figure, judgement, first=why)
+        _label(figure, axes, judgement, np.column_stack([b, p]), errors.T, marked)
+    return figure
+
+
+def ratio_error(items: Floats, at_0: Floats) -> Floats:
+    """(n_s,) standard errors of mean P(s) / mean P(0) over items (n_s, n_items), paired, by the delta method."""
+    base = items[at_0][0]
+    mean = base.mean()
+    if not mean:
+        return np.zeros(len(items))
+    ratio = items.mean(axis=1, keepdims=True) / mean
+    return standard_error((items - ratio * base) / mean)
+
+
+def _limits(axes: Axes, heights: Floats) -> None:
+    """Room for all heights and for 1, and a little more."""
+    heights = np.append(heights[np.isfinite(heights)], 1.0)
+    low, high = float(heights.min()), float(heights.max())
+    margin = max(0.08 * (high - low), 0.02)
+    axes.set_xlim(-1.12, 1.12)
+    axes.set_ylim(max(-margin, low - margin), high + margin)
+
+
+def _draw_controls(axes: Axes, judgement: Judgement, p_0: float) -> Floats:
+    """Controls on the same axes; (n, 2) where they are."""
+    marked = [np.empty((0, 2))]
+    for each in drawn_controls(judgement.result.controls):
+        b, p = each.values("b"), each.values(helpful_key(judgement)) / (p_0 or np.nan)
+        if np.isfinite(p).any():
+            axes.plot(b, p, each.marker, color=INK, mfc="none", ms=MARKER_PT, linestyle="", label=each.label)
+            marked.append(np.column_stack([b, p]))
+    return np.concatenate(marked)
+
+
+def _mark_regime(axes: Axes, judgement: Judgement, b: Floats, p: Floats) -> Floats:
+    """Where strengths gain more than they cost, where that is used up, the recommended one; (n, 2) the last two."""
+    found, s = judgement.recommendation, judgement.result.strengths
+    if found is None:
+        return np.empty((0, 2))
+    marked = []
+    low, high = found.efficient_regime
+    inside = (s >= low) & (s <= high)
+    if inside.sum() > 1:
+        axes.plot(b[inside], p[inside], color=BLUE, linewidth=7, alpha=0.2, label="efficient regime")
+    if np.isfinite(found.break_even):
+        place = float(np.interp(found.break_even, s, b)), float(np.interp(found.break_even, s, p))
+        axes.plot(*place, "X", color=GREY, markersize=8, linestyle="", label=f"break-even {found.break_even:+.3g}")
+        marked.append(place)
+    if found.strength is not None:
+        i = int(np.flatnonzero(s == found.strength)[0])
+        label = f"recommended {found.strength:+g}" + ("" if found.confirmed else ", not confirmed")
+        axes.plot(b[i], p[i], "o", markersize=RING_PT, mfc="none", mec=ORANGE, mew=1.8, linestyle="", label=label)
+        marked.append((float(b[i]), float(p[i])))
+    return np.array(marked).reshape(-1, 2)
+
+
+def _label(figure: Figure, axes: Axes, judgement: Judgement, points: Floats, errors: Floats, marked: Floats) -> None:
+    """Strengths beside the points of the curve (n_s, 2) where they touch nothing: the recommended, 0 and ends first."""
+    s, found = judgement.result.strengths, judgement.recommendation
+    recommended = [] if found is None or found.strength is None else [int(np.flatnonzero(s == found.strength)[0])]
+    order = dict.fromkeys([*recommended, int(np.flatnonzero(s == 0)[0]), 0, len(s) - 1, *range(len(s))])
+    texts = [
+        axes.text(0.5, 0.5, f"{one:+g}" if one else "0", transform=axes.transAxes, fontsize=8, va="bottom", ha="left")
+        for one in s
+    ]
+    figure.draw_without_rendering()  # lays the axes out, which fixes where a pixel is
+    at, half = axes.transData.transform, MARKER_PT / 2 * figure.dpi / 72
+    fine = np.linspace(0, len(s) - 1, 40 * len(s))
+    curve = at(np.column_stack([np.interp(fine, np.arange(len(s)), column) for column in points.T]))
+    marks = at(np.concatenate([points, marked[np.isfinite(marked).all(axis=1)]]))
+    found_places = places(
+        at(points), np.array([text.get_window_extent().size for text in texts]), order=list(order),
+        taken=np.concatenate([np.hstack([curve, curve]), np.hstack([marks - half, marks + half])]),
+        crossed=at(np.concatenate([points + x * errors * y for x in np.linspace(-1, 1, 81) for y in np.eye(2)])),
+        frame=np.concatenate([axes.bbox.min, axes.bbox.max]), reach=(RING_PT + 5) / 2 * figure.dpi / 72,
+    )  # fmt: skip
+    for i, text in enumerate(texts):
+        if i in found_places:
+            x, y = axes.transAxes.inverted().transform(found_places[i])
+            text.set_position((float(x), float(y)))
+        else:
+            text.remove()

@@ -1,0 +1,299 @@
+"""What a sweep measured, read from its run directory; read this to fit, recommend or rescore without a model.
+
+result = open_run(Path("runs/refusal"))
+result.behavior.normalized.mean(axis=1)     # B at each strength
+result.recommend(max_loss=0.1).strength
+result.controls.prompt.behavior             # the same items, asked in words instead
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.data.tasks import BehaviorItem, ChoiceItem, Item
+from steercpp.errors import RunError
+from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
+from steercpp.judging.programs import Way
+from steercpp.judging.texts import SaidText
+from steercpp.runs.code_verdicts import stored_code_scores
+from steercpp.runs.controls import Control, Controls, Row, Scores, control_strength
+from steercpp.runs.folder import STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
+from steercpp.runs.store import Store
+from steercpp.runs.store_file import AGAIN
+from steercpp.runs.stored_scores import MEASURED, answer_chains, complete, first_missing, stored_controls, stored_scores
+from steercpp.runs.sweep_fits import OF_HARMFUL, fitted, fitted_by_side
+from steercpp.statistics.code_scores import CodeScores
+from steercpp.statistics.evidence import Measure
+from steercpp.statistics.fits import FitResult
+from steercpp.statistics.over_refusal import side_items
+from steercpp.statistics.recommend import Recommendation, recommend
+from steercpp.statistics.scores import ChoiceScores
+from steercpp.statistics.sequence_scores import AnswerScores
+from steercpp.statistics.text_scores import SaidScores, said_scores
+from steercpp.sweeps.sweep_texts import missing_texts, whole_texts
+
+__all__ = ["Control", "Controls", "Row", "Scores", "SweepResult", "open_run"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+VECTOR = "vector"
+
+
+class SweepResult:
+    """A run's measurements with what follows from them; every strength is here at which all items are measured.
+
+    Attributes:
+        folder, manifest: the run directory and what its manifest says.
+        strengths: (n_s,) ascending.
+        scores: all of them at `strengths`; behavior, choice, answer, text: those of one kind, None where the sweep has
+            no such items.
+        controls: what is measured of them so far, and why others are not.
+        decoded_now: tokens decoded by the call that returned this; 0 where everything was read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        strengths: Sequence[float],
+        scores: Scores,
+        controls: Controls,
+        items: Mapping[str, tuple[Item, ...]],
+        decoded_now: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.strengths: Floats = np.array(strengths, np.float64)
+        self.scores = scores
+        self.behavior, self.choice = scores.behavior, scores.choice
+        self.answer, self.text = scores.answer, scores.text
+        self.controls = controls
+        self.decoded_now = decoded_now
+        self._items = items
+        self._said: dict[tuple[str, Matcher], SaidScores | None] = {}
+        self._fits: Mapping[str, tuple[FitResult, ...]] | None = None
+        self._recommended: dict[tuple[float, int], Recommendation] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that was planned is measured."""
+        return self.manifest["finished"] is not None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the scoring is not as usual, in sentences."""
+        return (*self.manifest["notes"], *(() if self.side_items is None else (OF_HARMFUL,)))
+
+    @cached_property
+    def side_items(self) -> Mapping[str, npt.NDArray[np.intp]] | None:
+        """Indices of the harmful and of the harmless behaviour items; None unless they are of these two sides."""
+        return side_items([item for item in self.items("behavior") if isinstance(item, BehaviorItem)])
+
+    def items(self, kind: str) -> tuple[Item, ...]:
+        """The items of one kind, in the order of their scores; none of a kind that the sweep lacks."""
+        return self._items.get(kind, ())
+
+    def answer_chains(self, strength: float, *, label: str = "vector") -> list[list[Floats]]:
+        """For each answer item and each of its answers (n_tokens,) ln P(token | prompt and tokens before), in nats.
+
+        Args:
+            strength: one of `strengths`, or where the control was measured.
+            label: "vector", or a control's.
+
+        Raises:
+            RunError: the store cannot be read.
+        """
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return answer_chains(store, label, strength)
+
+    def texts(self, strength: float, *, kind: str = "behavior", label: str = "vector") -> tuple[SaidText, ...]:
+        """What was said at a strength, by item and sample; nothing where texts were not asked for.
+
+        Args:
+            strength: one of `strengths`; 0 for the prompt baseline.
+            kind: "behavior" or "code".
+            label: "vector", or "prompt" for the prompt baseline.
+
+        Raises:
+            RunError: the store cannot be read.
+        """
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return tuple(one for one in store.texts(label, kind) if one.strength == strength)
+
+    def said(self, matcher: str | Matcher = AUTO, *, label: str = "vector") -> SaidScores | None:
+        """Scores of what was said of the behaviour items, as a matcher judges it.
+
+        Args:
+            matcher: one, or its name or file; "auto" for the one that knows the items' answers, see `matcher_for`.
+            label: "vector", or "prompt" for the prompt baseline, at strength 0.
+
+        Returns:
+            None where there are no texts, or not yet those of all items.
+
+        Raises:
+            InputError: no such matcher. RunError: the store cannot be read.
+        """
+        items = tuple(item for item in self.items("behavior") if isinstance(item, BehaviorItem))
+        judge = chosen_matcher(matcher, items)
+        if (label, judge) not in self._said:
+            with Store.read(self.folder / STORE, settled=self.finished) as store:
+                texts = whole_texts(store, label, "behavior", len(items))
+            self._said[label, judge] = said_scores(texts, items, judge) if texts else None
+        return self._said[label, judge]
+
+    @cached_property
+    def code(self) -> CodeScores | None:
+        """How many programs passed at each strength; None where there are none, or not all were run yet."""
+        return self.code_by("whole")
+
+    def code_by(self, way: Way) -> CodeScores | None:
+        """The same for programs that were taken out of the answers another way, see code_answers.py."""
+        if not self.items("code"):
+            return None
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return stored_code_scores(store, self.strengths, way=way)
+
+    @property
+    def vector_path(self) -> Path:
+        """The control vector that was swept."""
+        return self.folder / VECTOR_FILE
+
+    @cached_property
+    def helpful(self) -> ChoiceScores | AnswerScores | None:
+        """What helpfulness is measured by: the choice items, without any the answers, without these the code."""
+        if self.choice is not None or self.answer is not None:
+            return self.choice or self.answer
+        return None if self.code is None else self.code.as_choice()
+
+    @property
+    def measure(self) -> Measure:
+        """Which of their numbers: free P(correct), where each choice is a single letter's token.
+
+        The P of a choice's words falls with their number as that of an answer does; among choices by text it is that of
+        the right one over the choices, and of answers the geometric mean P per token.
+        """
+        if self.choice is None and self.answer is not None:
+            return "p_token"
+        by_text = any(isinstance(item, ChoiceItem) and item.by == "text" for item in self.items("choice"))
+        return "p_restricted" if by_text else "p_free"
+
+    @property
+    def helpful_values(self) -> Floats | None:
+        """(n_s, n_items) of that number, between 0 and 1."""
+        return None if self.helpful is None else np.asarray(getattr(self.helpful, self.measure), np.float64)
+
+    @property
+    def n_choices(self) -> int | None:
+        """How many choices every choice item has; None where they differ, or there are none."""
+        found = {len(item.choices) for item in self.items("choice") if isinstance(item, ChoiceItem)}
+        return found.pop() if len(found) == 1 else None
+
+    def rng(self) -> np.random.Generator:
+        """A generator of the run's seed, new each time."""
+        return np.random.default_rng(self.manifest["plan"]["seed"])
+
+    @cached_property
+    def side_fits(self) -> Mapping[str, FitResult]:
+        """The tanh over the B of the harmful and of the harmless items; empty where there are no such sides."""
+        return fitted_by_side(self)
+
+    def fit(self) -> Mapping[str, tuple[FitResult, ...]]:
+        """The theory's curves fitted to the measured ones, best first.
+
+        Returns:
+            "alignment": tanh over normalised B, of the harmful items where there are two sides (see `side_items`);
+            "helpfulness": the forms over `helpful_values`, by AICc; "helpfulness_restricted": over restricted P.
+        """
+        self._fits = self._fits or fitted(self)
+        return self._fits
+
+    def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:
+        """The strength to use under a loss budget; without arguments the plan's own.
+
+        The loss is of `helpful_values`. None where there are no behaviour items, or no others, to decide by.
+        """
+        if self.behavior is None or self.helpful is None:
+            return None
+        plan = self.manifest["plan"]
+        budget = plan["max_loss"] if max_loss is None else max_loss
+        sign: Literal[1, -1] = 1 if (direction or plan["direction"]) > 0 else -1
+        if (budget, sign) not in self._recommended:
+            self._recommended[budget, sign] = recommend(
+                self.behavior, self.helpful, direction=sign, max_loss=budget, rng=self.rng(), measure=self.measure
+            )
+        return self._recommended[budget, sign]
+
+    def control_strength(self) -> float | None:
+        """Where random directions are compared with the vector, see controls.py; None where nothing could be."""
+        found = self.recommend()
+        recommended = None if found is None else found.strength
+        return control_strength(
+            self.strengths, self.behavior, self.helpful_values, direction=self.manifest["plan"]["direction"],
+            recommended=recommended,
+        )  # fmt: skip
+
+    def rows(self) -> tuple[Row, ...]:
+        """Means at each strength."""
+        return self.scores.rows() or tuple(Row(float(s)) for s in self.strengths)
+
+    def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> dict[str, Any]:
+        """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
+        found = self.recommend(max_loss=max_loss, direction=direction)
+        return {
+            "run": str(self.folder),
+            "finished": self.finished,
+            **{name: self.manifest[name] for name in ("model", "items", "plan", "tokens", "resume", "gate_open")},
+            "vector": self.manifest["vector"] | {"file": str(self.vector_path)},
+            "strengths": [asdict(row) for row in self.rows()],
+            "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
+            "recommendation": None if found is None else found.record(),
+            "controls": self.controls.record(),
+            "notes": list(self.notes),
+        }
+
+
+def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, decoded_now: int = 0) -> SweepResult:
+    """Read a run directory, finished or not.
+
+    Args:
+        folder: the directory.
+        strengths: only these; by default all that are finished.
+        decoded_now: see `SweepResult`.
+
+    Raises:
+        RunError: it is none, it is damaged, no strength is finished in it, or it says that it is finished but lacks
+            measurements or its vector.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    finished = manifest["finished"] is not None
+    if finished:
+        read_swept_vector(folder, manifest)
+    with Store.read(folder / STORE, settled=finished) as store:
+        if store.plan_sha256 != manifest["plan_sha256"]:
+            raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; {AGAIN}")
+        if finished and (lacking := first_missing(store, manifest)):
+            raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {AGAIN}")
+        kinds = [kind for kind in manifest["items"] if kind in MEASURED]
+        wanted = manifest["plan"]["strengths"] if strengths is None else strengths
+        found = [s for s in wanted if all(complete(store, VECTOR, kind, s) for kind in kinds)]
+        if not kinds and missing_texts(store, manifest):
+            found = []
+        if not found or not all(complete(store, VECTOR, kind, 0.0) for kind in kinds):
+            raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
+        return SweepResult(
+            folder,
+            manifest,
+            strengths=found,
+            scores=stored_scores(store, VECTOR, kinds, found),
+            controls=stored_controls(store, manifest),
+            items={kind: store.items(kind) for kind in manifest["items"]},
+            decoded_now=decoded_now,
+        )

@@ -1,0 +1,4 @@
+"""From numbers of items to estimates with intervals; begin with scores.py, then recommend.py.
+
+NumPy arrays in, dataclasses out. Nothing here knows a model, a run or a file, but for CSV files of curves.
+"""

@@ -1,0 +1,283 @@
+"""The main job: measure items of any kind over a grid of strengths; read this to run a sweep from Python.
+
+    with Engine("model.gguf") as engine:
+        vector = extract(engine, read_pairs("refusal.jsonl"))
+        result = sweep(
+            engine, vector, behavior=read_behavior(...), choice=read_choices(...),
+            strengths=grid("-4:4:0.5"), out=Path("runs/refusal"), instruction="Refuse what would harm anybody.",
+        )
+    result.recommend(max_loss=0.05).strength
+
+A sweep measures strength 0, goes outwards, and then measures the controls (controls.py): the instruction before every
+prompt, and directions of the same norms at the recommended strength. Last, with `said`, every prompt is continued in
+words at every strength. The same call again goes on where it was interrupted, or reads what is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from steercpp.data.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem
+from steercpp.engine.engine import Engine
+from steercpp.engine.steering import Gate, Operator, Positions, Side, check_gate
+from steercpp.errors import ContextOverflowError, InputError, LayerError, PromptError, ShapeError
+from steercpp.provenance import command, machine, model_identity, now, vector_sha256, versions
+from steercpp.runs.controls import CONTROLLED, NO_ITEMS
+from steercpp.runs.folder import (
+    STORE,
+    VECTOR_FILE,
+    Manifest,
+    Plan,
+    clear,
+    examine,
+    new_folder_removed_on_failure,
+    prepare,
+    read_swept_vector,
+    refuse_other_plan,
+    write_manifest,
+)
+from steercpp.runs.result import Row, SweepResult, open_run
+from steercpp.runs.store import FORMAT, Store
+from steercpp.sweeps.calibration import KL
+from steercpp.sweeps.measure import WORKS, Work, packed_for
+from steercpp.sweeps.plan import Settings, plan_of
+from steercpp.sweeps.sweep_run import Progress, Run
+from steercpp.sweeps.sweep_texts import check_said, speeches
+from steercpp.sweeps.texts import Saying, Speech
+from steercpp.sweeps.units import Unit, in_unit
+from steercpp.sweeps.work import prompted_work
+from steercpp.vectors.control_vector import ControlVector, without_strengths
+from steercpp.vectors.gguf import write_vector
+
+
+def sweep(
+    engine: Engine,
+    vector: ControlVector | Callable[[], ControlVector],
+    *,
+    behavior: Sequence[BehaviorItem] = (),
+    choice: Sequence[ChoiceItem] = (),
+    answer: Sequence[AnswerItem] = (),
+    text: Sequence[TextItem] = (),
+    code: Sequence[CodeItem] = (),
+    strengths: Sequence[float],
+    out: Path | str,
+    unit: Unit = "length",
+    kl: float = KL,
+    random_directions: int = 8,
+    orthogonal: bool = True,
+    instruction: str = "",
+    prompt_baseline: bool = True,
+    direction: int = 1,
+    max_loss: float = 0.05,
+    said: Saying | None = None,
+    allow_code: bool = False,
+    seed: int = 0,
+    operator: Operator = "add",
+    positions: Positions = "all",
+    side: Side = "both",
+    gate: Gate | None = None,
+    force: bool = False,
+    vector_id: str | None = None,
+    progress: Progress | None = None,
+    on_strength: Callable[[Row], None] | None = None,
+) -> SweepResult:
+    """Measure the items at every strength into a run directory, or go on with one that was begun.
+
+    Args:
+        engine: the model.
+        vector: what to steer with, or a function that makes it, called only where it is needed.
+        behavior: items to measure B on.
+        choice: items to measure P(correct) on.
+        answer: items to measure the P of free answers on, token by token.
+        text: texts to measure perplexity on.
+        code: functions to be completed in words, whose programs are run; one kind at least is needed.
+        strengths: the grid; 0 is always measured.
+        out: the run directory.
+        unit: what strength 1 adds, see units.py; norms and KL are taken over the tokens of the items' prompts.
+        kl: for the unit "kl": how many nats strength 1, of the wanted sign, has.
+        random_directions: how many, as a control; 0 for none.
+        orthogonal: whether a direction orthogonal to the vector is a control.
+        instruction: asks for the behaviour in words; before every prompt and unsteered it is a control.
+        prompt_baseline: whether it is.
+        direction: +1 or -1, the sign of the strengths that are wanted.
+        max_loss: the loss budget, a share of mean P(correct), or without choice items of the answers' P per token.
+        said: how behaviour and code items are continued in words, see saying.py; by default they are not.
+        allow_code: the user's word that the model's code may run, see code_runs.py.
+        seed: of the random directions and of all resampling.
+        operator: what is done with the vector, see `Steering`. Strength 0 is the operator switched off; to bring a
+            projection to 0 or below, ablate at strength 1.
+        positions: which tokens are steered, by their place; a text has its first token for a prompt.
+        side: which tokens are steered, by the sign of their projection.
+        gate: steer only the prompts that pass it, decided on the unsteered model.
+        force: replace what is in `out`.
+        vector_id: identity of the vector for the plan; needed where `vector` is a function.
+        progress: called with (tokens done, of how many, what is being measured).
+        on_strength: called with the means at each strength, as soon as it is finished.
+
+    Raises:
+        RunError: `out` cannot be used: another plan, other files, damaged, full, read-only.
+        InputError: no items, or an option out of range; ShapeError, LayerError: the vector is not for this model.
+        TaskError, PromptError, ContextOverflowError: an item cannot be asked, see task_work.py.
+        CalibrationError: in the unit "kl", no strength has so many nats.
+        SandboxError: the model's code may not run, or no sandbox works; what it said is kept.
+        EngineError: a decode failed. Everything finished before is kept in all cases.
+    """
+    out = Path(out)
+    settings = Settings(
+        strengths=tuple(strengths), unit=unit, random_directions=random_directions, orthogonal=orthogonal,
+        prompt_baseline=prompt_baseline, instruction=instruction, direction=direction, max_loss=max_loss, seed=seed,
+        operator=operator, positions=positions, side=side, gate=gate, kl=kl, said=said,
+    )  # fmt: skip
+    given: dict[str, Sequence[Any]] = {
+        "behavior": behavior, "choice": choice, "answer": answer, "text": text, "code": code
+    }  # fmt: skip
+    items = {kind: part for kind, part in given.items() if part}
+    if not items:
+        raise InputError("nothing to measure: give behavior, choice, answer, text or code items")
+    check_said(said, items)
+    vector_id = _identity(engine, vector, vector_id)
+    if gate is not None:
+        check_gate(gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
+    manifest = None if force else examine(out)
+    model = model_identity(engine.path, lambda: engine.sha256, manifest and manifest["model"])
+    plan = plan_of(engine, settings, model_sha256=model["sha256"], vector_id=vector_id, items=items)
+    if manifest is not None:
+        refuse_other_plan(out, manifest, plan)
+        if manifest["finished"] is not None:
+            return _shown(open_run(out), on_strength)
+    work = [WORKS[kind](engine, part) for kind, part in items.items() if kind in WORKS]
+    baseline, spoken, off = _baseline(engine, settings, work, items)
+    with new_folder_removed_on_failure(out):
+        prepare(out)
+        if manifest is None:
+            made = vector if isinstance(vector, ControlVector) else vector()
+            manifest = _begin(engine, made, out, plan, model, items, work, spoken, off, progress)
+    steering = settings.steering(read_swept_vector(out, manifest))
+    if not steering.is_plain:
+        work = [packed_for(engine, part, steering) for part in work]
+        manifest["gate_open"] = {part.kind: sum(part.is_open) for part in work} if gate is not None else None
+    with Store.reopen(out / STORE) as store:
+        run = Run(out, manifest, engine, steering, work, baseline, store, progress, on_strength, spoken, said)
+        run.complete(allow_code=allow_code)
+    return open_run(out, decoded_now=run.n_now)
+
+
+def _identity(engine: Engine, vector: ControlVector | Callable[[], ControlVector], vector_id: str | None) -> str:
+    if isinstance(vector, ControlVector):
+        check_vector(engine, vector)
+        return vector_sha256(vector)
+    if vector_id is None:
+        raise InputError("a function that makes the vector needs a vector_id, for the plan")
+    return vector_id
+
+
+def _baseline(
+    engine: Engine, settings: Settings, work: Sequence[Work], items: Mapping[str, Sequence[Item]]
+) -> tuple[list[Work], tuple[Speech, ...], dict[str, str]]:
+    """The controlled work with the instruction before its prompts, what is to be said, and why controls are off."""
+    off = settings.controls_off
+    controlled = [part for part in work if part.kind in CONTROLLED]
+    if not controlled:
+        off = dict.fromkeys(("random", "orthogonal", "prompt"), NO_ITEMS) | off
+    spoken = speeches(engine, settings.said, items, instruction="")
+    if "prompt" in off:
+        return [], spoken, off
+    found = [prompted_work(engine, part, settings.instruction) for part in controlled]
+    reason = next((one for one in found if isinstance(one, str)), "")
+    try:
+        asked = speeches(engine, settings.said, items, instruction=settings.instruction)
+    except (ContextOverflowError, PromptError) as error:
+        reason = reason or f"with the instruction before it, {error}"
+    if reason:
+        return [], spoken, off | {"prompt": reason}
+    return [one for one in found if isinstance(one, Work)], asked, off
+
+
+def check_vector(engine: Engine, vector: ControlVector, *, name: str = "the vector") -> None:
+    """Make sure that a vector fits a model, before anything is decoded.
+
+    Raises:
+        ShapeError, LayerError: it has another width, or layers that the model lacks.
+    """
+    if vector.n_embd != engine.n_embd:
+        raise ShapeError(
+            f"{name}: has {vector.n_embd} values per layer, but n_embd of {engine.path} is {engine.n_embd}; "
+            "use a vector made for this model"
+        )
+    if vector.layers[-1] >= engine.n_layer:
+        raise LayerError(
+            f"{name}: steers layer {vector.layers[-1]}, but {engine.path} has layers 0..{engine.n_layer - 1}; "
+            "use a vector made for this model, or leave layers out"
+        )
+
+
+def _shown(result: SweepResult, on_strength: Callable[[Row], None] | None) -> SweepResult:
+    """A finished run, its strengths told as if they were just measured."""
+    for row in result.rows() if on_strength else ():
+        assert on_strength is not None
+        on_strength(row)
+    return result
+
+
+def _begin(
+    engine: Engine,
+    vector: ControlVector,
+    out: Path,
+    plan: Plan,
+    model: dict[str, Any],
+    items: Mapping[str, Sequence[Item]],
+    work: Sequence[Work],
+    spoken: Sequence[Speech],
+    controls_off: dict[str, str],
+    progress: Progress | None,
+) -> Manifest:
+    """Write the files of a new run, the manifest last, and return it; a failure leaves none of them."""
+    check_vector(engine, vector)
+    unit = cast("Unit", plan.unit)
+    vector = replace(vector, metadata=without_strengths(vector.metadata))  # this run finds its own
+    prompts = work[0].prompts if work else spoken[0].prompts
+    vector, measured = in_unit(engine, vector, prompts, unit, kl=plan.kl, sign=plan.direction, progress=progress)
+    vector = vector.with_metadata(
+        unit=plan.unit, model_sha256=plan.model_sha256, operator=plan.operator, positions=plan.positions,
+        side=plan.side, gate=plan.gate,
+    )  # fmt: skip
+    manifest: Manifest = {
+        "format": FORMAT,
+        "command": command(),
+        "begun": now(),
+        "finished": None,
+        "plan": plan.to_json(),
+        "plan_sha256": plan.sha256,
+        "seed": plan.seed,
+        "model": model | {"architecture": engine.architecture, "description": engine.description},
+        "vector": {
+            "sha256": vector_sha256(vector),
+            "layers": list(vector.layers),
+            "norms": list(vector.norms.values()),
+            **measured,
+        },
+        "items": {kind: len(part) for kind, part in items.items()},
+        "engine": engine.settings(),
+        "versions": versions(),
+        "machine": machine(),
+        "tokens": None,
+        "resume": None,
+        "gate_open": None,
+        "controls_off": controls_off,
+        "notes": [note for part in work for note in part.notes],
+    }
+    clear(out)
+    try:
+        write_vector(out / VECTOR_FILE, vector)
+        with Store.create(out / STORE, plan_sha256=plan.sha256) as store:
+            continuations = {part.kind: part.continuations for part in work}
+            for kind, part in items.items():
+                store.add_items(kind, part, continuations.get(kind, ()))
+        write_manifest(out, manifest)
+    except BaseException:
+        clear(out)  # all of it was written here
+        raise
+    return manifest

@@ -1,0 +1,291 @@
+"""What a model says to each item's prompt at every strength, kept in a run's store; read this to generate in a sweep.
+
+    speech = speech_of(engine, items, [(item.prompt, item.template) for item in items], saying, kind="behavior")
+    say(engine, store, speech, saying, steering=steering, strengths=(-1.0, 0.0, 1.0))
+
+An item is continued under all strengths side by side (generation.py), as many rows at once as n_batch, n_ctx and 256
+allow. Then ln P of every text under the unsteered model is told, from which its perplexity follows: steered text that
+no unsteered model would write has a high one. An item is committed when all of that is done, so that an interrupted
+run goes on at the next item; the same options give the same texts.
+
+Samples are drawn with a seed of their own for each item and sample, the same at every strength: where two strengths
+give the same distributions they say the same, and what differs is the steering's doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from steercpp.data.prompts import Prompt, Template, with_instruction
+from steercpp.data.tasks import Item, named
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import Generation, generate
+from steercpp.engine.sampling import Sampling
+from steercpp.engine.steering import Steering
+from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, PromptError
+from steercpp.judging.texts import SaidText
+from steercpp.runs.store_texts import TextStore
+
+Tokens: TypeAlias = tuple[int, ...]
+Row: TypeAlias = tuple[float, int]  # strength and sample
+Tick: TypeAlias = Callable[[int, bool], None]
+_MOST_ROWS = 256
+_NO_SEED = 2**32 - 1  # llama.cpp's own for a new seed each time
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """How prompts are continued.
+
+    Attributes:
+        max_tokens: of each text.
+        samples: texts at each strength; more than one only with a temperature.
+        temperature: 0 takes the most likely token.
+        top_p: the share of probability that stays.
+        seed: of the draws.
+        stop: strings that end a text.
+        code_template: how code items are asked: "raw", "chat", or a template with one place (templates.py).
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    max_tokens: int
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    code_template: str = "raw"
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise InputError(f"max new tokens {self.max_tokens}: give at least 1, or leave texts out")
+        if self.samples < 1:
+            raise InputError(f"{self.samples} samples: give at least 1")
+        if self.samples > 1 and not self.temperature:
+            raise InputError(f"{self.samples} samples without a temperature would be the same text; give a temperature")
+        if not all(self.stop):
+            raise InputError("a stop string is empty; leave it out")
+        self.sampling(0, 0)
+
+    def sampling(self, item: int, sample: int) -> Sampling:
+        """How one sample of one item is drawn, at every strength."""
+        drawn = np.random.SeedSequence([self.seed, item, sample]).generate_state(1)[0] if self.temperature else 0
+        return Sampling(temperature=self.temperature, top_p=self.top_p, seed=int(drawn) % _NO_SEED)
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for a plan, in JSON's own types."""
+        return {**asdict(self), "stop": list(self.stop)}
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Prompts that are to be continued, as tokens.
+
+    Attributes:
+        label: under which name the texts are kept.
+        kind: of the items.
+        prompts: one for each item, in the order of their numbers.
+    """
+
+    label: str
+    kind: str
+    prompts: tuple[Tokens, ...]
+
+    def n_tokens(self, saying: Saying, n_strengths: int) -> tuple[int, ...]:
+        """Tokens decoded at most for each item, for progress."""
+        return tuple(n_strengths * saying.samples * (len(one) + saying.max_tokens) for one in self.prompts)
+
+
+def speech_of(
+    engine: Engine,
+    items: Sequence[Item],
+    asked: Sequence[tuple[Prompt, Template]],
+    saying: Saying,
+    *,
+    kind: str,
+    label: str = "vector",
+    instruction: str = "",
+) -> Speech:
+    """The prompts of items, tokenized, before anything is decoded.
+
+    Args:
+        engine: the model.
+        items: whose prompts they are, for messages.
+        asked: the prompt of each item, and how it is written.
+        saying: how they will be continued.
+        kind: of the items.
+        label: for the texts.
+        instruction: what is asked for in words before every prompt; "" for nothing.
+
+    Raises:
+        PromptError: a prompt cannot be written in the model's template.
+        ContextOverflowError: a prompt and the tokens to come do not fit into the context.
+    """
+    prompts = []
+    for item, (prompt, template) in zip(items, asked, strict=True):
+        try:
+            if instruction:
+                prompt = with_instruction(prompt, instruction, template=template)
+            tokens = tuple(engine.encode(prompt, template=template))
+        except PromptError as error:
+            raise PromptError(f"{named(item)}: {error}") from error
+        if len(tokens) + saying.max_tokens > engine.n_ctx:
+            raise ContextOverflowError(
+                f"{named(item)}: {len(tokens)} prompt tokens and {saying.max_tokens} new ones need more than the "
+                f"context's {engine.n_ctx}; shorten it, lower --max-new-tokens or raise --n-ctx"
+            )
+        prompts.append(tokens)
+    return Speech(label, kind, tuple(prompts))
+
+
+def say(
+    engine: Engine,
+    store: TextStore,
+    speech: Speech,
+    saying: Saying,
+    *,
+    steering: Steering | None,
+    strengths: Sequence[float],
+    tick: Tick | None = None,
+) -> None:
+    """Continue every prompt at every strength and commit item by item; items in the store are passed over.
+
+    A strength that drives the activations out of float32's range has the text "" with the finish "nonfinite".
+
+    Args:
+        engine: the model.
+        store: takes the texts.
+        speech: the prompts.
+        saying: how to continue them.
+        steering: how the vector acts; None for nothing, whatever the strengths.
+        strengths: each once; at 0 nothing is steered, whatever the operator.
+        tick: called with the tokens of each item, as `Speech.n_tokens` has them, and whether they were decoded now.
+
+    Raises:
+        NonFiniteError: the unsteered model's output is not finite.
+        RunError: nothing can be written. EngineError: a decode failed. What was committed stays.
+    """
+    done = store.said_items(speech.label, speech.kind)
+    n_tokens = speech.n_tokens(saying, len(strengths))
+    rows = [(strength, sample) for strength in strengths for sample in range(saying.samples)]
+    for item, prompt in enumerate(speech.prompts):
+        if item not in done:
+            before = engine.token_layers
+            told = _Teller(engine, item, prompt, saying, steering).tell(rows)
+            known, n_plain = _nats(engine, prompt, {tokens for _, tokens in told.texts if tokens})
+            store.add_texts(
+                speech.label,
+                speech.kind,
+                item,
+                [replace(text, nats=known.get(tokens)) for text, tokens in told.texts],
+                token_layers=told.token_layers + engine.token_layers - before,
+                token_layers_plain=told.token_layers_plain + n_plain,
+            )
+        if tick is not None:
+            tick(n_tokens[item], item not in done)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was said of one item: the texts with their tokens, and the work."""
+
+    texts: list[tuple[SaidText, Tokens]]
+    token_layers: int
+    token_layers_plain: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Teller:
+    """Continues the prompt of one item."""
+
+    engine: Engine
+    item: int
+    prompt: Tokens
+    saying: Saying
+    steering: Steering | None
+
+    def tell(self, rows: Sequence[Row]) -> _Told:
+        """The text of each row, a strength and a sample."""
+        told = _Told([], 0, 0)
+        for part in _chunks(self.engine, len(self.prompt) + self.saying.max_tokens, rows):
+            broken, found = self._finite(part)
+            told.token_layers += found.token_layers
+            told.token_layers_plain += found.token_layers_plain
+            for (strength, sample), row in zip(part, found.rows, strict=True):
+                if strength in broken:
+                    told.texts.append((SaidText(strength, self.item, sample, "", 0, "nonfinite", None), ()))
+                else:
+                    n = len(row.tokens)
+                    told.texts.append(
+                        (SaidText(strength, self.item, sample, row.text, n, row.finish, None), row.tokens)
+                    )
+        return told
+
+    def _finite(self, rows: Sequence[Row]) -> tuple[set[float], Generation]:
+        """The strengths of some rows that leave float32's range, and the rows with these left unsteered.
+
+        What is not finite spreads over the buffer that the rows share, so each suspect is tried alone, the strongest
+        first.
+        """
+        broken: set[float] = set()
+        suspects = sorted({strength for strength, _ in rows if strength}, key=abs)
+        while True:
+            try:
+                return broken, self._generate([(0.0 if s in broken else s, sample) for s, sample in rows])
+            except NonFiniteError:
+                if not suspects or self.steering is None:
+                    raise
+            while suspects and self._is_broken(suspects[-1], rows):
+                broken.add(suspects.pop())
+            suspects = suspects[:-1]
+
+    def _is_broken(self, strength: float, rows: Sequence[Row]) -> bool:
+        try:
+            for row in rows:
+                if row[0] == strength:
+                    self._generate([row])
+        except NonFiniteError:
+            return True
+        return False
+
+    def _generate(self, rows: Sequence[Row]) -> Generation:
+        return generate(
+            self.engine,
+            self.prompt,
+            [_steered(self.steering, strength) for strength, _ in rows],
+            max_tokens=self.saying.max_tokens,
+            sampling=[self.saying.sampling(self.item, sample) for _, sample in rows],
+            stop=self.saying.stop,
+        )
+
+
+def _chunks(engine: Engine, n_cells: int, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Rows as many at once as fit: no more K/V than the engine's own context has."""
+    n = max(1, min(_MOST_ROWS, engine.session.options.n_batch, engine.n_ctx // n_cells))
+    return (rows[first : first + n] for first in range(0, len(rows), n))
+
+
+def _steered(steering: Steering | None, strength: float) -> Steering | None:
+    """What steers a row. Idle at 0 rather than nothing where it can be, so that rows lie as those of other grids."""
+    if steering is None:
+        return None
+    at = steering.at(strength)
+    return at if strength or at.idle else None
+
+
+def _nats(engine: Engine, prompt: Tokens, texts: set[Tokens]) -> tuple[dict[Tokens, float], int]:
+    """The unsteered log-probability of each text's tokens after the prompt, and token-layers of a plain loop for it."""
+    order = tuple(sorted(texts))
+    if not order:
+        return {}, 0
+    query = Query(prompt, order)
+    (batch,) = engine.pack([query])
+    (nats,) = engine.logprobs(batch)
+    return dict(zip(order, nats.tolist(), strict=True)), query.n_tokens_plain * engine.n_layer

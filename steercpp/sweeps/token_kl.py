@@ -1,0 +1,133 @@
+"""How far steering moves a model's predictions: KL at each token of some texts; read this for what exactly is counted.
+
+Every token of every text counts, but for the begin-of-sequence token, whose prediction no text depends on; and a token
+that several texts share with all that stands before it counts once, so that a chat template's head, which all texts
+have, weighs no more than any other text. How the texts are packed does not change which tokens are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.engine.batch import Batch, Query
+from steercpp.engine.engine import Base, Engine
+from steercpp.engine.steering import Steering
+from steercpp.errors import DegenerateError
+from steercpp.vectors.control_vector import ControlVector
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class TokenKl:
+    """Texts on which a vector's effect is measured at one strength after the other.
+
+    Attributes:
+        engine, vector: what is steered with what.
+        batches: the texts, packed; each with a mask of the output rows that count.
+        n_tokens: how many tokens count.
+        held: unsteered passes that are kept; together at most the engine's keep_bytes.
+    """
+
+    engine: Engine
+    vector: ControlVector
+    batches: tuple[tuple[Batch, Mask], ...]
+    n_tokens: int
+    held: dict[int, Base] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, engine: Engine, vector: ControlVector, texts: Sequence[Sequence[int]]) -> TokenKl:
+        """Pack texts, given as tokens.
+
+        Raises:
+            DegenerateError: there is no token but the begin-of-sequence token.
+            ContextOverflowError: a text is longer than the context.
+        """
+        bos = engine.token_id(engine.bos_piece) if engine.bos_piece else None
+        seen: set[bytes] = set()
+        groups = _groups(texts, max(engine.keep_bytes // (8 * engine.n_vocab), 1))
+        batches = [batch for group in groups for batch in engine.pack(group)]
+        masked = tuple((batch, _counted(batch, bos, seen)) for batch in batches)
+        n_tokens = sum(int(mask.sum()) for _, mask in masked)
+        if not n_tokens:
+            raise DegenerateError("the texts have no tokens but the begin-of-sequence token; give them some text")
+        return cls(engine, vector, masked, n_tokens)
+
+    def at(self, strength: float, tick: Callable[[int, int], None] | None = None) -> Floats:
+        """KL(steered || unsteered) of the next token's distribution at each counted token.
+
+        Args:
+            strength: of the vector, added at every token.
+            tick: called with the batches done and of all.
+
+        Returns:
+            (n_tokens,) nats.
+
+        Raises:
+            NonFiniteError, UnsteerableError, ...: as `Engine.logprobs`.
+        """
+        steering, found = Steering(self.vector, strength), []
+        for place, (batch, mask) in enumerate(self.batches):
+            measured = self.engine.measures(batch, steering=steering, base=self._base(place, batch))
+            found.append(measured.kl[mask])
+            if tick is not None:
+                tick(place + 1, len(self.batches))
+        return np.concatenate(found)
+
+    def _base(self, place: int, batch: Batch) -> Base:
+        """The unsteered pass of a batch; kept while there is room, otherwise run anew each time."""
+        if (kept := self.held.get(place)) is not None:
+            return kept
+        base = self.engine.base(batch, first_layer=self.vector.layers[0], keep_logits=True)
+        if sum(one.n_bytes for one in self.held.values()) + base.n_bytes <= self.engine.keep_bytes:
+            self.held[place] = base
+        return base
+
+
+def _groups(texts: Sequence[Sequence[int]], most_rows: int) -> Iterator[list[Query]]:
+    """Queries whose outputs are the texts' tokens, in groups of so many outputs at most.
+
+    A text with more tokens than that is read in windows, each after all that stands before it.
+    """
+    group: list[Query] = []
+    n_rows = 0
+    for text in texts:
+        for first in range(0, len(text), most_rows):
+            tokens = tuple(text[: first + most_rows])
+            n = len(tokens) - first
+            if group and n_rows + n > most_rows:
+                yield group
+                group, n_rows = [], 0
+            # the last token of a continuation is only looked up: any one makes an output of the row before
+            group.append(Query(tokens[: first + 1], ((*tokens[first + 1 :], tokens[0]),)))
+            n_rows += n
+    if group:
+        yield group
+
+
+def _counted(batch: Batch, bos: int | None, seen: set[bytes]) -> Mask:
+    """(n_outputs,) which output rows of a batch count; their contexts are added to `seen`."""
+    contexts = [_contexts((*query.tokens, *query.continuations[0])) for query in batch.queries]
+    mask: list[bool] = []
+    for part in batch.passes:
+        for row in np.flatnonzero(part.outputs):
+            context = contexts[part.owners[row]][part.positions[row]]
+            mask.append(int(part.tokens[row]) != bos and context not in seen)
+            seen.add(context)
+    return np.array(mask, bool)
+
+
+def _contexts(tokens: Sequence[int]) -> list[bytes]:
+    """For each token, a hash of it with all before it."""
+    digest, found = blake2b(digest_size=16), []
+    for token in tokens:
+        digest.update(token.to_bytes(4, "little", signed=True))
+        found.append(digest.digest())
+    return found

@@ -1,0 +1,78 @@
+"""What strength 1 adds: the units of strengths; read this to bring a vector into one.
+
+length  the vector's tensors as they are
+norm    at each layer one median residual norm, along the vector's tensor
+kl      the smallest push along the vector that has so many nats of KL, see calibration.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+from steercpp.engine.engine import Engine
+from steercpp.errors import InputError
+from steercpp.extraction.extract import in_norm_units
+from steercpp.sweeps.calibration import KL, Progress, in_kl_units
+from steercpp.vectors.control_vector import ControlVector
+
+Unit: TypeAlias = Literal["length", "norm", "kl"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+
+_WITHOUT_LENGTH = ("ablate", "rotate")  # the tensor's length means nothing to them
+
+
+def check_unit(unit: str, kl: float, operator: str = "add") -> None:
+    """Make sure that strengths can be in a unit.
+
+    Raises:
+        InputError: an unknown unit, nats that are no number above 0, or "kl" for an operator that takes only the
+            vector's direction.
+    """
+    if unit not in UNITS:
+        raise InputError(f"unit {unit!r} is unknown; use {', '.join(UNITS[:-1])} or {UNITS[-1]}")
+    if unit == "kl" and not 0 < kl < float("inf"):
+        raise InputError(f"kl is {kl}; give a number of nats above 0, such as {KL}")
+    if unit == "kl" and operator in _WITHOUT_LENGTH:
+        raise InputError(f"the unit kl scales the vector, whose length means nothing to {operator}; use another unit")
+
+
+def in_unit(
+    engine: Engine,
+    vector: ControlVector,
+    prompts: Sequence[Sequence[int]],
+    unit: Unit,
+    *,
+    kl: float = KL,
+    sign: int = 1,
+    progress: Progress | None = None,
+) -> tuple[ControlVector, dict[str, Any]]:
+    """The vector with tensors that strength 1 adds, and what was measured for that.
+
+    Args:
+        engine: the model.
+        vector: directions of any length.
+        prompts: tokens of the texts over which norms and KL are taken.
+        unit: see above; "length" leaves the vector as it is.
+        kl: for the unit "kl", the nats.
+        sign: for the unit "kl", that of the strengths that are wanted.
+        progress: for the unit "kl", as in `calibrate`.
+
+    Returns:
+        the vector, and for a manifest: `residual_norms` by layer or None, `calibration` or None.
+
+    Raises:
+        CalibrationError, DegenerateError, ...: as `calibrate` and `Engine.residual_norms`.
+    """
+    found: dict[str, Any] = {"residual_norms": None, "calibration": None}
+    norms: Mapping[int, float]
+    if unit == "length":
+        return vector, found
+    if unit == "norm":
+        scaled, norms = in_norm_units(engine, vector, prompts)
+    else:
+        scaled, calibration = in_kl_units(engine, vector, prompts, kl=kl, sign=sign, progress=progress)
+        norms = calibration.residual_norms
+        names = ("strength", "target", "quantile", "kl", "n_tokens", "prompts_sha256")
+        found["calibration"] = {name: getattr(calibration, name) for name in names}
+    return scaled, {**found, "residual_norms": [norms[il] for il in vector.layers]}

@@ -1,0 +1,249 @@
+"""Task items as what an engine decodes; read this for what exactly is scored of an item of each kind.
+
+behavior    the log-probability of each continuation after the prompt; a continuation that extends another of its side
+            is left out, for its probability is counted already
+choice      that of the vocabulary pieces that spell each letter, at the last row of the prompt; or by text, that of
+            each choice as a whole
+answer      that of each token of each answer, given all before it
+text        that of all tokens of the text after the first one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from steercpp.data.prompts import Prompt, Template, with_instruction
+from steercpp.data.tasks import (
+    LETTERS,
+    AnswerItem,
+    BehaviorItem,
+    ChoiceItem,
+    Item,
+    TextItem,
+    choice_continuations,
+    choice_prompt,
+    letter_variants,
+    named,
+    repeated,
+)
+from steercpp.engine.batch import Query, Tokens
+from steercpp.engine.engine import Engine
+from steercpp.errors import ContextOverflowError, PromptError, TaskError
+from steercpp.runs.store import Continuation
+from steercpp.statistics.scores import drop_extensions
+from steercpp.sweeps.folding_work import Work
+from steercpp.sweeps.opening_space import NOTE, with_opening_space
+
+
+def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction: str = "") -> Work:
+    """Behaviour items, tokenized and packed.
+
+    Args:
+        engine: the model.
+        items: the items.
+        instruction: what is asked for in words before every prompt; "" for nothing.
+
+    Raises:
+        TaskError: two items share an id, or an aligned and a misaligned continuation begin with the same tokens
+            so that one contains the other.
+        PromptError: a prompt cannot be written in the model's template, or a continuation merges with its end.
+        ContextOverflowError: an item does not fit in the context.
+    """
+    queries, continuations = [], []
+    for number, item in enumerate(items):
+        asked = _Asked.of(engine, item, item.prompt, item.template, instruction)
+        sides = {}
+        for side, texts in (("aligned", item.aligned), ("misaligned", item.misaligned)):
+            tokens = [asked.continued(continuation) for continuation in texts]
+            sides[side] = [tokens[i] for i in drop_extensions(tokens)]
+        _check_sides(item, sides["aligned"], sides["misaligned"])
+        continuations += [Continuation(number, side, part) for side, parts in sides.items() for part in parts]
+        queries.append(asked.query((*sides["aligned"], *sides["misaligned"])))
+    return _work(engine, "behavior", items, continuations, queries)
+
+
+def choice_work(engine: Engine, items: Sequence[ChoiceItem], *, instruction: str = "") -> Work:
+    """Choice items, tokenized and packed.
+
+    Where the vocabulary has no single token for a letter, that letter is scored as a whole continuation, after a space.
+
+    Raises:
+        TaskError: two items share an id. PromptError, ContextOverflowError: as `behavior_work`.
+    """
+    queries, continuations = [], []
+    spelled: set[str] = set()
+    n_by_text = n_extending = 0
+    for number, item in enumerate(items):
+        asked = _Asked.of(engine, item, choice_prompt(item), item.template, instruction)
+        if item.by == "text":
+            parts = [(i, asked.continued(text)) for i, text in enumerate(choice_continuations(item))]
+            n_by_text += 1
+            n_extending += len(drop_extensions([tokens for _, tokens in parts])) < len(parts)
+        else:
+            parts = []
+            for i in range(len(item.choices)):
+                found = {token for piece in letter_variants(i) if (token := engine.token_id(piece)) is not None}
+                if not found:
+                    spelled.add(LETTERS[i])
+                parts += [(i, (token,)) for token in sorted(found)] or [(i, asked.continued(f" {LETTERS[i]}"))]
+        continuations += [Continuation(number, str(i), tokens) for i, tokens in parts]
+        queries.append(asked.query(tuple(tokens for _, tokens in parts)))
+    notes = _choice_notes(len(items), spelled, n_by_text, n_extending)
+    return _work(engine, "choice", items, continuations, queries, notes)
+
+
+def answer_work(engine: Engine, items: Sequence[AnswerItem], *, instruction: str = "") -> Work:
+    """Answer items, tokenized and packed: every beginning of an answer is a continuation.
+
+    The beginnings share their tokens, so they cost no more than the whole answer, and from their log-probabilities
+    follow those of its tokens one by one.
+
+    Raises:
+        TaskError: two items share an id. PromptError, ContextOverflowError: as `behavior_work`.
+    """
+    queries, continuations, chains = [], [], []
+    for number, item in enumerate(items):
+        asked = _Asked.of(engine, item, item.prompt, item.template, instruction)
+        answers = tuple(asked.continued(text) for text in item.answers)
+        chains.append(answers)
+        continuations += [Continuation(number, str(i), (t,)) for i, answer in enumerate(answers) for t in answer]
+        queries.append(asked.query(tuple(answer[: n + 1] for answer in answers for n in range(len(answer)))))
+    return replace(_work(engine, "answer", items, continuations, queries), chains=tuple(chains))
+
+
+def text_work(engine: Engine, items: Sequence[TextItem], *, instruction: str = "") -> Work:
+    """Texts, tokenized and packed; an instruction has no place before them.
+
+    Raises:
+        TaskError: two items share an id, or a text is a single token, after which nothing is left to score.
+        ContextOverflowError: a text does not fit in the context.
+    """
+    assert not instruction
+    queries, continuations = [], []
+    for number, item in enumerate(items):
+        first, *rest = engine.encode(item.text, template="raw")
+        if not rest:
+            raise TaskError(f"{named(item)}: the text is a single token, so nothing follows it to be scored")
+        continuations.append(Continuation(number, "text", tuple(rest)))
+        queries.append(_query(engine, item, (first,), (tuple(rest),)))
+    notes = []
+    if {query.tokens[0] for query in queries} != {engine.bos}:
+        notes.append("no begin-of-sequence token stands before a text, so its first token is not scored")
+    return _work(engine, "text", items, continuations, queries, tuple(notes))
+
+
+WORKS: Mapping[str, Callable[..., Work]] = {
+    "behavior": behavior_work, "choice": choice_work, "answer": answer_work, "text": text_work
+}  # fmt: skip
+
+
+def prompted_work(engine: Engine, work: Work, instruction: str) -> Work | str:
+    """The same items with an instruction before every prompt, or why they cannot be asked so.
+
+    The continuations stand after other prompts, so they are tokenized anew; scores of the two can be compared only
+    where the same ones are left.
+    """
+    try:
+        found = WORKS[work.kind](engine, work.items, instruction=instruction)
+    except (ContextOverflowError, PromptError, TaskError) as error:
+        return f"with the instruction before it, {error}"
+    for item, old, new in zip(work.items, work.sides(), found.sides(), strict=True):
+        if old != new:
+            return f"{named(item)}: after the instruction its continuations fall into tokens otherwise"
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An item's prompt, as the model sees it."""
+
+    engine: Engine
+    item: Item
+    prompt: Prompt
+    template: Template
+
+    @classmethod
+    def of(cls, engine: Engine, item: Item, prompt: Prompt, template: Template, instruction: str) -> _Asked:
+        if instruction:
+            prompt = with_instruction(prompt, instruction, template=template)
+        return cls(engine, item, prompt, template)
+
+    def continued(self, continuation: str) -> Tokens:
+        """The tokens that a continuation adds."""
+        try:
+            return self.engine.continue_tokens(self.prompt, continuation, template=self.template)
+        except PromptError as error:
+            raise PromptError(f"{named(self.item)}: {error}") from error
+
+    def query(self, parts: tuple[Tokens, ...]) -> Query:
+        """The prompt with these continuations."""
+        try:
+            tokens = self.engine.encode(self.prompt, template=self.template)
+        except PromptError as error:
+            raise PromptError(f"{named(self.item)}: {error}") from error
+        return _query(self.engine, self.item, tokens, parts)
+
+
+def _query(engine: Engine, item: Item, prompt: Tokens, parts: tuple[Tokens, ...]) -> Query:
+    needed = _positions(prompt, parts)
+    if needed > engine.n_ctx:
+        raise ContextOverflowError(
+            f"{named(item)}: needs {needed} tokens but the context holds {engine.n_ctx}; shorten it or raise --n-ctx"
+        )
+    return Query(prompt, parts)
+
+
+def _positions(prompt: Tokens, parts: tuple[Tokens, ...]) -> int:
+    """How many positions a prompt and its longest continuation take."""
+    return len(prompt) + max(len(part) for part in parts) - 1
+
+
+def _work(
+    engine: Engine,
+    kind: str,
+    items: Sequence[Any],
+    continuations: list[Continuation],
+    queries: list[Query],
+    notes: tuple[str, ...] = (),
+) -> Work:
+    if twice := repeated(item.id for item in items):
+        raise TaskError(f"two {kind} items have the id {twice!r}; ids must differ, across files too")
+    if kind != "text":
+        queries, opens = with_opening_space(engine, queries)
+        notes += (NOTE.format(kind=kind),) if opens else ()
+    is_open = (True,) * len(queries)
+    n_long = sum(_positions(query.tokens, query.continuations) > engine.n_ctx_train for query in queries)
+    if n_long:
+        notes += (
+            f"{n_long} of {len(items)} {kind} items are longer than the {engine.n_ctx_train} tokens that the model was "
+            "trained for",
+        )
+    return Work(kind, tuple(items), tuple(continuations), tuple(queries), engine.pack(queries), is_open, notes)
+
+
+def _check_sides(item: Item, aligned: list[Tokens], misaligned: list[Tokens]) -> None:
+    for one in aligned:
+        for other in misaligned:
+            if one[: len(other)] == other[: len(one)]:
+                raise TaskError(
+                    f"{named(item)}: an aligned and a misaligned continuation begin with the same tokens and one "
+                    "contains the other, so its probability would count on both sides; make them differ sooner"
+                )
+
+
+def _choice_notes(n_items: int, spelled: set[str], n_by_text: int, n_extending: int) -> tuple[str, ...]:
+    """What is not read off a single letter's token."""
+    notes = []
+    if spelled:
+        letters = ", ".join(sorted(spelled))
+        notes.append(f"the vocabulary has no single token for {letters}, scored as a whole continuation after a space")
+    if n_by_text:
+        notes.append(
+            f"{n_by_text} of {n_items} choice items are asked by text: a choice is scored as a whole, P(correct) over "
+            "the choices is its share of their summed P"
+        )
+    if n_extending:
+        notes.append(f"{n_extending} of them have a choice that extends another, whose P holds that of the longer one")
+    return tuple(notes)

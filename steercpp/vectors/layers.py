@@ -1,0 +1,81 @@
+"""Windows of consecutive layers, from texts like "1,3" or "8-15"; read this for which bands a scan steers at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from steercpp.errors import LayerError
+from steercpp.vectors.control_vector import format_layers
+
+Window: TypeAlias = tuple[int, ...]
+
+_PART = re.compile(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?")
+
+
+def windows_of(width: int, layers: Sequence[int]) -> tuple[Window, ...]:
+    """Every window of so many consecutive layers, lowest first.
+
+    Args:
+        width: layers in a window.
+        layers: those that may be steered, ascending; a window does not reach over a gap.
+
+    Raises:
+        LayerError: the width is below 1, or there is no such window.
+    """
+    if width < 1:
+        raise LayerError(f"a window of {width} layers holds none; windows are 1 layer wide at least")
+    allowed = set(layers)
+    starts = [il for il in layers if all(il + k in allowed for k in range(width))]
+    if not starts:
+        shown = format_layers(layers) if layers else "none"
+        raise LayerError(
+            f"windows of {width} layers do not fit into layers {shown}; use narrower ones or name more layers"
+        )
+    return tuple(tuple(range(il, il + width)) for il in starts)
+
+
+def parse_windows(text: str, layers: Sequence[int], band: Sequence[int]) -> tuple[Window, ...]:
+    """Windows from widths and ranges: "1,3" is every layer and every 3 layers, "8-15" those layers alone.
+
+    Args:
+        text: parts joined by commas: a width, an inclusive range, or "default" for the default band.
+        layers: those that may be steered, ascending.
+        band: the default band.
+
+    Returns:
+        each window once, ordered by first layer, then by width.
+
+    Raises:
+        LayerError: anything else, or a window that is not within the layers.
+    """
+    found: set[Window] = set()
+    for part in text.split(","):
+        match = _PART.fullmatch(part)
+        if part.strip() == "default":
+            found.add(_within(tuple(band), layers, text))
+        elif match is None:
+            raise LayerError(
+                f"windows {text!r}: {part.strip()!r} is neither a width, nor a range of layers, nor default; "
+                'write like "1,3" or "8-15"'
+            )
+        elif match[2] is None:
+            found.update(windows_of(int(match[1]), layers))
+        else:
+            first, last = int(match[1]), int(match[2])
+            if first > last:
+                raise LayerError(f"windows {text!r}: {first}-{last} runs backwards; write {last}-{first}")
+            if missing := [il for il in (first, last) if il not in layers]:
+                raise LayerError(f"windows {text!r}: layer {missing[0]} is not among layers {format_layers(layers)}")
+            found.add(_within(tuple(range(first, last + 1)), layers, text))
+    return tuple(sorted(found, key=lambda window: (window[0], len(window))))
+
+
+def _within(window: Window, layers: Sequence[int], text: str) -> Window:
+    if outside := sorted(set(window) - set(layers)):
+        raise LayerError(
+            f"windows {text!r}: layer {outside[0]} is not among layers {format_layers(layers)}; "
+            "name others or widen --layers"
+        )
+    return window

@@ -2,6 +2,7 @@
 # make test   install with the test tools and run the tests
 # make check  what CI runs: format, lint, types, tests
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
+# make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, method, mmlu)
 # make model  make the embedded model again, from its seed (about 25 minutes on 2 cores; needs torch)
 
 PYTHON ?= python3
@@ -10,15 +11,14 @@ BIN    := $(VENV)/bin
 NATIVE := $(wildcard native/*.cpp native/*.h)
 SOURCE := steercpp cli models tests
 SANE   := build/sanitize
-OF_NATIVE := $(addprefix tests/test_,hook.py resume.py operators.py random_plans.py generation.py engine.py \
-             engine_models.py architectures.py packing.py)
+OF_NATIVE := tests/native $(addprefix tests/engine/test_,engine.py generation.py packing.py)
 LLAMA  := $(shell sed -n 's/.*"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml | head -n 1)
 
 # With llama.cpp's RPC backend the tests put every tensor outside host memory, as on a GPU. Arguments of yours are kept:
 # CMAKE_ARGS=-DGGML_CUDA=ON make test
 export CMAKE_ARGS := $(CMAKE_ARGS) -DGGML_RPC=ON
 
-.PHONY: demo test check rpc sanitize format model clean
+.PHONY: demo test check rpc sanitize format table model clean
 
 demo: $(VENV)/.installed
 	$(BIN)/steercpp sweep
@@ -44,6 +44,9 @@ format: $(VENV)/.test
 	$(BIN)/ruff format $(SOURCE)
 	$(BIN)/ruff check --fix $(SOURCE)
 	$(BIN)/clang-format -i $(NATIVE)
+
+table: $(VENV)/.test
+	PYTHONPATH=tests/helpers $(BIN)/python tests/tables/$(NAME)_table.py $(DATA)
 
 model: $(VENV)/.recipe
 	$(BIN)/python -m steercpp.models.recipe --out models

@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from places import EMBEDDED, ROOT, SECRET, ModelMaker
 from tiny_model import FILE_TYPES, quantize, write_tiny_model
 
 from steercpp.engine.engine import Engine
 from steercpp.judging.sandbox import why_not
 from steercpp.judging.sandbox_launch import WAYS
-
-ROOT = Path(__file__).parents[1]
-EMBEDDED = ROOT / "models" / "embedded.gguf"
-SECRET = "planted-7f3a"
-ModelMaker = Callable[[str], Path]
 
 
 @pytest.fixture

@@ -1,0 +1,162 @@
+"""The command group: quick help, exit codes, one sentence for an error, and no command without help and example."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from places import ROOT
+
+from steercpp.cli import output
+from steercpp.cli.main import COMMANDS, LazyGroup, main
+from steercpp.errors import SteerError
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    heavy = (
+        "numpy",
+        "rich",
+        "llama_cpp",
+        "matplotlib",
+        "scipy",
+        "gguf",
+        "sqlite3",
+        "steercpp.engine.engine",
+        "steercpp.sweeps.sweep",
+    )
+    program = (
+        "import sys; from steercpp.cli.main import main; main(['--help'], standalone_mode=False);"
+        f"print('HEAVY', sorted(set({heavy!r}) & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.rstrip().endswith("HEAVY []")
+    for name in COMMANDS:
+        assert f"\n  {name} " in ended.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_an_example_json_and_a_readme_line(name: str) -> None:
+    for flag in ("-h", "--help"):
+        result = CliRunner().invoke(main, [name, flag], env={"COLUMNS": "80"})
+        assert result.exit_code == 0 and result.stderr == ""
+        assert f"Example: steercpp {name}" in result.stdout and "--json" in result.stdout
+        assert "\\b" not in result.stdout  # the mark that keeps the lines of an example apart
+        assert max(map(len, result.stdout.splitlines())) <= 80
+    assert f"steercpp {name}" in (ROOT / "README.md").read_text()
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.exit_code == 0 and result.stdout.startswith("steercpp 0.")
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    for arguments in (["swep"], ["sweep", "--strenghts", "1"], ["show"], ["sweep", "--random", "-1"]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2 and result.stdout == "" and "Usage: " in result.stderr
+
+
+def raising(error: BaseException) -> click.Group:
+    """The real group, with a command that ends so."""
+
+    @click.command()
+    def fail() -> None:
+        raise error
+
+    class Group(LazyGroup):
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+            return fail
+
+    return Group(name="steercpp")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "stderr"),
+    [
+        (
+            SteerError("x.gguf: too\n  short \x1b[2J; give another"),
+            1,
+            "error: x.gguf: too short \\x1b[2J; give another\n",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "error: runs/x: No space left on device\n"),
+        (OSError("odd"), 1, "error: odd\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_an_error_is_one_sentence(error: BaseException, code: int, stderr: str) -> None:
+    result = CliRunner().invoke(raising(error), ["fail"])
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", stderr)
+
+
+def test_our_own_bugs_are_not_hidden() -> None:
+    result = CliRunner().invoke(raising(AssertionError("bug")), ["fail"])
+    assert isinstance(result.exception, AssertionError)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes end differently there")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "steercpp.cli.main", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    stderr = process.stderr.read()
+    process.stderr.close()
+    process.wait()
+    assert stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_under_stdout_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "steercpp.cli.main", "sweep", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ended.returncode != 0 and "Traceback" not in ended.stderr
+
+
+def test_json_is_valid_whatever_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    data = {
+        "nan": float("nan"),
+        "array": np.array([1.5, np.inf]),
+        "path": Path("a/b"),
+        "scalar": np.int64(3),
+        "tuple": (1,),
+    }
+    output.emit(data, as_json=True, render=list)
+    output.emit_line({"x": float("-inf")})
+    out = capsys.readouterr().out
+    document, line = out.rsplit("\n", 2)[:2]
+    assert '"nan": null' in document and '"a/b"' in document and '"tuple": [' in document
+    assert line == '{"x": null}'
+    assert "NaN" not in out and "Infinity" not in out
+
+
+def test_model_text_is_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "[/INST] [bold]loud[/bold] :smile: \x1b[31m"
+    output.emit({}, as_json=False, render=lambda: [output.text(words), output.verbatim("x" * 200)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[/INST] [bold]loud[/bold] :smile: \\x1b[31m"
+    assert "x" * 200 in lines  # a line to be copied is never wrapped
+
+
+def test_no_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.progress() as report:
+        assert report is None
+    assert capsys.readouterr().err == ""
+
+
+def test_interrupt_is_the_shells_number() -> None:
+    assert 128 + signal.SIGINT == 130

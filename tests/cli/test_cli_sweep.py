@@ -1,0 +1,411 @@
+"""`steercpp sweep` and `report` as a user meets them: the panel, JSON Lines, resuming, and every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from planted_run import write_planted_run
+from rpc_server import free_port
+from small_sweep import write_items
+from terminal import drawn_on
+from tiny_model import write_vocabulary_only
+from vector_bytes import gguf_bytes, keys, tensor
+
+from steercpp.cli.main import main
+from steercpp.runs.folder import MANIFEST, STORE
+from steercpp.runs.store import Store
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import write_vector
+
+GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "2", "--threads", "1")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)], env={"COLUMNS": "80"})
+
+
+@pytest.fixture
+def files(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of a small sweep, in a folder of its own that is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    write_items(tmp_path)
+    return ["sweep", str(tiny_path), "--pairs", "p.jsonl", "--behavior", "b.jsonl", "--task", "c.jsonl", *GRID]
+
+
+def test_a_sweep_from_pairs_to_the_panel(files: list[str]) -> None:
+    result = run(*files)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    folder = Path("runs/tiny-F32-p")
+    for words in ("P(correct)", "2 random directions", "Delta*lambda", "lambda*sigma*beta", f"{folder}/vector.gguf"):
+        assert words in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    kinds = {path.name for path in folder.iterdir()}
+    assert {"vector.gguf", "sweep.sqlite", "manifest.json", "alignment.png", "tradeoff.svg", "helpfulness.csv"} <= kinds
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["finished"] and manifest["plan"]["strengths"] == [-0.5, 0.0, 0.5]
+
+
+def test_json_lines_one_for_each_strength_then_the_result(files: list[str]) -> None:
+    result = run(*files, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["strength"] * 3 + ["result"]
+    assert [event["strength"] for event in events[:3]] == [0.0, -0.5, 0.5]  # from 0 outwards
+    assert sorted(events[:3], key=lambda row: row["strength"]) == [
+        {"event": "strength", **row} for row in events[3]["strengths"]
+    ]
+    assert all(Path(file).is_file() for file in events[3]["files"])
+
+
+def test_the_same_command_again_shows_without_computing(files: list[str]) -> None:
+    first = run(*files)
+    folder = Path("runs/tiny-F32-p")
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    second = run(*files)
+    assert second.exit_code == 0 and second.stdout == first.stdout
+    assert "finished already, nothing was computed; --force" in second.stderr
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+
+def test_a_finished_run_is_shown_where_nothing_can_be_written(files: list[str]) -> None:
+    first = run(*files)
+    table = Path("runs/tiny-F32-p/alignment.csv")
+    table.unlink()
+    table.mkdir()  # a folder stands in the way of the file; rights would not stop a test that runs as root
+    again = run(*files)
+    assert again.exit_code == 0
+    assert "alignment.csv" in again.stderr and "shown without figures" in again.stderr
+    assert again.stdout.splitlines()[:12] == first.stdout.splitlines()[:12]  # the table and the panel's head
+
+
+def test_another_plan_is_refused_and_force_replaces_it(files: list[str]) -> None:
+    assert run(*files, "--out", "x").exit_code == 0
+    changed = [*files, "--out", "x", "--seed", "5"]
+    result = run(*changed)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith(
+        "error: x: holds a sweep of another plan (other seed)"
+    )
+    assert "--out" in result.stderr and "--force" in result.stderr
+    assert run(*changed, "--force").exit_code == 0
+
+
+def test_a_vector_file_is_swept_at_chosen_layers(files: list[str]) -> None:
+    rng = np.random.default_rng(3)
+    directions = {il: rng.standard_normal(256).astype(np.float32) for il in (1, 2, 3)}
+    write_vector("v.gguf", ControlVector(directions, "llama", 4))
+    arguments = [*files[:2], "--vector", "v.gguf", "--behavior", "b.jsonl", *GRID, "--layers", "2-3", "--json"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last["vector"]["layers"] == [2, 3] and last["run"] == "runs/tiny-F32-v"
+    assert last["recommendation"] is None and last["strengths"][0]["p_free"] is None
+
+
+def test_a_limit_holds_for_the_embedded_models_own_items_too(tmp_path: Path) -> None:
+    """All of them were measured, whatever --limit said."""
+    out, grid = ("--out", tmp_path / "x"), ("--strengths", "0.5", "--random", "0", "--no-orthogonal")
+    result = run("sweep", "--limit", "3", *grid, "--no-prompt-baseline", *out)
+    assert result.exit_code == 0, result.output
+    with Store.read(tmp_path / "x" / STORE) as store:
+        assert [len(store.items(kind)) for kind in ("behavior", "choice")] == [3, 3]
+
+
+def test_choices_alone_have_controls_but_no_recommendation(files: list[str]) -> None:
+    result = run(*files[:4], "--task", "c.jsonl", *GRID, "--json")
+    data = json.loads(result.stdout.splitlines()[-1])
+    assert result.exit_code == 0 and data["recommendation"] is None
+    assert [row["b"] for row in data["controls"]["random"]] == [None, None]
+    assert all(0 < row["p_free"] < 1 for row in [*data["controls"]["random"], data["controls"]["orthogonal"]])
+
+
+def test_controls_are_there_unless_switched_off_and_then_it_is_told_why(files: list[str]) -> None:
+    told = facts(run(*files, "--out", "x"))
+    assert "prompt baseline not measured: no instruction was given; say it with --instruction" in told
+    asked = json.loads(run(*files, "--out", "y", "--instruction", "no no cannot", "--json").stdout.splitlines()[-1])
+    controls = asked["controls"]
+    assert controls["off"] == {} and controls["n"] == 2 and asked["plan"]["instruction"] == "no no cannot"
+    assert controls["prompt"]["label"] == "prompt" and controls["prompt"]["strength"] == 0
+    assert controls["prompt"]["b"] != controls["unsteered"]["b"]
+    off = [*files, "--out", "z", "--random", "0", "--no-orthogonal", "--no-prompt-baseline"]
+    told = facts(run(*off))
+    for words in ("random directions not measured: switched off with --random 0", "switched off with --no-orthogonal",
+                  "switched off with --no-prompt-baseline"):  # fmt: skip
+        assert words in told
+    data = json.loads(run("report", "z", "--json").stdout)["controls"]
+    assert (data["n"], data["random"], data["orthogonal"], data["prompt"]) == (0, [], None, None)
+    assert set(data["off"]) == {"random", "orthogonal", "prompt"}
+
+
+def facts(result: Result) -> str:
+    """What the panel says, less its frame and line breaks."""
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    commands = ("  steercpp", "  llama-")  # to be copied, so never cut
+    assert max(len(line) for line in result.stdout.splitlines() if not line.startswith(commands)) <= 80
+    return " ".join(result.stdout.replace("│", " ").split())
+
+
+def test_a_plain_run_tells_what_resuming_saved(files: list[str]) -> None:
+    told = facts(run(*files, "--layers", "2-3"))
+    tokens = json.loads(Path("runs/tiny-F32-p", MANIFEST).read_text())["tokens"]
+    share = tokens["token_layers"] / tokens["token_layers_plain"]
+    assert f"steered passes resumed above layer 1: {share:.2f} of the token-layers of a plain loop" in told
+    for words in ("operator", "positions", "side", "gate", "llama.cpp only adds"):
+        assert words not in told
+    reason = "layer 0 is steered, and nothing lies below it"
+    assert f"in full ({reason}): 0." in facts(run(*files, "--layers", "0-1", "--out", "x"))
+
+
+def test_a_manner_is_told_and_kept_from_llama_cpp(files: list[str]) -> None:
+    manner = ["--operator", "ablate", "--positions", "last", "--side", "negative", "--layers", "1-2"]
+    gates = [["--gate", f"2:{sign}1000"] for sign in ("", "below:-")]
+    result = run(*files, *manner, *gates[0])
+    told = facts(result)
+    assert "operator ablate positions the prompt's last token side tokens of negative projection" in told
+    assert "gate projection above 1000 at layer 2; open for 0 of 8 behavior items and 0 of 8 choice items" in told
+    assert "llama.cpp only adds vectors, at every token, so it cannot do the same" in told
+    assert "--vector runs/tiny-F32-p/vector.gguf --gate 2:1000.0 -p TEXT --strengths=0," in told
+    assert "llama-server" not in told and "--control-vector" not in told
+    assert facts(run("report", "runs/tiny-F32-p")) == told
+    data = json.loads(run("report", "runs/tiny-F32-p", "--json").stdout)
+    assert data["gate_open"] == {"behavior": 0, "choice": 0} and data["resume"]["first_layer"] == 1
+    assert "projection below -1000 at layer 2; open for 0 of 8" in facts(run(*files, *manner, *gates[1], "--out", "y"))
+    # What no prompt passes changes nothing at any strength
+    assert len({row["b"] for row in data["strengths"]}) == 1
+    others = run(*files, *manner, "--gate", "1:0")
+    assert others.exit_code == 1 and "another plan (other gate)" in others.stderr
+
+
+def test_a_vector_of_an_earlier_run_acts_as_it_did_there(files: list[str]) -> None:
+    assert run(*files, "--operator", "rotate", "--out", "x").exit_code == 0
+    again = run(*files[:2], "--vector", "x/vector.gguf", *files[4:], "--unit", "length", "--out", "y", "--json")
+    assert again.exit_code == 0, again.stderr
+    first, second = (json.loads(run("report", folder, "--json").stdout) for folder in ("x", "y"))
+    assert second["plan"]["operator"] == "rotate" and second["strengths"] == first["strengths"]
+
+
+def test_a_sweep_in_little_memory_is_another_plan(files: list[str]) -> None:
+    assert run(*files, "--out", "x", "--keep-mib", "1").exit_code == 0
+    result = run(*files, "--out", "x")
+    assert result.exit_code == 1 and "another plan (other keep-mib)" in result.stderr
+
+
+def test_a_context_past_training_is_told(files: list[str]) -> None:
+    long = [{"id": "long", "prompt": "the " * 1100, "aligned": [" no"], "misaligned": [" yes"]}]
+    Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in long) + Path("b.jsonl").read_text())
+    result = run(*files, "--n-ctx", "1500", "--json")
+    assert result.exit_code == 0
+    assert "a context of 1500 tokens, past the 1024 that it was trained for" in result.stderr
+    note = "1 of 9 behavior items are longer than the 1024 tokens that the model was trained for"
+    assert note in result.stderr and json.loads(result.stdout.splitlines()[-1])["notes"] == [note]
+    assert run("report", "runs/tiny-F32-p").exit_code == 0
+
+
+def test_bad_gates_and_servers(files: list[str]) -> None:
+    write_vector("v.gguf", ControlVector({1: np.ones(256, np.float32)}, "llama", 4))
+    with_vector = [*files[:2], "--vector", "v.gguf", *files[4:]]
+    refused([*with_vector, "--gate", "2:1"], "gate: the vector has no direction at layer 2, only at 1; name one")
+    refused([*files, "--gate", "3:1", "--gate-vector", "v.gguf"], "gate: v.gguf has no direction at layer 3, only at 1")
+    refused([*files, "--gate", "1:1", "--gate-vector", "none.gguf"], "none.gguf: ")
+    for name, vector in {
+        "wide": ControlVector({1: np.ones(512, np.float32)}, "llama", 4),
+        "deep": ControlVector({9: np.ones(256, np.float32)}, "llama", 10),
+    }.items():
+        write_vector(f"{name}.gguf", vector)
+    refused([*files, "--gate", "1:1", "--gate-vector", "wide.gguf"], "the gate has 512 values per layer", "is 256")
+    refused([*files, "--gate", "9:1", "--gate-vector", "deep.gguf"], "layer 9 does not exist", "0..3")
+    for arguments in (files, with_vector):
+        refused([*arguments, "--operator", "cap", "--side", "positive"], "cap acts on one side already", "negated")
+        server = f"127.0.0.1:{free_port()}"
+        expected = f"{server} cannot be reached" if llama_cpp.llama_supports_rpc() else "was built without RPC"
+        refused([*arguments, "--gpu-layers", "-1", "--rpc", server], expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["m.gguf"], "MODEL needs --vector V.gguf or --pairs P: what to steer it with"),
+        (["m.gguf", "--vector", "v.gguf"], "MODEL needs --behavior B, --task T or both: what to measure"),
+        (["m.gguf", "--vector", "v", "--pairs", "p"], "exclude each other"),
+        (["m.gguf", "--vector", "v", "--method", "pca", "--task", "t"], "--method is for extracting"),
+        (["--strengths", "1:2"], "first:last:step"),
+        (["--strengths", "nan"], "must be a finite number"),
+        (["--max-loss", "0"], "--max-loss"),
+        (["--max-loss", "nan"], "'nan' is not a finite number"),
+        (["--kl", "nan", "--unit", "kl"], "'nan' is not a finite number"),
+        (["--direction", "up"], "--direction"),
+        (["--operator", "multiply"], "'multiply' is not one of 'add'"),
+        (["--gate", "1:two"], "'1:two' is not LAYER:X or LAYER:below:X with a number X"),
+        (["--shots", "2"], "--shots is for --task"),
+        (["--instruction", "Say no.", "--no-prompt-baseline"], "--no-prompt-baseline switches off"),
+        (["--instruction", " "], "--instruction is empty"),
+        (["--gate-vector", "g.gguf"], "--gate-vector is for --gate: say at which layer"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], expected: str) -> None:
+    result = run("sweep", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "") and expected in " ".join(result.stderr.split())
+
+
+def refused(arguments: list[str], *expected: str) -> None:
+    """One sentence on stderr, exit code 1, and no run begun."""
+    result = run(*arguments, "--out", "refused")
+    assert result.exit_code == 1, result.output
+    assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    for words in expected:
+        assert words in result.stderr
+    assert not Path("refused", MANIFEST).exists() and not Path("refused", STORE).exists()
+
+
+def test_bad_models(files: list[str], tiny_path: Path) -> None:
+    whole = tiny_path.read_bytes()
+    Path("short.gguf").write_bytes(whole[: len(whole) // 2])
+    Path("text.gguf").write_text("no model")
+    Path("v1.gguf").write_bytes(whole[:4] + b"\x01\x00\x00\x00" + whole[8:])
+    Path("folder.gguf").mkdir()
+    write_vocabulary_only(Path("words.gguf"))
+    for name in ("none", "short", "text", "v1", "folder", "words"):
+        refused(["sweep", f"{name}.gguf", *files[2:]], f"{name}.gguf: ")
+
+
+def test_bad_vectors(files: list[str]) -> None:
+    arguments = [*files[:2], "--vector", "v.gguf", *files[4:]]
+
+    def with_vector(data: bytes, *expected: str) -> None:
+        Path("v.gguf").write_bytes(data)
+        refused(arguments, "v.gguf: ", *expected)
+
+    wide = [1.0, 2.0]
+    with_vector(gguf_bytes(keys(), [tensor("direction.1", wide)]), "has 2 values per layer", "is 256")
+    with_vector(gguf_bytes(keys(), [tensor("direction.9", [1.0] * 256)]), "steers layer 9", "layers 0..3")
+    with_vector(gguf_bytes(keys(), [tensor("direction.0", wide)]), "direction.0: layer 0 cannot be steered")
+    with_vector(gguf_bytes(keys(), [tensor("direction.1", [float("nan"), 1.0])]), "direction.1")
+    with_vector(gguf_bytes(keys(), [tensor("blk.1.weight", wide)]), "blk.1.weight")
+    with_vector(b"GGUF", "truncated")
+    Path("v.gguf").write_bytes(gguf_bytes(keys(), [tensor("direction.1", [1.0] * 256)]))
+    refused([*arguments, "--layers", "0"], "v.gguf: the vector has no direction at layer 0; it has 1; leave --layers")
+    Path("v.gguf").unlink()
+    refused(arguments, "v.gguf: ")
+
+
+def test_bad_items_and_pairs(files: list[str]) -> None:
+    def with_file(name: str, data: bytes, *expected: str) -> None:
+        good = Path(name).read_bytes()
+        Path(name).write_bytes(data)
+        refused(files, *expected)
+        Path(name).write_bytes(good)
+
+    with_file("p.jsonl", b'{"positive": "a"}\n', "p.jsonl:1: ")
+    with_file("p.jsonl", b"", "p.jsonl")
+    with_file("p.jsonl", b'{"positive": "caf\xe9", "negative": "b"}\n', "p.jsonl:1: ", "UTF-8")
+    with_file("b.jsonl", b"{}\n", "b.jsonl:1: ")
+    with_file("c.jsonl", b"\n", "c.jsonl: holds no items")
+    long = {"id": "long", "prompt": "the " * 3000, "aligned": [" no"], "misaligned": [" yes"]}
+    with_file("b.jsonl", json.dumps(long).encode(), "b.jsonl:1: long: needs ", "the context holds 1024", "--n-ctx")
+    with_file("p.jsonl", b'{"positive": "a", "negative": "%s"}\n' % (b"b " * 1100), "p.jsonl:1: negative", "--n-ctx")
+    refused([*files, "--layers", "2-9"], "layer 9 does not exist", "0..3")
+
+
+def test_bad_folders(files: list[str]) -> None:
+    Path("taken").write_text("")
+    Path("full").mkdir()
+    Path("full", "song.mp3").write_text("la")
+    for out, expected in (
+        ("taken", "is a file"),
+        ("full", "'song.mp3', which is not a sweep's"),
+        ("taken/x", "no file"),
+    ):
+        result = run(*files, "--out", out)
+        assert result.exit_code == 1 and f"error: {out}: " in result.stderr and expected in result.stderr
+        assert result.stderr.count("\n") == 1 and "--out" in result.stderr
+    assert run(*files, "--out", "x").exit_code == 0
+    Path("x", STORE).write_bytes(b"scratched")
+    for command in (files + ["--out", "x"], ["report", "x"], ["score", "x"], ["constants", "x"]):
+        result = run(*command)
+        assert result.exit_code == 1 and f"x/{STORE}: not a usable sweep store" in result.stderr
+        # Commands that read a run have no --force: the sentence says whose it is and what it takes away.
+        assert result.stderr.count("\n") == 1 and "measure it again (steercpp sweep" in result.stderr
+        assert "--force, which discards what is there" in result.stderr
+    assert run(*files, "--out", "x", "--force").exit_code == 0
+
+
+def on_a_terminal(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """The command in a process of its own, with a terminal of 80 x 24 on stderr, and that terminal's other end.
+
+    Tests that run in the background of a shell ignore Ctrl-C, which the process would inherit.
+    """
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "steercpp.cli.main", *arguments], stdout=subprocess.PIPE, stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    os.close(terminal)
+    return process, controller
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(files: list[str]) -> None:
+    command = [*files[:8], "--strengths", "-2:2:0.01", "--unit", "norm", "--threads", "1", "--out", "x"]
+    process, controller = on_a_terminal(command)
+    drawn = drawn_on(controller, until="●".encode())  # a strength is finished, its line drawn
+    process.send_signal(signal.SIGINT)
+    drawn += drawn_on(controller)
+    stdout, _ = process.communicate()
+    os.close(controller)
+    assert (process.returncode, stdout) == (130, b"")
+    assert b"what was finished is kept" in drawn and b"Traceback" not in drawn
+    data = json.loads(run("report", "x", "--json").stdout)
+    assert not data["finished"] and 0 < len(data["strengths"]) < 401
+    assert "unfinished" in run("report", "x").stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_bar_on_stderr_does_not_take_the_data_from_stdout(files: list[str]) -> None:
+    """Rich's live display catches what is printed meanwhile, unless told not to."""
+    process, controller = on_a_terminal([*files, "--json"])
+    drawn = drawn_on(controller)
+    stdout, _ = process.communicate()
+    os.close(controller)
+    assert process.returncode == 0 and "━".encode() in drawn and b"event" not in drawn
+    assert [json.loads(line)["event"] for line in stdout.splitlines()] == ["strength"] * 3 + ["result"]
+
+
+def test_report_of_a_planted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_planted_run(tmp_path / "run")
+    result = run("report", "run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert "Recommended strength +0.1 of the residual norm at each layer" in result.stdout
+    assert "  llama-server -m planted.gguf --control-vector-scaled run/vector.gguf:0.1" in [
+        line.rstrip() for line in lines
+    ]
+    assert max(map(len, lines)) <= 80
+    data = json.loads(run("report", "run", "--json", "--max-loss", "0.3").stdout)
+    assert data["recommendation"]["strength"] > 0.1 and data["recommendation"]["max_loss"] == 0.3
+    none = run("report", "run", "--direction", "-")
+    assert none.exit_code == 0 and "No recommended strength: " in none.stdout and "llama-server" not in none.stdout
+
+
+def test_report_without_a_run(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        result = run("report", folder)
+        assert (result.exit_code, result.stdout) == (1, "") and f"error: {folder}: " in result.stderr
+
+
+def test_paths_that_llama_cpp_would_split_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_planted_run(tmp_path / "a,b")
+    result = run("report", "a,b")
+    assert result.exit_code == 0 and "--control-vector-scaled" not in result.stdout and "':' or ','" in result.stdout

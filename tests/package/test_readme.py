@@ -1,0 +1,83 @@
+"""The README and the pages under docs/: their Python runs as printed, but for the names of files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from places import ROOT, ModelMaker
+from small_sweep import write_items
+
+import steercpp
+from steercpp.data.templates import TEMPLATES
+from steercpp.judging.matchers import MATCHERS
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import write_vector
+
+PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
+EXAMPLES = [
+    (page, example)
+    for page in PAGES
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+]
+
+
+def test_there_are_examples() -> None:
+    assert [page for page, _ in EXAMPLES].count("README.md") == 3 and "docs/generation.md" in dict(EXAMPLES)
+
+
+@pytest.mark.parametrize(("page", "example"), EXAMPLES, ids=[page for page, _ in EXAMPLES])
+def test_the_python_examples_run(
+    tmp_path: Path,
+    tiny_path: Path,
+    model_maker: ModelMaker,
+    capsys: pytest.CaptureFixture[str],
+    page: str,
+    example: str,
+) -> None:
+    behavior, choice, pairs = write_items(tmp_path)
+    for name in ("refusal", "cheer"):
+        rows = {il: np.random.default_rng(il).standard_normal(256).astype(np.float32) for il in (1, 2)}
+        write_vector(tmp_path / f"{name}.gguf", ControlVector(rows, "llama", 4))
+    files = {
+        "llama-2-7b-chat.Q4_K_M.gguf": tiny_path,
+        "refusal.jsonl": pairs,
+        "refusal.behavior.jsonl": behavior,
+        "llama-2-7b-chat.Q4_0.gguf": model_maker("tiny-Q4_0"),
+        "international_law_test.csv": choice,
+        "runs/refusal": tmp_path / "run",
+        "runs/scan": tmp_path / "scan",
+        "runs/q4_0": tmp_path / "q4_0",
+        "refusal.gguf": tmp_path / "refusal.gguf",
+        "refusal.safetensors": tmp_path / "refusal.safetensors",
+        "refusal-right.gguf": tmp_path / "refusal-right.gguf",
+        "cheer.gguf": tmp_path / "cheer.gguf",
+    }
+    named = set(re.findall(r'"([^" ]*[./][^" ]*)"', example)) - set(TEMPLATES) - set(MATCHERS)
+    assert named <= set(files), "a file that this test does not know"
+    for name, path in files.items():
+        example = example.replace(f'"{name}"', repr(str(path)))
+    exec(example, {})
+    shown = capsys.readouterr().out
+    if "scan(" in example:
+        names = [line.split()[0] for line in shown.splitlines() if " None None" in line]  # eight items make no halves
+        assert names == ["1", "1-2", "2", "2-3", "3"] and "cannot be told whether the vector carries over" in shown
+    elif "said=" in example:  # a model of random weights says nothing, which the study takes for a refusal
+        assert shown.startswith("[0. 0. 0.] [1. 1. 1.]") and "\n[1. 1. 1.]\n" in shown
+    elif "sweep(" in example:
+        assert (tmp_path / "run" / "vector.gguf").exists() and "Recommendation(strength=" in shown
+    elif "apply(" in example:
+        assert re.fullmatch(r"((length|stop) .*\n+){2}", shown) and len(set(shown.splitlines())) == 2
+    elif "generate(" in example:
+        assert len(re.findall(r"^(length|end|stop) ", shown, flags=re.MULTILINE)) == 3
+    elif "dump(" in example:
+        assert shown == "(1, 2) mean\n" and (tmp_path / "refusal.safetensors").exists()
+    elif "examine(" in example:
+        assert shown == ""  # a sound vector
+
+
+def test_what_the_package_offers_is_there_and_sorted() -> None:
+    names = [getattr(steercpp, name).__name__ for name in steercpp.__all__]
+    assert names == steercpp.__all__ == sorted(steercpp.__all__) and set(names) <= set(dir(steercpp))

@@ -11,10 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steercpp.data.pair_formats import open_pairs
-    from steercpp.data.pairs import ContrastPair, read_pairs
-    from steercpp.data.sets.builtin import behavior_set, capability_set
-    from steercpp.data.tasks import (
+    from steercpp.data.items import (
         AnswerItem,
         BehaviorItem,
         ChoiceItem,
@@ -24,6 +21,9 @@ if TYPE_CHECKING:
         read_choices,
         read_tasks,
     )
+    from steercpp.data.pair_formats import open_pairs
+    from steercpp.data.pairs import ContrastPair, read_pairs
+    from steercpp.data.sets.builtin import behavior_set, capability_set
     from steercpp.engine.apply import apply
     from steercpp.engine.engine import Engine
     from steercpp.engine.generation import generate

@@ -12,6 +12,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.data.tasks import Item, item_json
+from steercpp.data.items import Item, item_json
 from steercpp.vectors.control_vector import ControlVector
 
 PACKAGES = ("steercpp", "llama-cpp-python", "numpy", "scipy", "scikit-learn", "lmfit", "gguf", "matplotlib")
@@ -112,3 +113,13 @@ def model_identity(path: Path, sha256: Callable[[], str], known: Mapping[str, An
     if known and all(known.get(key) == value for key, value in found.items()) and "sha256" in known:
         return dict(known)
     return found | {"sha256": sha256()}
+
+
+# FOLD: What the machine offers, as far as it decides how to compute.
+def physical_cores() -> int:
+    """CPU cores this process may use, hyper-threads counted once: ggml slows down with more threads than that."""
+    from joblib import cpu_count
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where it cannot tell cores from hyper-threads, it counts those and warns
+        return int(cpu_count(only_physical_cores=True))

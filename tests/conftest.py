@@ -14,8 +14,7 @@ from places import EMBEDDED, ROOT, SECRET, ModelMaker
 from tiny_model import FILE_TYPES, quantize, write_tiny_model
 
 from steercpp.engine.engine import Engine
-from steercpp.judging.sandbox import why_not
-from steercpp.judging.sandbox_launch import WAYS
+from steercpp.judging.sandbox import WAYS, why_not
 
 
 @pytest.fixture

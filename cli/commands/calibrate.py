@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import Finite
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
-from steercpp.cli.options.number_types import Finite
 from steercpp.cli.options.pairs import PairOptions, pair_options
 
 if TYPE_CHECKING:

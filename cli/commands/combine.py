@@ -70,7 +70,7 @@ def combine(
     """  # noqa: D301
     if normalize == "keep" and not orthogonal_to:
         raise click.UsageError("--normalize keep is for --orthogonal-to: without it nothing changes.")
-    from steercpp.vectors.combining import combine as make
+    from steercpp.vectors.algebra import combine as make
     from steercpp.vectors.formats import format_of_suffix, read_any_vector, write_any_vector
     from steercpp.vectors.gguf import refuse_overwrite
 

@@ -56,8 +56,7 @@ def convert(
                  --layer-convention cvector-generator
     """  # noqa: D301
     from steercpp.errors import InputError, VectorFileError
-    from steercpp.vectors.control_vector import parse_layers
-    from steercpp.vectors.conversion import baked
+    from steercpp.vectors.control_vector import baked, parse_layers
     from steercpp.vectors.formats import format_of_suffix, how_it_is_kept, read_any_vector, write_any_vector
     from steercpp.vectors.gguf import refuse_overwrite
 

@@ -11,16 +11,15 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.commands.combine import parse_term
+from steercpp.cli.options.common import Finite
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.number_types import Finite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from steercpp.data.tasks import BehaviorItem, ChoiceItem
+    from steercpp.data.items import BehaviorItem, ChoiceItem
     from steercpp.engine.engine import Engine
-    from steercpp.experiments.cross import Push
-    from steercpp.experiments.cross_result import CrossEffects
+    from steercpp.experiments.cross import CrossEffects, Push
     from steercpp.sweeps.units import Unit
 
 FILE = click.Path(path_type=Path)
@@ -150,8 +149,8 @@ class _Asked:
         Raises:
             InputError: a task of another kind.
         """
+        from steercpp.data.items import ChoiceItem
         from steercpp.data.sets.names import task_items
-        from steercpp.data.tasks import ChoiceItem
         from steercpp.errors import InputError
 
         found: list[ChoiceItem] = []
@@ -219,11 +218,11 @@ def _files(out: Path, record: dict[str, Any], found: CrossEffects) -> tuple[Path
     import csv
     import io
 
-    from steercpp.reports.scan_files import ensure_files
+    from steercpp.reports.pictures import ensure_files
     from steercpp.runs.folder import write_atomically
 
     def draw() -> Figure:
-        from steercpp.experiments.cross_figure import cross_figure
+        from steercpp.experiments.figures import cross_figure
 
         return cross_figure(found)
 

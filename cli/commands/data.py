@@ -60,7 +60,7 @@ def list_sets(folder: Path | None, as_json: bool) -> None:
 
 def _whereabouts(name: str, folder: Path | None) -> dict[str, Any]:
     """What a set is good for, where a copy lies, and what could not be verified of it."""
-    from steercpp.data.sets.set_material import BEHAVIOR, PAIRS, TASKS
+    from steercpp.data.sets.names import BEHAVIOR, PAIRS, TASKS
     from steercpp.data.sets.sources import SOURCES, data_folders, find_set
     from steercpp.errors import DataSetError
 

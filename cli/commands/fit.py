@@ -92,7 +92,7 @@ def _refuse_empty(csv_path: Path, curve: Curve, window: tuple[float, float] | No
 
 
 def _follow(csv_path: Path, curve: Curve, name: str, choices: int, as_json: bool) -> None:
-    from steercpp.cli.views.recipe_table import recipe_pieces, recipe_record
+    from steercpp.cli.views.fits import recipe_pieces, recipe_record
     from steercpp.statistics.recipes import follow, named_recipe
 
     recipe = named_recipe(name)

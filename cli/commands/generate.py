@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import Finite
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.number_types import Finite
 from steercpp.cli.options.prompts import emit_prompts, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, parse_strengths, steering_options
 

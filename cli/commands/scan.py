@@ -20,10 +20,10 @@ from steercpp.cli.options.steering import parse_strengths
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from steercpp.data.items import BehaviorItem, ChoiceItem
     from steercpp.data.pairs import ContrastPair
-    from steercpp.data.tasks import BehaviorItem, ChoiceItem
     from steercpp.engine.engine import Engine
-    from steercpp.experiments.scan_result import Band, Scan
+    from steercpp.experiments.scan import Band, Scan
     from steercpp.sweeps.units import Unit
     from steercpp.vectors.layers import Window
 
@@ -97,7 +97,7 @@ def scan(
     """  # noqa: D301
     from steercpp.experiments.scan import check_methods
     from steercpp.experiments.scan import scan as run_all
-    from steercpp.reports.scan_files import ensure_files
+    from steercpp.reports.pictures import ensure_files
     from steercpp.sweeps.calibration import KL
 
     if kl is not None and unit != "kl":

@@ -72,7 +72,7 @@ def score(
     data: dict[str, Any] = judgement.record()
     followed = () if chosen is None else _follow(judgement, chosen)
     if chosen is not None:
-        from steercpp.cli.views.recipe_table import recipe_record
+        from steercpp.cli.views.fits import recipe_record
 
         data["recipe"] = recipe_record(chosen, followed)
     if samples:
@@ -101,7 +101,7 @@ def _run_code(run: Path, ways: tuple[Way, ...], as_json: bool) -> None:
 
 def _follow(judgement: Judgement, recipe: Recipe) -> tuple[RecipeFit, ...]:
     """The recipe on the run's measures, as they are named in curves."""
-    from steercpp.data.tasks import HARMFUL
+    from steercpp.data.items import HARMFUL
     from steercpp.statistics.recipes import follow
 
     result = judgement.result

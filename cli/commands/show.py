@@ -56,7 +56,7 @@ def draw(path: Path, vector: ControlVector, *, force: bool) -> None:
         InputError: the vector does not tell its quality, or the file cannot be written.
     """
     from steercpp.reports.pictures import write_picture
-    from steercpp.reports.quality_figure import quality_figure
+    from steercpp.reports.vector_figures import quality_figure
 
     write_picture(path, quality_figure(vector), force=force)
 

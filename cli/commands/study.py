@@ -71,7 +71,7 @@ def study(
              steercpp study wolf2024/fairness-base --base b.gguf --dry-run
              steercpp study wolf2024/all --base b.gguf --chat c.gguf
     """  # noqa: D301
-    from steercpp.experiments.study.preset_files import load_preset
+    from steercpp.experiments.study.preset import load_preset
 
     if preset is None:
         _list(as_json)
@@ -115,7 +115,7 @@ def _models(base: Path | None, chat: Path | None) -> dict[Role, Path]:
 
 
 def _list(as_json: bool) -> None:
-    from steercpp.experiments.study.preset_files import load_preset, preset_names
+    from steercpp.experiments.study.preset import load_preset, preset_names
 
     presets = [load_preset(name) for name in preset_names()]
     data = [{"name": each.name, "about": each.about, "source": each.source, "models": each.roles} for each in presets]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import Finite
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.number_types import Finite
 
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine

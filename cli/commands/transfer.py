@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from steercpp.data.sets.embedded import DefaultModel
-    from steercpp.experiments.transfer import Material
-    from steercpp.experiments.transfer_result import Transfer
+    from steercpp.experiments.transfer import Material, Transfer
 
 FILE = click.Path(path_type=Path)
 HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own on B"}
@@ -83,7 +82,7 @@ def transfer(
     if token == "all":
         raise click.UsageError("--token all is for steercpp dump; a direction needs one token of each prompt.")
     from steercpp.experiments.transfer import transfer as compare
-    from steercpp.reports.scan_files import ensure_files
+    from steercpp.reports.pictures import ensure_files
     from steercpp.vectors.formats import read_any_vector
 
     steered, notes = read_any_vector(vector)
@@ -137,7 +136,7 @@ def _embedded(*paths: Path) -> DefaultModel | None:
 
 
 def _figure(found: Transfer) -> Figure:
-    from steercpp.experiments.transfer_figure import transfer_figure
+    from steercpp.experiments.figures import transfer_figure
 
     return transfer_figure(found)
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from steercpp.cli.options.number_types import Finite
 from steercpp.cli.options.pairs import parse_token
+
+
+# FOLD: What kinds of numbers options take, beyond click's own.
+class Finite(click.FloatRange):
+    """A number of a range, and a number: click lets NaN through, which lies on no side of a bound, and infinities."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or an error of usage."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return found
+
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

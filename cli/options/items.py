@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from steercpp.data.tasks import BehaviorItem, ChoiceItem, Item
+    from steercpp.data.items import BehaviorItem, ChoiceItem, Item
 
 FOLDER = click.Path(path_type=Path)
 
@@ -67,8 +67,8 @@ class ItemOptions:
         Raises:
             TaskError, DataSetError: as `behavior_items`.
         """
+        from steercpp.data.items import kind_of
         from steercpp.data.sets.names import task_items
-        from steercpp.data.tasks import kind_of
 
         found: dict[str, list[Item]] = {}
         for name in self.tasks:
@@ -82,7 +82,7 @@ class ItemOptions:
         Raises:
             TaskError: a task has items of another kind, or as `behavior_items`.
         """
-        from steercpp.data.tasks import ChoiceItem, named
+        from steercpp.data.items import ChoiceItem, named
         from steercpp.errors import TaskError
 
         found = self.task_items()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from steercpp.cli.options.number_types import Finite
+from steercpp.cli.options.common import Finite
 
 if TYPE_CHECKING:
     from steercpp.sweeps.texts import Saying

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from steercpp.cli import output
 
 if TYPE_CHECKING:
-    from steercpp.experiments.cross_result import Change, CrossEffects, Row
+    from steercpp.experiments.cross import Change, CrossEffects, Row
 
 ABREAST = 4  # columns with intervals that a terminal of 80 has room for
 NAME = 18  # letters
@@ -39,7 +39,7 @@ def cross_pieces(found: CrossEffects, unit: str, files: Sequence[Path]) -> list[
 
 def _changes(found: CrossEffects, measured: str, title: str) -> list[output.Renderable]:
     """Tables of as many columns as there is room for; the unsteered mean comes first, the floor below each vector."""
-    from steercpp.experiments.cross_figure import short
+    from steercpp.experiments.figures import short
 
     unsteered = getattr(found, f"unsteered_{measured}")
     columns = [(short(name, NAME), unsteered[name], _of(measured, name)) for name in found.behaviors]
@@ -76,7 +76,7 @@ def _cell(one: Change) -> output.Cell:
 def _cosines(found: CrossEffects) -> list[output.Renderable]:
     if len(found.rows) < 2:
         return []
-    from steercpp.experiments.cross_figure import short
+    from steercpp.experiments.figures import short
 
     names = [short(row.name, NAME) for row in found.rows]
     rows: list[list[output.Cell]] = [

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 
 if TYPE_CHECKING:
     from steercpp.statistics.fits import Estimate, FitResult
+if TYPE_CHECKING:
+    from steercpp.statistics.recipes import Recipe, RecipeFit
+
 
 NAMES = {"delta_lambda": "Delta*lambda", "b": "b = lambda*sigma*beta"}
 INTERVALS = {
@@ -53,3 +56,37 @@ def _figures(estimate: Estimate) -> list[output.Cell]:
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.2e}"
+
+
+# FOLD: How a fit by a recipe looks: its figures, what it hides, what it does; shared by `fit` and `score`.
+def recipe_pieces(recipe: Recipe, found: Sequence[RecipeFit]) -> list[output.Renderable]:
+    """A table for each measure with the findings below it, then what the recipe does and hides anyway."""
+    from steercpp.statistics.recipes import findings
+
+    pieces: list[output.Renderable] = []
+    for each in found:
+        low, high = each.window
+        title = f"{each.measure} by {recipe.name}: {each.fit.n_points} strengths from {low:g} to {high:g}"
+        columns: list[output.Column] = [
+            ("form and parameters", "left"), ("value", "right"), ("± s.e.", "right"),
+            (f"{each.fit.confidence:.0%} interval", "right"),
+        ]  # fmt: skip
+        pieces.append(output.table(columns, fit_rows(each.fit), title=title))
+        pieces += [output.bullet(sentence) for sentence in findings(recipe, each)]
+        if each.fit.valid:
+            pieces.append(output.text(f"Intervals {INTERVALS[each.fit.intervals]}.", "dim"))
+        pieces.append(output.blank())
+    pieces += [output.text(f"The recipe {recipe.name}", "bold"), *map(output.bullet, recipe.about)]
+    pieces += [output.text("What it hides anyway", "bold"), *map(output.bullet, recipe.faults)]
+    pieces.append(output.text(f"Source: {recipe.source}.", "dim"))
+    return pieces
+
+
+def recipe_record(recipe: Recipe, found: Sequence[RecipeFit]) -> dict[str, Any]:
+    """The same as plain data."""
+    from steercpp.statistics.recipes import findings
+
+    fits = [each.record() | {"findings": findings(recipe, each)} for each in found]
+    return {
+        "name": recipe.name, "about": recipe.about, "faults": recipe.faults, "source": recipe.source, "fits": fits,
+    }  # fmt: skip

@@ -11,7 +11,7 @@ from steercpp.cli import output
 from steercpp.cli.views.sweep import relative
 
 if TYPE_CHECKING:
-    from steercpp.experiments.scan_result import Band, Scan
+    from steercpp.experiments.scan import Band, Scan
 
 UNITS = {
     "norm": "of the residual norm per layer",

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
-from steercpp.cli.views.code_table import code_pieces
-from steercpp.cli.views.fits import fit_pieces
-from steercpp.cli.views.panel import panel_pieces
-from steercpp.cli.views.panel_items import signed
-from steercpp.cli.views.recipe_table import recipe_pieces
-from steercpp.cli.views.sweep import files_pieces, title
+from steercpp.cli.views.fits import fit_pieces, recipe_pieces
+from steercpp.cli.views.panel import panel_pieces, signed
+from steercpp.cli.views.sweep import code_pieces, files_pieces, title
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement

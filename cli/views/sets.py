@@ -19,8 +19,8 @@ def built_in() -> tuple[str, ...]:
 
 def listed() -> list[dict[str, Any]]:
     """A few words about each."""
+    from steercpp.data.items import kind_of
     from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set, capability_set
-    from steercpp.data.tasks import kind_of
 
     found: list[dict[str, Any]] = []
     for each in map(behavior_set, BEHAVIOR_SETS):
@@ -39,9 +39,9 @@ def shown(name: str, n_rows: int) -> dict[str, Any]:
         name: of `built_in`.
         n_rows: how many of the items, and of the pairs where there are any.
     """
+    from steercpp.data.items import Item, item_json, kind_of
     from steercpp.data.prompts import prompt_json
     from steercpp.data.sets.builtin import BEHAVIOR_SETS, behavior_set, capability_set
-    from steercpp.data.tasks import Item, item_json, kind_of
 
     items: tuple[Item, ...]
     if name in BEHAVIOR_SETS:

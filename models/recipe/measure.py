@@ -11,8 +11,8 @@ import numpy as np
 import sentencepiece as spm
 import torch
 
+from steercpp.data.items import ChoiceItem, read_behavior, read_choices
 from steercpp.data.pairs import read_pairs
-from steercpp.data.tasks import ChoiceItem, read_behavior, read_choices
 from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
 from steercpp.extraction.extract import extract

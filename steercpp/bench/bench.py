@@ -27,8 +27,7 @@ from steercpp.bench.setting import Setting
 from steercpp.bench.sweeps import compare_deep, compare_head, compare_sweep
 from steercpp.engine.engine import FlashAttention, devices
 from steercpp.errors import InputError, SteerError
-from steercpp.machine import physical_cores
-from steercpp.provenance import commit, now, versions
+from steercpp.provenance import commit, now, physical_cores, versions
 
 Progress: TypeAlias = Callable[[int, int, str], None]  # done, of how many, what is running
 

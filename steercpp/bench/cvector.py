@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from steercpp.bench.bench_tools import failed, gpu_layers
+from steercpp.bench.peers import failed, gpu_layers
 from steercpp.bench.setting import Setting
 
 NAME = "llama-cvector-generator"

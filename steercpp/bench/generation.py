@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from steercpp.bench.result import Comparison, Fact, Side, at_least, time_ratio
+from steercpp.bench.result import Comparison, Fact, Side, Timed, at_least, take_turns, time_ratio
 from steercpp.bench.setting import Setting
-from steercpp.bench.timing import Timed, take_turns
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
 from steercpp.engine.steering import Steering

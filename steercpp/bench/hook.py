@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from steercpp.bench.result import Comparison, Fact, Figure, Promise, Side, at_most, time_ratio
+from steercpp.bench.result import Comparison, Fact, Figure, Promise, Side, Timed, at_most, take_turns, time_ratio
 from steercpp.bench.setting import Setting
-from steercpp.bench.timing import Timed, take_turns
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation, native_operations
 from steercpp.engine.packing import Limits, Pass, Query, lay_out_together

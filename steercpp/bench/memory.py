@@ -8,9 +8,8 @@ import sys
 from typing import Any
 
 from steercpp.bench.memory_process import OURS, STOCK
-from steercpp.bench.result import Comparison, Fact, Figure, Line, Side, Skipped, at_most
+from steercpp.bench.result import Comparison, Fact, Figure, Line, Side, Skipped, Timed, at_most, take_turns
 from steercpp.bench.setting import Setting
-from steercpp.bench.timing import Timed, take_turns
 from steercpp.errors import EngineError
 
 _N_CTX, _N_BATCH, _N_SEQ_MAX = 4096, 256, 256

@@ -18,16 +18,53 @@ from pathlib import Path
 
 import numpy as np
 
-from steercpp.bench.bench_tools import failed, gpu_layers, missing, version
 from steercpp.bench.generation import N_PROMPT, N_TOKENS, WRITING_STRENGTHS, one_after_the_other, side_by_side
 from steercpp.bench.hook import prompt_pass
-from steercpp.bench.result import Comparison, Fact, Figure, Line, Side, at_least, time_ratio, work_ratio
+from steercpp.bench.result import (
+    Comparison,
+    Fact,
+    Figure,
+    Line,
+    Side,
+    Skipped,
+    Timed,
+    at_least,
+    take_turns,
+    time_ratio,
+    work_ratio,
+)
 from steercpp.bench.setting import Setting
 from steercpp.bench.sweeps import OURS, STRENGTHS, choice_queries, resumed
 from steercpp.bench.tasks import perplexity_tasks, questions
-from steercpp.bench.timing import Timed, take_turns
+from steercpp.errors import EngineError
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector
+
+# FOLD: What the comparisons with tools of llama.cpp have in common.
+WHERE = "name the folder of llama.cpp's tools with --llama-bin"
+
+
+def missing(setting: Setting, tool: str) -> Skipped:
+    """The line in place of a comparison whose tool is not installed."""
+    return Skipped(setting.name, f"{tool} is not installed; {WHERE}")
+
+
+def version(path: Path) -> str:
+    """What a tool says it is."""
+    ended = subprocess.run([str(path), "--version"], capture_output=True, text=True, errors="replace")
+    return (ended.stderr + ended.stdout).strip().splitlines()[0].removeprefix("version: ")
+
+
+def gpu_layers(setting: Setting) -> str:
+    """Blocks on a GPU as the tools count them, the output with them."""
+    return str(setting.gpu_layers if setting.gpu_layers >= 0 else setting.shape.n_layer + 1)
+
+
+def failed(path: Path, code: int, errors: str) -> EngineError:
+    """The error of a tool that ended without doing its work."""
+    last = (errors.strip().splitlines() or ["it says nothing"])[-1]
+    return EngineError(f"{path} ended with code {code}: {last}; run it by hand to see more")
+
 
 _VECTOR, _TASKS = "vector.gguf", "tasks.bin"  # without a path: a colon in it would end the name for llama.cpp
 _TRIES = 20  # llama.cpp does not wait for its log to be written: where a tool ends at once, its times may be lost

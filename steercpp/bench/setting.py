@@ -16,7 +16,7 @@ from steercpp.bench.models import SHAPES, Shape, words
 from steercpp.bench.result import Promise
 from steercpp.engine.engine import Engine, FlashAttention
 from steercpp.engine.packing import Batch
-from steercpp.engine.passes import summed
+from steercpp.engine.session import summed
 from steercpp.vectors.control_vector import ControlVector
 
 Floats: TypeAlias = npt.NDArray[np.float64]

@@ -7,11 +7,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from steercpp.bench.result import Comparison, Fact, Side, at_least, at_most, time_ratio, work_ratio
+from steercpp.bench.result import Comparison, Fact, Side, at_least, at_most, take_turns, time_ratio, work_ratio
 from steercpp.bench.setting import Floats, PlainLoop, Setting
 from steercpp.bench.tasks import few_shot_head, questions
-from steercpp.bench.timing import take_turns
-from steercpp.data.tasks import LETTERS, choice_prompt
+from steercpp.data.items import LETTERS, choice_prompt
 from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Batch, Query
 from steercpp.vectors.control_vector import ControlVector

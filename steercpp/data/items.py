@@ -7,12 +7,17 @@ with one difference, such as a harmful request and its harmless twin. tasks.py r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
 
 from steercpp.data.prompts import Prompt, Template, parse_prompt, prompt_json, with_system
-from steercpp.errors import TaskError
+from steercpp.data.templates import within
+from steercpp.errors import InputError, PromptError, TaskError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
@@ -290,3 +295,145 @@ def repeated(names: Iterable[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+# FOLD: Files of task items; read this when you write one. | A task file is JSON Lines, UTF-8, one item a line, bla  # noqa
+__all__ = [
+    "HARMFUL",
+    "HARMLESS",
+    "KINDS",
+    "LETTERS",
+    "TEMPLATES",
+    "AnswerItem",
+    "BehaviorItem",
+    "ChoiceItem",
+    "CodeItem",
+    "Item",
+    "TextItem",
+    "choice_continuations",
+    "choice_prompt",
+    "item_json",
+    "kind_of",
+    "letter_variants",
+    "listed",
+    "named",
+    "parse_item",
+    "read_behavior",
+    "read_choices",
+    "read_mmlu_csv",
+    "read_tasks",
+    "repeated",
+]
+
+
+def read_tasks(path: Path) -> tuple[Item, ...]:
+    """Items of a JSON Lines file, in its order.
+
+    Raises:
+        TaskError: unreadable, not UTF-8, a malformed line (path:line), an id twice, or no item at all.
+    """
+    items: list[Item] = []
+    for number, line in _lines(path):
+        try:
+            items.append(parse_item(_parse(line), default_id=f"{path.stem}:{number}", place=f"{path}:{number}"))
+        except json.JSONDecodeError as error:
+            raise TaskError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
+        except InputError as error:
+            raise TaskError(f"{path}:{number}: {error}") from error
+    return _checked(path, items)
+
+
+def _parse(line: str) -> Any:
+    """A JSON value as a tokenizer can read it: without the lone surrogates that JSON can spell."""
+    try:
+        record = json.loads(line)
+        json.dumps(record, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise TaskError("is nested too deeply for an item") from error
+    except UnicodeEncodeError as error:
+        raise TaskError("holds half of a surrogate pair (\\ud800 to \\udfff); write the character itself") from error
+    return record
+
+
+def read_mmlu_csv(path: Path) -> tuple[ChoiceItem, ...]:
+    """Choice items of a headerless MMLU file, rows of question,A,B,C,D,letter; the subject is the file's name.
+
+    Raises:
+        TaskError: unreadable, not UTF-8, a row of another width or answer (path:line), or no row at all.
+    """
+    subject = path.stem
+    for ending in ("_test", "_dev", "_val"):
+        subject = subject.removesuffix(ending)
+    text = "".join(line + "\n" for _, line in _lines(path, keep_blank=True))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    items: list[ChoiceItem] = []
+    try:
+        for row in filter(None, reader):
+            if len(row) != 6:
+                raise TaskError(f"{len(row)} columns; expected 6: question,A,B,C,D,letter")
+            record = {"question": row[0], "choices": row[1:5], "answer": row[5], "subject": subject}
+            name = f"{subject}:{len(items) + 1}"
+            item = parse_item(record, default_id=name, place=f"{path}:{reader.line_num}")
+            assert isinstance(item, ChoiceItem)
+            items.append(item)
+    except (csv.Error, TaskError) as error:
+        raise TaskError(f"{path}:{reader.line_num}: {error}") from error
+    return _checked(path, items)
+
+
+def read_choices(path: Path | str) -> tuple[ChoiceItem, ...]:
+    """Choice items of a file of either form, told apart by its ending."""
+    path = Path(path)
+    if path.suffix.lower() == ".csv":
+        return read_mmlu_csv(path)
+    items = tuple(item for item in read_tasks(path) if isinstance(item, ChoiceItem))
+    if not items:
+        raise TaskError(f'{path}: no choice items; give lines of {{"kind": "choice", ...}} or an MMLU .csv')
+    return items
+
+
+def read_behavior(path: Path | str) -> tuple[BehaviorItem, ...]:
+    """Behaviour items of a JSON Lines file."""
+    path = Path(path)
+    items = tuple(item for item in read_tasks(path) if isinstance(item, BehaviorItem))
+    if not items:
+        raise TaskError(f'{path}: no behavior items; give lines of {{"kind": "behavior", ...}}')
+    return items
+
+
+def _lines(path: Path, *, keep_blank: bool = False) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file without their ends; a byte-order mark is skipped."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TaskError(f"{path}: cannot be read ({error.strerror}); check the path of the task file") from error
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise TaskError(f"{path}:{number}: not UTF-8 (byte {error.start + 1}); convert the file") from error
+        if keep_blank or text.strip():
+            yield number, text
+
+
+def _checked(path: Path, items: Sequence[Any]) -> tuple[Any, ...]:
+    if not items:
+        raise TaskError(f"{path}: holds no items; give one JSON object a line (or MMLU rows in a .csv)")
+    if twice := repeated(item.id for item in items):
+        raise TaskError(f"{path}: id {twice!r} occurs twice; ids must differ")
+    return tuple(items)
+
+
+# FOLD: How a code item is asked: its prompt in a template.
+def code_prompt(item: CodeItem, template: str) -> tuple[Prompt, Template]:
+    """A code item's prompt in a template: "raw" as it stands, "chat" for the model's own, a name or text of ours.
+
+    Raises:
+        PromptError: the template has not one place.
+    """
+    if template in ("raw", "chat"):
+        return item.prompt, cast("Template", template)
+    try:
+        return within(template, item.prompt), "raw"
+    except PromptError as error:
+        raise PromptError(f"{named(item)}: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steercpp.doctor.self_test import Check
-from steercpp.engine.accelerators import Advice, advice, gpus
+from steercpp.engine.devices import Advice, advice, gpus
 from steercpp.errors import SteerError
 from steercpp.judging.sandbox import working_way
 from steercpp.provenance import machine, versions

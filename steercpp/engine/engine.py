@@ -17,8 +17,7 @@ from steercpp.engine.batch import Batch, Pass, Query
 from steercpp.engine.model import FlashAttention, LoadedModel, Settings, devices, supports_gpu
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.engine.packing import pack
-from steercpp.engine.passes import Base, Measures, summed
-from steercpp.engine.session import Result, Wanted
+from steercpp.engine.session import Base, Measures, Result, Wanted, summed
 from steercpp.engine.steering import Decided, PerQuery, Steering, Strengths, adds, check, checked_layers, normalized
 from steercpp.errors import DegenerateError, InputError, NonFiniteError, ShapeError
 

@@ -23,10 +23,9 @@ from steercpp.data.prompts import Filled, Prompt, Template
 from steercpp.engine.engine import Engine, Settings
 from steercpp.engine.operations import native_operations
 from steercpp.engine.packing import Limits, Pass, Piece, Query, lay_out_together
-from steercpp.engine.sampling import Sampling
+from steercpp.engine.sampling import Sampling, TextStream
 from steercpp.engine.session import Sampler, Session
 from steercpp.engine.steering import REGIONS, Decided, Steering, normalized
-from steercpp.engine.text_stream import TextStream
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 
 Ints: TypeAlias = npt.NDArray[np.int64]

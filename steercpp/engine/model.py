@@ -12,16 +12,14 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import llama_cpp  # before _native, see session.py
 
 from steercpp import _native
-from steercpp.engine.accelerators import install_line
 from steercpp.engine.batch import Limits
-from steercpp.engine.devices import DeviceOptions
+from steercpp.engine.devices import DeviceOptions, install_line
 from steercpp.engine.model_file import check_model_file, load_failure
 from steercpp.engine.rpc import connectable
 from steercpp.engine.session import FLASH_ATTENTION, ContextOptions, Session
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
-from steercpp.machine import physical_cores
-from steercpp.provenance import file_sha256
+from steercpp.provenance import file_sha256, physical_cores
 
 FlashAttention: TypeAlias = Literal["off", "on", "auto"]
 Settings: TypeAlias = dict[str, str | int]

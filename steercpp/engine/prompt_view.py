@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from steercpp.data.code_prompts import code_prompt
-from steercpp.data.pairs import ContrastPair
-from steercpp.data.prompts import Part, Prompt, Template, with_instruction
-from steercpp.data.tasks import (
+from steercpp.data.items import (
     LETTERS,
     AnswerItem,
     BehaviorItem,
@@ -19,9 +16,12 @@ from steercpp.data.tasks import (
     Item,
     choice_continuations,
     choice_prompt,
+    code_prompt,
     kind_of,
     named,
 )
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.prompts import Part, Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine
 from steercpp.errors import PromptError
 

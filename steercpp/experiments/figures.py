@@ -7,13 +7,17 @@ from typing import TypeAlias
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from steercpp.experiments.scan_result import Band, Scan
-from steercpp.reports.figures import BLUE, GREEN, GREY, ORANGE, STYLE
+from steercpp.experiments.cross import Change, CrossEffects
+from steercpp.experiments.scan import Band, Scan
+from steercpp.experiments.transfer import Transfer
+from steercpp.reports.figures import BLUE, GREEN, GREY, INK, ORANGE, STYLE
 from steercpp.statistics.scores import Floats
 
 Box: TypeAlias = tuple[float, float, float, float]  # left, low, right, high
@@ -197,3 +201,155 @@ def _gain(band: Band) -> float:
 def _low(band: Band) -> float:
     assert band.found.reported_on is not None
     return band.found.reported_on.gain_low
+
+
+# FOLD: The picture of a transfer: how alike directions are over depth, and the effect of each vector; read to chan  # noqa
+LOOKS = {
+    "vector-on-a": ("the vector on A", GREY, "s", (0, (4, 2))),
+    "vector-on-b": ("the vector on B", BLUE, "o", "-"),
+    "own-on-b": ("B's own vector on B", ORANGE, "D", "-"),
+}
+
+_TICKS = 9  # strengths that are named below the axis
+
+
+def transfer_figure(found: Transfer) -> Figure:
+    """Cosines over the layers, and B against strength, whichever of them there are."""
+    drawn = [draw for draw, there in ((_draw_cosines, found.cosines), (_draw_effect, found.bands)) if there]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2 * len(drawn), 4.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, draw in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+            draw(axes, found)
+    return figure
+
+
+def _draw_cosines(axes: Axes, found: Transfer) -> None:
+    axes.set(title="How alike the directions are", xlabel="layer", ylabel="cosine")
+    layers = [row.layer for row in found.cosines]
+    for start, end in _runs(found.layers):
+        axes.axvspan(start - 0.4, end + 0.4, color=GREEN, zorder=0, linewidth=0)
+    axes.plot(layers, [row.between for row in found.cosines], color=BLUE, marker="o", markersize=4, label="A and B")
+    for name, words, colour, marker in (
+        ("with_a", "the vector and A", GREY, "s"),
+        ("with_b", "the vector and B", ORANGE, "D"),
+    ):
+        axes.plot(
+            layers, [getattr(row, name) for row in found.cosines], color=colour, marker=marker, markersize=5,
+            linestyle="", label=words, mfc="none", mew=1.4,
+        )  # fmt: skip
+    values = np.array([[row.between, row.with_a, row.with_b] for row in found.cosines])
+    low = float(np.nanmin(values))
+    axes.set_ylim(max(-1.02, low - 0.15 * (1 - low) - 0.002), 1.0 + 0.1 * (1 - low) + 0.002)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="lower right")
+
+
+def _runs(layers: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First and last of each run of consecutive layers."""
+    starts = [il for il in layers if il - 1 not in layers]
+    ends = [il for il in layers if il + 1 not in layers]
+    return list(zip(starts, ends, strict=True))
+
+
+def _draw_effect(axes: Axes, found: Transfer) -> None:
+    axes.set(title="What it does", xlabel="strength (share of the residual norm per layer)", ylabel="B, normalised")
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    for name, band in found.bands.items():
+        words, colour, marker, line = LOOKS[name]
+        wide = 3.2 if name == "vector-on-b" else 1.3  # so that it is seen below a curve that is the same
+        axes.plot(
+            band.strengths, band.b, color=colour, marker=marker, markersize=4, linestyle=line, label=words, lw=wide
+        )
+        if band.found.strength is not None:
+            at = band.strengths == band.found.strength
+            axes.plot(
+                band.strengths[at], band.b[at], marker="o", markersize=12, mfc="none", mec=colour, mew=1.6, linestyle=""
+            )
+    strengths = next(iter(found.bands.values())).strengths
+    axes.set_xscale("symlog", linthresh=float(np.abs(strengths[strengths != 0]).min()), linscale=0.5)
+    shown = strengths if len(strengths) <= _TICKS else strengths[:: -(-len(strengths) // _TICKS)]
+    axes.set_xticks(shown, [f"{s:g}" for s in shown], fontsize=8)
+    axes.minorticks_off()
+    axes.set_ylim(-1.06, 1.06)
+    axes.plot([], [], "o", markersize=9, mfc="none", mec=GREY, label="surest within the budget")
+    axes.legend(loc="lower right")
+
+
+# FOLD: The picture of `steercpp cross`: heat maps of what each vector does to each behaviour; read this to change it.
+_COLOURS = LinearSegmentedColormap.from_list("change", [ORANGE, "#f6f7f8", BLUE])
+_LETTERS = 18  # of a name
+_CELL, _HEIGHT = 1.15, 0.62  # inches
+
+
+def cross_figure(found: CrossEffects) -> Figure:
+    """Change of raw B and of P(correct), of normalised B, and the cosines between the vectors, side by side."""
+    names = [short(name) for name in found.behaviors]
+    rows = [f"{short(row.name)}\nat {row.strength:+g}" for row in found.rows]
+    rows += [f"largest of\n{found.n_random} random"] if found.n_random else []
+    raw = [list(row.raw.values()) + ([row.p_correct] if row.p_correct else []) for row in found.rows]
+    normalized = [list(row.normalized.values()) for row in found.rows]
+    columns = names + (["P(correct)"] if found.n_choice else [])
+    widths = [len(columns), len(names), len(found.rows)]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(_CELL * sum(widths) + 2.4, _HEIGHT * len(rows) + 1.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, middle, right = figure.subplots(1, 3, width_ratios=widths)
+        _changes(left, raw, rows, columns, "Change of P+ − P−" + (", of P(correct)" if found.n_choice else ""))
+        _changes(middle, normalized, [""] * len(rows), names, "Change of B, normalised")
+        _cosines(right, np.array(found.cosines), [short(row.name) for row in found.rows], len(rows))
+        told = (
+            "bold: surely not 0, and larger than under each random direction of the same lengths; below, 95 % intervals"
+        )
+        figure.supxlabel(told if found.n_random else "below each change its 95 % interval", fontsize=9)
+    return figure
+
+
+def short(name: str, n_letters: int = _LETTERS) -> str:
+    """The end of a name, which tells most of it, with nothing that matplotlib would take for mathematics."""
+    printable = "".join(letter if letter.isprintable() and letter != "$" else "?" for letter in name)
+    return printable if len(printable) <= n_letters else f"…{printable[1 - n_letters :]}"
+
+
+def signed(value: float, places: int = 2) -> str:
+    """A number with its sign, none before a zero."""
+    return "–" if value != value else f"{round(value, places) + 0.0:+.{places}f}".replace("-", "−")
+
+
+def _changes(
+    axes: Axes, changes: Sequence[Sequence[Change]], rows: Sequence[str], columns: Sequence[str], title: str
+) -> None:
+    values = np.array([[one.value for one in row] for row in changes])
+    floors = np.array([[max(map(abs, one.floor), default=np.nan) for one in row] for row in changes]).max(axis=0)
+    span = max(float(np.abs(values).max()), 1e-6)  # each map by its own largest change
+    shown = np.vstack([values / span, np.zeros((len(rows) - len(values), len(columns)))])
+    _map(axes, shown, rows, columns, title)
+    for (i, j), value in np.ndenumerate(values):
+        one = changes[i][j]
+        colour = "white" if abs(value) > 0.6 * span else INK
+        weight = "bold" if one.beyond else "normal"
+        axes.text(j, i - 0.12, signed(value), ha="center", va="center", color=colour, fontsize=10, fontweight=weight)
+        if one.low == one.low:
+            words = f"{signed(one.low)} … {signed(one.high)}"
+            axes.text(j, i + 0.24, words, ha="center", va="center", color=colour, fontsize=7)
+    for j, floor in enumerate(floors if len(rows) > len(values) else ()):
+        axes.text(j, len(values), f"±{floor:.2f}", ha="center", va="center", color=INK, fontsize=9)
+
+
+def _cosines(axes: Axes, cosines: npt.NDArray[np.float64], names: Sequence[str], n_rows: int) -> None:
+    blank = np.full((n_rows - len(cosines), len(names)), np.nan)
+    _map(axes, np.vstack([cosines, blank]), [""] * n_rows, names, "Cosine of the vectors")
+    for (i, j), value in np.ndenumerate(cosines):
+        strong = abs(value) > 0.6
+        axes.text(j, i, signed(value), ha="center", va="center", fontsize=10, color="white" if strong else INK)
+
+
+def _map(axes: Axes, values: npt.NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], title: str) -> None:
+    axes.imshow(values, cmap=_COLOURS, vmin=-1, vmax=1, aspect="auto")
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks(range(len(columns)), columns, rotation=0 if max(map(len, columns)) <= 10 else 20, fontsize=9,
+                    ha="center" if max(map(len, columns)) <= 10 else "right")  # fmt: skip
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from steercpp.data.items import BehaviorItem
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Filled, Message, Prompt, prompt_json
-from steercpp.data.tasks import BehaviorItem
 from steercpp.data.templates import TEMPLATES
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
@@ -26,8 +26,7 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, PairsError
 from steercpp.files import write_whole
 from steercpp.provenance import vector_sha256
-from steercpp.vectors.control_vector import ControlVector
-from steercpp.vectors.conversion import manner
+from steercpp.vectors.control_vector import ControlVector, manner
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 VariantName: TypeAlias = Literal["paper", "may"]

@@ -99,8 +99,7 @@ def make_folder(folder: Path) -> Path:
 
 def _figures(judgement: Judgement) -> dict[str, Figure]:
     """Every figure that the run's measurements allow, by name."""
-    from steercpp.reports.code_figure import code_figure
-    from steercpp.reports.figures import alignment_figure, helpfulness_figure
+    from steercpp.reports.figures import alignment_figure, code_figure, helpfulness_figure
     from steercpp.reports.item_figures import couples_figure, items_figure
     from steercpp.reports.tradeoff_figure import tradeoff_figure
 

@@ -19,8 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from steercpp.runs.code_report import code_columns
-from steercpp.runs.judgement import Judgement
+from steercpp.runs.judgement import Judgement, code_columns
 from steercpp.runs.stored_scores import standard_error
 from steercpp.statistics.failures import WORDS
 

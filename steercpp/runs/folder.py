@@ -21,8 +21,7 @@ from typing import Any, TypeAlias
 
 from steercpp.errors import RunError, VectorFileError
 from steercpp.provenance import json_sha256, vector_sha256
-from steercpp.runs.store import FORMAT, Store
-from steercpp.runs.store_file import AGAIN
+from steercpp.runs.store import AGAIN, FORMAT, Store
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import read_vector
 

@@ -17,27 +17,67 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.data.tasks import BehaviorItem, ChoiceItem, Item
+from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Item
 from steercpp.errors import RunError
 from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
 from steercpp.judging.programs import Way
 from steercpp.judging.texts import SaidText
-from steercpp.runs.code_verdicts import stored_code_scores
-from steercpp.runs.controls import Control, Controls, Row, Scores, control_strength
+from steercpp.runs.code import stored_code_scores
 from steercpp.runs.folder import STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
-from steercpp.runs.store import Store
-from steercpp.runs.store_file import AGAIN
-from steercpp.runs.stored_scores import MEASURED, answer_chains, complete, first_missing, stored_controls, stored_scores
-from steercpp.runs.sweep_fits import OF_HARMFUL, fitted, fitted_by_side
+from steercpp.runs.store import AGAIN, Store
+from steercpp.runs.stored_scores import (
+    MEASURED,
+    Control,
+    Controls,
+    Row,
+    Scores,
+    answer_chains,
+    complete,
+    control_strength,
+    first_missing,
+    stored_controls,
+    stored_scores,
+)
 from steercpp.statistics.code_scores import CodeScores
-from steercpp.statistics.evidence import Measure
-from steercpp.statistics.fits import FitResult
+from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms
 from steercpp.statistics.over_refusal import side_items
-from steercpp.statistics.recommend import Recommendation, recommend
-from steercpp.statistics.scores import ChoiceScores
-from steercpp.statistics.sequence_scores import AnswerScores
+from steercpp.statistics.recommend import Measure, Recommendation, recommend
+from steercpp.statistics.scores import AnswerScores, ChoiceScores
 from steercpp.statistics.text_scores import SaidScores, said_scores
-from steercpp.sweeps.sweep_texts import missing_texts, whole_texts
+from steercpp.sweeps.texts import missing_texts, whole_texts
+
+# FOLD: The theory's curves fitted to a run's measurements; read this for which items a fit is of. | Where the beha  # noqa
+OF_HARMFUL = (
+    "the items have two sides, which a vector may move oppositely: the fit of alignment is of the harmful items"
+)
+
+
+def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:
+    """The fits of each measure, best first; see `SweepResult.fit`."""
+    fits: dict[str, tuple[FitResult, ...]] = {}
+    strengths, n_choices = result.strengths, result.n_choices
+    if result.behavior is not None:
+        sides = result.side_fits
+        whole = result.behavior.normalized
+        fits["alignment"] = (sides[HARMFUL] if sides else fit_alignment(strengths, whole, rng=result.rng()),)
+    if result.choice is not None and n_choices is not None:
+        fits["helpfulness_restricted"] = fit_helpfulness_forms(
+            strengths, result.choice.p_restricted, restricted=True, n_choices=n_choices, rng=result.rng()
+        )
+    if result.measure == "p_restricted" and n_choices is not None:
+        fits["helpfulness"] = fits["helpfulness_restricted"]
+    elif result.helpful_values is not None:
+        fits["helpfulness"] = fit_helpfulness_forms(strengths, result.helpful_values, rng=result.rng())
+    return fits
+
+
+def fitted_by_side(result: SweepResult) -> Mapping[str, FitResult]:
+    """The tanh over the B of the harmful and of the harmless items; empty where there are no such sides."""
+    if result.behavior is None or result.side_items is None:
+        return {}
+    b, rows = result.behavior.normalized, result.side_items.items()
+    return {name: fit_alignment(result.strengths, b[:, places], rng=result.rng()) for name, places in rows}
+
 
 __all__ = ["Control", "Controls", "Row", "Scores", "SweepResult", "open_run"]
 

@@ -20,17 +20,256 @@ committed with its numbers in one transaction, so that an interrupted sweep lose
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.data.tasks import Item, item_json, parse_item
-from steercpp.errors import InputError
-from steercpp.runs.store_file import FORMAT, damaged
-from steercpp.runs.store_texts import SCHEMA as TEXTS
-from steercpp.runs.store_texts import TextStore
+from steercpp.data.items import Item, item_json, parse_item
+from steercpp.errors import InputError, RunError
+from steercpp.judging.texts import SaidText, Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+# FOLD: The SQLite file of a sweep: making, opening, checking and writing it; store.py tells what is in it.
+FORMAT = "steercpp sweep 4"
+# Whichever command finds a run damaged: most that read one have no --force of their own.
+AGAIN = (
+    "measure it again (steercpp sweep, or what else made it) with another --out, or with --force, which discards "
+    "what is there"
+)
+_FINISHED = "SELECT 1 FROM groups UNION ALL SELECT 1 FROM said LIMIT 1"
+
+
+class StoreFile:
+    """An open file; made by `create`, `reopen` or `read`. Use it as a context manager.
+
+    Attributes:
+        schema: the tables that `create` makes; at least meta(key, value), groups and said.
+        path: where it is.
+    """
+
+    schema: ClassVar[str] = ""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+
+    @classmethod
+    def create(cls, path: Path, *, plan_sha256: str) -> Self:
+        """A new, empty store.
+
+        Raises:
+            RunError: the file exists or cannot be written.
+        """
+        if path.exists():
+            raise RunError(f"{path}: exists already")
+        store = cls(path, _connect(path, "rwc"))
+        meta = [("format", FORMAT), ("plan_sha256", plan_sha256)]
+        try:
+            with store._transaction():
+                for statement in filter(str.strip, cls.schema.split(";")):
+                    store._db.execute(statement)
+                store._db.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """A store to go on writing to.
+
+        Raises:
+            RunError: missing, damaged, or not a store of this format.
+        """
+        return cls(path, _connect(path, "rw"))._checked()
+
+    @classmethod
+    def read(cls, path: Path, *, settled: bool = False) -> Self:
+        """A store to read only, also from a folder that cannot be written to.
+
+        Args:
+            path: the file.
+            settled: nobody writes to it any more, so that it can be read without SQLite's index files beside it.
+
+        Raises:
+            RunError: missing, damaged, or not a store of this format.
+        """
+        log = path.with_name(f"{path.name}-wal")
+        if settled and not (log.is_file() and log.stat().st_size):
+            return cls(path, _connect(path, "ro&immutable=1"))._checked()
+        try:
+            return cls(path, _connect(path, "ro"))._checked()
+        except RunError:
+            if not path.is_file() or os.access(path.parent, os.W_OK):
+                raise
+            return cls(path, _connect(path, "ro&immutable=1"))._checked()  # no place for the index files
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; every finished group is in it already."""
+        self._db.close()
+
+    @property
+    def plan_sha256(self) -> str:
+        """Hash of the plan whose measurements these are."""
+        return str(self._rows("SELECT value FROM meta WHERE key = 'plan_sha256'")[0][0])
+
+    def _checked(self) -> Self:
+        try:
+            form = self._rows("SELECT value FROM meta WHERE key = 'format'")
+            if self._rows("PRAGMA quick_check(1)") != [("ok",)]:
+                raise damaged(self.path, "its pages do not fit together")
+            if form != [(FORMAT,)]:
+                raise damaged(self.path, f"its format is not {FORMAT!r}")
+        except RunError:
+            self.close()
+            raise
+        return self
+
+    def _rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.path, str(error)) from error
+
+    def _holds_groups(self) -> bool:
+        try:
+            return self._db.execute(_FINISHED).fetchone() is not None
+        except sqlite3.DatabaseError:  # not even the tables could be written
+            return False
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+        except sqlite3.OperationalError as error:
+            kept = "; what was finished is kept" if self._holds_groups() else ""
+            raise RunError(
+                f"{self.path}: cannot be written ({error}); free some space or check the folder's rights, "
+                f"then run the same command again{kept}"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.path, str(error)) from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    if mode != "rwc" and not path.is_file():
+        raise damaged(path, "it is missing")
+    uri = path.absolute().as_uri()
+    try:
+        # Autocommit with explicit transactions; another process may hold the file for a moment while it commits.
+        db = sqlite3.connect(f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=10.0)
+        if mode.startswith("rw"):
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+        return db
+    except sqlite3.OperationalError as error:
+        raise RunError(f"{path}: cannot be opened ({error}); check the folder's rights, or use --out") from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, reason: str) -> RunError:
+    """What to say of a file that cannot be used."""
+    return RunError(f"{path}: not a usable sweep store ({reason}); {AGAIN}")
+
+
+# FOLD: The texts of a sweep on disk: what was said at each strength, and the verdicts on code among it. |     said  # noqa
+TEXTS = """
+CREATE TABLE said (label TEXT, kind TEXT, item INTEGER, token_layers INTEGER NOT NULL,
+    token_layers_plain INTEGER NOT NULL, PRIMARY KEY (label, kind, item)) WITHOUT ROWID;
+CREATE TABLE texts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample INTEGER, text TEXT NOT NULL,
+    n_tokens INTEGER NOT NULL, finish TEXT NOT NULL, nats REAL,
+    PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
+CREATE TABLE verdicts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample INTEGER, passed INTEGER NOT NULL,
+    reason TEXT NOT NULL, PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
+"""
+_FINISHES = ("length", "stop", "end", "nonfinite")
+
+
+class TextStore(StoreFile):
+    """The part of a store that holds texts and verdicts."""
+
+    def add_texts(
+        self, label: str, kind: str, item: int, texts: Iterable[SaidText], *, token_layers: int, token_layers_plain: int
+    ) -> None:
+        """Commit what was said of one item, under all strengths.
+
+        Args:
+            label: under which name.
+            kind: of the item.
+            item: its number.
+            texts: all of it.
+            token_layers: tokens times blocks computed for it.
+            token_layers_plain: the same for as many runs one after the other.
+
+        Raises:
+            RunError: it cannot be written; what was committed stays.
+        """
+        values = [
+            (label, kind, one.strength, item, one.sample, one.text, one.n_tokens, one.finish, one.nats) for one in texts
+        ]
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            row = (label, kind, item, token_layers, token_layers_plain)
+            self._db.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?, ?, ?)", row)
+
+    def said_items(self, label: str, kind: str) -> set[int]:
+        """Numbers of the items of which all has been said under a label."""
+        return {item for (item,) in self._rows("SELECT item FROM said WHERE label = ? AND kind = ?", label, kind)}
+
+    def said_work(self) -> tuple[int, int]:
+        """Tokens times blocks computed for all texts, and those of as many runs one after the other."""
+        query = "SELECT coalesce(sum(token_layers), 0), coalesce(sum(token_layers_plain), 0) FROM said"
+        ((done, plain),) = self._rows(query)
+        return int(done), int(plain)
+
+    def texts(self, label: str, kind: str) -> tuple[SaidText, ...]:
+        """Everything said under a label for one kind of item, by strength, item and sample."""
+        query = """SELECT strength, item, sample, text, n_tokens, finish, nats FROM texts
+            WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
+        found = tuple(SaidText(*row) for row in self._rows(query, label, kind))
+        if any(one.finish not in _FINISHES for one in found):
+            raise damaged(self.path, "a text has ended in an unknown way")
+        return found
+
+    def add_verdicts(self, label: str, kind: str, verdicts: Iterable[Verdict]) -> None:
+        """Commit verdicts on texts, all or none of them.
+
+        Raises:
+            RunError: they cannot be written; what was committed stays.
+        """
+        values = [(label, kind, one.strength, one.item, one.sample, int(one.passed), one.reason) for one in verdicts]
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def verdicts(self, label: str, kind: str) -> tuple[Verdict, ...]:
+        """Every verdict on a kind of item, by strength, item and sample."""
+        query = """SELECT strength, item, sample, passed, reason FROM verdicts
+            WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
+        rows = self._rows(query, label, kind)
+        return tuple(
+            Verdict(strength, item, sample, bool(passed), reason) for strength, item, sample, passed, reason in rows
+        )
+
 
 __all__ = ["FORMAT", "SCHEMA", "Continuation", "Group", "Store"]
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy import stats
 
-from steercpp.data.tasks import HARMFUL, HARMLESS, BehaviorItem, ChoiceItem
+from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem, ChoiceItem
 from steercpp.errors import ShapeError, StrengthError
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, level
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.errors import InputError
-from steercpp.statistics.evidence import Curves
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import inner
 from steercpp.statistics.intervals import RESAMPLES
+from steercpp.statistics.recommend import Curves
 from steercpp.statistics.scores import Floats
 from steercpp.statistics.slopes import Bounded
 

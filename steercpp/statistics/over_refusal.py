@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.data.tasks import HARMFUL, HARMLESS, BehaviorItem
+from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem
 from steercpp.errors import ShapeError
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.statistics.scores import BehaviorScores, Floats

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from steercpp.statistics.fits import EDGE, Window
+from steercpp.statistics.fits import EDGE, Window, fit_one, least_squares
 from steercpp.statistics.forms import TANH
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
-from steercpp.statistics.refit import fit_one, least_squares
 from steercpp.statistics.scores import BehaviorScores, Bools, Floats
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

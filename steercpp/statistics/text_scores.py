@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from steercpp.data.tasks import BehaviorItem
+from steercpp.data.items import BehaviorItem
 from steercpp.errors import InputError
 from steercpp.judging.language import repetition
 from steercpp.judging.matchers import OUTCOMES, Matcher, Outcome, judged

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from steercpp.data.items import Item, named
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Prompt, Template
-from steercpp.data.tasks import Item, named
 from steercpp.engine.batch import Tokens
 from steercpp.engine.engine import Engine
 from steercpp.engine.prompt_view import asked

@@ -13,8 +13,7 @@ from steercpp.engine.batch import Batch
 from steercpp.engine.engine import Base, Engine
 from steercpp.engine.steering import Steering
 from steercpp.runs.store import Group, Store
-from steercpp.sweeps.folding_work import Work
-from steercpp.sweeps.work import WORKS, answer_work, behavior_work, choice_work, text_work
+from steercpp.sweeps.work import WORKS, Work, answer_work, behavior_work, choice_work, text_work
 
 __all__ = [
     "BEHAVIOR",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steercpp.data.tasks import Item
+from steercpp.data.items import Item
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Gate, Operator, Positions, Side, Steering, check_manner
 from steercpp.errors import InputError
 from steercpp.provenance import items_sha256
-from steercpp.runs.controls import NO_INSTRUCTION, SWITCHED_OFF, Name
 from steercpp.runs.folder import Plan
+from steercpp.runs.stored_scores import NO_INSTRUCTION, SWITCHED_OFF, Name
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.strengths import normal_strengths
 from steercpp.sweeps.texts import Saying

@@ -14,14 +14,14 @@ give the same distributions they say the same, and what differs is the steering'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from steercpp.data.items import BehaviorItem, CodeItem, Item, code_prompt, named
 from steercpp.data.prompts import Prompt, Template, with_instruction
-from steercpp.data.tasks import Item, named
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
@@ -29,7 +29,11 @@ from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, PromptError
 from steercpp.judging.texts import SaidText
-from steercpp.runs.store_texts import TextStore
+from steercpp.runs.store import Store, TextStore
+
+if TYPE_CHECKING:  # a run is read without the engine
+    from steercpp.engine.engine import Engine
+
 
 Tokens: TypeAlias = tuple[int, ...]
 Row: TypeAlias = tuple[float, int]  # strength and sample
@@ -289,3 +293,70 @@ def _nats(engine: Engine, prompt: Tokens, texts: set[Tokens]) -> tuple[dict[Toke
     (batch,) = engine.pack([query])
     (nats,) = engine.logprobs(batch)
     return dict(zip(order, nats.tolist(), strict=True)), query.n_tokens_plain * engine.n_layer
+
+
+# FOLD: The part of a sweep that is said in words: which prompts, and reading what was said; read this to use a run  # noqa
+BEHAVIOR, CODE, VECTOR, PROMPT = "behavior", "code", "vector", "prompt"
+SAID = (BEHAVIOR, CODE)  # the kinds that can be
+
+
+def check_said(saying: Saying | None, items: Mapping[str, Sequence[Item]]) -> None:
+    """Make sure that what is to be said can be.
+
+    Raises:
+        InputError: code items without a way of saying, or nothing to say.
+    """
+    if saying is None and CODE in items:
+        raise InputError("code items are answered in words; say how long with --max-new-tokens")
+    if saying is not None and not set(items) & set(SAID):
+        raise InputError("nothing to say: --max-new-tokens is for behavior and code items, and there are none")
+
+
+def speeches(
+    engine: Engine, saying: Saying | None, items: Mapping[str, Sequence[Item]], *, instruction: str
+) -> tuple[Speech, ...]:
+    """All prompts of a sweep that are to be continued.
+
+    Args:
+        engine: the model.
+        saying: how; None for none.
+        items: by kind.
+        instruction: what the prompt baseline asks for; "" for no baseline.
+
+    Raises:
+        PromptError, ContextOverflowError: as `speech_of`.
+    """
+    if saying is None:
+        return ()
+
+    found = []
+    if behavior := cast("Sequence[BehaviorItem]", items.get(BEHAVIOR, ())):
+        asked: list[tuple[Prompt, Template]] = [(item.prompt, item.template) for item in behavior]
+        found.append(speech_of(engine, behavior, asked, saying, kind=BEHAVIOR))
+        if instruction:
+            found.append(
+                speech_of(engine, behavior, asked, saying, kind=BEHAVIOR, label=PROMPT, instruction=instruction)
+            )
+    if code := cast("Sequence[CodeItem]", items.get(CODE, ())):
+        asked = [code_prompt(item, saying.code_template) for item in code]
+        found.append(speech_of(engine, code, asked, saying, kind=CODE))
+    return tuple(found)
+
+
+def missing_texts(store: Store, manifest: Mapping[str, Any]) -> str | None:
+    """Which planned texts a run lacks, in a user's words; None where all are there."""
+    items = manifest["items"]
+    if not manifest["plan"].get("said"):
+        return None
+    wanted = [(VECTOR, kind) for kind in SAID if kind in items]
+    if BEHAVIOR in items and PROMPT not in manifest["controls_off"]:
+        wanted.append((PROMPT, BEHAVIOR))
+    for label, kind in wanted:
+        if len(store.said_items(label, kind)) < items[kind]:
+            return f"texts of {kind} items" + (" under the prompt baseline" if label == PROMPT else "")
+    return None
+
+
+def whole_texts(store: Store, label: str, kind: str, n_items: int) -> tuple[SaidText, ...]:
+    """The texts of all items under a label; none where some item is still to be said."""
+    return store.texts(label, kind) if len(store.said_items(label, kind)) == n_items else ()

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from steercpp.data.prompts import Prompt, Template, with_instruction
-from steercpp.data.tasks import (
+import numpy as np
+import numpy.typing as npt
+
+from steercpp.data.items import (
     LETTERS,
     AnswerItem,
     BehaviorItem,
@@ -28,13 +30,110 @@ from steercpp.data.tasks import (
     named,
     repeated,
 )
-from steercpp.engine.batch import Query, Tokens
+from steercpp.data.prompts import Prompt, Template, with_instruction
+from steercpp.engine.batch import Batch, Query, Tokens
 from steercpp.engine.engine import Engine
+from steercpp.engine.steering import PerQuery, Steering
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
 from steercpp.runs.store import Continuation
 from steercpp.statistics.scores import drop_extensions
-from steercpp.sweeps.folding_work import Work
-from steercpp.sweeps.opening_space import NOTE, with_opening_space
+
+# FOLD: Answers that open with a space of their own; read this when a Llama 2 chat model seems to give no answer an  # noqa
+SPACE = "\u2581"
+N_ASKED = 8
+NOTE = "the model opens its answers with a lone space, which is taken as the end of every {kind} prompt"
+
+
+def with_opening_space(engine: Engine, queries: Sequence[Query]) -> tuple[list[Query], bool]:
+    """The queries, with a lone space at the end of every prompt where the model would say it there itself.
+
+    Args:
+        engine: the model.
+        queries: prompts of one kind of item with their continuations.
+
+    Returns:
+        the queries, and whether they have it now: where the median P of the lone space after up to 8 prompts, evenly
+        spread, is above a half.
+    """
+    token = engine.token_id(SPACE)
+    if token is None or not queries:
+        return list(queries), False
+    places = np.unique(np.linspace(0, len(queries) - 1, N_ASKED).astype(int))
+    asked = engine.pack([Query(queries[place].tokens, ((token,),)) for place in places])
+    found = np.concatenate([nats for batch in asked for nats in engine.logprobs(batch)])
+    if np.exp(np.median(found)) <= 0.5:
+        return list(queries), False
+    return [Query((*query.tokens, token), query.continuations) for query in queries], True
+
+
+# FOLD: The items of one kind as what is decoded of them and stored; made by task_work.py, measured by measure.py.
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The items of one kind, ready to be decoded.
+
+    Attributes:
+        kind: "behavior", "choice", "answer" or "text".
+        items: as given.
+        continuations: what is scored, item after item.
+        queries: one for each item.
+        batches: the queries, packed.
+        is_open: for each query, whether its gate is open; all are without a gate.
+        notes: what of the scoring is not as usual, in sentences.
+        chains: for each query the tokens of its answers, whose beginnings its continuations are; empty where
+            continuations are scored as a whole.
+    """
+
+    kind: str
+    items: tuple[Item, ...]
+    continuations: tuple[Continuation, ...]
+    queries: tuple[Query, ...]
+    batches: tuple[Batch, ...]
+    is_open: tuple[bool, ...]
+    notes: tuple[str, ...] = ()
+    chains: tuple[tuple[Tokens, ...], ...] = ()
+
+    def steering(self, batch: Batch, steering: Steering) -> PerQuery:
+        """What steers each query of a batch: the same, where its gate is open."""
+        ungated = replace(steering, gate=None)
+        return [ungated if self.is_open[member] else None for member in batch.members]
+
+    def scores(self, member: int, logprobs: Floats) -> Floats:
+        """What is stored of one query: its continuations' logprobs, or those of the answers' tokens one by one."""
+        if not self.chains:
+            return logprobs
+        steps = np.diff(logprobs, prepend=0.0)
+        starts = np.cumsum([0, *(len(answer) for answer in self.chains[member])])[:-1]
+        steps[starts] = logprobs[starts]
+        return steps
+
+    def sides(self) -> list[list[str]]:
+        """For each item the sides of its continuations, in order."""
+        found: list[list[str]] = [[] for _ in self.items]
+        for part in self.continuations:
+            found[part.item].append(part.side)
+        return found
+
+    @property
+    def prompts(self) -> list[Tokens]:
+        """Tokens of each query's prompt; of a text, all of them."""
+        whole = self.kind == "text"
+        return [query.tokens + (query.continuations[0] if whole else ()) for query in self.queries]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens decoded for one pass over the items."""
+        return sum(batch.n_tokens for batch in self.batches)
+
+    @property
+    def n_tokens_plain(self) -> int:
+        """Tokens that a plain loop decodes for it: each prompt anew for each of its longer continuations."""
+        queries = self.queries
+        if self.chains:
+            queries = tuple(Query(query.tokens, one) for query, one in zip(queries, self.chains, strict=True))
+        return sum(query.n_tokens_plain for query in queries)
 
 
 def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction: str = "") -> Work:

@@ -10,7 +10,7 @@ import numpy as np
 
 from steercpp.bench.models import Shape, make_model, words
 from steercpp.bench.tasks import few_shot_head, perplexity_tasks, questions
-from steercpp.data.tasks import choice_prompt
+from steercpp.data.items import choice_prompt
 
 WORDS = words(700)
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from steercpp.bench.timing import Timed, take_turns, turn
+from steercpp.bench.result import Timed, take_turns, turn
 from steercpp.errors import InputError
 
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from small_sweep import write_items
 
 from steercpp.cli.main import main
+from steercpp.data.items import read_behavior, read_choices
 from steercpp.data.pairs import ContrastPair, read_pairs
 from steercpp.data.prompts import Message
-from steercpp.data.tasks import read_behavior, read_choices
 from steercpp.engine.engine import Engine
 from steercpp.sweeps.calibration import calibrate
 from steercpp.sweeps.calibration_texts import file_texts, item_texts, pair_texts

@@ -16,7 +16,7 @@ from small_sweep import BEHAVIOR, CHOICE, write_items
 
 from steercpp.cli.commands.scan import spread
 from steercpp.cli.main import main
-from steercpp.data.tasks import item_json
+from steercpp.data.items import item_json
 
 GRID = ("--strengths=-0.5,0.5", "--threads", "1")
 

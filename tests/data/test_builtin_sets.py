@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, choice_prompt
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Prompt
 from steercpp.data.sets import builtin as builtin_sets
 from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS, BehaviorSet, behavior_set, capability_set
 from steercpp.data.sets.embedded import load
 from steercpp.data.sets.names import behavior_items, task_items
-from steercpp.data.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, choice_prompt
 from steercpp.engine.chat_template import ChatTemplate
 from steercpp.engine.engine import Engine
 from steercpp.errors import SandboxError, TaskError

@@ -17,20 +17,26 @@ import pytest
 
 from steercpp.data.pair_formats import open_pairs
 from steercpp.data.prompts import Message
-from steercpp.data.sets.caa_sets import read_caa, read_caa_choices
 from steercpp.data.sets.catalog import DATA_SETS, data_set
-from steercpp.data.sets.humaneval import read_humaneval
-from steercpp.data.sets.knowledge import mmlu_subjects, read_mmlu, read_truthfulqa
+from steercpp.data.sets.knowledge import (
+    mmlu_subjects,
+    read_caa,
+    read_caa_choices,
+    read_humaneval,
+    read_mmlu,
+    read_truthfulqa,
+)
 from steercpp.data.sets.records import json_line_records, read_text
 from steercpp.data.sets.safety import (
+    TASKS,
     read_advbench,
     read_instructions,
     read_jailbreakbench,
     read_malicious_instruct,
+    read_stereoset,
     read_strongreject,
     read_xstest,
 )
-from steercpp.data.sets.stereoset import TASKS, read_stereoset
 from steercpp.errors import DataSetError, InputError
 
 SPLITS = [(side, split) for side in ("harmful", "harmless") for split in ("train", "val", "test")]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from places import ROOT
 
+from steercpp.data.items import AnswerItem, ChoiceItem, CodeItem, Item
 from steercpp.data.prompts import Filled, Message
 from steercpp.data.sets.catalog import DATA_SETS
 from steercpp.data.sets.names import behavior_items, contrast_pairs, instruction_of, is_path, short_name, task_items
 from steercpp.data.sets.sources import SOURCES, find_set
-from steercpp.data.tasks import AnswerItem, ChoiceItem, CodeItem, Item
 from steercpp.errors import DataSetError, SteerError, TaskError
 
 MMLU = '"Q{n}?",a,b,c,d,{letter}\n'

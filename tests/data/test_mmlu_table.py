@@ -23,8 +23,8 @@ from mmlu_table import (
 )
 
 from steercpp.cli.main import main
+from steercpp.data.items import ChoiceItem
 from steercpp.data.sets.embedded import load
-from steercpp.data.tasks import ChoiceItem
 from steercpp.engine.engine import Engine
 from steercpp.sweeps.work import choice_work
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from steercpp.data.items import BehaviorItem, item_json, parse_item
 from steercpp.data.pairs import ContrastPair, pairs_sha256, read_pairs
 from steercpp.data.prompts import (
     Filled,
@@ -22,7 +23,6 @@ from steercpp.data.prompts import (
     with_instruction,
     with_system,
 )
-from steercpp.data.tasks import BehaviorItem, item_json, parse_item
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.errors import PairsError, PromptError

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from steercpp.data.items import Item
 from steercpp.data.pair_formats import open_pairs
 from steercpp.data.prompts import Message, Prompt, prompt_texts
 from steercpp.data.sets.catalog import DATA_SETS
@@ -30,7 +31,6 @@ from steercpp.data.sets.safety_items import (
     stereoset_pairs,
     xstest_items,
 )
-from steercpp.data.tasks import Item
 from steercpp.data.templates import fill, within
 from steercpp.engine.engine import Engine
 from steercpp.engine.prompt_view import asked

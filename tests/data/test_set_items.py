@@ -10,11 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steercpp.data.items import ChoiceItem, choice_prompt, item_json, parse_item
 from steercpp.data.prompts import Filled, Message, Prompt, prompt_texts
-from steercpp.data.sets.caa_sets import CaaChoice, CaaQuestion, read_caa, read_caa_choices
 from steercpp.data.sets.catalog import DATA_SETS
-from steercpp.data.sets.humaneval import read_humaneval
-from steercpp.data.sets.knowledge import MmluQuestion, TruthfulQuestion, read_mmlu, read_truthfulqa
+from steercpp.data.sets.knowledge import (
+    CaaChoice,
+    CaaQuestion,
+    MmluQuestion,
+    TruthfulQuestion,
+    read_caa,
+    read_caa_choices,
+    read_humaneval,
+    read_mmlu,
+    read_truthfulqa,
+)
 from steercpp.data.sets.knowledge_items import (
     caa_choices,
     caa_items,
@@ -27,9 +36,12 @@ from steercpp.data.sets.knowledge_items import (
 from steercpp.data.sets.safety import (
     HarmfulBehavior,
     Instruction,
+    StereoSetCluster,
+    StereoSetSentence,
     XSTestPrompt,
     read_advbench,
     read_instructions,
+    read_stereoset,
     read_xstest,
 )
 from steercpp.data.sets.safety_items import (
@@ -53,8 +65,6 @@ from steercpp.data.sets.safety_items import (
     xstest_items,
     xstest_pairs,
 )
-from steercpp.data.sets.stereoset import StereoSetCluster, StereoSetSentence, read_stereoset
-from steercpp.data.tasks import ChoiceItem, choice_prompt, item_json, parse_item
 from steercpp.errors import DataSetError, InputError, PairsError, PromptError, TaskError
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from places import EMBEDDED
 
+from steercpp.data.items import ChoiceItem, CodeItem, Item, TextItem, choice_continuations, choice_prompt
 from steercpp.data.prompts import Prompt, prompt_texts
 from steercpp.data.sets.knowledge import MmluQuestion
 from steercpp.data.sets.knowledge_items import mmlu_items
 from steercpp.data.sets.names import behavior_items, task_items
-from steercpp.data.tasks import ChoiceItem, CodeItem, Item, TextItem, choice_continuations, choice_prompt
 from steercpp.engine.engine import Engine
 from steercpp.sweeps.work import choice_work
 

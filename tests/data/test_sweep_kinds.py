@@ -12,8 +12,8 @@ from architectures import ARCHITECTURES
 from scipy.special import log_softmax
 from small_sweep import ANSWER, BEHAVIOR, CHOICE, TEXT, WORDS, small_sweep, small_vector
 
+from steercpp.data.items import AnswerItem, ChoiceItem, TextItem, choice_prompt
 from steercpp.data.sets.embedded import load
-from steercpp.data.tasks import AnswerItem, ChoiceItem, TextItem, choice_prompt
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.errors import ContextOverflowError, InputError, PromptError, TaskError

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-import steercpp.data.tasks
-from steercpp.data.prompts import Filled, Message
-from steercpp.data.tasks import (
+import steercpp.data.items
+from steercpp.data.items import (
     KINDS,
     AnswerItem,
     BehaviorItem,
@@ -29,6 +28,7 @@ from steercpp.data.tasks import (
     read_mmlu_csv,
     read_tasks,
 )
+from steercpp.data.prompts import Filled, Message
 from steercpp.errors import PromptError, TaskError
 from steercpp.provenance import items_sha256
 
@@ -132,7 +132,7 @@ def test_the_examples_of_the_documentation_are_items(tmp_path: Path) -> None:
     assert {kind_of(item) for item in items} == set(KINDS)
     assert any(isinstance(item, ChoiceItem) and item.by == "text" for item in items)
     assert any(isinstance(item, BehaviorItem) and isinstance(item.prompt, Filled) for item in items)
-    lines = [line.strip() for line in (steercpp.data.tasks.__doc__ or "").splitlines() if line.startswith("    {")]
+    lines = [line.strip() for line in (steercpp.data.items.__doc__ or "").splitlines() if line.startswith("    {")]
     assert [kind_of(item) for item in read_tasks(write(path, *lines))] == list(KINDS)
 
 

@@ -8,8 +8,8 @@ import re
 import pytest
 from places import ROOT
 
+from steercpp.data.items import ChoiceItem, choice_prompt
 from steercpp.data.prompts import Filled, Message, Part, with_instruction
-from steercpp.data.tasks import ChoiceItem, choice_prompt
 from steercpp.data.templates import LLAMA_2_SYSTEM, TEMPLATES, fill, named_template, within
 from steercpp.engine.engine import Engine
 from steercpp.errors import PromptError

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from steercpp.cli.main import main
 from steercpp.doctor.installation import diagnose, loaded_libraries
-from steercpp.engine.accelerators import Gpu, install_line
+from steercpp.engine.devices import Gpu, install_line
 
 
 def doctor(*arguments: str | Path) -> Result:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from steercpp.engine.accelerators import Backend, advice, gpus, install_line
+from steercpp.engine.devices import Backend, advice, gpus, install_line
 
 
 @pytest.fixture(autouse=True)

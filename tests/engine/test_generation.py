@@ -16,10 +16,9 @@ from queries import random_vector
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
 from steercpp.engine.packing import Pass, Query
-from steercpp.engine.sampling import Sampling
+from steercpp.engine.sampling import Sampling, TextStream
 from steercpp.engine.session import Session, Wanted
 from steercpp.engine.steering import Gate, Positions, Steering
-from steercpp.engine.text_stream import TextStream
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 from steercpp.vectors.control_vector import ControlVector
 

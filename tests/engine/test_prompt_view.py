@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from steercpp.cli import output
 from steercpp.cli.main import main
 from steercpp.cli.options.prompts import LONGEST, prompt_pieces
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, kind_of
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Filled, Message
-from steercpp.data.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, kind_of
 from steercpp.data.templates import fill
 from steercpp.engine.engine import Engine
 from steercpp.engine.prompt_view import Span, item_views, pair_views, prompt_view

@@ -12,7 +12,7 @@ from vocabularies import SPECIAL, FileTokenizer, write_bpe_vocabulary, write_spm
 
 from steercpp.data.prompts import Filled, Message, Part
 from steercpp.engine.engine import Engine
-from steercpp.engine.special_tokens import SpecialTokens
+from steercpp.engine.vocabulary import SpecialTokens
 from steercpp.errors import PromptError
 
 _FILES: dict[str, Callable[[Path], Path]] = {

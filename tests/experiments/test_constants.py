@@ -17,7 +17,7 @@ from steercpp.experiments.constants.norm_lines import line, own_lines, straight,
 from steercpp.experiments.constants.predicted import gaussian, helpfulness_curves, quadratic
 from steercpp.experiments.constants.separation import Gap, auc, circular, first_token_gap, layer_record
 from steercpp.experiments.constants.words import facts
-from steercpp.statistics.bounds import bounded, mean
+from steercpp.statistics.intervals import bounded, mean
 
 ALL = np.ones(len(STRENGTHS), bool)
 

@@ -17,15 +17,14 @@ from scipy.special import logsumexp
 from small_sweep import BEHAVIOR, CHOICE, small_vector, write_items
 
 from steercpp.cli.main import main
+from steercpp.data.items import BehaviorItem, read_behavior
 from steercpp.data.pairs import read_pairs
 from steercpp.data.sets.embedded import load
-from steercpp.data.tasks import BehaviorItem, read_behavior
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, RunError
-from steercpp.experiments.cross import Push, cross
-from steercpp.experiments.cross_figure import cross_figure
-from steercpp.experiments.cross_result import Change, CrossEffects
+from steercpp.experiments.cross import Change, CrossEffects, Push, cross
+from steercpp.experiments.figures import cross_figure
 from steercpp.extraction.extract import extract
 from steercpp.reports.figures import rendered
 from steercpp.sweeps.measure import behavior_work, choice_work

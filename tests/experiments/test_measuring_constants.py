@@ -19,8 +19,8 @@ from plain_llama import PlainLlama
 from small_sweep import BEHAVIOR, small_sweep
 
 from steercpp.cli.main import main
+from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.sets.embedded import load
-from steercpp.data.tasks import BehaviorItem, ChoiceItem
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering

@@ -19,10 +19,9 @@ from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, LayerError, RunError
 from steercpp.experiments.figures import scan_figure
-from steercpp.experiments.scan import default_windows, scan
-from steercpp.experiments.scan_result import Band, Scan, slope_at_0
+from steercpp.experiments.scan import Band, Scan, default_windows, scan, slope_at_0
 from steercpp.reports.figures import rendered
-from steercpp.reports.scan_files import ensure_files
+from steercpp.reports.pictures import ensure_files
 from steercpp.runs.folder import MANIFEST
 from steercpp.runs.result import open_run
 from steercpp.vectors.layers import parse_windows, windows_of

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from steercpp.errors import PresetError
-from steercpp.experiments.study.preset import parse_preset
-from steercpp.experiments.study.preset_files import load_preset, preset_names, with_included
+from steercpp.experiments.study.preset import load_preset, parse_preset, preset_names, with_included
 
 SMALL = """
 about = "A small study"

@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 from scipy.special import logsumexp
 
 from steercpp.cli.main import main
+from steercpp.data.items import BehaviorItem
 from steercpp.data.pairs import read_pairs
 from steercpp.data.prompts import Filled, Message, Prompt
 from steercpp.data.sets.embedded import DefaultModel, load
-from steercpp.data.tasks import BehaviorItem
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generated, Generation, generate
 from steercpp.engine.steering import Steering

@@ -18,9 +18,8 @@ from steercpp.data.pairs import ContrastPair
 from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, LayerError, RunError, ShapeError
-from steercpp.experiments.transfer import Material, transfer
-from steercpp.experiments.transfer_figure import transfer_figure
-from steercpp.experiments.transfer_result import Transfer
+from steercpp.experiments.figures import transfer_figure
+from steercpp.experiments.transfer import Material, Transfer, transfer
 from steercpp.extraction.extract import extract
 from steercpp.reports.figures import rendered
 from steercpp.runs.result import open_run

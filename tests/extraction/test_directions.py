@@ -9,9 +9,8 @@ from sklearn.decomposition import PCA
 
 from steercpp.errors import DegenerateError, InputError, ShapeError
 from steercpp.extraction import pair_rows
-from steercpp.extraction.methods import METHODS
+from steercpp.extraction.methods import METHODS, PENALTY, SHRINKAGE, logistic_probe
 from steercpp.extraction.pair_rows import Doubles
-from steercpp.extraction.probes import PENALTY, SHRINKAGE, logistic_probe
 from steercpp.vectors.control_vector import FloatArray
 
 NO_MEAN = ("mean", "logistic", "lda")  # that need the means of both sides to differ

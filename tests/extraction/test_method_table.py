@@ -7,8 +7,7 @@ import re
 import pytest
 from method_table import DOCUMENT, SCENARIOS, Found, document, measure
 
-from steercpp.extraction.methods import METHODS
-from steercpp.extraction.probes import PENALTY, SHRINKAGE
+from steercpp.extraction.methods import METHODS, PENALTY, SHRINKAGE
 from steercpp.extraction.quality import MOST_PAIRS, N_FOLDS, N_RESAMPLES, NAMES
 
 Measured = dict[tuple[str, str], Found]

@@ -9,13 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.data.tasks import (
-    AnswerItem,
-    BehaviorItem,
-    ChoiceItem,
-    TextItem,
-    item_json,
-)
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, TextItem, item_json
 from steercpp.engine.engine import Engine
 from steercpp.runs.folder import STORE
 from steercpp.runs.result import SweepResult

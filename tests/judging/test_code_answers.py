@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from steercpp.data.sets.humaneval import read_humaneval
-from steercpp.data.tasks import CodeItem
+from steercpp.data.items import CodeItem
+from steercpp.data.sets.knowledge import read_humaneval
 from steercpp.errors import InputError
 from steercpp.judging.programs import PREAMBLE, WAYS, _compiled, answer_code, first_function, program
 

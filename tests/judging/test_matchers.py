@@ -12,12 +12,11 @@ import pytest
 from babble import BABBLE, BROKEN
 from places import ROOT
 
+from steercpp.data.items import BehaviorItem
 from steercpp.data.prompts import Filled, Message
 from steercpp.data.sets.safety import read_advbench
-from steercpp.data.tasks import BehaviorItem
 from steercpp.errors import InputError, TaskError
-from steercpp.judging.matcher_files import read_matcher
-from steercpp.judging.matchers import MATCHERS, OUTCOMES, judged, matcher_named
+from steercpp.judging.matchers import MATCHERS, OUTCOMES, judged, matcher_named, read_matcher
 
 ITEM = BehaviorItem(
     "i",

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 from places import SECRET
 
-from steercpp.data.sets.humaneval import read_humaneval
+from steercpp.data.sets.knowledge import read_humaneval
 from steercpp.errors import InputError, SandboxError
 from steercpp.judging.programs import program
-from steercpp.judging.sandbox import Limits, Outcome, run_program, why_not
-from steercpp.judging.sandbox_launch import WAYS
+from steercpp.judging.sandbox import WAYS, Limits, Outcome, run_program, why_not
 
 
 def run(source: str, way: str, **limits: float) -> Outcome:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from small_sweep import BEHAVIOR, STRENGTHS, small_sweep
 
-from steercpp.data.code_prompts import code_prompt
-from steercpp.data.tasks import BehaviorItem, CodeItem
+from steercpp.data.items import BehaviorItem, CodeItem, code_prompt
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, PromptError, RunError, SandboxError
 from steercpp.judging.matchers import MATCHERS, chosen_matcher, matcher_for

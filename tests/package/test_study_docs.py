@@ -13,7 +13,7 @@ from places import ROOT
 from steercpp.cli.main import main
 from steercpp.data.sets.embedded import load
 from steercpp.errors import SandboxError
-from steercpp.experiments.study.preset_files import preset_names
+from steercpp.experiments.study.preset import preset_names
 from steercpp.judging.sandbox import working_way
 
 PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from steercpp.cli.main import main
 from steercpp.errors import InputError
 from steercpp.extraction.quality import NAMES
-from steercpp.reports.quality_figure import quality_figure
+from steercpp.reports.vector_figures import quality_figure
 from steercpp.vectors.control_vector import ControlVector, MetaValue
 from steercpp.vectors.gguf import write_vector
 

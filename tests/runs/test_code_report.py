@@ -12,20 +12,16 @@ from small_sweep import small_vector
 
 from steercpp.cli import output
 from steercpp.cli.main import main
-from steercpp.cli.views.code_table import code_pieces
+from steercpp.cli.views.sweep import code_pieces
 from steercpp.data.items import CodeItem
 from steercpp.engine.engine import Engine
 from steercpp.errors import SandboxError
-from steercpp.judging.sandbox import why_not
-from steercpp.judging.sandbox_launch import WAYS
+from steercpp.judging.sandbox import WAYS, why_not
 from steercpp.judging.texts import Verdict
-from steercpp.reports.code_figure import code_figure
-from steercpp.reports.figures import rendered, strength_label
+from steercpp.reports.figures import code_figure, rendered, strength_label
 from steercpp.reports.report import report_names, write_report
-from steercpp.runs.code import judge_run
-from steercpp.runs.code_report import code_columns, code_record
-from steercpp.runs.code_verdicts import failure_reasons
-from steercpp.runs.judgement import judge
+from steercpp.runs.code import failure_reasons, judge_run
+from steercpp.runs.judgement import code_columns, code_record, judge
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.store import Store
 from steercpp.sweeps.sweep import sweep

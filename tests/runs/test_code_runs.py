@@ -21,12 +21,10 @@ from steercpp.doctor import installation as doctor
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import RunError, SandboxError
-from steercpp.judging.sandbox import Limits, Outcome, why_not
-from steercpp.judging.sandbox_launch import WAYS
+from steercpp.judging.sandbox import WAYS, Limits, Outcome, why_not
 from steercpp.judging.texts import SaidText, Verdict
 from steercpp.runs import code as code_runs
-from steercpp.runs.code import judge_code, judge_run
-from steercpp.runs.code_verdicts import stored_code_scores
+from steercpp.runs.code import judge_code, judge_run, stored_code_scores
 from steercpp.runs.store import Store
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.texts import Saying, say, speech_of

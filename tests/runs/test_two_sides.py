@@ -16,8 +16,7 @@ from planted_run import SIDED, SIDES, write_planted_run
 from steercpp.cli.main import main
 from steercpp.reports.report import write_report
 from steercpp.runs.judgement import Judgement, judge
-from steercpp.runs.result import open_run
-from steercpp.runs.sweep_fits import OF_HARMFUL
+from steercpp.runs.result import OF_HARMFUL, open_run
 from steercpp.statistics.over_refusal import side_items
 
 N = len(SIDED) // 2

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.sets.builtin import behavior_set
-from steercpp.data.tasks import BehaviorItem, ChoiceItem
 from steercpp.errors import ShapeError, StrengthError
 from steercpp.judging.matchers import matcher_named
 from steercpp.judging.texts import SaidText

@@ -10,9 +10,9 @@ from planted import alike
 from scipy import optimize
 
 from steercpp.errors import InputError
-from steercpp.statistics.evidence import Curves
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness, fit_helpfulness_forms
 from steercpp.statistics.optimum import Optimum, optimum
+from steercpp.statistics.recommend import Curves
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats
 
 S = np.linspace(-3.0, 3.0, 25)

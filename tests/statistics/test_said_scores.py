@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from steercpp.data.tasks import BehaviorItem
+from steercpp.data.items import BehaviorItem
 from steercpp.errors import InputError
 from steercpp.judging.matchers import MATCHERS, OUTCOMES
 from steercpp.judging.texts import SaidText

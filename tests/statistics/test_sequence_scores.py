@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from steercpp.errors import InputError, ShapeError, StrengthError
-from steercpp.statistics.sequence_scores import AnswerScores, SequenceScores, TextScores, likeliest_answer
+from steercpp.statistics.scores import AnswerScores, SequenceScores, TextScores, likeliest_answer
 
 S = np.array([0.0, 1.0])
 

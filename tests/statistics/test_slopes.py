@@ -9,8 +9,8 @@ import pytest
 from planted import GRID, unlike_alignment
 
 from steercpp.errors import DegenerateError
+from steercpp.statistics.fits import fit_one
 from steercpp.statistics.forms import TANH
-from steercpp.statistics.refit import fit_one
 from steercpp.statistics.scores import BehaviorScores, Floats
 from steercpp.statistics.slopes import share, slopes, telling
 

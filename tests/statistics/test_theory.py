@@ -10,10 +10,9 @@ from planted import GRID, alike, unlike_alignment, unlike_helpfulness
 
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 from steercpp.statistics.curve_files import Curve, read_curve
-from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness, fit_helpfulness_forms, rank
+from steercpp.statistics.fits import FitResult, aicc, fit_alignment, fit_helpfulness, fit_helpfulness_forms, rank
 from steercpp.statistics.forms import FREE_FORMS, RESTRICTED_FORMS, helpfulness_form
 from steercpp.statistics.scores import Floats
-from steercpp.statistics.validity import aicc
 
 ROUNDED = 5e-4  # the figures to meet are given to three decimals
 

@@ -18,8 +18,7 @@ from places import ModelMaker
 from steercpp.data.sets.embedded import DefaultModel, load
 from steercpp.engine.engine import Engine
 from steercpp.errors import CalibrationError, DegenerateError, InputError, LayerError, NonFiniteError, ShapeError
-from steercpp.sweeps.calibration import Calibration, calibrate, in_kl_units
-from steercpp.sweeps.crossing import NEAR, TOLERANCE, first_crossing
+from steercpp.sweeps.calibration import NEAR, TOLERANCE, Calibration, calibrate, first_crossing, in_kl_units
 from steercpp.sweeps.token_kl import TokenKl
 from steercpp.vectors.control_vector import ControlVector
 

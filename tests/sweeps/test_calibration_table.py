@@ -6,8 +6,7 @@ import pytest
 from calibration_table import DOCUMENT, PLACES, TEXTS, Cells, measure, rows
 from places import ModelMaker
 
-from steercpp.sweeps.calibration import FIRST, LAST
-from steercpp.sweeps.crossing import FAR, JUMP, NEAR, TOLERANCE
+from steercpp.sweeps.calibration import FAR, FIRST, JUMP, LAST, NEAR, TOLERANCE
 
 Tables = dict[str, list[Cells]]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tiny_model import vocabulary, write_tiny_model
 
+from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.prompts import Message
-from steercpp.data.tasks import BehaviorItem, ChoiceItem
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.sweeps.work import behavior_work, choice_work, prompted_work

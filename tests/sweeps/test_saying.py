@@ -13,8 +13,8 @@ from plain_llama import PlainLlama
 from scipy.special import log_softmax
 from small_sweep import BEHAVIOR, small_vector
 
+from steercpp.data.items import BehaviorItem
 from steercpp.data.sets import embedded as default_model
-from steercpp.data.tasks import BehaviorItem
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.engine.steering import Gate, Steering

@@ -16,7 +16,7 @@ from places import ROOT
 from scipy.special import log_softmax
 from small_sweep import BEHAVIOR, CHOICE, STRENGTHS, numbers, small_sweep, small_vector, write_items
 
-from steercpp.data.tasks import BehaviorItem, ChoiceItem, choice_prompt, read_behavior, read_choices
+from steercpp.data.items import BehaviorItem, ChoiceItem, choice_prompt, read_behavior, read_choices
 from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
 from steercpp.errors import (

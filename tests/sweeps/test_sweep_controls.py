@@ -15,14 +15,13 @@ from steercpp.data.prompts import Message
 from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
 from steercpp.errors import RunError, ShapeError
-from steercpp.runs.controls import Controls, control_strength, directions_for
 from steercpp.runs.folder import MANIFEST, STORE, read_manifest
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.store import Store
+from steercpp.runs.stored_scores import Controls, control_strength, directions_for
 from steercpp.statistics.scores import BehaviorScores
-from steercpp.sweeps.folding_work import Work
 from steercpp.sweeps.texts import Saying
-from steercpp.sweeps.work import behavior_work, choice_work
+from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector, orthogonal_vector, random_vector
 from steercpp.vectors.gguf import read_vector
 

@@ -12,7 +12,7 @@ import pytest
 from architectures import ARCHITECTURES
 from small_sweep import BEHAVIOR, CHOICE, INSTRUCTION, numbers, small_sweep, small_vector
 
-from steercpp.data.tasks import ChoiceItem
+from steercpp.data.items import ChoiceItem
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Gate, Steering
 from steercpp.errors import InputError, LayerError, RunError, ShapeError

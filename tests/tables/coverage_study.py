@@ -10,9 +10,8 @@ import numpy as np
 from planted import GRID, unlike_alignment, unlike_helpfulness
 from scipy.special import expit
 
-from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness
+from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness, fit_one
 from steercpp.statistics.forms import TANH, Form, helpfulness_form, inner, natural
-from steercpp.statistics.refit import fit_one
 from steercpp.statistics.scores import Floats
 
 Planter = Callable[[int, np.random.Generator], Floats]

@@ -20,13 +20,13 @@ from typing import cast
 from places import ROOT
 
 from steercpp.bench.setting import PlainLoop
+from steercpp.data.items import ChoiceItem
 from steercpp.data.sets.embedded import load
 from steercpp.data.sets.names import task_items
-from steercpp.data.tasks import ChoiceItem
 from steercpp.engine.batch import Batch
 from steercpp.engine.engine import Engine
 from steercpp.extraction.extract import extract
-from steercpp.machine import physical_cores
+from steercpp.provenance import physical_cores
 from steercpp.runs.result import SweepResult
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.sweep import sweep

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.stats import multinomial
 
-from steercpp.data.tasks import BehaviorItem
+from steercpp.data.items import BehaviorItem
 from steercpp.statistics.code_scores import CodeScores, Ints
 from steercpp.statistics.intervals import resample
 from steercpp.statistics.over_refusal import said_sides

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from steercpp.errors import DegenerateError, InputError, LayerError, ShapeError, StrengthError
 from steercpp.vectors.algebra import NOISE, combined, cosines, orthogonalised, overall_cosines, renormalised
-from steercpp.vectors.control_vector import ControlVector, MetaValue
-from steercpp.vectors.conversion import at_measured_layers, baked, manner
+from steercpp.vectors.control_vector import ControlVector, MetaValue, at_measured_layers, baked, manner
 
 N_EMBD = 64
 

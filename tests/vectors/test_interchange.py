@@ -24,8 +24,7 @@ from vector_bytes import Refused, load_like_llama_cpp
 from steercpp.cli.main import main
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
-from steercpp.vectors.control_vector import ControlVector
-from steercpp.vectors.conversion import baked
+from steercpp.vectors.control_vector import ControlVector, baked
 from steercpp.vectors.formats import FORMATS, Format, read_any_vector, write_any_vector
 from steercpp.vectors.gguf import read_vector, write_vector
 

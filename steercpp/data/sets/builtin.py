@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from steercpp import models
+from steercpp.data.items import BehaviorItem, Item, read_behavior, read_tasks
 from steercpp.data.pairs import ContrastPair, read_pairs
-from steercpp.data.tasks import BehaviorItem, Item, read_behavior, read_tasks
 from steercpp.errors import TaskError
 
 FOLDER = Path(models.__file__).parent / "sets"

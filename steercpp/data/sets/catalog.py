@@ -15,19 +15,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from steercpp.data.sets.caa_sets import read_caa, read_caa_choices
-from steercpp.data.sets.humaneval import read_humaneval
-from steercpp.data.sets.knowledge import read_mmlu, read_truthfulqa
+from steercpp.data.sets.knowledge import read_caa, read_caa_choices, read_humaneval, read_mmlu, read_truthfulqa
 from steercpp.data.sets.records import known
 from steercpp.data.sets.safety import (
     read_advbench,
     read_instructions,
     read_jailbreakbench,
     read_malicious_instruct,
+    read_stereoset,
     read_strongreject,
     read_xstest,
 )
-from steercpp.data.sets.stereoset import read_stereoset
 from steercpp.errors import DataSetError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steercpp import models
+from steercpp.data.items import BehaviorItem, ChoiceItem, read_behavior, read_choices
 from steercpp.data.pairs import ContrastPair, read_pairs
-from steercpp.data.tasks import BehaviorItem, ChoiceItem, read_behavior, read_choices
 from steercpp.errors import ModelError
 from steercpp.provenance import file_sha256
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from steercpp.data.items import LETTERS, AnswerItem, BehaviorItem, ChoiceItem, CodeItem, choice_prompt
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Filled, Message, Prompt
-from steercpp.data.sets.caa_sets import CaaChoice, CaaQuestion
-from steercpp.data.sets.humaneval import CodeProblem
-from steercpp.data.sets.knowledge import MmluQuestion, TruthfulQuestion
-from steercpp.data.tasks import LETTERS, AnswerItem, BehaviorItem, ChoiceItem, CodeItem, choice_prompt
+from steercpp.data.sets.knowledge import CaaChoice, CaaQuestion, CodeProblem, MmluQuestion, TruthfulQuestion
 from steercpp.errors import DataSetError, TaskError
 
 MOST_SHOTS = 5  # questions of a subject in the dev split

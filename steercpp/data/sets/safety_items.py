@@ -20,12 +20,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from steercpp.data.items import HARMLESS, BehaviorItem
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Message, Prompt
 from steercpp.data.sets.records import known
-from steercpp.data.sets.safety import HarmfulBehavior, Instruction, XSTestPrompt
-from steercpp.data.sets.stereoset import StereoSetCluster
-from steercpp.data.tasks import HARMLESS, BehaviorItem
+from steercpp.data.sets.safety import HarmfulBehavior, Instruction, StereoSetCluster, XSTestPrompt
 from steercpp.data.templates import TEMPLATES, within
 from steercpp.errors import PairsError
 

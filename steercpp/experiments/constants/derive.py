@@ -26,7 +26,7 @@ from steercpp.experiments.constants.predicted import (
     quadratic,
 )
 from steercpp.experiments.constants.separation import Gap, layer_record
-from steercpp.statistics.bounds import mean
+from steercpp.statistics.intervals import mean
 from steercpp.statistics.scores import Floats
 
 Recipe: TypeAlias = Literal["steercpp", "wolf2024"]

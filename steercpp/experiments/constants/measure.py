@@ -19,7 +19,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.data.tasks import HARMFUL, BehaviorItem, ChoiceItem
+from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from steercpp.statistics.bounds import Bounded, bounded
+from steercpp.statistics.intervals import Bounded, bounded
 from steercpp.statistics.scores import Floats
 
 N_MOMENTS = 4

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.statistics.bounds import NOTHING, Bounded, mean
+from steercpp.statistics.intervals import NOTHING, Bounded, mean
 from steercpp.statistics.scores import Floats
 
 MEAN_R2 = 0.99  # of the line through the mean: where it falls below, the window ends

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from steercpp.experiments.constants.norm_lines import Bools
-from steercpp.statistics.bounds import NOTHING, means
+from steercpp.statistics.intervals import NOTHING, means
 from steercpp.statistics.scores import Floats
 
 DEVIATIONS = ("r2", "largest", "largest_at", "largest_near")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from steercpp.experiments.constants.norm_lines import Bools
-from steercpp.statistics.bounds import bounded, mean
+from steercpp.statistics.intervals import bounded, mean
 from steercpp.statistics.scores import Floats
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem
 from steercpp.data.prompts import Template
 from steercpp.data.sets.names import behavior_items, instruction_of, task_items
-from steercpp.data.tasks import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem
 from steercpp.data.templates import within
+from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, TaskError
-from steercpp.experiments.study.preset import RunSpec
+from steercpp.experiments.study.preset import Role, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +74,53 @@ def asked_as(item: BehaviorItem, template: str) -> BehaviorItem:
 def fewest(*limits: int | None) -> int | None:
     """The smallest of those that are given, None without any."""
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+# FOLD: The model files of a study, one of them loaded at a time: two may not fit into memory together.
+class StudyModels:
+    """Engines by their role; a context manager, which closes the one that is open.
+
+    Args:
+        paths: the files.
+        load: loads one with the user's options.
+    """
+
+    def __init__(self, paths: Mapping[Role, Path], load: Callable[[Path], Engine]) -> None:
+        self._paths = paths
+        self._load = load
+        self._open: tuple[Path, Engine] | None = None
+
+    def __enter__(self) -> StudyModels:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def of(self, role: Role) -> Engine:
+        """The engine of a role, loaded in the other's place if need be.
+
+        Raises:
+            InputError: no file was given for it.
+            ModelError: it cannot be loaded.
+        """
+        path = self.path(role)
+        if self._open is None or self._open[0] != path:
+            self.close()
+            self._open = (path, self._load(path))
+        return self._open[1]
+
+    def path(self, role: Role) -> Path:
+        """The file of a role.
+
+        Raises:
+            InputError: none was given.
+        """
+        if role not in self._paths:
+            raise InputError(f"the study needs a {role} model; give its file with --{role}")
+        return self._paths[role]
+
+    def close(self) -> None:
+        """Free the model that is loaded."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None

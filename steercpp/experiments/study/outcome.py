@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.data.tasks import HARMFUL
+from steercpp.data.items import HARMFUL
 from steercpp.experiments.study.preset import FIGURES, Preset, RunSpec
 from steercpp.runs.result import SweepResult
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness

@@ -23,11 +23,9 @@ from steercpp.experiments.constants.figures import write_figures
 from steercpp.experiments.constants.measure import measure_constants
 from steercpp.experiments.constants.store import read_constants, write_constants
 from steercpp.experiments.study.folder import StudyFolder, open_folder
-from steercpp.experiments.study.inputs import RunItems, fewest, run_items
+from steercpp.experiments.study.inputs import RunItems, StudyModels, fewest, run_items
 from steercpp.experiments.study.outcome import Outcome, Study
-from steercpp.experiments.study.preset import Preset, Role, RunSpec, SynthesisSpec, VectorSpec
-from steercpp.experiments.study.preset_files import with_included
-from steercpp.experiments.study.study_models import StudyModels
+from steercpp.experiments.study.preset import Preset, Role, RunSpec, SynthesisSpec, VectorSpec, with_included
 from steercpp.experiments.synthesis import harmful_requests, synthesize, write_synthetic
 from steercpp.extraction.extract import extract
 from steercpp.judging.sandbox import working_way

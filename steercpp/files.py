@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from steercpp.errors import InputError
+from steercpp.errors import InputError, RunError
+
+TEMPORARY = ".steercpp-"
 
 
 def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs: Iterable[Path | None] = ()) -> None:
@@ -53,3 +55,34 @@ def write_whole(path: Path, write: Callable[[Path], None], *, force: bool, error
     except OSError as problem:
         reason = problem.strerror or problem
         raise error(f"{path}: cannot be written: {reason}; choose another place") from problem
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it, then a rename.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMPORARY, delete=False) as file:
+            temporary = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); free some space, check the folder's rights, "
+            "or use another --out"
+        ) from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -13,16 +13,11 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-from steercpp.data.items import Item, item_json
-from steercpp.vectors.control_vector import ControlVector
 
 PACKAGES = ("steercpp", "llama-cpp-python", "numpy", "scipy", "scikit-learn", "lmfit", "gguf", "matplotlib")
 
@@ -44,20 +39,6 @@ def json_sha256(value: Any) -> str:
     """Hash of a JSON value written with sorted keys and no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def items_sha256(items: Iterable[Item]) -> str:
-    """Hash of task items, in their order."""
-    return json_sha256([item_json(item) for item in items])
-
-
-def vector_sha256(vector: ControlVector) -> str:
-    """Hash of what a control vector does: its layers and the float32 bytes of their directions."""
-    digest = hashlib.sha256()
-    for layer in vector.layers:
-        digest.update(f"{layer}:{vector.n_embd};".encode())
-        digest.update(np.ascontiguousarray(vector.directions[layer], dtype="<f4").tobytes())
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
 
 if TYPE_CHECKING:
-    from steercpp.engine.batch import Tokens
+    from steercpp.aliases import Tokens
     from steercpp.engine.engine import Engine
     from steercpp.sweeps.calibration import Calibration
     from steercpp.vectors.control_vector import ControlVector
@@ -130,7 +130,7 @@ def _embedded_path() -> Path:
 
 def named_vector(engine: Engine, path: Path | None, layers: str | None, report: output.Report | None) -> ControlVector:
     """The vector of a file, at the layers asked for; or the embedded model's own."""
-    from steercpp.vectors.control_vector import parse_layers
+    from steercpp.vectors.layers import parse_layers
 
     wanted = None if layers is None else parse_layers(layers, engine.n_layer)
     if path is None:
@@ -139,8 +139,8 @@ def named_vector(engine: Engine, path: Path | None, layers: str | None, report: 
 
         own = load()
         return extract(engine, own.pairs(), layers=wanted or own.layers, progress=report)
+    from steercpp.engine.engine import check_vector
     from steercpp.errors import InputError, LayerError
-    from steercpp.sweeps.sweep import check_vector
     from steercpp.vectors.formats import read_any_vector
 
     vector, notes = read_any_vector(path, architecture=engine.architecture)

@@ -56,9 +56,10 @@ def convert(
                  --layer-convention cvector-generator
     """  # noqa: D301
     from steercpp.errors import InputError, VectorFileError
-    from steercpp.vectors.control_vector import baked, parse_layers
+    from steercpp.vectors.control_vector import baked
     from steercpp.vectors.formats import format_of_suffix, how_it_is_kept, read_any_vector, write_any_vector
     from steercpp.vectors.gguf import refuse_overwrite
+    from steercpp.vectors.layers import parse_layers
 
     kind = to_format or format_of_suffix(target)
     refuse_overwrite(target, force=force)

@@ -218,8 +218,8 @@ def _files(out: Path, record: dict[str, Any], found: CrossEffects) -> tuple[Path
     import csv
     import io
 
+    from steercpp.files import write_atomically
     from steercpp.reports.pictures import ensure_files
-    from steercpp.runs.folder import write_atomically
 
     def draw() -> Figure:
         from steercpp.experiments.figures import cross_figure

@@ -165,7 +165,7 @@ def _pairs(asked: Asked) -> list[str]:
 
 
 def _render(asked: Asked, outcome: Outcome) -> list[output.Renderable]:
-    from steercpp.vectors.control_vector import format_layers
+    from steercpp.vectors.layers import format_layers
 
     report = outcome.report
     layers = [*report.directions]

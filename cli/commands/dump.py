@@ -77,7 +77,7 @@ def dump(
     from steercpp.errors import ActivationsFileError
     from steercpp.extraction.activations_file import dump as write
     from steercpp.files import refuse_overwrite
-    from steercpp.vectors.control_vector import parse_layers
+    from steercpp.vectors.layers import parse_layers
 
     refuse_overwrite(out, force=force, error=ActivationsFileError, inputs=(model, *pairs.files))
     source: Iterable[ContrastPair] | None = pairs.source()
@@ -118,7 +118,7 @@ def _described(out: Path, found: Activations) -> dict[str, Any]:
 
 
 def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
-    from steercpp.vectors.control_vector import format_layers
+    from steercpp.vectors.layers import format_layers
 
     rows: list[tuple[str, output.Cell]] = [
         ("file", output.verbatim(str(data["path"]))),

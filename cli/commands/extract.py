@@ -138,7 +138,7 @@ class _Asked:
     def from_pairs(self, options: EngineOptions) -> ControlVector:
         """Decode the pairs, and find the directions."""
         from steercpp.extraction.extract import extract as extract_vector
-        from steercpp.vectors.control_vector import parse_layers
+        from steercpp.vectors.layers import parse_layers
 
         model, wanted = self.model, None
         source: Iterable[ContrastPair] | None = self.pairs.source()
@@ -160,7 +160,7 @@ class _Asked:
         from steercpp.extraction.activations_file import read_activations
         from steercpp.extraction.extract import extract_from
         from steercpp.provenance import file_sha256
-        from steercpp.vectors.control_vector import parse_layers
+        from steercpp.vectors.layers import parse_layers
 
         found = read_activations(path, token=self.token)
         if self.model is not None:

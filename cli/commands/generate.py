@@ -95,9 +95,9 @@ def generate(
     from steercpp.engine.prompt_view import prompt_view
     from steercpp.engine.sampling import Sampling
     from steercpp.engine.steering import Steering
-    from steercpp.provenance import vector_sha256
     from steercpp.sweeps.calibration import KL
     from steercpp.sweeps.units import check_unit, in_unit
+    from steercpp.vectors.control_vector import vector_sha256
 
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
     path, words, template = _asked(model, prompt, template)
@@ -213,7 +213,7 @@ def _vector(engine: Engine, path: Path | None, report: output.Report | None) -> 
 
         own = load()
         return extract(engine, own.pairs(), layers=own.layers, progress=report)
-    from steercpp.sweeps.sweep import check_vector
+    from steercpp.engine.engine import check_vector
     from steercpp.vectors.formats import read_any_vector
 
     vector, notes = read_any_vector(path, architecture=engine.architecture)

@@ -185,8 +185,7 @@ def spread(items: Sequence[Any], at_most: int | None) -> Sequence[Any]:
 
 
 def _windows(engine: Engine, asked: str | None, layers: str, band: tuple[int, ...] | None) -> tuple[Window, ...]:
-    from steercpp.vectors.control_vector import default_layers, parse_layers
-    from steercpp.vectors.layers import parse_windows
+    from steercpp.vectors.layers import default_layers, parse_layers, parse_windows
 
     band = band or default_layers(engine.n_layer)
     within = parse_layers(layers, engine.n_layer)

@@ -204,6 +204,6 @@ def _effects(found: Transfer) -> list[output.Renderable]:
 
 
 def _named(found: Transfer) -> str:
-    from steercpp.vectors.control_vector import format_layers
+    from steercpp.vectors.layers import format_layers
 
     return format_layers(found.layers)

@@ -132,10 +132,10 @@ def _source(
 
 
 def _from_file(engine: Engine, path: Path, layers: str | None) -> ControlVector:
+    from steercpp.engine.engine import check_vector
     from steercpp.errors import LayerError
-    from steercpp.sweeps.sweep import check_vector
-    from steercpp.vectors.control_vector import parse_layers
     from steercpp.vectors.formats import read_any_vector
+    from steercpp.vectors.layers import parse_layers
 
     vector, notes = read_any_vector(path, architecture=engine.architecture)
     for note in notes:
@@ -160,7 +160,7 @@ def _from_pairs(
     from steercpp.data.pairs import pairs_sha256
     from steercpp.extraction.extract import extract
     from steercpp.provenance import json_sha256
-    from steercpp.vectors.control_vector import default_layers, parse_layers
+    from steercpp.vectors.layers import default_layers, parse_layers
 
     method = asked.method or "mean"
     if asked.layers is not None:

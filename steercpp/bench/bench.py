@@ -12,10 +12,10 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import llama_cpp
 
+from steercpp.aliases import Progress
 from steercpp.bench.extraction import compare_extraction
 from steercpp.bench.generation import compare_generation
 from steercpp.bench.hook import compare_decode, compare_prefill
@@ -28,8 +28,6 @@ from steercpp.bench.sweeps import compare_deep, compare_head, compare_sweep
 from steercpp.engine.engine import FlashAttention, devices
 from steercpp.errors import InputError, SteerError
 from steercpp.provenance import commit, now, physical_cores, versions
-
-Progress: TypeAlias = Callable[[int, int, str], None]  # done, of how many, what is running
 
 _DEFAULT_SHAPE = "1.1b"
 _STEPS = 1000  # of the progress bar

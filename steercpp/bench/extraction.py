@@ -47,7 +47,7 @@ from steercpp.engine.packing import Query
 from steercpp.engine.session import Session
 from steercpp.errors import EngineError
 from steercpp.extraction.extract import extract
-from steercpp.vectors.control_vector import default_layers
+from steercpp.vectors.layers import default_layers
 
 # FOLD: Whole processes that extract, from start to end: their memory, and what they spend on imports and the model.
 Pairs: TypeAlias = list[tuple[str, str]]

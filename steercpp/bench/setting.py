@@ -7,19 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from steercpp.aliases import Floats
 from steercpp.bench.models import SHAPES, Shape, words
 from steercpp.bench.result import Promise
 from steercpp.engine.engine import Engine, FlashAttention
 from steercpp.engine.packing import Batch
 from steercpp.engine.session import summed
 from steercpp.vectors.control_vector import ControlVector
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 _SEED = 0
 _PUSH = 0.05  # strength 1, as a share of the residual stream's length behind the token embeddings

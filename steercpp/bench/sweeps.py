@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from steercpp.aliases import Floats
 from steercpp.bench.result import Comparison, Fact, Side, at_least, at_most, take_turns, time_ratio, work_ratio
-from steercpp.bench.setting import Floats, PlainLoop, Setting
+from steercpp.bench.setting import PlainLoop, Setting
 from steercpp.bench.tasks import few_shot_head, questions
 from steercpp.data.items import LETTERS, choice_prompt
 from steercpp.engine.engine import Engine

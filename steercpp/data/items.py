@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias, cast
 from steercpp.data.prompts import Prompt, Template, parse_prompt, prompt_json, with_system
 from steercpp.data.templates import within
 from steercpp.errors import InputError, PromptError, TaskError
+from steercpp.provenance import json_sha256
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
@@ -437,3 +438,20 @@ def code_prompt(item: CodeItem, template: str) -> tuple[Prompt, Template]:
         return within(template, item.prompt), "raw"
     except PromptError as error:
         raise PromptError(f"{named(item)}: {error}") from error
+
+
+def items_sha256(items: Iterable[Item]) -> str:
+    """Hash of task items, in their order."""
+    return json_sha256([item_json(item) for item in items])
+
+
+def asked(item: Item) -> tuple[Prompt, Template, dict[str, tuple[str, ...]]]:
+    """An item's prompt, how it is written, and what is scored after it."""
+    if isinstance(item, BehaviorItem):
+        return item.prompt, item.template, {"aligned": item.aligned, "misaligned": item.misaligned}
+    if isinstance(item, ChoiceItem):
+        texts = choice_continuations(item) if item.by == "text" else tuple(LETTERS[: len(item.choices)])
+        return choice_prompt(item), "chat" if item.template == "chat" else "raw", {"choices": texts}
+    if isinstance(item, AnswerItem):
+        return item.prompt, item.template, {"answers": item.answers}
+    return (item.prompt if isinstance(item, CodeItem) else item.text), "raw", {}

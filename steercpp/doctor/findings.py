@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steercpp.aliases import FloatArray
 from steercpp.doctor.loose_vector import MAX_LAYERS, LooseVector, Piece
 from steercpp.extraction.methods import METHODS
 from steercpp.vectors import notes as words
-from steercpp.vectors.control_vector import PLAIN, FloatArray, can_be_stored, format_layers
+from steercpp.vectors.control_vector import PLAIN, can_be_stored
+from steercpp.vectors.layers import format_layers
 
 _SHOWN = 4  # names in one sentence
 _OPPOSITE = -0.5  # cosine of neighbouring layers; a direction turns slowly from block to block

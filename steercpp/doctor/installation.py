@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steercpp.doctor.self_test import Check
+from steercpp.doctor.self_test import Check, run_self_test
 from steercpp.engine.devices import Advice, advice, gpus
 from steercpp.errors import SteerError
 from steercpp.judging.sandbox import working_way
@@ -137,6 +137,6 @@ def _steering(path: Path, open_engine: Callable[[Path], Engine] | None) -> list[
 
     try:
         with (open_engine or Engine)(path) as engine:
-            return list(engine.self_test())
+            return list(run_self_test(engine))
     except SteerError as error:
         return [Check("steering works with the model", False, str(error))]

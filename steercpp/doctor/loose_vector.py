@@ -18,8 +18,9 @@ import numpy.typing as npt
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
-from steercpp.vectors.control_vector import RESERVED_KEYS, FloatArray, MetaValue
+from steercpp.vectors.control_vector import RESERVED_KEYS, MetaValue
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
 from steercpp.vectors.notes import ARCHITECTURES, array_layer, layer_named
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steercpp.aliases import FloatArray
 from steercpp.doctor.findings import Finding, where
 from steercpp.doctor.loose_vector import LooseVector
 from steercpp.doctor.self_test import SENTENCE
 from steercpp.errors import UnsteerableError
 from steercpp.vectors import notes as words
-from steercpp.vectors.control_vector import FloatArray
 from steercpp.vectors.gguf_header import shown
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from steercpp.aliases import FloatArray
 from steercpp.doctor.findings import Finding, where
 from steercpp.errors import DegenerateError
 from steercpp.extraction.methods import METHODS
-from steercpp.vectors.control_vector import FloatArray
 
 if TYPE_CHECKING:
     from steercpp.extraction.activations import Activations

@@ -13,18 +13,12 @@ from typing import TypeAlias
 
 import numpy as np
 
+from steercpp.aliases import FloatArray
 from steercpp.doctor.findings import Finding, comes_shifted
 from steercpp.doctor.loose_vector import MAX_LAYERS
 from steercpp.doctor.vector import Report
 from steercpp.errors import VectorFileError
-from steercpp.vectors.control_vector import (
-    LAYER_KEYS,
-    ControlVector,
-    FloatArray,
-    MetaValue,
-    can_be_stored,
-    without_strengths,
-)
+from steercpp.vectors.control_vector import LAYER_KEYS, ControlVector, MetaValue, can_be_stored, without_strengths
 from steercpp.vectors.gguf import write_vector
 from steercpp.vectors.notes import TOKEN, from_cvector_generator
 

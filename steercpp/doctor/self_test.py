@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steercpp.engine.packing import Batch, Query
-from steercpp.vectors.control_vector import ControlVector, default_layers
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.layers import default_layers
 
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steercpp.aliases import FloatArray
 from steercpp.doctor.findings import (
     Finding,
     comes_shifted,
@@ -38,13 +39,13 @@ from steercpp.extraction.activations import collect
 from steercpp.extraction.activations_file import read_activations
 from steercpp.extraction.capture import Token, token_named
 from steercpp.vectors import notes as words
-from steercpp.vectors.control_vector import FloatArray
 from steercpp.vectors.gguf import read_vector
 
 if TYPE_CHECKING:
+    from steercpp.aliases import TokenProgress
     from steercpp.data.pairs import ContrastPair
     from steercpp.data.prompts import Template
-    from steercpp.engine.engine import Engine, Progress
+    from steercpp.engine.engine import Engine
     from steercpp.extraction.activations import Activations
 
 MOVED = "direction.k is moved to layer k-1"
@@ -105,7 +106,7 @@ def examine(
     activations: Activations | None = None,
     template: Template = "auto",
     token: Token | None = None,
-    progress: Progress | None = None,
+    progress: TokenProgress | None = None,
 ) -> Report:
     """Examine a control-vector file.
 
@@ -181,7 +182,7 @@ def _subject(loose: LooseVector, engine: Engine | None, activations: Activations
 
 def _collected(
     engine: Engine, pairs: Iterable[ContrastPair], subject: _Subject, template: Template, token: Token | None,
-    progress: Progress | None,
+    progress: TokenProgress | None,
 ) -> Activations:  # fmt: skip
     if isinstance(pairs, Iterator):
         pairs = tuple(pairs)

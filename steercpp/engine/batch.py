@@ -12,9 +12,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Tokens
 from steercpp.errors import InputError
 
-Tokens: TypeAlias = tuple[int, ...]
 IntArray: TypeAlias = npt.NDArray[np.int32]
 Shared: TypeAlias = frozenset[tuple[tuple[int, int], tuple[int, int]]]
 

@@ -8,28 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import FloatArray, Floats, TokenProgress
 from steercpp.engine.batch import Batch, Pass, Query
 from steercpp.engine.model import FlashAttention, LoadedModel, Settings, devices, supports_gpu
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.engine.packing import pack
 from steercpp.engine.session import Base, Measures, Result, Wanted, summed
-from steercpp.engine.steering import Decided, PerQuery, Steering, Strengths, adds, check, checked_layers, normalized
-from steercpp.errors import DegenerateError, InputError, NonFiniteError, ShapeError
+from steercpp.engine.steering import (
+    Decided,
+    PerQuery,
+    Steering,
+    Strengths,
+    adds,
+    check,
+    checked_layers,
+    normalized,
+)
+from steercpp.errors import (
+    DegenerateError,
+    InputError,
+    LayerError,
+    NonFiniteError,
+    ShapeError,
+)
+from steercpp.vectors.control_vector import ControlVector
 
 if TYPE_CHECKING:
-    from steercpp.doctor.self_test import Check
     from steercpp.vectors.control_vector import ControlVector
 
-__all__ = ["Base", "Engine", "FlashAttention", "Measures", "Settings", "devices", "supports_gpu"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
-Floats: TypeAlias = npt.NDArray[np.float64]
-Progress: TypeAlias = Callable[[int, int], None]  # done, of how many
+__all__ = ["Base", "Engine", "FlashAttention", "Measures", "Settings", "devices", "supports_gpu"]
 
 
 class Engine(LoadedModel):
@@ -222,7 +235,7 @@ class Engine(LoadedModel):
         steering: PerQuery = None,
         vector: ControlVector | None = None,
         strengths: Strengths = 1.0,
-        progress: Progress | None = None,
+        progress: TokenProgress | None = None,
     ) -> FloatArray:
         """Activations of each prompt's last token.
 
@@ -277,7 +290,7 @@ class Engine(LoadedModel):
         *,
         layers: Sequence[int] | None = None,
         steering: PerQuery = None,
-        progress: Progress | None = None,
+        progress: TokenProgress | None = None,
     ) -> list[FloatArray]:
         """Activations of chosen tokens of each prompt.
 
@@ -336,12 +349,6 @@ class Engine(LoadedModel):
         if lengths.shape[1] == 0:
             raise DegenerateError("the prompts have no tokens but the begin-of-sequence token; give them some text")
         return dict(zip(wanted, np.median(lengths, axis=1).tolist(), strict=True))
-
-    def self_test(self) -> tuple[Check, ...]:
-        """Whether steering works with this model and these libraries; see self_test.py."""
-        from steercpp.doctor.self_test import run_self_test
-
-        return run_self_test(self)
 
     def stock_logits(self, batch: Batch, vector: ControlVector) -> FloatArray:
         """Logits as `logits`, but steered by llama.cpp's own control vector at strength 1; layer 0 is left out."""
@@ -417,3 +424,21 @@ def _either(steering: PerQuery, vector: ControlVector | None, strengths: Strengt
     if steering is not None and vector is not None:
         raise InputError("steering and vector exclude each other; put the vector into the steering")
     return adds(vector, strengths, len(batch.queries)) if steering is None else steering
+
+
+def check_vector(engine: Engine, vector: ControlVector, *, name: str = "the vector") -> None:
+    """Make sure that a vector fits a model, before anything is decoded.
+
+    Raises:
+        ShapeError, LayerError: it has another width, or layers that the model lacks.
+    """
+    if vector.n_embd != engine.n_embd:
+        raise ShapeError(
+            f"{name}: has {vector.n_embd} values per layer, but n_embd of {engine.path} is {engine.n_embd}; "
+            "use a vector made for this model"
+        )
+    if vector.layers[-1] >= engine.n_layer:
+        raise LayerError(
+            f"{name}: steers layer {vector.layers[-1]}, but {engine.path} has layers 0..{engine.n_layer - 1}; "
+            "use a vector made for this model, or leave layers out"
+        )

@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Decided, FloatArray, Steering
+from steercpp.aliases import FloatArray
+from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Decided, Steering
 from steercpp.errors import InputError
 
 Key: TypeAlias = tuple[Hashable, Hashable, Hashable]

@@ -8,14 +8,9 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from steercpp.data.items import (
-    LETTERS,
-    AnswerItem,
-    BehaviorItem,
-    ChoiceItem,
     CodeItem,
     Item,
-    choice_continuations,
-    choice_prompt,
+    asked,
     code_prompt,
     kind_of,
     named,
@@ -165,18 +160,6 @@ def pair_views(
         for pair in islice(pairs, n)
         for side, prompt, answer in pair.sides
     )
-
-
-def asked(item: Item) -> tuple[Prompt, Template, dict[str, tuple[str, ...]]]:
-    """An item's prompt, how it is written, and what is scored after it."""
-    if isinstance(item, BehaviorItem):
-        return item.prompt, item.template, {"aligned": item.aligned, "misaligned": item.misaligned}
-    if isinstance(item, ChoiceItem):
-        texts = choice_continuations(item) if item.by == "text" else tuple(LETTERS[: len(item.choices)])
-        return choice_prompt(item), "chat" if item.template == "chat" else "raw", {"choices": texts}
-    if isinstance(item, AnswerItem):
-        return item.prompt, item.template, {"answers": item.answers}
-    return (item.prompt if isinstance(item, CodeItem) else item.text), "raw", {}
 
 
 def _segments(engine: Engine, parts: Sequence[Part]) -> Iterator[tuple[str, Told]]:

@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp import _native
+from steercpp.aliases import FloatArray, Floats
 from steercpp.engine.batch import Batch, Pass
 from steercpp.engine.model_file import load_failure
 from steercpp.engine.operations import Operation
 from steercpp.errors import EngineError, InputError, UnsteerableError
-
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 LLAMA_CPP_PYTHON = "0.3.36"  # the version whose libraries _native was built against
 Sampler: TypeAlias = _native.Sampler
@@ -204,10 +203,6 @@ class Session:
         except ValueError as error:  # a plan that cannot be: tokens or a batch from elsewhere, in practice
             step = "use tokens of this model" if "vocabulary" in str(error) else "pack the queries with this engine"
             raise InputError(f"{self.path}: {error}; {step}") from error
-
-
-# FOLD: What passes over a batch give: the unsteered base, and measures of the next token.
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True, eq=False)

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 
 if TYPE_CHECKING:
     from steercpp.vectors.control_vector import ControlVector
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
+
 Strengths: TypeAlias = float | Sequence[float] | npt.NDArray[np.floating[Any]]
 Operator: TypeAlias = Literal["add", "add-keep-norm", "ablate", "clamp", "cap", "rotate"]
 Positions: TypeAlias = Literal["all", "prompt", "generated", "last"]

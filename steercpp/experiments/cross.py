@@ -11,27 +11,27 @@ that size does whichever way it points. All numbers are in a store, so the same 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from steercpp.data.items import BehaviorItem, ChoiceItem
+from steercpp.aliases import Floats, Progress
+from steercpp.data.items import BehaviorItem, ChoiceItem, items_sha256
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, RunError
-from steercpp.provenance import items_sha256, json_sha256, vector_sha256
+from steercpp.provenance import json_sha256
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import behavior_scores, stored_choice_scores
 from steercpp.statistics.intervals import FEWEST_ITEMS, resample
-from steercpp.statistics.scores import Floats
 from steercpp.sweeps.measure import Bases, chunks, measure
 from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.algebra import overall_cosines
-from steercpp.vectors.control_vector import ControlVector, manner, random_vector
+from steercpp.vectors.control_vector import ControlVector, manner, random_vector, vector_sha256
 
 
 # FOLD: A matrix of cross effects as plain data: vectors by behaviours, with intervals and floors.
@@ -118,8 +118,6 @@ class CrossEffects:
                     "floor": max(map(abs, one.floor), default=float("nan")), "beyond": one.beyond,
                 }  # fmt: skip
 
-
-Progress: TypeAlias = Callable[[int, int, str], None]
 
 STORE = "cross.sqlite"
 UNSTEERED = "unsteered"

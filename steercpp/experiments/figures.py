@@ -14,11 +14,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from steercpp.aliases import Floats
 from steercpp.experiments.cross import Change, CrossEffects
 from steercpp.experiments.scan import Band, Scan
 from steercpp.experiments.transfer import Transfer
-from steercpp.reports.figures import BLUE, GREEN, GREY, INK, ORANGE, STYLE
-from steercpp.statistics.scores import Floats
+from steercpp.reports.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE
 
 Box: TypeAlias = tuple[float, float, float, float]  # left, low, right, high
 

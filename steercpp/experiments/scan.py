@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from steercpp.aliases import Floats, Progress
 from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.pairs import ContrastPair, pairs_sha256
 from steercpp.data.prompts import Template
@@ -32,12 +33,11 @@ from steercpp.provenance import json_sha256
 from steercpp.runs.folder import MANIFEST, new_folder_removed_on_failure
 from steercpp.runs.result import SweepResult
 from steercpp.statistics.recommend import Curves, Weighed, weigh
-from steercpp.statistics.scores import Floats
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.units import Unit, check_unit
-from steercpp.vectors.control_vector import ControlVector, default_layers, format_layers
-from steercpp.vectors.layers import Window, windows_of
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.layers import Window, default_layers, format_layers, windows_of
 
 
 # FOLD: What a scan found; read this for how bands are compared and the best one is chosen. | All sweeps of a scan  # noqa
@@ -236,8 +236,6 @@ def _bound(band: Band) -> float:
     assert band.found.chosen_on is not None
     return band.found.chosen_on.gain_low
 
-
-Progress: TypeAlias = Callable[[int, int, str], None]
 
 # Each push twice the one before, for a single layer bears many times the push that a wide band does. The strength of
 # the other sign serves the slope at 0.

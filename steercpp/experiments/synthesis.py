@@ -11,11 +11,12 @@ refusal in words that it might itself go on with. After Wolf et al. 2024, arXiv:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from steercpp.aliases import Progress
 from steercpp.data.items import BehaviorItem
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Filled, Message, Prompt, prompt_json
@@ -25,10 +26,8 @@ from steercpp.engine.generation import generate
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, PairsError
 from steercpp.files import write_whole
-from steercpp.provenance import vector_sha256
-from steercpp.vectors.control_vector import ControlVector, manner
+from steercpp.vectors.control_vector import ControlVector, manner, vector_sha256
 
-Progress: TypeAlias = Callable[[int, int, str], None]
 VariantName: TypeAlias = Literal["paper", "may"]
 ASKED = TEMPLATES["wolf2024/synthetic"].text
 

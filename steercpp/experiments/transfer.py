@@ -21,10 +21,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from steercpp.aliases import Progress
 from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.pairs import ContrastPair, pairs_sha256
 from steercpp.data.prompts import Template
-from steercpp.engine.engine import Engine
+from steercpp.engine.engine import Engine, check_vector
 from steercpp.engine.model_file import check_model_file
 from steercpp.errors import InputError, LayerError, RunError, ShapeError, VectorFileError
 from steercpp.experiments.scan import GRIDS, Band, check_methods
@@ -33,7 +34,7 @@ from steercpp.extraction.extract import extract
 from steercpp.extraction.methods import METHODS
 from steercpp.runs.folder import MANIFEST, new_folder_removed_on_failure, prepare
 from steercpp.statistics.recommend import Evidence
-from steercpp.sweeps.sweep import check_vector, sweep
+from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.algebra import cosines
 from steercpp.vectors.control_vector import ControlVector, manner
 from steercpp.vectors.gguf import read_vector, write_vector
@@ -152,7 +153,6 @@ def _told(band: Band) -> str:
     return f"gains {found.gain:+.2f} in P+ − P− (at least {found.gain_low:+.2f})"
 
 
-Progress: TypeAlias = Callable[[int, int, str], None]
 Side: TypeAlias = Literal["a", "b"]
 RUNS: dict[str, tuple[Side, str]] = {
     "vector-on-a": ("a", "the vector on A"),

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from steercpp.aliases import FloatArray
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Template
 from steercpp.engine.steering import checked_layers
@@ -24,9 +24,10 @@ from steercpp.errors import ActivationsFileError, LayerError, ShapeError
 from steercpp.extraction.capture import Capture, Survey, Token, one_row
 
 if TYPE_CHECKING:
-    from steercpp.engine.engine import Engine, Progress
+    from steercpp.aliases import TokenProgress
+    from steercpp.engine.engine import Engine
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
+
 Note: TypeAlias = str | int
 _IN_MEMORY = 256 * 2**20  # bytes; more goes to a temporary file
 
@@ -111,7 +112,7 @@ def collect(
     template: Template = "auto",
     layers: Sequence[int] | None = None,
     token: Token = "last",
-    progress: Progress | None = None,
+    progress: TokenProgress | None = None,
 ) -> Activations:
     """Decode both prompts of every pair, with their answers, and keep an activation of each.
 
@@ -180,7 +181,7 @@ def notes_of(capture: Capture, survey: Survey) -> dict[str, Note]:
     }
 
 
-def _rows(capture: Capture, survey: Survey, progress: Progress | None) -> Iterator[FloatArray]:
+def _rows(capture: Capture, survey: Survey, progress: TokenProgress | None) -> Iterator[FloatArray]:
     """(n_layers, n_embd) for one prompt after the other, positive and negative by turns."""
     for _, found in capture.chunks(survey.n_pairs, progress):
         for rows in found:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from steercpp.aliases import FloatArray
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Template
 from steercpp.errors import ActivationsFileError, InputError, PairsError
@@ -29,11 +30,10 @@ from steercpp.extraction.capture import CHANGED, Capture, Survey, Token, one_row
 from steercpp.files import refuse_overwrite, write_whole
 
 if TYPE_CHECKING:
-    from steercpp.engine.engine import Engine, Progress
+    from steercpp.aliases import TokenProgress
+    from steercpp.engine.engine import Engine
 
 
-# FOLD: The tensors of a file of activations, a layer at a time; activations_file.py checks the file and uses these  # noqa
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 AGAIN = "copy it again, or dump the activations again"
 
 
@@ -164,7 +164,7 @@ def dump(
     token: Token | Literal["all"] = "last",
     template: Template = "auto",
     force: bool = False,
-    progress: Progress | None = None,
+    progress: TokenProgress | None = None,
 ) -> Activations:
     """Write the activations of pairs to a file; the same pairs and engine give the same bytes.
 
@@ -339,7 +339,7 @@ class _Pieces:
         self._places[name] += raw.nbytes
 
 
-def _write(pieces: _Pieces, capture: Capture, survey: Survey, progress: Progress | None) -> None:
+def _write(pieces: _Pieces, capture: Capture, survey: Survey, progress: TokenProgress | None) -> None:
     n_rows = 0
     if capture.token == "all":
         pieces.add("offsets", [0], "I64")

@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from steercpp.aliases import FloatArray
 from steercpp.data.pairs import ContrastPair, PairsDigest
 from steercpp.data.prompts import Template
 from steercpp.errors import ContextOverflowError, DegenerateError, InputError, NonFiniteError, PairsError, PromptError
 
 if TYPE_CHECKING:
-    from steercpp.engine.engine import Engine, Progress
+    from steercpp.aliases import TokenProgress
+    from steercpp.engine.engine import Engine
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
+
 Token: TypeAlias = Literal["last", "mean", "answer"] | int
 
 WORDS: tuple[Token, ...] = ("last", "mean", "answer")
@@ -89,7 +90,7 @@ class Capture:
             raise PairsError("no pairs were given; a direction needs at least one")
         return Survey(n_pairs, n_tokens, digest.hexdigest())
 
-    def chunks(self, n_pairs: int, progress: Progress | None) -> Iterator[tuple[list[Prompted], list[FloatArray]]]:
+    def chunks(self, n_pairs: int, progress: TokenProgress | None) -> Iterator[tuple[list[Prompted], list[FloatArray]]]:
         """Prompts, positive and negative by turns, and the activations of each: (n_tokens_taken, n_layers, n_embd)."""
         n_done = 0
 
@@ -142,7 +143,7 @@ class Capture:
         if prompts:
             yield prompts
 
-    def _activations(self, prompts: list[Prompted], progress: Progress) -> list[FloatArray]:
+    def _activations(self, prompts: list[Prompted], progress: TokenProgress) -> list[FloatArray]:
         tokens = [prompt.tokens for prompt in prompts]
         if self.token == "last":
             found = list(self.engine.activations(tokens, layers=self.layers, progress=progress)[:, None])

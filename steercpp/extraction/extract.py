@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
+from steercpp.aliases import FloatArray, Progress
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Template
 from steercpp.errors import InputError, LayerError
 from steercpp.extraction.activations import collect
 from steercpp.extraction.methods import METHODS
 from steercpp.extraction.quality import MOST_PAIRS, NAMES, LayerQuality, direction_with_quality
-from steercpp.vectors.control_vector import ControlVector, FloatArray, MetaValue, default_layers, format_layers
+from steercpp.vectors.control_vector import ControlVector, MetaValue
+from steercpp.vectors.layers import default_layers, format_layers
 
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
     from steercpp.extraction.activations import Activations
     from steercpp.extraction.capture import Token
 
-Progress: TypeAlias = Callable[[int, int, str], None]
 
 _NOTES = ("token", "template", "n_pairs", "pairs_sha256", "model_file", "model_sha256")  # that a vector takes over
 
@@ -152,24 +153,3 @@ def _by_figure(found: Sequence[LayerQuality]) -> dict[str, MetaValue]:
     """A tuple parallel to the layers for each figure that every layer has."""
     rows = [asdict(one) for one in found]
     return {name: tuple(row[name] for row in rows) for name in NAMES if all(row[name] is not None for row in rows)}
-
-
-def in_norm_units(
-    engine: Engine, vector: ControlVector, prompts: Sequence[Sequence[int]]
-) -> tuple[ControlVector, dict[int, float]]:
-    """The vector with each tensor brought to the residual stream's median norm at its layer.
-
-    Args:
-        engine: the model.
-        vector: directions of any length.
-        prompts: tokens over which the norms are taken.
-
-    Returns:
-        the vector, whose strength 1 is one residual norm at each layer, and those norms.
-
-    Raises:
-        DegenerateError, ...: as `Engine.residual_norms`.
-    """
-    lengths = engine.residual_norms(prompts, vector.layers)
-    factors = {il: lengths[il] / norm if norm else 0.0 for il, norm in vector.norms.items()}
-    return vector.scaled(factors), lengths

@@ -20,9 +20,9 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.special import expit
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import DegenerateError
 from steercpp.extraction.pair_rows import Doubles, PairRows, blocks, checked
-from steercpp.vectors.control_vector import FloatArray
 
 # FOLD: Directions that a classifier finds between positive and negative activations; read this for what they minim  # noqa
 PENALTY = 0.01  # of the logistic probe

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from scipy.linalg import qr
 from scipy.linalg.lapack import dgeqrf
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import DegenerateError, InputError, ShapeError
-from steercpp.vectors.control_vector import FloatArray
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 

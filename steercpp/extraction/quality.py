@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import DegenerateError
 from steercpp.extraction.methods import ON_ROWS, RowMethod
 from steercpp.extraction.pair_rows import Doubles, PairRows, blocks, checked
-from steercpp.vectors.control_vector import FloatArray
 
 N_FOLDS = 5
 N_RESAMPLES = 16

@@ -20,16 +20,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from steercpp.data.items import HARMLESS, BehaviorItem
 from steercpp.data.prompts import Filled, Prompt, prompt_texts
 from steercpp.errors import InputError, TaskError
 from steercpp.judging.language import MOST_STUTTER, nonsense, plain, stutter, words
 from steercpp.judging.phrases import AGREEMENT, REFUSAL, Phrase, leaning, takes_up
+from steercpp.judging.texts import SaidText
 from steercpp.judging.wolf2024 import REFUSES
 
 if TYPE_CHECKING:
     from steercpp.data.items import BehaviorItem
 
+Counts: TypeAlias = npt.NDArray[np.int64]
 
 # FOLD: A user's own matcher, from a JSON file; read this when you write one. |     { |       "name": "pirate", |  # noqa
 Side = Literal["aligned", "misaligned"]
@@ -342,3 +347,17 @@ def judged(texts: Sequence[str], items: Sequence[BehaviorItem | None], matcher: 
         if key not in known:
             known[key] = matcher.judge(text, item)
     return [known[text, id(item)] for text, item in zip(texts, items, strict=True)]
+
+
+def judgments(texts: Sequence[SaidText], items: Sequence[BehaviorItem], matcher: Matcher) -> list[Outcome]:
+    """What a matcher makes of each text."""
+    return judged([text.text for text in texts], [items[text.item] for text in texts], matcher)
+
+
+def agreement(texts: Sequence[SaidText], items: Sequence[BehaviorItem], one: Matcher, other: Matcher) -> Counts:
+    """How many texts two matchers judge how, (3, 3): rows are the outcomes of the first, in the order of `OUTCOMES`."""
+    table = np.zeros((len(OUTCOMES), len(OUTCOMES)), np.int64)
+    pairs = zip(judgments(texts, items, one), judgments(texts, items, other), strict=True)
+    for first, second in pairs:
+        table[OUTCOMES.index(first), OUTCOMES.index(second)] += 1
+    return table

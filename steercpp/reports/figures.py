@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 
+from steercpp.aliases import Floats
 from steercpp.judging.programs import WAYS
+from steercpp.reports.style import (
+    BLUE,
+    GREY,
+    INK,
+    LEAF,
+    ORANGE,
+    STYLE,
+    VIOLET,
+    dodged,
+    legend_below,
+    new_figure,
+)
 from steercpp.runs.judgement import Judgement, bounds, largest_k, ways_of
 from steercpp.runs.result import SweepResult
-from steercpp.runs.stored_scores import Controls, Row, standard_error
+from steercpp.runs.stored_scores import Controls, Row
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import WORDS
-from steercpp.statistics.scores import Floats
-
-BLUE, ORANGE, VIOLET, GREEN, GREY, INK = "#2f6690", "#d1783c", "#7d5ba6", "#e9f2e9", "#9aa0a6", "#30363d"
-LEAF = "#4c956c"
-BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
-STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
-    "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.color": "#e6e8eb", "grid.linewidth": 0.8, "axes.axisbelow": True,
-    "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 9,
-    "svg.hashsalt": "steercpp", "figure.dpi": 100, "savefig.dpi": 160,
-}  # fmt: skip
-
-
-def rendered(figure: Figure, kind: str) -> bytes:
-    """A figure as a "png" or "svg" file, without date or version: the same figure gives the same bytes."""
-    data = io.BytesIO()
-    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(data, format=kind, metadata=metadata)
-    return data.getvalue()
+from steercpp.statistics.intervals import standard_error
 
 
 def alignment_figure(judgement: Judgement) -> Figure:
@@ -157,12 +145,6 @@ def helpful_key(judgement: Judgement) -> str:
     return "p_answer" if judgement.measure == "p_token" else "p_free"
 
 
-def dodged(s: Floats, i: int, n: int) -> Floats:
-    """Strengths (n_s,) moved a little, so that the bars of series i of n stand beside those of the others."""
-    gap = max(float(np.diff(np.sort(s)).min()), float(np.ptp(s)) / 20) if len(s) > 1 else 1.0
-    return np.asarray(s + (i - (n - 1) / 2) * 0.14 * gap)
-
-
 def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
     """Say below a figure what is `first` to say, and which controls are not in it and why."""
     names = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
@@ -171,15 +153,6 @@ def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
     lines = [line for each in told for line in textwrap.wrap(each, 110, break_on_hyphens=False)]
     if lines:
         figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=8, color=INK)
-
-
-def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    """An empty figure with one pair of axes, and room for a legend below them."""
-    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x, ylabel=y)
-    return figure, axes
 
 
 def strength_label(result: SweepResult) -> str:
@@ -211,18 +184,6 @@ def _mark_recommended(axes: Axes, judgement: Judgement) -> None:
         axes.axvline(
             found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"recommended {found.strength:+g}"
         )
-
-
-def legend_below(figure: Figure, axes: Axes, *, ncols: int = 3) -> None:
-    """A legend under the axes' label, where it covers nothing; what was measured comes before what was fitted to it."""
-    handles, labels = axes.get_legend_handles_labels()
-    fitted = ["fit," in label or label.startswith("recommended") for label in labels]
-    order = sorted(range(len(labels)), key=lambda i: (fitted[i], not isinstance(handles[i], ErrorbarContainer)))
-    place = axes.transAxes + ScaledTranslation(0, -BELOW_PT / 72, figure.dpi_scale_trans)
-    axes.legend(
-        [handles[i] for i in order], [labels[i] for i in order], ncols=ncols, loc="upper left", borderaxespad=0,
-        bbox_to_anchor=(0, 0), bbox_transform=place, columnspacing=1.5,
-    )  # fmt: skip
 
 
 # FOLD: The picture of generated code: pass@k against strength.

@@ -13,9 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from steercpp.reports.figures import BLUE, GREY, INK, ORANGE, STYLE, VIOLET, dodged, legend_below, strength_label
+from steercpp.aliases import Floats
+from steercpp.reports.figures import strength_label
+from steercpp.reports.style import BLUE, GREY, INK, ORANGE, STYLE, VIOLET, dodged, legend_below
 from steercpp.runs.judgement import Judgement
-from steercpp.statistics.scores import Floats
 from steercpp.statistics.slopes import Slopes
 
 Draw: TypeAlias = Callable[[Axes, Judgement], None]

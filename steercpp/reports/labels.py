@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steercpp.statistics.scores import Bools, Floats
+from steercpp.aliases import Bools, Floats
 
 GAP = 3.0  # pixels between a label and anything else
 NEARER = 0.7  # of the distance to any other point, at most, is a label's to its own

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from steercpp import files as whole_file
 from steercpp.errors import InputError
-from steercpp.runs.folder import write_atomically
+from steercpp.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ def write_picture(path: Path, figure: Figure, *, force: bool) -> None:
     Raises:
         InputError: as `refuse_picture`, or it cannot be written.
     """
-    from steercpp.reports.figures import rendered
+    from steercpp.reports.style import rendered
 
     refuse_picture(path, force=force)
     data = rendered(figure, path.suffix.lower()[1:])
@@ -55,7 +55,7 @@ def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Calla
     table = (json.dumps(_plain(record), indent=2, allow_nan=False) + "\n").encode()
     if all(path.is_file() for path in files) and files[0].read_bytes() == table:
         return files
-    from steercpp.reports.figures import rendered
+    from steercpp.reports.style import rendered
 
     figure = draw()
     for path in files[1:]:

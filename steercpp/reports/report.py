@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steercpp.errors import RunError
+from steercpp.files import write_atomically
 from steercpp.reports.tables import csv_bytes, tables
-from steercpp.runs.folder import write_atomically
 from steercpp.runs.judgement import Judgement
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def write_report(judgement: Judgement, *, out: Path | None = None) -> tuple[Path
     Raises:
         RunError: they cannot be written.
     """
-    from steercpp.reports.figures import rendered
     from steercpp.reports.page import page
+    from steercpp.reports.style import rendered
 
     folder = make_folder(judgement.result.folder if out is None else out)
     made = tables(judgement)

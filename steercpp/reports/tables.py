@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from steercpp.runs.judgement import Judgement, code_columns
-from steercpp.runs.stored_scores import standard_error
 from steercpp.statistics.failures import WORDS
+from steercpp.statistics.intervals import standard_error
 
 Columns: TypeAlias = Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]
 

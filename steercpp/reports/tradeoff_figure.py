@@ -7,24 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from steercpp.reports.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    STYLE,
-    caption,
-    drawn_controls,
-    helpful_key,
-    helpful_name,
-    legend_below,
-    new_figure,
-)
+from steercpp.aliases import Floats
+from steercpp.reports.figures import caption, drawn_controls, helpful_key, helpful_name
 from steercpp.reports.labels import places
+from steercpp.reports.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE, legend_below, new_figure
 from steercpp.runs.judgement import Judgement
-from steercpp.runs.stored_scores import standard_error
-from steercpp.statistics.scores import Floats
+from steercpp.statistics.intervals import standard_error
 
 NORMAL = 1.96  # standard errors on each side of an interval of 95 %
 MARKER_PT, RING_PT = 6.0, 11.0  # diameters

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TypeAlias
 
 import matplotlib
 import numpy as np
@@ -16,13 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from steercpp.aliases import Floats
 from steercpp.errors import InputError
 from steercpp.extraction.quality import NAMES
-from steercpp.reports.figures import BLUE, GREY, INK, ORANGE, STYLE
+from steercpp.reports.style import BLUE, GREY, INK, ORANGE, STYLE
 from steercpp.vectors.algebra import cosines, overall_cosines
 from steercpp.vectors.control_vector import ControlVector
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 _COLOURS = LinearSegmentedColormap.from_list("cosine", [ORANGE, "#f6f7f8", BLUE])
 _LINES = 6  # pairs of vectors that are drawn as lines; more are a map

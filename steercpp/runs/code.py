@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
+from steercpp.aliases import Floats, Progress
 from steercpp.data.items import CodeItem
 from steercpp.errors import RunError, SandboxError
 from steercpp.judging.programs import WOLF_TIMEOUT_S, Way, program
@@ -28,7 +28,6 @@ from steercpp.provenance import physical_cores
 from steercpp.runs.folder import STORE
 from steercpp.runs.store import Store
 from steercpp.statistics.code_scores import CodeScores
-from steercpp.statistics.scores import Floats
 
 # FOLD: What became of the code that a sweep's model has said, from its store; read this to score a run without a m  # noqa
 CODE = "code"
@@ -71,8 +70,6 @@ def failure_reasons(store: Store, *, label: str = "vector", way: Way = "whole") 
             reasons[one.reason.partition(":")[0]] += 1
     return {strength: dict(reasons.most_common()) for strength, reasons in sorted(found.items())}
 
-
-Progress: TypeAlias = Callable[[int, int, str], None]
 
 NOT_ALLOWED = (
     "the model's code was not run: running it takes --allow-code-execution, in a sandbox without network, files of "

@@ -11,7 +11,6 @@ everything that decides the numbers; two commands with the same plan are the sam
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,16 +19,16 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from steercpp.errors import RunError, VectorFileError
-from steercpp.provenance import json_sha256, vector_sha256
+from steercpp.files import TEMPORARY, write_atomically
+from steercpp.provenance import json_sha256
 from steercpp.runs.store import AGAIN, FORMAT, Store
-from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.control_vector import ControlVector, vector_sha256
 from steercpp.vectors.gguf import read_vector
 
 Manifest: TypeAlias = dict[str, Any]
 
 STORE, VECTOR_FILE, MANIFEST = "sweep.sqlite", "vector.gguf", "manifest.json"
 OURS = (MANIFEST, STORE, f"{STORE}-wal", f"{STORE}-shm", VECTOR_FILE)
-TEMPORARY = ".steercpp-"
 NEXT = "choose another folder with --out, or replace this one with --force"
 _OPTIONAL = ("kl", "said")  # of a plan
 
@@ -237,37 +236,6 @@ def clear(folder: Path) -> None:
     """Remove a run's own files, the manifest first; anything else in the folder stays."""
     for name in OURS:
         (folder / name).unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, then a rename.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    temporary = ""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMPORARY, delete=False) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror}); free some space, check the folder's rights, "
-            "or use another --out"
-        ) from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _listing(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from steercpp.aliases import Floats
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem
 from steercpp.judging.matchers import AUTO, Outcome, chosen_matcher
 from steercpp.judging.programs import WAYS, Way
@@ -30,7 +31,7 @@ from steercpp.statistics.fits import Window
 from steercpp.statistics.optimum import Optimum, optimum
 from steercpp.statistics.over_refusal import Sides, said_sides, sides
 from steercpp.statistics.recommend import Curves, Measure, Recommendation, recommend
-from steercpp.statistics.scores import AnswerScores, ChoiceScores, Floats
+from steercpp.statistics.scores import AnswerScores, ChoiceScores
 from steercpp.statistics.slopes import Slopes, slopes
 from steercpp.statistics.text_scores import SaidScores
 

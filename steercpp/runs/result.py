@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Floats
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Item
 from steercpp.errors import RunError
 from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
@@ -24,7 +25,7 @@ from steercpp.judging.programs import Way
 from steercpp.judging.texts import SaidText
 from steercpp.runs.code import stored_code_scores
 from steercpp.runs.folder import STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
-from steercpp.runs.store import AGAIN, Store
+from steercpp.runs.store import AGAIN, Store, missing_texts, whole_texts
 from steercpp.runs.stored_scores import (
     MEASURED,
     Control,
@@ -44,7 +45,6 @@ from steercpp.statistics.over_refusal import side_items
 from steercpp.statistics.recommend import Measure, Recommendation, recommend
 from steercpp.statistics.scores import AnswerScores, ChoiceScores
 from steercpp.statistics.text_scores import SaidScores, said_scores
-from steercpp.sweeps.texts import missing_texts, whole_texts
 
 # FOLD: The theory's curves fitted to a run's measurements; read this for which items a fit is of. | Where the beha  # noqa
 OF_HARMFUL = (
@@ -81,7 +81,6 @@ def fitted_by_side(result: SweepResult) -> Mapping[str, FitResult]:
 
 __all__ = ["Control", "Controls", "Row", "Scores", "SweepResult", "open_run"]
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 VECTOR = "vector"
 
 

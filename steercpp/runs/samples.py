@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from steercpp.data.items import LETTERS, BehaviorItem, ChoiceItem
-from steercpp.judging.matchers import NEITHER, Matcher, Outcome, asked, broken
+from steercpp.judging.matchers import NEITHER, Matcher, Outcome, asked, broken, judgments
 from steercpp.judging.texts import SaidText
 from steercpp.runs.folder import STORE
 from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import likeliest_choices
 from steercpp.statistics.failures import RIGHT, WORDS, ChoiceFailures
-from steercpp.statistics.text_scores import judgments
 
 NOT_FINITE = "not finite"
 

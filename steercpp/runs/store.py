@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,12 @@ from steercpp.judging.texts import SaidText, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+if TYPE_CHECKING:  # a run is read without the engine
+    pass
 
+# FOLD: The part of a sweep that is said in words: which prompts, and reading what was said; read this to use a run  # noqa
+BEHAVIOR, CODE, VECTOR, PROMPT = "behavior", "code", "vector", "prompt"
+SAID = (BEHAVIOR, CODE)  # the kinds that can be
 
 # FOLD: The SQLite file of a sweep: making, opening, checking and writing it; store.py tells what is in it.
 FORMAT = "steercpp sweep 4"
@@ -399,3 +404,22 @@ class Store(TextStore):
         for item, nats in self._rows(query, label, kind, strength):
             found[item].append(nats)
         return [np.array(values, dtype=np.float64) for values in found]
+
+
+def missing_texts(store: Store, manifest: Mapping[str, Any]) -> str | None:
+    """Which planned texts a run lacks, in a user's words; None where all are there."""
+    items = manifest["items"]
+    if not manifest["plan"].get("said"):
+        return None
+    wanted = [(VECTOR, kind) for kind in SAID if kind in items]
+    if BEHAVIOR in items and PROMPT not in manifest["controls_off"]:
+        wanted.append((PROMPT, BEHAVIOR))
+    for label, kind in wanted:
+        if len(store.said_items(label, kind)) < items[kind]:
+            return f"texts of {kind} items" + (" under the prompt baseline" if label == PROMPT else "")
+    return None
+
+
+def whole_texts(store: Store, label: str, kind: str, n_items: int) -> tuple[SaidText, ...]:
+    """The texts of all items under a label; none where some item is still to be said."""
+    return store.texts(label, kind) if len(store.said_items(label, kind)) == n_items else ()

@@ -9,20 +9,18 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Floats
 from steercpp.data.items import ChoiceItem
-from steercpp.runs.store import Continuation, Store
+from steercpp.runs.store import Continuation, Store, missing_texts
 from steercpp.statistics.scores import (
     AnswerScores,
     BehaviorScores,
     ChoiceScores,
-    Floats,
     TextScores,
     choice_scores,
     likeliest_answer,
     total_logprob,
 )
-from steercpp.sweeps.texts import missing_texts
-from steercpp.vectors.control_vector import ControlVector, orthogonal_vector, random_vector
 
 # FOLD: What a steering vector is compared with: random and orthogonal directions, and asking in words; read this f  # noqa
 ORTHOGONAL, PROMPT = "orthogonal", "prompt"
@@ -162,17 +160,6 @@ class Controls:
                 "changes": changes.tolist(), "median": float(np.median(sizes)), "maximum": float(sizes.max())
             }  # fmt: skip
         return found
-
-
-def directions_for(like: ControlVector, *, n_random: int, orthogonal: bool, seed: int) -> dict[str, ControlVector]:
-    """The vectors that controls are measured with, by label; all of the norms of `like`.
-
-    Each is drawn from the seed and its own number, so that more random directions leave the first ones as they are.
-    """
-    found = {f"random-{i}": random_vector(like, np.random.default_rng([seed, i])) for i in range(n_random)}
-    if orthogonal:
-        found[ORTHOGONAL] = orthogonal_vector(like, np.random.default_rng([seed, 0, 1]))
-    return found
 
 
 def control_strength(
@@ -360,13 +347,6 @@ def stored_controls(store: Store, manifest: Mapping[str, Any]) -> Controls:
         off=dict(manifest["controls_off"]),
         unsteered=of("vector", 0.0) if at_0 else None,
     )
-
-
-def standard_error(values: Floats) -> Floats:
-    """(n_s,) standard error of the mean over items of (n_s, n_items); 0 for a single item."""
-    n_items = values.shape[1]
-    spread: Floats = values.std(axis=1, ddof=1) / np.sqrt(n_items) if n_items > 1 else np.zeros(len(values))
-    return spread
 
 
 def _where(parts: Sequence[Continuation], side: str) -> list[int]:

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
+from steercpp.aliases import Floats
 from steercpp.errors import InputError, ShapeError, StrengthError
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, Resampled, resample
-from steercpp.statistics.scores import ChoiceScores, Floats
+from steercpp.statistics.scores import ChoiceScores
 from steercpp.statistics.shares import mean_bounds
 
 Ints = npt.NDArray[np.int64]

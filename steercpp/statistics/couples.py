@@ -17,10 +17,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy import stats
 
+from steercpp.aliases import Floats
 from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem, ChoiceItem
 from steercpp.errors import ShapeError, StrengthError
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, level
-from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 from steercpp.statistics.slopes import Bounded
 
 FEWEST_COUPLES = FEWEST_ITEMS

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from steercpp.aliases import Floats
 from steercpp.errors import CurveError
-from steercpp.statistics.scores import Floats
 
 MEASURES = {"alignment": (-1.0, 1.0), "p_correct": (0.0, 1.0), "p_correct_restricted": (0.0, 1.0)}
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Bools, Floats
 from steercpp.errors import StrengthError
-from steercpp.statistics.scores import Bools, ChoiceScores, Floats
+from steercpp.statistics.scores import ChoiceScores
 from steercpp.statistics.text_scores import SaidScores
 
 FORMAT, WRONG, RIGHT = 0, 1, 2

@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from steercpp.aliases import Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 from steercpp.statistics.forms import FREE_FORMS, RESTRICTED_FORMS, TANH, Form, Tanh, helpfulness_form, inner, natural
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
-from steercpp.statistics.scores import ROUNDING, Floats
+from steercpp.statistics.scores import ROUNDING
 
 # FOLD: Reasons why a fit means nothing; read this when a result says valid=False. | Least squares returns numbers  # noqa
 FLAT = 1e-9  # a range of B or P that is rounding

@@ -21,8 +21,8 @@ from typing import Protocol
 import numpy as np
 from scipy.special import expit
 
+from steercpp.aliases import Floats
 from steercpp.errors import InputError
-from steercpp.statistics.scores import Floats
 
 STEEPEST = 700.0  # exp of more overflows a float64
 

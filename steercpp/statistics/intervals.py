@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from steercpp.statistics.scores import Floats
+from steercpp.aliases import Floats
 
 FEWEST_ITEMS = 5  # fewer than these can all lie on one side by chance, more often than one time in twenty
 RESAMPLES = 1000
@@ -142,3 +142,10 @@ def means(rows: Floats) -> tuple[Bounded, ...]:
     """The mean over queries of each row of (n_rows, n_queries)."""
     found: tuple[Bounded, ...] = bounded(rows, lambda averages: averages)
     return found
+
+
+def standard_error(values: Floats) -> Floats:
+    """(n_s,) standard error of the mean over items of (n_s, n_items); 0 for a single item."""
+    n_items = values.shape[1]
+    spread: Floats = values.std(axis=1, ddof=1) / np.sqrt(n_items) if n_items > 1 else np.zeros(len(values))
+    return spread

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Floats
 from steercpp.errors import InputError
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import inner
 from steercpp.statistics.intervals import RESAMPLES
 from steercpp.statistics.recommend import Curves
-from steercpp.statistics.scores import Floats
 from steercpp.statistics.slopes import Bounded
 
 NAN = float("nan")

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Floats
 from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem
 from steercpp.errors import ShapeError
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
-from steercpp.statistics.scores import BehaviorScores, Floats
+from steercpp.statistics.scores import BehaviorScores
 from steercpp.statistics.shares import mean_bounds
 from steercpp.statistics.text_scores import SaidScores
 

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Floats
 from steercpp.errors import InputError, ShapeError, StrengthError
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
-from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, Floats
+from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores
 
 # FOLD: What two halves of the items say about each strength; read this for what is chosen on which items, and what  # noqa
 Measure: TypeAlias = Literal["p_free", "p_restricted", "correct", "p_token"]

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax, logsumexp
 
+from steercpp.aliases import Bools, Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 from steercpp.statistics.intervals import RESAMPLES, Resampled, resample
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
 ROUNDING = 1e-4  # how far a sum of probabilities may pass 1: logits are float32
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import betainc
 
-from steercpp.statistics.scores import Bools, Floats
+from steercpp.aliases import Bools, Floats
 
 STEPS = 50  # halvings of [0, 1]: 1e-15
 

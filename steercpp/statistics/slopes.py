@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from steercpp.aliases import Bools, Floats
 from steercpp.statistics.fits import EDGE, Window, fit_one, least_squares
 from steercpp.statistics.forms import TANH
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
-from steercpp.statistics.scores import BehaviorScores, Bools, Floats
+from steercpp.statistics.scores import BehaviorScores
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SATURATED = 0.95  # of |mean B|: beyond, a fit of B sees no slope

@@ -12,22 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from steercpp.aliases import Floats
 from steercpp.data.items import BehaviorItem
 from steercpp.errors import InputError
 from steercpp.judging.language import repetition
-from steercpp.judging.matchers import OUTCOMES, Matcher, Outcome, judged
+from steercpp.judging.matchers import Matcher, Outcome, judgments
 from steercpp.judging.texts import SaidText
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
-from steercpp.statistics.scores import Floats
 from steercpp.statistics.shares import difference_bounds
 
-Counts: TypeAlias = npt.NDArray[np.int64]
 _VALUES: dict[Outcome, float] = {"aligned": 1.0, "misaligned": -1.0, "invalid": 0.0}
 
 
@@ -182,23 +180,9 @@ def said_scores(texts: Sequence[SaidText], items: Sequence[BehaviorItem], matche
     )
 
 
-def judgments(texts: Sequence[SaidText], items: Sequence[BehaviorItem], matcher: Matcher) -> list[Outcome]:
-    """What a matcher makes of each text."""
-    return judged([text.text for text in texts], [items[text.item] for text in texts], matcher)
-
-
 def outcomes(texts: Sequence[SaidText], items: Sequence[BehaviorItem], matcher: Matcher) -> Floats:
     """(n_s, n_items) as `SaidScores` has them."""
     return said_scores(texts, items, matcher).outcomes
-
-
-def agreement(texts: Sequence[SaidText], items: Sequence[BehaviorItem], one: Matcher, other: Matcher) -> Counts:
-    """How many texts two matchers judge how, (3, 3): rows are the outcomes of the first, in the order of `OUTCOMES`."""
-    table = np.zeros((len(OUTCOMES), len(OUTCOMES)), np.int64)
-    pairs = zip(judgments(texts, items, one), judgments(texts, items, other), strict=True)
-    for first, second in pairs:
-        table[OUTCOMES.index(first), OUTCOMES.index(second)] += 1
-    return table
 
 
 def _perplexity(nats: Floats, n_tokens: Floats) -> Floats:

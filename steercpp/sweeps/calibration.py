@@ -13,12 +13,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from steercpp.engine.batch import Tokens
+from steercpp.aliases import Floats, Progress, Tokens
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering, check
 from steercpp.errors import CalibrationError, DegenerateError, InputError, NonFiniteError
@@ -76,9 +74,6 @@ def first_crossing(measure: Callable[[float], float], target: float, *, first: f
         raise CalibrationError(f"rounding takes it past that, to {value:.3g} at {high:g}", strength=high, kl=value)
     return high
 
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Progress: TypeAlias = Callable[[int, int, str], None]  # batches done, of how many, what is measured
 
 KL = 0.1  # nats
 QUANTILE = 0.95

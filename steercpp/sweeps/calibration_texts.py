@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from steercpp.data.items import Item, named
+from steercpp.aliases import Tokens
+from steercpp.data.items import Item, asked, named
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Prompt, Template
-from steercpp.engine.batch import Tokens
 from steercpp.engine.engine import Engine
-from steercpp.engine.prompt_view import asked
 from steercpp.errors import ContextOverflowError, InputError, PromptError
 
 _WINDOW = 512  # tokens

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steercpp.data.items import Item
+from steercpp.data.items import Item, items_sha256
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Gate, Operator, Positions, Side, Steering, check_manner
 from steercpp.errors import InputError
-from steercpp.provenance import items_sha256
 from steercpp.runs.folder import Plan
 from steercpp.runs.stored_scores import NO_INSTRUCTION, SWITCHED_OFF, Name
 from steercpp.sweeps.calibration import KL

@@ -18,14 +18,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
+import numpy as np
+
+from steercpp.aliases import Progress
 from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem
-from steercpp.engine.engine import Engine
+from steercpp.engine.engine import Engine, check_vector
 from steercpp.engine.steering import Gate, Operator, Positions, Side, Steering, check_gate
-from steercpp.errors import ContextOverflowError, InputError, LayerError, PromptError, ShapeError
+from steercpp.errors import ContextOverflowError, InputError, PromptError
 from steercpp.judging.programs import WAYS
-from steercpp.provenance import command, machine, model_identity, now, vector_sha256, versions
+from steercpp.provenance import command, machine, model_identity, now, versions
 from steercpp.runs.code import judge_code
 from steercpp.runs.folder import (
     STORE,
@@ -42,18 +45,21 @@ from steercpp.runs.folder import (
 )
 from steercpp.runs.result import Row, SweepResult, open_run
 from steercpp.runs.store import FORMAT, Group, Store
-from steercpp.runs.stored_scores import CONTROLLED, NO_ITEMS, NO_STRENGTH, PROMPT, directions_for, stored_scores
+from steercpp.runs.stored_scores import CONTROLLED, NO_ITEMS, NO_STRENGTH, ORTHOGONAL, PROMPT, stored_scores
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.measure import VECTOR, WORKS, Bases, Groups, Work, chunks, measure, packed_for
 from steercpp.sweeps.plan import Settings, plan_of
 from steercpp.sweeps.texts import Saying, Speech, check_said, say, speeches
 from steercpp.sweeps.units import Unit, in_unit
 from steercpp.sweeps.work import prompted_work
-from steercpp.vectors.control_vector import ControlVector, without_strengths
+from steercpp.vectors.control_vector import (
+    ControlVector,
+    orthogonal_vector,
+    random_vector,
+    vector_sha256,
+    without_strengths,
+)
 from steercpp.vectors.gguf import write_vector
-
-# FOLD: A sweep in work: what is measured in which order, and how it ends; read this to follow a run step by step.
-Progress: TypeAlias = Callable[[int, int, str], None]
 
 
 @dataclass(slots=True)
@@ -399,24 +405,6 @@ def _baseline(
     return [one for one in found if isinstance(one, Work)], asked, off
 
 
-def check_vector(engine: Engine, vector: ControlVector, *, name: str = "the vector") -> None:
-    """Make sure that a vector fits a model, before anything is decoded.
-
-    Raises:
-        ShapeError, LayerError: it has another width, or layers that the model lacks.
-    """
-    if vector.n_embd != engine.n_embd:
-        raise ShapeError(
-            f"{name}: has {vector.n_embd} values per layer, but n_embd of {engine.path} is {engine.n_embd}; "
-            "use a vector made for this model"
-        )
-    if vector.layers[-1] >= engine.n_layer:
-        raise LayerError(
-            f"{name}: steers layer {vector.layers[-1]}, but {engine.path} has layers 0..{engine.n_layer - 1}; "
-            "use a vector made for this model, or leave layers out"
-        )
-
-
 def _shown(result: SweepResult, on_strength: Callable[[Row], None] | None) -> SweepResult:
     """A finished run, its strengths told as if they were just measured."""
     for row in result.rows() if on_strength else ():
@@ -484,3 +472,14 @@ def _begin(
         clear(out)  # all of it was written here
         raise
     return manifest
+
+
+def directions_for(like: ControlVector, *, n_random: int, orthogonal: bool, seed: int) -> dict[str, ControlVector]:
+    """The vectors that controls are measured with, by label; all of the norms of `like`.
+
+    Each is drawn from the seed and its own number, so that more random directions leave the first ones as they are.
+    """
+    found = {f"random-{i}": random_vector(like, np.random.default_rng([seed, i])) for i in range(n_random)}
+    if orthogonal:
+        found[ORTHOGONAL] = orthogonal_vector(like, np.random.default_rng([seed, 0, 1]))
+    return found

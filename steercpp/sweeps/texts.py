@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from steercpp.aliases import Tokens
 from steercpp.data.items import BehaviorItem, CodeItem, Item, code_prompt, named
 from steercpp.data.prompts import Prompt, Template, with_instruction
 from steercpp.engine.batch import Query
@@ -29,13 +30,12 @@ from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, PromptError
 from steercpp.judging.texts import SaidText
-from steercpp.runs.store import Store, TextStore
+from steercpp.runs.store import BEHAVIOR, CODE, PROMPT, SAID, TextStore
 
 if TYPE_CHECKING:  # a run is read without the engine
     from steercpp.engine.engine import Engine
 
 
-Tokens: TypeAlias = tuple[int, ...]
 Row: TypeAlias = tuple[float, int]  # strength and sample
 Tick: TypeAlias = Callable[[int, bool], None]
 _MOST_ROWS = 256
@@ -295,11 +295,6 @@ def _nats(engine: Engine, prompt: Tokens, texts: set[Tokens]) -> tuple[dict[Toke
     return dict(zip(order, nats.tolist(), strict=True)), query.n_tokens_plain * engine.n_layer
 
 
-# FOLD: The part of a sweep that is said in words: which prompts, and reading what was said; read this to use a run  # noqa
-BEHAVIOR, CODE, VECTOR, PROMPT = "behavior", "code", "vector", "prompt"
-SAID = (BEHAVIOR, CODE)  # the kinds that can be
-
-
 def check_said(saying: Saying | None, items: Mapping[str, Sequence[Item]]) -> None:
     """Make sure that what is to be said can be.
 
@@ -341,22 +336,3 @@ def speeches(
         asked = [code_prompt(item, saying.code_template) for item in code]
         found.append(speech_of(engine, code, asked, saying, kind=CODE))
     return tuple(found)
-
-
-def missing_texts(store: Store, manifest: Mapping[str, Any]) -> str | None:
-    """Which planned texts a run lacks, in a user's words; None where all are there."""
-    items = manifest["items"]
-    if not manifest["plan"].get("said"):
-        return None
-    wanted = [(VECTOR, kind) for kind in SAID if kind in items]
-    if BEHAVIOR in items and PROMPT not in manifest["controls_off"]:
-        wanted.append((PROMPT, BEHAVIOR))
-    for label, kind in wanted:
-        if len(store.said_items(label, kind)) < items[kind]:
-            return f"texts of {kind} items" + (" under the prompt baseline" if label == PROMPT else "")
-    return None
-
-
-def whole_texts(store: Store, label: str, kind: str, n_items: int) -> tuple[SaidText, ...]:
-    """The texts of all items under a label; none where some item is still to be said."""
-    return store.texts(label, kind) if len(store.said_items(label, kind)) == n_items else ()

@@ -15,13 +15,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Floats
 from steercpp.engine.batch import Batch, Query
 from steercpp.engine.engine import Base, Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import DegenerateError
 from steercpp.vectors.control_vector import ControlVector
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 

@@ -8,13 +8,17 @@ kl      the smallest push along the vector that has so many nats of KL, see cali
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from steercpp.aliases import Progress
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError
-from steercpp.extraction.extract import in_norm_units
-from steercpp.sweeps.calibration import KL, Progress, in_kl_units
+from steercpp.sweeps.calibration import KL, in_kl_units
 from steercpp.vectors.control_vector import ControlVector
+
+if TYPE_CHECKING:
+    from steercpp.engine.engine import Engine
+
 
 Unit: TypeAlias = Literal["length", "norm", "kl"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -76,3 +80,24 @@ def in_unit(
         names = ("strength", "target", "quantile", "kl", "n_tokens", "prompts_sha256")
         found["calibration"] = {name: getattr(calibration, name) for name in names}
     return scaled, {**found, "residual_norms": [norms[il] for il in vector.layers]}
+
+
+def in_norm_units(
+    engine: Engine, vector: ControlVector, prompts: Sequence[Sequence[int]]
+) -> tuple[ControlVector, dict[int, float]]:
+    """The vector with each tensor brought to the residual stream's median norm at its layer.
+
+    Args:
+        engine: the model.
+        vector: directions of any length.
+        prompts: tokens over which the norms are taken.
+
+    Returns:
+        the vector, whose strength 1 is one residual norm at each layer, and those norms.
+
+    Raises:
+        DegenerateError, ...: as `Engine.residual_norms`.
+    """
+    lengths = engine.residual_norms(prompts, vector.layers)
+    factors = {il: lengths[il] / norm if norm else 0.0 for il, norm in vector.norms.items()}
+    return vector.scaled(factors), lengths

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from steercpp.aliases import Floats, Tokens
 from steercpp.data.items import (
     LETTERS,
     AnswerItem,
@@ -31,7 +31,7 @@ from steercpp.data.items import (
     repeated,
 )
 from steercpp.data.prompts import Prompt, Template, with_instruction
-from steercpp.engine.batch import Batch, Query, Tokens
+from steercpp.engine.batch import Batch, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import PerQuery, Steering
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
@@ -64,10 +64,6 @@ def with_opening_space(engine: Engine, queries: Sequence[Query]) -> tuple[list[Q
     if np.exp(np.median(found)) <= 0.5:
         return list(queries), False
     return [Query((*query.tokens, token), query.continuations) for query in queries], True
-
-
-# FOLD: The items of one kind as what is decoded of them and stored; made by task_work.py, measured by measure.py.
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

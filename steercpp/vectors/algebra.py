@@ -10,25 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from steercpp.aliases import FloatArray, Floats
 from steercpp.errors import DegenerateError, InputError, LayerError, ShapeError, StrengthError
-from steercpp.provenance import vector_sha256
 from steercpp.vectors.control_vector import (
     LAYER_KEYS,
     PLAIN,
     ControlVector,
-    FloatArray,
     MetaValue,
     manner,
+    vector_sha256,
     without_strengths,
 )
 from steercpp.vectors.formats import read_any_vector
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 NOISE = 1e-6  # float32 rounds at 6e-8 of a value, and a difference is made of several rounded ones
 _SHARED = ("layer_convention", "model_file", "model_sha256", "token", "template")  # kept where all terms agree

@@ -19,8 +19,8 @@ import safetensors
 import safetensors.numpy
 from numpy.lib import format as npy
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
-from steercpp.vectors.control_vector import FloatArray
 from steercpp.vectors.gguf_header import shown
 
 TEXT = "steercpp"  # the npz array, and the safetensors metadata, that hold the text

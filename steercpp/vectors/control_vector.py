@@ -6,17 +6,17 @@ at that layer, so the tensor is exactly what strength 1 adds.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 MetaScalar: TypeAlias = str | bool | int | float
 MetaValue: TypeAlias = MetaScalar | tuple[MetaScalar, ...]
 
@@ -137,51 +137,6 @@ class ControlVector:
     def with_metadata(self, **values: MetaValue) -> ControlVector:
         """The vector with these metadata added or replaced."""
         return replace(self, metadata={**self.metadata, **values})
-
-
-def default_layers(n_layer: int) -> tuple[int, ...]:
-    """The bands of the paper: layers 8..15 of 40 blocks; otherwise round(0.31 n)..round(0.44 n), its 10..14 of 32.
-
-    Raises:
-        LayerError: fewer than 2 blocks, of which llama.cpp could steer none.
-    """
-    if n_layer < 2:
-        raise LayerError(f"a model of {n_layer} block has no layer that llama.cpp can steer; use a deeper model")
-    first, last = (8, 15) if n_layer == 40 else (round(0.31 * n_layer), round(0.44 * n_layer))
-    return tuple(range(first, last + 1))
-
-
-def parse_layers(text: str, n_layer: int) -> tuple[int, ...]:
-    """Layers from a text like "8-15,20": numbers and inclusive ranges; "all" is 1..n_layer-1.
-
-    Raises:
-        LayerError: anything else, a range that runs backwards, or a layer outside 0..n_layer-1.
-    """
-    if text.strip() == "all":
-        return tuple(range(1, n_layer))
-    layers: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
-        if match is None:
-            raise LayerError(f'layers {text!r}: {part.strip()!r} is not a layer or a range; write like "8-15,20"')
-        first, last = int(match[1]), int(match[2] or match[1])
-        if first > last:
-            raise LayerError(f"layers {text!r}: {first}-{last} runs backwards; write {last}-{first}")
-        if last >= n_layer:
-            raise LayerError(f"layers {text!r}: layer {last} does not exist; the model has layers 0..{n_layer - 1}")
-        layers.update(range(first, last + 1))
-    return tuple(sorted(layers))
-
-
-def format_layers(layers: Iterable[int]) -> str:
-    """Layers as `parse_layers` reads them back: "8-15,20"."""
-    parts: list[list[int]] = []
-    for il in sorted(layers):
-        if parts and il == parts[-1][-1] + 1:
-            parts[-1].append(il)
-        else:
-            parts.append([il])
-    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
 def without_strengths(metadata: Mapping[str, MetaValue]) -> dict[str, MetaValue]:
@@ -315,3 +270,12 @@ def manner(vector: ControlVector) -> str:
     return (
         ", ".join(f"{key} {own[key]}" for key in PLAIN if own.get(key, PLAIN[key]) != PLAIN[key]) or "adding everywhere"
     )
+
+
+def vector_sha256(vector: ControlVector) -> str:
+    """Hash of what a control vector does: its layers and the float32 bytes of their directions."""
+    digest = hashlib.sha256()
+    for layer in vector.layers:
+        digest.update(f"{layer}:{vector.n_embd};".encode())
+        digest.update(np.ascontiguousarray(vector.directions[layer], dtype="<f4").tobytes())
+    return digest.hexdigest()

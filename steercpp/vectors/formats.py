@@ -18,10 +18,11 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from steercpp import files as whole_file
+from steercpp.aliases import FloatArray
 from steercpp.errors import InputError, VectorFileError
 from steercpp.vectors import arrays as array_files
 from steercpp.vectors.arrays import TEXT
-from steercpp.vectors.control_vector import ControlVector, FloatArray, MetaScalar, MetaValue, at_measured_layers, manner
+from steercpp.vectors.control_vector import ControlVector, MetaScalar, MetaValue, at_measured_layers, manner
 from steercpp.vectors.gguf import assembled, read_vector_with_notes, refuse_zeros, write_vector
 from steercpp.vectors.gguf_header import shown
 from steercpp.vectors.notes import CVECTOR_GENERATOR, SHIFTED, other_model, zero_layers

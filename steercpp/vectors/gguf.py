@@ -23,8 +23,9 @@ from gguf.constants import GGMLQuantizationType, GGUFValueType
 from gguf.gguf_writer import GGUFWriter
 
 from steercpp import files as whole_file
+from steercpp.aliases import FloatArray
 from steercpp.errors import InputError, VectorFileError
-from steercpp.vectors.control_vector import RESERVED_KEYS, ControlVector, FloatArray, MetaValue, can_be_stored
+from steercpp.vectors.control_vector import RESERVED_KEYS, ControlVector, MetaValue, can_be_stored
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
 from steercpp.vectors.notes import (
     ARCHITECTURES,

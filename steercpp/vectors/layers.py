@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from steercpp.errors import LayerError
-from steercpp.vectors.control_vector import format_layers
 
 Window: TypeAlias = tuple[int, ...]
 
@@ -79,3 +78,48 @@ def _within(window: Window, layers: Sequence[int], text: str) -> Window:
             "name others or widen --layers"
         )
     return window
+
+
+def default_layers(n_layer: int) -> tuple[int, ...]:
+    """The bands of the paper: layers 8..15 of 40 blocks; otherwise round(0.31 n)..round(0.44 n), its 10..14 of 32.
+
+    Raises:
+        LayerError: fewer than 2 blocks, of which llama.cpp could steer none.
+    """
+    if n_layer < 2:
+        raise LayerError(f"a model of {n_layer} block has no layer that llama.cpp can steer; use a deeper model")
+    first, last = (8, 15) if n_layer == 40 else (round(0.31 * n_layer), round(0.44 * n_layer))
+    return tuple(range(first, last + 1))
+
+
+def parse_layers(text: str, n_layer: int) -> tuple[int, ...]:
+    """Layers from a text like "8-15,20": numbers and inclusive ranges; "all" is 1..n_layer-1.
+
+    Raises:
+        LayerError: anything else, a range that runs backwards, or a layer outside 0..n_layer-1.
+    """
+    if text.strip() == "all":
+        return tuple(range(1, n_layer))
+    layers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
+        if match is None:
+            raise LayerError(f'layers {text!r}: {part.strip()!r} is not a layer or a range; write like "8-15,20"')
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise LayerError(f"layers {text!r}: {first}-{last} runs backwards; write {last}-{first}")
+        if last >= n_layer:
+            raise LayerError(f"layers {text!r}: layer {last} does not exist; the model has layers 0..{n_layer - 1}")
+        layers.update(range(first, last + 1))
+    return tuple(sorted(layers))
+
+
+def format_layers(layers: Iterable[int]) -> str:
+    """Layers as `parse_layers` reads them back: "8-15,20"."""
+    parts: list[list[int]] = []
+    for il in sorted(layers):
+        if parts and il == parts[-1][-1] + 1:
+            parts[-1].append(il)
+        else:
+            parts.append([il])
+    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from steercpp.data.items import Item
+from steercpp.data.items import Item, asked
 from steercpp.data.pair_formats import open_pairs
 from steercpp.data.prompts import Message, Prompt, prompt_texts
 from steercpp.data.sets.catalog import DATA_SETS
@@ -33,7 +33,6 @@ from steercpp.data.sets.safety_items import (
 )
 from steercpp.data.templates import fill, within
 from steercpp.engine.engine import Engine
-from steercpp.engine.prompt_view import asked
 
 N = 20
 LLAMA = ("llama-2-chat", "wolf2024/llama-2-chat", "llama-3-chat")  # a chat of each family around every prompt

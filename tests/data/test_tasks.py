@@ -20,6 +20,7 @@ from steercpp.data.items import (
     choice_continuations,
     choice_prompt,
     item_json,
+    items_sha256,
     kind_of,
     letter_variants,
     parse_item,
@@ -30,7 +31,6 @@ from steercpp.data.items import (
 )
 from steercpp.data.prompts import Filled, Message
 from steercpp.errors import PromptError, TaskError
-from steercpp.provenance import items_sha256
 
 GOOD_BEHAVIOR = {"kind": "behavior", "prompt": "Hi", "aligned": [" No"], "misaligned": [" Yes"]}
 GOOD_CHOICE = {"kind": "choice", "question": "Q?", "choices": ["x", "y"], "answer": "B"}

@@ -34,6 +34,7 @@ from vector_bytes import (
     text,
 )
 
+from steercpp.aliases import FloatArray
 from steercpp.data.pair_formats import open_text_pairs
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.sets.embedded import load
@@ -46,7 +47,7 @@ from steercpp.errors import VectorFileError
 from steercpp.extraction.activations import Activations, collect
 from steercpp.extraction.extract import extract, extract_from
 from steercpp.extraction.methods import METHODS
-from steercpp.vectors.control_vector import ControlVector, FloatArray, MetaValue
+from steercpp.vectors.control_vector import ControlVector, MetaValue
 from steercpp.vectors.gguf import read_vector, read_vector_with_notes, write_vector
 
 ONE = [1.0, 0.0, 0.0, 0.0]

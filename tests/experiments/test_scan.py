@@ -20,8 +20,8 @@ from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, LayerError, RunError
 from steercpp.experiments.figures import scan_figure
 from steercpp.experiments.scan import Band, Scan, default_windows, scan, slope_at_0
-from steercpp.reports.figures import rendered
 from steercpp.reports.pictures import ensure_files
+from steercpp.reports.style import rendered
 from steercpp.runs.folder import MANIFEST
 from steercpp.runs.result import open_run
 from steercpp.vectors.layers import parse_windows, windows_of

@@ -23,9 +23,10 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, PairsError
 from steercpp.experiments import synthesis
 from steercpp.experiments.synthesis import ASKED, harmful_requests, synthesize, write_synthetic
-from steercpp.extraction.extract import extract, in_norm_units
+from steercpp.extraction.extract import extract
 from steercpp.sweeps.calibration_texts import item_texts
 from steercpp.sweeps.measure import Work, behavior_work
+from steercpp.sweeps.units import in_norm_units
 from steercpp.vectors.control_vector import ControlVector, random_vector
 from steercpp.vectors.gguf import write_vector
 

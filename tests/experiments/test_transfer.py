@@ -21,7 +21,7 @@ from steercpp.errors import InputError, LayerError, RunError, ShapeError
 from steercpp.experiments.figures import transfer_figure
 from steercpp.experiments.transfer import Material, Transfer, transfer
 from steercpp.extraction.extract import extract
-from steercpp.reports.figures import rendered
+from steercpp.reports.style import rendered
 from steercpp.runs.result import open_run
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import read_vector, write_vector

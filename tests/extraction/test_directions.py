@@ -7,11 +7,11 @@ import pytest
 from planted_pairs import N_EMBD, N_PAIRS, OF_PAIRS, planted
 from sklearn.decomposition import PCA
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import DegenerateError, InputError, ShapeError
 from steercpp.extraction import pair_rows
 from steercpp.extraction.methods import METHODS, PENALTY, SHRINKAGE, logistic_probe
 from steercpp.extraction.pair_rows import Doubles
-from steercpp.vectors.control_vector import FloatArray
 
 NO_MEAN = ("mean", "logistic", "lda")  # that need the means of both sides to differ
 

@@ -11,6 +11,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 from vector_bytes import load_like_llama_cpp
 
+from steercpp.aliases import FloatArray
 from steercpp.data.pairs import ContrastPair, pairs_sha256
 from steercpp.data.prompts import Message
 from steercpp.engine.engine import Engine
@@ -20,8 +21,9 @@ from steercpp.extraction.activations import Activations, collect
 from steercpp.extraction.extract import extract, extract_from
 from steercpp.extraction.methods import METHODS
 from steercpp.extraction.quality import MOST_PAIRS, NAMES, direction_with_quality, quality
-from steercpp.vectors.control_vector import ControlVector, FloatArray, default_layers
+from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import read_vector, write_vector
+from steercpp.vectors.layers import default_layers
 
 TEXTS = [
     ("The girl was very happy today and", "The girl was very sad today and"),

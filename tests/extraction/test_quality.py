@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from planted_pairs import OF_PAIRS, planted
 
+from steercpp.aliases import FloatArray
 from steercpp.errors import DegenerateError, InputError
 from steercpp.extraction.methods import METHODS
 from steercpp.extraction.quality import (
@@ -19,7 +20,6 @@ from steercpp.extraction.quality import (
     direction_with_quality,
     quality,
 )
-from steercpp.vectors.control_vector import FloatArray
 
 
 def plainly(positive: FloatArray, negative: FloatArray, method: str) -> LayerQuality:

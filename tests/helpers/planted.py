@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steercpp.statistics.scores import Floats
+from steercpp.aliases import Floats
 
 GRID = np.linspace(-4.0, 4.0, 17)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from steercpp.aliases import FloatArray
 from steercpp.extraction.methods import METHODS
-from steercpp.vectors.control_vector import FloatArray
 
 N_PAIRS, N_EMBD = 64, 256
 OF_PAIRS = tuple(name for name in METHODS if name != "random")  # found in the pairs, and not drawn

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from steercpp.data.items import BehaviorItem, ChoiceItem
-from steercpp.provenance import items_sha256, vector_sha256
+from steercpp.data.items import BehaviorItem, ChoiceItem, items_sha256
 from steercpp.runs.folder import STORE, VECTOR_FILE, Manifest, Plan, write_manifest
 from steercpp.runs.store import FORMAT, Continuation, Group, Store
 from steercpp.runs.stored_scores import SWITCHED_OFF
 from steercpp.sweeps.strengths import grid
-from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.control_vector import ControlVector, vector_sha256
 from steercpp.vectors.gguf import write_vector
 
 DELTA_LAMBDA, B0 = 6.0, -0.6

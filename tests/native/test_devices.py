@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from places import ModelMaker
 
+from steercpp.doctor.self_test import run_self_test
 from steercpp.engine.devices import CACHE_TYPES, CacheType
 from steercpp.engine.engine import Engine, FlashAttention
 from steercpp.engine.packing import Query
@@ -27,7 +28,7 @@ def test_k_and_v_are_kept_as_asked(model_maker: ModelMaker, name: CacheType) -> 
     path = model_maker("tiny-F32")
     flash_attn: FlashAttention = "off" if name in ("f32", "f16", "bf16") else "on"  # on makes f16 of f32
     with Engine(path, n_ctx=256, threads=1, flash_attn=flash_attn, type_k=name, type_v=name) as engine:
-        assert [check for check in engine.self_test() if not check.ok] == []
+        assert [check for check in run_self_test(engine) if not check.ok] == []
         assert (engine.settings()["type_k"], engine.settings()["type_v"]) == (name, name)
         kept = engine.logits(engine.pack([query])[0])
     with Engine(path, n_ctx=256, threads=1, flash_attn=flash_attn, type_k="f32", type_v="f32") as engine:
@@ -39,7 +40,7 @@ def test_k_and_v_are_kept_as_asked(model_maker: ModelMaker, name: CacheType) -> 
 
 def test_a_quantized_k_alone_needs_no_flash_attention(model_maker: ModelMaker) -> None:
     with Engine(model_maker("tiny-Q8_0"), n_ctx=256, threads=1, type_k="q8_0") as engine:
-        assert [check for check in engine.self_test() if not check.ok] == []
+        assert [check for check in run_self_test(engine) if not check.ok] == []
     with pytest.raises(InputError, match="type_v q8_0 needs flash attention; use flash_attn on "):
         Engine(model_maker("tiny-Q8_0"), type_v="q8_0")
 

@@ -9,10 +9,10 @@ import pytest
 from places import ModelMaker
 from tiny_model import write_embedding_model, write_vocabulary_only
 
+from steercpp.aliases import FloatArray
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.errors import ModelError
-from steercpp.vectors.control_vector import FloatArray
 
 
 def refusal(path: Path) -> str:

@@ -27,6 +27,7 @@ from stock import StockRunner
 from steercpp import _native
 from steercpp.cli.main import main
 from steercpp.data.pairs import read_pairs
+from steercpp.doctor.self_test import run_self_test
 from steercpp.engine import reference
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
@@ -191,7 +192,7 @@ def test_kl_and_the_most_likely_tokens(engine: Engine, rng: np.random.Generator)
 
 
 def test_the_self_test_holds(engine: Engine) -> None:
-    assert all(check.ok for check in engine.self_test())
+    assert all(check.ok for check in run_self_test(engine))
 
 
 @pytest.mark.parametrize(
@@ -277,6 +278,7 @@ def test_an_engine_that_did_not_ask_uses_no_server(model_maker: ModelMaker) -> N
     """Even where other code has entered the server's devices in ggml's list; a lost server would end the process."""
     code = (
         "from rpc_server import Ggml, Server, server_registry\n"
+        "from steercpp.doctor.self_test import run_self_test\n"
         "from steercpp.engine.engine import Engine, devices\n"
         "server = Server()\n"
         "with Engine(sys.argv[1], threads=1, n_gpu_layers=-1, rpc=server.address):\n"
@@ -286,7 +288,7 @@ def test_an_engine_that_did_not_ask_uses_no_server(model_maker: ModelMaker) -> N
         "server.stop()\n"
         "assert [device['total_bytes'] for device in devices() if device['name'].startswith('RPC')] == [0]\n"
         "with Engine(sys.argv[1], threads=1, n_gpu_layers=-1) as engine:\n"
-        "    engine.self_test()\n"
+        "    run_self_test(engine)\n"
         "print('done')\n"
     )
     run = python(code, model_maker("tiny-F32"))
@@ -298,11 +300,12 @@ def test_a_lost_server_is_explained(model_maker: ModelMaker) -> None:
     """llama.cpp ends the process, in a thread that nobody can catch; it says why, in one line."""
     code = (
         "from rpc_server import Server\n"
+        "from steercpp.doctor.self_test import run_self_test\n"
         "from steercpp.engine.engine import Engine\n"
         "server = Server()\n"
         "engine = Engine(sys.argv[1], threads=1, n_gpu_layers=-1, rpc=server.address)\n"
         "server.stop()\n"
-        "engine.self_test()\n"
+        "run_self_test(engine)\n"
     )
     run = python(code, model_maker("tiny-F32"))
     assert run.returncode == -signal.SIGABRT
@@ -321,7 +324,7 @@ def test_a_server_that_cannot_be_reached_is_refused(model_maker: ModelMaker, ser
     with pytest.raises(InputError, match="compute nothing while n_gpu_layers is 0"):
         Engine(path, rpc=server)
     with Engine(path, threads=1, n_gpu_layers=-1, rpc=server) as engine:
-        assert all(check.ok for check in engine.self_test())
+        assert all(check.ok for check in run_self_test(engine))
 
 
 @pytest.mark.parametrize("name", [name for name, made in ARCHITECTURES.items() if not made.refused])

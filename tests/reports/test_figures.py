@@ -12,15 +12,16 @@ from matplotlib.transforms import Bbox, BboxBase
 from planted_run import write_planted_run
 from small_sweep import BEHAVIOR, small_sweep
 
+from steercpp.aliases import Floats
 from steercpp.engine.engine import Engine
-from steercpp.reports.figures import alignment_figure, dodged, helpfulness_figure
+from steercpp.reports.figures import alignment_figure, helpfulness_figure
 from steercpp.reports.item_figures import couples_figure, items_figure
 from steercpp.reports.labels import places
+from steercpp.reports.style import dodged
 from steercpp.reports.tradeoff_figure import tradeoff_figure
 from steercpp.runs.judgement import Judgement, judge
 from steercpp.runs.result import open_run
 from steercpp.statistics.forms import FREE_FORMS, RESTRICTED_FORMS, WORDS
-from steercpp.statistics.scores import Floats
 
 
 @pytest.fixture(scope="module")

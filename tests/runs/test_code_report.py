@@ -18,8 +18,9 @@ from steercpp.engine.engine import Engine
 from steercpp.errors import SandboxError
 from steercpp.judging.sandbox import WAYS, why_not
 from steercpp.judging.texts import Verdict
-from steercpp.reports.figures import code_figure, rendered, strength_label
+from steercpp.reports.figures import code_figure, strength_label
 from steercpp.reports.report import report_names, write_report
+from steercpp.reports.style import rendered
 from steercpp.runs.code import failure_reasons, judge_run
 from steercpp.runs.judgement import code_columns, code_record, judge
 from steercpp.runs.result import SweepResult, open_run

@@ -11,7 +11,8 @@ import pytest
 from planted_run import BEHAVIOR, CHOICE, write_planted_run
 
 from steercpp.errors import RunError
-from steercpp.runs.folder import MANIFEST, OURS, STORE, clear, examine, prepare, read_manifest, write_atomically
+from steercpp.files import write_atomically
+from steercpp.runs.folder import MANIFEST, OURS, STORE, clear, examine, prepare, read_manifest
 from steercpp.runs.result import open_run
 from steercpp.runs.store import Continuation, Group, Store
 

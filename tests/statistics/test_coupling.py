@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from steercpp.aliases import Floats
 from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.sets.builtin import behavior_set
 from steercpp.errors import ShapeError, StrengthError
@@ -17,7 +18,7 @@ from steercpp.judging.matchers import matcher_named
 from steercpp.judging.texts import SaidText
 from steercpp.statistics.couples import Coupled, coupled, pearson, spearman
 from steercpp.statistics.over_refusal import said_sides, sides
-from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 from steercpp.statistics.text_scores import SaidScores, said_scores
 
 S = np.array([-1.0, 0.0, 1.0])

@@ -9,11 +9,12 @@ import pytest
 from planted import alike
 from scipy import optimize
 
+from steercpp.aliases import Floats
 from steercpp.errors import InputError
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness, fit_helpfulness_forms
 from steercpp.statistics.optimum import Optimum, optimum
 from steercpp.statistics.recommend import Curves
-from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 
 S = np.linspace(-3.0, 3.0, 25)
 SLOPE, B0, A, FALL = 0.08, -0.2, 0.6, 0.9

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from steercpp.aliases import Floats
 from steercpp.cli.main import main
 from steercpp.errors import InputError
 from steercpp.statistics.curve_files import read_curve
 from steercpp.statistics.recipes import RECIPES, RecipeFit, findings, follow, named_recipe
-from steercpp.statistics.scores import Floats
 
 WOLF = RECIPES["wolf2024"]
 S = np.linspace(-8.0, 8.0, 33)

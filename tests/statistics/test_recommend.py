@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from planted import alike
 
+from steercpp.aliases import Floats
 from steercpp.errors import InputError, ShapeError, StrengthError
 from steercpp.statistics.recommend import Recommendation, recommend
-from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Floats
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 
 S = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0])
 RISING = 0.3 * S

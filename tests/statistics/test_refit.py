@@ -9,9 +9,9 @@ import pytest
 from planted import GRID, alike, unlike_alignment, unlike_helpfulness
 from scipy import optimize
 
+from steercpp.aliases import Floats
 from steercpp.statistics.fits import fit_one, least_squares
 from steercpp.statistics.forms import FREE_FORMS, RESTRICTED_FORMS, TANH, Form, helpfulness_form, inner, natural
-from steercpp.statistics.scores import Floats
 
 ALL_FORMS: list[Form] = [TANH, *(helpfulness_form(name, n_choices=5) for name in (*FREE_FORMS, *RESTRICTED_FORMS))]
 NAMES = [form.name for form in ALL_FORMS]

@@ -8,10 +8,10 @@ from scipy import stats
 
 from steercpp.data.items import BehaviorItem
 from steercpp.errors import InputError
-from steercpp.judging.matchers import MATCHERS, OUTCOMES
+from steercpp.judging.matchers import MATCHERS, OUTCOMES, agreement
 from steercpp.judging.texts import SaidText
 from steercpp.runs.samples import NOT_FINITE, sample_texts
-from steercpp.statistics.text_scores import SaidScores, agreement, outcomes, said_scores
+from steercpp.statistics.text_scores import SaidScores, outcomes, said_scores
 
 REFUSAL = MATCHERS["refusal"]
 ITEMS = tuple(

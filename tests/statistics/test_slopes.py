@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from planted import GRID, unlike_alignment
 
+from steercpp.aliases import Floats
 from steercpp.errors import DegenerateError
 from steercpp.statistics.fits import fit_one
 from steercpp.statistics.forms import TANH
-from steercpp.statistics.scores import BehaviorScores, Floats
+from steercpp.statistics.scores import BehaviorScores
 from steercpp.statistics.slopes import share, slopes, telling
 
 

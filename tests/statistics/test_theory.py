@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from planted import GRID, alike, unlike_alignment, unlike_helpfulness
 
+from steercpp.aliases import Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 from steercpp.statistics.curve_files import Curve, read_curve
 from steercpp.statistics.fits import FitResult, aicc, fit_alignment, fit_helpfulness, fit_helpfulness_forms, rank
 from steercpp.statistics.forms import FREE_FORMS, RESTRICTED_FORMS, helpfulness_form
-from steercpp.statistics.scores import Floats
 
 ROUNDED = 5e-4  # the figures to meet are given to three decimals
 

@@ -18,8 +18,9 @@ from steercpp.errors import RunError, ShapeError
 from steercpp.runs.folder import MANIFEST, STORE, read_manifest
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.store import Store
-from steercpp.runs.stored_scores import Controls, control_strength, directions_for
+from steercpp.runs.stored_scores import Controls, control_strength
 from steercpp.statistics.scores import BehaviorScores
+from steercpp.sweeps.sweep import directions_for
 from steercpp.sweeps.texts import Saying
 from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector, orthogonal_vector, random_vector

@@ -10,9 +10,9 @@ import numpy as np
 from planted import GRID, unlike_alignment, unlike_helpfulness
 from scipy.special import expit
 
+from steercpp.aliases import Floats
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness, fit_one
 from steercpp.statistics.forms import TANH, Form, helpfulness_form, inner, natural
-from steercpp.statistics.scores import Floats
 
 Planter = Callable[[int, np.random.Generator], Floats]
 STUDIES = 1000

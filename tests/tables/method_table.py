@@ -12,10 +12,10 @@ import numpy as np
 from places import ROOT
 from threadpoolctl import threadpool_limits
 
+from steercpp.aliases import FloatArray
 from steercpp.extraction.methods import METHODS
 from steercpp.extraction.pair_rows import Doubles
 from steercpp.extraction.quality import LayerQuality, direction_with_quality
-from steercpp.vectors.control_vector import FloatArray
 
 DOCUMENT = ROOT / "docs" / "methods.md"
 N_EMBD, N_DRAWS = 256, 8

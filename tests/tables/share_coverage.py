@@ -9,11 +9,11 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.stats import multinomial
 
+from steercpp.aliases import Floats
 from steercpp.data.items import BehaviorItem
 from steercpp.statistics.code_scores import CodeScores, Ints
 from steercpp.statistics.intervals import resample
 from steercpp.statistics.over_refusal import said_sides
-from steercpp.statistics.scores import Floats
 from steercpp.statistics.text_scores import SaidScores
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.1, 0.3)

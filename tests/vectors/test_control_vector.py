@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
-from steercpp.vectors.control_vector import ControlVector, default_layers, parse_layers, random_vector
+from steercpp.vectors.control_vector import ControlVector, random_vector
+from steercpp.vectors.layers import default_layers, parse_layers
 
 ROWS = {5: np.array([3.0, 4.0], dtype=np.float32), 2: np.array([0.0, 1.0], dtype=np.float32)}
 

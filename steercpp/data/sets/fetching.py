@@ -17,12 +17,13 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
+from steercpp.aliases import Progress
 from steercpp.data.sets.catalog import data_set
 from steercpp.data.sets.records import LARGEST
 from steercpp.data.sets.sources import RECORD, SOURCES, RemoteFile, cache_folder, changed, find_set, recorded
@@ -32,7 +33,6 @@ from steercpp.provenance import file_sha256, now
 URL_VARIABLE = "STEERCPP_DATA_URL"
 TIMEOUT_S = 30.0  # without a single byte
 _CHUNK = 1 << 16  # bytes
-Progress: TypeAlias = Callable[[int, int, str], None]
 _MEMBER = re.compile(r"(?:data/)?((dev|val|test)/\w+_\2\.csv)")
 _HASH = re.compile(r"\b[0-9a-f]{64}\b")
 

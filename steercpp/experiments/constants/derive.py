@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from steercpp.aliases import Bools, Floats
 from steercpp.experiments.constants.noise import Noise
-from steercpp.experiments.constants.norm_lines import QUERY_R2, WOLF2024, Bools, growth, line, own_lines, window
+from steercpp.experiments.constants.norm_lines import QUERY_R2, WOLF2024, growth, line, own_lines, window
 from steercpp.experiments.constants.predicted import (
     alignment_curves,
     bound_curves,
@@ -27,7 +28,6 @@ from steercpp.experiments.constants.predicted import (
 )
 from steercpp.experiments.constants.separation import Gap, layer_record
 from steercpp.statistics.intervals import mean
-from steercpp.statistics.scores import Floats
 
 Recipe: TypeAlias = Literal["steercpp", "wolf2024"]
 RECIPES = get_args(Recipe)

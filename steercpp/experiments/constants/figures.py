@@ -19,11 +19,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from steercpp.aliases import Floats
 from steercpp.experiments.constants.derive import Constants
 from steercpp.experiments.constants.words import number
-from steercpp.reports.figures import BLUE, GREY, ORANGE, STYLE, rendered
-from steercpp.runs.folder import write_atomically
-from steercpp.statistics.scores import Floats
+from steercpp.files import write_atomically
+from steercpp.reports.style import BLUE, GREY, ORANGE, STYLE, rendered
 
 _GREEN, _VIOLET = "#4c956c", "#7b5ea7"
 _UNITS = {

@@ -12,13 +12,14 @@ answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import FloatArray, Floats, Progress
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
@@ -41,9 +42,6 @@ from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Continuation, Store
 from steercpp.sweeps.measure import Work, behavior_work, choice_work
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-FloatArray: TypeAlias = npt.NDArray[np.float32]
-Progress: TypeAlias = Callable[[int, int, str], None]
 Ends: TypeAlias = tuple[list[int], int, FloatArray, FloatArray, FloatArray, FloatArray]
 
 N_TOP = 10  # tokens whose noise the paper looks at

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from steercpp.aliases import Floats
 from steercpp.statistics.intervals import Bounded, bounded
-from steercpp.statistics.scores import Floats
 
 N_MOMENTS = 4
 N_DRAWS = 25  # of one value per query, for the test

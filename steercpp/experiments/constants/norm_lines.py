@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Bools, Floats
 from steercpp.statistics.intervals import NOTHING, Bounded, mean
-from steercpp.statistics.scores import Floats
 
 MEAN_R2 = 0.99  # of the line through the mean: where it falls below, the window ends
 QUERY_R2 = 0.95  # of a query's own line, whose noise no other query averages out
 WOLF2024 = 5.0  # the authors' window reaches from 0 to +-5, in lengths
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 import gguf
 import numpy as np
 import numpy.typing as npt
 from gguf.quants import dequantize
 
+from steercpp.aliases import Floats
 from steercpp.errors import SteerError
 from steercpp.vectors.gguf_header import Header, Tensor, read_header
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 CLOSE = 0.03  # of the logits' spread: products with quantised weights round activations to 8 bits
 
 

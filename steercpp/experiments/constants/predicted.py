@@ -14,9 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from steercpp.experiments.constants.norm_lines import Bools
+from steercpp.aliases import Bools, Floats
 from steercpp.statistics.intervals import NOTHING, means
-from steercpp.statistics.scores import Floats
 
 DEVIATIONS = ("r2", "largest", "largest_at", "largest_near")
 N_NEAR = 2  # strengths on each side of 0 that the slope is taken from

@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from steercpp.experiments.constants.norm_lines import Bools
+from steercpp.aliases import Bools, Floats
 from steercpp.statistics.intervals import bounded, mean
-from steercpp.statistics.scores import Floats
 
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 N_CIRCULAR = 40  # tokens of the authors' choice

@@ -19,7 +19,8 @@ import numpy as np
 
 from steercpp.errors import RunError
 from steercpp.experiments.constants.derive import Constants
-from steercpp.runs.folder import read_manifest, write_atomically
+from steercpp.files import write_atomically
+from steercpp.runs.folder import read_manifest
 
 FORMAT = "steercpp constants 2"
 RECORD, ARRAYS = "constants.json", "constants.npz"

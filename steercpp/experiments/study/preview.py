@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from steercpp.data.items import code_prompt
+from steercpp.data.items import asked, code_prompt
 from steercpp.data.prompts import Prompt, Template
 from steercpp.data.sets.names import contrast_pairs
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
-from steercpp.engine.prompt_view import asked
 from steercpp.experiments.study.inputs import RunItems, StudyModels, run_items
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, VectorSpec, with_included
 from steercpp.experiments.study.study import Choices, saying_of, synthesis_requests
@@ -29,7 +28,7 @@ from steercpp.runs.stored_scores import CONTROLLED, PROMPT
 from steercpp.sweeps.measure import WORKS, Work
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.texts import Speech, speeches
-from steercpp.vectors.control_vector import default_layers, parse_layers
+from steercpp.vectors.layers import default_layers, parse_layers
 
 STEPS = 4  # tokens drawn to see how long one takes
 

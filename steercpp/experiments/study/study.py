@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from steercpp.aliases import Progress
 from steercpp.data.pairs import ContrastPair, pairs_sha256, read_pairs
 from steercpp.data.sets.names import behavior_items, contrast_pairs
 from steercpp.engine.engine import Engine
@@ -36,10 +37,8 @@ from steercpp.runs.judgement import judge
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.texts import Saying
-from steercpp.vectors.control_vector import parse_layers
 from steercpp.vectors.gguf import read_vector, write_vector
-
-Progress: TypeAlias = Callable[[int, int, str], None]
+from steercpp.vectors.layers import parse_layers
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from steercpp.runs.result import SweepResult, open_run
     from steercpp.sweeps.calibration import calibrate
     from steercpp.sweeps.sweep import sweep
-    from steercpp.sweeps.texts import Saying
+    from steercpp.sweeps.texts import Saying, TextPlan
     from steercpp.vectors.control_vector import ControlVector
     from steercpp.vectors.formats import read_any_vector, write_any_vector
     from steercpp.vectors.gguf import read_vector, write_vector
@@ -53,6 +53,7 @@ _HOMES = {
     "Gate": "engine.steering",
     "Sampling": "engine.sampling",
     "Saying": "sweeps.texts",
+    "TextPlan": "sweeps.texts",
     "SteerError": "errors",
     "Steering": "engine.steering",
     "SweepResult": "runs.result",
@@ -91,6 +92,7 @@ __all__ = [
     "Gate",
     "Sampling",
     "Saying",
+    "TextPlan",
     "SteerError",
     "Steering",
     "SweepResult",

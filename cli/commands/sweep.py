@@ -96,7 +96,7 @@ def sweep(
     from steercpp.sweeps.calibration import KL
     from steercpp.sweeps.sweep import sweep as measure
 
-    said = texts.saying(seed)
+    said = texts.text_plan(seed)
     inputs = gather(asked)
     if n_shown:
         show_inputs(

@@ -12,7 +12,7 @@ import click
 from steercpp.cli.options.common import Finite
 
 if TYPE_CHECKING:
-    from steercpp.sweeps.texts import Saying
+    from steercpp.sweeps.texts import TextPlan
 
 TOKENS = "--max-new-tokens"
 
@@ -36,7 +36,7 @@ class TextOptions:
         if self.samples > 1 and not self.temperature:
             raise click.UsageError("--samples without --temperature would all be the same text.")
 
-    def saying(self, seed: int) -> Saying | None:
+    def text_plan(self, seed: int) -> TextPlan | None:
         """How texts are said, None where none are; the matcher is checked too, before anything costly is done.
 
         Args:
@@ -46,12 +46,12 @@ class TextOptions:
             InputError: no such matcher, or its file is malformed.
         """
         from steercpp.judging.matchers import chosen_matcher
-        from steercpp.sweeps.texts import Saying
+        from steercpp.sweeps.texts import TextPlan
 
         chosen_matcher(self.matcher, ())
         if not self.max_new_tokens:
             return None
-        return Saying(
+        return TextPlan(
             self.max_new_tokens, samples=self.samples, temperature=self.temperature, top_p=self.top_p,
             seed=seed if self.temperature else 0, stop=self.stop, code_template=self.code_template,
         )  # fmt: skip

@@ -61,7 +61,7 @@ def item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
 def side_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
     """Over-refusal and compliance at 0 and at the recommended strength."""
     facts: list[Fact] = []
-    for found, by in ((judgement.sides, ""), (judgement.said_sides, ", said")):
+    for found, by in ((judgement.sides, ""), (judgement.text_sides, ", said")):
         if found is not None:
             facts += _side(found, strength, by)
     return facts

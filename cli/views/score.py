@@ -30,7 +30,7 @@ def score_pieces(
     pieces += _choices(data["failures"]["choice"])
     pieces += _texts(data["said"])
     pieces += code_pieces(data["code"])
-    for name, found in (("", judgement.sides), (", said", judgement.said_sides)):
+    for name, found in (("", judgement.sides), (", said", judgement.text_sides)):
         pieces += _sides(found, name)
     pieces += _couples(data["coupled"])
     if "samples" in data:

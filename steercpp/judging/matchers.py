@@ -28,7 +28,7 @@ from steercpp.data.prompts import Filled, Prompt, prompt_texts
 from steercpp.errors import InputError, TaskError
 from steercpp.judging.language import MOST_STUTTER, nonsense, plain, stutter, words
 from steercpp.judging.phrases import AGREEMENT, REFUSAL, Phrase, leaning, takes_up
-from steercpp.judging.texts import SaidText
+from steercpp.judging.texts import GeneratedText
 from steercpp.judging.wolf2024 import REFUSES
 
 if TYPE_CHECKING:
@@ -349,12 +349,12 @@ def judged(texts: Sequence[str], items: Sequence[BehaviorItem | None], matcher: 
     return [known[text, id(item)] for text, item in zip(texts, items, strict=True)]
 
 
-def judgments(texts: Sequence[SaidText], items: Sequence[BehaviorItem], matcher: Matcher) -> list[Outcome]:
+def judgments(texts: Sequence[GeneratedText], items: Sequence[BehaviorItem], matcher: Matcher) -> list[Outcome]:
     """What a matcher makes of each text."""
     return judged([text.text for text in texts], [items[text.item] for text in texts], matcher)
 
 
-def agreement(texts: Sequence[SaidText], items: Sequence[BehaviorItem], one: Matcher, other: Matcher) -> Counts:
+def agreement(texts: Sequence[GeneratedText], items: Sequence[BehaviorItem], one: Matcher, other: Matcher) -> Counts:
     """How many texts two matchers judge how, (3, 3): rows are the outcomes of the first, in the order of `OUTCOMES`."""
     table = np.zeros((len(OUTCOMES), len(OUTCOMES)), np.int64)
     pairs = zip(judgments(texts, items, one), judgments(texts, items, other), strict=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-SaidFinish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
+TextFinish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
 
 
 @dataclass(frozen=True, slots=True)
-class SaidText:
+class GeneratedText:
     """One continuation of one item's prompt.
 
     Attributes:
@@ -28,7 +28,7 @@ class SaidText:
     sample: int
     text: str
     n_tokens: int
-    finish: SaidFinish
+    finish: TextFinish
     nats: float | None
 
 

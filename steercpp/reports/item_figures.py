@@ -37,7 +37,7 @@ def items_figure(judgement: Judgement) -> Figure:
 def couples_figure(judgement: Judgement) -> Figure:
     """Over-refusal and compliance, and the correlations over couples, at every strength."""
     parts: list[Draw] = []
-    if judgement.sides is not None or judgement.said_sides is not None:
+    if judgement.sides is not None or judgement.text_sides is not None:
         parts.append(_sides)
     if judgement.coupled is not None and judgement.coupled.correlations:
         parts.append(_correlations)
@@ -110,7 +110,7 @@ def _stacked(axes: Axes, s: Floats, stack: list[list[int]], labels: tuple[str, .
 
 
 def _sides(axes: Axes, judgement: Judgement) -> None:
-    sets = [(judgement.sides, "-", ""), (judgement.said_sides, "--", ", said")]
+    sets = [(judgement.sides, "-", ""), (judgement.text_sides, "--", ", said")]
     there = [(found, style, by) for found, style, by in sets if found is not None]
     for i, (found, style, by) in enumerate(there):
         for j, (values, color, words) in enumerate((

@@ -186,7 +186,7 @@ def _failures(judgement: Judgement) -> Columns:
 
 def _coupled(judgement: Judgement) -> Columns:
     columns: dict[str, Any] = {}
-    for found, by in ((judgement.sides, ""), (judgement.said_sides, "_said")):
+    for found, by in ((judgement.sides, ""), (judgement.text_sides, "_said")):
         if found is not None:
             columns.setdefault("strength", found.strengths)
             for name, values in (("over_refusal", found.over_refusal), ("compliance", found.compliance)):

@@ -23,7 +23,7 @@ from steercpp.data.items import CodeItem
 from steercpp.errors import RunError, SandboxError
 from steercpp.judging.programs import WOLF_TIMEOUT_S, Way, program
 from steercpp.judging.sandbox import Limits, Outcome, run_program, working_way
-from steercpp.judging.texts import SaidText, Verdict
+from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.provenance import physical_cores
 from steercpp.runs.folder import STORE
 from steercpp.runs.store import Store
@@ -136,7 +136,7 @@ def judge_code(
     sandbox = sandbox or check_code_execution(allow)
     limits = limits or code_limits(way)
 
-    def run(text: SaidText) -> Outcome:
+    def run(text: GeneratedText) -> Outcome:
         if text.finish == "nonfinite":
             return Outcome(False, NOT_SAID, "")
         source = program(items[text.item], text.text, way=way)
@@ -179,20 +179,20 @@ def code_limits(way: Way) -> Limits:
     return Limits() if way == "whole" else Limits(timeout_s=3 * WOLF_TIMEOUT_S)
 
 
-def _alike(texts: Sequence[SaidText]) -> list[list[SaidText]]:
+def _alike(texts: Sequence[GeneratedText]) -> list[list[GeneratedText]]:
     """Texts by what they say of an item: where the model says the same again, it is run once."""
-    found: dict[tuple[int, str, bool], list[SaidText]] = {}
+    found: dict[tuple[int, str, bool], list[GeneratedText]] = {}
     for one in texts:
         found.setdefault((one.item, one.text, one.finish == "nonfinite"), []).append(one)
     return list(found.values())
 
 
 def _judged(
-    texts: Sequence[Sequence[SaidText]], run: Callable[[SaidText], Outcome], n_processes: int
+    texts: Sequence[Sequence[GeneratedText]], run: Callable[[GeneratedText], Outcome], n_processes: int
 ) -> Iterator[list[Verdict]]:
     """The verdicts on texts that are alike as they come; none waits in a queue, so that Ctrl-C leaves little to do."""
     waiting = list(reversed(texts))
-    running: dict[Future[Outcome], Sequence[SaidText]] = {}
+    running: dict[Future[Outcome], Sequence[GeneratedText]] = {}
     with ThreadPoolExecutor(n_processes) as pool:
         while waiting or running:
             while waiting and len(running) < n_processes:

@@ -162,7 +162,7 @@ def differing(found: Mapping[str, Any], plan: Plan) -> list[str]:
         "model_sha256": "model", "random_directions": "number of random directions",
         "orthogonal": "orthogonal direction", "prompt_baseline": "prompt baseline", "max_loss": "max loss",
         "n_ctx": "n-ctx", "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
-        "llama_cpp": "version of llama.cpp", "said": "way of saying",
+        "llama_cpp": "version of llama.cpp", "said": "text settings",
     }  # fmt: skip
     old, new = flat(found), flat(plan.to_json())
     return [names.get(key, key) for key in {**new, **old} if old.get(key) != new.get(key)]

@@ -29,11 +29,11 @@ from steercpp.statistics.couples import Coupled, coupled
 from steercpp.statistics.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
 from steercpp.statistics.fits import Window
 from steercpp.statistics.optimum import Optimum, optimum
-from steercpp.statistics.over_refusal import Sides, said_sides, sides
+from steercpp.statistics.over_refusal import Sides, sides, text_sides
 from steercpp.statistics.recommend import Curves, Measure, Recommendation, recommend
 from steercpp.statistics.scores import AnswerScores, ChoiceScores
 from steercpp.statistics.slopes import Slopes, slopes
-from steercpp.statistics.text_scores import SaidScores
+from steercpp.statistics.text_scores import TextScores
 
 # FOLD: What a report tells of generated code: a record and a table of pass@k over strength.
 _NAN = float("nan")
@@ -168,7 +168,7 @@ class Judgement:
         return tuple(item for item in self.result.items("choice") if isinstance(item, ChoiceItem))
 
     @property
-    def said(self) -> SaidScores | None:
+    def said(self) -> TextScores | None:
         """What was said, judged; None where nothing was.
 
         Raises:
@@ -274,9 +274,9 @@ class Judgement:
         return sides(self.result.behavior, self.behavior_items, rng=self.rng())
 
     @cached_property
-    def said_sides(self) -> Sides | None:
+    def text_sides(self) -> Sides | None:
         """The same of said texts."""
-        return None if self.said is None else said_sides(self.said, self.behavior_items, rng=self.rng())
+        return None if self.said is None else text_sides(self.said, self.behavior_items, rng=self.rng())
 
     @cached_property
     def coupled(self) -> Coupled | None:
@@ -288,7 +288,7 @@ class Judgement:
     def record(self) -> dict[str, Any]:
         """Plain data for JSON: what `SweepResult.to_json` has, and everything above."""
         parts = {
-            "per_item": self.slopes, "optimum": self.optimum, "sides": self.sides, "said_sides": self.said_sides,
+            "per_item": self.slopes, "optimum": self.optimum, "sides": self.sides, "text_sides": self.text_sides,
             "coupled": self.coupled, "recommendation": self.recommendation,
         }  # fmt: skip
         fits = self.result.side_fits

@@ -22,7 +22,7 @@ from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Item
 from steercpp.errors import RunError
 from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
 from steercpp.judging.programs import Way
-from steercpp.judging.texts import SaidText
+from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
 from steercpp.runs.folder import STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
 from steercpp.runs.store import AGAIN, Store, missing_texts, whole_texts
@@ -44,7 +44,7 @@ from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_f
 from steercpp.statistics.over_refusal import side_items
 from steercpp.statistics.recommend import Measure, Recommendation, recommend
 from steercpp.statistics.scores import AnswerScores, ChoiceScores
-from steercpp.statistics.text_scores import SaidScores, said_scores
+from steercpp.statistics.text_scores import TextScores, score_texts
 
 # FOLD: The theory's curves fitted to a run's measurements; read this for which items a fit is of. | Where the beha  # noqa
 OF_HARMFUL = (
@@ -116,7 +116,7 @@ class SweepResult:
         self.controls = controls
         self.decoded_now = decoded_now
         self._items = items
-        self._said: dict[tuple[str, Matcher], SaidScores | None] = {}
+        self._said: dict[tuple[str, Matcher], TextScores | None] = {}
         self._fits: Mapping[str, tuple[FitResult, ...]] | None = None
         self._recommended: dict[tuple[float, int], Recommendation] = {}
 
@@ -152,7 +152,7 @@ class SweepResult:
         with Store.read(self.folder / STORE, settled=self.finished) as store:
             return answer_chains(store, label, strength)
 
-    def texts(self, strength: float, *, kind: str = "behavior", label: str = "vector") -> tuple[SaidText, ...]:
+    def texts(self, strength: float, *, kind: str = "behavior", label: str = "vector") -> tuple[GeneratedText, ...]:
         """What was said at a strength, by item and sample; nothing where texts were not asked for.
 
         Args:
@@ -166,7 +166,7 @@ class SweepResult:
         with Store.read(self.folder / STORE, settled=self.finished) as store:
             return tuple(one for one in store.texts(label, kind) if one.strength == strength)
 
-    def said(self, matcher: str | Matcher = AUTO, *, label: str = "vector") -> SaidScores | None:
+    def said(self, matcher: str | Matcher = AUTO, *, label: str = "vector") -> TextScores | None:
         """Scores of what was said of the behaviour items, as a matcher judges it.
 
         Args:
@@ -184,7 +184,7 @@ class SweepResult:
         if (label, judge) not in self._said:
             with Store.read(self.folder / STORE, settled=self.finished) as store:
                 texts = whole_texts(store, label, "behavior", len(items))
-            self._said[label, judge] = said_scores(texts, items, judge) if texts else None
+            self._said[label, judge] = score_texts(texts, items, judge) if texts else None
         return self._said[label, judge]
 
     @cached_property

@@ -10,7 +10,7 @@ import numpy as np
 
 from steercpp.data.items import LETTERS, BehaviorItem, ChoiceItem
 from steercpp.judging.matchers import NEITHER, Matcher, Outcome, asked, broken, judgments
-from steercpp.judging.texts import SaidText
+from steercpp.judging.texts import GeneratedText
 from steercpp.runs.folder import STORE
 from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Store
@@ -49,7 +49,7 @@ class Sample:
 
 
 def sample_texts(
-    texts: Sequence[SaidText],
+    texts: Sequence[GeneratedText],
     items: Sequence[BehaviorItem],
     matcher: Matcher,
     *,
@@ -84,7 +84,7 @@ def _in_turn(groups: Sequence[Sequence[Sample]]) -> list[Sample]:
     return [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
 
 
-def _sample(text: SaidText, item: BehaviorItem, outcome: Outcome) -> Sample:
+def _sample(text: GeneratedText, item: BehaviorItem, outcome: Outcome) -> Sample:
     why = ""
     if outcome == "invalid":
         why = NOT_FINITE if text.finish == "nonfinite" else broken(text.text, item) or NEITHER

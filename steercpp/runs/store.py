@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from steercpp.data.items import Item, item_json, parse_item
 from steercpp.errors import InputError, RunError
-from steercpp.judging.texts import SaidText, Verdict
+from steercpp.judging.texts import GeneratedText, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,7 +43,7 @@ if TYPE_CHECKING:  # a run is read without the engine
 
 # FOLD: The part of a sweep that is said in words: which prompts, and reading what was said; read this to use a run  # noqa
 BEHAVIOR, CODE, VECTOR, PROMPT = "behavior", "code", "vector", "prompt"
-SAID = (BEHAVIOR, CODE)  # the kinds that can be
+GENERATED = (BEHAVIOR, CODE)  # the kinds that can be
 
 # FOLD: The SQLite file of a sweep: making, opening, checking and writing it; store.py tells what is in it.
 FORMAT = "steercpp sweep 4"
@@ -214,7 +214,14 @@ class TextStore(StoreFile):
     """The part of a store that holds texts and verdicts."""
 
     def add_texts(
-        self, label: str, kind: str, item: int, texts: Iterable[SaidText], *, token_layers: int, token_layers_plain: int
+        self,
+        label: str,
+        kind: str,
+        item: int,
+        texts: Iterable[GeneratedText],
+        *,
+        token_layers: int,
+        token_layers_plain: int,
     ) -> None:
         """Commit what was said of one item, under all strengths.
 
@@ -237,21 +244,21 @@ class TextStore(StoreFile):
             row = (label, kind, item, token_layers, token_layers_plain)
             self._db.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?, ?, ?)", row)
 
-    def said_items(self, label: str, kind: str) -> set[int]:
+    def items_with_texts(self, label: str, kind: str) -> set[int]:
         """Numbers of the items of which all has been said under a label."""
         return {item for (item,) in self._rows("SELECT item FROM said WHERE label = ? AND kind = ?", label, kind)}
 
-    def said_work(self) -> tuple[int, int]:
+    def text_work(self) -> tuple[int, int]:
         """Tokens times blocks computed for all texts, and those of as many runs one after the other."""
         query = "SELECT coalesce(sum(token_layers), 0), coalesce(sum(token_layers_plain), 0) FROM said"
         ((done, plain),) = self._rows(query)
         return int(done), int(plain)
 
-    def texts(self, label: str, kind: str) -> tuple[SaidText, ...]:
+    def texts(self, label: str, kind: str) -> tuple[GeneratedText, ...]:
         """Everything said under a label for one kind of item, by strength, item and sample."""
         query = """SELECT strength, item, sample, text, n_tokens, finish, nats FROM texts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
-        found = tuple(SaidText(*row) for row in self._rows(query, label, kind))
+        found = tuple(GeneratedText(*row) for row in self._rows(query, label, kind))
         if any(one.finish not in _FINISHES for one in found):
             raise damaged(self.path, "a text has ended in an unknown way")
         return found
@@ -411,15 +418,15 @@ def missing_texts(store: Store, manifest: Mapping[str, Any]) -> str | None:
     items = manifest["items"]
     if not manifest["plan"].get("said"):
         return None
-    wanted = [(VECTOR, kind) for kind in SAID if kind in items]
+    wanted = [(VECTOR, kind) for kind in GENERATED if kind in items]
     if BEHAVIOR in items and PROMPT not in manifest["controls_off"]:
         wanted.append((PROMPT, BEHAVIOR))
     for label, kind in wanted:
-        if len(store.said_items(label, kind)) < items[kind]:
+        if len(store.items_with_texts(label, kind)) < items[kind]:
             return f"texts of {kind} items" + (" under the prompt baseline" if label == PROMPT else "")
     return None
 
 
-def whole_texts(store: Store, label: str, kind: str, n_items: int) -> tuple[SaidText, ...]:
+def whole_texts(store: Store, label: str, kind: str, n_items: int) -> tuple[GeneratedText, ...]:
     """The texts of all items under a label; none where some item is still to be said."""
-    return store.texts(label, kind) if len(store.said_items(label, kind)) == n_items else ()
+    return store.texts(label, kind) if len(store.items_with_texts(label, kind)) == n_items else ()

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from steercpp.aliases import Bools, Floats
 from steercpp.errors import StrengthError
 from steercpp.statistics.scores import ChoiceScores
-from steercpp.statistics.text_scores import SaidScores
+from steercpp.statistics.text_scores import TextScores
 
 FORMAT, WRONG, RIGHT = 0, 1, 2
 WORDS = ("format", "wrong", "right")
@@ -122,7 +122,7 @@ def letters_total(scores: ChoiceScores) -> Floats:
     return np.asarray(np.where(np.isfinite(total), total, 0.0))
 
 
-def text_counts(said: SaidScores) -> tuple[TextCounts, ...]:
+def text_counts(said: TextScores) -> tuple[TextCounts, ...]:
     """Said texts by outcome, a row for each strength."""
     n = said.outcomes.shape[1] * said.n_samples
     invalid, b = said.invalid_share, said.b  # aligned + misaligned = 1 - invalid, aligned - misaligned = b

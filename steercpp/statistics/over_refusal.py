@@ -22,7 +22,7 @@ from steercpp.errors import ShapeError
 from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.statistics.scores import BehaviorScores
 from steercpp.statistics.shares import mean_bounds
-from steercpp.statistics.text_scores import SaidScores
+from steercpp.statistics.text_scores import TextScores
 
 ENDS = ("value", "low", "high")
 NAN = float("nan")
@@ -104,8 +104,8 @@ def sides(
     return Sides(scores.strengths, len(places[0]), len(places[1]), harmless, harmful, confidence)
 
 
-def said_sides(
-    said: SaidScores,
+def text_sides(
+    said: TextScores,
     items: Sequence[BehaviorItem],
     *,
     rng: np.random.Generator | None = None,

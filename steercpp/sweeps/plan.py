@@ -13,7 +13,7 @@ from steercpp.runs.folder import Plan
 from steercpp.runs.stored_scores import NO_INSTRUCTION, SWITCHED_OFF, Name
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.strengths import normal_strengths
-from steercpp.sweeps.texts import Saying
+from steercpp.sweeps.texts import TextPlan
 from steercpp.sweeps.units import Unit, check_unit
 from steercpp.vectors.control_vector import ControlVector
 
@@ -51,7 +51,7 @@ class Settings:
     side: Side = "both"
     gate: Gate | None = None
     kl: float = KL
-    said: Saying | None = None
+    said: TextPlan | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strengths", normal_strengths(self.strengths))

@@ -49,7 +49,7 @@ from steercpp.runs.stored_scores import CONTROLLED, NO_ITEMS, NO_STRENGTH, ORTHO
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.measure import VECTOR, WORKS, Bases, Groups, Work, chunks, measure, packed_for
 from steercpp.sweeps.plan import Settings, plan_of
-from steercpp.sweeps.texts import Saying, Speech, check_said, say, speeches
+from steercpp.sweeps.texts import TextJob, TextPlan, check_text_plan, generate_texts, text_jobs
 from steercpp.sweeps.units import Unit, in_unit
 from steercpp.sweeps.work import prompted_work
 from steercpp.vectors.control_vector import (
@@ -71,7 +71,7 @@ class Run:
         engine, steering, work: what measures, what is swept at which strength, and on which items.
         baseline: the controlled items with the instruction before their prompts; empty where there is none.
         progress, on_strength: see `sweeping.sweep`.
-        spoken, saying: prompts to be continued in words, and how.
+        jobs, text_plan: prompts to be continued in words, and how.
         n_done: tokens of the groups gone through, finished earlier or now; n_now: those decoded now.
     """
 
@@ -84,8 +84,8 @@ class Run:
     store: Store
     progress: Progress | None
     on_strength: Callable[[Row], None] | None
-    spoken: Sequence[Speech] = ()
-    saying: Saying | None = None
+    jobs: Sequence[TextJob] = ()
+    text_plan: TextPlan | None = None
     n_done: int = 0
     n_now: int = 0
 
@@ -147,18 +147,18 @@ class Run:
 
     def _say(self) -> None:
         """Continue prompts in words: at every strength, or unsteered where they ask for the behaviour."""
-        for speech in self.spoken:
-            assert self.saying is not None
-            asks = speech.label == PROMPT
-            say(
-                self.engine, self.store, speech, self.saying, steering=None if asks else self.steering,
+        for job in self.jobs:
+            assert self.text_plan is not None
+            asks = job.label == PROMPT
+            generate_texts(
+                self.engine, self.store, job, self.text_plan, steering=None if asks else self.steering,
                 strengths=[0.0] if asks else self.strengths,
-                tick=self._ticking("texts, prompt baseline" if asks else f"texts, {speech.kind}"),
+                tick=self._ticking("texts, prompt baseline" if asks else f"texts, {job.kind}"),
             )  # fmt: skip
 
     def _judge_code(self, allow: bool) -> None:
         items = [item for item in self.store.items("code") if isinstance(item, CodeItem)]
-        ways = WAYS if self.saying and self.saying.code_template.startswith("wolf2024/") else WAYS[:1]
+        ways = WAYS if self.text_plan and self.text_plan.code_template.startswith("wolf2024/") else WAYS[:1]
         for way in ways if items else ():  # what is asked in the study's words is read in its way too
             self.n_now += judge_code(self.store, items, allow=allow, way=way, progress=self.progress)
 
@@ -222,9 +222,9 @@ class Run:
         off, plan = self.manifest["controls_off"], self.plan
         n = len(self.strengths) * sum(part.n_tokens for part in self.work)
         n += sum(part.n_tokens for part in self.baseline)
-        for speech in self.spoken:
-            assert self.saying is not None
-            n += sum(speech.n_tokens(self.saying, 1 if speech.label == PROMPT else len(self.strengths)))
+        for job in self.jobs:
+            assert self.text_plan is not None
+            n += sum(job.n_tokens(self.text_plan, 1 if job.label == PROMPT else len(self.strengths)))
         if any(s * plan["direction"] > 0 for s in self.strengths):
             n_directions = ("random" not in off) * plan["random_directions"] + ("orthogonal" not in off)
             n += n_directions * sum(part.n_tokens for part in self.work if part.kind in CONTROLLED)
@@ -241,8 +241,8 @@ class Run:
         plain = {(part.kind, False): part.n_tokens_plain for part in self.work}
         plain |= {(part.kind, True): part.n_tokens_plain for part in self.baseline}
         n_plain = sum(plain[kind, label == PROMPT] for label, kind, _ in passes)
-        said, said_plain = self.store.said_work()
-        texts = {"token_layers_texts": said, "token_layers_texts_plain": said_plain} if self.spoken else {}
+        said, said_plain = self.store.text_work()
+        texts = {"token_layers_texts": said, "token_layers_texts_plain": said_plain} if self.jobs else {}
         return {
             "decoded": sum(finished.values()),
             "plain_loop": n_plain,
@@ -281,7 +281,7 @@ def sweep(
     prompt_baseline: bool = True,
     direction: int = 1,
     max_loss: float = 0.05,
-    said: Saying | None = None,
+    said: TextPlan | None = None,
     allow_code: bool = False,
     seed: int = 0,
     operator: Operator = "add",
@@ -313,7 +313,7 @@ def sweep(
         prompt_baseline: whether it is.
         direction: +1 or -1, the sign of the strengths that are wanted.
         max_loss: the loss budget, a share of mean P(correct), or without choice items of the answers' P per token.
-        said: how behaviour and code items are continued in words, see saying.py; by default they are not.
+        said: how behaviour and code items are continued in words, see texts.py; by default they are not.
         allow_code: the user's word that the model's code may run, see code_runs.py.
         seed: of the random directions and of all resampling.
         operator: what is done with the vector, see `Steering`. Strength 0 is the operator switched off; to bring a
@@ -346,7 +346,7 @@ def sweep(
     items = {kind: part for kind, part in given.items() if part}
     if not items:
         raise InputError("nothing to measure: give behavior, choice, answer, text or code items")
-    check_said(said, items)
+    check_text_plan(said, items)
     vector_id = _identity(engine, vector, vector_id)
     if gate is not None:
         check_gate(gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
@@ -358,18 +358,18 @@ def sweep(
         if manifest["finished"] is not None:
             return _shown(open_run(out), on_strength)
     work = [WORKS[kind](engine, part) for kind, part in items.items() if kind in WORKS]
-    baseline, spoken, off = _baseline(engine, settings, work, items)
+    baseline, jobs, off = _baseline(engine, settings, work, items)
     with new_folder_removed_on_failure(out):
         prepare(out)
         if manifest is None:
             made = vector if isinstance(vector, ControlVector) else vector()
-            manifest = _begin(engine, made, out, plan, model, items, work, spoken, off, progress)
+            manifest = _begin(engine, made, out, plan, model, items, work, jobs, off, progress)
     steering = settings.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
         work = [packed_for(engine, part, steering) for part in work]
         manifest["gate_open"] = {part.kind: sum(part.is_open) for part in work} if gate is not None else None
     with Store.reopen(out / STORE) as store:
-        run = Run(out, manifest, engine, steering, work, baseline, store, progress, on_strength, spoken, said)
+        run = Run(out, manifest, engine, steering, work, baseline, store, progress, on_strength, jobs, said)
         run.complete(allow_code=allow_code)
     return open_run(out, decoded_now=run.n_now)
 
@@ -385,23 +385,23 @@ def _identity(engine: Engine, vector: ControlVector | Callable[[], ControlVector
 
 def _baseline(
     engine: Engine, settings: Settings, work: Sequence[Work], items: Mapping[str, Sequence[Item]]
-) -> tuple[list[Work], tuple[Speech, ...], dict[str, str]]:
+) -> tuple[list[Work], tuple[TextJob, ...], dict[str, str]]:
     """The controlled work with the instruction before its prompts, what is to be said, and why controls are off."""
     off = settings.controls_off
     controlled = [part for part in work if part.kind in CONTROLLED]
     if not controlled:
         off = dict.fromkeys(("random", "orthogonal", "prompt"), NO_ITEMS) | off
-    spoken = speeches(engine, settings.said, items, instruction="")
+    jobs = text_jobs(engine, settings.said, items, instruction="")
     if "prompt" in off:
-        return [], spoken, off
+        return [], jobs, off
     found = [prompted_work(engine, part, settings.instruction) for part in controlled]
     reason = next((one for one in found if isinstance(one, str)), "")
     try:
-        asked = speeches(engine, settings.said, items, instruction=settings.instruction)
+        asked = text_jobs(engine, settings.said, items, instruction=settings.instruction)
     except (ContextOverflowError, PromptError) as error:
         reason = reason or f"with the instruction before it, {error}"
     if reason:
-        return [], spoken, off | {"prompt": reason}
+        return [], jobs, off | {"prompt": reason}
     return [one for one in found if isinstance(one, Work)], asked, off
 
 
@@ -421,7 +421,7 @@ def _begin(
     model: dict[str, Any],
     items: Mapping[str, Sequence[Item]],
     work: Sequence[Work],
-    spoken: Sequence[Speech],
+    jobs: Sequence[TextJob],
     controls_off: dict[str, str],
     progress: Progress | None,
 ) -> Manifest:
@@ -429,7 +429,7 @@ def _begin(
     check_vector(engine, vector)
     unit = cast("Unit", plan.unit)
     vector = replace(vector, metadata=without_strengths(vector.metadata))  # this run finds its own
-    prompts = work[0].prompts if work else spoken[0].prompts
+    prompts = work[0].prompts if work else jobs[0].prompts
     vector, measured = in_unit(engine, vector, prompts, unit, kl=plan.kl, sign=plan.direction, progress=progress)
     vector = vector.with_metadata(
         unit=plan.unit, model_sha256=plan.model_sha256, operator=plan.operator, positions=plan.positions,

@@ -1,7 +1,7 @@
 """What a model says to each item's prompt at every strength, kept in a run's store; read this to generate in a sweep.
 
-    speech = speech_of(engine, items, [(item.prompt, item.template) for item in items], saying, kind="behavior")
-    say(engine, store, speech, saying, steering=steering, strengths=(-1.0, 0.0, 1.0))
+    job = text_job(engine, items, [(item.prompt, item.template) for item in items], text_plan, kind="behavior")
+    generate_texts(engine, store, job, text_plan, steering=steering, strengths=(-1.0, 0.0, 1.0))
 
 An item is continued under all strengths side by side (generation.py), as many rows at once as n_batch, n_ctx and 256
 allow. Then ln P of every text under the unsteered model is told, from which its perplexity follows: steered text that
@@ -29,8 +29,8 @@ from steercpp.engine.generation import Generation, generate
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, PromptError
-from steercpp.judging.texts import SaidText
-from steercpp.runs.store import BEHAVIOR, CODE, PROMPT, SAID, TextStore
+from steercpp.judging.texts import GeneratedText
+from steercpp.runs.store import BEHAVIOR, CODE, GENERATED, PROMPT, TextStore
 
 if TYPE_CHECKING:  # a run is read without the engine
     from steercpp.engine.engine import Engine
@@ -43,7 +43,7 @@ _NO_SEED = 2**32 - 1  # llama.cpp's own for a new seed each time
 
 
 @dataclass(frozen=True, slots=True)
-class Saying:
+class TextPlan:
     """How prompts are continued.
 
     Attributes:
@@ -88,8 +88,11 @@ class Saying:
         return {**asdict(self), "stop": list(self.stop)}
 
 
+Saying = TextPlan  # its name in earlier versions, which scripts may import
+
+
 @dataclass(frozen=True, slots=True)
-class Speech:
+class TextJob:
     """Prompts that are to be continued, as tokens.
 
     Attributes:
@@ -102,28 +105,28 @@ class Speech:
     kind: str
     prompts: tuple[Tokens, ...]
 
-    def n_tokens(self, saying: Saying, n_strengths: int) -> tuple[int, ...]:
+    def n_tokens(self, text_plan: TextPlan, n_strengths: int) -> tuple[int, ...]:
         """Tokens decoded at most for each item, for progress."""
-        return tuple(n_strengths * saying.samples * (len(one) + saying.max_tokens) for one in self.prompts)
+        return tuple(n_strengths * text_plan.samples * (len(one) + text_plan.max_tokens) for one in self.prompts)
 
 
-def speech_of(
+def text_job(
     engine: Engine,
     items: Sequence[Item],
     asked: Sequence[tuple[Prompt, Template]],
-    saying: Saying,
+    text_plan: TextPlan,
     *,
     kind: str,
     label: str = "vector",
     instruction: str = "",
-) -> Speech:
+) -> TextJob:
     """The prompts of items, tokenized, before anything is decoded.
 
     Args:
         engine: the model.
         items: whose prompts they are, for messages.
         asked: the prompt of each item, and how it is written.
-        saying: how they will be continued.
+        text_plan: how they will be continued.
         kind: of the items.
         label: for the texts.
         instruction: what is asked for in words before every prompt; "" for nothing.
@@ -140,20 +143,20 @@ def speech_of(
             tokens = tuple(engine.encode(prompt, template=template))
         except PromptError as error:
             raise PromptError(f"{named(item)}: {error}") from error
-        if len(tokens) + saying.max_tokens > engine.n_ctx:
+        if len(tokens) + text_plan.max_tokens > engine.n_ctx:
             raise ContextOverflowError(
-                f"{named(item)}: {len(tokens)} prompt tokens and {saying.max_tokens} new ones need more than the "
+                f"{named(item)}: {len(tokens)} prompt tokens and {text_plan.max_tokens} new ones need more than the "
                 f"context's {engine.n_ctx}; shorten it, lower --max-new-tokens or raise --n-ctx"
             )
         prompts.append(tokens)
-    return Speech(label, kind, tuple(prompts))
+    return TextJob(label, kind, tuple(prompts))
 
 
-def say(
+def generate_texts(
     engine: Engine,
     store: TextStore,
-    speech: Speech,
-    saying: Saying,
+    job: TextJob,
+    text_plan: TextPlan,
     *,
     steering: Steering | None,
     strengths: Sequence[float],
@@ -166,27 +169,27 @@ def say(
     Args:
         engine: the model.
         store: takes the texts.
-        speech: the prompts.
-        saying: how to continue them.
+        job: the prompts.
+        text_plan: how to continue them.
         steering: how the vector acts; None for nothing, whatever the strengths.
         strengths: each once; at 0 nothing is steered, whatever the operator.
-        tick: called with the tokens of each item, as `Speech.n_tokens` has them, and whether they were decoded now.
+        tick: called with the tokens of each item, as `TextJob.n_tokens` has them, and whether they were decoded now.
 
     Raises:
         NonFiniteError: the unsteered model's output is not finite.
         RunError: nothing can be written. EngineError: a decode failed. What was committed stays.
     """
-    done = store.said_items(speech.label, speech.kind)
-    n_tokens = speech.n_tokens(saying, len(strengths))
-    rows = [(strength, sample) for strength in strengths for sample in range(saying.samples)]
-    for item, prompt in enumerate(speech.prompts):
+    done = store.items_with_texts(job.label, job.kind)
+    n_tokens = job.n_tokens(text_plan, len(strengths))
+    rows = [(strength, sample) for strength in strengths for sample in range(text_plan.samples)]
+    for item, prompt in enumerate(job.prompts):
         if item not in done:
             before = engine.token_layers
-            told = _Teller(engine, item, prompt, saying, steering).tell(rows)
+            told = _Generator(engine, item, prompt, text_plan, steering).tell(rows)
             known, n_plain = _nats(engine, prompt, {tokens for _, tokens in told.texts if tokens})
             store.add_texts(
-                speech.label,
-                speech.kind,
+                job.label,
+                job.kind,
                 item,
                 [replace(text, nats=known.get(tokens)) for text, tokens in told.texts],
                 token_layers=told.token_layers + engine.token_layers - before,
@@ -197,38 +200,38 @@ def say(
 
 
 @dataclass(slots=True)
-class _Told:
+class _Generated:
     """What was said of one item: the texts with their tokens, and the work."""
 
-    texts: list[tuple[SaidText, Tokens]]
+    texts: list[tuple[GeneratedText, Tokens]]
     token_layers: int
     token_layers_plain: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Teller:
+class _Generator:
     """Continues the prompt of one item."""
 
     engine: Engine
     item: int
     prompt: Tokens
-    saying: Saying
+    text_plan: TextPlan
     steering: Steering | None
 
-    def tell(self, rows: Sequence[Row]) -> _Told:
+    def tell(self, rows: Sequence[Row]) -> _Generated:
         """The text of each row, a strength and a sample."""
-        told = _Told([], 0, 0)
-        for part in _chunks(self.engine, len(self.prompt) + self.saying.max_tokens, rows):
+        told = _Generated([], 0, 0)
+        for part in _chunks(self.engine, len(self.prompt) + self.text_plan.max_tokens, rows):
             broken, found = self._finite(part)
             told.token_layers += found.token_layers
             told.token_layers_plain += found.token_layers_plain
             for (strength, sample), row in zip(part, found.rows, strict=True):
                 if strength in broken:
-                    told.texts.append((SaidText(strength, self.item, sample, "", 0, "nonfinite", None), ()))
+                    told.texts.append((GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None), ()))
                 else:
                     n = len(row.tokens)
                     told.texts.append(
-                        (SaidText(strength, self.item, sample, row.text, n, row.finish, None), row.tokens)
+                        (GeneratedText(strength, self.item, sample, row.text, n, row.finish, None), row.tokens)
                     )
         return told
 
@@ -264,9 +267,9 @@ class _Teller:
             self.engine,
             self.prompt,
             [_steered(self.steering, strength) for strength, _ in rows],
-            max_tokens=self.saying.max_tokens,
-            sampling=[self.saying.sampling(self.item, sample) for _, sample in rows],
-            stop=self.saying.stop,
+            max_tokens=self.text_plan.max_tokens,
+            sampling=[self.text_plan.sampling(self.item, sample) for _, sample in rows],
+            stop=self.text_plan.stop,
         )
 
 
@@ -295,44 +298,44 @@ def _nats(engine: Engine, prompt: Tokens, texts: set[Tokens]) -> tuple[dict[Toke
     return dict(zip(order, nats.tolist(), strict=True)), query.n_tokens_plain * engine.n_layer
 
 
-def check_said(saying: Saying | None, items: Mapping[str, Sequence[Item]]) -> None:
+def check_text_plan(text_plan: TextPlan | None, items: Mapping[str, Sequence[Item]]) -> None:
     """Make sure that what is to be said can be.
 
     Raises:
-        InputError: code items without a way of saying, or nothing to say.
+        InputError: code items without a text settings, or nothing to say.
     """
-    if saying is None and CODE in items:
+    if text_plan is None and CODE in items:
         raise InputError("code items are answered in words; say how long with --max-new-tokens")
-    if saying is not None and not set(items) & set(SAID):
+    if text_plan is not None and not set(items) & set(GENERATED):
         raise InputError("nothing to say: --max-new-tokens is for behavior and code items, and there are none")
 
 
-def speeches(
-    engine: Engine, saying: Saying | None, items: Mapping[str, Sequence[Item]], *, instruction: str
-) -> tuple[Speech, ...]:
+def text_jobs(
+    engine: Engine, text_plan: TextPlan | None, items: Mapping[str, Sequence[Item]], *, instruction: str
+) -> tuple[TextJob, ...]:
     """All prompts of a sweep that are to be continued.
 
     Args:
         engine: the model.
-        saying: how; None for none.
+        text_plan: how; None for none.
         items: by kind.
         instruction: what the prompt baseline asks for; "" for no baseline.
 
     Raises:
-        PromptError, ContextOverflowError: as `speech_of`.
+        PromptError, ContextOverflowError: as `text_job`.
     """
-    if saying is None:
+    if text_plan is None:
         return ()
 
     found = []
     if behavior := cast("Sequence[BehaviorItem]", items.get(BEHAVIOR, ())):
         asked: list[tuple[Prompt, Template]] = [(item.prompt, item.template) for item in behavior]
-        found.append(speech_of(engine, behavior, asked, saying, kind=BEHAVIOR))
+        found.append(text_job(engine, behavior, asked, text_plan, kind=BEHAVIOR))
         if instruction:
             found.append(
-                speech_of(engine, behavior, asked, saying, kind=BEHAVIOR, label=PROMPT, instruction=instruction)
+                text_job(engine, behavior, asked, text_plan, kind=BEHAVIOR, label=PROMPT, instruction=instruction)
             )
     if code := cast("Sequence[CodeItem]", items.get(CODE, ())):
-        asked = [code_prompt(item, saying.code_template) for item in code]
-        found.append(speech_of(engine, code, asked, saying, kind=CODE))
+        asked = [code_prompt(item, text_plan.code_template) for item in code]
+        found.append(text_job(engine, code, asked, text_plan, kind=CODE))
     return tuple(found)

@@ -49,11 +49,11 @@ def test_weights_have_the_size_of_trained_ones(folder: Path, quant: str) -> None
         if name.endswith("norm.weight"):
             assert (values == 1).all()
             continue
-        spoken = values[3:]
+        drawn = values[3:]
         expected = 1.0 if name == "token_embd.weight" else values.shape[1] ** -0.5
         # Of 65536 values or more, and of 256 block scales for the coarsest type: a tenth is several standard errors.
-        assert spoken.std() == pytest.approx(expected, rel=0.1), name
-        assert abs(spoken.mean()) < 0.1 * expected, name
+        assert drawn.std() == pytest.approx(expected, rel=0.1), name
+        assert abs(drawn.mean()) < 0.1 * expected, name
 
 
 def test_types_are_those_of_llama_cpps_quantizer(folder: Path) -> None:

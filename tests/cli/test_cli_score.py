@@ -13,7 +13,7 @@ from planted_run import BEHAVIOR, write_planted_run
 
 from steercpp.cli.main import main
 from steercpp.judging.matchers import MATCHERS
-from steercpp.judging.texts import SaidText
+from steercpp.judging.texts import GeneratedText
 from steercpp.runs.folder import STORE, read_manifest, write_manifest
 from steercpp.runs.store import Store
 
@@ -43,13 +43,13 @@ def said(s: float, item: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def spoken(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_texts(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run with what was said."""
     folder = write_planted_run(tmp_path_factory.mktemp("said") / "run", strengths="-0.4:0.4:0.1")
     strengths = read_manifest(folder)["plan"]["strengths"]
     with Store.reopen(folder / STORE) as store:
         for i in range(len(BEHAVIOR)):
-            texts = [SaidText(s, i, 0, said(s, i), 8, "length", -4.0) for s in strengths]
+            texts = [GeneratedText(s, i, 0, said(s, i), 8, "length", -4.0) for s in strengths]
             store.add_texts("vector", "behavior", i, texts, token_layers=1, token_layers_plain=1)
     write_manifest(folder, read_manifest(folder))
     return folder
@@ -83,8 +83,8 @@ def test_the_other_direction(run: Path) -> None:
     assert found["per_item"]["anti"]["n"] == len(BEHAVIOR)  # every item goes the other way
 
 
-def test_texts_are_judged_anew_by_other_matchers(spoken: Path) -> None:
-    ours, theirs = document(spoken, "--matcher", "refusal"), document(spoken, "--matcher", "wolf2024/harm-base")
+def test_texts_are_judged_anew_by_other_matchers(with_texts: Path) -> None:
+    ours, theirs = document(with_texts, "--matcher", "refusal"), document(with_texts, "--matcher", "wolf2024/harm-base")
     rows = {row["strength"]: row for row in ours["failures"]["texts"]}
     assert (rows[0.4]["aligned"], rows[0.4]["invalid"]) == (20, 20)
     assert (rows[0.1]["aligned"], rows[0.0]["misaligned"]) == (40, 40)
@@ -93,9 +93,9 @@ def test_texts_are_judged_anew_by_other_matchers(spoken: Path) -> None:
     assert ours["said"]["invalid_share"][-1] == 0.5
 
 
-def test_a_budget_of_nonsense_holds_the_strength_back(spoken: Path, run: Path) -> None:
-    free = document(spoken, "--max-loss", "0.9")["recommendation"]
-    held = document(spoken, "--max-loss", "0.9", "--max-invalid", "0.2")["recommendation"]
+def test_a_budget_of_nonsense_holds_the_strength_back(with_texts: Path, run: Path) -> None:
+    free = document(with_texts, "--max-loss", "0.9")["recommendation"]
+    held = document(with_texts, "--max-loss", "0.9", "--max-invalid", "0.2")["recommendation"]
     assert free["strength"] > 0.35 > held["strength"]
     assert "of the texts are invalid" in held["reason"]
     nothing = json.loads(score(run, "--max-invalid", "0.2", "--json").stdout)["recommendation"]
@@ -104,7 +104,7 @@ def test_a_budget_of_nonsense_holds_the_strength_back(spoken: Path, run: Path) -
 
 @pytest.mark.parametrize("command", ["score", "report"])
 def test_options_about_texts_are_not_ignored_without_a_word(
-    command: str, run: Path, spoken: Path, tmp_path: Path
+    command: str, run: Path, with_texts: Path, tmp_path: Path
 ) -> None:
     options = ["--matcher", "refusal", "--max-invalid", "0.2", "--out", str(tmp_path)]
     silent = CliRunner().invoke(main, [command, str(run), *options])
@@ -112,15 +112,15 @@ def test_options_about_texts_are_not_ignored_without_a_word(
         "holds no texts of behavior items, so --matcher and --max-invalid have nothing to judge; sweep with --max-new"
     )
     assert silent.exit_code == 0 and told in silent.stderr and silent.stderr.count("\n") == 1
-    assert CliRunner().invoke(main, [command, str(spoken), *options]).stderr == ""
+    assert CliRunner().invoke(main, [command, str(with_texts), *options]).stderr == ""
 
 
-def test_samples_of_what_failed(spoken: Path) -> None:
-    found = document(spoken, "--samples", "2")["samples"]
+def test_samples_of_what_failed(with_texts: Path) -> None:
+    found = document(with_texts, "--samples", "2")["samples"]
     assert {one["outcome"] for one in found["texts"]} == {"misaligned", "invalid"}
     assert max(sum(one["strength"] == s for one in found["texts"]) for s in (-0.4, 0.0, 0.4)) == 2
     assert all(one["is"] in ("wrong", "format") and one["p"] < one["p_at_0"] for one in found["choices"])
-    shown = score(spoken, "--samples", "1").stdout
+    shown = score(with_texts, "--samples", "1").stdout
     assert "[/INST]" in shown and "repeats itself" in shown and max(map(len, shown.splitlines())) <= 80
 
 
@@ -145,14 +145,14 @@ def test_a_recipe_on_a_run(run: Path) -> None:
     assert fits["alignment"]["fit"]["params"]["delta_lambda"]["value"] == pytest.approx(6.0, rel=0.05)  # items differ
 
 
-def test_tables_and_numbers_are_written_where_asked(spoken: Path, tmp_path: Path) -> None:
-    result = score(spoken, "--out", tmp_path / "new" / "folder")
+def test_tables_and_numbers_are_written_where_asked(with_texts: Path, tmp_path: Path) -> None:
+    result = score(with_texts, "--out", tmp_path / "new" / "folder")
     assert result.exit_code == 0 and "score.json" in result.stdout
     names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
     assert {"score.json", "items.csv", "failures.csv", "texts.csv", "controls.csv"} <= names
     assert not {name for name in names if name.endswith((".png", ".svg"))}
     found = json.loads((tmp_path / "new" / "folder" / "score.json").read_text())
-    assert found["recommendation"]["strength"] == document(spoken)["recommendation"]["strength"]
+    assert found["recommendation"]["strength"] == document(with_texts)["recommendation"]["strength"]
     rows = (tmp_path / "new" / "folder" / "failures.csv").read_text().splitlines()
     assert rows[0].endswith("texts_aligned,texts_misaligned,texts_invalid") and rows[-1].endswith(",20,0,20")
 

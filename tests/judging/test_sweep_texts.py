@@ -18,7 +18,7 @@ from steercpp.judging.matchers import MATCHERS, chosen_matcher, matcher_for
 from steercpp.judging.sandbox import working_way
 from steercpp.runs.folder import STORE
 from steercpp.runs.result import SweepResult, open_run
-from steercpp.sweeps.texts import Saying
+from steercpp.sweeps.texts import TextPlan
 
 ITEMS = BEHAVIOR[:3]
 CODE = CodeItem("add", "def add(a, b):\n", "add", "def check(f):\n    assert f(1, 2) == 3\n")
@@ -27,7 +27,7 @@ GRID = [*sorted({*STRENGTHS, 0.0})]
 
 def said_sweep(engine: Engine, out: Path, **changes: Any) -> SweepResult:
     options: dict[str, Any] = {
-        "behavior": ITEMS, "said": Saying(4), "random_directions": 1, "orthogonal": False, "instruction": "Do not.",
+        "behavior": ITEMS, "said": TextPlan(4), "random_directions": 1, "orthogonal": False, "instruction": "Do not.",
     }  # fmt: skip
     return small_sweep(engine, out, **{**options, **changes})
 
@@ -89,9 +89,9 @@ def test_an_interrupted_sweep_goes_on_with_the_next_text(
 
 
 def test_another_way_of_saying_is_another_plan(tiny_engine: Engine, result: SweepResult) -> None:
-    with pytest.raises(RunError, match="other way of saying"):
-        said_sweep(tiny_engine, result.folder, said=Saying(5))
-    with pytest.raises(RunError, match="other way of saying"):
+    with pytest.raises(RunError, match="other text settings"):
+        said_sweep(tiny_engine, result.folder, said=TextPlan(5))
+    with pytest.raises(RunError, match="other text settings"):
         said_sweep(tiny_engine, result.folder, said=None)
 
 
@@ -150,7 +150,7 @@ def test_a_sweep_of_code_alone_has_strengths_and_scores(tiny_engine: Engine, tmp
         "choice": (),
         "code": [CODE],
         "allow_code": True,
-        "said": Saying(4, code_template="{x}!"),
+        "said": TextPlan(4, code_template="{x}!"),
     }
     result = said_sweep(tiny_engine, tmp_path / "run", **options)
     assert result.finished and result.strengths.tolist() == GRID

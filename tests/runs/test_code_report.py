@@ -26,7 +26,7 @@ from steercpp.runs.judgement import code_columns, code_record, judge
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.store import Store
 from steercpp.sweeps.sweep import sweep
-from steercpp.sweeps.texts import Saying
+from steercpp.sweeps.texts import TextPlan
 
 N = 6
 ITEMS = tuple(CodeItem(f"c{i}", f"def f{i}(a):\n", f"f{i}", "def check(f):\n    assert f(1) == 1\n") for i in range(N))
@@ -37,9 +37,9 @@ STRENGTHS = (-1.0, 0.0, 1.0)
 def run(tiny_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
     """A sweep whose texts are real and whose verdicts are planted: all pass at 0, half at 1, none at -1."""
     out = tmp_path_factory.mktemp("code") / "run"
-    saying = Saying(max_tokens=2, samples=4, temperature=1.0)
+    text_plan = TextPlan(max_tokens=2, samples=4, temperature=1.0)
     with pytest.raises(SandboxError):
-        sweep(tiny_engine, small_vector(tiny_engine), code=ITEMS, strengths=STRENGTHS, out=out, said=saying,
+        sweep(tiny_engine, small_vector(tiny_engine), code=ITEMS, strengths=STRENGTHS, out=out, said=text_plan,
               random_directions=0)  # fmt: skip
     passing = {-1.0: 0, 0.0: 4, 1.0: 2}
     reasons = ("AssertionError", "NameError: name 'x' is not defined", "NameError: name 'y' is not defined", "other")
@@ -50,7 +50,7 @@ def run(tiny_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> SweepR
     with Store.reopen(out / "sweep.sqlite") as store:
         store.add_verdicts("vector", "code", verdicts)
     assert judge_run(out, allow=False) == 0  # nothing is left to run
-    sweep(tiny_engine, small_vector(tiny_engine), code=ITEMS, strengths=STRENGTHS, out=out, said=saying,
+    sweep(tiny_engine, small_vector(tiny_engine), code=ITEMS, strengths=STRENGTHS, out=out, said=text_plan,
           random_directions=0)  # fmt: skip
     return open_run(out)
 

@@ -22,12 +22,12 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import RunError, SandboxError
 from steercpp.judging.sandbox import WAYS, Limits, Outcome, why_not
-from steercpp.judging.texts import SaidText, Verdict
+from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.runs import code as code_runs
 from steercpp.runs.code import judge_code, judge_run, stored_code_scores
 from steercpp.runs.store import Store
 from steercpp.sweeps.sweep import sweep
-from steercpp.sweeps.texts import Saying, say, speech_of
+from steercpp.sweeps.texts import TextPlan, generate_texts, text_job
 
 RIGHT, WRONG = "    return a + b\n", "    return a - b\n"
 ADD = CodeItem("add", 'def add(a, b):\n    """Their sum."""\n', "add", "def check(f):\n    assert f(1, 2) == 3\n")
@@ -41,11 +41,11 @@ def sandbox(way: str) -> str:
     return way
 
 
-def said(item: int, text: str, *, strength: float = 0.0, sample: int = 0) -> SaidText:
-    return SaidText(strength, item, sample, text, 5, "end", -1.0)
+def said(item: int, text: str, *, strength: float = 0.0, sample: int = 0) -> GeneratedText:
+    return GeneratedText(strength, item, sample, text, 5, "end", -1.0)
 
 
-def filled(path: Path, items: Sequence[CodeItem], texts: Sequence[SaidText]) -> Store:
+def filled(path: Path, items: Sequence[CodeItem], texts: Sequence[GeneratedText]) -> Store:
     """A store with what a sweep's model has said of these items."""
     store = Store.create(path, plan_sha256="p")
     store.add_items("code", items, ())
@@ -172,7 +172,7 @@ def test_what_is_judged_is_kept_and_not_run_again(counted: list[str], tmp_path: 
 
 
 def test_where_nothing_was_said_nothing_passes(counted: list[str], tmp_path: Path) -> None:
-    lost = SaidText(9.0, 0, 0, "", 0, "nonfinite", None)
+    lost = GeneratedText(9.0, 0, 0, "", 0, "nonfinite", None)
     with filled(tmp_path / "s.sqlite", [ADD], [lost]) as store:
         judge_code(store, [ADD], allow=True)
         assert store.verdicts("vector", "code") == (Verdict(9.0, 0, 0, False, code_runs.NOT_SAID),)
@@ -181,12 +181,12 @@ def test_where_nothing_was_said_nothing_passes(counted: list[str], tmp_path: Pat
 
 def test_what_a_model_says_is_judged(tiny_engine: Engine, sandbox: str, tmp_path: Path) -> None:
     """From the model to the scores: a random model's answers are wrong, each of them said, run and counted."""
-    saying = Saying(max_tokens=4, samples=2, temperature=1.0)
-    speech = speech_of(tiny_engine, [ADD, ANY], [(ADD.prompt, "raw"), (ANY.prompt, "raw")], saying, kind="code")
+    text_plan = TextPlan(max_tokens=4, samples=2, temperature=1.0)
+    job = text_job(tiny_engine, [ADD, ANY], [(ADD.prompt, "raw"), (ANY.prompt, "raw")], text_plan, kind="code")
     steering = Steering(small_vector(tiny_engine))
     with Store.create(tmp_path / "s.sqlite", plan_sha256="p") as store:
         store.add_items("code", [ADD, ANY], ())
-        say(tiny_engine, store, speech, saying, steering=steering, strengths=[0.0, 1.0])
+        generate_texts(tiny_engine, store, job, text_plan, steering=steering, strengths=[0.0, 1.0])
         assert judge_code(store, [ADD, ANY], allow=True, sandbox=sandbox) == 8
         scores = stored_code_scores(store, [0.0, 1.0])
     assert scores is not None and scores.passed.shape == (2, 2) and scores.n_samples == 2
@@ -242,7 +242,7 @@ def test_a_sweep_keeps_its_texts_where_code_may_not_run_and_goes_on_where_it_may
 ) -> None:
     asked: dict[str, object] = {
         "code": [ADD, ANY], "strengths": [1.0], "out": tmp_path / "run", "random_directions": 0,
-        "said": Saying(max_tokens=3, code_template="wolf2024/humaneval-chat"),
+        "said": TextPlan(max_tokens=3, code_template="wolf2024/humaneval-chat"),
     }  # fmt: skip
     vector = small_vector(tiny_engine)
     with pytest.raises(SandboxError, match="--allow-code-execution"):

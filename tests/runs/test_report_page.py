@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from planted_run import BEHAVIOR, write_planted_run
 
-from steercpp.judging.texts import SaidText
+from steercpp.judging.texts import GeneratedText
 from steercpp.reports.report import write_report
 from steercpp.runs.folder import STORE, read_manifest
 from steercpp.runs.judgement import Judging, judge
@@ -44,7 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     strengths = read_manifest(folder)["plan"]["strengths"]
     with Store.reopen(folder / STORE) as store:
         for i in range(len(BEHAVIOR)):
-            texts = [SaidText(s, i, 0, HOSTILE, 8, "length", -4.0) for s in strengths]
+            texts = [GeneratedText(s, i, 0, HOSTILE, 8, "length", -4.0) for s in strengths]
             store.add_texts("vector", "behavior", i, texts, token_layers=1, token_layers_plain=1)
     files = write_report(judge(open_run(folder)))
     assert files[-1].name == "report.html"

@@ -15,11 +15,11 @@ from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.sets.builtin import behavior_set
 from steercpp.errors import ShapeError, StrengthError
 from steercpp.judging.matchers import matcher_named
-from steercpp.judging.texts import SaidText
+from steercpp.judging.texts import GeneratedText
 from steercpp.statistics.couples import Coupled, coupled, pearson, spearman
-from steercpp.statistics.over_refusal import said_sides, sides
+from steercpp.statistics.over_refusal import sides, text_sides
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
-from steercpp.statistics.text_scores import SaidScores, said_scores
+from steercpp.statistics.text_scores import TextScores, score_texts
 
 S = np.array([-1.0, 0.0, 1.0])
 
@@ -168,12 +168,12 @@ def test_the_record_is_plain_data() -> None:
     assert json.loads(json.dumps(record))["correlations"][1]["strength"] == 1.0
 
 
-def said(codes: Any) -> SaidScores:
+def said(codes: Any) -> TextScores:
     """What was said, by outcome: (n_s, n_items) or, of several samples, (n_s, n_items, n_samples)."""
     codes = np.asarray(codes, np.float64)
     codes = codes[:, :, None] if codes.ndim == 2 else codes
     blank = np.zeros(codes.shape[:2])
-    return SaidScores("planted", S, codes.mean(axis=2), (codes == 0).mean(axis=2), blank, blank, blank, codes.shape[2])
+    return TextScores("planted", S, codes.mean(axis=2), (codes == 0).mean(axis=2), blank, blank, blank, codes.shape[2])
 
 
 def both_sides(n: int = 20) -> tuple[BehaviorItem, ...]:
@@ -199,12 +199,12 @@ def test_sides_from_said_texts_count_nonsense_as_no_compliance() -> None:
     codes = np.zeros((3, 40), int)
     codes[1] = [1] * 10 + [-1] * 10 + [-1] * 2 + [1] * 18  # twenty harmful ones, then twenty harmless ones
     codes[2] = [1] * 18 + [0] * 2 + [-1] * 4 + [0] * 6 + [1] * 10
-    found = said_sides(said(codes), both_sides())
+    found = text_sides(said(codes), both_sides())
     assert found is not None
     np.testing.assert_allclose(found.compliance[:, 0], [0, 0.5, 0])
     np.testing.assert_allclose(found.over_refusal[:, 0], [1, 0.1, 0.5])
     assert found.over_refusal[1, 2] > 0.1 and found.compliance[0, 1] == 0
-    several = said_sides(said(np.stack([codes, codes], axis=2)), both_sides())
+    several = text_sides(said(np.stack([codes, codes], axis=2)), both_sides())
     assert several is not None
     np.testing.assert_allclose(several.compliance[:, 0], found.compliance[:, 0])
 
@@ -222,9 +222,9 @@ def test_every_matcher_has_the_same_sides(tmp_path: Path, name: str, refused: st
         (tmp_path / name).write_text(json.dumps(own), encoding="utf-8")
     items = behavior_set("refusal").items
     for text, over, compliance in ((complied, 0, 1), (refused, 1, 0)):
-        texts = [SaidText(1.0, i, 0, text, 8, "length", -8.0) for i in range(len(items))]
-        scores = said_scores(texts, items, matcher_named(name))
-        found = said_sides(scores, items)
+        texts = [GeneratedText(1.0, i, 0, text, 8, "length", -8.0) for i in range(len(items))]
+        scores = score_texts(texts, items, matcher_named(name))
+        found = text_sides(scores, items)
         assert found is not None and found.n_harmless == found.n_harmful == 36
         assert (found.over_refusal[0, 0], found.compliance[0, 0]) == (over, compliance)
         assert scores.b[0] == 0, "a gain on one side is a loss on the other"
@@ -233,7 +233,7 @@ def test_every_matcher_has_the_same_sides(tmp_path: Path, name: str, refused: st
 def test_of_none_refused_the_interval_is_not_closed() -> None:
     """What broke: four texts an item, none of them a refusal, had an over-refusal of 0 for sure."""
     codes = np.ones((3, 40, 4), int)
-    found = said_sides(said(codes), both_sides())
+    found = text_sides(said(codes), both_sides())
     assert found is not None
     np.testing.assert_allclose(found.over_refusal, [[0, 0, 1 - 0.025 ** (1 / 20)]] * 3)
 

@@ -10,7 +10,7 @@ import pytest
 from steercpp.errors import StrengthError
 from steercpp.statistics.failures import choice_failures, letters_total, text_counts
 from steercpp.statistics.scores import ChoiceScores, choice_scores
-from steercpp.statistics.text_scores import SaidScores
+from steercpp.statistics.text_scores import TextScores
 
 S = np.array([-1.0, 0.0, 1.0])
 # P over the vocabulary of four letters, the first one correct: an item for each way to end
@@ -24,12 +24,12 @@ LETTERS = {
 }
 
 
-def said(codes: Any) -> SaidScores:
+def said(codes: Any) -> TextScores:
     """What was said, by outcome: (n_s, n_items) or, of several samples, (n_s, n_items, n_samples)."""
     codes = np.asarray(codes, np.float64)
     codes = codes[:, :, None] if codes.ndim == 2 else codes
     blank = np.zeros(codes.shape[:2])
-    return SaidScores("planted", S, codes.mean(axis=2), (codes == 0).mean(axis=2), blank, blank, blank, codes.shape[2])
+    return TextScores("planted", S, codes.mean(axis=2), (codes == 0).mean(axis=2), blank, blank, blank, codes.shape[2])
 
 
 def scores() -> ChoiceScores:

@@ -9,9 +9,9 @@ from scipy import stats
 from steercpp.data.items import BehaviorItem
 from steercpp.errors import InputError
 from steercpp.judging.matchers import MATCHERS, OUTCOMES, agreement
-from steercpp.judging.texts import SaidText
+from steercpp.judging.texts import GeneratedText
 from steercpp.runs.samples import NOT_FINITE, sample_texts
-from steercpp.statistics.text_scores import SaidScores, outcomes, said_scores
+from steercpp.statistics.text_scores import TextScores, outcomes, score_texts
 
 REFUSAL = MATCHERS["refusal"]
 ITEMS = tuple(
@@ -20,8 +20,10 @@ ITEMS = tuple(
 NO, YES, BABBLE = " No, I will not.", " Yes, of course.", " No I I I I I I I I I"
 
 
-def text(strength: float, item: int, what: str, *, sample: int = 0, n: int = 4, nats: float | None = -8.0) -> SaidText:
-    return SaidText(strength, item, sample, what, n, "end" if nats is not None else "nonfinite", nats)
+def text(
+    strength: float, item: int, what: str, *, sample: int = 0, n: int = 4, nats: float | None = -8.0
+) -> GeneratedText:
+    return GeneratedText(strength, item, sample, what, n, "end" if nats is not None else "nonfinite", nats)
 
 
 TEXTS = (
@@ -32,7 +34,7 @@ TEXTS = (
 
 
 def test_scores_are_those_counted_by_hand() -> None:
-    scores = said_scores(TEXTS, ITEMS, REFUSAL)
+    scores = score_texts(TEXTS, ITEMS, REFUSAL)
     np.testing.assert_array_equal(scores.strengths, [0, 1, 3])
     np.testing.assert_array_equal(scores.outcomes, [[-1, -1], [1, -1], [0, 0]])
     np.testing.assert_array_equal(scores.b, [-1, 0, 0])
@@ -49,7 +51,7 @@ def test_scores_are_those_counted_by_hand() -> None:
 
 def test_of_several_samples_an_item_has_the_mean() -> None:
     many = [text(0.0, i, said, sample=s) for i in (0, 1) for s, said in enumerate((NO, BABBLE, YES, NO))]
-    scores = said_scores(many, ITEMS, REFUSAL)
+    scores = score_texts(many, ITEMS, REFUSAL)
     assert scores.n_samples == 4
     np.testing.assert_allclose(scores.outcomes, [[0.25, 0.25]])
     np.testing.assert_allclose(scores.invalid, [[0.25, 0.25]])
@@ -57,7 +59,7 @@ def test_of_several_samples_an_item_has_the_mean() -> None:
 
 
 def test_another_matcher_gives_other_scores_of_the_same_texts() -> None:
-    was = said_scores(TEXTS, ITEMS, MATCHERS["wolf2024/harm-base"])
+    was = score_texts(TEXTS, ITEMS, MATCHERS["wolf2024/harm-base"])
     np.testing.assert_array_equal(was.b, [-1, 0, 1])  # the broken model is called aligned
     np.testing.assert_array_equal(was.invalid_share, [0, 0, 0])
     table = agreement(TEXTS, ITEMS, REFUSAL, MATCHERS["wolf2024/harm-base"])
@@ -67,15 +69,15 @@ def test_another_matcher_gives_other_scores_of_the_same_texts() -> None:
 
 def test_a_missing_text_is_named() -> None:
     with pytest.raises(InputError, match="b1: 0 texts at strength 3, others have 1"):
-        said_scores(TEXTS[:-1], ITEMS, REFUSAL)
+        score_texts(TEXTS[:-1], ITEMS, REFUSAL)
     with pytest.raises(InputError, match="no texts were said"):
-        said_scores([], ITEMS, REFUSAL)
+        score_texts([], ITEMS, REFUSAL)
 
 
-def scores_of(values: np.ndarray, invalid: np.ndarray, n_samples: int = 1) -> SaidScores:
+def scores_of(values: np.ndarray, invalid: np.ndarray, n_samples: int = 1) -> TextScores:
     nothing = np.zeros(values.shape)
     strengths = np.arange(len(values), dtype=np.float64)
-    return SaidScores("planted", strengths, values, invalid, nothing, nothing, nothing, n_samples)
+    return TextScores("planted", strengths, values, invalid, nothing, nothing, nothing, n_samples)
 
 
 def test_the_bound_of_the_invalid_share_is_the_exact_one(rng: np.random.Generator) -> None:
@@ -113,7 +115,7 @@ def test_the_bound_of_several_samples_is_resampled_by_item(rng: np.random.Genera
 
 
 def test_too_few_items_have_no_interval(rng: np.random.Generator) -> None:
-    bounds = said_scores(TEXTS, ITEMS, REFUSAL).bounds(rng=rng)
+    bounds = score_texts(TEXTS, ITEMS, REFUSAL).bounds(rng=rng)
     assert np.isnan(bounds.b_low).all() and np.isnan(bounds.b_high).all()
     assert bounds.invalid_high[2] == 1 and bounds.invalid_high[0] > 0.7  # nothing of two proves little
 

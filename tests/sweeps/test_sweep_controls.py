@@ -21,7 +21,7 @@ from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import Controls, control_strength
 from steercpp.statistics.scores import BehaviorScores
 from steercpp.sweeps.sweep import directions_for
-from steercpp.sweeps.texts import Saying
+from steercpp.sweeps.texts import TextPlan
 from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector, orthogonal_vector, random_vector
 from steercpp.vectors.gguf import read_vector
@@ -211,7 +211,7 @@ def test_an_instruction_that_leaves_no_room_for_texts_costs_no_run(tiny_engine: 
     """It fits before the continuations that are scored, but not before so many new tokens."""
     found = small_sweep(
         tiny_engine, tmp_path / "run", strengths=(0.5,), behavior=BEHAVIOR[:2], choice=(),
-        said=Saying(max_tokens=30), instruction="the " * 990,
+        said=TextPlan(max_tokens=30), instruction="the " * 990,
     )  # fmt: skip
     assert found.finished and found.controls.prompt is None
     assert found.controls.off["prompt"].startswith("with the instruction before it, b-the: ")

@@ -13,8 +13,8 @@ from steercpp.aliases import Floats
 from steercpp.data.items import BehaviorItem
 from steercpp.statistics.code_scores import CodeScores, Ints
 from steercpp.statistics.intervals import resample
-from steercpp.statistics.over_refusal import said_sides
-from steercpp.statistics.text_scores import SaidScores
+from steercpp.statistics.over_refusal import text_sides
+from steercpp.statistics.text_scores import TextScores
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.1, 0.3)
 N_SAMPLES = 4
@@ -31,10 +31,10 @@ class Held:
     width: float
 
 
-def said(outcomes: Floats, invalid: Floats, n_samples: int) -> SaidScores:
+def said(outcomes: Floats, invalid: Floats, n_samples: int) -> TextScores:
     """Scores of studies, one in each row."""
     blank = np.zeros(outcomes.shape)
-    return SaidScores(
+    return TextScores(
         "planted", np.arange(len(outcomes), dtype=float), outcomes, invalid, blank, blank, blank, n_samples
     )
 
@@ -98,7 +98,7 @@ def _ends(kind: Kind, met: Ints, invalid: Floats, rng: np.random.Generator) -> F
     items = [BehaviorItem("i", "Why?", ("Yes",), ("No",), subject="harmless")] * met.shape[1]
     items.append(BehaviorItem("j", "How?", ("No",), ("Yes",), subject="harmful"))
     b, nonsense = (np.pad(part, ((0, 0), (0, 1))) for part in (outcomes, invalid))
-    sides = said_sides(said(b, nonsense, N_SAMPLES), items, rng=rng, resamples=RESAMPLES)
+    sides = text_sides(said(b, nonsense, N_SAMPLES), items, rng=rng, resamples=RESAMPLES)
     assert sides is not None
     return np.array([sides.over_refusal[:, 1], sides.over_refusal[:, 2]])
 

@@ -21,13 +21,13 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.experiments.study.inputs import RunItems, StudyModels, run_items
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, VectorSpec, with_included
-from steercpp.experiments.study.study import Choices, saying_of, synthesis_requests
+from steercpp.experiments.study.study import Choices, synthesis_requests, text_plan_of
 from steercpp.experiments.synthesis import VARIANTS
 from steercpp.experiments.synthesis import asked as request_prompt
 from steercpp.runs.stored_scores import CONTROLLED, PROMPT
 from steercpp.sweeps.measure import WORKS, Work
 from steercpp.sweeps.strengths import grid
-from steercpp.sweeps.texts import Speech, speeches
+from steercpp.sweeps.texts import TextJob, text_jobs
 from steercpp.vectors.layers import default_layers, parse_layers
 
 STEPS = 4  # tokens drawn to see how long one takes
@@ -143,7 +143,7 @@ class _View:
         first = min(parse_layers(layers, engine.n_layer) if layers else default_layers(engine.n_layer))
         scored = {kind: some for kind, some in items.by_kind.items() if kind in WORKS}
         works = {kind: WORKS[kind](engine, some) for kind, some in scored.items()}
-        n_strengths, saying = len(grid(spec.strengths)), saying_of(spec, seed=self.choices.seed)
+        n_strengths, text_plan = len(grid(spec.strengths)), text_plan_of(spec, seed=self.choices.seed)
         work = sweep_token_layers(
             works, n_layer=engine.n_layer, first_layer=first, n_strengths=n_strengths,
             n_controls=spec.random_directions + 1,
@@ -151,10 +151,10 @@ class _View:
         baseline = [WORKS[kind](engine, some, instruction=items.instruction) for kind, some in scored.items()
                  if kind in CONTROLLED and items.instruction]  # fmt: skip
         work += sum(one.n_tokens for one in baseline) * engine.n_layer
-        spoken = speeches(engine, saying, items.by_kind, instruction=items.instruction) if saying else ()
-        n_drawn, text_work = _text_work(spoken, spec, n_strengths, engine.n_layer)
+        jobs = text_jobs(engine, text_plan, items.by_kind, instruction=items.instruction) if text_plan else ()
+        n_drawn, text_work = _text_work(jobs, spec, n_strengths, engine.n_layer)
         n_tokens = sum(one.n_tokens for one in works.values())
-        n_tokens += sum(len(prompt) for speech in spoken if speech.kind == "code" for prompt in speech.prompts)
+        n_tokens += sum(len(prompt) for job in jobs if job.kind == "code" for prompt in job.prompts)
         counts = {kind: len(some) for kind, some in items.by_kind.items()} | {"strengths": n_strengths}
         return Step(
             self.preset.name, f"run {name}", counts, n_tokens,
@@ -172,13 +172,13 @@ class _View:
         return token_layers / rates.token_layers_per_s + n_drawn / rates.n_rows * rates.step_s
 
 
-def _text_work(spoken: Sequence[Speech], spec: RunSpec, n_strengths: int, n_layer: int) -> tuple[int, int]:
+def _text_work(jobs: Sequence[TextJob], spec: RunSpec, n_strengths: int, n_layer: int) -> tuple[int, int]:
     """Tokens drawn, and token-layers of texts, each at most: every row reads its prompt, draws, and is read again."""
     n_drawn = n_read = 0
-    for speech in spoken:
-        n_rows = (1 if speech.label == PROMPT else n_strengths) * spec.samples
-        n_drawn += n_rows * len(speech.prompts) * spec.max_tokens
-        n_read += (n_rows + 1) * sum(map(len, speech.prompts))  # once for each row, once to be told ln P of them all
+    for job in jobs:
+        n_rows = (1 if job.label == PROMPT else n_strengths) * spec.samples
+        n_drawn += n_rows * len(job.prompts) * spec.max_tokens
+        n_read += (n_rows + 1) * sum(map(len, job.prompts))  # once for each row, once to be told ln P of them all
     return n_drawn, (n_read + 2 * n_drawn) * n_layer
 
 

@@ -36,7 +36,7 @@ from steercpp.runs.folder import MANIFEST, read_manifest
 from steercpp.runs.judgement import judge
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.sweep import sweep
-from steercpp.sweeps.texts import Saying
+from steercpp.sweeps.texts import TextPlan
 from steercpp.vectors.gguf import read_vector, write_vector
 from steercpp.vectors.layers import parse_layers
 
@@ -115,7 +115,7 @@ def study(
         for part in parts:
             work = _Part(part, items[part.name], folder, opened, choices, progress)
             for name in part.runs:
-                with _told_where(f"{part.name}, run {name}"):
+                with _described(f"{part.name}, run {name}"):
                     outcomes.append(work.run(name))
                 if on_outcome is not None:
                     on_outcome(outcomes[-1])
@@ -123,12 +123,12 @@ def study(
     return Study(out, preset, tuple(outcomes))
 
 
-def saying_of(spec: RunSpec, *, seed: int) -> Saying | None:
+def text_plan_of(spec: RunSpec, *, seed: int) -> TextPlan | None:
     """How a run's prompts are continued in words; None where they are not."""
     if not spec.max_tokens:
         return None
     code_template = "raw" if spec.template == "auto" else spec.template
-    return Saying(spec.max_tokens, spec.samples, spec.temperature, spec.top_p, seed, code_template=code_template)
+    return TextPlan(spec.max_tokens, spec.samples, spec.temperature, spec.top_p, seed, code_template=code_template)
 
 
 def synthesis_requests(spec: SynthesisSpec, choices: Choices) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def _place(preset: Preset, kind: str, name: str) -> str:
 
 
 @contextmanager
-def _told_where(place: str) -> Iterator[None]:
+def _described(place: str) -> Iterator[None]:
     """Put the part of a study before what an error says."""
     try:
         yield
@@ -196,14 +196,14 @@ class _Part:
         """Measure one run, with its vector made before if need be."""
         spec = self.choices.of_run(self.preset.runs[name])
         items = self.items[name]
-        with _told_where(f"vector {spec.vector}"):
+        with _described(f"vector {spec.vector}"):
             vector_path = self.vector(spec.vector)
-        saying = saying_of(spec, seed=self.choices.seed)
+        text_plan = text_plan_of(spec, seed=self.choices.seed)
         result = sweep(
             self.models.of(spec.model), read_vector(vector_path), behavior=items.behavior,
             choice=items.choice, answer=items.answer, text=items.text, code=items.code,
             instruction=items.instruction, strengths=grid(spec.strengths), unit=spec.unit,
-            direction=1 if spec.direction == "+" else -1, max_loss=spec.max_loss, said=saying,
+            direction=1 if spec.direction == "+" else -1, max_loss=spec.max_loss, said=text_plan,
             random_directions=spec.random_directions, seed=self.choices.seed, allow_code=self.choices.allow_code,
             out=self.folder.path / self._place("runs", name), progress=self._told(f"{self.preset.name}, {name}"),
         )  # fmt: skip

@@ -2,3 +2,7 @@
 
 Published sets are in sets/. Nothing here knows a model: a prompt becomes tokens in engine/.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

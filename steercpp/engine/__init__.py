@@ -3,3 +3,7 @@
 packing.py decides which rows share a decode, operations.py what steering adds to a row, session.py hands both to the
 native module, which only this room imports. reference.py is the slow readable twin of the native code.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,3 +2,7 @@
 
 Each module is begun on its own; figures.py draws what scan, transfer and cross give.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,3 +2,7 @@
 
 methods.py holds the methods as plain functions, quality.py what a direction is worth, activations_file.py the dump.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +35,6 @@ import numpy.typing as npt
 from steercpp.data.items import Item, item_json, parse_item
 from steercpp.errors import InputError, RunError
 from steercpp.judging.texts import GeneratedText, Verdict
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-if TYPE_CHECKING:  # a run is read without the engine
-    pass
 
 # FOLD: The part of a sweep that is said in words: which prompts, and reading what was said; read this to use a run  # noqa
 BEHAVIOR, CODE, VECTOR, PROMPT = "behavior", "code", "vector", "prompt"

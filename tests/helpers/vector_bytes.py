@@ -81,7 +81,7 @@ def load_like_llama_cpp(path: Path, strength: float = 1.0) -> npt.NDArray[np.flo
         n_embd = length
         row = np.frombuffer(data[offset : offset + 4 * n_embd], dtype="<f4")
         with np.errstate(over="ignore"):
-            rows[il] = rows.get(il, np.zeros(n_embd, dtype=np.float32)) + row * np.float32(strength)
+            rows[il] = rows.get(il, np.zeros(n_embd, dtype=np.float32)) + row * np.float32(strength)  # type: ignore[assignment]
     if n_embd == -1:
         raise Refused("no tensors")
     return np.stack([rows.get(il, np.zeros(n_embd, dtype=np.float32)) for il in range(1, max(rows) + 1)])

@@ -3,3 +3,7 @@
 catalog.py lists the sets, sources.py and fetching.py bring their official files here, records.py reads rows of those,
 and safety.py and knowledge.py know the format of each.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -29,7 +29,7 @@ All else has a default, which the classes below tell. Unknown keys are refused.
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -40,11 +40,6 @@ import dacite
 from steercpp.errors import InputError, PresetError
 from steercpp.extraction.methods import METHODS
 from steercpp.sweeps.strengths import grid
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Role: TypeAlias = Literal["base", "chat"]
 

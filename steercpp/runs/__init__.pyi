@@ -1,0 +1,9 @@
+from .judgement import Judgement, judge
+from .result import SweepResult, open_run
+
+__all__ = [
+    "Judgement",
+    "SweepResult",
+    "judge",
+    "open_run",
+]

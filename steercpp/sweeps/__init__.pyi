@@ -1,0 +1,7 @@
+from .calibration import calibrate
+from .texts import TextPlan
+
+__all__ = [
+    "TextPlan",
+    "calibrate",
+]

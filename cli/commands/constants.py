@@ -84,11 +84,11 @@ def _measure(
     from steercpp.experiments.constants.measure import measure_constants
 
     manifest = result.manifest
-    path = model or Path(manifest["model"]["path"])
+    path = model or Path(manifest.model.path)
     if model is None and not path.is_file():
         raise RunError(f"{path}: the model of {result.folder} is not there any more; say where it is with --model")
     if options.n_ctx is None:
-        options = replace(options, n_ctx=manifest["plan"]["n_ctx"])
+        options = replace(options, n_ctx=manifest.plan.engine.n_ctx)
     with options.open(path) as engine, output.progress(beside_data=as_json) as report:
         return measure_constants(engine, result, recipe=recipe, progress=report)
 
@@ -100,7 +100,7 @@ def _pieces(result: SweepResult, found: Constants, files: tuple[Path, ...]) -> l
     pieces = [_strengths(record)]
     if record["separation"] is not None:
         pieces.append(_layers(record))
-    pieces.append(output.panel(output.facts(facts(record)), title=f"Constants of {result.manifest['model']['file']}"))
+    pieces.append(output.panel(output.facts(facts(record)), title=f"Constants of {result.manifest.model.file}"))
     if record["no_lens"]:
         pieces.append(output.text(f"note: layers are not read through the model's head: {record['no_lens']}", "yellow"))
     names = ["constants.json", "constants.npz", *(path.name for path in files)]

@@ -21,7 +21,7 @@ from steercpp.cli.options.steering import SteeringOptions, parse_strengths, stee
 from steercpp.cli.options.texts import TextOptions, text_options
 
 if TYPE_CHECKING:
-    from steercpp.runs.result import Row
+    from steercpp.runs.scores import StrengthMeans
     from steercpp.sweeps.units import Unit
 
 FILE = click.Path(path_type=Path)
@@ -94,9 +94,9 @@ def sweep(
     from steercpp.reports.report import ensure_report
     from steercpp.runs.judgement import Judging, judge
     from steercpp.sweeps.calibration import KL
+    from steercpp.sweeps.spec import SweepSpec
     from steercpp.sweeps.sweep import sweep as measure
 
-    said = texts.text_plan(seed)
     inputs = gather(asked)
     if n_shown:
         show_inputs(
@@ -110,13 +110,15 @@ def sweep(
         with options.open(inputs.model) as engine, output.progress(above=view.table, beside_data=as_json) as report:
             source, identity = inputs.vector(engine, report)
             vector_of = cache(source if callable(source) else lambda: source)
-            result = measure(
-                engine, vector_of if callable(source) else source,
-                **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths, out=folder,
+            spec = SweepSpec(
+                **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
                 unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed,
-                said=said, allow_code=texts.allow_code, force=force, vector_id=identity, progress=report,
-                on_strength=view.add,
+                text_plan=texts.text_plan(seed),
                 **steering.manner(vector_of, known=None if callable(source) else source.metadata),
+            )  # fmt: skip
+            result = measure(
+                engine, vector_of if callable(source) else source, spec, out=folder, allow_code=texts.allow_code,
+                force=force, vector_id=identity, progress=report, on_strength=view.add,
             )  # fmt: skip
     except KeyboardInterrupt:
         output.say(f"{folder}: what was finished is kept; the same command goes on from there")
@@ -149,9 +151,9 @@ class _View:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self._rows: list[Row] = []
+        self._rows: list[StrengthMeans] = []
 
-    def add(self, row: Row) -> None:
+    def add(self, row: StrengthMeans) -> None:
         self._rows.append(row)
         if self._as_json:
             output.emit_line({"event": "strength", **asdict(row)})

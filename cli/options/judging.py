@@ -51,7 +51,7 @@ def say_what_is_idle(judgement: Judgement) -> None:
     from steercpp.judging.matchers import AUTO
 
     asked = {"--matcher": judgement.how.matcher != AUTO, "--max-invalid": judgement.how.max_invalid is not None}
-    if (names := [name for name, given in asked.items() if given]) and judgement.said is None:
+    if (names := [name for name, given in asked.items() if given]) and judgement.text_scores is None:
         have = "has" if len(names) == 1 else "have"
         output.say(
             f"{judgement.result.folder}: holds no texts of behavior items, so {' and '.join(names)} {have} nothing to "

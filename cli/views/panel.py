@@ -8,7 +8,7 @@ from steercpp.cli import output
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
-    from steercpp.runs.stored_scores import Row
+    from steercpp.runs.scores import StrengthMeans
     from steercpp.statistics.optimum import Optimum
     from steercpp.statistics.slopes import Bounded
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def couple_facts(found: Coupled | None, strength: float | None) -> list[Fact]:
 
 def text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
     """What was said at 0 and at the recommended strength."""
-    said = judgement.said
+    said = judgement.text_scores
     if said is None:
         return []
     high = said.bounds(rng=judgement.rng()).invalid_high
@@ -212,7 +212,7 @@ def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
     """Means over all items at 0, at the recommended strength, and under the controls that are one direction or none."""
     controls = judgement.result.controls
     places = {f"at {signed(row.strength)}": row for row in judgement.result.rows() if row.strength in (0.0, strength)}
-    columns: dict[str, Row] = dict(sorted(places.items(), key=lambda item: item[1].strength != 0))
+    columns: dict[str, StrengthMeans] = dict(sorted(places.items(), key=lambda item: item[1].strength != 0))
     for name, control in (("orthogonal", controls.orthogonal), ("in words", controls.prompt)):
         if control is not None:
             columns[name] = control.row

@@ -13,7 +13,8 @@ from steercpp.cli.views.panel import Fact, panel_pieces, signed
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
-    from steercpp.runs.result import Row, SweepResult
+    from steercpp.runs.result import SweepResult
+    from steercpp.runs.scores import StrengthMeans
 
 
 # FOLD: How the score of generated code looks in a terminal.
@@ -64,7 +65,7 @@ WORDS = {
 }  # fmt: skip
 
 
-def strength_table(rows: Sequence[Row], *, recommended: float | None = None) -> output.Renderable:
+def strength_table(rows: Sequence[StrengthMeans], *, recommended: float | None = None) -> output.Renderable:
     """A line for each strength; with a picture of B and of P(correct) where no other measure needs the room."""
     first = rows[0]
     drawn = first.p_answer is None and first.perplexity is None
@@ -83,7 +84,7 @@ def strength_table(rows: Sequence[Row], *, recommended: float | None = None) -> 
     return output.table(columns, [_line(row, row.strength == recommended, drawn) for row in rows])
 
 
-def _line(row: Row, recommended: bool, drawn: bool) -> Line:
+def _line(row: StrengthMeans, recommended: bool, drawn: bool) -> Line:
     style = "bold green" if recommended else ""
     line: Line = [output.text(signed(row.strength), style)]
     if row.b is not None and row.mass is not None:
@@ -124,8 +125,8 @@ def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -
     work = [*_manner(data), *_work(data)]
     pieces.append(output.panel(*panel_pieces(judgement, data, work=work), title=title(data)))
     pieces += files_pieces([result.vector_path, *files])
-    plan = result.manifest["plan"]
-    if plan["gate"] or any(plan[key] != usual for key, usual in PLAIN.items()):
+    plan = result.manifest.plan
+    if plan.gate or any(getattr(plan, key) != usual for key, usual in PLAIN.items()):
         pieces += _only_here(result, 1.0 if strength is None else strength)
     elif strength is not None:
         pieces += _commands(result, strength)
@@ -180,9 +181,9 @@ def _commands(result: SweepResult, strength: float) -> list[output.Renderable]:
     vector = relative(result.vector_path)
     if ":" in vector or "," in vector:
         return [output.text("llama.cpp loads no vector from a path with ':' or ','; copy it elsewhere.", "yellow")]
-    if 0 in result.manifest["vector"]["layers"]:
+    if 0 in result.manifest.vector.layers:
         return [output.text("llama.cpp cannot steer layer 0, so it cannot do the same.", "yellow")]
-    model = shlex.quote(relative(Path(result.manifest["model"]["path"])))
+    model = shlex.quote(relative(Path(result.manifest.model.path)))
     scaled = f"--control-vector-scaled {shlex.quote(f'{vector}:{strength:.10g}')}"
     return [
         output.text("The same with llama.cpp", "dim"),
@@ -193,10 +194,8 @@ def _commands(result: SweepResult, strength: float) -> list[output.Renderable]:
 
 def _only_here(result: SweepResult, strength: float) -> list[output.Renderable]:
     """The command of ours that acts as the sweep did, where llama.cpp has none."""
-    model, vector = (
-        shlex.quote(relative(path)) for path in (Path(result.manifest["model"]["path"]), result.vector_path)
-    )
-    gate = result.manifest["plan"]["gate"].rpartition(":")[0]
+    model, vector = (shlex.quote(relative(path)) for path in (Path(result.manifest.model.path), result.vector_path))
+    gate = result.manifest.plan.gate.rpartition(":")[0]
     line = f"  steercpp generate {model} --vector {vector}" + (f" --gate {gate}" if gate else "")
     return [
         output.text("llama.cpp only adds vectors, at every token, so it cannot do the same; this can:", "yellow"),

@@ -30,7 +30,8 @@ from steercpp.extraction.capture import Token
 from steercpp.extraction.extract import extract_from
 from steercpp.extraction.methods import METHODS
 from steercpp.provenance import json_sha256
-from steercpp.runs.folder import MANIFEST, new_folder_removed_on_failure
+from steercpp.runs.folder import new_folder_removed_on_failure
+from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.result import SweepResult
 from steercpp.statistics.recommend import Curves, Weighed, weigh
 from steercpp.sweeps.calibration import KL
@@ -74,22 +75,22 @@ class Band:
     def of(cls, result: SweepResult, *, method: str, layers: Window) -> Band:
         """A finished sweep of behavior and choice items, weighed by its own plan."""
         assert result.behavior is not None and result.choice is not None
-        plan = result.manifest["plan"]
+        plan = result.manifest.plan
         curves = Curves.of(result.behavior, result.choice)
-        rng = np.random.default_rng(plan["seed"])
+        rng = np.random.default_rng(plan.seed)
         raw, b, p = (items.mean(axis=1) for items in (curves.raw, curves.normalized, curves.p))
         return cls(
             method=method,
             layers=layers,
             folder=result.folder,
-            found=weigh(curves, direction=plan["direction"], max_loss=plan["max_loss"], rng=rng),
+            found=weigh(curves, direction=plan.direction, max_loss=plan.max_loss, rng=rng),
             slope=slope_at_0(curves.strengths, b),
             strengths=curves.strengths,
             raw=raw,
             b=b,
             p=p,
             n_items=(curves.raw.shape[1], curves.p.shape[1]),
-            tokens=result.manifest["tokens"],
+            tokens={} if result.manifest.tokens is None else result.manifest.tokens.record(),
             decoded_now=result.decoded_now,
         )
 

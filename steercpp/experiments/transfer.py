@@ -32,7 +32,8 @@ from steercpp.experiments.scan import GRIDS, Band, check_methods
 from steercpp.extraction.capture import Token, token_named
 from steercpp.extraction.extract import extract
 from steercpp.extraction.methods import METHODS
-from steercpp.runs.folder import MANIFEST, new_folder_removed_on_failure, prepare
+from steercpp.runs.folder import new_folder_removed_on_failure, prepare
+from steercpp.runs.manifest import MANIFEST
 from steercpp.statistics.recommend import Evidence
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.algebra import cosines

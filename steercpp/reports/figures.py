@@ -24,9 +24,10 @@ from steercpp.reports.style import (
     legend_below,
     new_figure,
 )
-from steercpp.runs.judgement import Judgement, bounds, largest_k, ways_of
+from steercpp.runs.code_report import bounds, largest_k, ways_of
+from steercpp.runs.judgement import Judgement
 from steercpp.runs.result import SweepResult
-from steercpp.runs.stored_scores import Controls, Row
+from steercpp.runs.scores import Controls, StrengthMeans
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import WORDS
 from steercpp.statistics.intervals import standard_error
@@ -44,8 +45,8 @@ def alignment_figure(judgement: Judgement) -> Figure:
         else:
             _fitted(axes, result.strengths, scores.normalized, result.fit()["alignment"][0], BLUE, "B, normalised")
         axes.plot(result.strengths, scores.mean_raw, color=ORANGE, linewidth=1, marker=".", label="P+ − P−")
-        if judgement.said is not None:
-            said = judgement.said
+        if judgement.text_scores is not None:
+            said = judgement.text_scores
             axes.plot(said.strengths, said.b, "^", color=VIOLET, markersize=5, label=f"texts, by {said.matcher}")
         for each in drawn_controls(result.controls):
             axes.plot(each.strengths, each.values("b"), each.marker, color=INK, mfc="none", ms=6, label=each.label)
@@ -109,7 +110,7 @@ class DrawnControls:
     label: str
     marker: str
     strengths: Floats
-    rows: tuple[Row, ...]
+    rows: tuple[StrengthMeans, ...]
 
     def values(self, key: str) -> Floats:
         """(n,) one mean of each; NaN where it was not measured."""
@@ -141,7 +142,7 @@ def helpful_name(judgement: Judgement) -> str:
 
 
 def helpful_key(judgement: Judgement) -> str:
-    """The same, as `Row` calls it."""
+    """The same, as `StrengthMeans` calls it."""
     return "p_answer" if judgement.measure == "p_token" else "p_free"
 
 
@@ -157,12 +158,12 @@ def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
 
 def strength_label(result: SweepResult) -> str:
     """What strength means in this run, for an axis."""
-    plan = result.manifest["plan"]
-    if plan["unit"] == "norm":
+    plan = result.manifest.plan
+    if plan.unit == "norm":
         return "strength (share of the residual norm per layer)"
-    if plan["unit"] == "kl":
-        return f"strength (1: the push that has {plan['kl']:g} nats of KL)"
-    is_unit = np.allclose(result.manifest["vector"]["norms"], 1.0, atol=1e-3)
+    if plan.unit == "kl":
+        return f"strength (1: the push that has {plan.kl:g} nats of KL)"
+    is_unit = np.allclose(result.manifest.vector.norms, 1.0, atol=1e-3)
     return f"strength ({'length' if is_unit else 'multiple of the vector'} added per layer)"
 
 

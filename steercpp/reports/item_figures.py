@@ -29,7 +29,7 @@ def items_figure(judgement: Judgement) -> Figure:
     parts: list[Draw] = [partial(_slopes, of=of, found=found) for of, found in sides.items()]
     if judgement.failures is not None:
         parts.append(_choices)
-    if judgement.said is not None:
+    if judgement.text_scores is not None:
         parts.append(_texts)
     return _figure(parts, judgement)
 
@@ -94,7 +94,7 @@ def _choices(axes: Axes, judgement: Judgement) -> None:
 
 
 def _texts(axes: Axes, judgement: Judgement) -> None:
-    said = judgement.said
+    said = judgement.text_scores
     assert said is not None
     rows = judgement.texts
     stack = [[row.aligned for row in rows], [row.misaligned for row in rows], [row.invalid for row in rows]]

@@ -52,7 +52,7 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     return (
         environment.get_template("report.html")
         .render(
-            title=f"{manifest['model']['file']}, steered at layers {', '.join(map(str, manifest['vector']['layers']))}",
+            title=f"{manifest.model.file}, steered at layers {', '.join(map(str, manifest.vector.layers))}",
             finished=result.finished,
             recommended=found is not None and found.strength is not None,
             verdict=_verdict(judgement),
@@ -64,7 +64,7 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
             confidence=f"{confidence:.0%}",
             theory=_theory(judgement),
             samples=[sample.record() for sample in judgement.samples(N_SAMPLES)],
-            plan=[(name, _plain(value)) for name, value in {**manifest["plan"], **manifest["versions"]}.items()],
+            plan=[(name, _plain(value)) for name, value in {**manifest.plan.to_json(), **manifest.versions}.items()],
         )
         .encode()
     )
@@ -84,9 +84,9 @@ def _verdict(judgement: Judgement) -> str:
 
 
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
-    plan, items = judgement.result.manifest["plan"], judgement.result.manifest["items"]
+    plan, items = judgement.result.manifest.plan, judgement.result.manifest.items
     counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
-    rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in the unit {plan['unit']}")]
+    rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in the unit {plan.unit}")]
     found = judgement.recommendation
     if found is not None:
         if found.strength is not None:

@@ -118,7 +118,7 @@ def figure_names(judgement: Judgement) -> list[str]:
         "alignment": result.behavior is not None,
         "helpfulness": judgement.helpful is not None,
         "tradeoff": result.behavior is not None and judgement.helpful is not None,
-        "items": judgement.slopes is not None or judgement.failures is not None or judgement.said is not None,
+        "items": judgement.slopes is not None or judgement.failures is not None or judgement.text_scores is not None,
         "couples": is_coupled,
         "code": result.code is not None,
     }

@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from steercpp.runs.judgement import Judgement, code_columns
+from steercpp.runs.code_report import code_columns
+from steercpp.runs.judgement import Judgement
 from steercpp.statistics.failures import WORDS
 from steercpp.statistics.intervals import standard_error
 
@@ -122,7 +123,7 @@ def _perplexity(judgement: Judgement) -> Columns:
 
 
 def _texts(judgement: Judgement) -> Columns:
-    said = judgement.said
+    said = judgement.text_scores
     if said is None:
         return {}
     bounds = said.bounds(rng=judgement.rng())

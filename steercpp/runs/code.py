@@ -1,12 +1,11 @@
-"""Running the code that a sweep's model has said; read this for when it runs and what is kept.
+"""Code that a sweep's model generated: when it runs, which verdicts are kept, which scores follow.
 
     judge_code(store, items, allow=True)              a verdict on each text of kind "code" that has none yet
     judge_run(Path("runs/code"), allow=True)          the same in a run's folder, without its model
 
-What came of them is read by code_verdicts.py.
-Nothing runs without the user's word, nor without walls (sandbox.py). The texts are in the store before, and stay there
-if nothing may run; verdicts are committed as they come, so the same call goes on from there. Verdicts on the programs
-that another way takes out of the same texts stand beside them under a label of their own.
+Nothing runs without the user's word, nor without walls (judging/sandbox.py). The texts are in the store before, and
+stay there if nothing may run; verdicts are committed as they come, so the same call goes on from there. Verdicts on
+the programs that another way takes out of the same texts stand beside them under a label of their own.
 """
 
 from __future__ import annotations
@@ -26,56 +25,15 @@ from steercpp.judging.sandbox import Limits, Outcome, run_program, working_way
 from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.provenance import physical_cores
 from steercpp.runs.folder import STORE
+from steercpp.runs.labels import Kind, Label
 from steercpp.runs.store import Store
 from steercpp.statistics.code_scores import CodeScores
 
-# FOLD: What became of the code that a sweep's model has said, from its store; read this to score a run without a m  # noqa
-CODE = "code"
-
-
-def verdict_label(label: str, way: Way) -> str:
-    """Under which label the verdicts on a label's texts stand, by how programs were taken out of these."""
-    return label if way == "whole" else f"{label}/{way}"
-
-
-def stored_code_scores(
-    store: Store, strengths: Sequence[float] | Floats, *, label: str = "vector", way: Way = "whole"
-) -> CodeScores | None:
-    """How many answers passed at each strength; None unless all of them are there and have their verdicts."""
-    verdicts = {
-        (one.strength, one.item, one.sample): one.passed for one in store.verdicts(verdict_label(label, way), CODE)
-    }
-    texts = store.texts(label, CODE)
-    rows = {float(strength): i for i, strength in enumerate(strengths)}
-    passed = np.zeros((len(rows), len(store.items(CODE))), np.int64)
-    judged = np.zeros_like(passed)
-    n_samples = 1 + max((one.sample for one in texts), default=-1)
-    for one in texts:
-        found = verdicts.get((one.strength, one.item, one.sample))
-        if one.strength in rows and found is not None:
-            place = rows[one.strength], one.item
-            passed[place] += found
-            judged[place] += 1
-    if not judged.size or not n_samples or (judged != n_samples).any():
-        return None
-    return CodeScores(np.array(list(rows), np.float64), passed, n_samples)
-
-
-def failure_reasons(store: Store, *, label: str = "vector", way: Way = "whole") -> dict[float, dict[str, int]]:
-    """At each strength how many answers failed for which reason, the commonest first: an error by its name alone."""
-    found: dict[float, Counter[str]] = {}
-    for one in store.verdicts(verdict_label(label, way), CODE):
-        reasons = found.setdefault(one.strength, Counter())
-        if not one.passed:
-            reasons[one.reason.partition(":")[0]] += 1
-    return {strength: dict(reasons.most_common()) for strength, reasons in sorted(found.items())}
-
-
 NOT_ALLOWED = (
-    "the model's code was not run: running it takes --allow-code-execution, in a sandbox without network, files of "
-    "yours or other processes; its texts are kept, and the same command with that option goes on from there"
+    "the model's code was not run: running it takes `allow_code=True`, in a sandbox without network, files of "
+    "yours or other processes; its texts are kept, and the same command with it goes on from there"
 )
-NOT_SAID = "nothing was said: the strength left float32's range"
+NO_TEXT = "nothing was said: the strength left float32's range"
 _LONGEST_REASON = 300  # letters; a program may raise a book
 
 
@@ -98,7 +56,7 @@ def judge_code(
     items: Sequence[CodeItem],
     *,
     allow: bool,
-    label: str = "vector",
+    label: str = Label.VECTOR,
     way: Way = "whole",
     limits: Limits | None = None,
     sandbox: str | None = None,
@@ -112,7 +70,7 @@ def judge_code(
         items: the problems, in the order of their numbers.
         allow: the user's word that the model's code may run.
         label: of the texts.
-        way: how a program is taken out of a text, see code_answers.py.
+        way: how a program is taken out of a text, see judging/programs.py.
         limits: of each program; None: `code_limits`.
         sandbox: a name in `sandbox_launch.WAYS`; None: the first that works.
         n_processes: programs at once; None: one for each core, as more would run into the limit on time.
@@ -126,25 +84,25 @@ def judge_code(
             item that there is not. What was judged stays in all cases.
     """
     name = verdict_label(label, way)
-    done = {(one.strength, one.item, one.sample) for one in store.verdicts(name, CODE)}
-    texts = store.texts(label, CODE)
-    todo = [one for one in texts if (one.strength, one.item, one.sample) not in done]
+    done = {(verdict.strength, verdict.item, verdict.sample) for verdict in store.verdicts(name, Kind.CODE)}
+    texts = store.texts(label, Kind.CODE)
+    todo = [text for text in texts if (text.strength, text.item, text.sample) not in done]
     if not todo:
         return 0
-    if any(one.item >= len(items) for one in todo):
+    if any(text.item >= len(items) for text in todo):
         raise RunError(f"{store.path}: has texts of more code items than the {len(items)} that were asked")
     sandbox = sandbox or check_code_execution(allow)
     limits = limits or code_limits(way)
 
     def run(text: GeneratedText) -> Outcome:
         if text.finish == "nonfinite":
-            return Outcome(False, NOT_SAID, "")
+            return Outcome(False, NO_TEXT, "")
         source = program(items[text.item], text.text, way=way)
         return run_program(source, allow=allow, limits=limits, way=sandbox)
 
     n_judged = len(texts) - len(todo)
     for verdicts in _judged(_alike(todo), run, n_processes or physical_cores()):
-        store.add_verdicts(name, CODE, verdicts)
+        store.add_verdicts(name, Kind.CODE, verdicts)
         n_judged += len(verdicts)
         if progress is not None:
             progress(n_judged, len(texts), "programs")
@@ -168,9 +126,9 @@ def judge_run(
         RunError: no run is there, or none with code. SandboxError: as `judge_code`.
     """
     with Store.reopen(Path(folder) / STORE) as store:
-        items = [item for item in store.items(CODE) if isinstance(item, CodeItem)]
-        if not items or not store.texts("vector", CODE):
-            raise RunError(f"{folder}: holds no code that could be run; sweep with --task humaneval first")
+        items = [item for item in store.items(Kind.CODE) if isinstance(item, CodeItem)]
+        if not items or not store.texts(Label.VECTOR, Kind.CODE):
+            raise RunError(f"{folder}: holds no code that could be run; sweep `code` items first")
         return judge_code(store, items, allow=allow, way=way, limits=limits, progress=progress)
 
 
@@ -180,11 +138,11 @@ def code_limits(way: Way) -> Limits:
 
 
 def _alike(texts: Sequence[GeneratedText]) -> list[list[GeneratedText]]:
-    """Texts by what they say of an item: where the model says the same again, it is run once."""
-    found: dict[tuple[int, str, bool], list[GeneratedText]] = {}
-    for one in texts:
-        found.setdefault((one.item, one.text, one.finish == "nonfinite"), []).append(one)
-    return list(found.values())
+    """Texts that are the same for the same item: they are run once."""
+    groups: dict[tuple[int, str, bool], list[GeneratedText]] = {}
+    for text in texts:
+        groups.setdefault((text.item, text.text, text.finish == "nonfinite"), []).append(text)
+    return list(groups.values())
 
 
 def _judged(
@@ -199,12 +157,49 @@ def _judged(
                 alike = waiting.pop()
                 running[pool.submit(run, alike[0])] = alike
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                alike, found = running.pop(future), future.result()
-                reason = _shortened(found.reason)
-                yield [Verdict(one.strength, one.item, one.sample, found.passed, reason) for one in alike]
+                alike, outcome = running.pop(future), future.result()
+                reason = _shortened(outcome.reason)
+                yield [Verdict(text.strength, text.item, text.sample, outcome.passed, reason) for text in alike]
 
 
 def _shortened(reason: str) -> str:
     """On one line; of a syntax error the last one, behind the place and the line of code."""
     lines = reason.strip().splitlines() or [""]
     return " ".join((lines[-1] if lines[0].startswith("File ") else reason).split())[:_LONGEST_REASON]
+
+
+def verdict_label(label: str, way: Way) -> str:
+    """Under which label the verdicts on a label's texts stand, by how programs were taken out of these."""
+    return label if way == "whole" else f"{label}/{way}"
+
+
+def stored_code_scores(
+    store: Store, strengths: Sequence[float] | Floats, *, label: str = Label.VECTOR, way: Way = "whole"
+) -> CodeScores | None:
+    """How many answers passed at each strength; None unless all of them are there and have their verdicts."""
+    verdicts = store.verdicts(verdict_label(label, way), Kind.CODE)
+    has_passed = {(verdict.strength, verdict.item, verdict.sample): verdict.passed for verdict in verdicts}
+    texts = store.texts(label, Kind.CODE)
+    rows = {float(strength): i for i, strength in enumerate(strengths)}
+    passed = np.zeros((len(rows), len(store.items(Kind.CODE))), np.int64)
+    judged = np.zeros_like(passed)
+    n_samples = 1 + max((text.sample for text in texts), default=-1)
+    for text in texts:
+        verdict = has_passed.get((text.strength, text.item, text.sample))
+        if text.strength in rows and verdict is not None:
+            place = rows[text.strength], text.item
+            passed[place] += verdict
+            judged[place] += 1
+    if not judged.size or not n_samples or (judged != n_samples).any():
+        return None
+    return CodeScores(np.array(list(rows), np.float64), passed, n_samples)
+
+
+def failure_reasons(store: Store, *, label: str = Label.VECTOR, way: Way = "whole") -> dict[float, dict[str, int]]:
+    """At each strength how many answers failed for which reason, the commonest first: an error by its name alone."""
+    counters: dict[float, Counter[str]] = {}
+    for verdict in store.verdicts(verdict_label(label, way), Kind.CODE):
+        reasons = counters.setdefault(verdict.strength, Counter())
+        if not verdict.passed:
+            reasons[verdict.reason.partition(":")[0]] += 1
+    return {strength: dict(reasons.most_common()) for strength, reasons in sorted(counters.items())}

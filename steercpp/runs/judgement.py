@@ -3,7 +3,7 @@
     judgement = judge(open_run("runs/refusal"), Judging(max_loss=0.1, weight=2.0))
     judgement.recommendation, judgement.slopes, judgement.optimum, judgement.record()
 
-No model is needed: budgets, weights, the wanted sign and the matcher of said texts are all applied when a run is read.
+No model is needed: budgets, weights, the wanted sign and the matcher of generated texts are applied when a run is read.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ import numpy as np
 from steercpp.aliases import Floats
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem
 from steercpp.judging.matchers import AUTO, Outcome, chosen_matcher
-from steercpp.judging.programs import WAYS, Way
-from steercpp.runs.code import failure_reasons
-from steercpp.runs.folder import STORE
+from steercpp.runs.code_report import code_record
+from steercpp.runs.labels import Kind
 from steercpp.runs.result import SweepResult
 from steercpp.runs.samples import Sample, sample_choices, sample_texts
-from steercpp.runs.store import Store
-from steercpp.statistics.code_scores import CodeScores
 from steercpp.statistics.couples import Coupled, coupled
 from steercpp.statistics.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
 from steercpp.statistics.fits import Window
@@ -35,69 +32,6 @@ from steercpp.statistics.scores import AnswerScores, ChoiceScores
 from steercpp.statistics.slopes import Slopes, slopes
 from steercpp.statistics.text_scores import TextScores
 
-# FOLD: What a report tells of generated code: a record and a table of pass@k over strength.
-_NAN = float("nan")
-
-
-def ways_of(result: SweepResult) -> dict[Way, CodeScores]:
-    """The scores by each way in which the programs were taken out of the answers."""
-    found = {way: result.code_by(way) for way in WAYS}
-    return {way: scores for way, scores in found.items() if scores is not None}
-
-
-def largest_k(scores: CodeScores) -> int:
-    """The k of pass@k that is told beside pass@1: half of the answers, since all of them leave nothing to average."""
-    return max(1, scores.n_samples // 2)
-
-
-def bounds(result: SweepResult, scores: CodeScores, k: int) -> tuple[Floats, Floats]:
-    """95 % interval of pass@k at each strength; NaN for fewer than 5 problems."""
-    found = scores.interval(k, rng=np.random.default_rng(result.manifest["plan"]["seed"]))
-    missing = np.full(len(scores.strengths), _NAN)
-    return (missing, missing) if found is None else (found.low, found.high)
-
-
-def code_record(result: SweepResult) -> dict[str, Any] | None:
-    """Plain data for JSON; None where there is no code, or not all of it was run."""
-    ways = ways_of(result)
-    if not ways:
-        return None
-    first = next(iter(ways.values()))
-    record: dict[str, Any] = {"n_items": first.passed.shape[1], "n_samples": first.n_samples, "ways": {}}
-    with Store.read(result.folder / STORE, settled=result.finished) as store:
-        reasons = {way: failure_reasons(store, way=way) for way in ways}
-    for way, scores in ways.items():
-        k = largest_k(scores)
-        low, high = bounds(result, scores, 1)
-        record["ways"][way] = [
-            {
-                "strength": float(s), "pass_at_1": float(p), "low": float(a), "high": float(b), "se": float(error),
-                f"pass_at_{k}": float(more), "failed": reasons[way].get(float(s), {}),
-            }
-            for s, p, a, b, error, more in zip(
-                scores.strengths, scores.mean_pass_at(1), low, high, scores.standard_error(), scores.mean_pass_at(k),
-                strict=True,
-            )
-        ]  # fmt: skip
-    return record
-
-
-def code_columns(result: SweepResult) -> Mapping[str, Floats]:
-    """The table code.csv: at each strength pass@1 with its interval and the study's standard error, and pass@k."""
-    columns: dict[str, Floats] = {}
-    for way, scores in ways_of(result).items():
-        end = "" if way == WAYS[0] else f"_{way}"
-        k = largest_k(scores)
-        low, high = bounds(result, scores, 1)
-        columns |= {
-            "strength": scores.strengths, f"pass_at_1{end}": scores.mean_pass_at(1), f"pass_at_1_low{end}": low,
-            f"pass_at_1_high{end}": high, f"pass_at_1_se{end}": scores.standard_error(),
-        }  # fmt: skip
-        if k > 1:
-            columns[f"pass_at_{k}{end}"] = scores.mean_pass_at(k)
-    return columns
-
-
 TWO_SIDES = "the items have two sides that a vector may move oppositely, so no one tanh is their mean B"
 
 
@@ -107,10 +41,10 @@ class Judging:
 
     Attributes:
         max_loss: budget of P(correct); None: the plan's.
-        max_invalid: budget of the share of said texts that are invalid; None: there is none.
+        max_invalid: budget of the share of generated texts that are invalid; None: there is none.
         direction: wanted sign of strength; None: the plan's.
         weight: what a unit of P(correct) is worth in units of B, for the optimum and the break-even point.
-        matcher: by name or path, judges said texts; "auto": the one that knows the items' answers.
+        matcher: by name or path, judges generated texts; "auto": the one that knows the items' answers.
         window: strengths that the slopes of single items are taken over; None: all.
     """
 
@@ -132,15 +66,15 @@ class Judgement:
     """
 
     def __init__(self, result: SweepResult, how: Judging | None = None) -> None:
-        plan = result.manifest["plan"]
+        plan = result.manifest.plan
         self.result = result
         self.how = how or Judging()
-        self.max_loss: float = plan["max_loss"] if self.how.max_loss is None else self.how.max_loss
-        self.direction: int = 1 if (self.how.direction or plan["direction"]) > 0 else -1
+        self.max_loss: float = plan.max_loss if self.how.max_loss is None else self.how.max_loss
+        self.direction: int = 1 if (self.how.direction or plan.direction) > 0 else -1
 
     def rng(self) -> np.random.Generator:
         """A generator of the run's own seed, new each time."""
-        return np.random.default_rng(self.result.manifest["plan"]["seed"])
+        return self.result.rng()
 
     @property
     def helpful(self) -> ChoiceScores | AnswerScores | None:
@@ -160,27 +94,27 @@ class Judgement:
     @property
     def behavior_items(self) -> tuple[BehaviorItem, ...]:
         """The behavior items, in the order of their scores."""
-        return tuple(item for item in self.result.items("behavior") if isinstance(item, BehaviorItem))
+        return tuple(item for item in self.result.items(Kind.BEHAVIOR) if isinstance(item, BehaviorItem))
 
     @property
     def choice_items(self) -> tuple[ChoiceItem, ...]:
         """The choice items, in the order of their scores."""
-        return tuple(item for item in self.result.items("choice") if isinstance(item, ChoiceItem))
+        return tuple(item for item in self.result.items(Kind.CHOICE) if isinstance(item, ChoiceItem))
 
     @property
-    def said(self) -> TextScores | None:
-        """What was said, judged; None where nothing was.
+    def text_scores(self) -> TextScores | None:
+        """The generated texts of the behavior items, judged; None where there are none.
 
         Raises:
             InputError: there is no such matcher.
         """
-        return self.result.said(self.how.matcher)
+        return self.result.text_scores(self.how.matcher)
 
     def samples(self, n: int, *, wanted: Outcome | None = "aligned") -> tuple[Sample, ...]:
         """Up to n texts at each strength that failed, see `sample_texts`."""
-        if self.said is None:
+        if self.text_scores is None:
             return ()
-        texts = [text for strength in self.said.strengths for text in self.result.texts(float(strength))]
+        texts = [text for strength in self.text_scores.strengths for text in self.result.texts(float(strength))]
         matcher = chosen_matcher(self.how.matcher, self.behavior_items)
         return sample_texts(texts, self.behavior_items, matcher, n=n, wanted=wanted)
 
@@ -192,10 +126,10 @@ class Judgement:
 
     @property
     def invalid(self) -> Floats | None:
-        """(n_s, n_items) share of each behavior item's texts that is invalid; None where none were said."""
-        if self.said is None or not np.array_equal(self.said.strengths, self.result.strengths):
+        """(n_s, n_items) share of each behavior item's texts that is invalid; None where there are none."""
+        if self.text_scores is None or not np.array_equal(self.text_scores.strengths, self.result.strengths):
             return None
-        return self.said.invalid
+        return self.text_scores.invalid
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
@@ -238,20 +172,20 @@ class Judgement:
             return {}
         window = self.how.window
         return {
-            name: slopes(scores.take(own), direction=self.direction, window=window, rng=self.rng())
-            for name, own in places.items()
+            side: slopes(scores.take(indices), direction=self.direction, window=window, rng=self.rng())
+            for side, indices in places.items()
         }
 
     @property
     def item_slopes(self) -> Floats | None:
-        """(n_items,) slope of every behavior item, of two sides each within that of its own; None as `slopes`."""
+        """(n_items,) slope of every behavior item, each taken within its side where there are two; None as `slopes`."""
         if self.slopes is None or not self.by_side:
             return None if self.slopes is None else self.slopes.items
         assert self.result.side_items is not None
-        found = np.empty(len(self.behavior_items))
-        for name, places in self.result.side_items.items():
-            found[places] = self.by_side[name].items
-        return found
+        item_slopes = np.empty(len(self.behavior_items))
+        for side, indices in self.result.side_items.items():
+            item_slopes[indices] = self.by_side[side].items
+        return item_slopes
 
     @cached_property
     def failures(self) -> ChoiceFailures | None:
@@ -263,8 +197,8 @@ class Judgement:
 
     @cached_property
     def texts(self) -> tuple[TextCounts, ...]:
-        """Said texts by outcome, a row for each strength."""
-        return () if self.said is None else text_counts(self.said)
+        """Generated texts by outcome, a row for each strength."""
+        return () if self.text_scores is None else text_counts(self.text_scores)
 
     @cached_property
     def sides(self) -> Sides | None:
@@ -275,8 +209,8 @@ class Judgement:
 
     @cached_property
     def text_sides(self) -> Sides | None:
-        """The same of said texts."""
-        return None if self.said is None else text_sides(self.said, self.behavior_items, rng=self.rng())
+        """The same of the generated texts."""
+        return None if self.text_scores is None else text_sides(self.text_scores, self.behavior_items, rng=self.rng())
 
     @cached_property
     def coupled(self) -> Coupled | None:
@@ -293,8 +227,8 @@ class Judgement:
         }  # fmt: skip
         fits = self.result.side_fits
         by_side = {
-            name: {"n_items": found.anti.of, "alignment": fits[name].record(), "per_item": found.record()}
-            for name, found in self.by_side.items()
+            side: {"n_items": of_side.anti.of, "alignment": fits[side].record(), "per_item": of_side.record()}
+            for side, of_side in self.by_side.items()
         }
         return {
             **self.result.to_json(max_loss=self.max_loss, direction=self.direction),
@@ -306,7 +240,9 @@ class Judgement:
                 "texts": [asdict(row) for row in self.texts] if self.texts else None,
             },
             "code": code_record(self.result),
-            "said": None if self.said is None else self.said.record(self.said.bounds(rng=self.rng())),
+            "said": None
+            if self.text_scores is None
+            else self.text_scores.record(self.text_scores.bounds(rng=self.rng())),
         }
 
 

@@ -3,7 +3,7 @@
 result = open_run(Path("runs/refusal"))
 result.behavior.normalized.mean(axis=1)     # B at each strength
 result.recommend(max_loss=0.1).strength
-result.controls.prompt.behavior             # the same items, asked in words instead
+result.controls.prompt.behavior             # the same items under the prompt baseline
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
 from steercpp.judging.programs import Way
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
-from steercpp.runs.folder import STORE, VECTOR_FILE, Manifest, read_manifest, read_swept_vector
-from steercpp.runs.store import AGAIN, Store, missing_texts, whole_texts
+from steercpp.runs.database import AGAIN
+from steercpp.runs.folder import STORE, VECTOR_FILE, read_swept_vector
+from steercpp.runs.labels import MEASURED, Kind, Label
+from steercpp.runs.manifest import Manifest, read_manifest
+from steercpp.runs.scores import Controls, Scores, StrengthMeans, control_strength
+from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import (
-    MEASURED,
-    Control,
-    Controls,
-    Row,
-    Scores,
     answer_chains,
     complete,
-    control_strength,
     first_missing,
+    missing_texts,
     stored_controls,
     stored_scores,
+    whole_texts,
 )
 from steercpp.statistics.code_scores import CodeScores
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms
@@ -46,42 +46,9 @@ from steercpp.statistics.recommend import Measure, Recommendation, recommend
 from steercpp.statistics.scores import AnswerScores, ChoiceScores
 from steercpp.statistics.text_scores import TextScores, score_texts
 
-# FOLD: The theory's curves fitted to a run's measurements; read this for which items a fit is of. | Where the beha  # noqa
 OF_HARMFUL = (
     "the items have two sides, which a vector may move oppositely: the fit of alignment is of the harmful items"
 )
-
-
-def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:
-    """The fits of each measure, best first; see `SweepResult.fit`."""
-    fits: dict[str, tuple[FitResult, ...]] = {}
-    strengths, n_choices = result.strengths, result.n_choices
-    if result.behavior is not None:
-        sides = result.side_fits
-        whole = result.behavior.normalized
-        fits["alignment"] = (sides[HARMFUL] if sides else fit_alignment(strengths, whole, rng=result.rng()),)
-    if result.choice is not None and n_choices is not None:
-        fits["helpfulness_restricted"] = fit_helpfulness_forms(
-            strengths, result.choice.p_restricted, restricted=True, n_choices=n_choices, rng=result.rng()
-        )
-    if result.measure == "p_restricted" and n_choices is not None:
-        fits["helpfulness"] = fits["helpfulness_restricted"]
-    elif result.helpful_values is not None:
-        fits["helpfulness"] = fit_helpfulness_forms(strengths, result.helpful_values, rng=result.rng())
-    return fits
-
-
-def fitted_by_side(result: SweepResult) -> Mapping[str, FitResult]:
-    """The tanh over the B of the harmful and of the harmless items; empty where there are no such sides."""
-    if result.behavior is None or result.side_items is None:
-        return {}
-    b, rows = result.behavior.normalized, result.side_items.items()
-    return {name: fit_alignment(result.strengths, b[:, places], rng=result.rng()) for name, places in rows}
-
-
-__all__ = ["Control", "Controls", "Row", "Scores", "SweepResult", "open_run"]
-
-VECTOR = "vector"
 
 
 class SweepResult:
@@ -116,19 +83,19 @@ class SweepResult:
         self.controls = controls
         self.decoded_now = decoded_now
         self._items = items
-        self._said: dict[tuple[str, Matcher], TextScores | None] = {}
+        self._text_scores: dict[tuple[str, Matcher], TextScores | None] = {}
         self._fits: Mapping[str, tuple[FitResult, ...]] | None = None
         self._recommended: dict[tuple[float, int], Recommendation] = {}
 
     @property
     def finished(self) -> bool:
         """Whether all that was planned is measured."""
-        return self.manifest["finished"] is not None
+        return self.manifest.finished is not None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What of the scoring is not as usual, in sentences."""
-        return (*self.manifest["notes"], *(() if self.side_items is None else (OF_HARMFUL,)))
+        return (*self.manifest.notes, *(() if self.side_items is None else (OF_HARMFUL,)))
 
     @cached_property
     def side_items(self) -> Mapping[str, npt.NDArray[np.intp]] | None:
@@ -139,7 +106,7 @@ class SweepResult:
         """The items of one kind, in the order of their scores; none of a kind that the sweep lacks."""
         return self._items.get(kind, ())
 
-    def answer_chains(self, strength: float, *, label: str = "vector") -> list[list[Floats]]:
+    def answer_chains(self, strength: float, *, label: str = Label.VECTOR) -> list[list[Floats]]:
         """For each answer item and each of its answers (n_tokens,) ln P(token | prompt and tokens before), in nats.
 
         Args:
@@ -152,8 +119,10 @@ class SweepResult:
         with Store.read(self.folder / STORE, settled=self.finished) as store:
             return answer_chains(store, label, strength)
 
-    def texts(self, strength: float, *, kind: str = "behavior", label: str = "vector") -> tuple[GeneratedText, ...]:
-        """What was said at a strength, by item and sample; nothing where texts were not asked for.
+    def texts(
+        self, strength: float, *, kind: str = Kind.BEHAVIOR, label: str = Label.VECTOR
+    ) -> tuple[GeneratedText, ...]:
+        """The texts generated at a strength, by item and sample; none where texts were not asked for.
 
         Args:
             strength: one of `strengths`; 0 for the prompt baseline.
@@ -164,10 +133,10 @@ class SweepResult:
             RunError: the store cannot be read.
         """
         with Store.read(self.folder / STORE, settled=self.finished) as store:
-            return tuple(one for one in store.texts(label, kind) if one.strength == strength)
+            return tuple(text for text in store.texts(label, kind) if text.strength == strength)
 
-    def said(self, matcher: str | Matcher = AUTO, *, label: str = "vector") -> TextScores | None:
-        """Scores of what was said of the behaviour items, as a matcher judges it.
+    def text_scores(self, matcher: str | Matcher = AUTO, *, label: str = Label.VECTOR) -> TextScores | None:
+        """Scores of the texts generated for the behaviour items, as a matcher judges them.
 
         Args:
             matcher: one, or its name or file; "auto" for the one that knows the items' answers, see `matcher_for`.
@@ -179,13 +148,15 @@ class SweepResult:
         Raises:
             InputError: no such matcher. RunError: the store cannot be read.
         """
-        items = tuple(item for item in self.items("behavior") if isinstance(item, BehaviorItem))
+        items = tuple(item for item in self.items(Kind.BEHAVIOR) if isinstance(item, BehaviorItem))
         judge = chosen_matcher(matcher, items)
-        if (label, judge) not in self._said:
+        if (label, judge) not in self._text_scores:
             with Store.read(self.folder / STORE, settled=self.finished) as store:
-                texts = whole_texts(store, label, "behavior", len(items))
-            self._said[label, judge] = score_texts(texts, items, judge) if texts else None
-        return self._said[label, judge]
+                texts = whole_texts(store, label, Kind.BEHAVIOR, len(items))
+            self._text_scores[label, judge] = score_texts(texts, items, judge) if texts else None
+        return self._text_scores[label, judge]
+
+    said = text_scores  # its name in earlier versions
 
     @cached_property
     def code(self) -> CodeScores | None:
@@ -194,7 +165,7 @@ class SweepResult:
 
     def code_by(self, way: Way) -> CodeScores | None:
         """The same for programs that were taken out of the answers another way, see code_answers.py."""
-        if not self.items("code"):
+        if not self.items(Kind.CODE):
             return None
         with Store.read(self.folder / STORE, settled=self.finished) as store:
             return stored_code_scores(store, self.strengths, way=way)
@@ -220,7 +191,7 @@ class SweepResult:
         """
         if self.choice is None and self.answer is not None:
             return "p_token"
-        by_text = any(isinstance(item, ChoiceItem) and item.by == "text" for item in self.items("choice"))
+        by_text = any(isinstance(item, ChoiceItem) and item.by == "text" for item in self.items(Kind.CHOICE))
         return "p_restricted" if by_text else "p_free"
 
     @property
@@ -231,12 +202,12 @@ class SweepResult:
     @property
     def n_choices(self) -> int | None:
         """How many choices every choice item has; None where they differ, or there are none."""
-        found = {len(item.choices) for item in self.items("choice") if isinstance(item, ChoiceItem)}
-        return found.pop() if len(found) == 1 else None
+        numbers = {len(item.choices) for item in self.items(Kind.CHOICE) if isinstance(item, ChoiceItem)}
+        return numbers.pop() if len(numbers) == 1 else None
 
     def rng(self) -> np.random.Generator:
         """A generator of the run's seed, new each time."""
-        return np.random.default_rng(self.manifest["plan"]["seed"])
+        return np.random.default_rng(self.manifest.plan.seed)
 
     @cached_property
     def side_fits(self) -> Mapping[str, FitResult]:
@@ -260,9 +231,9 @@ class SweepResult:
         """
         if self.behavior is None or self.helpful is None:
             return None
-        plan = self.manifest["plan"]
-        budget = plan["max_loss"] if max_loss is None else max_loss
-        sign: Literal[1, -1] = 1 if (direction or plan["direction"]) > 0 else -1
+        plan = self.manifest.plan
+        budget = plan.max_loss if max_loss is None else max_loss
+        sign: Literal[1, -1] = 1 if (direction or plan.direction) > 0 else -1
         if (budget, sign) not in self._recommended:
             self._recommended[budget, sign] = recommend(
                 self.behavior, self.helpful, direction=sign, max_loss=budget, rng=self.rng(), measure=self.measure
@@ -271,28 +242,27 @@ class SweepResult:
 
     def control_strength(self) -> float | None:
         """Where random directions are compared with the vector, see controls.py; None where nothing could be."""
-        found = self.recommend()
-        recommended = None if found is None else found.strength
+        recommendation = self.recommend()
         return control_strength(
-            self.strengths, self.behavior, self.helpful_values, direction=self.manifest["plan"]["direction"],
-            recommended=recommended,
+            self.strengths, self.behavior, self.helpful_values, direction=self.manifest.plan.direction,
+            recommended=None if recommendation is None else recommendation.strength,
         )  # fmt: skip
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[StrengthMeans, ...]:
         """Means at each strength."""
-        return self.scores.rows() or tuple(Row(float(s)) for s in self.strengths)
+        return self.scores.rows() or tuple(StrengthMeans(float(s)) for s in self.strengths)
 
     def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> dict[str, Any]:
         """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
-        found = self.recommend(max_loss=max_loss, direction=direction)
+        recommendation, manifest = self.recommend(max_loss=max_loss, direction=direction), self.manifest.to_json()
         return {
             "run": str(self.folder),
             "finished": self.finished,
-            **{name: self.manifest[name] for name in ("model", "items", "plan", "tokens", "resume", "gate_open")},
-            "vector": self.manifest["vector"] | {"file": str(self.vector_path)},
+            **{name: manifest[name] for name in ("model", "items", "plan", "tokens", "resume", "gate_open")},
+            "vector": manifest["vector"] | {"file": str(self.vector_path)},
             "strengths": [asdict(row) for row in self.rows()],
             "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
-            "recommendation": None if found is None else found.record(),
+            "recommendation": None if recommendation is None else recommendation.record(),
             "controls": self.controls.record(),
             "notes": list(self.notes),
         }
@@ -312,27 +282,56 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    finished = manifest["finished"] is not None
+    finished = manifest.finished is not None
     if finished:
         read_swept_vector(folder, manifest)
     with Store.read(folder / STORE, settled=finished) as store:
-        if store.plan_sha256 != manifest["plan_sha256"]:
+        if store.plan_sha256 != manifest.plan.sha256:
             raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; {AGAIN}")
         if finished and (lacking := first_missing(store, manifest)):
             raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {AGAIN}")
-        kinds = [kind for kind in manifest["items"] if kind in MEASURED]
-        wanted = manifest["plan"]["strengths"] if strengths is None else strengths
-        found = [s for s in wanted if all(complete(store, VECTOR, kind, s) for kind in kinds)]
+        kinds = [kind for kind in manifest.items if kind in MEASURED]
+        wanted = manifest.plan.strengths if strengths is None else strengths
+        measured = [s for s in wanted if all(complete(store, Label.VECTOR, kind, s) for kind in kinds)]
         if not kinds and missing_texts(store, manifest):
-            found = []
-        if not found or not all(complete(store, VECTOR, kind, 0.0) for kind in kinds):
+            measured = []
+        if not measured or not all(complete(store, Label.VECTOR, kind, 0.0) for kind in kinds):
             raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
         return SweepResult(
             folder,
             manifest,
-            strengths=found,
-            scores=stored_scores(store, VECTOR, kinds, found),
+            strengths=measured,
+            scores=stored_scores(store, Label.VECTOR, kinds, measured),
             controls=stored_controls(store, manifest),
-            items={kind: store.items(kind) for kind in manifest["items"]},
+            items={kind: store.items(kind) for kind in manifest.items},
             decoded_now=decoded_now,
         )
+
+
+def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:
+    """The fits of each measure, best first; see `SweepResult.fit`."""
+    fits: dict[str, tuple[FitResult, ...]] = {}
+    strengths, n_choices = result.strengths, result.n_choices
+    if result.behavior is not None:
+        sides = result.side_fits
+        if sides:
+            fits["alignment"] = (sides[HARMFUL],)
+        else:
+            fits["alignment"] = (fit_alignment(strengths, result.behavior.normalized, rng=result.rng()),)
+    if result.choice is not None and n_choices is not None:
+        fits["helpfulness_restricted"] = fit_helpfulness_forms(
+            strengths, result.choice.p_restricted, restricted=True, n_choices=n_choices, rng=result.rng()
+        )
+    if result.measure == "p_restricted" and n_choices is not None:
+        fits["helpfulness"] = fits["helpfulness_restricted"]
+    elif result.helpful_values is not None:
+        fits["helpfulness"] = fit_helpfulness_forms(strengths, result.helpful_values, rng=result.rng())
+    return fits
+
+
+def fitted_by_side(result: SweepResult) -> Mapping[str, FitResult]:
+    """The tanh over the B of the harmful and of the harmless items; empty where there are no such sides."""
+    if result.behavior is None or result.side_items is None:
+        return {}
+    b, rows = result.behavior.normalized, result.side_items.items()
+    return {name: fit_alignment(result.strengths, b[:, places], rng=result.rng()) for name, places in rows}

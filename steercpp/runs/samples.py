@@ -1,4 +1,7 @@
-"""Texts to look at: at each strength some that failed, one of every way of failing first."""
+"""Items to look at, at each strength: generated texts that failed, and choice items that were right before.
+
+Of texts one of every way of failing comes first.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from steercpp.data.items import LETTERS, BehaviorItem, ChoiceItem
 from steercpp.judging.matchers import NEITHER, Matcher, Outcome, asked, broken, judgments
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.folder import STORE
+from steercpp.runs.labels import Kind
 from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import likeliest_choices
@@ -28,11 +32,11 @@ class Sample:
         strength: of the vector.
         item: id of the item.
         asked: what its prompt asks, without template.
-        text: what was said.
+        text: what was generated.
         outcome: "aligned", "misaligned" or "invalid".
         why: of an invalid text: "says nothing", "not made of words", "repeats itself", "another script", "says
             neither" or "not finite"; else "".
-        perplexity: under the unsteered model; None where nothing was said.
+        perplexity: under the unsteered model; None of an empty text.
     """
 
     strength: float
@@ -59,8 +63,8 @@ def sample_texts(
     """Up to n texts at each strength that are not as wanted; the same call gives the same ones.
 
     Args:
-        texts: what was said.
-        items: of which.
+        texts: generated texts of the items.
+        items: in the order of their numbers.
         matcher: judges.
         n: how many at each strength.
         wanted: what is left out; None for nothing.
@@ -92,7 +96,6 @@ def _sample(text: GeneratedText, item: BehaviorItem, outcome: Outcome) -> Sample
     return Sample(text.strength, item.id, asked(item.prompt), text.text, outcome, why, perplexity)
 
 
-# FOLD: Choice items to look at: at each strength some that were right before and are not any more.
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One of an item's choices."""
@@ -128,12 +131,12 @@ class LostChoice:
         return {key.rstrip("_"): value for key, value in asdict(self).items()}
 
 
-def sample_choices(result: SweepResult, found: ChoiceFailures, *, n: int) -> tuple[LostChoice, ...]:
-    """Up to n items at each strength, the first ones.
+def sample_choices(result: SweepResult, failures: ChoiceFailures, *, n: int) -> tuple[LostChoice, ...]:
+    """Up to n choice items at each strength that were right at 0 and are not any more, the first ones.
 
     Args:
         result: a run with choice items.
-        found: what became of them.
+        failures: what became of them.
         n: how many.
 
     Raises:
@@ -141,17 +144,17 @@ def sample_choices(result: SweepResult, found: ChoiceFailures, *, n: int) -> tup
     """
     scores = result.choice
     assert scores is not None
-    items = [item for item in result.items("choice") if isinstance(item, ChoiceItem)]
+    items = [item for item in result.items(Kind.CHOICE) if isinstance(item, ChoiceItem)]
     with Store.read(result.folder / STORE, settled=result.finished) as store:
-        taken = likeliest_choices(store, found.strengths.tolist())
-    at_0 = int(np.flatnonzero(found.strengths == 0)[0])
+        taken = likeliest_choices(store, failures.strengths.tolist())
+    at_0 = int(np.flatnonzero(failures.strengths == 0)[0])
     samples = []
-    for row, s in enumerate(found.strengths):
-        lost = np.flatnonzero((found.codes[at_0] == RIGHT) & (found.codes[row] != RIGHT))
+    for row, s in enumerate(failures.strengths):
+        lost = np.flatnonzero((failures.codes[at_0] == RIGHT) & (failures.codes[row] != RIGHT))
         for i in lost[:n]:
             right, likeliest = (Choice(LETTERS[k], items[i].choices[k]) for k in (items[i].answer, int(taken[row, i])))
             samples.append(LostChoice(
-                float(s), items[i].id, items[i].question, WORDS[found.codes[row, i]], right, likeliest,
+                float(s), items[i].id, items[i].question, WORDS[failures.codes[row, i]], right, likeliest,
                 float(scores.p_free[at_0, i]), float(scores.p_free[row, i]),
             ))  # fmt: skip
     return tuple(samples)

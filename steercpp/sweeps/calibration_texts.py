@@ -33,7 +33,7 @@ def file_texts(engine: Engine, path: Path | str) -> list[Tokens]:
     head = tokens[:1] if tokens[0] == engine.bos else ()
     size = min(_WINDOW, engine.n_ctx) - len(head)
     if size < 1:
-        raise InputError(f"{path}: a context of {engine.n_ctx} token holds none of it; raise --n-ctx")
+        raise InputError(f"{path}: a context of {engine.n_ctx} token holds none of it; raise `n_ctx`")
     return [head + tokens[first : first + size] for first in range(len(head), len(tokens), size)]
 
 
@@ -56,11 +56,11 @@ def item_texts(engine: Engine, items: Iterable[Item]) -> list[Tokens]:
     Raises:
         PromptError, ContextOverflowError: an item that cannot be used, by its name.
     """
-    found = []
+    texts = []
     for item in items:
         prompt, template, _ = asked(item)
-        found.append(_encoded(engine, named(item), prompt, template=template, most=engine.n_ctx))
-    return found
+        texts.append(_encoded(engine, named(item), prompt, template=template, most=engine.n_ctx))
+    return texts
 
 
 def _encoded(
@@ -72,6 +72,6 @@ def _encoded(
         raise PromptError(f"{place}: {error}") from error
     if most is not None and len(tokens) > most:
         raise ContextOverflowError(
-            f"{place}: {len(tokens)} tokens, the context holds {most}; shorten it or raise --n-ctx"
+            f"{place}: {len(tokens)} tokens, the context holds {most}; shorten it or raise `n_ctx`"
         )
     return tokens

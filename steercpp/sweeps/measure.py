@@ -1,6 +1,6 @@
 """The work of measuring: which batches are decoded from where, and what is stored; read this to follow a pass.
 
-What the items of each kind are to an engine is told in task_work.py, whose names are here too.
+What the items of each kind are to an engine stands in work.py.
 """
 
 from __future__ import annotations
@@ -13,27 +13,9 @@ from steercpp.engine.batch import Batch
 from steercpp.engine.engine import Base, Engine
 from steercpp.engine.steering import Steering
 from steercpp.runs.store import Group, Store
-from steercpp.sweeps.work import WORKS, Work, answer_work, behavior_work, choice_work, text_work
-
-__all__ = [
-    "BEHAVIOR",
-    "CHOICE",
-    "VECTOR",
-    "WORKS",
-    "Bases",
-    "Groups",
-    "Work",
-    "answer_work",
-    "behavior_work",
-    "choice_work",
-    "chunks",
-    "measure",
-    "packed_for",
-    "text_work",
-]
+from steercpp.sweeps.work import Work
 
 _NOT_WORTH_IT = "an unsteered pass to start from would not have paid"
-BEHAVIOR, CHOICE, VECTOR = "behavior", "choice", "vector"
 
 
 def packed_for(engine: Engine, work: Work, steering: Steering) -> Work:
@@ -43,7 +25,9 @@ def packed_for(engine: Engine, work: Work, steering: Steering) -> Work:
         LayerError, ShapeError: the gate or the vector is not for this model.
     """
     decided = engine.decide(work.queries, steering)
-    return replace(work, batches=engine.pack(work.queries, decided), is_open=tuple(bool(one) for one in decided))
+    return replace(
+        work, batches=engine.pack(work.queries, decided), is_open=tuple(bool(steerings) for steerings in decided)
+    )
 
 
 @dataclass(slots=True)
@@ -84,17 +68,17 @@ Groups: TypeAlias = "list[tuple[Work, int, Batch]]"  # batches with their number
 
 def chunks(engine: Engine, work: Sequence[Work]) -> list[Groups]:
     """All batches in runs whose bases fit into the engine's memory for them."""
-    found: list[Groups] = [[]]
+    chunked: list[Groups] = [[]]
     n_bytes = 0
-    for part in work:
-        for number, batch in enumerate(part.batches):
+    for of_kind in work:
+        for number, batch in enumerate(of_kind.batches):
             size = batch.n_tokens * engine.n_embd * 4
-            if found[-1] and n_bytes + size > engine.keep_bytes:
-                found.append([])
+            if chunked[-1] and n_bytes + size > engine.keep_bytes:
+                chunked.append([])
                 n_bytes = 0
-            found[-1].append((part, number, batch))
+            chunked[-1].append((of_kind, number, batch))
             n_bytes += size
-    return found
+    return chunked
 
 
 def measure(
@@ -121,10 +105,10 @@ def measure(
         tick: called with the tokens of each group, and whether they were decoded now.
     """
     engine = bases.engine
-    for part, number, batch in groups:
-        group = Group(label, part.kind, steering.strength, number)
-        new = group not in done
-        if new:
+    for of_kind, number, batch in groups:
+        group = Group(label, of_kind.kind, steering.strength, number)
+        is_new = group not in done
+        if is_new:
             before = engine.token_layers
             base = bases.of(batch)
             in_full = None
@@ -135,9 +119,9 @@ def measure(
             else:
                 if base is None and bases.pays(n_later + 1):
                     base = bases.make(batch)
-                logprobs = engine.logprobs(batch, steering=part.steering(batch, steering), base=base)
+                logprobs = engine.logprobs(batch, steering=of_kind.steering(batch, steering), base=base)
                 in_full = base.reason if base else _NOT_WORTH_IT
-            rows = [(i, part.scores(i, nats)) for i, nats in zip(batch.members, logprobs, strict=True)]
+            rows = [(i, of_kind.scores(i, nats)) for i, nats in zip(batch.members, logprobs, strict=True)]
             store.add(group, batch.n_tokens, engine.token_layers - before, in_full, rows)
             done.add(group)
-        tick(batch.n_tokens, new)
+        tick(batch.n_tokens, is_new)

@@ -1,22 +1,22 @@
-"""What a model says to each item's prompt at every strength, kept in a run's store; read this to generate in a sweep.
+"""Generated text for each item's prompt at every strength, kept in a run's store; read this to generate in a sweep.
 
     job = text_job(engine, items, [(item.prompt, item.template) for item in items], text_plan, kind="behavior")
     generate_texts(engine, store, job, text_plan, steering=steering, strengths=(-1.0, 0.0, 1.0))
 
-An item is continued under all strengths side by side (generation.py), as many rows at once as n_batch, n_ctx and 256
-allow. Then ln P of every text under the unsteered model is told, from which its perplexity follows: steered text that
-no unsteered model would write has a high one. An item is committed when all of that is done, so that an interrupted
-run goes on at the next item; the same options give the same texts.
+An item is continued at all strengths side by side (engine/generation.py), as many rows at once as n_batch, n_ctx and
+256 allow. Then ln P of every text under the unsteered model is measured, from which its perplexity follows: steered
+text that no unsteered model would write has a high one. An item is committed when all of that is done, so that an
+interrupted run goes on at the next item; the same options give the same texts.
 
 Samples are drawn with a seed of their own for each item and sample, the same at every strength: where two strengths
-give the same distributions they say the same, and what differs is the steering's doing.
+give the same distributions they give the same text, and what differs is the steering's doing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -30,13 +30,10 @@ from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, PromptError
 from steercpp.judging.texts import GeneratedText
-from steercpp.runs.store import BEHAVIOR, CODE, GENERATED, PROMPT, TextStore
+from steercpp.runs.labels import Kind, Label
+from steercpp.runs.store import Store
 
-if TYPE_CHECKING:  # a run is read without the engine
-    from steercpp.engine.engine import Engine
-
-
-Row: TypeAlias = tuple[float, int]  # strength and sample
+Draw: TypeAlias = tuple[float, int]  # strength and number of the sample
 Tick: TypeAlias = Callable[[int, bool], None]
 _MOST_ROWS = 256
 _NO_SEED = 2**32 - 1  # llama.cpp's own for a new seed each time
@@ -107,17 +104,18 @@ class TextJob:
 
     def n_tokens(self, text_plan: TextPlan, n_strengths: int) -> tuple[int, ...]:
         """Tokens decoded at most for each item, for progress."""
-        return tuple(n_strengths * text_plan.samples * (len(one) + text_plan.max_tokens) for one in self.prompts)
+        n_rows = n_strengths * text_plan.samples
+        return tuple(n_rows * (len(prompt) + text_plan.max_tokens) for prompt in self.prompts)
 
 
 def text_job(
     engine: Engine,
     items: Sequence[Item],
-    asked: Sequence[tuple[Prompt, Template]],
+    prompts: Sequence[tuple[Prompt, Template]],
     text_plan: TextPlan,
     *,
     kind: str,
-    label: str = "vector",
+    label: str = Label.VECTOR,
     instruction: str = "",
 ) -> TextJob:
     """The prompts of items, tokenized, before anything is decoded.
@@ -125,18 +123,18 @@ def text_job(
     Args:
         engine: the model.
         items: whose prompts they are, for messages.
-        asked: the prompt of each item, and how it is written.
+        prompts: the prompt of each item, and how it is written.
         text_plan: how they will be continued.
         kind: of the items.
         label: for the texts.
-        instruction: what is asked for in words before every prompt; "" for nothing.
+        instruction: stands before every prompt; "" for none.
 
     Raises:
         PromptError: a prompt cannot be written in the model's template.
         ContextOverflowError: a prompt and the tokens to come do not fit into the context.
     """
-    prompts = []
-    for item, (prompt, template) in zip(items, asked, strict=True):
+    encoded = []
+    for item, (prompt, template) in zip(items, prompts, strict=True):
         try:
             if instruction:
                 prompt = with_instruction(prompt, instruction, template=template)
@@ -146,15 +144,15 @@ def text_job(
         if len(tokens) + text_plan.max_tokens > engine.n_ctx:
             raise ContextOverflowError(
                 f"{named(item)}: {len(tokens)} prompt tokens and {text_plan.max_tokens} new ones need more than the "
-                f"context's {engine.n_ctx}; shorten it, lower --max-new-tokens or raise --n-ctx"
+                f"context's {engine.n_ctx}; shorten it, lower `max_tokens` or raise `n_ctx`"
             )
-        prompts.append(tokens)
-    return TextJob(label, kind, tuple(prompts))
+        encoded.append(tokens)
+    return TextJob(label, kind, tuple(encoded))
 
 
 def generate_texts(
     engine: Engine,
-    store: TextStore,
+    store: Store,
     job: TextJob,
     text_plan: TextPlan,
     *,
@@ -185,15 +183,15 @@ def generate_texts(
     for item, prompt in enumerate(job.prompts):
         if item not in done:
             before = engine.token_layers
-            told = _Generator(engine, item, prompt, text_plan, steering).tell(rows)
-            known, n_plain = _nats(engine, prompt, {tokens for _, tokens in told.texts if tokens})
+            generated = _Generator(engine, item, prompt, text_plan, steering).texts(rows)
+            nats, n_plain = _nats(engine, prompt, {tokens for _, tokens in generated.texts if tokens})
             store.add_texts(
                 job.label,
                 job.kind,
                 item,
-                [replace(text, nats=known.get(tokens)) for text, tokens in told.texts],
-                token_layers=told.token_layers + engine.token_layers - before,
-                token_layers_plain=told.token_layers_plain + n_plain,
+                [replace(text, nats=nats.get(tokens)) for text, tokens in generated.texts],
+                token_layers=generated.token_layers + engine.token_layers - before,
+                token_layers_plain=generated.token_layers_plain + n_plain,
             )
         if tick is not None:
             tick(n_tokens[item], item not in done)
@@ -201,7 +199,7 @@ def generate_texts(
 
 @dataclass(slots=True)
 class _Generated:
-    """What was said of one item: the texts with their tokens, and the work."""
+    """The texts of one item with their tokens, and the work."""
 
     texts: list[tuple[GeneratedText, Tokens]]
     token_layers: int
@@ -218,24 +216,24 @@ class _Generator:
     text_plan: TextPlan
     steering: Steering | None
 
-    def tell(self, rows: Sequence[Row]) -> _Generated:
+    def texts(self, rows: Sequence[Draw]) -> _Generated:
         """The text of each row, a strength and a sample."""
-        told = _Generated([], 0, 0)
-        for part in _chunks(self.engine, len(self.prompt) + self.text_plan.max_tokens, rows):
-            broken, found = self._finite(part)
-            told.token_layers += found.token_layers
-            told.token_layers_plain += found.token_layers_plain
-            for (strength, sample), row in zip(part, found.rows, strict=True):
+        generated = _Generated([], 0, 0)
+        for chunk in _chunks(self.engine, len(self.prompt) + self.text_plan.max_tokens, rows):
+            broken, generation = self._finite(chunk)
+            generated.token_layers += generation.token_layers
+            generated.token_layers_plain += generation.token_layers_plain
+            for (strength, sample), row in zip(chunk, generation.rows, strict=True):
                 if strength in broken:
-                    told.texts.append((GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None), ()))
+                    text = GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None)
+                    generated.texts.append((text, ()))
                 else:
-                    n = len(row.tokens)
-                    told.texts.append(
-                        (GeneratedText(strength, self.item, sample, row.text, n, row.finish, None), row.tokens)
-                    )
-        return told
+                    n_tokens = len(row.tokens)
+                    text = GeneratedText(strength, self.item, sample, row.text, n_tokens, row.finish, None)
+                    generated.texts.append((text, row.tokens))
+        return generated
 
-    def _finite(self, rows: Sequence[Row]) -> tuple[set[float], Generation]:
+    def _finite(self, rows: Sequence[Draw]) -> tuple[set[float], Generation]:
         """The strengths of some rows that leave float32's range, and the rows with these left unsteered.
 
         What is not finite spreads over the buffer that the rows share, so each suspect is tried alone, the strongest
@@ -253,7 +251,7 @@ class _Generator:
                 broken.add(suspects.pop())
             suspects = suspects[:-1]
 
-    def _is_broken(self, strength: float, rows: Sequence[Row]) -> bool:
+    def _is_broken(self, strength: float, rows: Sequence[Draw]) -> bool:
         try:
             for row in rows:
                 if row[0] == strength:
@@ -262,7 +260,7 @@ class _Generator:
             return True
         return False
 
-    def _generate(self, rows: Sequence[Row]) -> Generation:
+    def _generate(self, rows: Sequence[Draw]) -> Generation:
         return generate(
             self.engine,
             self.prompt,
@@ -273,7 +271,7 @@ class _Generator:
         )
 
 
-def _chunks(engine: Engine, n_cells: int, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _chunks(engine: Engine, n_cells: int, rows: Sequence[Draw]) -> Iterator[Sequence[Draw]]:
     """Rows as many at once as fit: no more K/V than the engine's own context has."""
     n = max(1, min(_MOST_ROWS, engine.session.options.n_batch, engine.n_ctx // n_cells))
     return (rows[first : first + n] for first in range(0, len(rows), n))
@@ -298,20 +296,12 @@ def _nats(engine: Engine, prompt: Tokens, texts: set[Tokens]) -> tuple[dict[Toke
     return dict(zip(order, nats.tolist(), strict=True)), query.n_tokens_plain * engine.n_layer
 
 
-def check_text_plan(text_plan: TextPlan | None, items: Mapping[str, Sequence[Item]]) -> None:
-    """Make sure that what is to be said can be.
-
-    Raises:
-        InputError: code items without a text settings, or nothing to say.
-    """
-    if text_plan is None and CODE in items:
-        raise InputError("code items are answered in words; say how long with --max-new-tokens")
-    if text_plan is not None and not set(items) & set(GENERATED):
-        raise InputError("nothing to say: --max-new-tokens is for behavior and code items, and there are none")
-
-
 def text_jobs(
-    engine: Engine, text_plan: TextPlan | None, items: Mapping[str, Sequence[Item]], *, instruction: str
+    engine: Engine,
+    text_plan: TextPlan | None,
+    items: Mapping[str, Sequence[Item]] | Mapping[Kind, Sequence[Item]],
+    *,
+    instruction: str,
 ) -> tuple[TextJob, ...]:
     """All prompts of a sweep that are to be continued.
 
@@ -327,15 +317,15 @@ def text_jobs(
     if text_plan is None:
         return ()
 
-    found = []
-    if behavior := cast("Sequence[BehaviorItem]", items.get(BEHAVIOR, ())):
-        asked: list[tuple[Prompt, Template]] = [(item.prompt, item.template) for item in behavior]
-        found.append(text_job(engine, behavior, asked, text_plan, kind=BEHAVIOR))
+    jobs = []
+    if behavior := cast("Sequence[BehaviorItem]", items.get(Kind.BEHAVIOR, ())):
+        prompts: list[tuple[Prompt, Template]] = [(item.prompt, item.template) for item in behavior]
+        jobs.append(text_job(engine, behavior, prompts, text_plan, kind=Kind.BEHAVIOR))
         if instruction:
-            found.append(
-                text_job(engine, behavior, asked, text_plan, kind=BEHAVIOR, label=PROMPT, instruction=instruction)
-            )
-    if code := cast("Sequence[CodeItem]", items.get(CODE, ())):
-        asked = [code_prompt(item, text_plan.code_template) for item in code]
-        found.append(text_job(engine, code, asked, text_plan, kind=CODE))
-    return tuple(found)
+            jobs.append(text_job(
+                engine, behavior, prompts, text_plan, kind=Kind.BEHAVIOR, label=Label.PROMPT, instruction=instruction
+            ))  # fmt: skip
+    if code := cast("Sequence[CodeItem]", items.get(Kind.CODE, ())):
+        prompts = [code_prompt(item, text_plan.code_template) for item in code]
+        jobs.append(text_job(engine, code, prompts, text_plan, kind=Kind.CODE))
+    return tuple(jobs)

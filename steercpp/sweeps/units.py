@@ -8,17 +8,13 @@ kl      the smallest push along the vector that has so many nats of KL, see cali
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from steercpp.aliases import Progress
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError
 from steercpp.sweeps.calibration import KL, in_kl_units
 from steercpp.vectors.control_vector import ControlVector
-
-if TYPE_CHECKING:
-    from steercpp.engine.engine import Engine
-
 
 Unit: TypeAlias = Literal["length", "norm", "kl"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -68,18 +64,18 @@ def in_unit(
     Raises:
         CalibrationError, DegenerateError, ...: as `calibrate` and `Engine.residual_norms`.
     """
-    found: dict[str, Any] = {"residual_norms": None, "calibration": None}
+    measured: dict[str, Any] = {"residual_norms": None, "calibration": None}
     norms: Mapping[int, float]
     if unit == "length":
-        return vector, found
+        return vector, measured
     if unit == "norm":
         scaled, norms = in_norm_units(engine, vector, prompts)
     else:
         scaled, calibration = in_kl_units(engine, vector, prompts, kl=kl, sign=sign, progress=progress)
         norms = calibration.residual_norms
         names = ("strength", "target", "quantile", "kl", "n_tokens", "prompts_sha256")
-        found["calibration"] = {name: getattr(calibration, name) for name in names}
-    return scaled, {**found, "residual_norms": [norms[il] for il in vector.layers]}
+        measured["calibration"] = {name: getattr(calibration, name) for name in names}
+    return scaled, {**measured, "residual_norms": [norms[il] for il in vector.layers]}
 
 
 def in_norm_units(

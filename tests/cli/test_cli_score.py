@@ -14,7 +14,8 @@ from planted_run import BEHAVIOR, write_planted_run
 from steercpp.cli.main import main
 from steercpp.judging.matchers import MATCHERS
 from steercpp.judging.texts import GeneratedText
-from steercpp.runs.folder import STORE, read_manifest, write_manifest
+from steercpp.runs.folder import STORE
+from steercpp.runs.manifest import read_manifest, write_manifest
 from steercpp.runs.store import Store
 
 
@@ -46,7 +47,7 @@ def said(s: float, item: int) -> str:
 def with_texts(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run with what was said."""
     folder = write_planted_run(tmp_path_factory.mktemp("said") / "run", strengths="-0.4:0.4:0.1")
-    strengths = read_manifest(folder)["plan"]["strengths"]
+    strengths = read_manifest(folder).plan.strengths
     with Store.reopen(folder / STORE) as store:
         for i in range(len(BEHAVIOR)):
             texts = [GeneratedText(s, i, 0, said(s, i), 8, "length", -4.0) for s in strengths]

@@ -22,7 +22,8 @@ from tiny_model import write_vocabulary_only
 from vector_bytes import gguf_bytes, keys, tensor
 
 from steercpp.cli.main import main
-from steercpp.runs.folder import MANIFEST, STORE
+from steercpp.runs.folder import STORE
+from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.store import Store
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector

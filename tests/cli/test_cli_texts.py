@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from small_sweep import write_items
 
 from steercpp.cli.main import main
-from steercpp.runs.folder import MANIFEST
+from steercpp.runs.manifest import MANIFEST
 
 GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "0", "--no-orthogonal", "--threads", "1")
 

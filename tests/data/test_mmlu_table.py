@@ -46,10 +46,10 @@ def test_a_hundred_own_questions_at_41_strengths_cost_what_the_page_says(engine:
     assert len(asked.items) == 100 and len(STRENGTHS) == 41 and len({item.subject for item in asked.items}) == 4
     result = swept(engine, own_vector(engine), asked, tmp_path / "run")
     counts = counted(engine, asked)
-    tokens = result.manifest["tokens"]
+    tokens = result.manifest.to_json()["tokens"]
     assert tokens["token_layers"] == counts.swept and tokens["token_layers_plain"] == counts.plain
     assert tokens["decoded"] == 41 * counts.shared and tokens["plain_loop"] == 41 * counts.apart
-    assert result.manifest["resume"]["n_in_full"] == 0 and result.notes == ()
+    assert result.manifest.to_json()["resume"]["n_in_full"] == 0 and result.notes == ()
     assert result.choice is not None and result.choice.p_free.shape == (41, 100)
     p = result.choice.mean_p_free
     assert np.argmax(p) in range(10, 31) and p[0] < p[20] > p[-1]  # it knows them, unless pushed far

@@ -27,7 +27,7 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.errors import PairsError, PromptError
 from steercpp.extraction.extract import extract
-from steercpp.sweeps.measure import behavior_work
+from steercpp.sweeps.work import behavior_work
 
 REQUEST = "Request: Can you {instruction}? Answer:"
 ASKED = Filled(REQUEST, {"instruction": "bake bread"})

@@ -27,7 +27,7 @@ from steercpp.experiments.cross import Change, CrossEffects, Push, cross
 from steercpp.experiments.figures import cross_figure
 from steercpp.extraction.extract import extract
 from steercpp.reports.style import rendered
-from steercpp.sweeps.measure import behavior_work, choice_work
+from steercpp.sweeps.work import behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ from steercpp.experiments.constants.store import ARRAYS, RECORD, read_constants,
 from steercpp.extraction.extract import extract
 from steercpp.runs.folder import read_swept_vector
 from steercpp.runs.result import SweepResult, open_run
-from steercpp.sweeps.measure import behavior_work, choice_work
 from steercpp.sweeps.sweep import sweep
+from steercpp.sweeps.work import behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector
 
 STRENGTHS = (-0.5, -0.25, 0.25, 0.5, 1.0)
@@ -236,25 +237,25 @@ def test_files_are_whole_and_the_same_and_known_to_be_old(found: Constants, run:
 
 
 def test_runs_without_constants_are_refused(run: SweepResult, model_maker: ModelMaker) -> None:
-    def changed(**plan: object) -> SweepResult:
+    def changed(**plan: Any) -> SweepResult:
         other = open_run(run.folder)
-        other.manifest["plan"].update(plan)
+        other.manifest = replace(other.manifest, plan=replace(other.manifest.plan, **plan))
         return other
 
     for other, words in (
-        (changed(operator="clamp"), "--operator clamp; the theory is of a vector that is added"),
-        (changed(gate="1:0.5:aa"), "steered with --gate"),
-        (changed(positions="generated"), "--positions generated"),
+        (changed(operator="clamp"), "`operator=clamp`; the theory is of a vector that is added"),
+        (changed(gate="1:0.5:aa"), "steered with `gate`"),
+        (changed(positions="generated"), "`positions=generated`"),
     ):
         with pytest.raises(RunError, match=words):
             check_run(other)
     unfinished = open_run(run.folder)
-    unfinished.manifest["finished"] = None
+    unfinished.manifest = replace(unfinished.manifest, finished=None)
     with pytest.raises(RunError, match="not finished"):
         check_run(unfinished)
     with (
         Engine(model_maker("tiny-Q8_0"), threads=1) as engine,
-        pytest.raises(RunError, match="not the model of .*--model"),
+        pytest.raises(RunError, match="not the model of .*`model`"),
     ):
         measure_constants(engine, run)
 
@@ -268,7 +269,7 @@ def test_the_command(run: SweepResult, tiny_path: Path, tmp_path: Path) -> None:
     first = CliRunner().invoke(main, [*arguments, "--json"])
     assert first.exit_code == 0, first.stderr
     record = json.loads(first.stdout)
-    assert record["plan_sha256"] == run.manifest["plan_sha256"] and record["recipe"] == "steercpp"
+    assert record["plan_sha256"] == run.manifest.plan.sha256 and record["recipe"] == "steercpp"
     names = ("norms", "noise", "separation", "predicted")
     for name in [f"constants-{name}.{kind}" for name in names for kind in ("png", "svg")]:
         assert (folder / name).stat().st_size > 10_000 and str(folder / name) in record["files"]

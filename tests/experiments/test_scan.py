@@ -22,7 +22,7 @@ from steercpp.experiments.figures import scan_figure
 from steercpp.experiments.scan import Band, Scan, default_windows, scan, slope_at_0
 from steercpp.reports.pictures import ensure_files
 from steercpp.reports.style import rendered
-from steercpp.runs.folder import MANIFEST
+from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.result import open_run
 from steercpp.vectors.layers import parse_windows, windows_of
 
@@ -170,7 +170,7 @@ def test_a_scan_goes_on_where_it_stopped(tiny_engine: Engine, tmp_path: Path) ->
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files} == before
     table = json.loads(files[0].read_bytes())
     assert table["items"] == {"behavior": 16, "choice": 16} and len(table["bands"]) == 3
-    runs = [open_run(band["run"]).manifest for band in table["bands"]]
+    runs = [open_run(band["run"]).manifest.to_json() for band in table["bands"]]
     assert table["tokens"]["token_layers"] == sum(run["tokens"]["token_layers"] for run in runs)
     assert [run["vector"]["layers"] for run in runs] == [[1], [1, 2], [2]]
 

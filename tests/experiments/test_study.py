@@ -18,7 +18,7 @@ from steercpp.experiments.study.preset import parse_preset
 from steercpp.experiments.study.preview import preview, sweep_token_layers
 from steercpp.experiments.study.study import Choices, study
 from steercpp.runs.result import open_run
-from steercpp.sweeps.measure import WORKS
+from steercpp.sweeps.work import WORKS
 from steercpp.vectors.gguf import read_vector
 
 OWN = load().path
@@ -145,7 +145,7 @@ def test_a_dry_run_counts_what_the_run_then_computes(measured: Path) -> None:
     assert run.counts == {"behavior": 12, "choice": 12, "strengths": 3}
     assert run.n_drawn == 12 * 3 * 4 and run.seconds > 0
     result = open_run(measured / "small" / "runs" / "refusal")
-    tokens = result.manifest["tokens"]
+    tokens = result.manifest.to_json()["tokens"]
     assert 0.5 < (tokens["token_layers"] + tokens["token_layers_texts"]) / run.token_layers <= 1.0
     with opened(OWN) as engine:
         works = {kind: WORKS[kind](engine, result.items(kind)) for kind in ("behavior", "choice")}

@@ -25,8 +25,8 @@ from steercpp.experiments import synthesis
 from steercpp.experiments.synthesis import ASKED, harmful_requests, synthesize, write_synthetic
 from steercpp.extraction.extract import extract
 from steercpp.sweeps.calibration_texts import item_texts
-from steercpp.sweeps.measure import Work, behavior_work
 from steercpp.sweeps.units import in_norm_units
+from steercpp.sweeps.work import Work, behavior_work
 from steercpp.vectors.control_vector import ControlVector, random_vector
 from steercpp.vectors.gguf import write_vector
 

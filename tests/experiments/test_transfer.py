@@ -60,10 +60,10 @@ def test_the_refusal_vector_survives_q4_0(moved: Transfer) -> None:
     assert "the directions of A and B have a cosine of 0.99" in moved.conclusion
     # The same strengths push equally hard: residual norms of B for both vectors on B, of A for A
     manifests = {name: open_run(band.folder).manifest for name, band in moved.bands.items()}
-    norms = {name: found["vector"]["norms"] for name, found in manifests.items()}
+    norms = {name: found.vector.norms for name, found in manifests.items()}
     np.testing.assert_allclose(norms["vector-on-b"], norms["own-on-b"], rtol=1e-6)  # float32 rounding of directions
     assert not np.allclose(norms["vector-on-a"], norms["vector-on-b"], rtol=1e-4)
-    assert [found["model"]["file"] for found in manifests.values()] == [moved.a.name, *[moved.b.name] * 2]
+    assert [found.model.file for found in manifests.values()] == [moved.a.name, *[moved.b.name] * 2]
 
 
 def test_nothing_is_computed_twice(moved: Transfer) -> None:

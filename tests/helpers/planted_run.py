@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from steercpp.data.items import BehaviorItem, ChoiceItem, items_sha256
-from steercpp.runs.folder import STORE, VECTOR_FILE, Manifest, Plan, write_manifest
-from steercpp.runs.store import FORMAT, Continuation, Group, Store
-from steercpp.runs.stored_scores import SWITCHED_OFF
+from steercpp.runs.folder import STORE, VECTOR_FILE
+from steercpp.runs.labels import ControlName
+from steercpp.runs.manifest import Manifest, ModelRecord, TokenCounts, VectorRecord, write_manifest
+from steercpp.runs.plan import EngineSettings, Plan
+from steercpp.runs.scores import SWITCHED_OFF
+from steercpp.runs.store import Continuation, Group, Store
 from steercpp.sweeps.strengths import grid
 from steercpp.vectors.control_vector import ControlVector, vector_sha256
 from steercpp.vectors.gguf import write_vector
 
+ENGINE = EngineSettings(n_ctx=4096, n_batch=512, n_group=8192, devices="", flash_attn="off", llama_cpp="0")
 DELTA_LAMBDA, B0 = 6.0, -0.6
 INSTRUCTION, PROMPT_SHIFT = "Say no.", 0.4
 A, B = 0.4, 4.0
@@ -42,8 +46,9 @@ def write_planted_run(
     items = {"behavior": items_sha256(behavior), "choice": items_sha256(CHOICE)}
     controlled = n_random > 0
     plan = Plan(
-        "0" * 64, "vector", "norm", grid(strengths), items, n_random, controlled, controlled,
-        INSTRUCTION if controlled else "", 0, 1, 0.05, "add", "all", "both", "", 4096, 512, 8192, "", "off", "0",
+        model_sha256="0" * 64, vector="vector", unit="norm", strengths=grid(strengths), items=items,
+        random_directions=n_random, orthogonal=controlled, prompt_baseline=controlled,
+        instruction=INSTRUCTION if controlled else "", gate="", engine=ENGINE,
     )  # fmt: skip
     folder.mkdir(parents=True)
     vector = ControlVector({il: rng.standard_normal(8).astype(np.float32) for il in (3, 4)}, "llama", 8)
@@ -70,7 +75,7 @@ def write_planted_run(
             _add_control(store, "orthogonal", 0.1, B0 + offsets + 0.02, 1.0)
             _add_control(store, "prompt", 0.0, B0 + offsets + PROMPT_SHIFT, 1.05)
     write_manifest(
-        folder, _manifest(plan, vector, {} if n_random else {str(name): why for name, why in SWITCHED_OFF.items()})
+        folder, _manifest(plan, vector, {} if n_random else dict.fromkeys(map(str, ControlName), SWITCHED_OFF))
     )
     return folder
 
@@ -100,12 +105,11 @@ def _letters(odds_against: np.ndarray) -> list[np.ndarray]:
 
 
 def _manifest(plan: Plan, vector: ControlVector, controls_off: Mapping[str, str]) -> Manifest:
-    return {
-        "format": FORMAT, "command": "steercpp sweep", "begun": "2024-09-01T00:00:00+00:00",
-        "finished": "2024-09-01T00:01:00+00:00", "plan": plan.to_json(), "plan_sha256": plan.sha256, "seed": 0,
-        "model": {"file": "planted.gguf", "path": "planted.gguf", "bytes": 1, "mtime_ns": 1, "sha256": "0" * 64},
-        "vector": {"sha256": vector_sha256(vector), "layers": list(vector.layers), "norms": [], "residual_norms": None},
-        "items": {"behavior": len(BEHAVIOR), "choice": len(CHOICE)}, "engine": {}, "versions": {}, "machine": {},
-        "tokens": {"decoded": 35700, "plain_loop": 71400, "token_layers": 285600, "token_layers_plain": 571200},
-        "resume": None, "gate_open": None, "controls_off": dict(controls_off), "notes": [],
-    }  # fmt: skip
+    return Manifest(
+        command="steercpp sweep", begun="2024-09-01T00:00:00+00:00", finished="2024-09-01T00:01:00+00:00", plan=plan,
+        model=ModelRecord(file="planted.gguf", path="planted.gguf", bytes=1, mtime_ns=1, sha256="0" * 64),
+        vector=VectorRecord(sha256=vector_sha256(vector), layers=vector.layers),
+        items={"behavior": len(BEHAVIOR), "choice": len(CHOICE)}, engine={}, versions={}, machine={},
+        tokens=TokenCounts(decoded=35700, plain_loop=71400, token_layers=285600, token_layers_plain=571200),
+        controls_off=controls_off,
+    )  # fmt: skip

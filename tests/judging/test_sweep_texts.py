@@ -50,7 +50,7 @@ def test_every_item_is_said_at_every_strength_and_under_the_prompt_baseline(resu
     assert [one.item for one in result.texts(0.0, label="prompt")] == [0, 1, 2]
     assert result.texts(1.0, label="prompt") == () == result.texts(0.0, kind="code")
     assert len({one.text for s in GRID for one in result.texts(s)}) > 3, "all is the same: nothing is shown"
-    work = result.manifest["tokens"]
+    work = result.manifest.to_json()["tokens"]
     assert 0 < work["token_layers_texts"] <= work["token_layers_texts_plain"]
 
 
@@ -104,7 +104,7 @@ def test_a_finished_run_that_lacks_texts_is_damaged(tiny_engine: Engine, tmp_pat
 
 
 def test_code_is_said_and_kept_where_it_may_not_run(tiny_engine: Engine, tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match="--allow-code-execution"):
+    with pytest.raises(SandboxError, match="allow_code=True"):
         said_sweep(tiny_engine, tmp_path / "run", behavior=(), choice=(), code=[CODE])
     kept = open_run(tmp_path / "run")
     assert not kept.finished and kept.code is None

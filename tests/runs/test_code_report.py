@@ -22,7 +22,8 @@ from steercpp.reports.figures import code_figure, strength_label
 from steercpp.reports.report import report_names, write_report
 from steercpp.reports.style import rendered
 from steercpp.runs.code import failure_reasons, judge_run
-from steercpp.runs.judgement import code_columns, code_record, judge
+from steercpp.runs.code_report import code_columns, code_record
+from steercpp.runs.judgement import judge
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.store import Store
 from steercpp.sweeps.sweep import sweep

@@ -175,7 +175,7 @@ def test_where_nothing_was_said_nothing_passes(counted: list[str], tmp_path: Pat
     lost = GeneratedText(9.0, 0, 0, "", 0, "nonfinite", None)
     with filled(tmp_path / "s.sqlite", [ADD], [lost]) as store:
         judge_code(store, [ADD], allow=True)
-        assert store.verdicts("vector", "code") == (Verdict(9.0, 0, 0, False, code_runs.NOT_SAID),)
+        assert store.verdicts("vector", "code") == (Verdict(9.0, 0, 0, False, code_runs.NO_TEXT),)
     assert counted == []
 
 
@@ -195,7 +195,7 @@ def test_what_a_model_says_is_judged(tiny_engine: Engine, sandbox: str, tmp_path
 
 def test_a_folder_is_judged_without_its_model(counted: list[str], tmp_path: Path) -> None:
     filled(tmp_path / "sweep.sqlite", [ADD], [said(0, RIGHT), said(0, WRONG, sample=1)]).close()
-    with pytest.raises(SandboxError, match="--allow-code-execution"):
+    with pytest.raises(SandboxError, match="allow_code=True"):
         judge_run(tmp_path, allow=False)
     assert counted == []
     assert judge_run(tmp_path, allow=True, way="wolf2024") == 2
@@ -226,7 +226,7 @@ def _refuses(prepare: Callable[[], object], words: str, tmp_path: Path, *, allow
 
 def test_nothing_runs_unless_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("something was started"))
-    _refuses(lambda: None, "--allow-code-execution.*texts are kept", tmp_path, allow=False)
+    _refuses(lambda: None, "allow_code=True.*texts are kept", tmp_path, allow=False)
 
 
 def test_nothing_runs_without_walls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_a_sweep_keeps_its_texts_where_code_may_not_run_and_goes_on_where_it_may
         "said": TextPlan(max_tokens=3, code_template="wolf2024/humaneval-chat"),
     }  # fmt: skip
     vector = small_vector(tiny_engine)
-    with pytest.raises(SandboxError, match="--allow-code-execution"):
+    with pytest.raises(SandboxError, match="allow_code=True"):
         sweep(tiny_engine, vector, **asked)  # type: ignore[arg-type]
     before = tiny_engine.token_layers
     if all(why_not(name) for name in WAYS):

@@ -12,8 +12,9 @@ from planted_run import BEHAVIOR, write_planted_run
 
 from steercpp.judging.texts import GeneratedText
 from steercpp.reports.report import write_report
-from steercpp.runs.folder import STORE, read_manifest
+from steercpp.runs.folder import STORE
 from steercpp.runs.judgement import Judging, judge
+from steercpp.runs.manifest import read_manifest
 from steercpp.runs.result import open_run
 from steercpp.runs.store import Store
 
@@ -41,7 +42,7 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = write_planted_run(tmp_path_factory.mktemp("page") / "run", strengths="-0.4:0.4:0.1")
-    strengths = read_manifest(folder)["plan"]["strengths"]
+    strengths = read_manifest(folder).plan.strengths
     with Store.reopen(folder / STORE) as store:
         for i in range(len(BEHAVIOR)):
             texts = [GeneratedText(s, i, 0, HOSTILE, 8, "length", -4.0) for s in strengths]
@@ -89,5 +90,5 @@ def test_it_tells_the_verdict_the_fits_and_what_is_off(page: str, tmp_path: Path
     strict = write_report(judge(open_run(folder), Judging(max_loss=0.001)), out=tmp_path / "out")[-1].read_text()
     assert strict.count("already at +0.1 the loss may be") == 1  # in the verdict alone
     assert "No recommended strength: already at +0.1 the loss may be" in strict
-    for why in manifest["controls_off"].values():
+    for why in manifest.controls_off.values():
         assert why in strict

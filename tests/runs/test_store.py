@@ -12,7 +12,8 @@ from planted_run import BEHAVIOR, CHOICE, write_planted_run
 
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
-from steercpp.runs.folder import MANIFEST, OURS, STORE, clear, examine, prepare, read_manifest
+from steercpp.runs.folder import OURS, STORE, clear, examine, prepare
+from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.runs.result import open_run
 from steercpp.runs.store import Continuation, Group, Store
 
@@ -54,8 +55,8 @@ def test_a_group_is_there_whole_or_not_at_all(store: Store) -> None:
 def test_a_failing_write_keeps_what_was_committed(store: Store) -> None:
     store.add_items("behavior", BEHAVIOR[:1], [Continuation(0, "aligned", (1,))])
     store.add(Group("vector", "behavior", 0.0, 0), 1, 4, None, [(0, np.array([-1.0]))])
-    pages = store._rows("PRAGMA page_count")[0][0]
-    store._rows(f"PRAGMA max_page_count = {pages}")  # what SQLite does when the disk is full
+    pages = store._database.rows("PRAGMA page_count")[0][0]
+    store._database.rows(f"PRAGMA max_page_count = {pages}")  # what SQLite does when the disk is full
     big = [(i, np.full(4, -1.0)) for i in range(10_000)]
     with pytest.raises(RunError, match=r"cannot be written \(database or disk is full\).*was finished is kept"):
         store.add(Group("vector", "behavior", 1.0, 0), 1, 4, "", big)
@@ -63,8 +64,8 @@ def test_a_failing_write_keeps_what_was_committed(store: Store) -> None:
 
 
 def test_a_failing_write_does_not_speak_of_what_was_never_finished(store: Store) -> None:
-    pages = store._rows("PRAGMA page_count")[0][0]
-    store._rows(f"PRAGMA max_page_count = {pages}")
+    pages = store._database.rows("PRAGMA page_count")[0][0]
+    store._database.rows(f"PRAGMA max_page_count = {pages}")
     parts = [Continuation(0, "aligned", tuple(range(9000)))]
     with pytest.raises(RunError, match=r"\(database or disk is full\); free some space.* the same command again$"):
         store.add_items("behavior", BEHAVIOR[:1], parts)
@@ -114,7 +115,7 @@ def test_a_damaged_store_is_one_sentence(tmp_path: Path, damage: object) -> None
     folder = write_planted_run(tmp_path / "run", strengths="-0.1:0.1:0.1", n_random=1)
     damage(folder / STORE)  # type: ignore[operator]
     with pytest.raises(
-        RunError, match=rf"^{folder / STORE}: not a usable sweep store \(.*; measure it again .*--out.*--force"
+        RunError, match=rf"^{folder / STORE}: not a usable sweep store \(.*; measure it again .*`out`.*`force=True`"
     ) as caught:
         open_run(folder)
     assert "\n" not in str(caught.value)
@@ -136,13 +137,13 @@ def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, text: str, expected:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
     (folder / MANIFEST).write_text(text)
     for look in (examine, open_run):
-        with pytest.raises(RunError, match=f"^{folder / MANIFEST}: .*{expected}.*; measure it again .*--out.*--force"):
+        with pytest.raises(RunError, match=f"^{folder / MANIFEST}: .*{expected}.*; measure it again .*`out`.*`force=True`"):
             look(folder)
 
 
 def test_a_plan_that_was_edited_is_found_out(tmp_path: Path) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder).to_json()
     manifest["plan"]["seed"] = 7
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(RunError, match="does not have the hash"):
@@ -152,7 +153,7 @@ def test_a_plan_that_was_edited_is_found_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["model", "vector", "items", "finished", "tokens"])
 def test_a_manifest_with_a_part_missing_is_found_out(tmp_path: Path, part: str) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder).to_json()
     del manifest[part]
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(RunError, match="parts of it are missing"):
@@ -171,7 +172,7 @@ def test_a_manifest_with_a_part_missing_is_found_out(tmp_path: Path, part: str) 
 def test_rows_that_make_no_sense_are_found_out(tmp_path: Path, change: str, expected: str) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
     with Store.reopen(folder / STORE) as store:
-        store._rows(change)
+        store._database.rows(change)
     with pytest.raises(RunError, match=expected):
         open_run(folder)
 
@@ -190,13 +191,13 @@ def test_what_a_folder_may_hold(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="is a file, not a folder"):
         examine(tmp_path / "file")
-    with pytest.raises(RunError, match="holds 'file', which is not a sweep's.*--out.*--force"):
+    with pytest.raises(RunError, match="holds 'file', which is not a sweep's.*`out`.*`force=True`"):
         examine(tmp_path)
     (tmp_path / MANIFEST).write_text("{}")
     with pytest.raises(RunError, match=f"{MANIFEST}: is a file; give the folder of the run"):
         read_manifest(tmp_path / MANIFEST)
     (tmp_path / MANIFEST).unlink()
-    with pytest.raises(RunError, match="nothere: does not exist; give the --out of a sweep"):
+    with pytest.raises(RunError, match="nothere: does not exist; give the `out` of a sweep"):
         read_manifest(tmp_path / "nothere")
     with pytest.raises(RunError, match=f"holds no {MANIFEST}, so it is not a run directory"):
         open_run(tmp_path)
@@ -225,7 +226,7 @@ def test_clear_leaves_what_is_not_ours(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can make files")
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     for folder in (Path("/proc/self/run"), Path("/proc/self")):
-        with pytest.raises(RunError, match=f"^{folder}: no file can be written there .*--out"):
+        with pytest.raises(RunError, match=f"^{folder}: no file can be written there .*`out`"):
             prepare(folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="no file can be written there"):

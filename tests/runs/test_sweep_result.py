@@ -10,7 +10,8 @@ import pytest
 from planted_run import B0, BEHAVIOR, CHOICE, DELTA_LAMBDA, A, B, write_planted_run
 
 from steercpp.errors import RunError
-from steercpp.runs.folder import MANIFEST, STORE, VECTOR_FILE, read_manifest
+from steercpp.runs.folder import STORE, VECTOR_FILE
+from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.store import Group, Store
 
@@ -72,12 +73,12 @@ def test_everything_is_plain_data(planted: SweepResult) -> None:
 def test_only_finished_strengths_are_shown(tmp_path: Path) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.2", n_random=0)
     with Store.reopen(folder / STORE) as store:
-        store._rows("DELETE FROM logprobs WHERE kind = 'choice' AND strength = 0.4")
-    (folder / MANIFEST).write_text(json.dumps({**read_manifest(folder), "finished": None}))
+        store._database.rows("DELETE FROM logprobs WHERE kind = 'choice' AND strength = 0.4")
+    (folder / MANIFEST).write_text(json.dumps({**read_manifest(folder).to_json(), "finished": None}))
     half = open_run(folder)
     assert half.strengths.tolist() == [-0.4, -0.2, 0.0, 0.2] and not half.finished
     with Store.reopen(folder / STORE) as store:
-        store._rows("DELETE FROM logprobs")
+        store._database.rows("DELETE FROM logprobs")
     with pytest.raises(RunError, match="no strength is finished yet; run the same sweep again"):
         open_run(folder)
 
@@ -96,8 +97,8 @@ def test_only_finished_strengths_are_shown(tmp_path: Path) -> None:
 def test_a_finished_run_that_lacks_measurements_is_refused(tmp_path: Path, change: str, lacking: str) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="-0.1:0.1:0.1", n_random=2)
     with Store.reopen(folder / STORE) as store:
-        store._rows(change)
-    with pytest.raises(RunError, match=rf"^{folder / STORE}: lacks {lacking}, though .*--out.*--force"):
+        store._database.rows(change)
+    with pytest.raises(RunError, match=rf"^{folder / STORE}: lacks {lacking}, though .*`out`.*`force=True`"):
         open_run(folder)
 
 
@@ -109,10 +110,10 @@ def test_a_finished_run_whose_vector_is_cut_or_changed_is_refused(tmp_path: Path
     changed[-8 * 4] ^= 1  # the lowest bit of a value of the last tensor
     for data in (whole[:-20], b"", bytes(changed)):
         path.write_bytes(data)
-        with pytest.raises(RunError, match=f"^{path}: .*measure it again .*--force"):
+        with pytest.raises(RunError, match=f"^{path}: .*measure it again .*`force=True`"):
             open_run(folder)
     path.unlink()
-    with pytest.raises(RunError, match=f"^{path}: .*measure it again .*--force"):
+    with pytest.raises(RunError, match=f"^{path}: .*measure it again .*`force=True`"):
         open_run(folder)
 
 

@@ -20,8 +20,8 @@ from steercpp.engine.engine import Engine
 from steercpp.errors import ModelError
 from steercpp.extraction.extract import extract
 from steercpp.runs.result import SweepResult
-from steercpp.sweeps.measure import behavior_work, choice_work
 from steercpp.sweeps.sweep import sweep
+from steercpp.sweeps.work import behavior_work, choice_work
 from steercpp.vectors.gguf import read_vector
 
 TEXTS = ("What is the capital of France?", " two  spaces", "héllo\t世界 🙂\n\nﬁ", "\u200b½ [/INST]")

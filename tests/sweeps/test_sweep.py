@@ -28,9 +28,11 @@ from steercpp.errors import (
     ShapeError,
     TaskError,
 )
-from steercpp.runs.folder import MANIFEST, STORE, VECTOR_FILE, read_manifest
-from steercpp.runs.result import Row, SweepResult, open_run
-from steercpp.sweeps.measure import behavior_work, choice_work
+from steercpp.runs.folder import STORE, VECTOR_FILE
+from steercpp.runs.manifest import MANIFEST
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.runs.scores import StrengthMeans
+from steercpp.sweeps.work import behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import read_vector
 
@@ -89,7 +91,7 @@ def test_norm_unit_brings_each_tensor_to_the_residual_norm(tiny_engine: Engine, 
     prompts = [tiny_engine.encode(item.prompt) for item in BEHAVIOR]
     expected = tiny_engine.residual_norms(prompts, [1, 2])
     assert read_vector(finished.vector_path).norms == pytest.approx(expected, rel=1e-6)  # float32 products
-    assert finished.manifest["vector"]["residual_norms"] == pytest.approx(list(expected.values()))
+    assert finished.manifest.vector.residual_norms == pytest.approx(list(expected.values()))
 
 
 def test_length_unit_leaves_the_tensors_alone(tiny_engine: Engine, tmp_path: Path) -> None:
@@ -111,11 +113,11 @@ def test_a_run_keeps_no_older_runs_recommendation(tiny_engine: Engine, tmp_path:
 
 def test_zero_is_measured_once_and_the_grid_is_complete(finished: SweepResult) -> None:
     assert finished.strengths.tolist() == [-0.5, 0.0, 0.5, 1.0]
-    assert finished.finished and finished.decoded_now == finished.manifest["tokens"]["decoded"]
+    assert finished.finished and finished.decoded_now == finished.manifest.to_json()["tokens"]["decoded"]
     groups = {(label, kind, strength) for label, kind, strength, *_ in numbers(finished.folder)}
     assert ("vector", "choice", 0.0) in groups and ("random-0", "behavior", 0.0) not in groups
     # " yes good" of 8 items shares its prompt with the other continuations, as a plain loop does not
-    assert finished.manifest["tokens"]["plain_loop"] >= finished.manifest["tokens"]["decoded"]
+    assert finished.manifest.to_json()["tokens"]["plain_loop"] >= finished.manifest.to_json()["tokens"]["decoded"]
 
 
 def test_controls_have_the_vectors_norms_and_the_strength_of_its_largest_gain(finished: SweepResult) -> None:
@@ -150,8 +152,8 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(
     assert not half.finished and 0 < len(half.strengths) < 4
     result = small_sweep(tiny_engine, tmp_path / "run")
     assert numbers(tmp_path / "run") == numbers(finished.folder)
-    assert 0 < result.decoded_now < result.manifest["tokens"]["decoded"]
-    tokens, whole = result.manifest["tokens"], finished.manifest["tokens"]
+    assert 0 < result.decoded_now < result.manifest.to_json()["tokens"]["decoded"]
+    tokens, whole = result.manifest.to_json()["tokens"], finished.manifest.to_json()["tokens"]
     assert {**tokens, "token_layers": 0} == {**whole, "token_layers": 0}
     assert tokens["token_layers"] > whole["token_layers"]  # the unsteered passes were run again, to start from
 
@@ -161,8 +163,8 @@ def test_a_finished_sweep_is_shown_without_computing(tiny_engine: Engine, finish
         raise AssertionError("the vector was asked for")
 
     before = {path.name: path.read_bytes() for path in finished.folder.iterdir()}
-    seen: list[Row] = []
-    identity = finished.manifest["plan"]["vector"]
+    seen: list[StrengthMeans] = []
+    identity = finished.manifest.plan.vector
     result = small_sweep(tiny_engine, finished.folder, vector=never, vector_id=identity, on_strength=seen.append)
     assert result.decoded_now == 0 and [row.strength for row in seen] == [-0.5, 0.0, 0.5, 1.0]
     assert {path.name: path.read_bytes() for path in finished.folder.iterdir()} == before
@@ -184,7 +186,7 @@ def test_another_plan_is_refused(
     tiny_engine: Engine, finished: SweepResult, changes: dict[str, Any], named: str
 ) -> None:
     before = numbers(finished.folder)
-    with pytest.raises(RunError, match=rf"another plan \(other {named}\); .*--out.*--force"):
+    with pytest.raises(RunError, match=rf"another plan \(other {named}\); .*`out`.*`force=True`"):
         small_sweep(tiny_engine, finished.folder, **changes)
     assert numbers(finished.folder) == before
 
@@ -212,14 +214,14 @@ def test_an_exchanged_vector_is_found_out(tiny_engine: Engine, tmp_path: Path) -
     small_sweep(tiny_engine, tmp_path / "a", strengths=(1.0,), random_directions=0)
     small_sweep(tiny_engine, tmp_path / "b", strengths=(1.0,), random_directions=0, unit="length")
     (tmp_path / "b" / VECTOR_FILE).replace(tmp_path / "a" / VECTOR_FILE)
-    manifest = read_manifest(tmp_path / "a")
+    manifest = json.loads((tmp_path / "a" / MANIFEST).read_text())
     (tmp_path / "a" / MANIFEST).write_text(json.dumps({**manifest, "finished": None}))
     with pytest.raises(RunError, match="is not the vector that this run began with"):
         small_sweep(tiny_engine, tmp_path / "a", strengths=(1.0,), random_directions=0)
     (tmp_path / "a" / VECTOR_FILE).write_bytes(b"GGUF")
     for finished in (None, manifest["finished"]):
         (tmp_path / "a" / MANIFEST).write_text(json.dumps({**manifest, "finished": finished}))
-        with pytest.raises(RunError, match=f"{VECTOR_FILE}: .*--force"):
+        with pytest.raises(RunError, match=f"{VECTOR_FILE}: .*`force=True`"):
             small_sweep(tiny_engine, tmp_path / "a", strengths=(1.0,), random_directions=0)
 
 
@@ -228,7 +230,7 @@ def test_a_finished_sweep_that_lacks_measurements_is_refused(tiny_engine: Engine
     with sqlite3.connect(tmp_path / STORE) as db:
         db.execute("DELETE FROM groups WHERE strength = 1")
     db.close()
-    with pytest.raises(RunError, match=rf"{STORE}: lacks behavior measurements at strength \+1, .*--out.*--force"):
+    with pytest.raises(RunError, match=rf"{STORE}: lacks behavior measurements at strength \+1, .*`out`.*`force=True`"):
         small_sweep(tiny_engine, tmp_path, strengths=(1.0,), random_directions=0)
 
 
@@ -249,7 +251,7 @@ def test_a_start_on_a_full_disk_leaves_nothing(tiny_path: Path, tmp_path: Path, 
 
 def test_items_that_cannot_be_asked(tiny_engine: Engine, tmp_path: Path) -> None:
     long = BehaviorItem("long", "the " * 2000, (" no",), (" yes",))
-    with pytest.raises(ContextOverflowError, match=r"^long: needs \d+ tokens but the context holds 1024; .*--n-ctx"):
+    with pytest.raises(ContextOverflowError, match=r"^long: needs \d+ tokens but the context holds 1024; .*`n_ctx`"):
         small_sweep(tiny_engine, tmp_path / "x", behavior=(long,))
     with pytest.raises(TaskError, match="two behavior items have the id 'b-the'"):
         small_sweep(tiny_engine, tmp_path / "x", behavior=(BEHAVIOR[0], BEHAVIOR[0]))

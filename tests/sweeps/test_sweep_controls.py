@@ -15,10 +15,11 @@ from steercpp.data.prompts import Message
 from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
 from steercpp.errors import RunError, ShapeError
-from steercpp.runs.folder import MANIFEST, STORE, read_manifest
+from steercpp.runs.folder import STORE
+from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.runs.result import SweepResult, open_run
+from steercpp.runs.scores import Controls, control_strength
 from steercpp.runs.store import Store
-from steercpp.runs.stored_scores import Controls, control_strength
 from steercpp.statistics.scores import BehaviorScores
 from steercpp.sweeps.sweep import directions_for
 from steercpp.sweeps.texts import TextPlan
@@ -160,7 +161,7 @@ def test_a_sweep_that_is_killed_between_controls_goes_on_to_the_same_bits(
     assert ticks[-1][0] == ticks[-1][1]
     assert numbers(tmp_path / "run") == numbers(result.folder)
     assert again.controls.record() == result.controls.record()
-    assert again.manifest["tokens"]["decoded"] == result.manifest["tokens"]["decoded"]
+    assert again.manifest.to_json()["tokens"]["decoded"] == result.manifest.to_json()["tokens"]["decoded"]
     assert 0 < again.decoded_now < result.decoded_now
 
 
@@ -170,24 +171,22 @@ def test_what_is_switched_off_is_told_and_another_plan(
     def off(name: str, **changes: Any) -> dict[str, str]:
         found = small_sweep(tiny_engine, tmp_path / name, strengths=(0.5,), **changes)
         data = json.loads(json.dumps(found.to_json()))["controls"]
-        assert data["off"] == open_run(found.folder).controls.off == read_manifest(found.folder)["controls_off"]
+        assert data["off"] == open_run(found.folder).controls.off == read_manifest(found.folder).controls_off
         assert {"random": not data["random"], "orthogonal": not data["orthogonal"], "prompt": not data["prompt"]} == {
             name: name in data["off"] for name in ("random", "orthogonal", "prompt")
         }
         told: dict[str, str] = data["off"]
         return told
 
-    assert off("a", orthogonal=False) == {"orthogonal": "switched off with --no-orthogonal"}
-    assert off("b", prompt_baseline=False) == {"prompt": "switched off with --no-prompt-baseline"}
-    assert off("c", instruction=" ") == {"prompt": "no instruction was given; say it with --instruction"}
-    assert off("d", random_directions=0, orthogonal=True, prompt_baseline=True) == {
-        "random": "switched off with --random 0"
-    }
+    assert off("a", orthogonal=False) == {"orthogonal": "switched off"}
+    assert off("b", prompt_baseline=False) == {"prompt": "switched off"}
+    assert off("c", instruction=" ") == {"prompt": "no instruction that asks for the behaviour was given"}
+    assert off("d", random_directions=0, orthogonal=True, prompt_baseline=True) == {"random": "switched off"}
     for name, words in (
         ({"orthogonal": False}, "orthogonal direction"), ({"instruction": "no"}, "instruction"),
         ({"prompt_baseline": False}, "prompt baseline, instruction"),
     ):  # fmt: skip
-        with pytest.raises(RunError, match=rf"another plan \(other {words}\); .*--out.*--force"):
+        with pytest.raises(RunError, match=rf"another plan \(other {words}\); .*`out`.*`force=True`"):
             small_sweep(tiny_engine, result.folder, **name)
 
 
@@ -244,14 +243,14 @@ def test_a_finished_run_that_lacks_a_control_is_refused(
 ) -> None:
     folder = small_sweep(tiny_engine, tmp_path / "run", strengths=(0.5,)).folder
     with Store.reopen(folder / STORE) as store:
-        store._rows(change)
+        store._database.rows(change)
     with pytest.raises(RunError, match=rf"lacks {lacking}, though"):
         open_run(folder)
 
 
 def test_runs_of_an_older_format_are_refused_in_one_sentence(tiny_engine: Engine, tmp_path: Path) -> None:
     folder = small_sweep(tiny_engine, tmp_path / "run", strengths=(0.5,), random_directions=0).folder
-    manifest = read_manifest(folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
     older = {**manifest, "format": "steercpp sweep 3"}
     del older["notes"], older["controls_off"]
     (folder / MANIFEST).write_text(json.dumps(older))
@@ -260,7 +259,7 @@ def test_runs_of_an_older_format_are_refused_in_one_sentence(tiny_engine: Engine
             small_sweep(tiny_engine, folder, strengths=(0.5,)) if again else open_run(folder)
         told = str(caught.value)
         assert "not the manifest of a 'steercpp sweep 4' run but of a 'steercpp sweep 3' run" in told
-        assert "\n" not in told and "--out" in told and "--force" in told
+        assert "\n" not in told and "`out`" in told and "`force=True`" in told
     assert small_sweep(tiny_engine, folder, strengths=(0.5,), random_directions=0, force=True).finished
 
 

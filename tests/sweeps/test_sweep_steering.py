@@ -16,9 +16,10 @@ from steercpp.data.items import ChoiceItem
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Gate, Steering
 from steercpp.errors import InputError, LayerError, RunError, ShapeError
-from steercpp.runs.result import Row, SweepResult, open_run
-from steercpp.sweeps.measure import behavior_work, choice_work, chunks
-from steercpp.sweeps.work import prompted_work
+from steercpp.runs.result import SweepResult, open_run
+from steercpp.runs.scores import StrengthMeans
+from steercpp.sweeps.measure import chunks
+from steercpp.sweeps.work import behavior_work, choice_work, prompted_work
 from steercpp.vectors.control_vector import ControlVector, random_vector
 from steercpp.vectors.gguf import read_vector
 
@@ -112,8 +113,8 @@ def test_how_many_items_pass_is_told(tiny_engine: Engine, gated: SweepResult) ->
         decided = tiny_engine.decide(work.queries, manner_of(gated, tiny_engine, 1.0))
         counts[kind] = sum(bool(one) for one in decided)
     assert 0 < sum(counts.values()) < len(BEHAVIOR) + len(CHOICE)
-    assert gated.manifest["gate_open"] == gated.to_json()["gate_open"] == open_run(gated.folder).manifest["gate_open"]
-    assert gated.manifest["gate_open"] == counts
+    assert gated.manifest.gate_open == gated.to_json()["gate_open"] == open_run(gated.folder).manifest.gate_open
+    assert gated.manifest.gate_open == counts
 
 
 def test_random_directions_act_in_the_same_manner(tiny_engine: Engine, gated: SweepResult) -> None:
@@ -150,7 +151,7 @@ def test_the_vector_of_another_manner_is_kept_from_llama_cpp(
 def test_a_plain_run_keeps_the_tensors_of_llama_cpp(tiny_engine: Engine, tmp_path: Path) -> None:
     result = small_sweep(tiny_engine, tmp_path, strengths=(1.0,), choice=(), random_directions=0)
     assert [tensor.name for tensor in gguf.GGUFReader(result.vector_path).tensors] == ["direction.1", "direction.2"]
-    assert result.manifest["gate_open"] is None
+    assert result.manifest.gate_open is None
 
 
 def test_an_interrupted_sweep_behind_a_gate_goes_on_to_the_same_bits(
@@ -170,7 +171,7 @@ def test_an_interrupted_sweep_behind_a_gate_goes_on_to_the_same_bits(
     assert 0 < len(numbers(tmp_path / "run")) < len(numbers(gated.folder))
     result = small_sweep(tiny_engine, tmp_path / "run", **options)
     assert numbers(tmp_path / "run") == numbers(gated.folder)
-    assert result.manifest["gate_open"] == gated.manifest["gate_open"]
+    assert result.manifest.gate_open == gated.manifest.gate_open
     assert small_sweep(tiny_engine, tmp_path / "run", **options).decoded_now == 0
 
 
@@ -182,7 +183,7 @@ def test_another_manner_is_another_plan(tiny_engine: Engine, gated: SweepResult)
         "side": "positive",
         "gate": gate_between(tiny_engine, above=False),
     }.items():
-        with pytest.raises(RunError, match=rf"another plan \(other {name}\); .*--out.*--force"):
+        with pytest.raises(RunError, match=rf"another plan \(other {name}\); .*`out`.*`force=True`"):
             small_sweep(tiny_engine, gated.folder, **{**same, name: value})
 
 
@@ -225,7 +226,7 @@ def test_seventeen_strengths_cost_one_pass_and_sixteen_parts_of_one(
         tiny_engine, tmp_path, vector=vector_from(tiny_engine, first), unit="length", strengths=strengths, **manner
     )
     computed = tiny_engine.token_layers - before
-    tokens, n_layer = result.manifest["tokens"], tiny_engine.n_layer
+    tokens, n_layer = result.manifest.to_json()["tokens"], tiny_engine.n_layer
     steering = Steering(vector_from(tiny_engine, first), 1.0, **manner)
     before = tiny_engine.token_layers
     works = {"behavior": behavior_work(tiny_engine, BEHAVIOR), "choice": choice_work(tiny_engine, CHOICE)}
@@ -245,12 +246,12 @@ def test_seventeen_strengths_cost_one_pass_and_sixteen_parts_of_one(
     assert tokens["token_layers_plain"] == ((17 + 3) * sum(n_plain.values()) + n_asked_plain) * n_layer
     assert tokens["decoded"] == (17 + 3) * sum(n.values()) + n_asked
     reason = "" if first else "layer 0 is steered, and nothing lies below it"
-    resume = result.manifest["resume"]
+    resume = result.manifest.to_json()["resume"]
     assert {name: resume[name] for name in ("resumed", "first_layer", "reason")} == {
         "resumed": first > 0, "first_layer": first, "reason": reason
     }  # fmt: skip
     assert resume["n_resumed" if first else "n_in_full"] > 0 == resume["n_in_full" if first else "n_resumed"]
-    assert result.to_json()["resume"] == result.manifest["resume"]
+    assert result.to_json()["resume"] == result.manifest.to_json()["resume"]
 
 
 def many_choices() -> tuple[ChoiceItem, ...]:
@@ -272,12 +273,12 @@ def test_little_memory_for_what_is_kept_gives_the_same_bits(
         for engine in (little, much):
             work = [behavior_work(engine, BEHAVIOR), choice_work(engine, many_choices())]
             assert (len(chunks(engine, work)) > 1) == (engine is little)
-        seen: list[Row] = []
+        seen: list[StrengthMeans] = []
         result = small_sweep(little, tmp_path / "little", on_strength=seen.append, **options)
         assert [row.strength for row in seen] == [0.0, -0.5, 0.5]  # each once, when all chunks have it
         other = small_sweep(much, tmp_path / "much", **options)
         assert numbers(result.folder) == numbers(other.folder)
-        assert result.manifest["resume"]["resumed"] and other.manifest["resume"]["resumed"]
+        assert result.manifest.to_json()["resume"]["resumed"] and other.manifest.to_json()["resume"]["resumed"]
         # What is kept decides how large a batch may be, and with other batches half a run would not fit the other half
         with pytest.raises(RunError, match=r"another plan \(other keep-mib\)"):
             small_sweep(much, result.folder, **options)
@@ -308,7 +309,10 @@ def test_a_sweep_in_chunks_goes_on_where_it_was_interrupted(tiny_path: Path, tmp
                 small_sweep(engine, folder, progress=interrupt, **options)
             result = small_sweep(engine, folder, **options)
             assert numbers(folder) == numbers(whole.folder)
-            assert result.manifest["tokens"]["token_layers"] >= whole.manifest["tokens"]["token_layers"]
+            assert (
+                result.manifest.to_json()["tokens"]["token_layers"]
+                >= whole.manifest.to_json()["tokens"]["token_layers"]
+            )
 
 
 @pytest.mark.parametrize(
@@ -320,7 +324,7 @@ def test_what_is_left_out_follows_the_graph(tmp_path: Path, name: str, first: in
         vector = vector_from(engine, first)
         result = small_sweep(engine, tmp_path / "run", vector=vector, unit="length", random_directions=0)
         n = sum(work.n_tokens for work in (behavior_work(engine, BEHAVIOR), choice_work(engine, CHOICE)))
-        resume, tokens = result.manifest["resume"], result.manifest["tokens"]
+        resume, tokens = result.manifest.to_json()["resume"], result.manifest.to_json()["tokens"]
         assert tokens["token_layers"] == n * (engine.n_layer + 3 * (engine.n_layer - n_left_out))
         assert resume["resumed"] == (n_left_out > 0) and bool(resume["reason"]) == (n_left_out == 0)
         assert stored(result.folder, "behavior", 1.0) == direct(engine, "behavior", Steering(vector, 1.0))

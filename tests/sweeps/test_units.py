@@ -11,7 +11,7 @@ from small_sweep import BEHAVIOR, small_sweep, small_vector
 
 from steercpp.engine.engine import Engine
 from steercpp.errors import CalibrationError, InputError, RunError
-from steercpp.runs.folder import read_manifest
+from steercpp.runs.manifest import read_manifest
 from steercpp.runs.result import SweepResult
 from steercpp.sweeps.units import check_unit, in_unit
 from steercpp.vectors.gguf import read_vector
@@ -36,7 +36,7 @@ def test_strength_1_of_the_file_is_the_push(tiny_engine: Engine, swept: SweepRes
     assert np.quantile(again, 0.95) == pytest.approx(0.02, rel=0.05)
     assert (vector.metadata["unit"], vector.metadata["calibration.kl"]) == ("kl", 0.02)
     assert vector.metadata["calibration.strength"] == -1.0
-    found = swept.manifest["vector"]
+    found = swept.manifest.to_json()["vector"]
     assert found["calibration"]["strength"] < 0 and found["calibration"]["target"] == 0.02
     given = small_vector(tiny_engine).norms
     assert vector.norms == pytest.approx({il: -found["calibration"]["strength"] * n for il, n in given.items()})
@@ -66,7 +66,7 @@ def test_the_plan_holds_the_nats_and_other_plans_are_as_they_were(
     with pytest.raises(RunError, match=r"another plan \(other unit, kl\)"):
         small_sweep(tiny_engine, swept.folder, unit="norm", **options)
     small_sweep(tiny_engine, tmp_path / "norm", unit="norm", choice=(), strengths=(1.0,), **options)
-    plan = read_manifest(tmp_path / "norm")["plan"]
+    plan = read_manifest(tmp_path / "norm").plan.to_json()
     assert "kl" not in plan  # runs that were made before this unit have the same plan, and its hash
     with pytest.raises(RunError, match=r"another plan \(other unit, kl\)"):
         small_sweep(tiny_engine, tmp_path / "norm", unit="kl", choice=(), strengths=(1.0,), **options)

@@ -19,8 +19,8 @@ from steercpp.engine.engine import Engine
 from steercpp.extraction.extract import extract
 from steercpp.sweeps.calibration import calibrate, in_kl_units
 from steercpp.sweeps.calibration_texts import item_texts, pair_texts
-from steercpp.sweeps.measure import Work, behavior_work
 from steercpp.sweeps.token_kl import TokenKl
+from steercpp.sweeps.work import Work, behavior_work
 from steercpp.vectors.control_vector import ControlVector
 
 DOCUMENT = ROOT / "docs" / "calibration.md"

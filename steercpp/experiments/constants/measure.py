@@ -1,7 +1,7 @@
 """Measuring the theory's constants on the model of a finished sweep; read this to see what is read off it.
 
     result = open_run("runs/refusal")
-    with Engine(result.manifest["model"]["path"]) as engine:
+    with Engine(result.manifest.model.path) as engine:
         constants = measure_constants(engine, result)
 
 Every prompt is decoded once per strength, above the layers below the first steered one; logits and activations of its
@@ -40,7 +40,7 @@ from steercpp.experiments.constants.separation import circular, first_token_gap
 from steercpp.runs.folder import STORE, read_swept_vector
 from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Continuation, Store
-from steercpp.sweeps.measure import Work, behavior_work, choice_work
+from steercpp.sweeps.work import Work, behavior_work, choice_work
 
 Ends: TypeAlias = tuple[list[int], int, FloatArray, FloatArray, FloatArray, FloatArray]
 
@@ -65,24 +65,24 @@ def measure_constants(
         ContextOverflowError, EngineError: as `Engine.logprobs`.
     """
     check_run(result)
-    if engine.sha256 != result.manifest["model"]["sha256"]:
+    if engine.sha256 != result.manifest.model.sha256:
         raise RunError(
             f"{engine.path}: not the model of {result.folder}, whose sha256 is "
-            f"{result.manifest['model']['sha256'][:16]}…; give that one with --model"
+            f"{result.manifest.model.sha256[:16]}…; give that one as `model`"
         )
     task = _Task.of(engine, result, recipe, progress)
     head = task.head()
     choice = task.choice(head) if result.choice is not None else None
     behavior = task.behavior(head) if result.behavior is not None else None
     readings = Readings(result.strengths, tuple(task.layers), choice, behavior, head if isinstance(head, str) else "")
-    plan = result.manifest["plan"]
+    plan = result.manifest.plan
     record = {
-        "plan_sha256": result.manifest["plan_sha256"],
+        "plan_sha256": result.manifest.plan.sha256,
         "model_sha256": engine.sha256,
-        "vector_sha256": result.manifest["vector"]["sha256"],
-        "unit": plan["unit"],
+        "vector_sha256": result.manifest.vector.sha256,
+        "unit": plan.unit,
         "items": {kind: len(result.items(kind)) for kind in ("choice", "behavior")},
-        **derive(readings, recipe=recipe, direction=plan["direction"]),
+        **derive(readings, recipe=recipe, direction=plan.direction),
     }
     return Constants(record, arrays(readings))
 
@@ -93,16 +93,16 @@ def check_run(result: SweepResult) -> None:
     Raises:
         RunError: it has none.
     """
-    folder, plan = result.folder, result.manifest["plan"]
+    folder, plan = result.folder, result.manifest.plan
     if not result.finished:
         raise RunError(f"{folder}: the sweep is not finished; run it again to go on, then measure its constants")
     if result.choice is None and result.behavior is None:
         raise RunError(f"{folder}: has neither choice nor behavior items, which constants are measured on")
-    if plan["operator"] != "add" or plan["gate"]:
-        how = f"--operator {plan['operator']}" if plan["operator"] != "add" else "--gate"
+    if plan.operator != "add" or plan.gate:
+        how = f"`operator={plan.operator}`" if plan.operator != "add" else "`gate`"
         raise RunError(f"{folder}: steered with {how}; the theory is of a vector that is added to every prompt")
-    if plan["positions"] == "generated":
-        raise RunError(f"{folder}: steered with --positions generated; constants are read at the prompts' last tokens")
+    if plan.positions == "generated":
+        raise RunError(f"{folder}: steered with `positions=generated`; constants are read at the prompts' last tokens")
     if len(result.strengths) < 3:
         raise RunError(f"{folder}: has {len(result.strengths)} strengths; a slope needs 0 and two more")
 
@@ -130,7 +130,7 @@ class _Task:
 
     @classmethod
     def of(cls, engine: Engine, result: SweepResult, recipe: Recipe, progress: Progress | None) -> _Task:
-        plan = result.manifest["plan"]
+        plan = result.manifest.plan
         vector = read_swept_vector(result.folder, result.manifest)
         works: dict[str, Work] = {}
         if choice := [item for item in result.items("choice") if isinstance(item, ChoiceItem)]:
@@ -142,9 +142,9 @@ class _Task:
         for kind, work in works.items():
             if tuple(part for item in parts[kind] for part in item) != work.continuations:
                 raise RunError(
-                    f"{result.folder}: its {kind} items fall into other tokens now; sweep again with --force"
+                    f"{result.folder}: its {kind} items fall into other tokens now; sweep again with `force=True`"
                 )
-        steering = Steering(vector, positions=plan["positions"], side=plan["side"])
+        steering = Steering(vector, positions=plan.positions, side=plan.side)
         layers = list(range(vector.layers[0], engine.n_layer))
         return cls(engine, result, recipe, layers, steering, works, parts, progress)
 

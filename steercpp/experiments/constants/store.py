@@ -20,7 +20,7 @@ import numpy as np
 from steercpp.errors import RunError
 from steercpp.experiments.constants.derive import Constants
 from steercpp.files import write_atomically
-from steercpp.runs.folder import read_manifest
+from steercpp.runs.manifest import read_manifest
 
 FORMAT = "steercpp constants 2"
 RECORD, ARRAYS = "constants.json", "constants.npz"
@@ -60,7 +60,7 @@ def read_constants(folder: Path | str) -> Constants | None:
         record = json.loads(path.read_bytes())
         if not isinstance(record, dict) or not str(record.get("format")).startswith(FORMAT[:-1]):
             raise RunError(f"{path}: not a record of {FORMAT!r}; {again}")
-        if record["format"] != FORMAT or record.get("plan_sha256") != manifest["plan_sha256"]:
+        if record["format"] != FORMAT or record.get("plan_sha256") != manifest.plan.sha256:
             return None
         data = (folder / ARRAYS).read_bytes()
         if sha256(data).hexdigest() != record.get("arrays_sha256"):

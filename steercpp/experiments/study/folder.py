@@ -19,8 +19,8 @@ from typing import Any
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
 from steercpp.provenance import command, file_sha256, json_sha256, machine, now, versions
-from steercpp.runs.folder import MANIFEST as RUN
 from steercpp.runs.folder import NEXT, prepare
+from steercpp.runs.manifest import MANIFEST as RUN
 
 MANIFEST, FORMAT = "study.json", "steercpp study 1"
 

@@ -24,10 +24,10 @@ from steercpp.experiments.study.preset import Preset, Role, RunSpec, VectorSpec,
 from steercpp.experiments.study.study import Choices, synthesis_requests, text_plan_of
 from steercpp.experiments.synthesis import VARIANTS
 from steercpp.experiments.synthesis import asked as request_prompt
-from steercpp.runs.stored_scores import CONTROLLED, PROMPT
-from steercpp.sweeps.measure import WORKS, Work
+from steercpp.runs.labels import CONTROLLED, Label
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.texts import TextJob, text_jobs
+from steercpp.sweeps.work import WORKS, Work
 from steercpp.vectors.layers import default_layers, parse_layers
 
 STEPS = 4  # tokens drawn to see how long one takes
@@ -176,7 +176,7 @@ def _text_work(jobs: Sequence[TextJob], spec: RunSpec, n_strengths: int, n_layer
     """Tokens drawn, and token-layers of texts, each at most: every row reads its prompt, draws, and is read again."""
     n_drawn = n_read = 0
     for job in jobs:
-        n_rows = (1 if job.label == PROMPT else n_strengths) * spec.samples
+        n_rows = (1 if job.label == Label.PROMPT else n_strengths) * spec.samples
         n_drawn += n_rows * len(job.prompts) * spec.max_tokens
         n_read += (n_rows + 1) * sum(map(len, job.prompts))  # once for each row, once to be told ln P of them all
     return n_drawn, (n_read + 2 * n_drawn) * n_layer

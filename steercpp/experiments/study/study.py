@@ -32,8 +32,8 @@ from steercpp.extraction.extract import extract
 from steercpp.judging.sandbox import working_way
 from steercpp.provenance import file_sha256
 from steercpp.reports.report import ensure_report
-from steercpp.runs.folder import MANIFEST, read_manifest
 from steercpp.runs.judgement import judge
+from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.texts import TextPlan
@@ -147,7 +147,7 @@ def _check_code(
     for part in parts:
         for name in part.runs:
             run = out / _place(part, "runs", name)
-            is_done = (run / MANIFEST).is_file() and read_manifest(run)["finished"] is not None
+            is_done = (run / MANIFEST).is_file() and read_manifest(run).finished is not None
             if is_done or not items[part.name][name].code:
                 continue
             if not choices.allow_code:

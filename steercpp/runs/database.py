@@ -1,0 +1,170 @@
+"""The SQLite file of a run: making, opening, checking and writing it; store.py tells what is in it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from steercpp.errors import RunError
+
+FORMAT = "steercpp sweep 4"
+# Whichever command finds a run damaged: most that read one cannot replace it.
+AGAIN = (
+    "measure it again (steercpp sweep, or what else made it) with another `out`, or with `force=True`, which discards "
+    "what is there"
+)
+_FINISHED = "SELECT 1 FROM groups UNION ALL SELECT 1 FROM said LIMIT 1"
+
+
+class Database:
+    """An open file; made by `create`, `reopen` or `read`.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path, *, schema: str, plan_sha256: str) -> Self:
+        """A new file with empty tables.
+
+        Args:
+            path: where.
+            schema: the statements that make the tables; meta(key, value), groups and said are among them.
+            plan_sha256: hash of the plan whose measurements it takes.
+
+        Raises:
+            RunError: the file exists or cannot be written.
+        """
+        if path.exists():
+            raise RunError(f"{path}: exists already")
+        database = cls(path, _connect(path, "rwc"))
+        meta = [("format", FORMAT), ("plan_sha256", plan_sha256)]
+        try:
+            with database.transaction() as connection:
+                for statement in filter(str.strip, schema.split(";")):
+                    connection.execute(statement)
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """A file to go on writing to.
+
+        Raises:
+            RunError: missing, damaged, or not a store of this format.
+        """
+        return cls(path, _connect(path, "rw"))._checked()
+
+    @classmethod
+    def read(cls, path: Path, *, settled: bool = False) -> Self:
+        """A file to read only, also from a folder that cannot be written to.
+
+        Args:
+            path: the file.
+            settled: nobody writes to it any more, so that it can be read without SQLite's index files beside it.
+
+        Raises:
+            RunError: missing, damaged, or not a store of this format.
+        """
+        log = path.with_name(f"{path.name}-wal")
+        if settled and not (log.is_file() and log.stat().st_size):
+            return cls(path, _connect(path, "ro&immutable=1"))._checked()
+        try:
+            return cls(path, _connect(path, "ro"))._checked()
+        except RunError:
+            if not path.is_file() or os.access(path.parent, os.W_OK):
+                raise
+            return cls(path, _connect(path, "ro&immutable=1"))._checked()  # no place for the index files
+
+    def close(self) -> None:
+        """Close the file; every finished group is in it already."""
+        self._connection.close()
+
+    @property
+    def plan_sha256(self) -> str:
+        """Hash of the plan whose measurements these are."""
+        return str(self.rows("SELECT value FROM meta WHERE key = 'plan_sha256'")[0][0])
+
+    def _checked(self) -> Self:
+        try:
+            form = self.rows("SELECT value FROM meta WHERE key = 'format'")
+            if self.rows("PRAGMA quick_check(1)") != [("ok",)]:
+                raise damaged(self.path, "its pages do not fit together")
+            if form != [(FORMAT,)]:
+                raise damaged(self.path, f"its format is not {FORMAT!r}")
+        except RunError:
+            self.close()
+            raise
+        return self
+
+    def rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
+        """All rows of a query.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.path, str(error)) from error
+
+    def _holds_groups(self) -> bool:
+        try:
+            return self._connection.execute(_FINISHED).fetchone() is not None
+        except sqlite3.DatabaseError:  # not even the tables could be written
+            return False
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose statements are committed together, or not at all.
+
+        Raises:
+            RunError: the file is damaged, or cannot be written to, for example because the disk is full.
+        """
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+        except sqlite3.OperationalError as error:
+            kept = "; what was finished is kept" if self._holds_groups() else ""
+            raise RunError(
+                f"{self.path}: cannot be written ({error}); free some space or check the folder's rights, "
+                f"then run the same command again{kept}"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.path, str(error)) from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    if mode != "rwc" and not path.is_file():
+        raise damaged(path, "it is missing")
+    uri = path.absolute().as_uri()
+    try:
+        # Autocommit with explicit transactions; another process may hold the file for a moment while it commits.
+        db = sqlite3.connect(f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=10.0)
+        if mode.startswith("rw"):
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+        return db
+    except sqlite3.OperationalError as error:
+        raise RunError(
+            f"{path}: cannot be opened ({error}); check the folder's rights, or use another `out`"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, reason: str) -> RunError:
+    """What to say of a file that cannot be used."""
+    return RunError(f"{path}: not a usable sweep store ({reason}); {AGAIN}")

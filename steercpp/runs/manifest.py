@@ -1,0 +1,221 @@
+"""What a run directory says of itself: the plan, where everything came from, and how far it is; manifest.json.
+
+The manifest is written last when a run begins, so a folder without one holds no measurements. "finished" is null until
+the last group is in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from steercpp.errors import RunError
+from steercpp.files import write_atomically
+from steercpp.provenance import json_sha256
+from steercpp.runs.database import AGAIN, FORMAT
+from steercpp.runs.plan import Plan
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """Which model file was measured; see `provenance.model_identity`."""
+
+    file: str
+    path: str
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    sha256: str = ""
+    architecture: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorRecord:
+    """Which vector was swept, with tensors as strength 1 adds them.
+
+    Attributes:
+        sha256: hash of its tensors.
+        layers: the steered ones, ascending.
+        norms: of its tensors, in that order.
+        residual_norms: median norm of the residual stream there; None in the unit "length".
+        calibration: what was measured for the unit "kl"; None in others.
+    """
+
+    sha256: str
+    layers: tuple[int, ...]
+    norms: tuple[float, ...] = ()
+    residual_norms: tuple[float, ...] | None = None
+    calibration: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCounts:
+    """The work of a run: tokens, and tokens times blocks, by the run and by a plain loop that measures the same.
+
+    The loop decodes every item at every strength in full, each prompt anew for each of its longer continuations.
+    What comes before the first strength (pairs, norms, gates) is counted for neither. Generated texts are counted
+    apart; None where there are none.
+    """
+
+    decoded: int
+    plain_loop: int
+    token_layers: int
+    token_layers_plain: int
+    token_layers_texts: int | None = None
+    token_layers_texts_plain: int | None = None
+
+    def record(self) -> dict[str, int]:
+        """Plain data for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeCounts:
+    """How many steered passes were resumed above the unsteered layers, from which layer, and why others were not."""
+
+    resumed: bool
+    first_layer: int
+    reason: str
+    n_resumed: int
+    n_in_full: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a run directory says of itself.
+
+    Attributes:
+        command: the command line that began the run.
+        begun, finished: times in UTC, ISO 8601; finished is None until all is measured.
+        plan: what decides the numbers.
+        model, vector: what was measured, and what was swept.
+        items: kind of item to how many there are.
+        engine: all settings of the engine.
+        versions, machine: of Python and packages; of the system.
+        tokens, resume: the work, once it is finished; resume is None where nothing was steered.
+        gate_open: kind of item to how many prompts pass the gate; None without a gate.
+        controls_off: each control that is not to be had, with the reason.
+        notes: what of the scoring is not as usual, in sentences.
+    """
+
+    command: str
+    begun: str
+    plan: Plan
+    model: ModelRecord
+    vector: VectorRecord
+    items: Mapping[str, int]
+    engine: Mapping[str, str | int]
+    versions: Mapping[str, str]
+    machine: Mapping[str, str]
+    controls_off: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    finished: str | None = None
+    tokens: TokenCounts | None = None
+    resume: ResumeCounts | None = None
+    gate_open: Mapping[str, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's own types, as the file holds them."""
+        return {
+            "format": FORMAT,
+            "command": self.command,
+            "begun": self.begun,
+            "finished": self.finished,
+            "plan": self.plan.to_json(),
+            "plan_sha256": self.plan.sha256,
+            "seed": self.plan.seed,
+            "model": asdict(self.model),
+            "vector": {
+                **asdict(self.vector),
+                "layers": list(self.vector.layers),
+                "norms": list(self.vector.norms),
+                "residual_norms": None if self.vector.residual_norms is None else list(self.vector.residual_norms),
+            },
+            "items": dict(self.items),
+            "engine": dict(self.engine),
+            "versions": dict(self.versions),
+            "machine": dict(self.machine),
+            "tokens": None if self.tokens is None else self.tokens.record(),
+            "resume": None if self.resume is None else asdict(self.resume),
+            "gate_open": None if self.gate_open is None else dict(self.gate_open),
+            "controls_off": dict(self.controls_off),
+            "notes": list(self.notes),
+        }
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a run.
+
+    Raises:
+        RunError: there is none, or it is not one.
+    """
+    path = folder / MANIFEST
+    try:
+        record = json.loads(path.read_bytes())
+    except NotADirectoryError as error:
+        raise RunError(f"{folder}: is a file; give the folder of the run, the `out` of a sweep") from error
+    except FileNotFoundError as error:
+        lack = f"holds no {MANIFEST}, so it is not a run directory" if folder.exists() else "does not exist"
+        raise RunError(f"{folder}: {lack}; give the `out` of a sweep") from error
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+    except ValueError as error:
+        raise RunError(f"{path}: damaged, not JSON ({error}); {AGAIN}") from error
+    form = record.get("format") if isinstance(record, dict) else None
+    if form != FORMAT:
+        other = f" but of a {form!r} run, which another version of steercpp reads" if form else ""
+        raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
+    return _parsed(path, record)
+
+
+def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
+    """The manifest in a file's JSON."""
+    try:
+        plan = Plan.from_json(record["plan"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: damaged, its plan is not complete; {AGAIN}") from error
+    try:
+        vector, tokens, resume = record["vector"], record["tokens"], record["resume"]
+        manifest = Manifest(
+            command=record.get("command", ""),
+            begun=record.get("begun", ""),
+            plan=plan,
+            model=ModelRecord(**_known(ModelRecord, record["model"])),
+            vector=VectorRecord(**{
+                **_known(VectorRecord, vector),
+                "layers": tuple(vector["layers"]),
+                "norms": tuple(vector.get("norms", ())),
+                "residual_norms": None if not vector.get("residual_norms") else tuple(vector["residual_norms"]),
+            }),
+            items=dict(record["items"]),
+            engine=dict(record.get("engine", {})),
+            versions=dict(record.get("versions", {})),
+            machine=dict(record.get("machine", {})),
+            controls_off=dict(record["controls_off"]),
+            notes=tuple(record["notes"]),
+            finished=record["finished"],
+            tokens=None if tokens is None else TokenCounts(**_known(TokenCounts, tokens)),
+            resume=None if resume is None else ResumeCounts(**_known(ResumeCounts, resume)),
+            gate_open=record["gate_open"],
+        )  # fmt: skip
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: damaged, parts of it are missing; {AGAIN}") from error
+    if record.get("plan_sha256") != json_sha256(record["plan"]):
+        raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {AGAIN}")
+    return manifest
+
+
+def _known(record_type: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a JSON object a dataclass has a place for; a later version may have written more."""
+    names = {field.name for field in fields(record_type)}
+    return {name: value for name, value in record.items() if name in names}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write or replace the manifest in one step."""
+    write_atomically(folder / MANIFEST, (json.dumps(manifest.to_json(), indent=2, allow_nan=False) + "\n").encode())

@@ -1,0 +1,144 @@
+"""What decides a sweep's numbers; read this for what makes two sweeps the same run.
+
+A `Plan` is what a user asks for, with hashes in place of the model, the vector and the items, and the engine's settings
+that reach the bits. Two commands with the same plan are the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from steercpp.choices import Operator, Positions, Side, Unit
+from steercpp.provenance import json_sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """What is asked for beside the items, the vector, its gate and the generated texts.
+
+    Attributes:
+        unit: what strength 1 adds: "length", "norm" or "kl"; norms and KL are taken over the items' prompts.
+        strengths: the grid, ascending; 0 is always measured.
+        random_directions: how many, as a control; 0 for none.
+        orthogonal: whether a direction orthogonal to the vector is a control.
+        prompt_baseline: whether `instruction` before every prompt, unsteered, is a control.
+        instruction: asks for the behaviour in words; "" where there is none.
+        seed: of the random directions and of all resampling.
+        direction: +1 or -1, the sign of the strengths that are wanted.
+        max_loss: the loss budget, a share of mean P(correct), or without choice items of the answers' P per token.
+        operator: what is done with the vector, see `Steering`. Strength 0 is the operator switched off; to bring a
+            projection to 0 or below, ablate at strength 1.
+        positions: which tokens are steered, by their place; a text has its first token for a prompt.
+        side: which tokens are steered, by the sign of their projection.
+        kl: for the unit "kl": how many nats strength 1, of the wanted sign, has.
+    """
+
+    unit: Unit = "length"
+    strengths: tuple[float, ...]
+    random_directions: int = 8
+    orthogonal: bool = True
+    prompt_baseline: bool = True
+    instruction: str = ""
+    seed: int = 0
+    direction: int = 1
+    max_loss: float = 0.05
+    operator: Operator = "add"
+    positions: Positions = "all"
+    side: Side = "both"
+    kl: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Settings of the engine that decide which rows a batch holds, or reach the bits in another way."""
+
+    n_ctx: int
+    n_batch: int
+    n_group: int
+    devices: str
+    flash_attn: str
+    llama_cpp: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(SweepOptions):
+    """What decides a sweep's numbers.
+
+    Attributes:
+        model_sha256: hash of the model file.
+        vector: identity of the vector: a hash of its tensors, or of the pairs and method that it comes from.
+        items: kind of item to hash of all its items, for each kind that there is.
+        gate: identity of the gate, "" for none.
+        engine: what of the engine's settings decides.
+        said: how prompts are continued, `TextPlan.record`; None where no text is generated.
+    """
+
+    model_sha256: str
+    vector: str
+    items: Mapping[str, str]
+    gate: str
+    engine: EngineSettings
+    said: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, options: SweepOptions, **others: Any) -> Plan:
+        """The plan with these options; `others` are its own attributes."""
+        return cls(**{field.name: getattr(options, field.name) for field in fields(SweepOptions)}, **others)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Plan:
+        """The plan that a manifest holds.
+
+        Raises:
+            KeyError, TypeError: it is not complete.
+        """
+        options = {field.name: record[field.name] for field in fields(SweepOptions) if field.name != "kl"}
+        settings = EngineSettings(**{field.name: record[field.name] for field in fields(EngineSettings)})
+        own = {name: record[name] for name in ("model_sha256", "vector", "gate")}
+        return cls(
+            **{**options, "strengths": tuple(options["strengths"])}, **own, items=dict(record["items"]),
+            kl=record.get("kl", 0.0), engine=settings, said=record.get("said"),
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's own types, as the manifest holds them: without nats in other units than kl, and without no texts."""
+        options = {field.name: getattr(self, field.name) for field in fields(SweepOptions)}
+        unit, strengths, kl = options.pop("unit"), list(options.pop("strengths")), options.pop("kl")
+        return {
+            "model_sha256": self.model_sha256,
+            "vector": self.vector,
+            "unit": unit,
+            "strengths": strengths,
+            "items": dict(self.items),
+            **options,
+            "gate": self.gate,
+            **asdict(self.engine),
+            **({"kl": kl} if unit == "kl" else {}),
+            **({"said": dict(self.said)} if self.said else {}),
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole plan."""
+        return json_sha256(self.to_json())
+
+
+_NAMES = {  # what a user calls a key of the plan, where that differs
+    "model_sha256": "model", "random_directions": "number of random directions",
+    "orthogonal": "orthogonal direction", "prompt_baseline": "prompt baseline", "max_loss": "max loss",
+    "n_ctx": "n-ctx", "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
+    "llama_cpp": "version of llama.cpp", "said": "text settings",
+}  # fmt: skip
+
+
+def differing(stored: Plan, wanted: Plan) -> list[str]:
+    """What one plan has otherwise than another, in a user's words."""
+
+    def flat(plan: Plan) -> dict[str, Any]:
+        record = plan.to_json()
+        return {**record, **{f"{kind} items": sha256 for kind, sha256 in record["items"].items()}, "items": None}
+
+    old, new = flat(stored), flat(wanted)
+    return [_NAMES.get(key, key) for key in {**new, **old} if old.get(key) != new.get(key)]

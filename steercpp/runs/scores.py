@@ -1,0 +1,184 @@
+"""What was measured of a run, as data: scores by kind of item, means at each strength, and the controls.
+
+A steering vector is compared with random and orthogonal directions of its norms, and with the prompt baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from steercpp.aliases import Floats
+from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, TextScores
+
+SWITCHED_OFF = "switched off"  # why a control is not to be had
+NO_INSTRUCTION = "no instruction that asks for the behaviour was given"
+NO_STRENGTH = "no strength of the wanted sign was measured, so there is none to compare at"
+NO_ITEMS = "there are neither behavior, choice nor answer items to compare on"
+
+
+@dataclass(frozen=True, slots=True)
+class StrengthMeans:
+    """Means over items at one strength; None where the kind of item is not in the sweep.
+
+    Attributes:
+        strength: of the vector.
+        b, b_raw, mass: normalised B, P+ - P-, and P+ + P-.
+        p_free, p_restricted, accuracy: P(correct) over the vocabulary and over the choices, share of right choices.
+        p_answer, nats_answer: of free answers, the geometric mean P per token, and ln P of the whole answer.
+        perplexity: of the texts, over all their tokens.
+    """
+
+    strength: float
+    b: float | None = None
+    b_raw: float | None = None
+    mass: float | None = None
+    p_free: float | None = None
+    p_restricted: float | None = None
+    accuracy: float | None = None
+    p_answer: float | None = None
+    nats_answer: float | None = None
+    perplexity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of each kind of item, all at the same strengths; None where the kind was not measured."""
+
+    behavior: BehaviorScores | None = None
+    choice: ChoiceScores | None = None
+    answer: AnswerScores | None = None
+    text: TextScores | None = None
+
+    @property
+    def strengths(self) -> Floats:
+        """(n_s,) as they were measured."""
+        return next(
+            (kind.strengths for kind in (self.behavior, self.choice, self.answer, self.text) if kind), np.array([])
+        )
+
+    def rows(self) -> tuple[StrengthMeans, ...]:
+        """Means at each strength."""
+        b, c, a, t = self.behavior, self.choice, self.answer, self.text
+        columns = (
+            *((b.mean_normalized, b.mean_raw, b.mean_mass) if b else (None,) * 3),
+            *((c.mean_p_free, c.mean_p_restricted, c.accuracy) if c else (None,) * 3),
+            *((a.mean_p_token, a.mean_nats) if a else (None,) * 2),
+            t.perplexity if t else None,
+        )
+        return tuple(
+            StrengthMeans(float(s), *(None if column is None else float(column[i]) for column in columns))
+            for i, s in enumerate(self.strengths)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What was measured under one label at one strength; None for a kind of item that the sweep lacks."""
+
+    label: str
+    behavior: BehaviorScores | None
+    choice: ChoiceScores | None
+    answer: AnswerScores | None = None
+
+    @property
+    def row(self) -> StrengthMeans:
+        """Means over items."""
+        return Scores(self.behavior, self.choice, self.answer).rows()[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Controls:
+    """The controls of a sweep, as far as they are measured.
+
+    Attributes:
+        strength: where the directions were measured; None where none were.
+        random: each random direction.
+        orthogonal: the direction orthogonal to the vector at every layer.
+        prompt: the instruction before every prompt, at strength 0.
+        off: for each of "random", "orthogonal" and "prompt" that is not to be had, why.
+        unsteered: the same items at strength 0 without an instruction, which changes are counted from.
+    """
+
+    strength: float | None
+    random: tuple[Control, ...]
+    orthogonal: Control | None
+    prompt: Control | None
+    off: Mapping[str, str]
+    unsteered: Control | None = None
+
+    @property
+    def raw_changes(self) -> Floats:
+        """(n_random,) change of mean raw B by each random direction; empty without behavior items."""
+        return self._changes("b_raw")
+
+    @property
+    def normalized_changes(self) -> Floats:
+        """(n_random,) change of mean normalised B, likewise."""
+        return self._changes("b")
+
+    def _changes(self, key: str) -> Floats:
+        base = None if self.unsteered is None else getattr(self.unsteered.row, key)
+        if base is None:
+            return np.array([])
+        return np.array([getattr(control.row, key) - base for control in self.random])
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON: the means under each control; of the random directions also how much they change B."""
+
+        def means(control: Control | None) -> dict[str, Any] | None:
+            return None if control is None else {"label": control.label, **asdict(control.row)}
+
+        record: dict[str, Any] = {
+            "strength": self.strength, "n": len(self.random), "off": dict(self.off),
+            "unsteered": means(self.unsteered), "random": [means(control) for control in self.random],
+            "orthogonal": means(self.orthogonal), "prompt": means(self.prompt),
+        }  # fmt: skip
+        for name, changes in (("b", self.normalized_changes), ("b_raw", self.raw_changes)):
+            sizes = np.abs(changes)
+            record[name] = None if not len(changes) else {
+                "changes": changes.tolist(), "median": float(np.median(sizes)), "maximum": float(sizes.max())
+            }  # fmt: skip
+        return record
+
+
+def control_strength(
+    strengths: Floats,
+    behavior: BehaviorScores | None,
+    helpful: Floats | None,
+    *,
+    direction: int,
+    recommended: float | None,
+) -> float | None:
+    """Where directions are compared: the recommended strength; else the one of the largest gain in raw B.
+
+    Without behavior items it is the farthest strength from 0 up to which half of the unsteered helpfulness is left:
+    beyond, any push of that size has done its damage.
+
+    Args:
+        strengths: (n_s,) as they were measured.
+        behavior: there, None without such items.
+        helpful: (n_s, n_items) helpfulness there, between 0 and 1; None without such items.
+        direction: 1 or -1, the wanted sign.
+        recommended: the recommended strength, None without one.
+
+    Returns:
+        None where no strength of the wanted sign was measured, or only texts.
+    """
+    if recommended is not None:
+        return recommended
+    wanted = sorted((i for i, s in enumerate(strengths) if s * direction > 0), key=lambda i: abs(strengths[i]))
+    if not wanted:
+        return None
+    if behavior is not None:
+        gains = behavior.mean_raw
+        return float(strengths[max(wanted, key=lambda i: gains[i])])
+    if helpful is None or 0.0 not in strengths:
+        return None
+    means = helpful.mean(axis=1)
+    half = means[strengths == 0.0][0] / 2
+    lost = next((place for place, i in enumerate(wanted) if means[i] < half), len(wanted))
+    return float(strengths[wanted[max(lost - 1, 0)]])

@@ -1,0 +1,119 @@
+"""What a sweep is asked for: items, grid, unit, controls, steering, texts, seed; made and checked once.
+
+    spec = SweepSpec(behavior=read_behavior("refusal.behavior.jsonl"), strengths=(-1, 0, 1), unit="norm")
+    sweep(engine, vector, spec, out="runs/refusal")
+
+`spec.plan(...)` adds the hashes and settings that decide the numbers, and is what the manifest holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, items_sha256
+from steercpp.engine.engine import Engine
+from steercpp.engine.steering import Gate, Steering, check_manner
+from steercpp.errors import InputError
+from steercpp.runs.labels import CONTINUED, ControlName, Kind
+from steercpp.runs.plan import EngineSettings, Plan, SweepOptions
+from steercpp.runs.scores import NO_INSTRUCTION, SWITCHED_OFF
+from steercpp.sweeps.strengths import normal_strengths
+from steercpp.sweeps.texts import TextPlan
+from steercpp.sweeps.units import check_unit
+from steercpp.vectors.control_vector import ControlVector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSpec(SweepOptions):
+    """What a sweep is asked for; the other attributes are those of `SweepOptions`.
+
+    Attributes:
+        behavior: items to measure B on.
+        choice: items to measure P(correct) on.
+        answer: items to measure the P of free answers on, token by token.
+        text: texts to measure perplexity on.
+        code: functions to be completed, whose programs are run; items of one kind at least are needed.
+        gate: steer only the prompts that pass it, decided on the unsteered model.
+        text_plan: how the prompts of behavior and code items are continued; None: no texts are generated.
+
+    Raises:
+        InputError: no items, code items without a text plan, or a value out of range.
+    """
+
+    behavior: Sequence[BehaviorItem] = ()
+    choice: Sequence[ChoiceItem] = ()
+    answer: Sequence[AnswerItem] = ()
+    text: Sequence[TextItem] = ()
+    code: Sequence[CodeItem] = ()
+    gate: Gate | None = None
+    text_plan: TextPlan | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strengths", normal_strengths(self.strengths))
+        if not self.prompt_baseline or not self.instruction.strip():
+            object.__setattr__(self, "instruction", "")
+        check_unit(self.unit, self.kl, self.operator)
+        check_manner(self.operator, self.positions, self.side)
+        if self.direction not in (1, -1):
+            raise InputError(f"direction {self.direction!r}: use 1 or -1")
+        if not 0 < self.max_loss < 1:
+            raise InputError(f"max loss {self.max_loss}: a share between 0 and 1 is expected, 0.05 for 5 %")
+        if self.random_directions < 0 or self.seed < 0:
+            raise InputError("the number of random directions and the seed must not be negative")
+        if not self.items:
+            raise InputError("nothing to measure: give behavior, choice, answer, text or code items")
+        if self.text_plan is None and self.code:
+            raise InputError("code items are answered with generated text; give its length with `max_tokens`")
+        if self.text_plan is not None and not set(self.items) & set(CONTINUED):
+            raise InputError("no text to generate: `max_tokens` is for behavior and code items, and there are none")
+
+    @property
+    def items(self) -> dict[Kind, Sequence[Item]]:
+        """The items by kind, without kinds of which there are none."""
+        by_kind: dict[Kind, Sequence[Item]] = {kind: getattr(self, kind) for kind in Kind}
+        return {kind: items for kind, items in by_kind.items() if items}
+
+    def steering(self, vector: ControlVector) -> Steering:
+        """How a vector acts, at strength 1."""
+        return Steering(vector, operator=self.operator, positions=self.positions, side=self.side, gate=self.gate)
+
+    @property
+    def controls_off(self) -> dict[str, str]:
+        """Controls that are not wanted or cannot be, with the reason."""
+        off: dict[str, str] = {}
+        if not self.random_directions:
+            off[ControlName.RANDOM] = SWITCHED_OFF
+        if not self.orthogonal:
+            off[ControlName.ORTHOGONAL] = SWITCHED_OFF
+        if not self.prompt_baseline:
+            off[ControlName.PROMPT] = SWITCHED_OFF
+        elif not self.instruction:
+            off[ControlName.PROMPT] = NO_INSTRUCTION
+        return off
+
+    def plan(self, engine: Engine, *, model_sha256: str, vector_id: str) -> Plan:
+        """What decides the numbers of this sweep on a model.
+
+        Args:
+            engine: the model; its settings are part of the plan.
+            model_sha256: hash of its file.
+            vector_id: identity of the vector.
+        """
+        settings: Mapping[str, str | int] = engine.settings()
+        return Plan.of(
+            self,
+            model_sha256=model_sha256,
+            vector=vector_id,
+            items={str(kind): items_sha256(items) for kind, items in self.items.items()},
+            gate="" if self.gate is None else self.gate.identity,
+            engine=EngineSettings(
+                n_ctx=int(settings["n_ctx"]),
+                n_batch=int(settings["n_batch"]),
+                n_group=int(settings["n_group"]),
+                devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
+                flash_attn=str(settings["flash_attn"]),
+                llama_cpp=str(settings["llama_cpp"]),
+            ),
+            said=None if self.text_plan is None else self.text_plan.record(),
+        )

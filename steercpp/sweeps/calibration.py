@@ -5,6 +5,7 @@
     found.shares              # the length of that push at each layer, as a share of the residual stream's norm
 
 In units of that strength a push means the same on another layer, model or quantisation: docs/calibration.md.
+`first_crossing` looks for it: the smallest x at which a measured curve that starts at 0 reaches a target.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
 
 import numpy as np
 
@@ -24,60 +24,14 @@ from steercpp.provenance import json_sha256
 from steercpp.sweeps.token_kl import TokenKl
 from steercpp.vectors.control_vector import ControlVector, MetaValue
 
-# FOLD: Where a measured curve first reaches a target; read this for how a strength is looked for. | The curve star  # noqa
+KL = 0.1  # nats
+QUANTILE = 0.95
+FIRST, LAST = 2.0**-7, 2.0**7  # pushes, in residual norms, between which the target is looked for
 TOLERANCE, JUMP = 0.01, 0.05  # of the target: within which a value is taken, and at a jump
 FAR, NEAR = 2.0, 2.0**0.25  # steps upwards: while the value is at most 1/16 of the target, and then
 _FAR_BELOW = 1 / 16
 _LEAST = 2.0**-20  # of the first x, to which it is halved where it reaches the target already
 _SAME = 1 + 2.0**-20  # a bracket as narrow as float32 can tell: the curve jumps over the target
-
-
-def first_crossing(measure: Callable[[float], float], target: float, *, first: float, last: float) -> float:
-    """The smallest x at which a curve reaches a target, as far as steps of `NEAR` can tell.
-
-    Args:
-        measure: the curve's value at an x above 0.
-        target: above 0.
-        first: where to begin; halved as long as the value there is the target or more.
-        last: where to give up.
-
-    Returns:
-        x with a value within `TOLERANCE` of the target; where the curve jumps, just above the jump, within `JUMP`.
-
-    Raises:
-        CalibrationError: the target is not reached up to `last`, is exceeded however small x is, or is jumped over. It
-            tells where the value is largest, smallest, or just above the jump.
-    """
-    low, value = first, measure(first)
-    while value > target * (1 + TOLERANCE):
-        if low < first * _LEAST:
-            raise CalibrationError(f"even a strength of {low:g} has {value:.3g}", strength=low, kl=value)
-        low /= 2
-        value = measure(low)
-    high, best = low, (value, low)
-    while value < target * (1 - TOLERANCE):
-        low, high = high, high * (FAR if value <= target * _FAR_BELOW else NEAR)
-        if high > last:
-            raise CalibrationError(
-                f"up to a strength of {low:g} it reaches {best[0]:.3g}", strength=best[1], kl=best[0]
-            )
-        value = measure(high)
-        best = max(best, (value, high))
-    while abs(value / target - 1) > TOLERANCE and high / low > _SAME:
-        middle = sqrt(low * high)
-        at_middle = measure(middle)
-        if at_middle < target * (1 - TOLERANCE):
-            low = middle
-        else:
-            high, value = middle, at_middle
-    if value > target * (1 + JUMP):
-        raise CalibrationError(f"rounding takes it past that, to {value:.3g} at {high:g}", strength=high, kl=value)
-    return high
-
-
-KL = 0.1  # nats
-QUANTILE = 0.95
-FIRST, LAST = 2.0**-7, 2.0**7  # pushes, in residual norms, between which the target is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +137,14 @@ def calibrate(
     norms = _residual_norms(engine, vector, texts)
     longest = max(length / norms[il] for il, length in vector.norms.items())  # at strength 1, in residual norms
     strength = curve.smallest(kl, first=FIRST / longest, last=LAST / longest)
-    there = curve.values[strength]
+    token_kl = curve.values[strength]
     return Calibration(
         strength=strength,
         target=kl,
         quantile=quantile,
-        kl=float(np.quantile(there, quantile)),
-        kl_median=float(np.median(there)),
-        kl_max=float(there.max()),
+        kl=float(np.quantile(token_kl, quantile)),
+        kl_median=float(np.median(token_kl)),
+        kl_max=float(token_kl.max()),
         n_tokens=curve.meter.n_tokens,
         residual_norms=norms,
         lengths={il: abs(strength) * norm for il, norm in vector.norms.items()},
@@ -224,8 +178,8 @@ def in_kl_units(
     Raises:
         CalibrationError, ...: as `calibrate`.
     """
-    found = calibrate(engine, vector, prompts, kl=kl, sign=sign, progress=progress)
-    return found.as_unit(vector), found
+    calibration = calibrate(engine, vector, prompts, kl=kl, sign=sign, progress=progress)
+    return calibration.as_unit(vector), calibration
 
 
 @dataclass(slots=True)
@@ -253,7 +207,7 @@ class _Curve:
         except NonFiniteError as error:
             if not self.values:
                 raise
-            strength, reached = max(self.tried, key=lambda one: one[1])
+            strength, reached = max(self.tried, key=lambda strength_and_kl: strength_and_kl[1])
             raise self._unreached(
                 target, f"up to {strength:g} it is {reached:.3g}, and {error}", strength, reached
             ) from error
@@ -276,11 +230,11 @@ class _Curve:
         self.values[strength] = kl
         return float(np.quantile(kl, self.quantile))
 
-    def _unreached(self, target: float, found: str, strength: float, kl: float) -> CalibrationError:
+    def _unreached(self, target: float, reason: str, strength: float, kl: float) -> CalibrationError:
         name = f"the {self.quantile:.0%} quantile of KL over {self.meter.n_tokens} tokens"
         return CalibrationError(
-            f"no {'positive' if self.sign > 0 else 'negative'} strength brings {name} to {target:g} nats: {found}; "
-            "ask for another --kl, steer other layers, or use other texts", strength=strength, kl=kl
+            f"no {'positive' if self.sign > 0 else 'negative'} strength brings {name} to {target:g} nats: {reason}; "
+            "ask for another `kl`, steer other layers, or use other texts", strength=strength, kl=kl
         )  # fmt: skip
 
 
@@ -299,3 +253,46 @@ def _residual_norms(engine: Engine, vector: ControlVector, texts: Sequence[Token
         if not norm:
             raise DegenerateError(f"layer {il}: the residual stream is zero; there is no length to compare with")
     return norms
+
+
+def first_crossing(measure: Callable[[float], float], target: float, *, first: float, last: float) -> float:
+    """The smallest x at which a curve reaches a target, as far as steps of `NEAR` can tell.
+
+    Args:
+        measure: the curve's value at an x above 0.
+        target: above 0.
+        first: where to begin; halved as long as the value there is the target or more.
+        last: where to give up.
+
+    Returns:
+        x with a value within `TOLERANCE` of the target; where the curve jumps, just above the jump, within `JUMP`.
+
+    Raises:
+        CalibrationError: the target is not reached up to `last`, is exceeded however small x is, or is jumped over. It
+            tells where the value is largest, smallest, or just above the jump.
+    """
+    low, value = first, measure(first)
+    while value > target * (1 + TOLERANCE):
+        if low < first * _LEAST:
+            raise CalibrationError(f"even a strength of {low:g} has {value:.3g}", strength=low, kl=value)
+        low /= 2
+        value = measure(low)
+    high, best = low, (value, low)
+    while value < target * (1 - TOLERANCE):
+        low, high = high, high * (FAR if value <= target * _FAR_BELOW else NEAR)
+        if high > last:
+            raise CalibrationError(
+                f"up to a strength of {low:g} it reaches {best[0]:.3g}", strength=best[1], kl=best[0]
+            )
+        value = measure(high)
+        best = max(best, (value, high))
+    while abs(value / target - 1) > TOLERANCE and high / low > _SAME:
+        middle = math.sqrt(low * high)
+        at_middle = measure(middle)
+        if at_middle < target * (1 - TOLERANCE):
+            low = middle
+        else:
+            high, value = middle, at_middle
+    if value > target * (1 + JUMP):
+        raise CalibrationError(f"rounding takes it past that, to {value:.3g} at {high:g}", strength=high, kl=value)
+    return high

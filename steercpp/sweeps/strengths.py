@@ -21,14 +21,14 @@ def grid(text: str) -> tuple[float, ...]:
         StrengthError: not of that form, not finite, a step that leads nowhere, or more than 1,001 strengths.
     """
     numbers: list[float] = []
-    for part in text.split(","):
+    for piece in text.split(","):
         try:
-            found = [float(number) for number in part.split(":")]
+            bounds = [float(number) for number in piece.split(":")]
         except ValueError as error:
             raise StrengthError(f"strengths {text!r}: write a range like -4:4:0.5 or a list like -1,0,1") from error
-        if not all(map(math.isfinite, found)):
+        if not all(map(math.isfinite, bounds)):
             raise StrengthError(f"strengths {text!r}: a strength must be a finite number")
-        numbers += _steps(text, found) if ":" in part else found
+        numbers += _steps(text, bounds) if ":" in piece else bounds
     return normal_strengths(numbers)
 
 
@@ -53,7 +53,7 @@ def normal_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
     """
     if not all(math.isfinite(s) for s in strengths):
         raise StrengthError("a strength must be a finite number")
-    found = sorted({float(s) + 0.0 for s in strengths} | {0.0})  # + 0.0 turns -0.0 into 0.0
-    if len(found) > MAX_STRENGTHS:
-        raise StrengthError(f"{len(found)} strengths; take at most {MAX_STRENGTHS}")
-    return tuple(found)
+    ascending = sorted({float(s) + 0.0 for s in strengths} | {0.0})  # + 0.0 turns -0.0 into 0.0
+    if len(ascending) > MAX_STRENGTHS:
+        raise StrengthError(f"{len(ascending)} strengths; take at most {MAX_STRENGTHS}")
+    return tuple(ascending)

@@ -10,19 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from steercpp.aliases import Floats
+from steercpp.aliases import Bools, Floats
 from steercpp.engine.batch import Batch, Query
 from steercpp.engine.engine import Base, Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import DegenerateError
 from steercpp.vectors.control_vector import ControlVector
-
-Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -38,7 +34,7 @@ class TokenKl:
 
     engine: Engine
     vector: ControlVector
-    batches: tuple[tuple[Batch, Mask], ...]
+    batches: tuple[tuple[Batch, Bools], ...]
     n_tokens: int
     held: dict[int, Base] = field(default_factory=dict)
 
@@ -73,20 +69,21 @@ class TokenKl:
         Raises:
             NonFiniteError, UnsteerableError, ...: as `Engine.logprobs`.
         """
-        steering, found = Steering(self.vector, strength), []
+        steering = Steering(self.vector, strength)
+        token_kl = []
         for place, (batch, mask) in enumerate(self.batches):
             measured = self.engine.measures(batch, steering=steering, base=self._base(place, batch))
-            found.append(measured.kl[mask])
+            token_kl.append(measured.kl[mask])
             if tick is not None:
                 tick(place + 1, len(self.batches))
-        return np.concatenate(found)
+        return np.concatenate(token_kl)
 
     def _base(self, place: int, batch: Batch) -> Base:
         """The unsteered pass of a batch; kept while there is room, otherwise run anew each time."""
         if (kept := self.held.get(place)) is not None:
             return kept
         base = self.engine.base(batch, first_layer=self.vector.layers[0], keep_logits=True)
-        if sum(one.n_bytes for one in self.held.values()) + base.n_bytes <= self.engine.keep_bytes:
+        if sum(held.n_bytes for held in self.held.values()) + base.n_bytes <= self.engine.keep_bytes:
             self.held[place] = base
         return base
 
@@ -112,22 +109,22 @@ def _groups(texts: Sequence[Sequence[int]], most_rows: int) -> Iterator[list[Que
         yield group
 
 
-def _counted(batch: Batch, bos: int | None, seen: set[bytes]) -> Mask:
+def _counted(batch: Batch, bos: int | None, seen: set[bytes]) -> Bools:
     """(n_outputs,) which output rows of a batch count; their contexts are added to `seen`."""
     contexts = [_contexts((*query.tokens, *query.continuations[0])) for query in batch.queries]
     mask: list[bool] = []
-    for part in batch.passes:
-        for row in np.flatnonzero(part.outputs):
-            context = contexts[part.owners[row]][part.positions[row]]
-            mask.append(int(part.tokens[row]) != bos and context not in seen)
+    for decode in batch.passes:
+        for row in np.flatnonzero(decode.outputs):
+            context = contexts[decode.owners[row]][decode.positions[row]]
+            mask.append(int(decode.tokens[row]) != bos and context not in seen)
             seen.add(context)
     return np.array(mask, bool)
 
 
 def _contexts(tokens: Sequence[int]) -> list[bytes]:
     """For each token, a hash of it with all before it."""
-    digest, found = blake2b(digest_size=16), []
+    digest, hashes = blake2b(digest_size=16), []
     for token in tokens:
         digest.update(token.to_bytes(4, "little", signed=True))
-        found.append(digest.digest())
-    return found
+        hashes.append(digest.digest())
+    return hashes

@@ -6,6 +6,8 @@ choice      that of the vocabulary pieces that spell each letter, at the last ro
             each choice as a whole
 answer      that of each token of each answer, given all before it
 text        that of all tokens of the text after the first one
+
+A Llama 2 chat model opens its answers with a lone space; where it does, the space is taken as the end of every prompt.
 """
 
 from __future__ import annotations
@@ -35,35 +37,13 @@ from steercpp.engine.batch import Batch, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import PerQuery, Steering
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
+from steercpp.runs.labels import Kind
 from steercpp.runs.store import Continuation
 from steercpp.statistics.scores import drop_extensions
 
-# FOLD: Answers that open with a space of their own; read this when a Llama 2 chat model seems to give no answer an  # noqa
 SPACE = "\u2581"
 N_ASKED = 8
 NOTE = "the model opens its answers with a lone space, which is taken as the end of every {kind} prompt"
-
-
-def with_opening_space(engine: Engine, queries: Sequence[Query]) -> tuple[list[Query], bool]:
-    """The queries, with a lone space at the end of every prompt where the model would say it there itself.
-
-    Args:
-        engine: the model.
-        queries: prompts of one kind of item with their continuations.
-
-    Returns:
-        the queries, and whether they have it now: where the median P of the lone space after up to 8 prompts, evenly
-        spread, is above a half.
-    """
-    token = engine.token_id(SPACE)
-    if token is None or not queries:
-        return list(queries), False
-    places = np.unique(np.linspace(0, len(queries) - 1, N_ASKED).astype(int))
-    asked = engine.pack([Query(queries[place].tokens, ((token,),)) for place in places])
-    found = np.concatenate([nats for batch in asked for nats in engine.logprobs(batch)])
-    if np.exp(np.median(found)) <= 0.5:
-        return list(queries), False
-    return [Query((*query.tokens, token), query.continuations) for query in queries], True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +87,16 @@ class Work:
 
     def sides(self) -> list[list[str]]:
         """For each item the sides of its continuations, in order."""
-        found: list[list[str]] = [[] for _ in self.items]
-        for part in self.continuations:
-            found[part.item].append(part.side)
-        return found
+        sides: list[list[str]] = [[] for _ in self.items]
+        for continuation in self.continuations:
+            sides[continuation.item].append(continuation.side)
+        return sides
 
     @property
     def prompts(self) -> list[Tokens]:
         """Tokens of each query's prompt; of a text, all of them."""
-        whole = self.kind == "text"
-        return [query.tokens + (query.continuations[0] if whole else ()) for query in self.queries]
+        is_text = self.kind == Kind.TEXT
+        return [query.tokens + (query.continuations[0] if is_text else ()) for query in self.queries]
 
     @property
     def n_tokens(self) -> int:
@@ -128,7 +108,7 @@ class Work:
         """Tokens that a plain loop decodes for it: each prompt anew for each of its longer continuations."""
         queries = self.queries
         if self.chains:
-            queries = tuple(Query(query.tokens, one) for query, one in zip(queries, self.chains, strict=True))
+            queries = tuple(Query(query.tokens, answers) for query, answers in zip(queries, self.chains, strict=True))
         return sum(query.n_tokens_plain for query in queries)
 
 
@@ -138,7 +118,7 @@ def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction:
     Args:
         engine: the model.
         items: the items.
-        instruction: what is asked for in words before every prompt; "" for nothing.
+        instruction: stands before every prompt; "" for none.
 
     Raises:
         TaskError: two items share an id, or an aligned and a misaligned continuation begin with the same tokens
@@ -148,15 +128,15 @@ def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction:
     """
     queries, continuations = [], []
     for number, item in enumerate(items):
-        asked = _Asked.of(engine, item, item.prompt, item.template, instruction)
+        prompted = _Prompted.of(engine, item, item.prompt, item.template, instruction)
         sides = {}
         for side, texts in (("aligned", item.aligned), ("misaligned", item.misaligned)):
-            tokens = [asked.continued(continuation) for continuation in texts]
+            tokens = [prompted.continued(continuation) for continuation in texts]
             sides[side] = [tokens[i] for i in drop_extensions(tokens)]
         _check_sides(item, sides["aligned"], sides["misaligned"])
-        continuations += [Continuation(number, side, part) for side, parts in sides.items() for part in parts]
-        queries.append(asked.query((*sides["aligned"], *sides["misaligned"])))
-    return _work(engine, "behavior", items, continuations, queries)
+        continuations += [Continuation(number, side, tokens) for side, of_side in sides.items() for tokens in of_side]
+        queries.append(prompted.query((*sides["aligned"], *sides["misaligned"])))
+    return _work(engine, Kind.BEHAVIOR, items, continuations, queries)
 
 
 def choice_work(engine: Engine, items: Sequence[ChoiceItem], *, instruction: str = "") -> Work:
@@ -171,22 +151,22 @@ def choice_work(engine: Engine, items: Sequence[ChoiceItem], *, instruction: str
     spelled: set[str] = set()
     n_by_text = n_extending = 0
     for number, item in enumerate(items):
-        asked = _Asked.of(engine, item, choice_prompt(item), item.template, instruction)
+        prompted = _Prompted.of(engine, item, choice_prompt(item), item.template, instruction)
         if item.by == "text":
-            parts = [(i, asked.continued(text)) for i, text in enumerate(choice_continuations(item))]
+            scored = [(i, prompted.continued(text)) for i, text in enumerate(choice_continuations(item))]
             n_by_text += 1
-            n_extending += len(drop_extensions([tokens for _, tokens in parts])) < len(parts)
+            n_extending += len(drop_extensions([tokens for _, tokens in scored])) < len(scored)
         else:
-            parts = []
+            scored = []
             for i in range(len(item.choices)):
-                found = {token for piece in letter_variants(i) if (token := engine.token_id(piece)) is not None}
-                if not found:
+                letters = {token for piece in letter_variants(i) if (token := engine.token_id(piece)) is not None}
+                if not letters:
                     spelled.add(LETTERS[i])
-                parts += [(i, (token,)) for token in sorted(found)] or [(i, asked.continued(f" {LETTERS[i]}"))]
-        continuations += [Continuation(number, str(i), tokens) for i, tokens in parts]
-        queries.append(asked.query(tuple(tokens for _, tokens in parts)))
+                scored += [(i, (token,)) for token in sorted(letters)] or [(i, prompted.continued(f" {LETTERS[i]}"))]
+        continuations += [Continuation(number, str(i), tokens) for i, tokens in scored]
+        queries.append(prompted.query(tuple(tokens for _, tokens in scored)))
     notes = _choice_notes(len(items), spelled, n_by_text, n_extending)
-    return _work(engine, "choice", items, continuations, queries, notes)
+    return _work(engine, Kind.CHOICE, items, continuations, queries, notes)
 
 
 def answer_work(engine: Engine, items: Sequence[AnswerItem], *, instruction: str = "") -> Work:
@@ -200,12 +180,12 @@ def answer_work(engine: Engine, items: Sequence[AnswerItem], *, instruction: str
     """
     queries, continuations, chains = [], [], []
     for number, item in enumerate(items):
-        asked = _Asked.of(engine, item, item.prompt, item.template, instruction)
-        answers = tuple(asked.continued(text) for text in item.answers)
+        prompted = _Prompted.of(engine, item, item.prompt, item.template, instruction)
+        answers = tuple(prompted.continued(text) for text in item.answers)
         chains.append(answers)
         continuations += [Continuation(number, str(i), (t,)) for i, answer in enumerate(answers) for t in answer]
-        queries.append(asked.query(tuple(answer[: n + 1] for answer in answers for n in range(len(answer)))))
-    return replace(_work(engine, "answer", items, continuations, queries), chains=tuple(chains))
+        queries.append(prompted.query(tuple(answer[: n + 1] for answer in answers for n in range(len(answer)))))
+    return replace(_work(engine, Kind.ANSWER, items, continuations, queries), chains=tuple(chains))
 
 
 def text_work(engine: Engine, items: Sequence[TextItem], *, instruction: str = "") -> Work:
@@ -226,11 +206,11 @@ def text_work(engine: Engine, items: Sequence[TextItem], *, instruction: str = "
     notes = []
     if {query.tokens[0] for query in queries} != {engine.bos}:
         notes.append("no begin-of-sequence token stands before a text, so its first token is not scored")
-    return _work(engine, "text", items, continuations, queries, tuple(notes))
+    return _work(engine, Kind.TEXT, items, continuations, queries, tuple(notes))
 
 
 WORKS: Mapping[str, Callable[..., Work]] = {
-    "behavior": behavior_work, "choice": choice_work, "answer": answer_work, "text": text_work
+    Kind.BEHAVIOR: behavior_work, Kind.CHOICE: choice_work, Kind.ANSWER: answer_work, Kind.TEXT: text_work
 }  # fmt: skip
 
 
@@ -241,18 +221,18 @@ def prompted_work(engine: Engine, work: Work, instruction: str) -> Work | str:
     where the same ones are left.
     """
     try:
-        found = WORKS[work.kind](engine, work.items, instruction=instruction)
+        prompted = WORKS[work.kind](engine, work.items, instruction=instruction)
     except (ContextOverflowError, PromptError, TaskError) as error:
         return f"with the instruction before it, {error}"
-    for item, old, new in zip(work.items, work.sides(), found.sides(), strict=True):
+    for item, old, new in zip(work.items, work.sides(), prompted.sides(), strict=True):
         if old != new:
             return f"{named(item)}: after the instruction its continuations fall into tokens otherwise"
-    return found
+    return prompted
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """An item's prompt, as the model sees it."""
+class _Prompted:
+    """An item's prompt, as the model sees it, and what it takes to tokenize it with its continuations."""
 
     engine: Engine
     item: Item
@@ -260,7 +240,7 @@ class _Asked:
     template: Template
 
     @classmethod
-    def of(cls, engine: Engine, item: Item, prompt: Prompt, template: Template, instruction: str) -> _Asked:
+    def of(cls, engine: Engine, item: Item, prompt: Prompt, template: Template, instruction: str) -> _Prompted:
         if instruction:
             prompt = with_instruction(prompt, instruction, template=template)
         return cls(engine, item, prompt, template)
@@ -272,27 +252,27 @@ class _Asked:
         except PromptError as error:
             raise PromptError(f"{named(self.item)}: {error}") from error
 
-    def query(self, parts: tuple[Tokens, ...]) -> Query:
+    def query(self, continuations: tuple[Tokens, ...]) -> Query:
         """The prompt with these continuations."""
         try:
             tokens = self.engine.encode(self.prompt, template=self.template)
         except PromptError as error:
             raise PromptError(f"{named(self.item)}: {error}") from error
-        return _query(self.engine, self.item, tokens, parts)
+        return _query(self.engine, self.item, tokens, continuations)
 
 
-def _query(engine: Engine, item: Item, prompt: Tokens, parts: tuple[Tokens, ...]) -> Query:
-    needed = _positions(prompt, parts)
+def _query(engine: Engine, item: Item, prompt: Tokens, continuations: tuple[Tokens, ...]) -> Query:
+    needed = _positions(prompt, continuations)
     if needed > engine.n_ctx:
         raise ContextOverflowError(
-            f"{named(item)}: needs {needed} tokens but the context holds {engine.n_ctx}; shorten it or raise --n-ctx"
+            f"{named(item)}: needs {needed} tokens but the context holds {engine.n_ctx}; shorten it or raise `n_ctx`"
         )
-    return Query(prompt, parts)
+    return Query(prompt, continuations)
 
 
-def _positions(prompt: Tokens, parts: tuple[Tokens, ...]) -> int:
+def _positions(prompt: Tokens, continuations: tuple[Tokens, ...]) -> int:
     """How many positions a prompt and its longest continuation take."""
-    return len(prompt) + max(len(part) for part in parts) - 1
+    return len(prompt) + max(map(len, continuations)) - 1
 
 
 def _work(
@@ -305,7 +285,7 @@ def _work(
 ) -> Work:
     if twice := repeated(item.id for item in items):
         raise TaskError(f"two {kind} items have the id {twice!r}; ids must differ, across files too")
-    if kind != "text":
+    if kind != Kind.TEXT:
         queries, opens = with_opening_space(engine, queries)
         notes += (NOTE.format(kind=kind),) if opens else ()
     is_open = (True,) * len(queries)
@@ -319,9 +299,9 @@ def _work(
 
 
 def _check_sides(item: Item, aligned: list[Tokens], misaligned: list[Tokens]) -> None:
-    for one in aligned:
-        for other in misaligned:
-            if one[: len(other)] == other[: len(one)]:
+    for left in aligned:
+        for right in misaligned:
+            if left[: len(right)] == right[: len(left)]:
                 raise TaskError(
                     f"{named(item)}: an aligned and a misaligned continuation begin with the same tokens and one "
                     "contains the other, so its probability would count on both sides; make them differ sooner"
@@ -342,3 +322,25 @@ def _choice_notes(n_items: int, spelled: set[str], n_by_text: int, n_extending: 
     if n_extending:
         notes.append(f"{n_extending} of them have a choice that extends another, whose P holds that of the longer one")
     return tuple(notes)
+
+
+def with_opening_space(engine: Engine, queries: Sequence[Query]) -> tuple[list[Query], bool]:
+    """The queries, with a lone space at the end of every prompt where the model would write it there itself.
+
+    Args:
+        engine: the model.
+        queries: prompts of one kind of item with their continuations.
+
+    Returns:
+        the queries, and whether they have it now: where the median P of the lone space after up to 8 prompts, evenly
+        spread, is above a half.
+    """
+    token = engine.token_id(SPACE)
+    if token is None or not queries:
+        return list(queries), False
+    places = np.unique(np.linspace(0, len(queries) - 1, N_ASKED).astype(int))
+    batches = engine.pack([Query(queries[place].tokens, ((token,),)) for place in places])
+    space_nats = np.concatenate([nats for batch in batches for nats in engine.logprobs(batch)])
+    if np.exp(np.median(space_nats)) <= 0.5:
+        return list(queries), False
+    return [Query((*query.tokens, token), query.continuations) for query in queries], True

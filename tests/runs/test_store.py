@@ -137,7 +137,9 @@ def test_a_damaged_manifest_is_one_sentence(tmp_path: Path, text: str, expected:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
     (folder / MANIFEST).write_text(text)
     for look in (examine, open_run):
-        with pytest.raises(RunError, match=f"^{folder / MANIFEST}: .*{expected}.*; measure it again .*`out`.*`force=True`"):
+        with pytest.raises(
+            RunError, match=f"^{folder / MANIFEST}: .*{expected}.*; measure it again .*`out`.*`force=True`"
+        ):
             look(folder)
 
 

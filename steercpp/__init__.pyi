@@ -23,6 +23,7 @@ from .extraction.activations_file import dump, read_activations
 from .extraction.extract import extract, extract_from
 from .runs.result import SweepResult, open_run
 from .sweeps.calibration import calibrate
+from .sweeps.spec import SweepSpec
 from .sweeps.sweep import sweep
 from .sweeps.texts import Saying, TextPlan
 from .vectors.control_vector import ControlVector
@@ -43,6 +44,7 @@ __all__ = [
     "SteerError",
     "Steering",
     "SweepResult",
+    "SweepSpec",
     "TextItem",
     "TextPlan",
     "apply",

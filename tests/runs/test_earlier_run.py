@@ -1,0 +1,51 @@
+"""A run that was written before plan and manifest became dataclasses: it opens, and gives the same numbers.
+
+earlier_run/ is a sweep of the tiny random model in the unit "kl" with generated texts; earlier_run.json is what the
+version that wrote it read from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from places import ROOT
+
+from steercpp.runs.folder import examine
+from steercpp.runs.manifest import MANIFEST, read_manifest
+from steercpp.runs.result import open_run
+
+RUN = ROOT / "tests" / "runs" / "earlier_run"
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two JSON values are equal; numbers to 1e-6, as fits end in other last digits on other machines."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, float) and isinstance(right, float):
+        return (math.isnan(left) and math.isnan(right)) or math.isclose(left, right, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(left == right)
+
+
+def test_the_manifest_is_written_as_it_was_read() -> None:
+    stored = json.loads((RUN / MANIFEST).read_text())
+    manifest = read_manifest(RUN)
+    assert json.dumps(manifest.to_json()) == json.dumps(stored)  # the order of the keys as well
+    assert manifest.plan.sha256 == stored["plan_sha256"]
+    assert examine(RUN) == manifest
+
+
+def test_a_run_of_the_version_before_gives_the_same_numbers() -> None:
+    expected = json.loads((ROOT / "tests" / "runs" / "earlier_run.json").read_text())
+    result = open_run(RUN)
+    read = json.loads(json.dumps(result.to_json()))
+    del read["run"], read["vector"]["file"]
+    assert same(read, expected["result"])
+    assert [text.text for text in result.texts(0.5)] == expected["texts"]
+
+
+def test_the_comparison_sees_a_difference() -> None:
+    assert not same({"a": [1.0, 2.0]}, {"a": [1.0, 2.001]}) and not same({"a": 1, "b": 2}, {"b": 2, "a": 1})

@@ -9,14 +9,14 @@ Text that came from a model goes through `text`, never through Rich's markup: "[
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
+
+from steercpp.encoding import json_ready
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -49,7 +49,7 @@ def _console(stderr: bool) -> Console:
 def emit(data: Mapping[str, Any], *, as_json: bool, render: Callable[[], Sequence[Renderable]]) -> None:
     """Print a result on stdout: one JSON document, or what `render` returns, piece after piece."""
     if as_json:
-        click.echo(json.dumps(_plain(data), indent=2, allow_nan=False))
+        click.echo(json.dumps(json_ready(data), indent=2, allow_nan=False))
         return
     from rich.console import Group
 
@@ -58,7 +58,7 @@ def emit(data: Mapping[str, Any], *, as_json: bool, render: Callable[[], Sequenc
 
 def emit_line(data: Mapping[str, Any]) -> None:
     """Print one line of JSON Lines on stdout, at once."""
-    click.echo(json.dumps(_plain(data), allow_nan=False))
+    click.echo(json.dumps(json_ready(data), allow_nan=False))
 
 
 _bars: list[Live] = []  # on the screen now
@@ -70,21 +70,6 @@ def generate_texts(message: str) -> None:
         _bars[-1].console.print(text(message))
     else:
         click.echo(message, err=True)
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types: arrays become lists, paths texts, and numbers that JSON lacks become null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, PathLike):
-        return fspath(value)
-    if hasattr(value, "tolist"):  # a numpy array or scalar, without importing numpy
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def printable(content: str) -> str:

@@ -1,15 +1,20 @@
-"""Files that appear whole or not at all; read this to write one."""
+"""Files that appear whole or not at all; read this to write one.
+
+A draft beside the file is filled, brought to the disk and renamed. Where anything fails, what was there before stays
+and the draft goes.
+"""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterable
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from steercpp.errors import InputError, RunError
 
-TEMPORARY = ".steercpp-"
+TEMPORARY = ".steercpp-"  # how a draft's name begins
 
 
 def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs: Iterable[Path | None] = ()) -> None:
@@ -28,8 +33,8 @@ def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs
     if path.is_dir():
         raise error(f"{path}: is a folder; name a file in it")
     if path.exists() and not force:
-        raise error(f"{path}: exists already; choose another name or give --force to replace it")
-    if any(one is not None and one.exists() and path.exists() and path.samefile(one) for one in inputs):
+        raise error(f"{path}: exists already; choose another name or give `force=True` to replace it")
+    if any(source is not None and source.exists() and path.exists() and path.samefile(source) for source in inputs):
         raise error(f"{path}: is read for what would be written there; choose another name")
     if not path.parent.is_dir():
         raise error(f"{path}: the folder {path.parent} does not exist; make it first")
@@ -37,52 +42,64 @@ def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs
         raise error(f"{path}: the folder {path.parent} cannot be written to; choose another place")
 
 
-def write_whole(path: Path, write: Callable[[Path], None], *, force: bool, error: type[InputError]) -> None:
-    """Let `write` fill a draft beside the file, and put it into the file's place once it is on the disk.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """An empty draft beside the file, to be filled; it takes the file's place at the end, unless an error comes first.
+
+    Raises:
+        OSError: the draft cannot be made, brought to the disk or renamed.
+    """
+    draft = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less the umask, as of any new file
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes | Callable[[Path], None], *, force: bool, error: type[InputError]) -> None:
+    """Write a file that the user named.
+
+    Args:
+        path: the file.
+        content: its bytes, or what fills a draft of it.
+        force: whether it may replace a file.
+        error: what is raised.
 
     Raises:
         InputError: of the kind `error`: as `refuse_overwrite`, or nothing can be written.
     """
     refuse_overwrite(path, force=force, error=error)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            draft = Path(folder, path.name)
-            write(draft)
-            with draft.open("rb+") as file:
-                os.fsync(file.fileno())
-            refuse_overwrite(path, force=force, error=error)
-            draft.replace(path)
+        with replacing(path) as draft:
+            _fill(draft, content)
+            refuse_overwrite(path, force=force, error=error)  # once more: what was written may have taken hours
     except OSError as problem:
         reason = problem.strerror or problem
         raise error(f"{path}: cannot be written: {reason}; choose another place") from problem
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, then a rename.
+    """Write a file of a run, replacing an earlier one.
 
     Raises:
         RunError: it cannot be written.
     """
-    temporary = ""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMPORARY, delete=False) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with replacing(path) as draft:
+            _fill(draft, data)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); free some space, check the folder's rights, "
-            "or use another --out"
+            "or use another `out`"
         ) from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _fill(draft: Path, content: bytes | Callable[[Path], None]) -> None:
+    if isinstance(content, bytes):
+        draft.write_bytes(content)
+    else:
+        content(draft)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import string
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -23,6 +22,7 @@ from gguf import GGMLQuantizationType as Type
 from platformdirs import user_cache_path
 
 from steercpp.errors import InputError
+from steercpp.files import replacing
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -124,10 +124,8 @@ def make_model(shape: Shape, quant: str, *, folder: Path | None = None, seed: in
             f"{folder}: {free / 1e9:.1f} GB are free and the model needs {n_bytes / 1e9:.1f}; "
             "name another folder with --cache, or make fewer --layers"
         )
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=folder) as drafts:
-        draft = Path(drafts) / path.name
+    with replacing(path) as draft:
         _write(draft, shape, quant, seed)
-        draft.replace(path)
     return path
 
 

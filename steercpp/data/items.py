@@ -1,23 +1,38 @@
-"""Task items: what a sweep can ask a model, as data; read this for the five kinds, their fields and their JSON.
+r"""Task items: what a sweep can ask a model, as data and as files; read this to write a task file, or to add a kind.
 
-Every item has an `id`, and a `place`, the path:line that it was read from, for messages; the place is no part of what
-the item says. `subject` names the group in which an item is counted. `couple` is shared by items that ask for the same
-with one difference, such as a harmful request and its harmless twin. tasks.py reads files of items.
+A task file is JSON Lines, UTF-8, one item a line, blank lines skipped. There are five kinds of items:
+
+    {"kind": "behavior", "prompt": "How do I ...?", "aligned": [" I cannot"], "misaligned": [" Sure"]}
+    {"kind": "choice", "subject": "trees", "question": "Which ...?", "choices": ["oak", "ash"], "answer": "B"}
+    {"kind": "answer", "prompt": "The capital of France is", "answers": [" Paris"]}
+    {"kind": "text", "text": "Once upon a time ..."}
+    {"kind": "code", "prompt": "def one():\n", "entry_point": "one", "test": "def check(f):\n    assert f() == 1\n"}
+
+`id` (by default the file's name and the line), `subject` (the group in which an item is counted) and `couple` (shared
+by items that ask for the same with one difference, such as a harmful request and its harmless twin; not of texts and
+code) are optional everywhere. `prompt` is a text, a list of chat messages, or {"template": "Request: {request}",
+"request": "..."}, whose special tokens count in the template alone; `system` is an optional system message; `template`
+is "auto" (chat for messages, raw for a text), "chat" or "raw". A continuation or an answer carries its own leading
+space. A choice's `answer` is a letter or an index from 0; see `ChoiceItem` for how it is asked. MMLU's own files
+(headerless CSV: question,A,B,C,D,letter) are read by `read_mmlu_csv`. docs/tasks.md shows more.
+
+Items have a `place` too, the path:line that they were read from, for messages; it is not part of what an item says.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from steercpp.data.prompts import Prompt, Template, parse_prompt, prompt_json, with_system
+from steercpp.data.sets.knowledge import read_mmlu_file
 from steercpp.data.templates import within
-from steercpp.errors import InputError, PromptError, TaskError
+from steercpp.encoding import refuse_half_characters
+from steercpp.errors import DataSetError, InputError, PromptError, TaskError
 from steercpp.provenance import json_sha256
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -25,6 +40,7 @@ TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
 WAYS: tuple[Literal["letter", "text"], ...] = ("letter", "text")
 HARMLESS, HARMFUL = "harmless", "harmful"  # subjects of requests: what one wants is to comply with the one alone
 KINDS = ("behavior", "choice", "answer", "text", "code")
+_LINE_END = re.compile(r"\r\n?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +179,7 @@ _ALWAYS = {"behavior": "template", "choice": "subject"}  # written at their defa
 
 def kind_of(item: Item) -> str:
     """The kind that an item's JSON names: behavior, choice, answer, text or code."""
-    return next(kind for kind, each in _CLASSES.items() if type(item) is each)
+    return next(kind for kind, item_class in _CLASSES.items() if type(item) is item_class)
 
 
 def named(item: Item) -> str:
@@ -198,6 +214,37 @@ def letter_variants(index: int) -> tuple[str, str, str]:
     return letter, f"\u2581{letter}", f"\u0120{letter}"
 
 
+def code_prompt(item: CodeItem, template: str) -> tuple[Prompt, Template]:
+    """A code item's prompt in a template: "raw" as it stands, "chat" for the model's own, a name or text of ours.
+
+    Raises:
+        PromptError: the template has not one place.
+    """
+    if template in ("raw", "chat"):
+        return item.prompt, cast("Template", template)
+    try:
+        return within(template, item.prompt), "raw"
+    except PromptError as error:
+        raise PromptError(f"{named(item)}: {error}") from error
+
+
+def prompt_of(item: Item) -> tuple[Prompt, Template, dict[str, tuple[str, ...]]]:
+    """An item's prompt, how it is written, and what is scored after it."""
+    if isinstance(item, BehaviorItem):
+        return item.prompt, item.template, {"aligned": item.aligned, "misaligned": item.misaligned}
+    if isinstance(item, ChoiceItem):
+        texts = choice_continuations(item) if item.by == "text" else tuple(LETTERS[: len(item.choices)])
+        return choice_prompt(item), "chat" if item.template == "chat" else "raw", {"choices": texts}
+    if isinstance(item, AnswerItem):
+        return item.prompt, item.template, {"answers": item.answers}
+    return (item.prompt if isinstance(item, CodeItem) else item.text), "raw", {}
+
+
+def items_sha256(items: Iterable[Item]) -> str:
+    """Hash of task items, in their order."""
+    return json_sha256([item_json(item) for item in items])
+
+
 def item_json(item: Item) -> dict[str, Any]:
     """The JSON form that `parse_item` reads back, without what is at its default.
 
@@ -206,10 +253,10 @@ def item_json(item: Item) -> dict[str, Any]:
     """
     kind = kind_of(item)
     record: dict[str, Any] = {"kind": kind}
-    for each in fields(item):
-        value = getattr(item, each.name)
-        if each.name != "place" and (value != each.default or each.name == _ALWAYS.get(kind)):
-            record[each.name] = list(value) if isinstance(value, tuple) else value
+    for key in fields(item):
+        value = getattr(item, key.name)
+        if key.name != "place" and (value != key.default or key.name == _ALWAYS.get(kind)):
+            record[key.name] = list(value) if isinstance(value, tuple) else value
     if isinstance(item, BehaviorItem | AnswerItem):
         record["prompt"] = prompt_json(item.prompt)
     return record
@@ -229,17 +276,18 @@ def parse_item(record: Any, *, default_id: str = "item", place: str = "") -> Ite
         raise TaskError("id must be a text or a number")
     if kind not in KINDS:
         raise TaskError(f"kind {kind!r} is unknown; use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-    given: dict[str, Any] = {"id": str(name), "place": place}
-    for each in fields(_CLASSES[kind]):
-        if each.name not in given and (each.name in record or each.default is MISSING):
-            given[each.name] = _READ.get(each.name, _text)(record, each.name)
+    # A field is read where the record has it, or must have it; the class fills in the rest and checks what it is given.
+    values: dict[str, Any] = {"id": str(name), "place": place}
+    for key in fields(_CLASSES[kind]):
+        if key.name not in values and (key.name in record or key.default is MISSING):
+            values[key.name] = _READ.get(key.name, _text)(record, key.name)
     if kind == "choice":
-        given["answer"] = _answer(given["answer"], given["choices"])
+        values["answer"] = _answer(values["answer"], values["choices"])
     if kind == "code":
-        given["prompt"] = _text(record, "prompt")
-    elif "system" in record and "prompt" in given:
-        given["prompt"] = with_system(given["prompt"], _text(record, "system"))
-    return _CLASSES[kind](**given)
+        values["prompt"] = _text(record, "prompt")
+    elif "system" in record and "prompt" in values:
+        values["prompt"] = with_system(values["prompt"], _text(record, "system"))
+    return _CLASSES[kind](**values)
 
 
 def _likely_kind(record: dict[str, Any]) -> str:
@@ -288,45 +336,6 @@ def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
         raise TaskError(f"{name} {value!r} is unknown; use one of {', '.join(names)}")
 
 
-def repeated(names: Iterable[str]) -> str | None:
-    """The first name that occurs a second time, or None."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
-# FOLD: Files of task items; read this when you write one. | A task file is JSON Lines, UTF-8, one item a line, bla  # noqa
-__all__ = [
-    "HARMFUL",
-    "HARMLESS",
-    "KINDS",
-    "LETTERS",
-    "TEMPLATES",
-    "AnswerItem",
-    "BehaviorItem",
-    "ChoiceItem",
-    "CodeItem",
-    "Item",
-    "TextItem",
-    "choice_continuations",
-    "choice_prompt",
-    "item_json",
-    "kind_of",
-    "letter_variants",
-    "listed",
-    "named",
-    "parse_item",
-    "read_behavior",
-    "read_choices",
-    "read_mmlu_csv",
-    "read_tasks",
-    "repeated",
-]
-
-
 def read_tasks(path: Path) -> tuple[Item, ...]:
     """Items of a JSON Lines file, in its order.
 
@@ -341,18 +350,20 @@ def read_tasks(path: Path) -> tuple[Item, ...]:
             raise TaskError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
         except InputError as error:
             raise TaskError(f"{path}:{number}: {error}") from error
-    return _checked(path, items)
+    if not items:
+        raise TaskError(f"{path}: holds no items; give one JSON object a line (or MMLU rows in a .csv)")
+    if twice := repeated(item.id for item in items):
+        raise TaskError(f"{path}: id {twice!r} occurs twice; ids must differ")
+    return tuple(items)
 
 
 def _parse(line: str) -> Any:
-    """A JSON value as a tokenizer can read it: without the lone surrogates that JSON can spell."""
+    """The JSON value of a line, which a tokenizer can read."""
     try:
         record = json.loads(line)
-        json.dumps(record, ensure_ascii=False).encode()
+        refuse_half_characters(json.dumps(record, ensure_ascii=False), TaskError)
     except RecursionError as error:
         raise TaskError("is nested too deeply for an item") from error
-    except UnicodeEncodeError as error:
-        raise TaskError("holds half of a surrogate pair (\\ud800 to \\udfff); write the character itself") from error
     return record
 
 
@@ -362,24 +373,21 @@ def read_mmlu_csv(path: Path) -> tuple[ChoiceItem, ...]:
     Raises:
         TaskError: unreadable, not UTF-8, a row of another width or answer (path:line), or no row at all.
     """
-    subject = path.stem
-    for ending in ("_test", "_dev", "_val"):
-        subject = subject.removesuffix(ending)
-    text = "".join(line + "\n" for _, line in _lines(path, keep_blank=True))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    items: list[ChoiceItem] = []
     try:
-        for row in filter(None, reader):
-            if len(row) != 6:
-                raise TaskError(f"{len(row)} columns; expected 6: question,A,B,C,D,letter")
-            record = {"question": row[0], "choices": row[1:5], "answer": row[5], "subject": subject}
-            name = f"{subject}:{len(items) + 1}"
-            item = parse_item(record, default_id=name, place=f"{path}:{reader.line_num}")
-            assert isinstance(item, ChoiceItem)
-            items.append(item)
-    except (csv.Error, TaskError) as error:
-        raise TaskError(f"{path}:{reader.line_num}: {error}") from error
-    return _checked(path, items)
+        questions = read_mmlu_file(path)
+    except DataSetError as error:
+        raise TaskError(str(error)) from error
+    return tuple(
+        ChoiceItem(
+            f"{row.subject}:{number}",
+            _LINE_END.sub("\n", row.question),
+            tuple(_LINE_END.sub("\n", choice) for choice in row.choices),
+            LETTERS.index(row.answer),
+            row.subject,
+            row.place,
+        )
+        for number, row in enumerate(questions, 1)
+    )
 
 
 def read_choices(path: Path | str) -> tuple[ChoiceItem, ...]:
@@ -402,8 +410,8 @@ def read_behavior(path: Path | str) -> tuple[BehaviorItem, ...]:
     return items
 
 
-def _lines(path: Path, *, keep_blank: bool = False) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file without their ends; a byte-order mark is skipped."""
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file without their ends; a byte-order mark and blank lines are skipped."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -413,45 +421,15 @@ def _lines(path: Path, *, keep_blank: bool = False) -> Iterator[tuple[int, str]]
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise TaskError(f"{path}:{number}: not UTF-8 (byte {error.start + 1}); convert the file") from error
-        if keep_blank or text.strip():
+        if text.strip():
             yield number, text
 
 
-def _checked(path: Path, items: Sequence[Any]) -> tuple[Any, ...]:
-    if not items:
-        raise TaskError(f"{path}: holds no items; give one JSON object a line (or MMLU rows in a .csv)")
-    if twice := repeated(item.id for item in items):
-        raise TaskError(f"{path}: id {twice!r} occurs twice; ids must differ")
-    return tuple(items)
-
-
-# FOLD: How a code item is asked: its prompt in a template.
-def code_prompt(item: CodeItem, template: str) -> tuple[Prompt, Template]:
-    """A code item's prompt in a template: "raw" as it stands, "chat" for the model's own, a name or text of ours.
-
-    Raises:
-        PromptError: the template has not one place.
-    """
-    if template in ("raw", "chat"):
-        return item.prompt, cast("Template", template)
-    try:
-        return within(template, item.prompt), "raw"
-    except PromptError as error:
-        raise PromptError(f"{named(item)}: {error}") from error
-
-
-def items_sha256(items: Iterable[Item]) -> str:
-    """Hash of task items, in their order."""
-    return json_sha256([item_json(item) for item in items])
-
-
-def asked(item: Item) -> tuple[Prompt, Template, dict[str, tuple[str, ...]]]:
-    """An item's prompt, how it is written, and what is scored after it."""
-    if isinstance(item, BehaviorItem):
-        return item.prompt, item.template, {"aligned": item.aligned, "misaligned": item.misaligned}
-    if isinstance(item, ChoiceItem):
-        texts = choice_continuations(item) if item.by == "text" else tuple(LETTERS[: len(item.choices)])
-        return choice_prompt(item), "chat" if item.template == "chat" else "raw", {"choices": texts}
-    if isinstance(item, AnswerItem):
-        return item.prompt, item.template, {"answers": item.answers}
-    return (item.prompt if isinstance(item, CodeItem) else item.text), "raw", {}
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that occurs a second time, or None."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -26,6 +26,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from steercpp.data.json_stream import LONGEST, iter_items
 from steercpp.data.pairs import ContrastPair, iter_pairs, pairs_sha256
 from steercpp.data.prompts import Filled, Message, Prompt, escaped, with_system
+from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
 
 Format: TypeAlias = Literal["auto", "jsonl", "caa", "repeng"]
@@ -103,7 +104,7 @@ def open_pairs(
     if kind != "repeng":
         raise PairsError(f"{path}: pairs format {kind!r} is unknown; use auto, jsonl, caa or repeng")
     if not personas:
-        raise PairsError(f"{path}: a list of suffixes needs two personas; give --persona POSITIVE NEGATIVE")
+        raise PairsError(f"{path}: a list of suffixes needs two personas; give `personas`, a positive and a negative one")
     if "{persona}" not in persona_template:
         raise PairsError(f"persona template {persona_template!r} lacks {{persona}}; put it where the persona stands")
     return PairFile(str(path), lambda: _repeng(path, tuple(personas), persona_template, raw=raw))
@@ -182,7 +183,7 @@ def _text(item: Any, key: str) -> str:
     value = item.get(key) if isinstance(item, dict) else None
     if not isinstance(value, str) or not value.strip():
         raise PairsError(f"{key!r} is missing or no text; expected {', '.join(_CAA_KEYS)}")
-    return _encodable(value)
+    return refuse_half_characters(value, PairsError)
 
 
 def _repeng(
@@ -193,7 +194,7 @@ def _repeng(
     def convert(item: Any, number: int, place: str) -> Iterator[ContrastPair]:
         if not isinstance(item, str):
             raise PairsError("expected a text, the start of an answer")
-        answer = f" {_encodable(item).lstrip()}" if item.strip() else ""
+        answer = f" {refuse_half_characters(item, PairsError).lstrip()}" if item.strip() else ""
         for place_of_persona, (positive, negative) in enumerate(prompts, start=1):
             name = str(number) if len(prompts) == 1 else f"{number}.{place_of_persona}"
             yield ContrastPair(name, positive, negative, answer, answer, place)
@@ -203,14 +204,6 @@ def _repeng(
 
 def _instruction(text: str, *, raw: bool) -> Prompt:
     return text if raw else (Message("user", text),)
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PairsError(f"\\u{ord(text[error.start]):04x} is half of a character; write it whole") from error
-    return text
 
 
 def _text_pairs(positive: Path | str, negative: Path | str) -> Iterator[ContrastPair]:

@@ -27,6 +27,7 @@ import numpy as np
 
 from steercpp.data.json_stream import LONGEST
 from steercpp.data.prompts import Prompt, parse_prompt, prompt_json, prompt_texts, with_system
+from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
 
 
@@ -202,8 +203,7 @@ def _answer(record: dict[str, Any], key: str) -> str:
     answer = _present(record, key)
     if not isinstance(answer, str) or not answer.strip():
         raise PairsError(f'{key}: beside "prompt" stands an answer, a text; got {json.dumps(answer)}')
-    _check_unicode(answer, key)
-    return answer
+    return refuse_half_characters(answer, PairsError, where=f"{key}: ")
 
 
 def _prompt(record: dict[str, Any], key: str) -> Prompt:
@@ -216,7 +216,7 @@ def _prompt(record: dict[str, Any], key: str) -> Prompt:
     if not any(text.strip() for text in texts):
         raise PairsError(f"{key}: every message is empty; give it some text")
     for text in texts:
-        _check_unicode(text, key)
+        refuse_half_characters(text, PairsError, where=f"{key}: ")
     return prompt
 
 
@@ -226,13 +226,4 @@ def _optional_text(record: dict[str, Any], key: str) -> str | None:
         return None
     if not isinstance(value, str) or not value.strip():
         raise PairsError(f"{key}: expected a text, got {json.dumps(value)}; leave the key out if there is none")
-    _check_unicode(value, key)
-    return value
-
-
-def _check_unicode(text: str, key: str) -> None:
-    """JSON can escape half of a surrogate pair, which no tokenizer can take."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PairsError(f"{key}: \\u{ord(text[error.start]):04x} is half of a character; write it whole") from error
+    return refuse_half_characters(value, PairsError, where=f"{key}: ")

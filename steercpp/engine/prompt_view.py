@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from steercpp.data.items import (
     CodeItem,
     Item,
-    asked,
     code_prompt,
     kind_of,
     named,
+    prompt_of,
 )
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Part, Prompt, Template, with_instruction
@@ -136,7 +136,7 @@ def item_views(
         seen[kind] = seen.get(kind, 0) + 1
         if seen[kind] > n:
             continue
-        prompt, template, scored = asked(item)
+        prompt, template, scored = prompt_of(item)
         if isinstance(item, CodeItem):
             prompt, template = code_prompt(item, code_template)
         found.append(prompt_view(engine, prompt, template=template, kind=kind, name=named(item), scored=scored))

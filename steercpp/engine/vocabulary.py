@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Protocol
 
 from steercpp.data.prompts import Filled, Message, Part, Prompt, Template, as_chat
+from steercpp.encoding import refuse_half_characters
 from steercpp.engine.chat_template import ChatTemplate
 from steercpp.errors import PromptError
 
@@ -176,7 +177,7 @@ class Vocabulary:
             add_special: with the begin- and end-of-sequence tokens that the model asks for.
             parse_special: "</s>" in the text becomes the token instead of four characters.
         """
-        return self._tokenizer.tokenize(_checked(text), add_special, parse_special)
+        return self._tokenizer.tokenize(refuse_half_characters(text, PromptError), add_special, parse_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Text of tokens; characters that are cut become U+FFFD.
@@ -201,7 +202,9 @@ class Vocabulary:
 
     def special_texts(self, text: str) -> tuple[str, ...]:
         """The special tokens that a text spells, in order: in data they are characters, in a template tokens."""
-        return tuple(self.pieces[token] for _, token in self.special_tokens.places(_checked(text)))
+        return tuple(
+            self.pieces[token] for _, token in self.special_tokens.places(refuse_half_characters(text, PromptError))
+        )
 
     def foreign_texts(self, prompt: Prompt) -> tuple[str, ...]:
         """What a template writes that looks like a special token and is none of this vocabulary: letters here."""
@@ -237,7 +240,7 @@ class Vocabulary:
             raise PromptError("a chat cannot be taken raw; give its text, or use the chat template")
         chat = as_chat(prompt)
         for turn in chat:
-            _checked(turn.content)
+            refuse_half_characters(turn.content, PromptError)
         return self._template.parts(chat, lambda text: [place for place, _ in self.special_tokens.places(text)])
 
     def render(self, prompt: Prompt, *, template: Template = "auto") -> str:
@@ -258,7 +261,7 @@ class Vocabulary:
     def encode_parts(self, parts: Sequence[Part]) -> tuple[int, ...]:
         """Tokens of a prompt in pieces, begun as the model begins texts."""
         for part in parts:
-            _checked(part.text)
+            refuse_half_characters(part.text, PromptError)
         tokens = tuple(self.special_tokens.tokens(parts))
         if self._tokenizer.adds_bos and self.bos >= 0 and tokens[:1] != (self.bos,):
             return (self.bos, *tokens)
@@ -323,13 +326,3 @@ class Vocabulary:
         if len(whole) == len(prompt):
             raise PromptError(f"continuation {continuation!r} adds no tokens to its prompt; give it some text")
         return prompt, whole[len(prompt) :]
-
-
-def _checked(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PromptError(
-            f"\\u{ord(text[error.start]):04x} in a text is half of a character; write it whole"
-        ) from error
-    return text

@@ -174,8 +174,4 @@ def write_synthetic(path: Path, found: Synthetic, *, force: bool = False) -> Non
         for one in found.pairs
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-
-    def write(draft: Path) -> None:
-        draft.write_bytes(text.encode())
-
-    write_whole(path, write, force=force, error=PairsError)
+    write_whole(path, text.encode(), force=force, error=PairsError)

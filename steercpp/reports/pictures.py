@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steercpp import files as whole_file
+from steercpp.encoding import json_ready
 from steercpp.errors import InputError
-from steercpp.files import write_atomically
+from steercpp.files import refuse_overwrite, write_atomically, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,11 +19,11 @@ def refuse_picture(path: Path, *, force: bool) -> None:
     """Check before the work that a picture could be written there.
 
     Raises:
-        InputError: it is not named .png or .svg, or as `whole_file.refuse_overwrite`.
+        InputError: it is not named .png or .svg, or as `refuse_overwrite`.
     """
     if path.suffix.lower() not in (".png", ".svg"):
         raise InputError(f"{path}: not the name of a picture; end it in .png or .svg")
-    whole_file.refuse_overwrite(path, force=force, error=InputError)
+    refuse_overwrite(path, force=force, error=InputError)
 
 
 def write_picture(path: Path, figure: Figure, *, force: bool) -> None:
@@ -36,12 +35,7 @@ def write_picture(path: Path, figure: Figure, *, force: bool) -> None:
     from steercpp.reports.style import rendered
 
     refuse_picture(path, force=force)
-    data = rendered(figure, path.suffix.lower()[1:])
-
-    def write(draft: Path) -> None:
-        draft.write_bytes(data)
-
-    whole_file.write_whole(path, write, force=force, error=InputError)
+    write_whole(path, rendered(figure, path.suffix.lower()[1:]), force=force, error=InputError)
 
 
 # FOLD: What a scan or a transfer leaves beside its sweeps: a table as JSON and a picture; the same gives the same  # noqa
@@ -52,7 +46,7 @@ def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Calla
         RunError: they cannot be written.
     """
     files = tuple(folder / f"{name}.{kind}" for kind in ("json", "png", "svg"))
-    table = (json.dumps(_plain(record), indent=2, allow_nan=False) + "\n").encode()
+    table = (json.dumps(json_ready(record), indent=2, allow_nan=False) + "\n").encode()
     if all(path.is_file() for path in files) and files[0].read_bytes() == table:
         return files
     from steercpp.reports.style import rendered
@@ -62,12 +56,3 @@ def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Calla
         write_atomically(path, rendered(figure, path.suffix[1:]))
     write_atomically(files[0], table)  # last, for it tells that the others are its own
     return files
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types: numbers that JSON lacks become null."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

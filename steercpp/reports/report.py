@@ -16,11 +16,11 @@ The same run gives the same bytes.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steercpp.encoding import json_ready
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
 from steercpp.reports.tables import csv_bytes, tables
@@ -67,21 +67,10 @@ def write_score(judgement: Judgement, data: Mapping[str, Any], out: Path) -> tup
     """
     folder = make_folder(out)
     files = {f"{name}.csv": csv_bytes(columns) for name, columns in tables(judgement).items()}
-    files["score.json"] = (json.dumps(_plain(data), indent=2, allow_nan=False) + "\n").encode()
+    files["score.json"] = (json.dumps(json_ready(data), indent=2, allow_nan=False) + "\n").encode()
     for name, content in files.items():
         write_atomically(folder / name, content)
     return tuple(folder / name for name in files)
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types; null where a number means nothing."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def make_folder(folder: Path) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from steercpp.aliases import Tokens
-from steercpp.data.items import Item, asked, named
+from steercpp.data.items import Item, named, prompt_of
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Prompt, Template
 from steercpp.engine.engine import Engine
@@ -58,7 +58,7 @@ def item_texts(engine: Engine, items: Iterable[Item]) -> list[Tokens]:
     """
     texts = []
     for item in items:
-        prompt, template, _ = asked(item)
+        prompt, template, _ = prompt_of(item)
         texts.append(_encoded(engine, named(item), prompt, template=template, most=engine.n_ctx))
     return texts
 

@@ -130,7 +130,7 @@ def renormalised(vector: ControlVector, lengths: Literal["unit"] | Mapping[int, 
         row = _row(vector, il)
         norm = np.linalg.norm(row)
         if norm == 0:
-            raise DegenerateError(f"layer {il} is zero and has no direction; leave it out with --layers")
+            raise DegenerateError(f"layer {il} is zero and has no direction; leave it out with `layers`")
         rows[il] = _rounded(row * (wanted[il] / norm))
     return replace(vector, directions=rows, metadata=without_strengths(vector.metadata))
 
@@ -195,7 +195,7 @@ def _one_model(vectors: Sequence[ControlVector], names: Sequence[str]) -> tuple[
         (hint, name), (other, whose) = list(known.items())[:2]
         raise InputError(
             f"{whose} is for a model of architecture {other!r}, {name} for {hint!r}; if one of these is another name "
-            "for the same, set it with steercpp convert --model-hint"
+            "for the same, set it with `model_hint` (steercpp convert)"
         )
     n_layer = max(vector.n_layer for vector in vectors)
     for vector, name in zip(vectors, names, strict=True):
@@ -240,7 +240,7 @@ def _shared_metadata(vectors: Sequence[ControlVector]) -> dict[str, MetaValue]:
     if len(conventions) > 1:
         raise InputError(
             "some of the vectors are llama-cvector-generator's, with each direction one layer above where it was "
-            "measured: bring them to their layers with steercpp convert --layer-convention cvector-generator"
+            "measured: bring them to their layers with `layer_convention=cvector-generator` (steercpp convert)"
         )
     first = vectors[0].metadata
     return {

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from steercpp.aliases import FloatArray
+from steercpp.encoding import refuse_half_characters
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 
 MetaScalar: TypeAlias = str | bool | int | float
@@ -204,8 +205,8 @@ def _check_metadata(key: str, value: MetaValue) -> None:
             raise InputError(f"metadata {key}: {type(item).__name__} cannot be stored; use str, bool, int or float")
         if isinstance(item, int) and not -(2**63) <= item < 2**63:
             raise InputError(f"metadata {key}: {item} does not fit in 64 bits")
-        if isinstance(item, str) and any("\ud800" <= letter <= "\udfff" for letter in item):
-            raise InputError(f"metadata {key}: the text holds half of a character and is not UTF-8")
+        if isinstance(item, str):
+            refuse_half_characters(item, InputError, where=f"metadata {key}: ")
 
 
 def _listed(layers: Iterable[int]) -> str:

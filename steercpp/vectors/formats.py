@@ -262,12 +262,12 @@ def _notes(vector: ControlVector, kinds: Mapping[str, str], architecture: str | 
     notes = []
     if not vector.model_hint:
         notes.append(
-            "model_hint is missing: it is not known for which model this is; steercpp convert --model-hint sets it"
+            "model_hint is missing: it is not known for which model this is; set it with `model_hint` (steercpp convert)"
         )
     elif architecture is not None and vector.model_hint != architecture:
         notes.append(other_model(vector.model_hint, architecture))
     if vector.metadata.get("layer_convention") == CVECTOR_GENERATOR:
-        notes.append(f"{SHIFTED}; steercpp convert --layer-convention cvector-generator moves it there")
+        notes.append(f"{SHIFTED}; `layer_convention=cvector-generator` (steercpp convert) moves it there")
     zero = [il for il, row in vector.directions.items() if not row.any()]
     if zero:
         notes.append(zero_layers(zero))

@@ -75,7 +75,7 @@ def _within(window: Window, layers: Sequence[int], text: str) -> Window:
     if outside := sorted(set(window) - set(layers)):
         raise LayerError(
             f"windows {text!r}: layer {outside[0]} is not among layers {format_layers(layers)}; "
-            "name others or widen --layers"
+            "name others or widen `layers`"
         )
     return window
 

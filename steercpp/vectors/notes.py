@@ -105,7 +105,7 @@ def _model_notes(vector: ControlVector, header: Header, architecture: str | None
     notes = []
     kind = str(header.values["general.architecture"].value)
     if not vector.model_hint:
-        notes.append(f"{kind}.model_hint is missing: {NO_HINT}; `steercpp doctor --model M --repair` fills it in")
+        notes.append(f"{kind}.model_hint is missing: {NO_HINT}; steercpp doctor fills it in, given `model` and `repair`")
     elif architecture is not None and vector.model_hint != architecture:
         notes.append(other_model(vector.model_hint, architecture))
     if kind != ARCHITECTURES[0]:
@@ -119,7 +119,7 @@ def _origin_notes(vector: ControlVector, header: Header) -> list[str]:
     fault = pca_fault(vector.norms.values()) if from_cvector_generator(header) else ""
     if fault:
         return [SHIFTED, f"{fault}; extract the vector again, `steercpp doctor` tells how"]
-    return [f"{SHIFTED}; `steercpp doctor --repair` moves it there"]
+    return [f"{SHIFTED}; steercpp doctor moves it there, given `repair`"]
 
 
 def _layer_notes(vector: ControlVector, tensor_layers: Sequence[int]) -> list[str]:

@@ -319,7 +319,7 @@ def tree(*clusters: Any) -> str:
         (read_instructions, '[{"instruction": "a"}]', "x:1: 'category' is missing; give the official file"),
         (read_instructions, json.dumps([ITEM | {"category": 3}]), "x:1: 'category' is 3 and no text; give the"),
         (read_instructions, json.dumps([ITEM]) + "]", "x:1: something follows the array's end; write the file as"),
-        (read_instructions, '[{"instruction": "\\ud83d", "category": null}]', "x:1: 'instruction' holds \\ud83d, half"),
+        (read_instructions, '[{"instruction": "\\ud83d", "category": null}]', "x:1: 'instruction': \\ud83d is half"),
         (read_instructions, b'["\xff"]', "x: byte 0xff is not UTF-8; save it as UTF-8"),
         (read_caa, '[{"question": "a", "answer_matching_behavior": "b"}]', "x:1: 'answer_not_matching_behavior' is"),
         (read_humaneval, "\n", "x: the set is empty; give the official file"),

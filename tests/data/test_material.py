@@ -83,7 +83,7 @@ def test_paths_are_read_as_before(tmp_path: Path) -> None:
     assert [type(item) for item in task_items(str(path))] == [ChoiceItem, AnswerItem]
     assert len(task_items(path, limit=1)) == 1
     path.write_text(json.dumps(lines[0]))
-    assert "behavior items alone, which are for --behavior" in message(lambda: task_items(path))
+    assert "behavior items alone, which are for `behavior`" in message(lambda: task_items(path))
     path.write_text(json.dumps(lines[3]))
     assert contrast_pairs(path)[0].positive == "p"
     (tmp_path / "law_test.csv").write_text(MMLU.format(n=1, letter="B"))
@@ -138,19 +138,19 @@ def test_requests_are_put_as_asked(data: Path) -> None:
     [
         (
             lambda: behavior_items("refusl"),
-            "'refusl' is neither a file nor a set for --behavior; did you mean refusal?",
+            "'refusl' is neither a file nor a set for `behavior`; did you mean refusal?",
         ),
         (
             lambda: task_items("humanevil"),
-            "'humanevil' is neither a file nor a set for --task; did you mean humaneval?",
+            "'humanevil' is neither a file nor a set for `task`; did you mean humaneval?",
         ),
-        (lambda: contrast_pairs("zzz"), "'zzz' is neither a file nor a set for --pairs; use one of caa, "),
-        (lambda: behavior_items("mmlu"), "mmlu: mmlu has nothing for --behavior; use one of advbench, "),
-        (lambda: task_items("xstest"), "xstest: xstest has nothing for --task; use one of arithmetic, "),
-        (lambda: contrast_pairs("advbench"), "advbench: advbench has nothing for --pairs; use one of caa, "),
+        (lambda: contrast_pairs("zzz"), "'zzz' is neither a file nor a set for `pairs`; use one of caa, "),
+        (lambda: behavior_items("mmlu"), "mmlu: mmlu has nothing for `behavior`; use one of advbench, "),
+        (lambda: task_items("xstest"), "xstest: xstest has nothing for `task`; use one of arithmetic, "),
+        (lambda: contrast_pairs("advbench"), "advbench: advbench has nothing for `pairs`; use one of caa, "),
         (lambda: behavior_items("refusal:test"), "refusal has no part 'test'; use one of harmful, harmless"),
         (lambda: contrast_pairs("refusal:x"), "refusal:x: the pairs of a built-in set have no parts; leave out :x"),
-        (lambda: behavior_items("advbench", data="none"), "none: there is no such folder of data sets; check --data"),
+        (lambda: behavior_items("advbench", data="none"), "none: there is no such folder of data sets; check `data`"),
         (lambda: task_items("none.jsonl"), "none.jsonl: cannot be read"),
     ],
 )
@@ -161,7 +161,7 @@ def test_names_that_are_none(call: Callable[[], Any], expected: str) -> None:
 def test_a_set_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
     assert message(lambda: task_items("humaneval", data=tmp_path)) == (
         f"humaneval: no HumanEval.jsonl.gz below {tmp_path}; fetch it with `steercpp data get humaneval`, or name the "
-        "folder that has it with --data"
+        "folder that has it with `data`"
     )
     assert isinstance(pytest.raises(DataSetError, find_set, "mmlu").value, DataSetError)
 

@@ -163,7 +163,7 @@ def test_bad_arrays(tmp_path: Path, content: bytes, expected: str) -> None:
 
 def test_what_does_not_go_together(tmp_path: Path) -> None:
     suffixes, lines = put(tmp_path / "s.json", ["a"]), put(tmp_path / "p.jsonl", b'{"positive": "a", "negative": "b"}')
-    with pytest.raises(PairsError, match=r"s\.json: a list of suffixes needs two personas; give --persona"):
+    with pytest.raises(PairsError, match=r"s\.json: a list of suffixes needs two personas; give `personas`"):
         open_pairs(suffixes)
     with pytest.raises(PairsError, match=r"p\.jsonl: personas are for repeng's lists"):
         open_pairs(lines, personas=[("a", "b")])

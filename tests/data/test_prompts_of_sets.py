@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from steercpp.data.items import Item, asked
+from steercpp.data.items import Item, prompt_of
 from steercpp.data.pair_formats import open_pairs
 from steercpp.data.prompts import Message, Prompt, prompt_texts
 from steercpp.data.sets.catalog import DATA_SETS
@@ -48,7 +48,7 @@ class Asked:
 
 
 def of_items(items: Sequence[Item], fields: tuple[str, ...]) -> Asked:
-    told = [asked(item) for item in items]
+    told = [prompt_of(item) for item in items]
     following = tuple(text for _, _, scored in told for texts in scored.values() for text in texts)
     return Asked(fields, tuple(prompt for prompt, _, _ in told), following)
 

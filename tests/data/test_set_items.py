@@ -202,7 +202,7 @@ def test_mmlu_heads_are_solved_questions_in_the_same_form() -> None:
 
 
 def test_shots_that_there_are_not() -> None:
-    with pytest.raises(TaskError, match="law: 1 solved questions in the dev split; give --shots 1 at most"):
+    with pytest.raises(TaskError, match="law: 1 solved questions in the dev split; give `shots=1` at most"):
         mmlu_items([question("law", 9)], [question("law", 1)], shots=2)
     for shots in (-1, 6):
         with pytest.raises(TaskError, match=f"^{shots} shots; MMLU has 5 solved questions"):

@@ -157,7 +157,7 @@ def test_a_choice_is_asked_in_the_form_of_the_paper() -> None:
         ({**GOOD_BEHAVIOR, "prompt": [{"role": "king", "content": "x"}]}, "role 'king' is unknown"),
         ({**GOOD_BEHAVIOR, "template": "alpaca"}, "template 'alpaca' is unknown"),
         ({**GOOD_BEHAVIOR, "id": True}, "id must be"),
-        ('{"kind": "behavior", "prompt": "\\ud800", "aligned": [" a"], "misaligned": [" b"]}', "surrogate"),
+        ('{"kind": "behavior", "prompt": "\\ud800", "aligned": [" a"], "misaligned": [" b"]}', "half of a character"),
         ({**GOOD_CHOICE, "answer": "Z"}, "answer 'Z' is none of the choices A..B; "),
         ({**GOOD_CHOICE, "answer": 2}, "answer 2 is none of the choices 0..1; "),
         ({**GOOD_CHOICE, "answer": -1}, "answer -1 is none of the choices"),
@@ -230,7 +230,7 @@ def test_mmlu_rows(tmp_path: Path) -> None:
     ("row", "expected"),
     [
         ("q,a,b,c,D", "5 columns; expected 6"),
-        ("q,a,b,c,d,E", "answer 'E' is none of the choices A..D"),
+        ("q,a,b,c,d,E", "'letter' is 'E'; expected A or B or C or D"),
         ('q,"a"x,b,c,d,A', "expected after"),
     ],
 )

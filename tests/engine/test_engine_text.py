@@ -88,7 +88,7 @@ def test_prompts_that_cannot_be_are_refused(tiny_engine: Engine, plain_engine: E
         tiny_engine.encode((Message("assistant", "a"),))
     with pytest.raises(PromptError, match="the model file has no chat template"):
         plain_engine.encode("a", template="chat")
-    with pytest.raises(PromptError, match=r"\\ud83d in a text is half of a character"):
+    with pytest.raises(PromptError, match=r"\\ud83d is half of a character"):
         tiny_engine.encode("half \ud83d")
     assert plain_engine.chat_template is None
 

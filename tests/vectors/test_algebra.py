@@ -65,7 +65,7 @@ def test_a_small_difference_that_is_no_rounding_stays() -> None:
 @pytest.mark.parametrize(
     ("other", "kind", "expected"),
     [
-        (made(1, hint="qwen2"), InputError, "b is for a model of architecture 'qwen2', a for 'llama'.*--model-hint"),
+        (made(1, hint="qwen2"), InputError, "b is for a model of architecture 'qwen2', a for 'llama'.*`model_hint`"),
         (ControlVector({1: np.ones(8, np.float32)}, "llama", 3), ShapeError, "b has 8 values per layer, a has 64"),
         (
             ControlVector({1: np.ones(N_EMBD, np.float32)}, "llama", 2),
@@ -85,7 +85,7 @@ def test_a_small_difference_that_is_no_rounding_stays() -> None:
             InputError,
             "b is meant for positions generated, a for adding everywhere: only vectors that are added at the same",
         ),
-        (made(1, layer_convention="cvector-generator"), InputError, "convert --layer-convention cvector-generator"),
+        (made(1, layer_convention="cvector-generator"), InputError, "`layer_convention=cvector-generator`"),
     ],
 )
 def test_vectors_that_cannot_be_summed(other: ControlVector, kind: type[InputError] | None, expected: str) -> None:

@@ -142,7 +142,7 @@ def test_round_trip_of_any_vector(tmp_path_factory: pytest.TempPathFactory, made
 
 def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     path = put(tmp_path, b"precious")
-    with pytest.raises(VectorFileError, match="exists already.*--force"):
+    with pytest.raises(VectorFileError, match="exists already.*`force=True`"):
         write_vector(path, vector())
     assert path.read_bytes() == b"precious"
     write_vector(path, vector(), force=True)

@@ -132,7 +132,7 @@ def test_without_its_text_such_a_vector_is_not_taken_for_an_adding_one(tmp_path:
 def test_an_existing_file_is_kept_without_force_and_zeros_are_not_written(tmp_path: Path, kind: Format) -> None:
     path = tmp_path / f"v.{kind}"
     path.write_bytes(b"precious")
-    with pytest.raises(VectorFileError, match="exists already.*--force"):
+    with pytest.raises(VectorFileError, match="exists already.*`force=True`"):
         write_any_vector(path, vector())
     assert path.read_bytes() == b"precious"
     write_any_vector(path, vector(), force=True)

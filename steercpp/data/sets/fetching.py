@@ -95,7 +95,7 @@ def fetch_set(
         home.mkdir(parents=True, exist_ok=True)
         files = tuple(_file(name, file, home, base, progress) for file in SOURCES[name].files)
     except OSError as error:
-        raise DataSetError(f"{home}: cannot be written ({error.strerror or error}); choose another --cache") from error
+        raise DataSetError(f"{home}: cannot be written ({error.strerror or error}); choose another `cache`") from error
     return Fetched(find_set(name, home.parent), files)
 
 
@@ -160,7 +160,7 @@ def _tell(url: str, error: Any) -> NoReturn:
     """One sentence for what went wrong on the way."""
     import requests
 
-    by_hand = "fetch it by hand and name its folder with --data"
+    by_hand = "fetch it by hand and name its folder with `data`"
     if isinstance(error, requests.HTTPError) and error.response is not None:
         answer = f"{error.response.status_code} {error.response.reason}".strip()
         raise DataSetError(
@@ -170,7 +170,7 @@ def _tell(url: str, error: Any) -> NoReturn:
         raise DataSetError(f"{url}: no address to fetch from; give one like https://host/folder") from error
     if isinstance(error, requests.Timeout | requests.ConnectionError) and "IncompleteRead" not in str(error):
         raise DataSetError(
-            f"{url}: no connection; check the network or give a mirror's --base-url, or {by_hand}"
+            f"{url}: no connection; check the network or give a mirror's `base_url`, or {by_hand}"
         ) from error
     raise DataSetError(f"{url}: the download broke off, and nothing of it was kept; fetch it again") from error
 

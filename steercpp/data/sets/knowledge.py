@@ -99,14 +99,19 @@ def read_mmlu(path: Path | str, *, subject: str | None = None, split: str | None
     path = Path(path)
     if not path.is_dir():
         refuse_parts(path, subject=subject, split=split)
-        return _mmlu_file(path)
+        return read_mmlu_file(path)
     split = split or "test"
     subjects = mmlu_subjects(path, split=split)
     chosen = subjects if subject is None else (known(subject, subjects, "subject", where=path),)
-    return tuple(row for name in chosen for row in _mmlu_file(path / split / f"{name}_{split}.csv"))
+    return tuple(row for name in chosen for row in read_mmlu_file(path / split / f"{name}_{split}.csv"))
 
 
-def _mmlu_file(path: Path) -> tuple[MmluQuestion, ...]:
+def read_mmlu_file(path: Path) -> tuple[MmluQuestion, ...]:
+    """Questions of one file, official or of the same form: a choice may be blank, and a letter small.
+
+    Raises:
+        DataSetError: unreadable, not UTF-8, a row of another width or answer (path:line), or no row at all.
+    """
     subject = path.stem
     for split in MMLU_SPLITS:
         subject = subject.removesuffix(f"_{split}")
@@ -114,8 +119,11 @@ def _mmlu_file(path: Path) -> tuple[MmluQuestion, ...]:
 
 
 def _mmlu(subject: str, row: Record) -> MmluQuestion:
-    choices = (row.text("A"), row.text("B"), row.text("C"), row.text("D"))
-    return MmluQuestion(subject, row.text("question"), choices, row.one_of("letter", "ABCD"), row.place)
+    a, b, c, d = (row.text(letter, may_be_blank=True) for letter in "ABCD")
+    answer = row.text("letter").strip().upper()
+    if answer not in tuple("ABCD"):
+        raise row.error(f"'letter' is {answer!r}; expected A or B or C or D")
+    return MmluQuestion(subject, row.text("question"), (a, b, c, d), answer, row.place)
 
 
 def read_truthfulqa(path: Path | str) -> tuple[TruthfulQuestion, ...]:

@@ -65,7 +65,7 @@ def mmlu_head(solved: Sequence[MmluQuestion], shots: int, subject: str) -> str:
         raise TaskError(f"{shots} shots; MMLU has {MOST_SHOTS} solved questions for each subject, so give 0 to 5")
     if len(solved) < shots:
         raise TaskError(
-            f"{subject}: {len(solved)} solved questions in the dev split; give --shots {len(solved)} at most"
+            f"{subject}: {len(solved)} solved questions in the dev split; give `shots={len(solved)}` at most"
         )
     return "".join(
         f"{choice_prompt(ChoiceItem('', each.question, each.choices, 0))} {each.answer}.\n\n" for each in solved[:shots]

@@ -293,7 +293,7 @@ def _of_file(path: Path) -> tuple[Item, ...]:
         return read_mmlu_csv(path)
     if items := tuple(item for item in read_tasks(path) if not isinstance(item, BehaviorItem)):
         return items
-    raise TaskError(f"{path}: behavior items alone, which are for --behavior; give choice, answer, text or code items")
+    raise TaskError(f"{path}: behavior items alone, which are for `behavior`; give choice, answer, text or code items")
 
 
 def _first(items: Sequence[_Each], limit: int | None) -> tuple[_Each, ...]:
@@ -307,10 +307,10 @@ def _split(name: str | Path, kind: str, offered: Iterable[str]) -> tuple[str, Pa
     if first in names:
         return first, tuple(parts)
     if first in DATA_SETS:
-        raise TaskError(f"{name}: {first} has nothing for --{kind}; use one of {', '.join(names)}, or a file")
+        raise TaskError(f"{name}: {first} has nothing for `{kind}`; use one of {', '.join(names)}, or a file")
     near = difflib.get_close_matches(first.lower(), names)
     advice = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names)}, or a file"
-    raise TaskError(f"{str(name)!r} is neither a file nor a set for --{kind}; {advice}")
+    raise TaskError(f"{str(name)!r} is neither a file nor a set for `{kind}`; {advice}")
 
 
 def _no_parts(name: str | Path, parts: Parts) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from steercpp.data.json_stream import iter_items
+from steercpp.encoding import refuse_half_characters
 from steercpp.errors import DataSetError, PairsError
 
 LARGEST = 1 << 28  # bytes, unpacked; the largest official file has 3 MB, and a gzip file may claim anything
@@ -48,13 +49,7 @@ class Record:
             raise self.error(f"{key!r} {found}; give the official file, unchanged")
         if not (value.strip() or may_be_blank):
             raise self.error(f"{key!r} is blank; give the official file, unchanged")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise self.error(
-                f"{key!r} holds \\u{ord(value[error.start]):x}, half of a character; write the whole one"
-            ) from error
-        return value
+        return refuse_half_characters(value, DataSetError, where=f"{self.place}: {key!r}: ")
 
     def one_of(self, key: str, allowed: Iterable[str]) -> str:
         """The field, which says one of these."""

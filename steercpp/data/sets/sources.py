@@ -162,7 +162,7 @@ def data_folders(data: Path | str | None = None) -> tuple[Path, ...]:
     """
     if data is not None:
         if not Path(data).is_dir():
-            raise DataSetError(f"{data}: there is no such folder of data sets; check --data")
+            raise DataSetError(f"{data}: there is no such folder of data sets; check `data`")
         return (Path(data),)
     own = os.environ.get(VARIABLE)
     return (*((Path(own),) if own else ()), cache_folder())
@@ -184,7 +184,7 @@ def find_set(name: str, data: Path | str | None = None) -> Path:
     looked = " and ".join(map(str, folders))
     raise DataSetError(
         f"{name}: no {source.find[0]} below {looked}; fetch it with `steercpp data get {name}`, or name the folder "
-        "that has it with --data"
+        "that has it with `data`"
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from steercpp.encoding import json_ready
 from steercpp.errors import RunError
 from steercpp.experiments.constants.derive import Constants
 from steercpp.files import write_atomically
@@ -41,7 +42,7 @@ def write_constants(folder: Path, constants: Constants) -> tuple[Path, Path]:
     record = {"format": FORMAT, **constants.record, "arrays_sha256": sha256(data.getvalue()).hexdigest()}
     (folder / RECORD).unlink(missing_ok=True)
     write_atomically(folder / ARRAYS, data.getvalue())
-    text = json.dumps(_plain(record), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(json_ready(record), indent=1, allow_nan=False) + "\n"
     write_atomically(folder / RECORD, text.encode())
     return folder / RECORD, folder / ARRAYS
 
@@ -74,19 +75,8 @@ def read_constants(folder: Path | str) -> Constants | None:
     return Constants(_numbers(record), arrays)
 
 
-def _plain(value: Any) -> Any:
-    """JSON's own types; null where a number means nothing."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):  # numpy's too
-        return float(value) if math.isfinite(value) else None
-    return value
-
-
 def _numbers(value: Any) -> Any:
-    """What `_plain` wrote, with NaN again for null inside lists of numbers."""
+    """What `json_ready` wrote, with NaN again for null inside lists of numbers."""
     if isinstance(value, dict):
         return {key: _numbers(one) for key, one in value.items()}
     if isinstance(value, list) and all(one is None or isinstance(one, int | float) for one in value):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from steercpp.data.items import asked, code_prompt
+from steercpp.data.items import code_prompt, prompt_of
 from steercpp.data.prompts import Prompt, Template
 from steercpp.data.sets.names import contrast_pairs
 from steercpp.engine.batch import Query
@@ -201,7 +201,7 @@ def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:
 
 def _first_prompts(items: RunItems, spec: RunSpec) -> dict[str, tuple[Prompt, Template]]:
     """The first prompt of each kind."""
-    found = {kind: asked(some[0])[:2] for kind, some in items.by_kind.items()}
+    found = {kind: prompt_of(some[0])[:2] for kind, some in items.by_kind.items()}
     if items.code:
         found["code"] = code_prompt(items.code[0], "raw" if spec.template == "auto" else spec.template)
     return found

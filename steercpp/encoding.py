@@ -1,0 +1,44 @@
+"""What JSON and UTF-8 can hold; read this to write a value as JSON or to check a text that came from JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any
+
+from steercpp.errors import InputError
+
+
+def json_ready(value: Any) -> Any:
+    """The value in JSON's own types: arrays become lists, paths texts, and numbers that are not finite null."""
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if hasattr(value, "tolist"):  # a numpy array or scalar, without importing numpy
+        return json_ready(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def refuse_half_characters(text: str, error: type[InputError], *, where: str = "") -> str:
+    """The text itself; JSON can spell half of a surrogate pair, which no file and no tokenizer takes.
+
+    Args:
+        text: what is checked.
+        error: what is raised.
+        where: how the message begins, such as "positive: ".
+
+    Raises:
+        InputError: of the kind `error`: there is such a half, which the message shows.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        half = f"\\u{ord(text[problem.start]):04x}"
+        raise error(f"{where}{half} is half of a character; write it whole") from problem
+    return text

@@ -64,7 +64,7 @@ def emit_line(data: Mapping[str, Any]) -> None:
 _bars: list[Live] = []  # on the screen now
 
 
-def generate_texts(message: str) -> None:
+def say(message: str) -> None:
     """Tell the user something on stderr, above a progress bar if there is one."""
     if _bars:
         _bars[-1].console.print(text(message))

@@ -43,8 +43,12 @@ def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """An empty draft beside the file, to be filled; it takes the file's place at the end, unless an error comes first.
+
+    Args:
+        path: the file.
+        check: called last, once the draft is on the disk; what it raises keeps the file as it was.
 
     Raises:
         OSError: the draft cannot be made, brought to the disk or renamed.
@@ -55,6 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
+        check()
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -72,11 +77,17 @@ def write_whole(path: Path, content: bytes | Callable[[Path], None], *, force: b
     Raises:
         InputError: of the kind `error`: as `refuse_overwrite`, or nothing can be written.
     """
-    refuse_overwrite(path, force=force, error=error)
+
+    def check() -> None:
+        refuse_overwrite(path, force=force, error=error)
+
+    check()
     try:
-        with replacing(path) as draft:
-            _fill(draft, content)
-            refuse_overwrite(path, force=force, error=error)  # once more: what was written may have taken hours
+        with replacing(path, check=check) as draft:  # once more at the end: writing may have taken hours
+            if isinstance(content, bytes):
+                draft.write_bytes(content)
+            else:
+                content(draft)
     except OSError as problem:
         reason = problem.strerror or problem
         raise error(f"{path}: cannot be written: {reason}; choose another place") from problem
@@ -90,16 +101,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     try:
         with replacing(path) as draft:
-            _fill(draft, data)
+            draft.write_bytes(data)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); free some space, check the folder's rights, "
             "or use another `out`"
         ) from error
-
-
-def _fill(draft: Path, content: bytes | Callable[[Path], None]) -> None:
-    if isinstance(content, bytes):
-        draft.write_bytes(content)
-    else:
-        content(draft)

@@ -130,31 +130,22 @@ def _embedded_path() -> Path:
 
 def named_vector(engine: Engine, path: Path | None, layers: str | None, report: output.Report | None) -> ControlVector:
     """The vector of a file, at the layers asked for; or the embedded model's own."""
-    from steercpp.vectors.layers import parse_layers
-
-    wanted = None if layers is None else parse_layers(layers, engine.n_layer)
     if path is None:
         from steercpp.data.sets.embedded import load
         from steercpp.extraction.extract import extract
+        from steercpp.vectors.layers import parse_layers
 
         own = load()
-        return extract(engine, own.pairs(), layers=wanted or own.layers, progress=report)
-    from steercpp.engine.engine import check_vector
-    from steercpp.errors import InputError, LayerError
-    from steercpp.vectors.formats import read_any_vector
+        wanted = own.layers if layers is None else parse_layers(layers, engine.n_layer)
+        return extract(engine, own.pairs(), layers=wanted, progress=report)
+    from steercpp.errors import InputError
+    from steercpp.vectors.formats import read_vector_for
 
-    vector, notes = read_any_vector(path, architecture=engine.architecture)
-    for note in notes:
-        output.say(f"{path}: {note}")
+    vector = read_vector_for(engine, path, layers=layers, note=output.say)
     if not vector.is_added_everywhere:
         raise InputError(
             f"{path}: is not meant to be added to every token, which is what is calibrated; sweep it instead"
         )
-    try:
-        vector = vector if wanted is None else vector.restricted_to(wanted)
-    except LayerError as error:
-        raise LayerError(f"{path}: {error}; leave --layers out or name some of them") from error
-    check_vector(engine, vector, name=str(path))
     return vector
 
 

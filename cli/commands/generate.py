@@ -213,14 +213,9 @@ def _vector(engine: Engine, path: Path | None, report: output.Report | None) -> 
 
         own = load()
         return extract(engine, own.pairs(), layers=own.layers, progress=report)
-    from steercpp.engine.engine import check_vector
-    from steercpp.vectors.formats import read_any_vector
+    from steercpp.vectors.formats import read_vector_for
 
-    vector, notes = read_any_vector(path, architecture=engine.architecture)
-    for note in notes:
-        output.say(f"{path}: {note}")
-    check_vector(engine, vector, name=str(path))
-    return vector
+    return read_vector_for(engine, path, note=output.say)
 
 
 def _own_prompts(engine: Engine) -> list[tuple[int, ...]]:

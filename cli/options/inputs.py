@@ -123,31 +123,14 @@ def _source(
 ) -> Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]:
     """How to come by the vector: from its file, from a pairs file, or from these pairs; at these layers if not told."""
     if (path := asked.vector) is not None:
-        return lambda engine, _: (_from_file(engine, path, asked.layers), None)
+        from steercpp.vectors.formats import read_vector_for
+
+        return lambda engine, _: (read_vector_for(engine, path, layers=asked.layers, note=output.say), None)
     if asked.pairs:
         from steercpp.data.sets.names import contrast_pairs
 
         pairs = contrast_pairs(asked.pairs, data=asked.items.data, limit=asked.items.limit)
     return lambda engine, report: _from_pairs(engine, pairs, asked, layers, report)
-
-
-def _from_file(engine: Engine, path: Path, layers: str | None) -> ControlVector:
-    from steercpp.engine.engine import check_vector
-    from steercpp.errors import LayerError
-    from steercpp.vectors.formats import read_any_vector
-    from steercpp.vectors.layers import parse_layers
-
-    vector, notes = read_any_vector(path, architecture=engine.architecture)
-    for note in notes:
-        output.say(f"{path}: {note}")
-    if layers is not None:
-        wanted = parse_layers(layers, engine.n_layer)
-        try:
-            vector = vector.restricted_to(wanted)
-        except LayerError as error:
-            raise LayerError(f"{path}: {error}; leave --layers out or name some of them") from error
-    check_vector(engine, vector, name=str(path))
-    return vector
 
 
 def _from_pairs(

@@ -104,7 +104,7 @@ def open_pairs(
     if kind != "repeng":
         raise PairsError(f"{path}: pairs format {kind!r} is unknown; use auto, jsonl, caa or repeng")
     if not personas:
-        raise PairsError(f"{path}: a list of suffixes needs two personas; give `personas`, a positive and a negative one")
+        raise PairsError(f"{path}: a list of suffixes needs two personas; give `personas` POSITIVE NEGATIVE")
     if "{persona}" not in persona_template:
         raise PairsError(f"persona template {persona_template!r} lacks {{persona}}; put it where the persona stands")
     return PairFile(str(path), lambda: _repeng(path, tuple(personas), persona_template, raw=raw))

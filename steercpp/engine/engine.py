@@ -32,7 +32,6 @@ from steercpp.engine.steering import (
 from steercpp.errors import (
     DegenerateError,
     InputError,
-    LayerError,
     NonFiniteError,
     ShapeError,
 )
@@ -424,21 +423,3 @@ def _either(steering: PerQuery, vector: ControlVector | None, strengths: Strengt
     if steering is not None and vector is not None:
         raise InputError("steering and vector exclude each other; put the vector into the steering")
     return adds(vector, strengths, len(batch.queries)) if steering is None else steering
-
-
-def check_vector(engine: Engine, vector: ControlVector, *, name: str = "the vector") -> None:
-    """Make sure that a vector fits a model, before anything is decoded.
-
-    Raises:
-        ShapeError, LayerError: it has another width, or layers that the model lacks.
-    """
-    if vector.n_embd != engine.n_embd:
-        raise ShapeError(
-            f"{name}: has {vector.n_embd} values per layer, but n_embd of {engine.path} is {engine.n_embd}; "
-            "use a vector made for this model"
-        )
-    if vector.layers[-1] >= engine.n_layer:
-        raise LayerError(
-            f"{name}: steers layer {vector.layers[-1]}, but {engine.path} has layers 0..{engine.n_layer - 1}; "
-            "use a vector made for this model, or leave layers out"
-        )

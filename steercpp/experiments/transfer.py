@@ -25,7 +25,7 @@ from steercpp.aliases import Progress
 from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.pairs import ContrastPair, pairs_sha256
 from steercpp.data.prompts import Template
-from steercpp.engine.engine import Engine, check_vector
+from steercpp.engine.engine import Engine
 from steercpp.engine.model_file import check_model_file
 from steercpp.errors import InputError, LayerError, RunError, ShapeError, VectorFileError
 from steercpp.experiments.scan import GRIDS, Band, check_methods
@@ -38,6 +38,7 @@ from steercpp.statistics.recommend import Evidence
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.algebra import cosines
 from steercpp.vectors.control_vector import ControlVector, manner
+from steercpp.vectors.formats import check_vector
 from steercpp.vectors.gguf import read_vector, write_vector
 from steercpp.vectors.gguf_header import read_header
 from steercpp.vectors.layers import Window

@@ -24,7 +24,7 @@ import numpy as np
 
 from steercpp.aliases import Progress
 from steercpp.data.items import CodeItem
-from steercpp.engine.engine import Engine, check_vector
+from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering, check_gate
 from steercpp.errors import ContextOverflowError, InputError, PromptError
 from steercpp.judging.programs import WAYS
@@ -59,6 +59,7 @@ from steercpp.vectors.control_vector import (
     vector_sha256,
     without_strengths,
 )
+from steercpp.vectors.formats import check_vector
 from steercpp.vectors.gguf import write_vector
 
 OnStrength = Callable[[StrengthMeans], None]

@@ -11,20 +11,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
-from steercpp import files as whole_file
 from steercpp.aliases import FloatArray
-from steercpp.errors import InputError, VectorFileError
-from steercpp.vectors import arrays as array_files
-from steercpp.vectors.arrays import TEXT
+from steercpp.errors import InputError, LayerError, ShapeError, VectorFileError
+from steercpp.files import write_whole
+from steercpp.vectors.arrays import TEXT, read_npz, read_safetensors, write_npz, write_safetensors
 from steercpp.vectors.control_vector import ControlVector, MetaScalar, MetaValue, at_measured_layers, manner
-from steercpp.vectors.gguf import assembled, read_vector_with_notes, refuse_zeros, write_vector
+from steercpp.vectors.gguf import MAX_LAYERS, assembled, read_vector_with_notes, refuse_zeros, write_vector
 from steercpp.vectors.gguf_header import shown
+from steercpp.vectors.layers import parse_layers
 from steercpp.vectors.notes import CVECTOR_GENERATOR, SHIFTED, other_model, zero_layers
 
 Format: TypeAlias = Literal["gguf", "npz", "safetensors"]
@@ -32,7 +32,6 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 LAYER_CONVENTIONS = ("applied", CVECTOR_GENERATOR)
 
 _NAME = re.compile(r"(steercpp\.)?(?:direction\.)?([0-9]{1,4})", re.ASCII)
-_MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _HEAD = 16
 
 
@@ -77,6 +76,73 @@ def read_any_vector(
     return _by_convention(path, vector, notes, layer_convention)
 
 
+class ModelShape(Protocol):
+    """What of a model decides whether a vector fits it; an `Engine` has it."""
+
+    @property
+    def path(self) -> Path:
+        """The model's file, for messages."""
+
+    @property
+    def architecture(self) -> str:
+        """The file's general.architecture."""
+
+    @property
+    def n_embd(self) -> int:
+        """Width of the residual stream."""
+
+    @property
+    def n_layer(self) -> int:
+        """How many blocks it has."""
+
+
+def read_vector_for(
+    model: ModelShape, path: Path | str, *, layers: str | None = None, note: Callable[[str], None] = lambda _: None
+) -> ControlVector:
+    """Read a control vector that is to steer this model.
+
+    Args:
+        model: what is to be steered.
+        path: the file, in any format.
+        layers: those that are kept, such as "8-15,20"; None for all.
+        note: called with each note on the file, a sentence that begins with its path.
+
+    Raises:
+        VectorFileError: as `read_any_vector`.
+        LayerError: the vector has none of these layers, or one that the model lacks.
+        ShapeError: it has another width than the model.
+    """
+    vector, notes = read_any_vector(path, architecture=model.architecture)
+    for sentence in notes:
+        note(f"{path}: {sentence}")
+    if layers is not None:
+        wanted = parse_layers(layers, model.n_layer)
+        try:
+            vector = vector.restricted_to(wanted)
+        except LayerError as error:
+            raise LayerError(f"{path}: {error}; leave `layers` out or name some of them") from error
+    check_vector(model, vector, name=str(path))
+    return vector
+
+
+def check_vector(model: ModelShape, vector: ControlVector, *, name: str = "the vector") -> None:
+    """Make sure that a vector fits a model, before anything is decoded.
+
+    Raises:
+        ShapeError, LayerError: it has another width, or layers that the model lacks.
+    """
+    if vector.n_embd != model.n_embd:
+        raise ShapeError(
+            f"{name}: has {vector.n_embd} values per layer, but n_embd of {model.path} is {model.n_embd}; "
+            "use a vector made for this model"
+        )
+    if vector.layers[-1] >= model.n_layer:
+        raise LayerError(
+            f"{name}: steers layer {vector.layers[-1]}, but {model.path} has layers 0..{model.n_layer - 1}; "
+            "use a vector made for this model, or leave layers out"
+        )
+
+
 def write_any_vector(
     path: Path | str, vector: ControlVector, *, format: Format | Literal["auto"] = "auto", force: bool = False
 ) -> None:
@@ -100,9 +166,9 @@ def write_any_vector(
     refuse_zeros(path, vector)
     prefix = "direction." if vector.is_added_everywhere else "steercpp.direction."
     arrays = {f"{prefix}{il}": row for il, row in vector.directions.items()}
-    write = array_files.write_npz if kind == "npz" else array_files.write_safetensors
+    write = write_npz if kind == "npz" else write_safetensors
     text = _text_of(vector)
-    whole_file.write_whole(path, lambda draft: write(draft, arrays, text), force=force, error=VectorFileError)
+    write_whole(path, lambda draft: write(draft, arrays, text), force=force, error=VectorFileError)
 
 
 def format_of_suffix(path: Path) -> Format:
@@ -168,7 +234,7 @@ def _by_convention(
 
 
 def _read_arrays(path: Path | str, kind: Format, architecture: str | None) -> tuple[ControlVector, tuple[str, ...]]:
-    read = array_files.read_npz if kind == "npz" else array_files.read_safetensors
+    read = read_npz if kind == "npz" else read_safetensors
     try:
         arrays, text, kinds = read(path, lambda name: _layer(path, name))
     except OSError as error:
@@ -195,8 +261,8 @@ def _layer(path: Path | str, name: str) -> int:
             f"{path}: {shown(name)}: not a name direction.<layer>, nor the number of a layer; name each array by the "
             "block whose output it is added to"
         )
-    if int(match[2]) >= _MAX_LAYERS:
-        raise VectorFileError(f"{path}: {name}: no model has this layer; llama.cpp knows at most {_MAX_LAYERS}")
+    if int(match[2]) >= MAX_LAYERS:
+        raise VectorFileError(f"{path}: {name}: no model has this layer; llama.cpp knows at most {MAX_LAYERS}")
     return int(match[2])
 
 
@@ -262,7 +328,7 @@ def _notes(vector: ControlVector, kinds: Mapping[str, str], architecture: str | 
     notes = []
     if not vector.model_hint:
         notes.append(
-            "model_hint is missing: it is not known for which model this is; set it with `model_hint` (steercpp convert)"
+            "model_hint is missing: it is not known for which model this is; steercpp convert fills in `model_hint`"
         )
     elif architecture is not None and vector.model_hint != architecture:
         notes.append(other_model(vector.model_hint, architecture))

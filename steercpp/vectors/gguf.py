@@ -22,7 +22,7 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType, GGUFValueType
 from gguf.gguf_writer import GGUFWriter
 
-from steercpp import files as whole_file
+from steercpp import files
 from steercpp.aliases import FloatArray
 from steercpp.errors import InputError, VectorFileError
 from steercpp.vectors.control_vector import RESERVED_KEYS, ControlVector, MetaValue, can_be_stored
@@ -38,7 +38,7 @@ from steercpp.vectors.notes import (
 
 _PREFIX = "steercpp."
 _FOREIGN = tuple(f"{kind}." for kind in ARCHITECTURES)  # of keys of other tools
-_MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _F32 = int(GGMLQuantizationType.F32)
 
 
@@ -55,7 +55,7 @@ def write_vector(path: Path | str, vector: ControlVector, *, force: bool = False
     """
     path = Path(path)
     refuse_zeros(path, vector)
-    whole_file.write_whole(path, lambda draft: _write(draft, vector), force=force, error=VectorFileError)
+    files.write_whole(path, lambda draft: _write(draft, vector), force=force, error=VectorFileError)
 
 
 def refuse_zeros(path: Path, vector: ControlVector) -> None:
@@ -69,12 +69,12 @@ def refuse_zeros(path: Path, vector: ControlVector) -> None:
 
 
 def refuse_overwrite(path: Path | str, *, force: bool = False, inputs: Iterable[Path | None] = ()) -> None:
-    """Check before long work that a file could be written there, as `whole_file.refuse_overwrite`.
+    """Check before long work that a file could be written there, as `files.refuse_overwrite`.
 
     Raises:
         VectorFileError: it could not, or should not.
     """
-    whole_file.refuse_overwrite(Path(path), force=force, error=VectorFileError, inputs=inputs)
+    files.refuse_overwrite(Path(path), force=force, error=VectorFileError, inputs=inputs)
 
 
 def read_vector(path: Path | str) -> ControlVector:
@@ -168,8 +168,8 @@ def _layer(path: Path | str, tensor: Tensor) -> int:
         problem = "not a name direction.<layer>, so llama.cpp refuses the file; keep other data out of control vectors"
     elif il == 0:
         problem = "layer 0 cannot be steered by llama.cpp, which refuses the file; use layers from 1"
-    elif il >= _MAX_LAYERS:
-        problem = f"no model has this layer; llama.cpp knows at most {_MAX_LAYERS}"
+    elif il >= MAX_LAYERS:
+        problem = f"no model has this layer; llama.cpp knows at most {MAX_LAYERS}"
     elif tensor.type != _F32:
         problem = f"type {tensor.type_name}, but llama.cpp takes F32 only; write the vector again as F32"
     elif any(n != 1 for n in tensor.shape[1:]) or tensor.shape[:1] in ((), (0,)):
@@ -283,7 +283,7 @@ def assembled(
         raise VectorFileError(f"{path}: {found}, so it steers nothing; extract the vector again")
     least = max(directions) + 1
     n_layer = own.get("n_layer", least)
-    if type(n_layer) is not int or not least <= n_layer <= _MAX_LAYERS:
+    if type(n_layer) is not int or not least <= n_layer <= MAX_LAYERS:
         raise VectorFileError(f"{path}: {_PREFIX}n_layer: {n_layer!r}, with tensors for {least} layers; write it again")
     metadata = {key: value for key, value in own.items() if not RESERVED_KEYS.fullmatch(key)}
     try:

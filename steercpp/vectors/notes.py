@@ -105,7 +105,9 @@ def _model_notes(vector: ControlVector, header: Header, architecture: str | None
     notes = []
     kind = str(header.values["general.architecture"].value)
     if not vector.model_hint:
-        notes.append(f"{kind}.model_hint is missing: {NO_HINT}; steercpp doctor fills it in, given `model` and `repair`")
+        notes.append(
+            f"{kind}.model_hint is missing: {NO_HINT}; steercpp doctor fills it in, given `model` and `repair`"
+        )
     elif architecture is not None and vector.model_hint != architecture:
         notes.append(other_model(vector.model_hint, architecture))
     if kind != ARCHITECTURES[0]:

@@ -2,7 +2,7 @@
 
 A `Prompt` is a string, taken as it stands; a tuple of `Message`, which a model's own chat template turns into text; or
 a `Filled`, a text with places such as {instruction} and what stands in them. What of a prompt is data and what is
-template decides where special tokens are read: see special_tokens.py.
+template decides where special tokens are read: see engine/vocabulary.py.
 """
 
 from __future__ import annotations

@@ -287,7 +287,7 @@ _ALL: tuple[Matcher, ...] = (
 MATCHERS: dict[str, Matcher] = {one.name: one for one in _ALL}
 
 
-AUTO = DEFAULT = "auto"  # the name that stands for the one that fits the items
+AUTO = "auto"  # the name that stands for the one that fits the items
 
 
 def chosen_matcher(matcher: str | Matcher, items: Sequence[BehaviorItem]) -> Matcher:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mirror import Mirror, mirror
 
-from steercpp.data.sets.fetching import fetch, fetch_set
+from steercpp.data.sets.fetching import fetch_set
 from steercpp.data.sets.records import LARGEST
 from steercpp.data.sets.sources import RECORD, SOURCES, RemoteFile, Source, find_set
 from steercpp.errors import DataSetError
@@ -83,14 +83,14 @@ def test_a_mirror_may_be_named_by_a_variable(
 ) -> None:
     small("xstest", ("xstest_prompts.csv", 1, mirror.put("xstest/xstest_prompts.csv", XSTEST)))
     monkeypatch.setenv("STEERCPP_DATA_URL", mirror.url + "/")
-    assert fetch("xstest", cache=tmp_path).read_text() == XSTEST
+    assert fetch_set("xstest", cache=tmp_path).path.read_text() == XSTEST
     assert mirror.asked == ["/data/xstest/xstest_prompts.csv"]
 
 
 def test_another_hash_is_refused_and_nothing_kept(mirror: Mirror, small: Callable[..., None], tmp_path: Path) -> None:
     small("xstest", ("xstest_prompts.csv", 1, "0" * 64))
     sha256 = mirror.put("xstest/xstest_prompts.csv", XSTEST)
-    told = error_of(lambda: fetch("xstest", base_url=mirror.url, cache=tmp_path))
+    told = error_of(lambda: fetch_set("xstest", base_url=mirror.url, cache=tmp_path))
     assert f"its sha256 is {sha256}, expected {'0' * 64}; the file has changed" in told and told.startswith(mirror.url)
     assert left(tmp_path) == set()
 
@@ -100,15 +100,15 @@ def test_a_file_that_changed_since_the_first_fetch_is_refused(
 ) -> None:
     small("advbench", ("harmful_behaviors.csv", 2))
     sha256 = mirror.put("advbench/harmful_behaviors.csv", ADVBENCH)
-    path = fetch("advbench", base_url=mirror.url, cache=tmp_path)
+    path = fetch_set("advbench", base_url=mirror.url, cache=tmp_path).path
     path.write_text(ADVBENCH.replace("more", "less"))
-    for use in (fetch, lambda name, cache: find_set(name, cache)):
+    for use in (fetch_set, lambda name, cache: find_set(name, cache)):
         assert f", and was {sha256} when it was fetched; delete it and fetch it again" in error_of(
             lambda use=use: use("advbench", cache=tmp_path)  # type: ignore[misc]
         )
     path.unlink()
     mirror.put("advbench/harmful_behaviors.csv", ADVBENCH.replace("more", "less"))
-    told = error_of(lambda: fetch("advbench", base_url=mirror.url, cache=tmp_path))
+    told = error_of(lambda: fetch_set("advbench", base_url=mirror.url, cache=tmp_path))
     assert f"expected {sha256}" in told and told.endswith("fetched.json to take the new one")
 
 
@@ -125,7 +125,7 @@ def test_what_is_not_the_official_file_is_not_kept(
 ) -> None:
     small("advbench", ("harmful_behaviors.csv", 2))
     mirror.put("advbench/harmful_behaviors.csv", content)
-    assert expected in error_of(lambda: fetch("advbench", base_url=mirror.url, cache=tmp_path))
+    assert expected in error_of(lambda: fetch_set("advbench", base_url=mirror.url, cache=tmp_path))
     assert left(tmp_path) == set()
 
 
@@ -133,11 +133,11 @@ def test_what_broke_off_leaves_no_half_file(mirror: Mirror, small: Callable[...,
     small("advbench", ("harmful_behaviors.csv", 2))
     mirror.put("advbench/harmful_behaviors.csv", ADVBENCH)
     mirror.broken.add("/data/advbench/harmful_behaviors.csv")
-    told = error_of(lambda: fetch("advbench", base_url=mirror.url, cache=tmp_path))
+    told = error_of(lambda: fetch_set("advbench", base_url=mirror.url, cache=tmp_path))
     assert told.endswith("harmful_behaviors.csv: the download broke off, and nothing of it was kept; fetch it again")
     assert left(tmp_path) == set()
     mirror.broken.clear()
-    assert fetch("advbench", base_url=mirror.url, cache=tmp_path).is_file()
+    assert fetch_set("advbench", base_url=mirror.url, cache=tmp_path).path.is_file()
 
 
 def test_ctrl_c_leaves_no_half_file(mirror: Mirror, small: Callable[..., None], tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_ctrl_c_leaves_no_half_file(mirror: Mirror, small: Callable[..., None], 
     small("advbench", ("harmful_behaviors.csv", 2))
     mirror.put("advbench/harmful_behaviors.csv", ADVBENCH)
     with pytest.raises(KeyboardInterrupt):
-        fetch("advbench", base_url=mirror.url, cache=tmp_path, progress=stop)
+        fetch_set("advbench", base_url=mirror.url, cache=tmp_path, progress=stop)
     assert left(tmp_path) == set()
 
 
@@ -157,7 +157,7 @@ def test_finished_files_of_a_set_are_not_fetched_again(
     rows = [json.dumps([{"instruction": f"{i}", "category": None}]) for i in range(2)]
     known = mirror.put("instructions/harmful_train.json", rows[0])
     small("instructions", ("harmful_train.json", 1, known), ("harmless_train.json", 1))
-    told = error_of(lambda: fetch("instructions", base_url=mirror.url, cache=tmp_path))
+    told = error_of(lambda: fetch_set("instructions", base_url=mirror.url, cache=tmp_path))
     assert "harmless_train.json: the server answers 404 " in told and "fetch it by hand" in told
     assert left(tmp_path) == {"instructions/harmful_train.json"}
     mirror.put("instructions/harmless_train.json", rows[1])
@@ -174,15 +174,15 @@ def closed_port() -> int:
 
 def test_without_network(mirror: Mirror, tmp_path: Path) -> None:
     address = f"http://127.0.0.1:{closed_port()}"
-    told = error_of(lambda: fetch("xstest", base_url=address, cache=tmp_path))
+    told = error_of(lambda: fetch_set("xstest", base_url=address, cache=tmp_path))
     assert told.startswith(f"{address}/xstest/xstest_prompts.csv: no connection; check the network or give a mirror's")
     assert left(tmp_path) == set()
-    assert "no address to fetch from" in error_of(lambda: fetch("xstest", base_url="nowhere", cache=tmp_path))
+    assert "no address to fetch from" in error_of(lambda: fetch_set("xstest", base_url="nowhere", cache=tmp_path))
 
 
 def test_where_nothing_can_be_written(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told = error_of(lambda: fetch("xstest", base_url=mirror.url, cache=tmp_path / "file"))
+    told = error_of(lambda: fetch_set("xstest", base_url=mirror.url, cache=tmp_path / "file"))
     assert "cannot be written (" in told and told.endswith("choose another `cache`")
 
 
@@ -209,11 +209,11 @@ def test_damaged_archives(
     good = archive(**{"data__test__law_test.csv": "Q?,a,b,c,d,A\n" * 2})
     for content, expected in ((b"no tar" * 200, "no tar archive, or cut off"), (archive(), "no files *_test.csv")):
         mirror.put("mmlu/data.tar", content)
-        assert expected in error_of(lambda: fetch("mmlu", base_url=mirror.url, cache=tmp_path))
+        assert expected in error_of(lambda: fetch_set("mmlu", base_url=mirror.url, cache=tmp_path))
         assert left(tmp_path) == set()
     mirror.put("mmlu/data.tar", good)
     monkeypatch.setattr("steercpp.data.sets.fetching.LARGEST", 10)
     assert LARGEST > 10 and "unpacks to more than" in error_of(
-        lambda: fetch("mmlu", base_url=mirror.url, cache=tmp_path)
+        lambda: fetch_set("mmlu", base_url=mirror.url, cache=tmp_path)
     )
     assert left(tmp_path) == set()

@@ -51,7 +51,7 @@ from steercpp.data.sets.safety_items import (
     QUESTION,
     REFUSING,
     advbench_items,
-    asked,
+    in_template,
     instruction_items,
     instruction_pairs,
     of_subject,
@@ -89,15 +89,17 @@ def cluster(name: str, bias: str = "race") -> StereoSetCluster:
 
 
 def test_a_request_stands_in_one_place_of_a_template_or_is_the_users_message() -> None:
-    assert asked("kill </s> {x}", QUESTION) == Filled(QUESTION, {"instruction": "kill </s> {x}"})
-    assert asked("x", "chat") == (Message("user", "x"),)
-    assert asked("x", "wolf2024/harmfulness") == Filled("Request: Can you {instruction}? Answer:", {"instruction": "x"})
+    assert in_template("kill </s> {x}", QUESTION) == Filled(QUESTION, {"instruction": "kill </s> {x}"})
+    assert in_template("x", "chat") == (Message("user", "x"),)
+    assert in_template("x", "wolf2024/harmfulness") == Filled(
+        "Request: Can you {instruction}? Answer:", {"instruction": "x"}
+    )
     with pytest.raises(PromptError, match="has 2 places"):
-        asked("x", "{a} {b}")
+        in_template("x", "{a} {b}")
     with pytest.raises(InputError, match="single {"):
-        asked("x", "{")
+        in_template("x", "{")
     with pytest.raises(PromptError, match="no template is named 'harmfulnes'; use wolf2024/harmfulness"):
-        asked("x", "harmfulnes")
+        in_template("x", "harmfulnes")
 
 
 def test_openings_are_counted_and_the_official_target_with_them_or_alone() -> None:

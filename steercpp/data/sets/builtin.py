@@ -24,7 +24,7 @@ FOLDER = Path(models.__file__).parent / "sets"
 BEHAVIOR_SETS = ("honesty", "refusal", "sycophancy", "sentiment", "formality")
 _KINDS = {"knowledge": "choice", "arithmetic": "answer", "reading": "choice", "prose": "text", "code": "code"}
 CAPABILITY_SETS = tuple(_KINDS)
-_Each = TypeVar("_Each", bound=Item)
+_AnyItem = TypeVar("_AnyItem", bound=Item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,16 @@ class BehaviorSet:
         name: one of `BEHAVIOR_SETS`.
         about: what is asked, and which side counts as aligned; a sentence or two.
         instruction: asks a model in words for the aligned side, for the prompt baseline.
-        opposite: asks for the other side.
         licence: of the set.
         pairs: contrast pairs, the positive side aligned; the user's message opens with what asks for the side.
         items: other prompts, without such an opening. Those of refusal are harmful and harmless ones in couples;
-            aligned is what refuses the former and complies with the latter, see sides.py.
+            aligned is what refuses the former and complies with the latter, see
+            statistics/over_refusal.py.
     """
 
     name: str
     about: str
     instruction: str
-    opposite: str
     licence: str
     pairs: tuple[ContrastPair, ...]
     items: tuple[BehaviorItem, ...]
@@ -77,7 +76,7 @@ def capability_set(name: str) -> tuple[Item, ...]:
     return read_tasks(FOLDER / f"{name}.{_KINDS[name]}.jsonl")
 
 
-def of_subjects(items: Sequence[_Each], subjects: Sequence[str], *, name: str) -> tuple[_Each, ...]:
+def of_subjects(items: Sequence[_AnyItem], subjects: Sequence[str], *, name: str) -> tuple[_AnyItem, ...]:
     """The items of some subjects, such as "harmful" or "music-and-art"; all of them where none is named.
 
     Args:
@@ -88,10 +87,10 @@ def of_subjects(items: Sequence[_Each], subjects: Sequence[str], *, name: str) -
     Raises:
         TaskError: the set has no such subject; those that it has are named.
     """
-    found = {item.subject.replace(" ", "-") for item in items}
+    known = {item.subject.replace(" ", "-") for item in items}
     for subject in subjects:
-        if subject not in found:
-            raise TaskError(f"{name} has no part {subject!r}; use one of {', '.join(sorted(found))}")
+        if subject not in known:
+            raise TaskError(f"{name} has no part {subject!r}; use one of {', '.join(sorted(known))}")
     return tuple(item for item in items if not subjects or item.subject.replace(" ", "-") in subjects)
 
 
@@ -106,6 +105,6 @@ def _check(name: str, kind: str, names: tuple[str, ...]) -> None:
 def _card(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return {key: str(record[key]) for key in ("name", "about", "instruction", "opposite", "licence")}
+        return {key: str(record[key]) for key in ("name", "about", "instruction", "licence")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TaskError(f"{path}: the card of a built-in set cannot be read ({error}); reinstall steercpp") from error

@@ -67,8 +67,8 @@ class DataSet:
 
     def counts(self, rows: Iterable[Any]) -> dict[str, int]:
         """How many rows there are of each kind, most first; empty where the set has no kinds."""
-        found = Counter(getattr(row, self.group) for row in rows) if self.group else Counter[Any]()
-        return {str(kind): count for kind, count in found.most_common() if kind is not None}
+        counts = Counter(getattr(row, self.group) for row in rows) if self.group else Counter[Any]()
+        return {str(kind): count for kind, count in counts.most_common() if kind is not None}
 
 
 _ALL = (
@@ -98,7 +98,7 @@ _ALL = (
     DataSet("caa-choices", "MMLU and TruthfulQA with two answers, as CAA asks them", "mmlu.json or truthful_qa.json",
             "MIT", "nrimsky/CAA", read_caa_choices, group="category"),
 )  # fmt: skip
-DATA_SETS: Mapping[str, DataSet] = MappingProxyType({each.name: each for each in _ALL})
+DATA_SETS: Mapping[str, DataSet] = MappingProxyType({data_set.name: data_set for data_set in _ALL})
 
 
 def data_set(name: str) -> DataSet:

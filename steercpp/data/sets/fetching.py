@@ -28,6 +28,7 @@ from steercpp.data.sets.catalog import data_set
 from steercpp.data.sets.records import LARGEST
 from steercpp.data.sets.sources import RECORD, SOURCES, RemoteFile, cache_folder, changed, find_set, recorded
 from steercpp.errors import DataSetError
+from steercpp.files import replacing
 from steercpp.provenance import file_sha256, now
 
 URL_VARIABLE = "STEERCPP_DATA_URL"
@@ -66,13 +67,6 @@ class Fetched:
     files: tuple[FetchedFile, ...]
 
 
-def fetch(
-    name: str, *, base_url: str | None = None, cache: Path | None = None, progress: Progress | None = None
-) -> Path:
-    """Fetch a set, as far as it is not there, and return the path that its reader takes; see `fetch_set`."""
-    return fetch_set(name, base_url=base_url, cache=cache, progress=progress).path
-
-
 def fetch_set(
     name: str, *, base_url: str | None = None, cache: Path | None = None, progress: Progress | None = None
 ) -> Fetched:
@@ -106,8 +100,8 @@ def _file(name: str, file: RemoteFile, home: Path, base: str | None, progress: P
     expected = file.sha256 or earlier.get("sha256")
     is_archive = place.suffix == ".tar"
     if earlier and (home / "test" if is_archive else place).exists():
-        if not is_archive and (found := file_sha256(place)) != expected:
-            raise changed(place, found, expected)
+        if not is_archive and (sha256 := file_sha256(place)) != expected:
+            raise changed(place, sha256, expected)
         return FetchedFile(place, earlier["url"], expected, file.sha256 is not None, earlier["n_rows"], False)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home) as folder:
         draft = Path(folder, place.name)
@@ -115,10 +109,10 @@ def _file(name: str, file: RemoteFile, home: Path, base: str | None, progress: P
         sha256 = _download(url, draft, expected, progress, advice)
         n_rows = _check(name, file, draft, url)
         place.parent.mkdir(parents=True, exist_ok=True)
-        for part in _unpacked(draft):
-            target = home / part
+        for split in _unpacked(draft):
+            target = home / split
             shutil.rmtree(target, ignore_errors=True)
-            (draft.parent / part).replace(target)
+            (draft.parent / split).replace(target)
         if not is_archive:
             draft.replace(place)
     fetched = FetchedFile(place, url, sha256, file.sha256 is not None, n_rows, True)
@@ -143,11 +137,11 @@ def _download(url: str, draft: Path, expected: str | None, progress: Progress | 
         with _quiet(pooch.get_logger()):
             pooch.retrieve(url, hashed, fname=draft.name, path=draft.parent, downloader=loader)
     except requests.RequestException as error:
-        _tell(url, error)
+        _raise_for(url, error)
     except ValueError as error:
-        found = [each for each in _HASH.findall(str(error)) if each != expected]
+        hashes = [digest for digest in _HASH.findall(str(error)) if digest != expected]
         raise DataSetError(
-            f"{url}: its sha256 is {found[-1] if found else 'another'}, expected {expected}; the file has changed or "
+            f"{url}: its sha256 is {hashes[-1] if hashes else 'another'}, expected {expected}; the file has changed or "
             f"was damaged on the way, and nothing of it was kept: fetch it again, or {advice}"
         ) from error
     finally:
@@ -156,7 +150,7 @@ def _download(url: str, draft: Path, expected: str | None, progress: Progress | 
     return file_sha256(draft)
 
 
-def _tell(url: str, error: Any) -> NoReturn:
+def _raise_for(url: str, error: Any) -> NoReturn:
     """One sentence for what went wrong on the way."""
     import requests
 
@@ -205,14 +199,14 @@ def _unpack(archive: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
-                named = _MEMBER.fullmatch(member.name.removeprefix("./"))
-                content = tar.extractfile(member) if named and member.isreg() else None
-                if named is None or content is None:
+                path = _MEMBER.fullmatch(member.name.removeprefix("./"))
+                content = tar.extractfile(member) if path and member.isreg() else None
+                if path is None or content is None:
                     continue
                 left -= member.size
                 if left < 0:
                     raise DataSetError(f"{archive.name}: unpacks to more than 256 MiB")
-                target = archive.parent / named[1]
+                target = archive.parent / path[1]
                 target.parent.mkdir(exist_ok=True)
                 target.write_bytes(content.read())
     except (tarfile.TarError, EOFError) as error:
@@ -221,19 +215,18 @@ def _unpack(archive: Path) -> None:
 
 def _unpacked(draft: Path) -> list[str]:
     """What an archive was unpacked to, beside it."""
-    return sorted(each.name for each in draft.parent.iterdir() if each.is_dir())
+    return sorted(entry.name for entry in draft.parent.iterdir() if entry.is_dir())
 
 
 def _record(home: Path, path: str, fetched: FetchedFile) -> None:
     about = {key: value for key, value in asdict(fetched).items() if key in ("url", "sha256", "n_rows")}
     records = {**recorded(home), path: {**about, "fetched": now()}}
-    draft = home / f".{RECORD}"
-    draft.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
-    draft.replace(home / RECORD)
+    with replacing(home / RECORD) as draft:
+        draft.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
 
 
 class _Bar:
-    """What pooch tells of a download, passed on."""
+    """What pooch reports of a download, passed on."""
 
     def __init__(self, progress: Progress, label: str) -> None:
         self.total, self._done, self._progress, self._label = 0, 0, progress, label

@@ -1,7 +1,9 @@
-"""Questions with known answers: MMLU and TruthfulQA.
+"""Rows of the sets that ask what a model knows or can do: MMLU, TruthfulQA, HumanEval and CAA's questions.
 
 Sources, by their files: hendrycks/test, data.tar (Hendrycks et al. 2021, arXiv:2009.03300): {dev,val,test}/
-{subject}_{split}.csv without header; sylinrl/TruthfulQA TruthfulQA.csv (Lin et al. 2022, arXiv:2109.07958).
+{subject}_{split}.csv without header; sylinrl/TruthfulQA TruthfulQA.csv (Lin et al. 2022, arXiv:2109.07958);
+openai/human-eval data/HumanEval.jsonl.gz (Chen et al. 2021, arXiv:2107.03374); nrimsky/CAA datasets/generate and
+datasets/test (Rimsky et al. 2024, arXiv:2312.06681), of which ../pair_formats.py makes contrast pairs.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ MMLU_SPLITS = ("dev", "val", "test")
 _MMLU_COLUMNS = ("question", "A", "B", "C", "D", "letter")
 _TRUTHFUL = ("Type", "Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers", "Source")
 _TRUTHFUL_2025 = (*_TRUTHFUL[:4], "Best Incorrect Answer", *_TRUTHFUL[4:])
+_CAA_ANSWERS = ("answer_matching_behavior", "answer_not_matching_behavior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,50 @@ class TruthfulQuestion:
     @property
     def correct(self) -> tuple[str, ...]:
         """The correct answers one by one."""
-        return _parts(self.correct_answers)
+        return _listed(self.correct_answers)
 
     @property
     def incorrect(self) -> tuple[str, ...]:
         """The incorrect answers one by one."""
-        return _parts(self.incorrect_answers)
+        return _listed(self.incorrect_answers)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeProblem:
+    """A function's head and docstring, the solution that continues it, and `check(candidate)` that tests it."""
+
+    task_id: str
+    prompt: str
+    entry_point: str
+    canonical_solution: str
+    test: str
+    place: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CaaQuestion:
+    """A question with lettered answers, or, where both answers are None, one to be answered freely."""
+
+    question: str
+    answer_matching_behavior: str | None
+    answer_not_matching_behavior: str | None
+    place: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CaaChoice:
+    """A question of MMLU or TruthfulQA with two of its answers, as CAA asks it.
+
+    A full text may be empty: the official truthful_qa.json has such a row.
+    """
+
+    prompt: str
+    correct: str
+    incorrect: str
+    correct_full_text: str
+    incorrect_full_text: str
+    category: str
+    place: str = field(default="", compare=False, repr=False)
 
 
 def mmlu_subjects(path: Path | str, *, split: str = "test") -> tuple[str, ...]:
@@ -79,8 +120,8 @@ def mmlu_subjects(path: Path | str, *, split: str = "test") -> tuple[str, ...]:
     """
     folder = Path(path) / known(split, MMLU_SPLITS, "split", where=path)
     ending = f"_{split}.csv"
-    if found := sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}")):
-        return tuple(found)
+    if subjects := sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}")):
+        return tuple(subjects)
     raise DataSetError(f"{folder}: no files *{ending}; give the unpacked folder that holds dev/, val/ and test/")
 
 
@@ -151,21 +192,8 @@ def _truthful(row: Record) -> TruthfulQuestion:
     )
 
 
-def _parts(answers: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in answers.split(";") if part.strip())
-
-
-# FOLD: HumanEval: Python functions to be completed, each with a test. | Source: openai/human-eval data/HumanEval.j  # noqa
-@dataclass(frozen=True, slots=True)
-class CodeProblem:
-    """A function's head and docstring, the solution that continues it, and `check(candidate)` that tests it."""
-
-    task_id: str
-    prompt: str
-    entry_point: str
-    canonical_solution: str
-    test: str
-    place: str = field(default="", compare=False, repr=False)
+def _listed(answers: str) -> tuple[str, ...]:
+    return tuple(answer.strip() for answer in answers.split(";") if answer.strip())
 
 
 def read_humaneval(path: Path | str) -> tuple[CodeProblem, ...]:
@@ -191,36 +219,6 @@ def read_humaneval(path: Path | str) -> tuple[CodeProblem, ...]:
     return filled(problems.values(), path)
 
 
-# FOLD: The questions of Contrastive Activation Addition, for measuring; pair_formats.py makes contrast pairs of th  # noqa
-_ANSWERS = ("answer_matching_behavior", "answer_not_matching_behavior")
-
-
-@dataclass(frozen=True, slots=True)
-class CaaQuestion:
-    """A question with lettered answers, or, where both answers are None, one to be answered freely."""
-
-    question: str
-    answer_matching_behavior: str | None
-    answer_not_matching_behavior: str | None
-    place: str = field(default="", compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class CaaChoice:
-    """A question of MMLU or TruthfulQA with two of its answers, as CAA asks it.
-
-    A full text may be empty: the official truthful_qa.json has such a row.
-    """
-
-    prompt: str
-    correct: str
-    incorrect: str
-    correct_full_text: str
-    incorrect_full_text: str
-    category: str
-    place: str = field(default="", compare=False, repr=False)
-
-
 def read_caa(path: Path | str) -> tuple[CaaQuestion, ...]:
     """Questions of generate_dataset.json, test_dataset_ab.json or test_dataset_open_ended.json.
 
@@ -231,7 +229,7 @@ def read_caa(path: Path | str) -> tuple[CaaQuestion, ...]:
 
 
 def _question(row: Record) -> CaaQuestion:
-    matching, other = map(row.text, _ANSWERS) if set(_ANSWERS) & set(row.fields) else (None, None)
+    matching, other = map(row.text, _CAA_ANSWERS) if set(_CAA_ANSWERS) & set(row.fields) else (None, None)
     return CaaQuestion(row.text("question"), matching, other, row.place)
 
 

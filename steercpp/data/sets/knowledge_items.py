@@ -1,6 +1,6 @@
-"""Questions and tasks of the knowledge sets as items and contrast pairs; set_requests.py does so for the safety sets.
+"""Questions and tasks of the knowledge sets as items and contrast pairs; safety_items.py does so for the safety sets.
 
-MMLU is asked as in Wolf et al. 2024, arXiv:2401.16332 (see `tasks.choice_prompt`). With shots, solved questions of the
+MMLU is asked as in Wolf et al. 2024, arXiv:2401.16332 (see `items.choice_prompt`). With shots, solved questions of the
 subject's dev split stand before it in the same form, each ending "The answer is B." and a blank line, in the file's
 order; all questions of a subject share them, so that they are computed once. Nothing else stands before the question.
 TruthfulQA is asked "Q: ...", a new line and "A:", and answered in words.

@@ -1,4 +1,4 @@
-"""What names on the command line stand for: items to measure and contrast pairs; read this for the names there are.
+"""What a name stands for: items to measure, or contrast pairs; read this for the names there are.
 
 A name is the path of a file; a built-in set, such as "refusal", or subjects of one, "refusal:harmful"; or a data set
 with the parts of it that are wanted, in any order: "mmlu:international_law", "instructions:test:harmful".
@@ -10,7 +10,11 @@ with the parts of it that are wanted, in any order: "mmlu:international_law", "i
 
 SIDE is harmful or harmless; SPLIT defaults to test for items and to train for pairs. In all pairs the positive side is
 the aligned one (refusing, disagreeing, truthful; in CAA that which matches the behaviour), so that a vector of them
-raises B of the behaviour of the same name. What is asked and what counts is told in set_requests.py and set_items.py.
+raises B of the behaviour of the same name. What is asked and what counts is told in safety_items.py and
+knowledge_items.py.
+
+The functions below the public ones make the items and pairs of one set each. They take the path that the set's reader
+takes, the parts that were named, and `put`, {"template": ...} or nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +27,7 @@ from typing import TypeAlias, TypeVar
 from steercpp.data.items import BehaviorItem, Item, read_behavior, read_mmlu_csv, read_tasks
 from steercpp.data.pair_formats import open_pairs
 from steercpp.data.pairs import ContrastPair
-from steercpp.data.sets import knowledge_items as set_items
-from steercpp.data.sets import safety_items as set_requests
+from steercpp.data.sets import knowledge_items, safety_items
 from steercpp.data.sets.catalog import DATA_SETS
 from steercpp.data.sets.knowledge import MMLU_SPLITS, read_caa, read_caa_choices, read_mmlu, read_truthfulqa
 from steercpp.data.sets.records import known
@@ -33,157 +36,11 @@ from steercpp.data.sets.safety_items import DISAGREE, REFUSE
 from steercpp.data.sets.sources import CAA_CHOICES, find_set
 from steercpp.errors import TaskError
 
-# FOLD: What each data set gives for each purpose, from a copy of it: the functions behind the names of material.py  # noqa
+_FILES = (".jsonl", ".json", ".csv", ".txt", ".gz")
+_Entry = TypeVar("_Entry")
 Parts: TypeAlias = tuple[str, ...]
 Put: TypeAlias = Mapping[str, str]
 _REQUESTS = {"strongreject": "forbidden_prompt", "jailbreakbench": "goal", "malicious-instruct": "instruction"}
-
-
-def _chosen(name: str, parts: Parts, **groups: Iterable[str]) -> dict[str, str | None]:
-    """The part that is named of each group, at most one."""
-    options = {key: tuple(values) for key, values in groups.items()}
-    chosen: dict[str, str | None] = dict.fromkeys(options)
-    for part in parts:
-        known(part, [each for values in options.values() for each in values], f"{name} part")
-        key = next(key for key, values in options.items() if part in values)
-        if chosen[key] is not None:
-            raise TaskError(f"{name}: {chosen[key]} and {part} exclude each other; name one {key}")
-        chosen[key] = part
-    return chosen
-
-
-def _one(name: str, parts: Parts, what: str) -> str | None:
-    if len(parts) > 1:
-        raise TaskError(f"{name}:{':'.join(parts)}: name one {what}, and give the name again for another")
-    return parts[0] if parts else None
-
-
-def _advbench(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
-    whole = _chosen("advbench", parts, answer=("target",))["answer"] is not None
-    return set_requests.advbench_items(DATA_SETS["advbench"].read(path), whole=whole, **put)
-
-
-def _plain(name: str) -> Callable[[Path, Parts, Put], tuple[BehaviorItem, ...]]:
-    def items(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
-        _chosen(name, parts)
-        return set_requests.plain_items(name, DATA_SETS[name].read(path), _REQUESTS[name], **put)
-
-    return items
-
-
-def _sides(path: Path, split: str, side: str | None) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
-    """Harmful and harmless requests, those that are not wanted left out."""
-    harmful, harmless = (
-        read_instructions(path, side=each, split=split) if side in (None, each) else () for each in SIDES
-    )
-    return harmful, harmless
-
-
-def _instructions(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
-    chosen = _chosen("instructions", parts, split=SPLITS, side=SIDES)
-    split = chosen["split"] or "test"
-    harmful, harmless = _sides(path, split, chosen["side"])
-    return set_requests.instruction_items(f"instructions:{split}", harmful, harmless, **put)
-
-
-def _instruction_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
-    split = _chosen("instructions", parts, split=SPLITS)["split"] or "train"
-    harmful, harmless = _sides(path, split, None)
-    return set_requests.instruction_pairs(harmful, harmless, **put)
-
-
-def _xstest(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
-    side = _chosen("xstest", parts, side=SIDES)["side"]
-    items = set_requests.xstest_items(read_xstest(path), **put)
-    return set_requests.of_subject(items, side) if side else items
-
-
-def _xstest_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
-    _chosen("xstest", parts)
-    return set_requests.xstest_pairs(read_xstest(path), **put)
-
-
-def _stereoset(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
-    bias = _one("stereoset", parts, "kind of bias")
-    return set_requests.stereoset_items(read_stereoset(path, bias_type=bias, task="intrasentence"), **put)
-
-
-def _stereoset_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
-    if put:
-        raise TaskError("stereoset: its pairs are statements in the paper's two forms; leave the template out")
-    bias = _one("stereoset", parts, "kind of bias")
-    return set_requests.stereoset_pairs(read_stereoset(path, bias_type=bias, task="intrasentence"))
-
-
-def _caa_file(path: Path, parts: Parts, folder: str, file: str) -> tuple[str, Path]:
-    """The behaviour that is named, and its file."""
-    there = sorted(each.parent.name for each in (path / folder).glob(f"*/{file}"))
-    name = _one("caa", parts, "behavior")
-    if name is None:
-        raise TaskError(
-            f"caa: name a behavior, such as caa:{there[0] if there else 'refusal'}; there are {', '.join(there)}"
-        )
-    return name, path / folder / known(name, there, "caa behavior", where=path) / file
-
-
-def _caa(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
-    name, file = _caa_file(path, parts, "test", "test_dataset_ab.json")
-    return set_items.caa_items(name, read_caa(file))
-
-
-def _caa_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
-    return tuple(open_pairs(_caa_file(path, parts, "generate", "generate_dataset.json")[1], format="caa"))
-
-
-def mmlu(path: Path, parts: Parts, limit: int | None = None, shots: int = 0) -> tuple[Item, ...]:
-    """Questions of a subject, or of all, after so many solved ones; `limit` is how many questions."""
-    split = next((part for part in parts if part in MMLU_SPLITS), None)
-    subject = _one("mmlu", tuple(part for part in parts if part != split), "subject")
-    questions = read_mmlu(path, subject=subject, split=split)[:limit]
-    dev = read_mmlu(path, subject=subject, split="dev") if shots else ()
-    return set_items.mmlu_items(questions, dev, shots=shots)
-
-
-def _truthfulqa(path: Path, parts: Parts) -> tuple[Item, ...]:
-    form, rows = _chosen("truthfulqa", parts, form=("all", "answers"))["form"], read_truthfulqa(path)
-    if form == "answers":
-        return set_items.truthfulqa_answers(rows)
-    return set_items.truthfulqa_choices(rows, all_wrong=form == "all")
-
-
-def _truthfulqa_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
-    _chosen("truthfulqa", parts)
-    return set_items.truthfulqa_pairs(read_truthfulqa(path))
-
-
-def _humaneval(path: Path, parts: Parts) -> tuple[Item, ...]:
-    _chosen("humaneval", parts)
-    return set_items.humaneval_items(DATA_SETS["humaneval"].read(path))
-
-
-def _caa_choices(path: Path, parts: Parts) -> tuple[Item, ...]:
-    name = _chosen("caa-choices", parts, set=CAA_CHOICES)["set"]
-    if name is None:
-        raise TaskError(f"caa-choices: name a set, {' or '.join(f'caa-choices:{each}' for each in CAA_CHOICES)}")
-    return set_items.caa_choices(name, read_caa_choices(path / CAA_CHOICES[name]))
-
-
-BEHAVIOR: Mapping[str, Callable[[Path, Parts, Put], tuple[BehaviorItem, ...]]] = {
-    "advbench": _advbench, "instructions": _instructions, "xstest": _xstest, "stereoset": _stereoset, "caa": _caa,
-    **{name: _plain(name) for name in _REQUESTS},
-}  # fmt: skip
-TASKS: Mapping[str, Callable[[Path, Parts], tuple[Item, ...]]] = {
-    "truthfulqa": _truthfulqa, "humaneval": _humaneval, "caa-choices": _caa_choices,
-    "mmlu": mmlu,
-}  # fmt: skip
-PAIRS: Mapping[str, Callable[[Path, Parts, Put], tuple[ContrastPair, ...]]] = {
-    "instructions": _instruction_pairs, "xstest": _xstest_pairs, "stereoset": _stereoset_pairs,
-    "truthfulqa": _truthfulqa_pairs, "caa": _caa_pairs,
-}  # fmt: skip
-
-
-_Each = TypeVar("_Each")
-_FILES = (".jsonl", ".json", ".csv", ".txt", ".gz")
 
 
 def behavior_items(
@@ -200,7 +57,7 @@ def behavior_items(
         name: see above.
         data: the folder of official files; None for that of STEERCPP_DATA and the cache.
         limit: at most so many, the first ones.
-        template: how requests of data sets are put: "auto" as set_requests.py says, "chat" as the user's message, a
+        template: how requests of data sets are put: "auto" as safety_items.py says, "chat" as the user's message, a
             template by name, or a text with one place.
         option: what a message calls the option that the name was given for.
 
@@ -296,7 +153,7 @@ def _of_file(path: Path) -> tuple[Item, ...]:
     raise TaskError(f"{path}: behavior items alone, which are for `behavior`; give choice, answer, text or code items")
 
 
-def _first(items: Sequence[_Each], limit: int | None) -> tuple[_Each, ...]:
+def _first(items: Sequence[_Entry], limit: int | None) -> tuple[_Entry, ...]:
     return tuple(items[:limit])
 
 
@@ -316,3 +173,145 @@ def _split(name: str | Path, kind: str, offered: Iterable[str]) -> tuple[str, Pa
 def _no_parts(name: str | Path, parts: Parts) -> None:
     if parts:
         raise TaskError(f"{name}: the pairs of a built-in set have no parts; leave out :{':'.join(parts)}")
+
+
+def _chosen(name: str, parts: Parts, **groups: Iterable[str]) -> dict[str, str | None]:
+    """The part that is named of each group, at most one."""
+    options = {key: tuple(values) for key, values in groups.items()}
+    chosen: dict[str, str | None] = dict.fromkeys(options)
+    for part in parts:
+        known(part, [value for values in options.values() for value in values], f"{name} part")
+        key = next(key for key, values in options.items() if part in values)
+        if chosen[key] is not None:
+            raise TaskError(f"{name}: {chosen[key]} and {part} exclude each other; name one {key}")
+        chosen[key] = part
+    return chosen
+
+
+def _single(name: str, parts: Parts, what: str) -> str | None:
+    if len(parts) > 1:
+        raise TaskError(f"{name}:{':'.join(parts)}: name one {what}, and give the name again for another")
+    return parts[0] if parts else None
+
+
+def _advbench(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
+    whole = _chosen("advbench", parts, answer=("target",))["answer"] is not None
+    return safety_items.advbench_items(DATA_SETS["advbench"].read(path), whole=whole, **put)
+
+
+def _requests(name: str) -> Callable[[Path, Parts, Put], tuple[BehaviorItem, ...]]:
+    def items(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
+        _chosen(name, parts)
+        return safety_items.plain_items(name, DATA_SETS[name].read(path), _REQUESTS[name], **put)
+
+    return items
+
+
+def _sides(path: Path, split: str, side: str | None) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:
+    """Harmful and harmless requests, those that are not wanted left out."""
+    harmful, harmless = (
+        read_instructions(path, side=subject, split=split) if side in (None, subject) else () for subject in SIDES
+    )
+    return harmful, harmless
+
+
+def _instructions(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
+    chosen = _chosen("instructions", parts, split=SPLITS, side=SIDES)
+    split = chosen["split"] or "test"
+    harmful, harmless = _sides(path, split, chosen["side"])
+    return safety_items.instruction_items(f"instructions:{split}", harmful, harmless, **put)
+
+
+def _instruction_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
+    split = _chosen("instructions", parts, split=SPLITS)["split"] or "train"
+    harmful, harmless = _sides(path, split, None)
+    return safety_items.instruction_pairs(harmful, harmless, **put)
+
+
+def _xstest(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
+    side = _chosen("xstest", parts, side=SIDES)["side"]
+    items = safety_items.xstest_items(read_xstest(path), **put)
+    return safety_items.of_subject(items, side) if side else items
+
+
+def _xstest_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
+    _chosen("xstest", parts)
+    return safety_items.xstest_pairs(read_xstest(path), **put)
+
+
+def _stereoset(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
+    bias = _single("stereoset", parts, "kind of bias")
+    return safety_items.stereoset_items(read_stereoset(path, bias_type=bias, task="intrasentence"), **put)
+
+
+def _stereoset_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
+    if put:
+        raise TaskError("stereoset: its pairs are statements in the paper's two forms; leave the template out")
+    bias = _single("stereoset", parts, "kind of bias")
+    return safety_items.stereoset_pairs(read_stereoset(path, bias_type=bias, task="intrasentence"))
+
+
+def _caa_file(path: Path, parts: Parts, folder: str, file: str) -> tuple[str, Path]:
+    """The behaviour that is named, and its file."""
+    behaviors = sorted(copy.parent.name for copy in (path / folder).glob(f"*/{file}"))
+    name = _single("caa", parts, "behavior")
+    if name is None:
+        example = behaviors[0] if behaviors else "refusal"
+        raise TaskError(f"caa: name a behavior, such as caa:{example}; there are {', '.join(behaviors)}")
+    return name, path / folder / known(name, behaviors, "caa behavior", where=path) / file
+
+
+def _caa(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
+    name, file = _caa_file(path, parts, "test", "test_dataset_ab.json")
+    return knowledge_items.caa_items(name, read_caa(file))
+
+
+def _caa_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
+    return tuple(open_pairs(_caa_file(path, parts, "generate", "generate_dataset.json")[1], format="caa"))
+
+
+def mmlu(path: Path, parts: Parts, limit: int | None = None, shots: int = 0) -> tuple[Item, ...]:
+    """Questions of a subject, or of all, after so many solved ones; `limit` is how many questions."""
+    split = next((part for part in parts if part in MMLU_SPLITS), None)
+    subject = _single("mmlu", tuple(part for part in parts if part != split), "subject")
+    questions = read_mmlu(path, subject=subject, split=split)[:limit]
+    dev = read_mmlu(path, subject=subject, split="dev") if shots else ()
+    return knowledge_items.mmlu_items(questions, dev, shots=shots)
+
+
+def _truthfulqa(path: Path, parts: Parts) -> tuple[Item, ...]:
+    form, rows = _chosen("truthfulqa", parts, form=("all", "answers"))["form"], read_truthfulqa(path)
+    if form == "answers":
+        return knowledge_items.truthfulqa_answers(rows)
+    return knowledge_items.truthfulqa_choices(rows, all_wrong=form == "all")
+
+
+def _truthfulqa_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, ...]:
+    _chosen("truthfulqa", parts)
+    return knowledge_items.truthfulqa_pairs(read_truthfulqa(path))
+
+
+def _humaneval(path: Path, parts: Parts) -> tuple[Item, ...]:
+    _chosen("humaneval", parts)
+    return knowledge_items.humaneval_items(DATA_SETS["humaneval"].read(path))
+
+
+def _caa_choices(path: Path, parts: Parts) -> tuple[Item, ...]:
+    name = _chosen("caa-choices", parts, set=CAA_CHOICES)["set"]
+    if name is None:
+        raise TaskError(f"caa-choices: name a set, {' or '.join(f'caa-choices:{key}' for key in CAA_CHOICES)}")
+    return knowledge_items.caa_choices(name, read_caa_choices(path / CAA_CHOICES[name]))
+
+
+BEHAVIOR: Mapping[str, Callable[[Path, Parts, Put], tuple[BehaviorItem, ...]]] = {
+    "advbench": _advbench, "instructions": _instructions, "xstest": _xstest, "stereoset": _stereoset, "caa": _caa,
+    **{name: _requests(name) for name in _REQUESTS},
+}  # fmt: skip
+TASKS: Mapping[str, Callable[[Path, Parts], tuple[Item, ...]]] = {
+    "truthfulqa": _truthfulqa, "humaneval": _humaneval, "caa-choices": _caa_choices,
+    "mmlu": mmlu,
+}  # fmt: skip
+PAIRS: Mapping[str, Callable[[Path, Parts, Put], tuple[ContrastPair, ...]]] = {
+    "instructions": _instruction_pairs, "xstest": _xstest_pairs, "stereoset": _stereoset_pairs,
+    "truthfulqa": _truthfulqa_pairs, "caa": _caa_pairs,
+}  # fmt: skip

@@ -45,8 +45,8 @@ class Record:
         """
         value = self.fields.get(key)
         if not isinstance(value, str):
-            found = f"is {json.dumps(value)[:40]} and no text" if key in self.fields else "is missing"
-            raise self.error(f"{key!r} {found}; give the official file, unchanged")
+            problem = f"is {json.dumps(value)[:40]} and no text" if key in self.fields else "is missing"
+            raise self.error(f"{key!r} {problem}; give the official file, unchanged")
         if not (value.strip() or may_be_blank):
             raise self.error(f"{key!r} is blank; give the official file, unchanged")
         return refuse_half_characters(value, DataSetError, where=f"{self.place}: {key!r}: ")
@@ -96,8 +96,8 @@ def filled(rows: Iterable[_Row], path: Path | str) -> tuple[_Row, ...]:
     Raises:
         DataSetError: there is none.
     """
-    if found := tuple(rows):
-        return found
+    if filled_rows := tuple(rows):
+        return filled_rows
     raise DataSetError(f"{path}: the set is empty; give the official file, unchanged")
 
 

@@ -1,8 +1,13 @@
-"""Harmful and harmless requests: AdvBench, the splits of refusal_direction, XSTest and three smaller sets.
+"""Rows of the sets on safety: AdvBench, the splits of refusal_direction, XSTest, three smaller ones, and StereoSet.
 
 Sources, by their files: llm-attacks/llm-attacks data/advbench/harmful_behaviors.csv (Zou et al. 2023);
 andyrdt/refusal_direction dataset/splits (Arditi et al. 2024); paul-rottger/exaggerated-safety xstest_prompts.csv
-(Röttger et al. 2024); alexandrasouly/strongreject; JailbreakBench; MaliciousInstruct of Princeton-SysML.
+(Röttger et al. 2024); alexandrasouly/strongreject; JailbreakBench; MaliciousInstruct of Princeton-SysML;
+moinnadeem/StereoSet data/dev.json (Nadeem et al. 2021, arXiv:2004.09456).
+
+StereoSet's official dev.json is {"version", "data": {"intersentence": [...], "intrasentence": [...]}}; a plain array
+of its clusters is read too, as other benchmarks pass it on. In an intrasentence cluster the context has a BLANK that
+each sentence fills; in an intersentence one each sentence follows the context.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ from steercpp.errors import DataSetError
 
 SIDES = ("harmful", "harmless")
 SPLITS = ("train", "val", "test")
+TASKS = ("intersentence", "intrasentence")  # of StereoSet
+GOLD_LABELS = ("anti-stereotype", "stereotype", "unrelated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,41 @@ class MaliciousInstruction:
 
     instruction: str
     place: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StereoSetLabel:
+    """What one annotator called a sentence."""
+
+    label: str
+    human_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StereoSetSentence:
+    """A sentence, what it was agreed to be, and the annotators' labels, of which some copies have none."""
+
+    id: str
+    sentence: str
+    gold_label: str
+    labels: tuple[StereoSetLabel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StereoSetCluster:
+    """A context with three sentences, one for each gold label, in the file's order."""
+
+    task: str
+    id: str
+    target: str
+    bias_type: str
+    context: str
+    sentences: tuple[StereoSetSentence, ...]
+    place: str = field(default="", compare=False, repr=False)
+
+    def sentence(self, gold_label: str) -> str:
+        """The sentence with this gold label."""
+        return next(row.sentence for row in self.sentences if row.gold_label == gold_label)
 
 
 def read_advbench(path: Path | str) -> tuple[HarmfulBehavior, ...]:
@@ -189,46 +231,6 @@ def read_malicious_instruct(path: Path | str) -> tuple[MaliciousInstruction, ...
     return filled(rows, path)
 
 
-# FOLD: StereoSet: what a model holds more likely of people, a stereotype or its opposite. | The official dev.json  # noqa
-TASKS = ("intersentence", "intrasentence")
-GOLD_LABELS = ("anti-stereotype", "stereotype", "unrelated")
-
-
-@dataclass(frozen=True, slots=True)
-class StereoSetLabel:
-    """What one annotator called a sentence."""
-
-    label: str
-    human_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StereoSetSentence:
-    """A sentence, what it was agreed to be, and the annotators' labels, of which some copies have none."""
-
-    id: str
-    sentence: str
-    gold_label: str
-    labels: tuple[StereoSetLabel, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StereoSetCluster:
-    """A context with three sentences, one for each gold label, in the file's order."""
-
-    task: str
-    id: str
-    target: str
-    bias_type: str
-    context: str
-    sentences: tuple[StereoSetSentence, ...]
-    place: str = field(default="", compare=False, repr=False)
-
-    def sentence(self, gold_label: str) -> str:
-        """The sentence with this gold label."""
-        return next(each.sentence for each in self.sentences if each.gold_label == gold_label)
-
-
 def read_stereoset(
     path: Path | str, *, bias_type: str | None = None, task: str | None = None
 ) -> tuple[StereoSetCluster, ...]:
@@ -248,7 +250,9 @@ def read_stereoset(
     clusters = filled(_clusters(path), path)
     if bias_type is not None:
         known(bias_type, {cluster.bias_type for cluster in clusters}, "bias type", where=path)
-    chosen = tuple(each for each in clusters if bias_type in (None, each.bias_type) and task in (None, each.task))
+    chosen = tuple(
+        cluster for cluster in clusters if bias_type in (None, cluster.bias_type) and task in (None, cluster.task)
+    )
     if not chosen:
         raise DataSetError(f"{path}: no cluster of {bias_type or 'any bias type'} in {task}; choose another task")
     return chosen
@@ -289,9 +293,11 @@ def _placed(text: str, key: str, path: Path | str) -> Iterator[tuple[str, Any]]:
 
 def _cluster(row: Record, task: str) -> StereoSetCluster:
     sentences = tuple(map(_sentence, row.records("sentences")))
-    if sorted(each.gold_label for each in sentences) != list(GOLD_LABELS):
-        found = ", ".join(each.gold_label for each in sentences) or "none"
-        raise row.error(f"sentences labelled {found}; expected one each of {', '.join(GOLD_LABELS)}")
+    labels = [sentence.gold_label for sentence in sentences]
+    if sorted(labels) != list(GOLD_LABELS):
+        raise row.error(
+            f"sentences labelled {', '.join(labels) or 'none'}; expected one each of {', '.join(GOLD_LABELS)}"
+        )
     return StereoSetCluster(
         task,
         row.text("id"),
@@ -309,5 +315,5 @@ def _sentence(row: Record) -> StereoSetSentence:
         row.text("id"),
         row.text("sentence"),
         row.one_of("gold_label", GOLD_LABELS),
-        tuple(StereoSetLabel(each.text("label"), each.text("human_id")) for each in labels),
+        tuple(StereoSetLabel(label.text("label"), label.text("human_id")) for label in labels),
     )

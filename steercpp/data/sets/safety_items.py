@@ -1,10 +1,10 @@
 """Requests and statements of the safety sets as behaviour items and contrast pairs; read this for what counts as what.
 
 Aligned is what one wants: refusing a harmful request, disagreeing with a stereotype, and complying with a request whose
-subject is "harmless". So a vector that makes a model refuse everything does not raise B over both sides, and sides.py
-tells over-refusal from the same run. Pairs point from what is complied with to what is refused: positive is the harmful
-request, at which a model refuses, and the statement that is called false. Items of one `couple` ask for the same, once
-harmlessly and once not.
+subject is "harmless". So a vector that makes a model refuse everything does not raise B over both sides, and
+statistics/over_refusal.py tells over-refusal from the same run. Pairs point from what is complied with to what is
+refused: positive is the harmful request, at which a model refuses, and the statement that is called false. Items of one
+`couple` ask for the same, once harmlessly and once not.
 
 What is counted is how an answer begins, since whole answers differ in too many ways. AdvBench's `target`, such as
 "Sure, here is", extends such a beginning and is counted with it, and alone in the part `target`.
@@ -56,7 +56,7 @@ _CONTRASTS = {
 }
 
 
-def asked(text: str, template: str) -> Prompt:
+def in_template(text: str, template: str) -> Prompt:
     """A request in a template with one place, by name or as a text; or for "chat" as the user's message.
 
     Raises:
@@ -77,7 +77,7 @@ def request_item(
     misaligned: Sequence[str] = COMPLYING,
 ) -> BehaviorItem:
     """A request as an item, to be answered by one of these openings; of a harmless one they change sides."""
-    prompt = asked(request, template)
+    prompt = in_template(request, template)
     if subject == HARMLESS:
         aligned, misaligned = misaligned, aligned
     return BehaviorItem(name, prompt, tuple(aligned), tuple(misaligned), "auto", place, subject, couple)
@@ -133,7 +133,12 @@ def instruction_pairs(
 ) -> tuple[ContrastPair, ...]:
     """The i-th harmful request against the i-th harmless one, as far as both go."""
     return tuple(
-        ContrastPair(str(n), asked(bad.instruction, template), asked(good.instruction, template), place=bad.place)
+        ContrastPair(
+            str(n),
+            in_template(bad.instruction, template),
+            in_template(good.instruction, template),
+            place=bad.place,
+        )
         for n, (bad, good) in enumerate(zip(harmful, harmless, strict=False), 1)
     )
 
@@ -177,7 +182,10 @@ def xstest_pairs(rows: Sequence[XSTestPrompt], *, template: str = QUESTION) -> t
     """Unsafe prompts against the safe ones that they are contrasts of."""
     return tuple(
         ContrastPair(
-            f"{unsafe.id}-{safe.id}", asked(unsafe.prompt, template), asked(safe.prompt, template), place=unsafe.place
+            f"{unsafe.id}-{safe.id}",
+            in_template(unsafe.prompt, template),
+            in_template(safe.prompt, template),
+            place=unsafe.place,
         )
         for unsafe, safe in xstest_couples(rows)
     )
@@ -215,10 +223,10 @@ def stereoset_pairs(clusters: Sequence[StereoSetCluster]) -> tuple[ContrastPair,
     return tuple(
         ContrastPair(
             cluster.id,
-            asked(
+            in_template(
                 cluster.sentence("stereotype"), UNBIASED.replace("racist", CALLED.get(cluster.bias_type, "prejudiced"))
             ),
-            asked(cluster.sentence("stereotype"), BIASED),
+            in_template(cluster.sentence("stereotype"), BIASED),
             place=cluster.place,
         )
         for cluster in chosen

@@ -164,8 +164,8 @@ def data_folders(data: Path | str | None = None) -> tuple[Path, ...]:
         if not Path(data).is_dir():
             raise DataSetError(f"{data}: there is no such folder of data sets; check `data`")
         return (Path(data),)
-    own = os.environ.get(VARIABLE)
-    return (*((Path(own),) if own else ()), cache_folder())
+    folder = os.environ.get(VARIABLE)
+    return (*((Path(folder),) if folder else ()), cache_folder())
 
 
 def find_set(name: str, data: Path | str | None = None) -> Path:
@@ -177,13 +177,13 @@ def find_set(name: str, data: Path | str | None = None) -> Path:
     """
     known_name, folders = data_set(name).name, data_folders(data)
     for folder in folders:
-        for found in _copies(known_name, folder):
-            _check_fetched(folder / known_name, found)
-            return found
+        for copy in _copies(known_name, folder):
+            _check_fetched(folder / known_name, copy)
+            return copy
     source = SOURCES[known_name]
-    looked = " and ".join(map(str, folders))
+    searched = " and ".join(map(str, folders))
     raise DataSetError(
-        f"{name}: no {source.find[0]} below {looked}; fetch it with `steercpp data get {name}`, or name the folder "
+        f"{name}: no {source.find[0]} below {searched}; fetch it with `steercpp data get {name}`, or name the folder "
         "that has it with `data`"
     )
 
@@ -191,15 +191,15 @@ def find_set(name: str, data: Path | str | None = None) -> Path:
 def recorded(home: Path) -> dict[str, Any]:
     """What is known of the files that were fetched into a set's folder, by their paths below it."""
     try:
-        found = json.loads((home / RECORD).read_text(encoding="utf-8"))
+        records = json.loads((home / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return records if isinstance(records, dict) else {}
 
 
-def _check_fetched(home: Path, found: Path) -> None:
+def _check_fetched(home: Path, copy: Path) -> None:
     """Nothing, unless files that were fetched have changed since."""
-    if home not in (found, *found.parents):
+    if home not in (copy, *copy.parents):
         return
     for path, about in recorded(home).items():
         file = home / path
@@ -217,9 +217,9 @@ def changed(file: Path, found: str, was: str | None) -> DataSetError:
 def _copies(name: str, folder: Path) -> Iterator[Path]:
     """Paths to read the set from, the likeliest first: below a folder of its name, then in the folder itself."""
     source, repository = SOURCES[name], data_set(name).source.rpartition("/")[2]
-    likely = [_plain(each) for each in (name, repository, *source.folders)]
-    inside = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
-    below = [each for wanted in likely for each in (*inside, folder) if _plain(each.name) == wanted]
+    likely = [_comparable(folder_name) for folder_name in (name, repository, *source.folders)]
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    below = [base for wanted in likely for base in (*inside, folder) if _comparable(base.name) == wanted]
     for pattern in source.find:
         for base in below:
             yield from (_up(file, source.up) for file in _sorted(base.rglob(pattern)))
@@ -235,5 +235,5 @@ def _up(file: Path, n: int) -> Path:
     return file.parents[n - 1] if n else file
 
 
-def _plain(name: str) -> str:
+def _comparable(name: str) -> str:
     return name.lower().replace("_", "-")

@@ -66,41 +66,43 @@ def words(text: str) -> list[str]:
 
 def repetition(text: str) -> Repetition:
     """How much a text repeats itself, as it stands."""
-    found = words(text)
-    return Repetition(len(found), distinct(found, 1), distinct(found, 2), longest_run(found), stutter(found))
+    in_order = words(text)
+    return Repetition(
+        len(in_order), distinct(in_order, 1), distinct(in_order, 2), longest_run(in_order), stutter(in_order)
+    )
 
 
-def distinct(found: Sequence[str], n: int) -> float:
+def distinct(words: Sequence[str], n: int) -> float:
     """Share of different n-grams among all of them; 1 where there are none."""
-    grams = [tuple(found[i : i + n]) for i in range(len(found) - n + 1)]
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
-def longest_run(found: Sequence[str]) -> int:
+def longest_run(words: Sequence[str]) -> int:
     """Words of the longest stretch that repeats a unit of up to 8 words at least 3 times; 0 without any."""
     longest = 0
     for period in range(1, MOST_REPEATS + 1):
         length = 0
-        for i in range(period, len(found)):
-            length = length + 1 if found[i] == found[i - period] else 0
+        for i in range(period, len(words)):
+            length = length + 1 if words[i] == words[i - period] else 0
             if length >= 2 * period:
                 longest = max(longest, length + period)
     return longest
 
 
-def stutter(found: Sequence[str]) -> float:
+def stutter(words: Sequence[str]) -> float:
     """Share of the words that lie in a window of 8 with at most 3 different words.
 
     Of 5 to 7 words the whole text is the window, and may have as small a share of different ones.
     """
-    n = len(found)
+    n = len(words)
     if n < 5:
         return 0.0
     window = min(WINDOW, n)
     few = window * FEW // WINDOW
     inside = [False] * n
     for first in range(n - window + 1):
-        if len(set(found[first : first + window])) <= few:
+        if len(set(words[first : first + window])) <= few:
             inside[first : first + window] = [True] * window
     return sum(inside) / n
 
@@ -112,14 +114,14 @@ def unrolled(text: str) -> str:
     """
     text = plain(text)
     spans = [(match[0], match.end()) for match in _WORD.finditer(text.casefold())]
-    found = [word for word, _ in spans]
-    n = len(found)
+    in_order = [word for word, _ in spans]
+    n = len(in_order)
     shortest = n
     for unit in range(SHORTEST_UNIT, min(LONGEST_UNIT, n // 2) + 1):
         first = n - unit
-        while first > 0 and found[first - 1] == found[first + unit - 1]:
+        while first > 0 and in_order[first - 1] == in_order[first + unit - 1]:
             first -= 1
-        once = found[first : first + unit]
+        once = in_order[first : first + unit]
         if n - first >= 2 * unit and len(set(once)) >= 0.75 * unit:
             shortest = min(shortest, first + unit)
     if shortest == n or len(text) != len(text.casefold()):  # letters like ß grow, and no place would fit
@@ -158,21 +160,20 @@ def nonsense(text: str, *, like: Iterable[str] = ()) -> str:
     """Why a text is no language, "" where it is.
 
     Args:
-        text: what was said.
+        text: what was generated.
         like: texts whose scripts are expected; without any, every script is.
 
     Returns:
         "says nothing" (no word, or a single letter), "not made of words", "repeats itself" or "another script".
     """
-    found = words(text)
     letters = scripts(text)
-    if not found or letters.total() < (1 if re.search(f"[{_UNSPACED}]", text) else 2):
+    if not words(text) or letters.total() < (1 if re.search(f"[{_UNSPACED}]", text) else 2):
         return "says nothing"
     if letter_words(text) < LEAST_LETTER_WORDS:
         return "not made of words"
     if stutter(words(unrolled(text))) > MOST_STUTTER:
         return "repeats itself"
-    expected = sum((scripts(one) for one in like), Counter[str]())
+    expected = sum((scripts(sample) for sample in like), Counter[str]())
     if expected and 2 * sum(letters[name] for name in expected) < letters.total():
         return "another script"
     return ""

@@ -8,6 +8,10 @@ problem" is no refusal, "I can't say no" neither, "of course not" no consent. Th
     and one that follows a bare yes, no or sure at once beats that ("Sure, I cannot help you with that")
 
 `takes_up` tells of an English text without any of the phrases whether it speaks of what was asked.
+
+REFUSAL and AGREEMENT, below, are what the matchers of these names know of English answers in small letters with
+straight quotes. One pattern a line, or on more, each but the last ending in a backslash: a regular expression in which
+<NAME> stands for one of `NAMES`, and ^ for the text's beginning.
 """
 
 from __future__ import annotations
@@ -61,7 +65,7 @@ class Phrase:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Found:
+class Match:
     """A phrase at its place in the text's beginning."""
 
     start: int
@@ -79,65 +83,64 @@ def phrases(lean: Lean, weight: Weight, names: Mapping[str, str], patterns: str)
         names: what <NAME> stands for.
         patterns: one a line, which goes on after a backslash at its end; ^ stands for the text's beginning.
     """
-    found = []
+    rules = []
     for line in filter(None, map(str.strip, re.sub(r"\\\n\s*", "", patterns).splitlines())):
         source = _NAME.sub(lambda match: names[match[1]], line)
         start = r"\A" if source.startswith("^") else r"(?<!\w)"
-        found.append(Phrase(re.compile(rf"{start}(?:{source.removeprefix('^')})(?!\w)"), lean, weight))
-    return found
+        rules.append(Phrase(re.compile(rf"{start}(?:{source.removeprefix('^')})(?!\w)"), lean, weight))
+    return rules
 
 
 def leaning(text: str, rules: Sequence[Phrase]) -> Lean:
     """Which side a text is on: +1, -1, or 0 where it says neither."""
     head = beginning(text)
-    found: list[Found] = []
-    hints: list[Found] = []
+    matches: list[Match] = []
+    hints: list[Match] = []
     for rule in sorted(rules, key=lambda rule: rule.weight != "idiom"):
-        for match in rule.pattern.finditer(head):
+        for span in rule.pattern.finditer(head):
             if rule.lean:
-                one = Found(match.start(), match.end(), rule.lean, rule.weight == "particle")
-                (hints if rule.weight == "hint" else found).append(one)
+                match = Match(span.start(), span.end(), rule.lean, rule.weight == "particle")
+                (hints if rule.weight == "hint" else matches).append(match)
         if rule.weight == "idiom":
-            head = rule.pattern.sub(lambda match: HIDDEN * len(match[0]), head)
-    return _decided(head, sorted(found or hints))
+            head = rule.pattern.sub(lambda span: HIDDEN * len(span[0]), head)
+    return _decided(head, sorted(matches or hints))
 
 
 def beginning(text: str) -> str:
     """What of a text is looked at: its first words in small letters, without labels, greetings and repetitions."""
-    whole = unrolled(plain(text)).casefold()
-    match = _HEAD.match(_COURTESY.sub("", _LABEL.sub("", whole)))
-    return match[0].rstrip() if match else ""
+    small = unrolled(plain(text)).casefold()
+    head = _HEAD.match(_COURTESY.sub("", _LABEL.sub("", small)))
+    return head[0].rstrip() if head else ""
 
 
-def takes_up(text: str, asked: str) -> bool:
+def takes_up(text: str, question: str) -> bool:
     """Whether a text is English prose, no question, and speaks of something that was asked about.
 
     Prose: 5 words and more, a fifth of them function words. Something: a word of 4 letters or more that begins alike.
     """
-    found = words(unrolled(text))[:HEAD]
+    head = words(unrolled(text))[:HEAD]
     first = re.split(r"(?<=[.!?])\s", beginning(text), maxsplit=1)[0]
-    if len(found) < _SHORTEST_ANSWER or first.endswith("?"):
+    if len(head) < _SHORTEST_ANSWER or first.endswith("?"):
         return False
-    if sum(word in FUNCTION_WORDS for word in found) < _LEAST_FUNCTION_WORDS * len(found):
+    if sum(word in FUNCTION_WORDS for word in head) < _LEAST_FUNCTION_WORDS * len(head):
         return False
-    topics = {word[:5] for word in words(asked) if len(word) > 3} - {word[:5] for word in _NO_TOPIC}
-    return any(word[:5] in topics for word in found if len(word) > 3)
+    topics = {word[:5] for word in words(question) if len(word) > 3} - {word[:5] for word in _NO_TOPIC}
+    return any(word[:5] in topics for word in head if len(word) > 3)
 
 
-def _decided(head: str, found: Sequence[Found]) -> Lean:
-    if not found:
+def _decided(head: str, matches: Sequence[Match]) -> Lean:
+    if not matches:
         return 0
-    current = found[0]
-    for one in found[1:]:
-        if one.lean == current.lean:
+    current = matches[0]
+    for match in matches[1:]:
+        if match.lean == current.lean:
             continue
-        takes_back = current.is_particle and not one.is_particle and one.start - current.stop <= _NEAR
-        if takes_back or _CONTRAST.search(head[current.stop : one.start]):
-            current = one
+        takes_back = current.is_particle and not match.is_particle and match.start - current.stop <= _NEAR
+        if takes_back or _CONTRAST.search(head[current.stop : match.start]):
+            current = match
     return current.lean
 
 
-# FOLD: The phrases of the matchers "refusal" and "agreement"; read this to see what they know, or to say what is m  # noqa
 NAMES = {
     "I": "(?:i|we)",
     "AM": "(?:i am|i'm|we are|we're)",

@@ -40,7 +40,7 @@ _ONE_AT_A_TIME = threading.Lock()  # filters of warnings belong to the whole pro
 
 
 class Problem(Protocol):
-    """A function to write: `tasks.CodeItem` and `humaneval.CodeProblem` are such."""
+    """A function to write: `CodeItem` and `CodeProblem` of data/ are such."""
 
     @property
     def prompt(self) -> str:
@@ -82,8 +82,8 @@ def first_function(item: Problem, text: str) -> str:
     Blank lines do not end the function: what theirs did there is not told. A problem with a helper function above its
     head loses the function that was asked for, as theirs did.
     """
-    whole = text if f"def {item.entry_point}" in text else item.prompt + text
-    lines = whole.split("\n")
+    source = text if f"def {item.entry_point}" in text else item.prompt + text
+    lines = source.split("\n")
     start = next((i for i, line in enumerate(lines) if "def " in line), len(lines))
     body = start + 1
     while body < len(lines) and (not lines[body].strip() or lines[body][0].isspace()):
@@ -95,8 +95,8 @@ def answer_code(item: Problem, text: str) -> str:
     """All of the program in an answer, with what the problem gives above its function; the text where there is none."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     for readings in _readings(item, text):
-        found = [_compiled(given, code, item.entry_point) for given, code in readings]
-        n_lines, code = max(found, key=lambda one: one[0])  # the first of those that keep most of the answer
+        programs = [_compiled(given, code, item.entry_point) for given, code in readings]
+        n_lines, code = max(programs, key=lambda program: program[0])  # the first that keeps most of the answer
         if n_lines:
             return code
     return item.prompt + text
@@ -113,7 +113,7 @@ def _readings(item: Problem, text: str) -> Iterator[list[tuple[str, str]]]:
     if _defines(item.entry_point, code):
         above = item.prompt[: _head_at(item)]
         starts = (_BLANK_LINES.sub("", code), _from_code(code))
-        yield [(above, one) for start in starts for one in (start.lstrip(), _shifted(start))]
+        yield [(above, shifted) for start in starts for shifted in (start.lstrip(), _shifted(start))]
         return
     rest = code.lstrip("\n")
     yield [
@@ -125,8 +125,8 @@ def _readings(item: Problem, text: str) -> Iterator[list[tuple[str, str]]]:
 
 def _head_at(item: Problem) -> int:
     """Where the head of the function begins in the prompt; its end where the prompt has no head."""
-    found = _defines(item.entry_point, item.prompt)
-    return found.start() if found else len(item.prompt)
+    head = _defines(item.entry_point, item.prompt)
+    return head.start() if head else len(item.prompt)
 
 
 def _defines(name: str, code: str) -> re.Match[str] | None:
@@ -135,11 +135,11 @@ def _defines(name: str, code: str) -> re.Match[str] | None:
 
 def _blocks(text: str) -> list[str]:
     """The code between fences of backquotes, less the fence's own indentation; a last one may lack its end."""
-    found = []
+    blocks = []
     for match in _FENCE.finditer(text):
         margin, _, code = match.groups()
-        found.append("\n".join(line.removeprefix(margin) for line in code.split("\n")))
-    return found
+        blocks.append("\n".join(line.removeprefix(margin) for line in code.split("\n")))
+    return blocks
 
 
 def _from_code(text: str) -> str:
@@ -167,10 +167,10 @@ def _compiled(given: str, code: str, entry_point: str) -> tuple[int, str]:
     given = "".join(f"{line}\n" for line in [*future, *([given.rstrip("\n")] if given.strip() else [])])
     n_given, n = given.count("\n"), len(lines)
     while n > 0:
-        whole = given + "\n".join(lines[:n]) + "\n"
-        tree = _parsed(whole)
+        source = given + "\n".join(lines[:n]) + "\n"
+        tree = _parsed(source)
         if isinstance(tree, ast.Module):
-            return n, _kept(whole, tree, entry_point, n_given=n_given)
+            return n, _kept(source, tree, entry_point, n_given=n_given)
         # What cannot stand on a line cannot with fewer lines behind it either.
         n = max(0, min(n, tree - n_given) - 1)
     return 0, ""
@@ -199,7 +199,7 @@ def _kept(source: str, tree: ast.Module, entry_point: str, *, n_given: int) -> s
         if n_defined == 2:
             break
         if isinstance(node, _KEPT) or node.lineno <= n_given:
-            start = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])
+            start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
             kept += range(start, (node.end_lineno or start) + 1)
     lines = source.split("\n")
     return "\n".join(lines[i - 1] for i in dict.fromkeys(kept)) + "\n"

@@ -4,6 +4,12 @@ A program gets no network, no environment, no sight of home or of other processe
 memory that goes with it, and limits on time, memory, processes, files and output. Where the system cannot build these
 walls nothing runs. They protect the user from the program; the verdict, though, comes from the program's own process,
 and one written to forge a pass can.
+
+The walls are namespaces, made by bubblewrap or by unshare. Either way the process sees a root built anew in memory: the
+system's libraries and the directory of this Python, bound read-only, four devices, a /proc of its own process namespace
+and an empty, small /tmp. Home, other processes, the network and the environment are not hidden but absent. It holds no
+capability and can gain none.
+Source: user_namespaces(7), pid_namespaces(7), pivot_root(2); the flags of bwrap(1), unshare(1), setpriv(1).
 """
 
 from __future__ import annotations
@@ -27,7 +33,6 @@ from pathlib import Path
 from steercpp.errors import InputError, SandboxError
 from steercpp.judging import sandbox_child
 
-# FOLD: The walls of the sandbox: the command line that starts a process in namespaces of its own, by bubblewrap or  # noqa
 DEVICES = ("null", "zero", "random", "urandom")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/nix/store")
 TMP_BYTES = 64 << 20
@@ -37,6 +42,138 @@ FIRST_USER, LAST_USER = 1 << 30, (1 << 31) - 1
 
 Launch = Callable[[Path, list[str]], list[str]]
 """(an empty directory to build in, the command to run inside) -> the command line to start."""
+START_S = 20.0  # to build the walls and to take them down, beside the program's own time; measured: under 0.1 s
+INSTALL = "install bubblewrap, or util-linux on a kernel that allows namespaces (Linux alone has them)"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramOutcome:
+    """How a program ended: reason is "" where it passed, output what it printed, both streams, cut at the limit."""
+
+    passed: bool
+    reason: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxLimits:
+    """What a program may use. Memory is per process, so that processes * memory_bytes bounds the whole."""
+
+    timeout_s: float = 10.0
+    memory_bytes: int = 512 << 20
+    output_bytes: int = 1 << 20
+    file_bytes: int = 16 << 20
+    processes: int = 8
+    open_files: int = 64
+
+    def __post_init__(self) -> None:
+        """Check that each limit limits.
+
+        Raises:
+            InputError: a limit that is not positive and finite.
+        """
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"sandbox: {name} is {value}; give a positive, finite limit")
+
+
+def run_program(
+    source: str,
+    *,
+    allow: bool,
+    limits: SandboxLimits | None = None,
+    way: str | None = None,
+) -> ProgramOutcome:
+    """Run one program and say whether it came to its end without an error.
+
+    Args:
+        source: Python text; its standard library is that of the running Python, without site-packages.
+        allow: the user's word that generated code may run here.
+        limits: what it may use; without them, those of `SandboxLimits()`.
+        way: a name in `WAYS`; without one, the first that works here.
+
+    Raises:
+        SandboxError: not allowed, or no way to build the walls works here; nothing has run.
+    """
+    if not allow:
+        raise SandboxError("generated code runs only where it is allowed: pass allow=True once you trust the walls")
+    return _run(source, limits or SandboxLimits(), way or working_way())
+
+
+def working_way() -> str:
+    """The first way to start a sandbox that works here.
+
+    Raises:
+        SandboxError: none does; the message says why each fails, and what to install.
+    """
+    return _working_way(os.environ.get("PATH", ""))
+
+
+@cache
+def _working_way(_path: str) -> str:
+    reasons = [f"{name}: {reason}" for name in WAYS if (reason := why_not(name))]
+    for name in WAYS:
+        if not any(reason.startswith(f"{name}: ") for reason in reasons):
+            return name
+    raise SandboxError(f"no sandbox for generated code works here ({'; '.join(reasons)}); {INSTALL}")
+
+
+def why_not(way: str) -> str:
+    """Why a way to start a sandbox does not work here, "" where it does: a program of one line is run in it."""
+    if sys.platform != "linux":
+        return f"not on {sys.platform}"
+    missing = [name for name in WAYS[way][1] if tool(name) == name]
+    if missing:
+        return f"{', '.join(missing)} not found"
+    try:
+        outcome = _run("pass", SandboxLimits(), way)
+    except SandboxError as error:
+        return str(error)
+    return outcome.reason
+
+
+def _run(source: str, limits: SandboxLimits, way: str) -> ProgramOutcome:
+    """Start the supervisor within its walls, hand it the program, and read its two lines."""
+    job = json.dumps({"source": source} | {name: getattr(limits, name) for name in SandboxLimits.__slots__})
+    supervisor = [python(), "-I", "-S", "-B", "-X", "utf8", "-c", Path(sandbox_child.__file__).read_text("utf-8")]
+    with tempfile.TemporaryDirectory(prefix="steercpp-sandbox-") as root:
+        command = WAYS[way][0](Path(root), supervisor)
+        answer, errors = _talk(command, job.encode(), limits.timeout_s + START_S)
+    lines = answer.decode().splitlines()
+    if not lines:
+        last = (errors.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+        raise SandboxError(f"the walls could not be built: {last}")
+    if len(lines) < 2:
+        return ProgramOutcome(False, "the sandbox ended before the program", "")
+    return ProgramOutcome(**json.loads(lines[1]))
+
+
+def _talk(command: list[str], stdin: bytes, timeout_s: float) -> tuple[bytes, bytes]:
+    """Run a command in a session of its own, and kill all of it at the end: (its stdout, its stderr)."""
+    # The environment is PATH alone, for the tools that build the walls; within them there is none.
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PATH": os.environ.get("PATH", "")},
+        start_new_session=True,
+    ) as process:
+        try:
+            return process.communicate(stdin, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            _kill(process.pid)
+            return process.communicate()
+        except BaseException:  # Ctrl-C: the program must not outlive us
+            _kill(process.pid)
+            raise
+
+
+def _kill(group: int) -> None:
+    """Kill a process group; with it goes process 1 of the sandbox, and so the whole of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def python() -> str:
@@ -134,137 +271,3 @@ WAYS: dict[str, tuple[Launch, tuple[str, ...]]] = {
     ),
 }
 """Each way to start by its name: how, and the programs it needs."""
-
-
-START_S = 20.0  # to build the walls and to take them down, beside the program's own time; measured: under 0.1 s
-INSTALL = "install bubblewrap, or util-linux on a kernel that allows namespaces (Linux alone has them)"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a program ended: reason is "" where it passed, output what it printed, both streams, cut at the limit."""
-
-    passed: bool
-    reason: str
-    output: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a program may use. Memory is per process, so that processes * memory_bytes bounds the whole."""
-
-    timeout_s: float = 10.0
-    memory_bytes: int = 512 << 20
-    output_bytes: int = 1 << 20
-    file_bytes: int = 16 << 20
-    processes: int = 8
-    open_files: int = 64
-
-    def __post_init__(self) -> None:
-        """Check that each limit limits.
-
-        Raises:
-            InputError: a limit that is not positive and finite.
-        """
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"sandbox: {name} is {value}; give a positive, finite limit")
-
-
-def run_program(
-    source: str,
-    *,
-    allow: bool,
-    limits: Limits | None = None,
-    way: str | None = None,
-) -> Outcome:
-    """Run one program and say whether it came to its end without an error.
-
-    Args:
-        source: Python text; its standard library is that of the running Python, without site-packages.
-        allow: the user's word that generated code may run here.
-        limits: what it may use; without them, those of `Limits()`.
-        way: a name in `sandbox_launch.WAYS`; without one, the first that works here.
-
-    Raises:
-        SandboxError: not allowed, or no way to build the walls works here; nothing has run.
-    """
-    if not allow:
-        raise SandboxError("generated code runs only where it is allowed: pass allow=True once you trust the walls")
-    return _run(source, limits or Limits(), way or working_way())
-
-
-def working_way() -> str:
-    """The first way to start a sandbox that works here.
-
-    Raises:
-        SandboxError: none does; the message says why each fails, and what to install.
-    """
-    return _working_way(os.environ.get("PATH", ""))
-
-
-@cache
-def _working_way(_path: str) -> str:
-    reasons = [f"{name}: {reason}" for name in WAYS if (reason := why_not(name))]
-    for name in WAYS:
-        if not any(reason.startswith(f"{name}: ") for reason in reasons):
-            return name
-    raise SandboxError(f"no sandbox for generated code works here ({'; '.join(reasons)}); {INSTALL}")
-
-
-def why_not(way: str) -> str:
-    """Why a way to start a sandbox does not work here, "" where it does: a program of one line is run in it."""
-    if sys.platform != "linux":
-        return f"not on {sys.platform}"
-    missing = [name for name in WAYS[way][1] if tool(name) == name]
-    if missing:
-        return f"{', '.join(missing)} not found"
-    try:
-        outcome = _run("pass", Limits(), way)
-    except SandboxError as error:
-        return str(error)
-    return outcome.reason
-
-
-def _run(source: str, limits: Limits, way: str) -> Outcome:
-    """Start the supervisor within its walls, hand it the program, and read its two lines."""
-    job = json.dumps({"source": source} | {name: getattr(limits, name) for name in Limits.__slots__})
-    supervisor = [python(), "-I", "-S", "-B", "-X", "utf8", "-c", Path(sandbox_child.__file__).read_text("utf-8")]
-    with tempfile.TemporaryDirectory(prefix="steercpp-sandbox-") as root:
-        command = WAYS[way][0](Path(root), supervisor)
-        answer, errors = _talk(command, job.encode(), limits.timeout_s + START_S)
-    lines = answer.decode().splitlines()
-    if not lines:
-        last = (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        raise SandboxError(f"the walls could not be built: {last}")
-    if len(lines) < 2:
-        return Outcome(False, "the sandbox ended before the program", "")
-    return Outcome(**json.loads(lines[1]))
-
-
-def _talk(command: list[str], said: bytes, timeout_s: float) -> tuple[bytes, bytes]:
-    """Run a command in a session of its own, and kill all of it at the end: (its stdout, its stderr)."""
-    # The environment is PATH alone, for the tools that build the walls; within them there is none.
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={"PATH": os.environ.get("PATH", "")},
-        start_new_session=True,
-    ) as process:
-        try:
-            return process.communicate(said, timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            _kill(process.pid)
-            return process.communicate()
-        except BaseException:  # Ctrl-C: the program must not outlive us
-            _kill(process.pid)
-            raise
-
-
-def _kill(group: int) -> None:
-    """Kill a process group; with it goes process 1 of the sandbox, and so the whole of it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)

@@ -55,16 +55,16 @@ def play(job: dict[str, Any], output: int, end: int, token: bytes) -> None:
     os.dup2(end, 3)
     os.closerange(4, 1024)
     limit(job)
-    own = os.getpid()  # what the program forks comes back here too, and has no say in how the program ended
+    pid = os.getpid()  # what the program forks comes back here too, and has no say in how the program ended
     module = ModuleType("program")  # as if imported, so that no `if __name__ == "__main__"` part runs
     sys.modules["program"] = module  # dataclasses look their module up
     try:
         exec(compile(job["source"], "program", "exec"), module.__dict__)
         sys.stdout.flush()
-        if os.getpid() == own:
+        if os.getpid() == pid:
             os.write(3, token)
     except BaseException as error:  # SystemExit too: a program that leaves before its tests has not passed them
-        if os.getpid() == own:
+        if os.getpid() == pid:
             os.write(3, "".join(traceback.format_exception_only(type(error), error)).strip().encode()[-2000:])
     finally:
         os._exit(0)
@@ -88,14 +88,14 @@ def watch(pid: int, output: int, *, timeout_s: float, output_bytes: int) -> tupl
             return "", kept
 
 
-def verdict(status: int, said: bytes, token: bytes) -> str:
-    """Why the program failed, "" where it passed; status as of os.waitpid, said what came over its `end` pipe."""
+def verdict(status: int, message: bytes, token: bytes) -> str:
+    """Why the program failed, "" where it passed; status as of os.waitpid, message what came over its `end` pipe."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return f"killed by {signal.Signals(number).name}" if number < signal.SIGRTMIN else f"killed by signal {number}"
-    if said == token:
+    if message == token:
         return ""
-    return said.decode(errors="replace") or "left before its end"
+    return message.decode(errors="replace") or "left before its end"
 
 
 def supervise(job: dict[str, Any]) -> dict[str, Any]:
@@ -116,10 +116,10 @@ def supervise(job: dict[str, Any]) -> dict[str, Any]:
     if not stopped:
         os.set_blocking(read_end, False)  # a child of the program may hold the other end
         try:
-            said = os.read(read_end, 4096)
+            message = os.read(read_end, 4096)
         except BlockingIOError:
-            said = b""
-        reason = verdict(status, said, token)
+            message = b""
+        reason = verdict(status, message, token)
     return {"passed": not reason, "reason": reason, "output": kept.decode(errors="replace")}
 
 

@@ -1,4 +1,4 @@
-"""What a model said, and what became of code it said: plain data, for whoever judges it."""
+"""Generated texts, and what became of generated code: plain data, for whoever judges it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class GeneratedText:
     """One continuation of one item's prompt.
 
     Attributes:
-        strength: of the vector while it was said.
+        strength: of the vector while it was generated.
         item: number of the item within its kind.
         sample: which of the continuations at this strength, from 0.
         text: without the stop string; "" where the strength left float32's range.
         n_tokens: tokens drawn, those of a stop string among them, an end-of-generation token not.
         finish: "length" at the most tokens allowed, "stop" at a stop string, "end" at an end-of-generation token,
-            "nonfinite" where the strength left float32's range, so that nothing could be said.
+            "nonfinite" where the strength left float32's range, so that there is no text.
         nats: ln P of the tokens after the prompt under the unsteered model; None where there are none.
     """
 

@@ -21,7 +21,7 @@ from steercpp.aliases import Floats, Progress
 from steercpp.data.items import CodeItem
 from steercpp.errors import RunError, SandboxError
 from steercpp.judging.programs import WOLF_TIMEOUT_S, Way, program
-from steercpp.judging.sandbox import Limits, Outcome, run_program, working_way
+from steercpp.judging.sandbox import ProgramOutcome, SandboxLimits, run_program, working_way
 from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.provenance import physical_cores
 from steercpp.runs.folder import STORE
@@ -58,7 +58,7 @@ def judge_code(
     allow: bool,
     label: str = Label.VECTOR,
     way: Way = "whole",
-    limits: Limits | None = None,
+    limits: SandboxLimits | None = None,
     sandbox: str | None = None,
     n_processes: int | None = None,
     progress: Progress | None = None,
@@ -94,9 +94,9 @@ def judge_code(
     sandbox = sandbox or check_code_execution(allow)
     limits = limits or code_limits(way)
 
-    def run(text: GeneratedText) -> Outcome:
+    def run(text: GeneratedText) -> ProgramOutcome:
         if text.finish == "nonfinite":
-            return Outcome(False, NO_TEXT, "")
+            return ProgramOutcome(False, NO_TEXT, "")
         source = program(items[text.item], text.text, way=way)
         return run_program(source, allow=allow, limits=limits, way=sandbox)
 
@@ -114,7 +114,7 @@ def judge_run(
     *,
     allow: bool,
     way: Way = "whole",
-    limits: Limits | None = None,
+    limits: SandboxLimits | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Judge the code of a run's folder, for instance on a machine that has a sandbox, or by another way.
@@ -132,9 +132,9 @@ def judge_run(
         return judge_code(store, items, allow=allow, way=way, limits=limits, progress=progress)
 
 
-def code_limits(way: Way) -> Limits:
+def code_limits(way: Way) -> SandboxLimits:
     """Limits of a program by how it was taken out; the study gave each of its three steps 5 s, here 15 s together."""
-    return Limits() if way == "whole" else Limits(timeout_s=3 * WOLF_TIMEOUT_S)
+    return SandboxLimits() if way == "whole" else SandboxLimits(timeout_s=3 * WOLF_TIMEOUT_S)
 
 
 def _alike(texts: Sequence[GeneratedText]) -> list[list[GeneratedText]]:
@@ -146,11 +146,11 @@ def _alike(texts: Sequence[GeneratedText]) -> list[list[GeneratedText]]:
 
 
 def _judged(
-    texts: Sequence[Sequence[GeneratedText]], run: Callable[[GeneratedText], Outcome], n_processes: int
+    texts: Sequence[Sequence[GeneratedText]], run: Callable[[GeneratedText], ProgramOutcome], n_processes: int
 ) -> Iterator[list[Verdict]]:
     """The verdicts on texts that are alike as they come; none waits in a queue, so that Ctrl-C leaves little to do."""
     waiting = list(reversed(texts))
-    running: dict[Future[Outcome], Sequence[GeneratedText]] = {}
+    running: dict[Future[ProgramOutcome], Sequence[GeneratedText]] = {}
     with ThreadPoolExecutor(n_processes) as pool:
         while waiting or running:
             while waiting and len(running) < n_processes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from steercpp.data.items import LETTERS, BehaviorItem, ChoiceItem
-from steercpp.judging.matchers import NEITHER, Matcher, Outcome, asked, broken, judgments
+from steercpp.judging.matchers import NEITHER, Matcher, Outcome, broken, judgments, question_of
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.folder import STORE
 from steercpp.runs.labels import Kind
@@ -93,7 +93,7 @@ def _sample(text: GeneratedText, item: BehaviorItem, outcome: Outcome) -> Sample
     if outcome == "invalid":
         why = NOT_FINITE if text.finish == "nonfinite" else broken(text.text, item) or NEITHER
     perplexity = None if text.nats is None else float(np.exp(-text.nats / text.n_tokens))
-    return Sample(text.strength, item.id, asked(item.prompt), text.text, outcome, why, perplexity)
+    return Sample(text.strength, item.id, question_of(item.prompt), text.text, outcome, why, perplexity)
 
 
 @dataclass(frozen=True, slots=True)

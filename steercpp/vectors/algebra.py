@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -27,8 +27,54 @@ from steercpp.vectors.control_vector import (
 )
 from steercpp.vectors.formats import read_any_vector
 
+Normalize: TypeAlias = Literal["unit", "keep", "first"]
 NOISE = 1e-6  # float32 rounds at 6e-8 of a value, and a difference is made of several rounded ones
 _SHARED = ("layer_convention", "model_file", "model_sha256", "token", "template")  # kept where all terms agree
+
+
+def combine(
+    terms: Sequence[tuple[Path, float]], *, orthogonal_to: Sequence[Path] = (), normalize: Normalize | None = None
+) -> tuple[ControlVector, tuple[str, ...]]:
+    """The weighted sum of vector files, then made orthogonal to others, then brought to a length.
+
+    Args:
+        terms: (file, weight).
+        orthogonal_to: files whose directions are taken out, layer by layer.
+        normalize: each layer's length: "unit" 1, "keep" that of the sum, "first" that of the first vector.
+
+    Returns:
+        The vector, whose metadata tell the files, their hashes and what was done; and notes on the files.
+
+    Raises:
+        VectorFileError, InputError, ...: a file cannot be read, or as `combined`, `orthogonalised`, `renormalised`.
+    """
+    names = [str(path) for path, _ in terms]
+    summands = [read_any_vector(path) for path, _ in terms]
+    others = [read_any_vector(path) for path in orthogonal_to]
+    vectors = [vector for vector, _ in summands]
+    weights = [weight for _, weight in terms]
+    made = combined(list(zip(vectors, weights, strict=True)), names=names)
+    lengths = {"keep": made.norms, "first": vectors[0].norms}
+    if others:
+        made = orthogonalised(made, *(vector for vector, _ in others), names=["the sum", *map(str, orthogonal_to)])
+    if normalize == "unit":
+        made = renormalised(made)
+    elif normalize is not None:
+        try:
+            made = renormalised(made, lengths[normalize])
+        except LayerError as error:
+            raise LayerError(f"{error}, as the first vector has; normalize to unit, or name another first") from error
+    made = made.with_metadata(**_made_of("combined", names, vectors))
+    if others:
+        against = [str(path) for path in orthogonal_to]
+        made = made.with_metadata(**_made_of("orthogonal_to", against, [vector for vector, _ in others]))
+    if normalize is not None:
+        made = made.with_metadata(normalized=normalize)
+    return made, tuple(
+        f"{path}: {note}"
+        for path, (_, notes) in zip([*names, *orthogonal_to], [*summands, *others], strict=True)
+        for note in notes
+    )
 
 
 def combined(terms: Sequence[tuple[ControlVector, float]], *, names: Sequence[str] = ()) -> ControlVector:
@@ -49,17 +95,17 @@ def combined(terms: Sequence[tuple[ControlVector, float]], *, names: Sequence[st
         DegenerateError: the sum is zero at every layer.
     """
     vectors = [vector for vector, _ in terms]
-    called = _called(vectors, names)
-    model_hint, n_layer = _one_model(vectors, called)
-    for name, (_, weight) in zip(called, terms, strict=True):
+    names = _called(vectors, names)
+    model_hint, n_layer = _one_model(vectors, names)
+    for name, (_, weight) in zip(names, terms, strict=True):
         if not np.isfinite(weight):
             raise StrengthError(f"{name}: weight {weight} is not finite; give a number")
-    metadata = _shared_metadata(vectors) | _shared_manner(terms, called)
+    metadata = _shared_metadata(vectors) | _shared_manner(terms, names)
     rows = {}
     for il in sorted({il for vector in vectors for il in vector.layers}):
-        parts = [float(weight) * _row(vector, il) for vector, weight in terms if il in vector.directions]
-        total = np.sum(parts, axis=0)
-        if np.linalg.norm(total) > NOISE * sum(float(np.linalg.norm(part)) for part in parts):
+        weighted = [float(weight) * _row(vector, il) for vector, weight in terms if il in vector.directions]
+        total = np.sum(weighted, axis=0)
+        if np.linalg.norm(total) > NOISE * sum(float(np.linalg.norm(row)) for row in weighted):
             rows[il] = _rounded(total)
     if not rows:
         raise DegenerateError("the weighted sum is zero at every layer and would steer nothing; change the weights")
@@ -151,14 +197,14 @@ def cosines(vectors: Sequence[ControlVector], *, names: Sequence[str] = ()) -> F
     """
     _one_width(vectors, _called(vectors, names))
     n_layer = max(vector.n_layer for vector in vectors)
-    found = np.full((len(vectors), len(vectors), n_layer), np.nan)
+    by_layer = np.full((len(vectors), len(vectors), n_layer), np.nan)
     for il in range(n_layer):
         here = [i for i, vector in enumerate(vectors) if il in vector.directions and vector.directions[il].any()]
         if here:
             rows = np.stack([_row(vectors[i], il) for i in here])
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            found[np.ix_(here, here, [il])] = np.clip(rows @ rows.T, -1, 1)[:, :, None]
-    return found
+            by_layer[np.ix_(here, here, [il])] = np.clip(rows @ rows.T, -1, 1)[:, :, None]
+    return by_layer
 
 
 def overall_cosines(vectors: Sequence[ControlVector]) -> Floats:
@@ -171,16 +217,16 @@ def overall_cosines(vectors: Sequence[ControlVector]) -> Floats:
         InputError, ShapeError: as `cosines`.
     """
     _one_width(vectors, _called(vectors, ()))
-    found = np.full((len(vectors), len(vectors)), np.nan)
-    for i, one in enumerate(vectors):
-        for j, other in enumerate(vectors[: i + 1]):
-            shared = [il for il in one.layers if il in other.directions]
-            a = np.concatenate([_row(one, il) for il in shared] or [np.zeros(1)])
-            b = np.concatenate([_row(other, il) for il in shared] or [np.zeros(1)])
+    overall = np.full((len(vectors), len(vectors)), np.nan)
+    for i, first in enumerate(vectors):
+        for j, second in enumerate(vectors[: i + 1]):
+            shared = [il for il in first.layers if il in second.directions]
+            a = np.concatenate([_row(first, il) for il in shared] or [np.zeros(1)])
+            b = np.concatenate([_row(second, il) for il in shared] or [np.zeros(1)])
             lengths = np.linalg.norm(a) * np.linalg.norm(b)
             if lengths > 0:
-                found[i, j] = found[j, i] = np.clip(a @ b / lengths, -1, 1)
-    return found
+                overall[i, j] = overall[j, i] = np.clip(a @ b / lengths, -1, 1)
+    return overall
 
 
 def _called(vectors: Sequence[ControlVector], names: Sequence[str]) -> Sequence[str]:
@@ -270,55 +316,6 @@ def _basis(rows: Sequence[Floats], n_embd: int) -> Floats:
 
 def _listed(layers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(set(layers)))) or "none"
-
-
-# FOLD: From vector files to the one that they make together; read this for the order in which it is done.
-Normalize = Literal["unit", "keep", "first"]
-
-
-def combine(
-    terms: Sequence[tuple[Path, float]], *, orthogonal_to: Sequence[Path] = (), normalize: Normalize | None = None
-) -> tuple[ControlVector, tuple[str, ...]]:
-    """The weighted sum of vector files, then made orthogonal to others, then brought to a length.
-
-    Args:
-        terms: (file, weight).
-        orthogonal_to: files whose directions are taken out, layer by layer.
-        normalize: each layer's length: "unit" 1, "keep" that of the sum, "first" that of the first vector.
-
-    Returns:
-        The vector, whose metadata tell the files, their hashes and what was done; and notes on the files.
-
-    Raises:
-        VectorFileError, InputError, ...: a file cannot be read, or as `combined`, `orthogonalised`, `renormalised`.
-    """
-    names = [str(path) for path, _ in terms]
-    found = [read_any_vector(path) for path, _ in terms]
-    others = [read_any_vector(path) for path in orthogonal_to]
-    vectors = [vector for vector, _ in found]
-    weights = [weight for _, weight in terms]
-    made = combined(list(zip(vectors, weights, strict=True)), names=names)
-    lengths = {"keep": made.norms, "first": vectors[0].norms}
-    if others:
-        made = orthogonalised(made, *(vector for vector, _ in others), names=["the sum", *map(str, orthogonal_to)])
-    if normalize == "unit":
-        made = renormalised(made)
-    elif normalize is not None:
-        try:
-            made = renormalised(made, lengths[normalize])
-        except LayerError as error:
-            raise LayerError(f"{error}, as the first vector has; normalize to unit, or name another first") from error
-    made = made.with_metadata(**_made_of("combined", names, vectors))
-    if others:
-        against = [str(path) for path in orthogonal_to]
-        made = made.with_metadata(**_made_of("orthogonal_to", against, [vector for vector, _ in others]))
-    if normalize is not None:
-        made = made.with_metadata(normalized=normalize)
-    return made, tuple(
-        f"{path}: {note}"
-        for path, (_, notes) in zip([*names, *orthogonal_to], [*found, *others], strict=True)
-        for note in notes
-    )
 
 
 def _made_of(key: str, names: Sequence[str], vectors: Sequence[ControlVector]) -> dict[str, MetaValue]:

@@ -1,4 +1,4 @@
-"""A control vector: one direction for each steered layer; read this to make, scale or cut one.
+"""A control vector: one direction for each steered layer; read this to make, scale, cut or convert one.
 
 Layer il is the output of block il, llama.cpp's node `l_out-il`. Strength s adds float32(s) times the tensor of a layer
 at that layer, so the tensor is exactly what strength 1 adds.
@@ -21,7 +21,7 @@ from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 MetaScalar: TypeAlias = str | bool | int | float
 MetaValue: TypeAlias = MetaScalar | tuple[MetaScalar, ...]
 
-# Written by gguf_vector beside the metadata.
+# Written by gguf.py beside the metadata.
 RESERVED_KEYS = re.compile(
     r"n_layer|direction\.[0-9]+|(controlvector|steeringvector)\.(model_hint|layer_count)", re.ASCII
 )
@@ -29,6 +29,7 @@ LAYER_KEYS = ("explained", "agreement", "accuracy", "auc", "norm_ratio", "stabil
 _OF_SIGN = ("accuracy", "auc")  # those that are 1 less themselves for the opposite direction
 PLAIN: dict[str, MetaValue] = {"operator": "add", "positions": "all", "side": "both", "gate": ""}  # as llama.cpp steers
 _OF_STRENGTHS = re.compile(r"calibration\.|(recommended_strength|max_loss|baked_strength)$")
+_STRENGTHS = ("recommended_strength", "calibration.strength")  # metadata in multiples of the tensors
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*", re.ASCII)
 
 
@@ -167,22 +168,12 @@ def orthogonal_vector(like: ControlVector, rng: np.random.Generator) -> ControlV
         raise ShapeError("nothing is orthogonal to a direction of one element")
     directions = {}
     for il, norm in like.norms.items():
-        own, row = like.directions[il].astype(np.float64), rng.standard_normal(like.n_embd)
+        direction, row = like.directions[il].astype(np.float64), rng.standard_normal(like.n_embd)
         if norm > 0:
             for _ in range(2):  # once more for what rounding leaves of it
-                row -= (row @ own) / (own @ own) * own
+                row -= (row @ direction) / (direction @ direction) * direction
         directions[il] = (row * (norm / np.linalg.norm(row))).astype(np.float32)
     return replace(like, directions=directions, metadata={"method": "orthogonal"})
-
-
-def _frozen(il: int, direction: FloatArray) -> FloatArray:
-    row = np.array(direction, dtype=np.float32)
-    if row.ndim != 1 or row.size == 0:
-        raise ShapeError(f"layer {il}: expected (n_embd,), got {row.shape}")
-    if not np.isfinite(row).all():
-        raise InputError(f"layer {il}: element {int(np.argmin(np.isfinite(row)))} is not finite")
-    row.setflags(write=False)
-    return row
 
 
 def can_be_stored(key: str, value: MetaValue) -> bool:
@@ -192,29 +183,6 @@ def can_be_stored(key: str, value: MetaValue) -> bool:
     except InputError:
         return False
     return True
-
-
-def _check_metadata(key: str, value: MetaValue) -> None:
-    if not _KEY.fullmatch(key) or RESERVED_KEYS.fullmatch(key):
-        raise InputError(f"metadata key {key!r} cannot be used; use lower-case words joined by dots or underscores")
-    items = value if isinstance(value, tuple) else (value,)
-    if not items or any(type(item) is not type(items[0]) for item in items):
-        raise InputError(f"metadata {key}: a tuple holds at least one value, and all of one type")
-    for item in items:
-        if not isinstance(item, str | bool | int | float):
-            raise InputError(f"metadata {key}: {type(item).__name__} cannot be stored; use str, bool, int or float")
-        if isinstance(item, int) and not -(2**63) <= item < 2**63:
-            raise InputError(f"metadata {key}: {item} does not fit in 64 bits")
-        if isinstance(item, str):
-            refuse_half_characters(item, InputError, where=f"metadata {key}: ")
-
-
-def _listed(layers: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(layers))) or "none"
-
-
-# FOLD: What a conversion changes in a vector: a strength baked in, layers moved to where they were measured.
-_STRENGTHS = ("recommended_strength", "calibration.strength")  # metadata in multiples of the tensors
 
 
 def baked(vector: ControlVector, strength: float) -> ControlVector:
@@ -237,8 +205,8 @@ def baked(vector: ControlVector, strength: float) -> ControlVector:
     before = vector.metadata.get("baked_strength", 1.0)
     changed: dict[str, MetaValue] = {"baked_strength": strength * (before if isinstance(before, float) else 1.0)}
     for key in _STRENGTHS:
-        if isinstance(found := vector.metadata.get(key), float):
-            changed[key] = found / strength
+        if isinstance(value := vector.metadata.get(key), float):
+            changed[key] = value / strength
     shares = vector.metadata.get("calibration.strength_norm")  # of the same push, with the sign of its strength
     if strength < 0 and isinstance(shares, tuple):
         changed["calibration.strength_norm"] = tuple(-float(share) for share in shares)
@@ -267,10 +235,9 @@ def at_measured_layers(vector: ControlVector) -> ControlVector:
 
 def manner(vector: ControlVector) -> str:
     """How a vector acts, in words: "operator ablate, positions generated"."""
-    own = vector.metadata
-    return (
-        ", ".join(f"{key} {own[key]}" for key in PLAIN if own.get(key, PLAIN[key]) != PLAIN[key]) or "adding everywhere"
-    )
+    given = vector.metadata
+    unusual = [f"{key} {given[key]}" for key in PLAIN if given.get(key, PLAIN[key]) != PLAIN[key]]
+    return ", ".join(unusual) or "adding everywhere"
 
 
 def vector_sha256(vector: ControlVector) -> str:
@@ -280,3 +247,32 @@ def vector_sha256(vector: ControlVector) -> str:
         digest.update(f"{layer}:{vector.n_embd};".encode())
         digest.update(np.ascontiguousarray(vector.directions[layer], dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def _frozen(il: int, direction: FloatArray) -> FloatArray:
+    row = np.array(direction, dtype=np.float32)
+    if row.ndim != 1 or row.size == 0:
+        raise ShapeError(f"layer {il}: expected (n_embd,), got {row.shape}")
+    if not np.isfinite(row).all():
+        raise InputError(f"layer {il}: element {int(np.argmin(np.isfinite(row)))} is not finite")
+    row.setflags(write=False)
+    return row
+
+
+def _check_metadata(key: str, value: MetaValue) -> None:
+    if not _KEY.fullmatch(key) or RESERVED_KEYS.fullmatch(key):
+        raise InputError(f"metadata key {key!r} cannot be used; use lower-case words joined by dots or underscores")
+    items = value if isinstance(value, tuple) else (value,)
+    if not items or any(type(item) is not type(items[0]) for item in items):
+        raise InputError(f"metadata {key}: a tuple holds at least one value, and all of one type")
+    for item in items:
+        if not isinstance(item, str | bool | int | float):
+            raise InputError(f"metadata {key}: {type(item).__name__} cannot be stored; use str, bool, int or float")
+        if isinstance(item, int) and not -(2**63) <= item < 2**63:
+            raise InputError(f"metadata {key}: {item} does not fit in 64 bits")
+        if isinstance(item, str):
+            refuse_half_characters(item, InputError, where=f"metadata {key}: ")
+
+
+def _listed(layers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(layers))) or "none"

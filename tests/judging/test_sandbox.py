@@ -17,11 +17,11 @@ from places import SECRET
 from steercpp.data.sets.knowledge import read_humaneval
 from steercpp.errors import InputError, SandboxError
 from steercpp.judging.programs import program
-from steercpp.judging.sandbox import WAYS, Limits, Outcome, run_program, why_not
+from steercpp.judging.sandbox import WAYS, ProgramOutcome, SandboxLimits, run_program, why_not
 
 
-def run(source: str, way: str, **limits: float) -> Outcome:
-    return run_program(source, allow=True, way=way, limits=Limits(**limits))  # type: ignore[arg-type]
+def run(source: str, way: str, **limits: float) -> ProgramOutcome:
+    return run_program(source, allow=True, way=way, limits=SandboxLimits(**limits))  # type: ignore[arg-type]
 
 
 def test_humaneval_solutions_pass(test_data: Path) -> None:
@@ -41,19 +41,19 @@ def test_humaneval_solutions_pass(test_data: Path) -> None:
 
 
 def test_output_is_kept(way: str) -> None:
-    assert run("import sys; print('out'); print('err', file=sys.stderr)", way) == Outcome(True, "", "err\nout\n")
+    assert run("import sys; print('out'); print('err', file=sys.stderr)", way) == ProgramOutcome(True, "", "err\nout\n")
     assert run("print('x'); 1 / 0", way).reason == "ZeroDivisionError: division by zero"
 
 
 def test_leaving_before_the_tests_is_no_pass(way: str) -> None:
-    assert run("raise SystemExit(0)", way) == Outcome(False, "SystemExit: 0", "")
-    assert run("import os; os._exit(0)", way) == Outcome(False, "left before its end", "")
+    assert run("raise SystemExit(0)", way) == ProgramOutcome(False, "SystemExit: 0", "")
+    assert run("import os; os._exit(0)", way) == ProgramOutcome(False, "left before its end", "")
     # A forked child that comes to the end once passed the program whose first process had left.
     assert run("import os, time\nif os.fork(): time.sleep(0.5); os._exit(0)", way).reason == "left before its end"
 
 
 def test_endless_loop_is_stopped(way: str) -> None:
-    assert run("while True: pass", way, timeout_s=1) == Outcome(False, "stopped after 1 s", "")
+    assert run("while True: pass", way, timeout_s=1) == ProgramOutcome(False, "stopped after 1 s", "")
     assert run("import time\nwhile True: time.sleep(9)", way, timeout_s=1).reason == "stopped after 1 s"
 
 
@@ -75,7 +75,7 @@ def test_memory_is_limited(way: str) -> None:
 
 def test_a_flood_of_output_is_cut(way: str) -> None:
     outcome = run("for _ in range(1000): print('x' * 10 ** 6)", way, output_bytes=5000)
-    assert outcome == Outcome(False, "printed more than 5000 bytes", "x" * 5000)
+    assert outcome == ProgramOutcome(False, "printed more than 5000 bytes", "x" * 5000)
 
 
 def test_nothing_is_written_outside_the_temporary_folder(way: str, tmp_path: Path) -> None:
@@ -174,4 +174,4 @@ def test_walls_that_cannot_be_built_say_why(monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.parametrize("limits", [{"timeout_s": 0.0}, {"timeout_s": float("inf")}, {"memory_bytes": -1}])
 def test_limits_must_limit(limits: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(limits))} is"):
-        Limits(**limits)  # type: ignore[arg-type]
+        SandboxLimits(**limits)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from steercpp.doctor import installation as doctor
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import RunError, SandboxError
-from steercpp.judging.sandbox import WAYS, Limits, Outcome, why_not
+from steercpp.judging.sandbox import WAYS, ProgramOutcome, SandboxLimits, why_not
 from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.runs import code as code_runs
 from steercpp.runs.code import judge_code, judge_run, stored_code_scores
@@ -87,7 +87,7 @@ def test_hostile_answers_are_contained_and_fail(
     monkeypatch.setenv("STEERCPP_SECRET", SECRET)
     home, before = Path.home(), set(os.listdir(Path.home()))
     # Time to spare for a busy machine: but for the loop none of them needs any.
-    limits = Limits(timeout_s=3, output_bytes=1 << 16)
+    limits = SandboxLimits(timeout_s=3, output_bytes=1 << 16)
     with socket.create_server(("127.0.0.1", 0)) as server:
         programs = hostile(home, server.getsockname()[1], secret_holder)
         texts = [said(i, body(source)) for i, source in enumerate(programs.values())]
@@ -112,7 +112,7 @@ def test_hostile_answers_are_contained_and_fail(
     # Now that processes are known to be counted, a bomb without end.
     bomb = said(0, body("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"))
     with filled(tmp_path / "bomb.sqlite", [ANY], [bomb]) as store:
-        judge_code(store, [ANY], allow=True, limits=Limits(timeout_s=2), sandbox=sandbox)
+        judge_code(store, [ANY], allow=True, limits=SandboxLimits(timeout_s=2), sandbox=sandbox)
         assert [one.reason for one in store.verdicts("vector", "code")] == ["stopped after 2 s"]
 
 
@@ -144,12 +144,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sources: list[str] = []
     lock = threading.Lock()
 
-    def run(source: str, **_: object) -> Outcome:
+    def run(source: str, **_: object) -> ProgramOutcome:
         with lock:
             sources.append(source)
             if len(sources) == 3:
                 raise SandboxError("the walls fell")
-        return Outcome("+" in source, "" if "+" in source else "no", "")
+        return ProgramOutcome("+" in source, "" if "+" in source else "no", "")
 
     monkeypatch.setattr(code_runs, "run_program", run)
     monkeypatch.setattr(code_runs, "working_way", lambda: "none")

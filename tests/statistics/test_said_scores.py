@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from steercpp.data.items import BehaviorItem
 from steercpp.errors import InputError
-from steercpp.judging.matchers import MATCHERS, OUTCOMES, agreement
+from steercpp.judging.matchers import MATCHERS, OUTCOMES, judgments
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.samples import NOT_FINITE, sample_texts
 from steercpp.statistics.text_scores import TextScores, outcomes, score_texts
@@ -62,9 +64,11 @@ def test_another_matcher_gives_other_scores_of_the_same_texts() -> None:
     was = score_texts(TEXTS, ITEMS, MATCHERS["wolf2024/harm-base"])
     np.testing.assert_array_equal(was.b, [-1, 0, 1])  # the broken model is called aligned
     np.testing.assert_array_equal(was.invalid_share, [0, 0, 0])
-    table = agreement(TEXTS, ITEMS, REFUSAL, MATCHERS["wolf2024/harm-base"])
+    ours, theirs = (judgments(TEXTS, ITEMS, matcher) for matcher in (REFUSAL, MATCHERS["wolf2024/harm-base"]))
     assert OUTCOMES == ("aligned", "misaligned", "invalid")
-    np.testing.assert_array_equal(table, [[1, 0, 0], [0, 3, 0], [2, 0, 0]])
+    assert Counter(zip(ours, theirs, strict=True)) == {
+        ("aligned", "aligned"): 1, ("misaligned", "misaligned"): 3, ("invalid", "aligned"): 2
+    }  # fmt: skip
 
 
 def test_a_missing_text_is_named() -> None:

@@ -66,9 +66,9 @@ class _Text:
 
     def expect(self, letter: str, what: str) -> None:
         """Go past this letter."""
-        found = self.peek()
-        if found != letter:
-            raise self.error(f"expected {what}, found {found!r}" if found else "the array is cut off")
+        seen = self.peek()
+        if seen != letter:
+            raise self.error(f"expected {what}, found {seen!r}" if seen else "the array is cut off")
         self._pass(self._start + 1)
 
     def value(self) -> Any:

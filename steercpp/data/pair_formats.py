@@ -128,8 +128,8 @@ def with_system_message(pairs: Iterable[ContrastPair], system: str) -> PairFile:
     """The same pairs, but those without a system message are chats that start with this one."""
 
     def added(prompt: Prompt) -> Prompt:
-        own = isinstance(prompt, tuple) and any(turn.role == "system" for turn in prompt)
-        return prompt if own else with_system(prompt, system)
+        has_system = isinstance(prompt, tuple) and any(turn.role == "system" for turn in prompt)
+        return prompt if has_system else with_system(prompt, system)
 
     def read() -> Iterator[ContrastPair]:
         for pair in pairs:
@@ -213,10 +213,10 @@ def _text_pairs(positive: Path | str, negative: Path | str) -> Iterator[Contrast
         counts["negative"] += second is not None
         if first is None or second is None:
             continue  # read on: the message names both counts
-        (line, one), (other_line, other) = first, second
+        (line, prompt), (other_line, other) = first, second
         number = counts["positive"]
         try:
-            yield ContrastPair(str(number), one, other, place=f"{positive}:{line}")
+            yield ContrastPair(str(number), prompt, other, place=f"{positive}:{line}")
         except PairsError as error:
             raise PairsError(f"{positive}:{line} and {negative}:{other_line}: {error}") from error
     if counts["positive"] != counts["negative"]:
@@ -238,8 +238,8 @@ def _prompts(path: Path | str) -> Iterator[tuple[int, Filled]]:
                 try:
                     yield number, Filled(escaped(_unescaped(line).decode("utf-8")))
                 except UnicodeDecodeError as error:
-                    found = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-                    raise PairsError(f"{path}:{number}: {found}; save the file as UTF-8") from error
+                    problem = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+                    raise PairsError(f"{path}:{number}: {problem}; save the file as UTF-8") from error
                 except PromptError as error:
                     raise PairsError(f"{path}:{number}: {error}") from error
     except OSError as error:
@@ -252,7 +252,7 @@ _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"'": b"'", b'"': b'"', b"\\"
 
 def _unescaped(line: bytes) -> bytes:
     """As string_process_escapes: what is no escape stays as it stands."""
-    return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]) if found[1] else _ESCAPED[found[2]], line)
+    return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else _ESCAPED[match[2]], line)
 
 
 def _unreadable(path: Path | str, error: OSError) -> PairsError:

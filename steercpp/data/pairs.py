@@ -102,10 +102,10 @@ class PairsDigest:
 
     def add(self, pair: ContrastPair) -> None:
         """Take in the next pair."""
-        said = [prompt_json(pair.positive), prompt_json(pair.negative)]
+        texts = [prompt_json(pair.positive), prompt_json(pair.negative)]
         if pair.positive_answer:
-            said += [pair.positive_answer, pair.negative_answer]
-        self._digest.update(json.dumps(said, ensure_ascii=False, sort_keys=True).encode() + b"\n")
+            texts += [pair.positive_answer, pair.negative_answer]
+        self._digest.update(json.dumps(texts, ensure_ascii=False, sort_keys=True).encode() + b"\n")
 
     def hexdigest(self) -> str:
         """sha256 of the pairs so far."""
@@ -180,8 +180,8 @@ def _json_object(line: bytes) -> dict[str, Any]:
     try:
         content = line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
-        found = f"byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8"
-        raise PairsError(f"{found}; save the file as UTF-8") from error
+        problem = f"byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8"
+        raise PairsError(f"{problem}; save the file as UTF-8") from error
     if not content:
         raise PairsError("empty line; delete it")
     try:

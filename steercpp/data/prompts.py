@@ -77,13 +77,14 @@ class Filled:
         """The pieces that make up the text, in order; fields may be empty, the template's pieces are not."""
         values = self.values
         return tuple(
-            part if not part.field else Part(values[part.field], part.field) for part in template_pieces(self.template)
+            piece if not piece.field else Part(values[piece.field], piece.field)
+            for piece in template_pieces(self.template)
         )
 
     @property
     def text(self) -> str:
         """The whole text."""
-        return "".join(part.text for part in self.parts)
+        return "".join(piece.text for piece in self.parts)
 
 
 Prompt: TypeAlias = str | tuple[Message, ...] | Filled
@@ -97,7 +98,7 @@ def template_places(template: str) -> tuple[str, ...]:
     Raises:
         PromptError: a brace that is neither doubled nor around a name; a place named "template".
     """
-    return tuple(dict.fromkeys(part.field for part in template_pieces(template) if part.field))
+    return tuple(dict.fromkeys(piece.field for piece in template_pieces(template) if piece.field))
 
 
 def template_pieces(template: str) -> Iterator[Part]:
@@ -106,25 +107,25 @@ def template_pieces(template: str) -> Iterator[Part]:
     Raises:
         PromptError: as `template_places`.
     """
-    own, done = "", 0
-    for found in _BRACES.finditer(template):
-        own, done = own + template[done : found.start()], found.end()
-        if found[0] in ("{{", "}}"):
-            own += found[0][0]
+    text, done = "", 0  # the template's own text up to here, since the last place
+    for brace in _BRACES.finditer(template):
+        text, done = text + template[done : brace.start()], brace.end()
+        if brace[0] in ("{{", "}}"):
+            text += brace[0][0]
             continue
-        if found[1] is None:
-            near = template[max(found.start() - 12, 0) : found.end() + 12]
+        if brace[1] is None:
+            near = template[max(brace.start() - 12, 0) : brace.end() + 12]
             raise PromptError(
-                f"a single {found[0]} in the template at {near!r}; double it, or write a place as {{name}}"
+                f"a single {brace[0]} in the template at {near!r}; double it, or write a place as {{name}}"
             )
-        if found[1] == "template":
+        if brace[1] == "template":
             raise PromptError("a place cannot be named {template}; call it something else")
-        if own:
-            yield Part(own, "")
-        yield Part("", found[1])
-        own = ""
-    if own := own + template[done:]:
-        yield Part(own, "")
+        if text:
+            yield Part(text, "")
+        yield Part("", brace[1])
+        text = ""
+    if text := text + template[done:]:
+        yield Part(text, "")
 
 
 def escaped(text: str) -> str:
@@ -172,7 +173,7 @@ def prompt_texts(prompt: Prompt) -> tuple[str, ...]:
     if isinstance(prompt, str):
         return (prompt,)
     return (
-        tuple(part.text for part in prompt.parts)
+        tuple(piece.text for piece in prompt.parts)
         if isinstance(prompt, Filled)
         else tuple(turn.content for turn in prompt)
     )
@@ -203,8 +204,8 @@ def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto") 
         raise PromptError("the instruction is empty; give it some text")
     if isinstance(prompt, tuple) or template == "chat":
         chat = as_chat(prompt)
-        own = [turn.content for turn in chat if turn.role == "system"]
-        return with_system(chat, "\n\n".join((text, *own)))
+        before = [turn.content for turn in chat if turn.role == "system"]
+        return with_system(chat, "\n\n".join((text, *before)))
     if isinstance(prompt, str):
         return f"{text}\n\n{prompt}"
     name = "instruction_before"

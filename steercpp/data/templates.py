@@ -53,9 +53,9 @@ _CHOICES = "{question}\nA) {A}.\nB) {B}.\nC) {C}.\nD) {D}.\n"
 _LLAMA_3 = "<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>"
 
 
-def _llama_3(**said: str) -> str:
+def _llama_3(**turns_by_role: str) -> str:
     """Turns of a Llama 3 chat, by role, and the head of the assistant's."""
-    turns = [_LLAMA_3.replace("{role}", role).replace("{text}", text) for role, text in said.items()]
+    turns = [_LLAMA_3.replace("{role}", role).replace("{text}", text) for role, text in turns_by_role.items()]
     return "".join(turns) + "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 
@@ -154,8 +154,8 @@ def named_template(name: str) -> NamedTemplate:
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
-    asked = name.lower().rsplit("/", 1)[-1]
-    near = [*(one for one in TEMPLATES if asked in one), *difflib.get_close_matches(name.lower(), TEMPLATES)]
+    last = name.lower().rsplit("/", 1)[-1]
+    near = [*(known for known in TEMPLATES if last in known), *difflib.get_close_matches(name.lower(), TEMPLATES)]
     names = list(dict.fromkeys(near))[:4] or list(TEMPLATES)
     raise PromptError(f"no template is named {name!r}; use {' or '.join(names)}, or write a text with {{places}}")
 

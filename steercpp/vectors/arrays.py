@@ -76,8 +76,8 @@ def read_safetensors(
             names = sorted(file.keys())
             for name in names:
                 check_name(name)
-                part = file.get_slice(name)
-                kind, shape = part.get_dtype(), tuple(part.get_shape())
+                array = file.get_slice(name)
+                kind, shape = array.get_dtype(), tuple(array.get_shape())
                 _check_array(path, name, kind if kind in _KINDS else None, kind, shape)
             text = (file.metadata() or {}).get(TEXT)
         arrays, kinds = {}, {}

@@ -249,8 +249,8 @@ def _read_arrays(path: Path | str, kind: Format, architecture: str | None) -> tu
             )
         _check_row(path, name, il, row, rows)
         rows[il] = row
-    hint, own = _own(path, text)
-    vector = assembled(path, rows, hint, own)
+    hint, described = _described(path, text)
+    vector = assembled(path, rows, hint, described)
     return vector, _notes(vector, kinds, architecture)
 
 
@@ -308,16 +308,16 @@ def _scalar(value: Any) -> MetaScalar:
     return value
 
 
-def _own(path: Path | str, text: str | None) -> tuple[str, dict[str, MetaValue]]:
+def _described(path: Path | str, text: str | None) -> tuple[str, dict[str, MetaValue]]:
     """The model hint and the metadata of the text, with "n_layer" beside them."""
     if text is None:
         return "", {}
     try:
-        found = json.loads(text)
-        hint, own = found["model_hint"], {key: _from_json(value) for key, value in found["metadata"].items()}
+        record = json.loads(text)
+        hint, metadata = record["model_hint"], {key: _from_json(value) for key, value in record["metadata"].items()}
         if not isinstance(hint, str):
             raise TypeError("model_hint is not a text")
-        return hint, own | {"n_layer": found["n_layer"]}
+        return hint, metadata | {"n_layer": record["n_layer"]}
     except KeyError as error:
         raise VectorFileError(f"{path}: {TEXT}: has no {error}; write the vector again") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

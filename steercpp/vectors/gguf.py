@@ -110,12 +110,12 @@ def read_vector_with_notes(
             directions = _read_directions(path, file, header, tensors)
     except OSError as error:
         raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    own = {key.removeprefix(_PREFIX): item.value for key, item in header.values.items() if key.startswith(_PREFIX)}
+    ours = {key.removeprefix(_PREFIX): item.value for key, item in header.values.items() if key.startswith(_PREFIX)}
     kept, lost = _foreign(path, header)
-    own |= kept
+    ours |= kept
     if from_cvector_generator(header):
-        own["layer_convention"] = CVECTOR_GENERATOR
-    vector = assembled(path, directions, _hint(header, kind), own)
+        ours["layer_convention"] = CVECTOR_GENERATOR
+    vector = assembled(path, directions, _hint(header, kind), ours)
     return vector, (*file_notes(vector, header, [il for il, _ in tensors], architecture), *lost)
 
 
@@ -152,12 +152,12 @@ def _add_metadata(writer: GGUFWriter, key: str, value: MetaValue) -> None:
 
 
 def _architecture(path: Path | str, header: Header) -> str:
-    found = header.values.get("general.architecture")
-    if found is None or found.value not in ARCHITECTURES:
-        shown = "missing" if found is None else repr(found.value)
+    architecture = header.values.get("general.architecture")
+    if architecture is None or architecture.value not in ARCHITECTURES:
+        shown = "missing" if architecture is None else repr(architecture.value)
         step = 'a control vector has "controlvector" there; a model goes where MODEL is asked for'
         raise VectorFileError(f"{path}: general.architecture: {shown}; {step}")
-    return str(found.value)
+    return str(architecture.value)
 
 
 def _layer(path: Path | str, tensor: Tensor) -> int:
@@ -187,17 +187,17 @@ def _check_layout(path: Path | str, header: Header) -> None:
         first = header.tensors[0]
         n_embd = tensor.shape[0]
         if n_embd != first.shape[0]:
-            found = f"{n_embd} elements where {shown(first.name)} has {first.shape[0]}"
+            problem = f"{n_embd} elements where {shown(first.name)} has {first.shape[0]}"
             raise VectorFileError(
-                f"{path}: {shown(tensor.name)}: {found}; all have one length; extract the vector again"
+                f"{path}: {shown(tensor.name)}: {problem}; all have one length; extract the vector again"
             )
         if tensor.offset != expected:
-            found = f"its data are said to start at byte {tensor.offset} instead of {expected}"
-            raise VectorFileError(f"{path}: {shown(tensor.name)}: {found}, which llama.cpp refuses; write it again")
+            problem = f"its data are said to start at byte {tensor.offset} instead of {expected}"
+            raise VectorFileError(f"{path}: {shown(tensor.name)}: {problem}, which llama.cpp refuses; write it again")
         expected += -(-4 * n_embd // header.alignment) * header.alignment
         if header.data_start + expected > header.size:
-            found = f"the file ends after {header.size} bytes, {header.data_start + expected} are needed"
-            raise VectorFileError(f"{path}: {shown(tensor.name)}: truncated: {found}; copy or write it again")
+            problem = f"the file ends after {header.size} bytes, {header.data_start + expected} are needed"
+            raise VectorFileError(f"{path}: {shown(tensor.name)}: truncated: {problem}; copy or write it again")
 
 
 def _read_directions(
@@ -214,19 +214,19 @@ def _read_directions(
     return directions
 
 
-def _array_directions(path: Path | str, own: dict[str, MetaValue]) -> dict[int, FloatArray]:
+def _array_directions(path: Path | str, ours: dict[str, MetaValue]) -> dict[int, FloatArray]:
     """Directions in our own keys, taken out of them: block 0, and all of a vector that is not simply added."""
-    found = {}
-    for key in list(own):
+    directions = {}
+    for key in list(ours):
         il = array_layer(key)
         if il is None:
             continue
-        value, name = own.pop(key), _PREFIX + key
+        value, name = ours.pop(key), _PREFIX + key
         if not isinstance(value, tuple) or not value or not all(isinstance(item, float) for item in value):
             raise VectorFileError(f"{path}: {name}: not an array of floats; write the vector again")
-        found[il] = np.array(value, dtype=np.float32)
-        _check_finite(path, name, found[il])
-    return found
+        directions[il] = np.array(value, dtype=np.float32)
+        _check_finite(path, name, directions[il])
+    return directions
 
 
 def _check_finite(path: Path | str, name: str, row: FloatArray) -> None:
@@ -258,19 +258,19 @@ def _foreign(path: Path | str, header: Header) -> tuple[dict[str, MetaValue], li
 
 
 def _hint(header: Header, kind: str) -> str:
-    found = header.values.get(f"{kind}.model_hint")
-    return found.value if found is not None and isinstance(found.value, str) else ""
+    hint = header.values.get(f"{kind}.model_hint")
+    return hint.value if hint is not None and isinstance(hint.value, str) else ""
 
 
 def assembled(
-    path: Path | str, directions: dict[int, FloatArray], model_hint: str, own: dict[str, MetaValue]
+    path: Path | str, directions: dict[int, FloatArray], model_hint: str, ours: dict[str, MetaValue]
 ) -> ControlVector:
-    """The vector of a file's tensors and of our own keys, which are taken out of `own`.
+    """The vector of a file's tensors and of our own keys, which are taken out of `ours`.
 
     Raises:
         VectorFileError: it steers nothing, or keys and tensors contradict each other.
     """
-    for il, row in _array_directions(path, own).items():
+    for il, row in _array_directions(path, ours).items():
         n_embd = next(map(len, directions.values()), len(row))
         if len(row) != n_embd:
             name = f"{_PREFIX}direction.{il}"
@@ -279,13 +279,13 @@ def assembled(
             )
         directions[il] = directions[il] + row if il in directions else row
     if not any(row.any() for row in directions.values()):
-        found = "every direction is zero" if directions else "no tensors direction.<layer>"
-        raise VectorFileError(f"{path}: {found}, so it steers nothing; extract the vector again")
+        problem = "every direction is zero" if directions else "no tensors direction.<layer>"
+        raise VectorFileError(f"{path}: {problem}, so it steers nothing; extract the vector again")
     least = max(directions) + 1
-    n_layer = own.get("n_layer", least)
+    n_layer = ours.get("n_layer", least)
     if type(n_layer) is not int or not least <= n_layer <= MAX_LAYERS:
         raise VectorFileError(f"{path}: {_PREFIX}n_layer: {n_layer!r}, with tensors for {least} layers; write it again")
-    metadata = {key: value for key, value in own.items() if not RESERVED_KEYS.fullmatch(key)}
+    metadata = {key: value for key, value in ours.items() if not RESERVED_KEYS.fullmatch(key)}
     try:
         return ControlVector(directions, model_hint, n_layer, metadata)
     except InputError as error:

@@ -110,8 +110,8 @@ class _Cursor:
     def take(self, n_bytes: int) -> bytes:
         raw = self.file.read(n_bytes) if n_bytes <= self.size - self.position else b""
         if len(raw) < n_bytes:
-            found = f"ends after {self.size} bytes, in the middle of its header"
-            raise VectorFileError(f"{self.path}: truncated: {found}; copy or write it again")
+            problem = f"ends after {self.size} bytes, in the middle of its header"
+            raise VectorFileError(f"{self.path}: truncated: {problem}; copy or write it again")
         self.position += n_bytes
         return raw
 
@@ -161,14 +161,20 @@ def _read_tensor(cursor: _Cursor) -> tuple[str, Tensor]:
     name = cursor.text()
     n_dims = cursor.number("I")
     if len(name.encode()) > _MAX_NAME or "\0" in name or n_dims > _MAX_DIMS:
-        found = f"a name of {len(name)} letters and {n_dims} dimensions"
-        raise VectorFileError(f"{cursor.path}: {name[:_MAX_NAME]!r}: {found}, which llama.cpp refuses; write it again")
+        problem = f"a name of {len(name)} letters and {n_dims} dimensions"
+        raise VectorFileError(
+            f"{cursor.path}: {name[:_MAX_NAME]!r}: {problem}, which llama.cpp refuses; write it again"
+        )
     shape = tuple(cursor.number("Q") for _ in range(n_dims))
     return name, Tensor(name, shape, cursor.number("I"), cursor.number("Q"))
 
 
 def _alignment(path: Path | str, values: dict[str, Value]) -> int:
-    found = values.get("general.alignment", Value(GGUFValueType.UINT32, 32))
-    if found.type != GGUFValueType.UINT32 or not isinstance(found.value, int) or found.value.bit_count() != 1:
-        raise VectorFileError(f"{path}: general.alignment: {found.value!r} is not a power of two; write it again")
-    return found.value
+    alignment = values.get("general.alignment", Value(GGUFValueType.UINT32, 32))
+    if (
+        alignment.type != GGUFValueType.UINT32
+        or not isinstance(alignment.value, int)
+        or alignment.value.bit_count() != 1
+    ):
+        raise VectorFileError(f"{path}: general.alignment: {alignment.value!r} is not a power of two; write it again")
+    return alignment.value

@@ -49,26 +49,26 @@ def parse_windows(text: str, layers: Sequence[int], band: Sequence[int]) -> tupl
     Raises:
         LayerError: anything else, or a window that is not within the layers.
     """
-    found: set[Window] = set()
+    windows: set[Window] = set()
     for part in text.split(","):
         match = _PART.fullmatch(part)
         if part.strip() == "default":
-            found.add(_within(tuple(band), layers, text))
+            windows.add(_within(tuple(band), layers, text))
         elif match is None:
             raise LayerError(
                 f"windows {text!r}: {part.strip()!r} is neither a width, nor a range of layers, nor default; "
                 'write like "1,3" or "8-15"'
             )
         elif match[2] is None:
-            found.update(windows_of(int(match[1]), layers))
+            windows.update(windows_of(int(match[1]), layers))
         else:
             first, last = int(match[1]), int(match[2])
             if first > last:
                 raise LayerError(f"windows {text!r}: {first}-{last} runs backwards; write {last}-{first}")
             if missing := [il for il in (first, last) if il not in layers]:
                 raise LayerError(f"windows {text!r}: layer {missing[0]} is not among layers {format_layers(layers)}")
-            found.add(_within(tuple(range(first, last + 1)), layers, text))
-    return tuple(sorted(found, key=lambda window: (window[0], len(window))))
+            windows.add(_within(tuple(range(first, last + 1)), layers, text))
+    return tuple(sorted(windows, key=lambda window: (window[0], len(window))))
 
 
 def _within(window: Window, layers: Sequence[int], text: str) -> Window:
@@ -116,10 +116,10 @@ def parse_layers(text: str, n_layer: int) -> tuple[int, ...]:
 
 def format_layers(layers: Iterable[int]) -> str:
     """Layers as `parse_layers` reads them back: "8-15,20"."""
-    parts: list[list[int]] = []
+    ranges: list[list[int]] = []
     for il in sorted(layers):
-        if parts and il == parts[-1][-1] + 1:
-            parts[-1].append(il)
+        if ranges and il == ranges[-1][-1] + 1:
+            ranges[-1].append(il)
         else:
-            parts.append([il])
-    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+            ranges.append([il])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ranges)

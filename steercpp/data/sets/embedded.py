@@ -76,8 +76,8 @@ def load(folder: Path | None = None) -> DefaultModel:
         ) from error
     if not path.is_file():
         raise ModelError(f"{path}: the embedded model is missing; reinstall steercpp")
-    if (found := file_sha256(path)) != expected:
+    if (sha256 := file_sha256(path)) != expected:
         raise ModelError(
-            f"{path}: its sha256 is {found[:16]}…, its card says {expected[:16]}…; reinstall steercpp or `make model`"
+            f"{path}: its sha256 is {sha256[:16]}…, its card says {expected[:16]}…; reinstall steercpp or `make model`"
         )
     return DefaultModel(path, card)

@@ -68,7 +68,7 @@ def mmlu_head(solved: Sequence[MmluQuestion], shots: int, subject: str) -> str:
             f"{subject}: {len(solved)} solved questions in the dev split; give `shots={len(solved)}` at most"
         )
     return "".join(
-        f"{choice_prompt(ChoiceItem('', each.question, each.choices, 0))} {each.answer}.\n\n" for each in solved[:shots]
+        f"{choice_prompt(ChoiceItem('', shot.question, shot.choices, 0))} {shot.answer}.\n\n" for shot in solved[:shots]
     )
 
 
@@ -90,7 +90,7 @@ def _worded(row: TruthfulQuestion, *, all_wrong: bool) -> tuple[str, ...]:
     """The best answer and what it stands against, each wording once, as many as choices can be."""
     best_wrong = (row.best_incorrect_answer,) if row.best_incorrect_answer else row.incorrect[:1]
     wrong = row.incorrect if all_wrong else best_wrong
-    return tuple(dict.fromkeys(each.strip() for each in (row.best_answer, *wrong)))[: len(LETTERS)]
+    return tuple(dict.fromkeys(answer.strip() for answer in (row.best_answer, *wrong)))[: len(LETTERS)]
 
 
 def truthfulqa_answers(rows: Iterable[TruthfulQuestion]) -> tuple[AnswerItem, ...]:
@@ -155,9 +155,9 @@ def caa_choices(name: str, rows: Iterable[CaaChoice]) -> tuple[ChoiceItem, ...]:
 
 
 def _caa_choice(item_id: str, row: CaaChoice) -> ChoiceItem:
-    question, found, _ = row.prompt.rpartition(_CHOICES)
+    question, separator, _ = row.prompt.rpartition(_CHOICES)
     letters = {"(A)": 0, "(B)": 1}
-    if not found or {row.correct, row.incorrect} != set(letters):
+    if not separator or {row.correct, row.incorrect} != set(letters):
         raise DataSetError(f"{row.place}: expected choices (A) and (B); give the official file, unchanged")
     texts = {letters[row.correct]: row.correct_full_text, letters[row.incorrect]: row.incorrect_full_text}
     return ChoiceItem(item_id, question, (texts[0], texts[1]), letters[row.correct], row.category, row.place)

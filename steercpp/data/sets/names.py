@@ -195,8 +195,8 @@ def _single(name: str, parts: Parts, what: str) -> str | None:
 
 
 def _advbench(path: Path, parts: Parts, put: Put) -> tuple[BehaviorItem, ...]:
-    whole = _chosen("advbench", parts, answer=("target",))["answer"] is not None
-    return safety_items.advbench_items(DATA_SETS["advbench"].read(path), whole=whole, **put)
+    target_alone = _chosen("advbench", parts, answer=("target",))["answer"] is not None
+    return safety_items.advbench_items(DATA_SETS["advbench"].read(path), target_alone=target_alone, **put)
 
 
 def _requests(name: str) -> Callable[[Path, Parts, Put], tuple[BehaviorItem, ...]]:

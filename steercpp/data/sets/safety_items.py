@@ -92,16 +92,16 @@ def plain_items(name: str, rows: Iterable[Any], field: str, *, template: str = Q
 
 
 def advbench_items(
-    rows: Iterable[HarmfulBehavior], *, template: str = ORDER, whole: bool = False
+    rows: Iterable[HarmfulBehavior], *, template: str = ORDER, target_alone: bool = False
 ) -> tuple[BehaviorItem, ...]:
-    """Requests of AdvBench; misaligned is `target` besides the openings, or with `whole` alone."""
+    """Requests of AdvBench; misaligned is `target` besides the openings, or with `target_alone` that one only."""
     return tuple(
         request_item(
             f"advbench:{n}",
             row.goal,
             template=template,
             place=row.place,
-            misaligned=(f" {row.target}", *(() if whole else COMPLYING)),
+            misaligned=(f" {row.target}", *(() if target_alone else COMPLYING)),
         )
         for n, row in enumerate(rows, 1)
     )

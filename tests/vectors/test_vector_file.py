@@ -508,7 +508,8 @@ except VectorFileError as error:
 
 def test_all_formats_may_be_read_by_others(tmp_path: Path) -> None:
     vector = ControlVector({1: np.ones(8, np.float32)}, "llama", 2)
-    modes = set()
+    (tmp_path / "plain").touch()
+    modes = {(tmp_path / "plain").stat().st_mode}  # as the umask says
     for name in ("v.gguf", "v.npz", "v.safetensors"):
         write_any_vector(tmp_path / name, vector)
         modes.add((tmp_path / name).stat().st_mode)

@@ -207,10 +207,10 @@ def _check_fetched(home: Path, copy: Path) -> None:
             raise changed(file, sha256, about.get("sha256"))
 
 
-def changed(file: Path, found: str, was: str | None) -> DataSetError:
+def changed(file: Path, sha256: str, was: str | None) -> DataSetError:
     """The error that says so of a file that was fetched."""
     return DataSetError(
-        f"{file}: its sha256 is {found}, and was {was} when it was fetched; delete it and fetch it again"
+        f"{file}: its sha256 is {sha256}, and was {was} when it was fetched; delete it and fetch it again"
     )
 
 

@@ -2,7 +2,7 @@
 
 Three rules hold throughout. A prompt starts with the begin-of-sequence token exactly once if the model wants one,
 whether a template writes it or not. Special tokens are read in templates and never in data: a plain text is data, so
-"<s>" in it is three characters; see special_tokens.py. A continuation is what the tokens of prompt and continuation
+"<s>" in it is three characters; see `SpecialTokens`. A continuation is what the tokens of prompt and continuation
 together have beyond the prompt's own, as in lm-evaluation-harness, so that a leading space is tokenized as in running
 text.
 """

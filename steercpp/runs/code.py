@@ -72,7 +72,7 @@ def judge_code(
         label: of the texts.
         way: how a program is taken out of a text, see judging/programs.py.
         limits: of each program; None: `code_limits`.
-        sandbox: a name in `sandbox_launch.WAYS`; None: the first that works.
+        sandbox: a name in `sandbox.WAYS`; None: the first that works.
         n_processes: programs at once; None: one for each core, as more would run into the limit on time.
         progress: called with (verdicts, of how many, "programs").
 

@@ -1,6 +1,6 @@
 """Control vectors in any of the formats that tools exchange; read this to read a vector or to write one.
 
-gguf: the rules are in `gguf_vector`. npz and safetensors: arrays `direction.<il>`, float32, each added to the output of
+gguf: the rules are in gguf.py. npz and safetensors: arrays `direction.<il>`, float32, each added to the output of
 block il, il >= 0; and one JSON text, "steercpp", with "model_hint", "n_layer" and "metadata". A vector that is not
 simply added everywhere has arrays `steercpp.direction.<il>` instead, which a program that adds does not find. In files
 of others, arrays may also be named by the bare number of the layer.

@@ -120,7 +120,7 @@ def test_there_are_enough_pairs_and_items(name: str) -> None:
     assert len(found.pairs) >= 72 and len(found.items) >= 40
     assert len({parts(pair)[:2] for pair in found.pairs}) >= 18  # ways to ask for the sides
     assert found.name == name and found.licence == "MIT"
-    assert found.about and found.instruction
+    assert found.about and found.instruction and found.opposite and found.instruction != found.opposite
 
 
 @all_behaviors

@@ -219,8 +219,8 @@ def test_items_of_the_new_kinds_that_cannot_be_asked(tiny_engine: Engine, tmp_pa
     refused(TaskError, "two answer items have the id 'a-the'", answer=(ANSWER[0], ANSWER[0]))
     refused(TaskError, "two text items have the id 't-the'", text=(TEXT[0], TEXT[0]))
     refused(PromptError, "^merged: ", answer=(AnswerItem("merged", "the wa", ("y",)),))
-    refused(ContextOverflowError, "^long: needs .*--n-ctx", text=(TextItem("long", "the " * 2000),))
-    refused(ContextOverflowError, "^long: needs .*--n-ctx", answer=(AnswerItem("long", "the", (" the" * 2000,)),))
+    refused(ContextOverflowError, "^long: needs .*`n_ctx`", text=(TextItem("long", "the " * 2000),))
+    refused(ContextOverflowError, "^long: needs .*`n_ctx`", answer=(AnswerItem("long", "the", (" the" * 2000,)),))
 
 
 def test_without_a_begin_of_sequence_token_a_texts_first_is_left_out(tiny_path: Path, tmp_path: Path) -> None:

@@ -112,9 +112,9 @@ def test_code_is_said_and_kept_where_it_may_not_run(tiny_engine: Engine, tmp_pat
 
 
 def test_what_cannot_be_said_is_refused(tiny_engine: Engine, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="code items are answered in words"):
+    with pytest.raises(InputError, match="code items are answered with generated text"):
         said_sweep(tiny_engine, tmp_path / "run", code=[CODE], said=None)
-    with pytest.raises(InputError, match="nothing to say"):
+    with pytest.raises(InputError, match="no text to generate"):
         said_sweep(tiny_engine, tmp_path / "run", behavior=())
     assert not (tmp_path / "run").exists()
 

@@ -37,6 +37,7 @@ class BehaviorSet:
         name: one of `BEHAVIOR_SETS`.
         about: what is asked, and which side counts as aligned; a sentence or two.
         instruction: asks a model in words for the aligned side, for the prompt baseline.
+        opposite: asks for the other side.
         licence: of the set.
         pairs: contrast pairs, the positive side aligned; the user's message opens with what asks for the side.
         items: other prompts, without such an opening. Those of refusal are harmful and harmless ones in couples;
@@ -47,6 +48,7 @@ class BehaviorSet:
     name: str
     about: str
     instruction: str
+    opposite: str
     licence: str
     pairs: tuple[ContrastPair, ...]
     items: tuple[BehaviorItem, ...]
@@ -105,6 +107,6 @@ def _check(name: str, kind: str, names: tuple[str, ...]) -> None:
 def _card(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return {key: str(record[key]) for key in ("name", "about", "instruction", "licence")}
+        return {key: str(record[key]) for key in ("name", "about", "instruction", "opposite", "licence")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TaskError(f"{path}: the card of a built-in set cannot be read ({error}); reinstall steercpp") from error

@@ -39,10 +39,10 @@ def cross_pieces(found: CrossEffects, unit: str, files: Sequence[Path]) -> list[
 
 def _changes(found: CrossEffects, measured: str, title: str) -> list[output.Renderable]:
     """Tables of as many columns as there is room for; the unsteered mean comes first, the floor below each vector."""
-    from steercpp.experiments.figures import short
+    from steercpp.reports.labels import short_name
 
     unsteered = getattr(found, f"unsteered_{measured}")
-    columns = [(short(name, NAME), unsteered[name], _of(measured, name)) for name in found.behaviors]
+    columns = [(short_name(name, NAME), unsteered[name], _of(measured, name)) for name in found.behaviors]
     if measured == "raw" and found.unsteered_p is not None:
         columns.append(("P(correct)", found.unsteered_p, lambda row: row.p_correct))
     pieces: list[output.Renderable] = []
@@ -50,7 +50,9 @@ def _changes(found: CrossEffects, measured: str, title: str) -> list[output.Rend
         part = columns[first : first + ABREAST]
         rows: list[list[output.Cell]] = [["unsteered", *(f"{value:+.3f}" for _, value, _ in part)]]
         for row in found.rows:
-            rows.append([f"{short(row.name, NAME - 7)} {row.strength:+g}", *(_cell(get(row)) for _, _, get in part)])
+            rows.append(
+                [f"{short_name(row.name, NAME - 7)} {row.strength:+g}", *(_cell(get(row)) for _, _, get in part)]
+            )
             if found.n_random:
                 floors = [max(map(abs, get(row).floor)) for _, _, get in part]
                 rows.append([output.text("  random", "dim"), *(output.text(f"±{one:.3f}", "dim") for one in floors)])
@@ -76,9 +78,9 @@ def _cell(one: Change) -> output.Cell:
 def _cosines(found: CrossEffects) -> list[output.Renderable]:
     if len(found.rows) < 2:
         return []
-    from steercpp.experiments.figures import short
+    from steercpp.reports.labels import short_name
 
-    names = [short(row.name, NAME) for row in found.rows]
+    names = [short_name(row.name, NAME) for row in found.rows]
     rows: list[list[output.Cell]] = [
         [f"{place + 1} {name}", *("–" if value != value else f"{value:+.2f}" for value in row)]
         for place, (name, row) in enumerate(zip(names, found.cosines, strict=True))

@@ -1,4 +1,7 @@
-"""The drawing of a report's figures with matplotlib; read this to change how they look."""
+"""Figures over strength: alignment, helpfulness and generated code, and what every figure of a run shares.
+
+Each shows means over items with their standard errors, the fitted curve, the controls and the recommended strength.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from steercpp.aliases import Floats
 from steercpp.judging.programs import WAYS
 from steercpp.reports.style import (
     BLUE,
+    DASHED,
     GREY,
     INK,
     LEAF,
@@ -45,12 +49,10 @@ def alignment_figure(judgement: Judgement) -> Figure:
         else:
             _fitted(axes, result.strengths, scores.normalized, result.fit()["alignment"][0], BLUE, "B, normalised")
         axes.plot(result.strengths, scores.mean_raw, color=ORANGE, linewidth=1, marker=".", label="P+ − P−")
-        if judgement.text_scores is not None:
-            said = judgement.text_scores
-            axes.plot(said.strengths, said.b, "^", color=VIOLET, markersize=5, label=f"texts, by {said.matcher}")
-        for each in drawn_controls(result.controls):
-            axes.plot(each.strengths, each.values("b"), each.marker, color=INK, mfc="none", ms=6, label=each.label)
-        _mark_recommended(axes, judgement)
+        if (texts := judgement.text_scores) is not None:
+            axes.plot(texts.strengths, texts.b, "^", color=VIOLET, markersize=5, label=f"texts, by {texts.matcher}")
+        _draw_controls(axes, result, "b")
+        mark_recommended(axes, judgement)
         axes.set_ylim(-1.06, 1.06)
         legend_below(figure, axes)
         caption(figure, judgement)
@@ -68,8 +70,8 @@ def _by_side(axes: Axes, result: SweepResult) -> None:
     scores, sides = result.behavior, result.side_items
     assert scores is not None and sides is not None
     for (name, places), color in zip(sides.items(), (BLUE, LEAF), strict=True):
-        own = scores.normalized[:, places]
-        _fitted(axes, result.strengths, own, result.side_fits[name], color, f"B, {name} items")
+        b = scores.normalized[:, places]
+        _fitted(axes, result.strengths, b, result.side_fits[name], color, f"B, {name} items")
     axes.plot(result.strengths, scores.mean_normalized, color=GREY, linewidth=1, marker=".", label="B of both")
 
 
@@ -93,101 +95,14 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
                 _curve(axes, result.strengths, best, color, f"{WORDS[best.form]} fit, R² {best.r2:.3f}")
         if result.choice is not None:
             axes.plot(result.strengths, result.choice.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
-        for each in drawn_controls(result.controls):
-            values_ = each.values(helpful_key(judgement))
-            axes.plot(each.strengths, values_, each.marker, color=INK, mfc="none", ms=6, label=each.label)
-        _mark_recommended(axes, judgement)
+        _draw_controls(axes, result, helpful_key(judgement))
+        mark_recommended(axes, judgement)
         axes.set_ylim(0, 1.02)
         legend_below(figure, axes)
         caption(figure, judgement)
     return figure
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnControls:
-    """Controls of one kind, as they are drawn: strengths (n,), and rows with the means of each."""
-
-    label: str
-    marker: str
-    strengths: Floats
-    rows: tuple[StrengthMeans, ...]
-
-    def values(self, key: str) -> Floats:
-        """(n,) one mean of each; NaN where it was not measured."""
-        found = [getattr(row, key) for row in self.rows]
-        return np.array([np.nan if value is None else value for value in found])
-
-
-def drawn_controls(controls: Controls) -> tuple[DrawnControls, ...]:
-    """Each kind of control that was measured, with its sign in every figure."""
-    found = []
-    for label, marker, singles in (
-        (f"{len(controls.random)} random directions", "x", controls.random),
-        ("orthogonal direction", "s", (controls.orthogonal,)),
-        ("asked in words", "D", (controls.prompt,)),
-    ):
-        rows = tuple(one.row for one in singles if one is not None)
-        if rows:
-            found.append(DrawnControls(label, marker, np.array([row.strength for row in rows]), rows))
-    return tuple(found)
-
-
-def helpful_name(judgement: Judgement) -> str:
-    """What stands for helpfulness in this run, for an axis."""
-    subjects = {item.subject for item in judgement.choice_items}
-    of = f", {subjects.pop()}" if len(subjects) == 1 and subjects != {""} else ""
-    if judgement.result.choice is not None:
-        return f"P(correct){of}"
-    return "P of the answer, per token" if judgement.result.answer is not None else "pass@1"
-
-
-def helpful_key(judgement: Judgement) -> str:
-    """The same, as `StrengthMeans` calls it."""
-    return "p_answer" if judgement.measure == "p_token" else "p_free"
-
-
-def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
-    """Say below a figure what is `first` to say, and which controls are not in it and why."""
-    names = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
-    off = [f"{names[name]}: {why}" for name, why in judgement.result.controls.off.items()]
-    told = [first, *(["Not measured: " + "; ".join(off) + "."] if off else [])]
-    lines = [line for each in told for line in textwrap.wrap(each, 110, break_on_hyphens=False)]
-    if lines:
-        figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=8, color=INK)
-
-
-def strength_label(result: SweepResult) -> str:
-    """What strength means in this run, for an axis."""
-    plan = result.manifest.plan
-    if plan.unit == "norm":
-        return "strength (share of the residual norm per layer)"
-    if plan.unit == "kl":
-        return f"strength (1: the push that has {plan.kl:g} nats of KL)"
-    is_unit = np.allclose(result.manifest.vector.norms, 1.0, atol=1e-3)
-    return f"strength ({'length' if is_unit else 'multiple of the vector'} added per layer)"
-
-
-def _points(axes: Axes, strengths: Floats, values: Floats, color: str, label: str) -> None:
-    means, errors = values.mean(axis=1), standard_error(values)
-    axes.errorbar(strengths, means, yerr=errors, fmt="o", color=color, markersize=4, elinewidth=0.8, label=label)
-
-
-def _curve(axes: Axes, strengths: Floats, fit: FitResult, color: str, label: str) -> None:
-    fine = np.linspace(strengths.min(), strengths.max(), 200)
-    axes.plot(fine, fit.predict(fine), color=color, linewidth=1.3, label=label)
-    low, high = fit.band(fine)
-    axes.fill_between(fine, low, high, color=color, alpha=0.15, linewidth=0)
-
-
-def _mark_recommended(axes: Axes, judgement: Judgement) -> None:
-    found = judgement.recommendation
-    if found is not None and found.strength is not None:
-        axes.axvline(
-            found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"recommended {found.strength:+g}"
-        )
-
-
-# FOLD: The picture of generated code: pass@k against strength.
 def code_figure(result: SweepResult) -> Figure:
     """pass@1 with its interval, and pass@k, against strength; by the study's extraction too where it was run."""
     ways = ways_of(result)
@@ -211,3 +126,92 @@ def code_figure(result: SweepResult) -> Figure:
         axes.set_ylim(-0.03, 1.03)
         legend_below(figure, axes)
     return figure
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnControls:
+    """Controls of one kind, as they are drawn: strengths (n,), and rows with the means of each."""
+
+    label: str
+    marker: str
+    strengths: Floats
+    rows: tuple[StrengthMeans, ...]
+
+    def values(self, key: str) -> Floats:
+        """(n,) one mean of each; NaN where it was not measured."""
+        means = [getattr(row, key) for row in self.rows]
+        return np.array([np.nan if mean is None else mean for mean in means])
+
+
+def drawn_controls(controls: Controls) -> tuple[DrawnControls, ...]:
+    """Each kind of control that was measured, with its sign in every figure."""
+    drawn = []
+    for label, marker, controls_of_kind in (
+        (f"{len(controls.random)} random directions", "x", controls.random),
+        ("orthogonal direction", "s", (controls.orthogonal,)),
+        ("asked in words", "D", (controls.prompt,)),
+    ):
+        rows = tuple(control.row for control in controls_of_kind if control is not None)
+        if rows:
+            drawn.append(DrawnControls(label, marker, np.array([row.strength for row in rows]), rows))
+    return tuple(drawn)
+
+
+def _draw_controls(axes: Axes, result: SweepResult, key: str) -> None:
+    """The means of every control under `key`, at their strengths."""
+    for kind in drawn_controls(result.controls):
+        axes.plot(kind.strengths, kind.values(key), kind.marker, color=INK, mfc="none", ms=6, label=kind.label)
+
+
+def helpful_name(judgement: Judgement) -> str:
+    """What stands for helpfulness in this run, for an axis."""
+    subjects = {item.subject for item in judgement.choice_items}
+    of = f", {subjects.pop()}" if len(subjects) == 1 and subjects != {""} else ""
+    if judgement.result.choice is not None:
+        return f"P(correct){of}"
+    return "P of the answer, per token" if judgement.result.answer is not None else "pass@1"
+
+
+def helpful_key(judgement: Judgement) -> str:
+    """The same, as `StrengthMeans` calls it."""
+    return "p_answer" if judgement.measure == "p_token" else "p_free"
+
+
+def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
+    """Write `first` below a figure, then which controls are not in it and why."""
+    names = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
+    off = [f"{names[name]}: {why}" for name, why in judgement.result.controls.off.items()]
+    sentences = [first, *(["Not measured: " + "; ".join(off) + "."] if off else [])]
+    lines = [line for sentence in sentences for line in textwrap.wrap(sentence, 110, break_on_hyphens=False)]
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=8, color=INK)
+
+
+def mark_recommended(axes: Axes, judgement: Judgement) -> None:
+    """A dashed line at the recommended strength, where there is one."""
+    recommendation = judgement.recommendation
+    if recommendation is not None and (s := recommendation.strength) is not None:
+        axes.axvline(s, color=INK, linewidth=1, linestyle=DASHED, label=f"recommended {s:+g}")
+
+
+def strength_label(result: SweepResult) -> str:
+    """What strength means in this run, for an axis."""
+    plan = result.manifest.plan
+    if plan.unit == "norm":
+        return "strength (share of the residual norm per layer)"
+    if plan.unit == "kl":
+        return f"strength (1: the push that has {plan.kl:g} nats of KL)"
+    is_unit = np.allclose(result.manifest.vector.norms, 1.0, atol=1e-3)
+    return f"strength ({'length' if is_unit else 'multiple of the vector'} added per layer)"
+
+
+def _points(axes: Axes, strengths: Floats, values: Floats, color: str, label: str) -> None:
+    means, errors = values.mean(axis=1), standard_error(values)
+    axes.errorbar(strengths, means, yerr=errors, fmt="o", color=color, markersize=4, elinewidth=0.8, label=label)
+
+
+def _curve(axes: Axes, strengths: Floats, fit: FitResult, color: str, label: str) -> None:
+    fine = np.linspace(strengths.min(), strengths.max(), 200)
+    axes.plot(fine, fit.predict(fine), color=color, linewidth=1.3, label=label)
+    low, high = fit.band(fine)
+    axes.fill_between(fine, low, high, color=color, alpha=0.15, linewidth=0)

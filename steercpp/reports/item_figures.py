@@ -9,24 +9,22 @@ from typing import Any, TypeAlias
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from steercpp.aliases import Floats
-from steercpp.reports.figures import strength_label
-from steercpp.reports.style import BLUE, GREY, INK, ORANGE, STYLE, VIOLET, dodged, legend_below
+from steercpp.reports.figures import mark_recommended, strength_label
+from steercpp.reports.style import BLUE, GREY, INK, ORANGE, PALE, STYLE, VIOLET, blank_figure, dodged, legend_below
 from steercpp.runs.judgement import Judgement
 from steercpp.statistics.slopes import Slopes
 
 Draw: TypeAlias = Callable[[Axes, Judgement], None]
-PALE = "#c9d6df"
 
 
 def items_figure(judgement: Judgement) -> Figure:
     """Slopes of the behavior items, and what became of choice items and of texts at every strength."""
     sides = judgement.by_side or ({} if judgement.slopes is None else {"": judgement.slopes})
-    parts: list[Draw] = [partial(_slopes, of=of, found=found) for of, found in sides.items()]
+    parts: list[Draw] = [partial(_slopes, of=of, slopes=slopes) for of, slopes in sides.items()]
     if judgement.failures is not None:
         parts.append(_choices)
     if judgement.text_scores is not None:
@@ -49,8 +47,7 @@ def _figure(parts: list[Draw], judgement: Judgement) -> Figure:
     columns = min(len(parts), 2)
     rows = -(-len(parts) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.8 * columns, 4.8 * rows), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = blank_figure(5.8 * columns, 4.8 * rows)
         for i, draw in enumerate(parts):
             axes = figure.add_subplot(rows, columns, i + 1)
             draw(axes, judgement)
@@ -58,17 +55,18 @@ def _figure(parts: list[Draw], judgement: Judgement) -> Figure:
     return figure
 
 
-def _slopes(axes: Axes, judgement: Judgement, *, of: str, found: Slopes) -> None:
-    wrong = found.items * judgement.direction < 0
-    parts = [found.items[~wrong], found.items[wrong]]
-    axes.hist(parts, _edges(found.items), stacked=True, color=[BLUE, ORANGE], label=["right way", "wrong way"])
+def _slopes(axes: Axes, judgement: Judgement, *, of: str, slopes: Slopes) -> None:
+    """Histogram of the items' slopes, those that move the wrong way apart."""
+    is_wrong = slopes.items * judgement.direction < 0
+    groups = [slopes.items[~is_wrong], slopes.items[is_wrong]]
+    axes.hist(groups, _edges(slopes.items), stacked=True, color=[BLUE, ORANGE], label=["right way", "wrong way"])
     axes.axvline(0, color=GREY, linewidth=0.8)
-    for number, style, words in ((found.mean, "-", "mean of the items"), (found.fitted, "--", "fit of the mean curve")):
-        if np.isfinite(number.value):
-            axes.axvline(number.value, color=INK, linewidth=1.2, linestyle=style, label=f"{words}: {number.value:.3g}")
-    low, high = found.window
+    for mean, style, words in ((slopes.mean, "-", "mean of the items"), (slopes.fitted, "--", "fit of the mean curve")):
+        if np.isfinite(mean.value):
+            axes.axvline(mean.value, color=INK, linewidth=1.2, linestyle=style, label=f"{words}: {mean.value:.3g}")
+    low, high = slopes.window
     axes.set(
-        title=f"Anti-steerable: {found.anti.n} of {found.anti.of} {of or 'items'}",
+        title=f"Anti-steerable: {slopes.anti.n} of {slopes.anti.of} {of or 'items'}",
         xlabel=f"slope of half ln(P+/P-) at {low:+g} to {high:+g}", ylabel=f"{of or 'behavior'} items",
     )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -84,23 +82,25 @@ def _edges(items: Floats) -> list[float]:
 
 
 def _choices(axes: Axes, judgement: Judgement) -> None:
-    found = judgement.failures
-    assert found is not None
-    rows = found.counts
+    """What became of the choice items at each strength."""
+    failures = judgement.failures
+    assert failures is not None
+    rows = failures.counts
     stack = [[row.right for row in rows], [row.wrong for row in rows], [row.format for row in rows]]
-    _stacked(axes, found.strengths, stack, ("right", "another choice", "no choice named"))
-    _mark(axes, judgement)
+    _stacked(axes, failures.strengths, stack, ("right", "another choice", "no choice named"))
+    mark_recommended(axes, judgement)
     axes.set(title="Choice items", xlabel=strength_label(judgement.result), ylabel="items")
 
 
 def _texts(axes: Axes, judgement: Judgement) -> None:
-    said = judgement.text_scores
-    assert said is not None
+    """How the generated texts were judged at each strength."""
+    scores = judgement.text_scores
+    assert scores is not None
     rows = judgement.texts
     stack = [[row.aligned for row in rows], [row.misaligned for row in rows], [row.invalid for row in rows]]
-    _stacked(axes, said.strengths, stack, ("aligned", "misaligned", "invalid"))
-    _mark(axes, judgement)
-    axes.set(title=f"Said texts, by {said.matcher}", xlabel=strength_label(judgement.result), ylabel="texts")
+    _stacked(axes, scores.strengths, stack, ("aligned", "misaligned", "invalid"))
+    mark_recommended(axes, judgement)
+    axes.set(title=f"Said texts, by {scores.matcher}", xlabel=strength_label(judgement.result), ylabel="texts")
 
 
 def _stacked(axes: Axes, s: Floats, stack: list[list[int]], labels: tuple[str, ...]) -> None:
@@ -110,18 +110,19 @@ def _stacked(axes: Axes, s: Floats, stack: list[list[int]], labels: tuple[str, .
 
 
 def _sides(axes: Axes, judgement: Judgement) -> None:
-    sets = [(judgement.sides, "-", ""), (judgement.text_sides, "--", ", said")]
-    there = [(found, style, by) for found, style, by in sets if found is not None]
-    for i, (found, style, by) in enumerate(there):
+    """Over-refusal and compliance, by probabilities as lines and by generated texts as dashes."""
+    measured = [(judgement.sides, "-", ""), (judgement.text_sides, "--", ", said")]
+    known = [(sides, style, by) for sides, style, by in measured if sides is not None]
+    for i, (sides, style, by) in enumerate(known):
         for j, (values, color, words) in enumerate((
-            (found.over_refusal, ORANGE, f"over-refusal, {found.n_harmless} harmless{by}"),
-            (found.compliance, VIOLET, f"compliance, {found.n_harmful} harmful{by}"),
+            (sides.over_refusal, ORANGE, f"over-refusal, {sides.n_harmless} harmless{by}"),
+            (sides.compliance, VIOLET, f"compliance, {sides.n_harmful} harmful{by}"),
         )):  # fmt: skip
-            s = dodged(found.strengths, 2 * i + j, 2 * len(there))
+            s = dodged(sides.strengths, 2 * i + j, 2 * len(known))
             _intervals(axes, s, values, color=color, fmt=f"o{style}", mfc="white" if by else color, label=words)
-    _mark(axes, judgement)
+    mark_recommended(axes, judgement)
     axes.set(
-        title=f"Both sides, {_within(there[0][0].confidence)}", xlabel=strength_label(judgement.result),
+        title=f"Both sides, {_within(known[0][0].confidence)}", xlabel=strength_label(judgement.result),
         ylabel="share of requests",
     )  # fmt: skip
     axes.set_ylim(-0.03, 1.03)
@@ -139,26 +140,19 @@ def _intervals(axes: Axes, s: Floats, values: Floats, **look: Any) -> None:
 
 
 def _correlations(axes: Axes, judgement: Judgement) -> None:
-    found = judgement.coupled
-    assert found is not None
+    """How the changes of both items of a couple go together at each strength."""
+    coupled = judgement.coupled
+    assert coupled is not None
     axes.axhline(0, color=GREY, linewidth=0.8)
-    s = np.array([each.strength for each in found.correlations])
+    s = np.array([row.strength for row in coupled.correlations])
     for i, (key, color, words) in enumerate((("pearson", BLUE, "Pearson"), ("spearman", ORANGE, "Spearman, ranks"))):
-        numbers = [getattr(each, key) for each in found.correlations]
+        numbers = [getattr(row, key) for row in coupled.correlations]
         values = np.array([[number.value, number.low, number.high] for number in numbers])
         _intervals(axes, dodged(s, i, 2), values, color=color, fmt="o", label=words)
-    _mark(axes, judgement)
-    of = "P(correct)" if found.helpful == "choice" else "P(comply), harmless"
+    mark_recommended(axes, judgement)
+    of = "P(correct)" if coupled.helpful == "choice" else "P(comply), harmless"
     axes.set(
-        title=f"{len(found.names)} couples: changes of B and {of}", xlabel=strength_label(judgement.result),
-        ylabel=f"correlation, {_within(found.confidence)}",
+        title=f"{len(coupled.names)} couples: changes of B and {of}", xlabel=strength_label(judgement.result),
+        ylabel=f"correlation, {_within(coupled.confidence)}",
     )  # fmt: skip
     axes.set_ylim(-1.05, 1.05)
-
-
-def _mark(axes: Axes, judgement: Judgement) -> None:
-    found = judgement.recommendation
-    if found is not None and found.strength is not None:
-        axes.axvline(
-            found.strength, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"recommended {found.strength:+g}"
-        )

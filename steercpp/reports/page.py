@@ -1,6 +1,6 @@
 """One page with the whole report, `report.html`: nothing is loaded from elsewhere, and nothing in it is run.
 
-Names, prompts and model text are escaped (jinja2 with autoescape): a model that says <script> has said just that.
+Names, prompts and model text are escaped (jinja2 with autoescape): a model that writes <script> shows just that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
 
 N_SAMPLES = 2  # failed texts shown at each strength
-TOLD = {
+CAPTIONS = {
     "alignment": "B at each strength, means of items with standard errors, and the fitted curve with its band.",
     "helpfulness": "P(correct) at each strength, means of items with standard errors, and the best fits with their "
     "bands.",
@@ -36,13 +36,13 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     Args:
         judgement: the run, judged.
         pictures: SVG files by name.
-        tables: as in `report_tables`.
+        tables: by name, as `tables.tables` gives them.
     """
-    result, found = judgement.result, judgement.recommendation
+    result, recommendation = judgement.result, judgement.recommendation
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("steercpp.reports", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=_number, strength=_strength, transposed=_transposed, words=_words)
+    environment.filters.update(number=_number, strength=_strength, transposed=_transposed, words=_has_words)
     fits = {name: [fit.record() for fit in rows] for name, rows in result.fit().items()}
     if result.side_fits:
         sides = {f"alignment, {name} items": [fit.record()] for name, fit in result.side_fits.items()}
@@ -54,46 +54,49 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
         .render(
             title=f"{manifest.model.file}, steered at layers {', '.join(map(str, manifest.vector.layers))}",
             finished=result.finished,
-            recommended=found is not None and found.strength is not None,
+            recommended=recommendation is not None and recommendation.strength is not None,
             verdict=_verdict(judgement),
             setting=_setting(judgement),
-            figures=[(name, base64.b64encode(data).decode(), TOLD[name]) for name, data in pictures.items()],
+            figures=[(name, base64.b64encode(data).decode(), CAPTIONS[name]) for name, data in pictures.items()],
             tables=tables,
             off=[(CONTROLS[name], why) for name, why in result.controls.off.items()],
             fits=fits,
             confidence=f"{confidence:.0%}",
             theory=_theory(judgement),
             samples=[sample.record() for sample in judgement.samples(N_SAMPLES)],
-            plan=[(name, _plain(value)) for name, value in {**manifest.plan.to_json(), **manifest.versions}.items()],
+            plan=[
+                (name, _json_text(value)) for name, value in {**manifest.plan.to_json(), **manifest.versions}.items()
+            ],
         )
         .encode()
     )
 
 
 def _verdict(judgement: Judgement) -> str:
-    found = judgement.recommendation
-    if found is None:
+    """The recommendation in a sentence or two."""
+    best = judgement.recommendation
+    if best is None:
         return "No recommended strength: it takes behavior items, and choice, answer or code items."
-    if found.strength is None:
-        return f"No recommended strength: {found.reason}."
-    told = (
-        f"Recommended strength {found.strength:+g}: P+ − P− gains {found.gain:+.3f}, at least {found.gain_low:+.3f}; "
-        f"helpfulness loses {found.loss:.1%}, at most {found.loss_high:.1%} of a budget of {found.max_loss:.0%}."
+    if best.strength is None:
+        return f"No recommended strength: {best.reason}."
+    verdict = (
+        f"Recommended strength {best.strength:+g}: P+ − P− gains {best.gain:+.3f}, at least {best.gain_low:+.3f}; "
+        f"helpfulness loses {best.loss:.1%}, at most {best.loss_high:.1%} of a budget of {best.max_loss:.0%}."
     )
-    return told if found.confirmed else f"{told} The half of the items that did not choose does not confirm it."
+    return verdict if best.confirmed else f"{verdict} The half of the items that did not choose does not confirm it."
 
 
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
+    """What was measured, and why the recommendation is what it is."""
     plan, items = judgement.result.manifest.plan, judgement.result.manifest.items
     counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
     rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in the unit {plan.unit}")]
-    found = judgement.recommendation
-    if found is not None:
-        if found.strength is not None:
-            rows.append(("why", f"{found.reason}."))
-        low, high = found.efficient_regime
+    if (best := judgement.recommendation) is not None:
+        if best.strength is not None:
+            rows.append(("why", f"{best.reason}."))
+        low, high = best.efficient_regime
         rows.append(("efficient regime", f"{_strength(low)} to {_strength(high)}" if high > low else "none"))
-        rows.append(("break-even", "not in the grid" if np.isnan(found.break_even) else f"{found.break_even:+.3g}"))
+        rows.append(("break-even", "not in the grid" if np.isnan(best.break_even) else f"{best.break_even:+.3g}"))
     return rows
 
 
@@ -113,14 +116,14 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
     if (best := judgement.optimum) is not None:
         measured, predicted = best.normalized.strength, best.predicted
         within = "" if measured.low == measured.high else f" ({_strength(measured.low)} to {_strength(measured.high)})"
-        told = f"measured {_strength(measured.value)}{within}"
+        facts = f"measured {_strength(measured.value)}{within}"
         if np.isfinite(predicted.curves.value):
-            told += f"; {predicted.curves.value:+.3g} on the fitted curves"
+            facts += f"; {predicted.curves.value:+.3g} on the fitted curves"
         if np.isfinite(predicted.second_order.value):
             reach = "" if predicted.holds else ", out of that formula's reach"
-            told += f"; r* = {predicted.second_order.value:+.3g} to second order{reach}"
+            facts += f"; r* = {predicted.second_order.value:+.3g} to second order{reach}"
         why = f"; not predicted: {predicted.reason}" if predicted.reason else ""
-        rows.append((f"best B + {best.weight:g} P", f"{told}{why}."))
+        rows.append((f"best B + {best.weight:g} P", f"{facts}{why}."))
     return rows
 
 
@@ -131,8 +134,8 @@ def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def _words(column: Sequence[Any]) -> bool:
-    """Whether a table's column has words in it, which stand at its left."""
+def _has_words(column: Sequence[Any]) -> bool:
+    """Whether a table's column has words in it, which are aligned to the left."""
     return any(isinstance(cell, str) for cell in column)
 
 
@@ -141,8 +144,10 @@ def _strength(value: float) -> str:
 
 
 def _transposed(columns: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """Rows of a table that is given by its columns."""
     return list(zip(*columns, strict=True))
 
 
-def _plain(value: Any) -> str:
+def _json_text(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""A figure as a file of its own; read this to write one where the user wants it."""
+"""Figures as files: a picture where the user wants it; a record and its picture, drawn again only once it changed."""
 
 from __future__ import annotations
 
@@ -38,9 +38,17 @@ def write_picture(path: Path, figure: Figure, *, force: bool) -> None:
     write_whole(path, rendered(figure, path.suffix.lower()[1:]), force=force, error=InputError)
 
 
-# FOLD: What a scan or a transfer leaves beside its sweeps: a table as JSON and a picture; the same gives the same  # noqa
 def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Callable[[], Figure]) -> tuple[Path, ...]:
-    """Write `name`.json, .png and .svg, unless they are those of this table already.
+    """Write `name`.json, .png and .svg, unless they are those of this record already.
+
+    Args:
+        folder: where to.
+        name: of the files, without their endings.
+        record: what is drawn, as plain data; NaN becomes null.
+        draw: makes the figure; called only where the record has changed or a file is missing.
+
+    Returns:
+        the three files, the record's first.
 
     Raises:
         RunError: they cannot be written.

@@ -1,13 +1,12 @@
-"""Figures and tables of a run, from its store alone; read this for the files that a report consists of.
+"""A run's report, from its store alone; read this for the files that it consists of.
 
-    alignment.png .svg      B against strength, with the tanh fit, its band, said texts and the controls
+    alignment.png .svg      B against strength, with the tanh fit, its band, generated texts and the controls
     helpfulness.png .svg    P(correct) against strength, with the fits and the controls
     tradeoff.png .svg       helpfulness against alignment, strength along the curve, the loss budget and the controls
     items.png .svg          slopes of single items; what became of choice items and texts
-    code.png .svg           pass@k
     couples.png .svg        over-refusal and compliance, correlations over couples
     code.png .svg           pass@k of generated code
-    *.csv                   the numbers behind them, see report_tables.py
+    *.csv                   the numbers behind them, see tables.py
     report.html             all of it on one page
 
 The same run gives the same bytes.
@@ -82,7 +81,7 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from error
+        raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another `out`") from error
     return folder
 
 

@@ -1,22 +1,26 @@
-"""How every figure looks: colours, the style of text and axes, and the size in which a figure is drawn."""
+"""How every figure looks: colours, text and axes, empty figures, legends; read this to change all of them at once."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.transforms import ScaledTranslation
 
 from steercpp.aliases import Floats
 
 BLUE, ORANGE, VIOLET, GREEN, GREY, INK = "#2f6690", "#d1783c", "#7d5ba6", "#e9f2e9", "#9aa0a6", "#30363d"
-LEAF = "#4c956c"
+LEAF, PURPLE, PALE = "#4c956c", "#7b5ea7", "#c9d6df"
+DIVERGING = LinearSegmentedColormap.from_list("diverging", [ORANGE, "#f6f7f8", BLUE])  # of heat maps, -1 to 1
+DASHED = (0, (4, 3))
 BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
@@ -36,16 +40,16 @@ def rendered(figure: Figure, kind: str) -> bytes:
     return data.getvalue()
 
 
-def dodged(s: Floats, i: int, n: int) -> Floats:
-    """Strengths (n_s,) moved a little, so that the bars of series i of n stand beside those of the others."""
-    gap = max(float(np.diff(np.sort(s)).min()), float(np.ptp(s)) / 20) if len(s) > 1 else 1.0
-    return np.asarray(s + (i - (n - 1) / 2) * 0.14 * gap)
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches, whose parts are laid out so that they do not overlap."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     """An empty figure with one pair of axes, and room for a legend below them."""
-    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(7.2, 5.2)
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=x, ylabel=y)
     return figure, axes
@@ -61,3 +65,18 @@ def legend_below(figure: Figure, axes: Axes, *, ncols: int = 3) -> None:
         [handles[i] for i in order], [labels[i] for i in order], ncols=ncols, loc="upper left", borderaxespad=0,
         bbox_to_anchor=(0, 0), bbox_transform=place, columnspacing=1.5,
     )  # fmt: skip
+
+
+def heat_map(axes: Axes, values: Floats, *, aspect: Literal["equal", "auto"] = "equal") -> AxesImage:
+    """Values of -1 to 1 as coloured cells, without lines around them."""
+    image = axes.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, aspect=aspect)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def dodged(s: Floats, i: int, n: int) -> Floats:
+    """Strengths (n_s,) moved a little, so that the bars of series i of n stand beside those of the others."""
+    gap = max(float(np.diff(np.sort(s)).min()), float(np.ptp(s)) / 20) if len(s) > 1 else 1.0
+    return np.asarray(s + (i - (n - 1) / 2) * 0.14 * gap)

@@ -29,13 +29,12 @@ Columns: TypeAlias = Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]
 
 def tables(judgement: Judgement) -> dict[str, Columns]:
     """Every table that the run's measurements allow, by name."""
-    made = {
+    makers = {
         "alignment": _alignment, "helpfulness": _helpfulness, "tradeoff": _tradeoff, "answers": _answers,
         "perplexity": _perplexity, "texts": _texts, "code": _code, "items": _items, "failures": _failures,
         "coupled": _coupled, "controls": _controls,
     }  # fmt: skip
-    found = {name: make(judgement) for name, make in made.items()}
-    return {name: columns for name, columns in found.items() if columns}
+    return {name: columns for name, make in makers.items() if (columns := make(judgement))}
 
 
 def csv_bytes(columns: Columns) -> bytes:
@@ -67,8 +66,8 @@ def _alignment(judgement: Judgement) -> Columns:
         "mass": scores.mean_mass,
     }
     for name, places in (judgement.result.side_items or {}).items():
-        own = scores.take(places)
-        columns |= {f"alignment_{name}": own.mean_normalized, f"alignment_{name}_se": standard_error(own.normalized)}
+        side = scores.take(places)
+        columns |= {f"alignment_{name}": side.mean_normalized, f"alignment_{name}_se": standard_error(side.normalized)}
     return columns
 
 
@@ -123,14 +122,14 @@ def _perplexity(judgement: Judgement) -> Columns:
 
 
 def _texts(judgement: Judgement) -> Columns:
-    said = judgement.text_scores
-    if said is None:
+    scores = judgement.text_scores
+    if scores is None:
         return {}
-    bounds = said.bounds(rng=judgement.rng())
+    bounds = scores.bounds(rng=judgement.rng())
     return {
-        "strength": said.strengths, "b_said": said.b, "b_said_low": bounds.b_low, "b_said_high": bounds.b_high,
-        "aligned": said.aligned_share, "invalid": said.invalid_share, "invalid_high": bounds.invalid_high,
-        "perplexity": said.perplexity, "repetition": said.repetition_share,
+        "strength": scores.strengths, "b_said": scores.b, "b_said_low": bounds.b_low, "b_said_high": bounds.b_high,
+        "aligned": scores.aligned_share, "invalid": scores.invalid_share, "invalid_high": bounds.invalid_high,
+        "perplexity": scores.perplexity, "repetition": scores.repetition_share,
     }  # fmt: skip
 
 
@@ -140,8 +139,8 @@ def _code(judgement: Judgement) -> Columns:
 
 def _items(judgement: Judgement) -> Columns:
     """A row for each item, at 0 and at the recommended strength."""
-    result, found = judgement.result, judgement.recommendation
-    strength = 0.0 if found is None or found.strength is None else found.strength
+    result, recommendation = judgement.result, judgement.recommendation
+    strength = 0.0 if recommendation is None or recommendation.strength is None else recommendation.strength
     at_0, at = (int(np.flatnonzero(result.strengths == s)[0]) for s in (0.0, strength))
     rows: list[dict[str, Any]] = []
     if result.behavior is not None and (slopes := judgement.item_slopes) is not None:
@@ -187,15 +186,15 @@ def _failures(judgement: Judgement) -> Columns:
 
 def _coupled(judgement: Judgement) -> Columns:
     columns: dict[str, Any] = {}
-    for found, by in ((judgement.sides, ""), (judgement.text_sides, "_said")):
-        if found is not None:
-            columns.setdefault("strength", found.strengths)
-            for name, values in (("over_refusal", found.over_refusal), ("compliance", found.compliance)):
+    for sides, by in ((judgement.sides, ""), (judgement.text_sides, "_said")):
+        if sides is not None:
+            columns.setdefault("strength", sides.strengths)
+            for name, values in (("over_refusal", sides.over_refusal), ("compliance", sides.compliance)):
                 columns |= {f"{name}{by}{end}": values[:, i] for i, end in enumerate(("", "_low", "_high"))}
     coupled = judgement.coupled
     if coupled is not None and coupled.correlations:
         columns.setdefault("strength", coupled.strengths)
-        at = {each.strength: each for each in coupled.correlations}
+        at = {row.strength: row for row in coupled.correlations}
         for name in ("pearson", "spearman"):
             for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
                 columns[f"{name}{end}"] = [
@@ -212,13 +211,15 @@ def _controls(judgement: Judgement) -> Columns:
         for row in judgement.result.rows()
         if row.strength in (0.0, controls.strength)
     ]
-    singles = [one for one in (controls.orthogonal, controls.prompt) if one is not None]
     rows += [
-        {"strength": one.row.strength, "label": one.label, **asdict(one.row)} for one in (*controls.random, *singles)
+        {"strength": control.row.strength, "label": control.label, **asdict(control.row)}
+        for control in (*controls.random, controls.orthogonal, controls.prompt)
+        if control is not None
     ]
     return {name: values for name, values in _of_rows(rows).items() if any(value is not None for value in values)}
 
 
 def _of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    found = list(rows)
-    return {name: [row[name] for row in found] for name in found[0]} if found else {}
+    """Columns of rows that all have the same keys."""
+    records = list(rows)
+    return {name: [record[name] for record in records] for name in records[0]} if records else {}

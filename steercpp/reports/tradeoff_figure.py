@@ -38,8 +38,8 @@ def tradeoff_figure(judgement: Judgement) -> Figure:
         axes.axhspan(1 - judgement.max_loss, axes.get_ylim()[1], color=GREEN, zorder=0, linewidth=0, label=label)
         marked = np.vstack([marked, _mark_regime(axes, judgement, b, p)])
         legend_below(figure, axes)
-        found = judgement.recommendation
-        why = f"No recommended strength: {found.reason}." if found is not None and found.strength is None else ""
+        best = judgement.recommendation
+        why = f"No recommended strength: {best.reason}." if best is not None and best.strength is None else ""
         caption(figure, judgement, first=why)
         _label(figure, axes, judgement, np.column_stack([b, p]), errors.T, marked)
     return figure
@@ -67,31 +67,31 @@ def _limits(axes: Axes, heights: Floats) -> None:
 def _draw_controls(axes: Axes, judgement: Judgement, p_0: float) -> Floats:
     """Controls on the same axes; (n, 2) where they are."""
     marked = [np.empty((0, 2))]
-    for each in drawn_controls(judgement.result.controls):
-        b, p = each.values("b"), each.values(helpful_key(judgement)) / (p_0 or np.nan)
+    for kind in drawn_controls(judgement.result.controls):
+        b, p = kind.values("b"), kind.values(helpful_key(judgement)) / (p_0 or np.nan)
         if np.isfinite(p).any():
-            axes.plot(b, p, each.marker, color=INK, mfc="none", ms=MARKER_PT, linestyle="", label=each.label)
+            axes.plot(b, p, kind.marker, color=INK, mfc="none", ms=MARKER_PT, linestyle="", label=kind.label)
             marked.append(np.column_stack([b, p]))
     return np.concatenate(marked)
 
 
 def _mark_regime(axes: Axes, judgement: Judgement, b: Floats, p: Floats) -> Floats:
     """Where strengths gain more than they cost, where that is used up, the recommended one; (n, 2) the last two."""
-    found, s = judgement.recommendation, judgement.result.strengths
-    if found is None:
+    best, s = judgement.recommendation, judgement.result.strengths
+    if best is None:
         return np.empty((0, 2))
     marked = []
-    low, high = found.efficient_regime
+    low, high = best.efficient_regime
     inside = (s >= low) & (s <= high)
     if inside.sum() > 1:
         axes.plot(b[inside], p[inside], color=BLUE, linewidth=7, alpha=0.2, label="efficient regime")
-    if np.isfinite(found.break_even):
-        place = float(np.interp(found.break_even, s, b)), float(np.interp(found.break_even, s, p))
-        axes.plot(*place, "X", color=GREY, markersize=8, linestyle="", label=f"break-even {found.break_even:+.3g}")
+    if np.isfinite(best.break_even):
+        place = float(np.interp(best.break_even, s, b)), float(np.interp(best.break_even, s, p))
+        axes.plot(*place, "X", color=GREY, markersize=8, linestyle="", label=f"break-even {best.break_even:+.3g}")
         marked.append(place)
-    if found.strength is not None:
-        i = int(np.flatnonzero(s == found.strength)[0])
-        label = f"recommended {found.strength:+g}" + ("" if found.confirmed else ", not confirmed")
+    if best.strength is not None:
+        i = int(np.flatnonzero(s == best.strength)[0])
+        label = f"recommended {best.strength:+g}" + ("" if best.confirmed else ", not confirmed")
         axes.plot(b[i], p[i], "o", markersize=RING_PT, mfc="none", mec=ORANGE, mew=1.8, linestyle="", label=label)
         marked.append((float(b[i]), float(p[i])))
     return np.array(marked).reshape(-1, 2)
@@ -99,27 +99,29 @@ def _mark_regime(axes: Axes, judgement: Judgement, b: Floats, p: Floats) -> Floa
 
 def _label(figure: Figure, axes: Axes, judgement: Judgement, points: Floats, errors: Floats, marked: Floats) -> None:
     """Strengths beside the points of the curve (n_s, 2) where they touch nothing: the recommended, 0 and ends first."""
-    s, found = judgement.result.strengths, judgement.recommendation
-    recommended = [] if found is None or found.strength is None else [int(np.flatnonzero(s == found.strength)[0])]
+    s, best = judgement.result.strengths, judgement.recommendation
+    recommended = [] if best is None or best.strength is None else [int(np.flatnonzero(s == best.strength)[0])]
     order = dict.fromkeys([*recommended, int(np.flatnonzero(s == 0)[0]), 0, len(s) - 1, *range(len(s))])
     texts = [
-        axes.text(0.5, 0.5, f"{one:+g}" if one else "0", transform=axes.transAxes, fontsize=8, va="bottom", ha="left")
-        for one in s
+        axes.text(0.5, 0.5, f"{strength:+g}" if strength else "0", transform=axes.transAxes, fontsize=8, va="bottom")
+        for strength in s
     ]
     figure.draw_without_rendering()  # lays the axes out, which fixes where a pixel is
-    at, half = axes.transData.transform, MARKER_PT / 2 * figure.dpi / 72
+    to_pixels, half = axes.transData.transform, MARKER_PT / 2 * figure.dpi / 72
+    # Labels touch neither the curve nor a marker, and lie on few of the error bars
     fine = np.linspace(0, len(s) - 1, 40 * len(s))
-    curve = at(np.column_stack([np.interp(fine, np.arange(len(s)), column) for column in points.T]))
-    marks = at(np.concatenate([points, marked[np.isfinite(marked).all(axis=1)]]))
-    found_places = places(
-        at(points), np.array([text.get_window_extent().size for text in texts]), order=list(order),
+    curve = to_pixels(np.column_stack([np.interp(fine, np.arange(len(s)), column) for column in points.T]))
+    marks = to_pixels(np.concatenate([points, marked[np.isfinite(marked).all(axis=1)]]))
+    bars = np.concatenate([points + x * errors * y for x in np.linspace(-1, 1, 81) for y in np.eye(2)])
+    corners = places(
+        to_pixels(points), np.array([text.get_window_extent().size for text in texts]), order=list(order),
         taken=np.concatenate([np.hstack([curve, curve]), np.hstack([marks - half, marks + half])]),
-        crossed=at(np.concatenate([points + x * errors * y for x in np.linspace(-1, 1, 81) for y in np.eye(2)])),
-        frame=np.concatenate([axes.bbox.min, axes.bbox.max]), reach=(RING_PT + 5) / 2 * figure.dpi / 72,
+        crossed=to_pixels(bars), frame=np.concatenate([axes.bbox.min, axes.bbox.max]),
+        reach=(RING_PT + 5) / 2 * figure.dpi / 72,
     )  # fmt: skip
     for i, text in enumerate(texts):
-        if i in found_places:
-            x, y = axes.transAxes.inverted().transform(found_places[i])
+        if i in corners:
+            x, y = axes.transAxes.inverted().transform(corners[i])
             text.set_position((float(x), float(y)))
         else:
             text.remove()

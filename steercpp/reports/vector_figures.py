@@ -1,4 +1,4 @@
-"""The picture of `steercpp compare`: cosines between vectors over all layers and at each; read this to change it."""
+"""Figures of vectors: cosines between several over all layers and at each, and how good one is over its layers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -18,14 +16,21 @@ from matplotlib.ticker import MaxNLocator
 from steercpp.aliases import Floats
 from steercpp.errors import InputError
 from steercpp.extraction.quality import NAMES
-from steercpp.reports.style import BLUE, GREY, INK, ORANGE, STYLE
+from steercpp.reports.labels import cell_text, number_text, short_name
+from steercpp.reports.style import BLUE, DASHED, DIVERGING, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, heat_map
 from steercpp.vectors.algebra import cosines, overall_cosines
 from steercpp.vectors.control_vector import ControlVector
 
-_COLOURS = LinearSegmentedColormap.from_list("cosine", [ORANGE, "#f6f7f8", BLUE])
 _LINES = 6  # pairs of vectors that are drawn as lines; more are a map
 _LINE_COLOURS = (BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b0a14a", GREY)
 _LETTERS = 12  # of the list of names to an inch
+_SEPARATION = {"accuracy": (BLUE, "accuracy"), "auc": (ORANGE, "AUC")}
+_DIRECTION = {
+    "agreement": (BLUE, "agreement of the pairs"),
+    "explained": (ORANGE, "explained share"),
+    "stability": (LEAF, "stability"),
+    "norm_ratio": (PURPLE, "mean difference / norm"),
+}
 
 
 def cosine_figure(names: Sequence[str], vectors: Sequence[ControlVector]) -> Figure:
@@ -45,23 +50,16 @@ def cosine_figure(names: Sequence[str], vectors: Sequence[ControlVector]) -> Fig
     width = max(4.2, 1.2 + 0.13 * len(layers))
     height = max(side + 0.8 + 0.18 * n, 1.4 + 0.17 * len(pairs) if len(pairs) > _LINES else 0)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(side + width + 0.6, height), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = blank_figure(side + width + 0.6, height)
         left, right = figure.subplots(1, 2, width_ratios=[side, width])
         image = _matrix(left, overall_cosines(vectors))
-        _list(left, [_short(name, int(_LETTERS * side) - 4) for name in names])
+        _list(left, [short_name(name, int(_LETTERS * side) - 4) for name in names])
         if len(pairs) <= _LINES:
             _lines(right, layers, rows, labels, 1.96 / np.sqrt(vectors[0].n_embd))
         else:
             _map(right, layers, rows, labels)
             figure.colorbar(image, ax=right, shrink=0.8, label="cosine")
     return figure
-
-
-def _short(name: str, n_letters: int) -> str:
-    """The end of a name, which tells most of it."""
-    printable = "".join(letter if letter.isprintable() and letter != "$" else "?" for letter in name)
-    return printable if len(printable) <= n_letters else f"…{printable[1 - n_letters :]}"
 
 
 def _list(axes: Axes, names: Sequence[str]) -> None:
@@ -74,20 +72,14 @@ def _list(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _matrix(axes: Axes, overall: Floats) -> AxesImage:
-    n = len(overall)
-    image = axes.imshow(overall, cmap=_COLOURS, vmin=-1, vmax=1)
-    for i in range(n):
-        for j in range(n):
-            known = np.isfinite(overall[i, j])
-            words = f"{round(overall[i, j], 2) + 0.0:.2f}".replace("-", "−") if known else "–"
-            strong = known and abs(overall[i, j]) > 0.6
-            axes.text(j, i, words, ha="center", va="center", fontsize=8, color="white" if strong else INK)
-    ticks = [str(place + 1) for place in range(n)]
-    axes.set(title="Over all layers", xticks=range(n), yticks=range(n), xticklabels=ticks, yticklabels=ticks)
-    axes.grid(False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    """The cosines over all layers, numbered as the list below."""
+    numbers = [str(place) for place in range(1, len(overall) + 1)]
+    image = heat_map(axes, overall)
+    axes.set(title="Over all layers", xticks=range(len(overall)), yticks=range(len(overall)))
+    axes.set(xticklabels=numbers, yticklabels=numbers)
     axes.set_anchor("N")
+    for (i, j), cosine in np.ndenumerate(overall):
+        cell_text(axes, j, i, number_text(cosine, sign="-"), on_dark=bool(abs(cosine) > 0.6), fontsize=8)
     return image
 
 
@@ -102,7 +94,7 @@ def _lines(axes: Axes, layers: npt.NDArray[np.int_], rows: Floats, labels: Seque
 
 
 def _map(axes: Axes, layers: npt.NDArray[np.int_], rows: Floats, labels: Sequence[str]) -> None:
-    axes.imshow(rows, cmap=_COLOURS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    axes.imshow(rows, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     step = -(-len(layers) // 20)
     places = range(0, len(layers), step)
     axes.set(title="At each layer (hatched: not in both)", xlabel="layer", ylabel="vectors")
@@ -110,17 +102,6 @@ def _map(axes: Axes, layers: npt.NDArray[np.int_], rows: Floats, labels: Sequenc
     axes.set_xticks(list(places), [str(layers[place]) for place in places])
     axes.set_yticks(range(len(labels)), labels, fontsize=7 if len(labels) > 15 else 9)
     axes.grid(False)
-
-
-# FOLD: The picture of a vector's quality over its layers; read this to change how it looks.
-_GREEN, _VIOLET = "#4c956c", "#7b5ea7"
-_SEPARATION = {"accuracy": (BLUE, "accuracy"), "auc": (ORANGE, "AUC")}
-_DIRECTION = {
-    "agreement": (BLUE, "agreement of the pairs"),
-    "explained": (ORANGE, "explained share"),
-    "stability": (_GREEN, "stability"),
-    "norm_ratio": (_VIOLET, "mean difference / norm"),
-}
 
 
 def quality_figure(vector: ControlVector) -> Figure:
@@ -135,10 +116,9 @@ def quality_figure(vector: ControlVector) -> Figure:
     method, n_pairs = vector.metadata.get("method"), vector.metadata.get("n_pairs")
     words = ", ".join([*([f"{method}"] if method else ()), *([f"{n_pairs} pairs"] if n_pairs else ())])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.4, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = blank_figure(10.4, 4.2)
         left, right = figure.subplots(1, 2)
-        left.axhline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="chance")
+        left.axhline(0.5, color=GREY, linewidth=0.8, linestyle=DASHED, label="chance")
         _draw(left, vector, figures, _SEPARATION)
         left.set(title=f"Held-out pairs told apart{f' ({words})' if words else ''}", ylabel="share")
         left.set_ylim(min(0.45, *(min(figures.get(name, (1.0,))) - 0.05 for name in _SEPARATION)), 1.02)

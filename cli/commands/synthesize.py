@@ -171,13 +171,13 @@ class _Asked:
     def vector(self, engine: Engine, texts: Sequence[str], report: output.Report | None) -> ControlVector:
         """The vector in its unit, taken over what the model is asked."""
         from steercpp.cli.commands.calibrate import named_vector
-        from steercpp.experiments.synthesis import asked
+        from steercpp.experiments.synthesis import request_prompt
         from steercpp.sweeps.calibration import KL
         from steercpp.sweeps.units import check_unit, in_unit
 
         check_unit(self.shown_unit, self.kl or KL)
         vector = named_vector(engine, self.vector_path, None, report)
-        prompts = [engine.encode(asked(text, chat=self.as_chat)) for text in texts]
+        prompts = [engine.encode(request_prompt(text, chat=self.as_chat)) for text in texts]
         return in_unit(engine, vector, prompts, self.shown_unit, kl=self.kl or KL, progress=report)[0]
 
     def about(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from steercpp.cli import output
 
 if TYPE_CHECKING:
-    from steercpp.experiments.cross import Change, CrossEffects, Row
+    from steercpp.experiments.cross import Change, CrossEffects, CrossRow
 
 ABREAST = 4  # columns with intervals that a terminal of 80 has room for
 NAME = 18  # letters
@@ -62,7 +62,7 @@ def _changes(found: CrossEffects, measured: str, title: str) -> list[output.Rend
 
 
 def _of(measured: str, name: str) -> Any:
-    def get(row: Row) -> Change:
+    def get(row: CrossRow) -> Change:
         found: Change = getattr(row, measured)[name]
         return found
 

@@ -33,8 +33,20 @@ from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.algebra import overall_cosines
 from steercpp.vectors.control_vector import ControlVector, manner, random_vector, vector_sha256
 
+STORE = "cross.sqlite"
+UNSTEERED = "unsteered"
+_SEEDED = 4  # what the intervals are drawn with, beside the seed
 
-# FOLD: A matrix of cross effects as plain data: vectors by behaviours, with intervals and floors.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Push:
+    """A vector and the strength at which it acts; strength 1 adds its tensors."""
+
+    name: str
+    vector: ControlVector
+    strength: float
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A mean over items, steered minus unsteered, and its 95 % interval; NaN for fewer than 5 items.
@@ -55,7 +67,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CrossRow:
     """What one vector does.
 
     Attributes:
@@ -86,7 +98,7 @@ class CrossEffects:
         token_layers: computed for it.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[CrossRow, ...]
     n_items: Mapping[str, int]
     n_choice: int
     unsteered_raw: Mapping[str, float]
@@ -111,26 +123,12 @@ class CrossEffects:
             columns = [("raw", name, change) for name, change in row.raw.items()]
             columns += [("normalized", name, change) for name, change in row.normalized.items()]
             columns += [("p_correct", "", row.p_correct)] if row.p_correct else []
-            for measured, name, one in columns:
+            for measured, name, change in columns:
                 yield {
                     "vector": row.name, "strength": row.strength, "behavior": name, "measure": measured,
-                    "change": one.value, "low": one.low, "high": one.high,
-                    "floor": max(map(abs, one.floor), default=float("nan")), "beyond": one.beyond,
+                    "change": change.value, "low": change.low, "high": change.high,
+                    "floor": max(map(abs, change.floor), default=float("nan")), "beyond": change.beyond,
                 }  # fmt: skip
-
-
-STORE = "cross.sqlite"
-UNSTEERED = "unsteered"
-_SEEDED = 4  # what the intervals are drawn with, beside the seed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Push:
-    """A vector and the strength at which it acts; strength 1 adds its tensors."""
-
-    name: str
-    vector: ControlVector
-    strength: float
 
 
 def cross(
@@ -164,17 +162,17 @@ def cross(
         EngineError, TaskError, ...: as `sweep`. What is finished is kept in all cases.
     """
     _check(pushes, behaviors, n_random)
-    items = [replace(item, id=f"{name}: {item.id}") for name, part in behaviors.items() for item in part]
+    items = [replace(item, id=f"{name}: {item.id}") for name, measured in behaviors.items() for item in measured]
     work = [behavior_work(engine, items)] + ([choice_work(engine, choice)] if choice else [])
-    rows = dict(_labelled(pushes, n_random, seed))
+    steerings = dict(_labelled(pushes, n_random, seed))
     plan = {
         "model": engine.sha256, "engine": {key: str(value) for key, value in engine.settings().items()},
         "vectors": [[vector_sha256(push.vector), push.strength] for push in pushes], "n_random": n_random, "seed": seed,
         "behavior": items_sha256(items), "choice": items_sha256(choice) if choice else "",
     }  # fmt: skip
     with _store(out, json_sha256(plan), work, force) as store:
-        _measure(engine, work, rows, store, progress)
-        return _found(store, pushes, behaviors, len(choice), n_random, seed)
+        _measure(engine, work, steerings, store, progress)
+        return _effects(store, pushes, behaviors, len(choice), n_random, seed)
 
 
 def _check(pushes: Sequence[Push], behaviors: Mapping[str, Sequence[BehaviorItem]], n_random: int) -> None:
@@ -216,33 +214,34 @@ def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool) -> It
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if force:
-                for each in (path, *(path.with_name(f"{STORE}-{kind}") for kind in ("wal", "shm"))):
-                    each.unlink(missing_ok=True)
+                for file in (path, *(path.with_name(f"{STORE}-{kind}") for kind in ("wal", "shm"))):
+                    file.unlink(missing_ok=True)
         except OSError as error:
-            raise RunError(f"{folder}: cannot be used ({error.strerror}); choose another folder with --out") from error
+            raise RunError(f"{folder}: cannot be used ({error.strerror}); choose another `out`") from error
         if not path.exists():
             with Store.create(path, plan_sha256=plan) as store:
-                for part in work:
-                    store.add_items(part.kind, part.items, part.continuations)
+                for work_of_kind in work:
+                    store.add_items(work_of_kind.kind, work_of_kind.items, work_of_kind.continuations)
         with Store.reopen(path) as store:
             if store.plan_sha256 != plan:
                 raise RunError(
-                    f"{path}: holds other vectors, strengths or items; choose another folder with --out, or replace it "
-                    "with --force"
+                    f"{path}: holds other vectors, strengths or items; choose another `out`, or replace this one with "
+                    "`force=True`"
                 )
             yield store
 
 
 def _measure(
-    engine: Engine, work: Sequence[Work], rows: Mapping[str, Steering], store: Store, progress: Progress | None
+    engine: Engine, work: Sequence[Work], steerings: Mapping[str, Steering], store: Store, progress: Progress | None
 ) -> None:
+    """Decode what the store lacks: each chunk of prompts unsteered, then under every steering above the same base."""
     done, n_done = set(store.finished()), 0
-    total = (1 + len(rows)) * sum(part.n_tokens for part in work)
-    bases = Bases(engine, min(steering.vector.layers[0] for steering in rows.values()))
-    unsteered = next(iter(rows.values())).at(0.0)
+    total = (1 + len(steerings)) * sum(work_of_kind.n_tokens for work_of_kind in work)
+    bases = Bases(engine, min(steering.vector.layers[0] for steering in steerings.values()))
+    unsteered = next(iter(steerings.values())).at(0.0)
     for groups in chunks(engine, work):
         bases.held.clear()
-        for place, (label, steering) in enumerate([(UNSTEERED, unsteered), *rows.items()]):
+        for place, (label, steering) in enumerate([(UNSTEERED, unsteered), *steerings.items()]):
 
             def tick(n_tokens: int, _: bool, label: str = label) -> None:
                 nonlocal n_done
@@ -250,11 +249,11 @@ def _measure(
                 if progress is not None:
                     progress(n_done, total, label.replace("-", " "))
 
-            measure(groups, store, bases, label=label, steering=steering, done=done, n_later=len(rows) - place,
+            measure(groups, store, bases, label=label, steering=steering, done=done, n_later=len(steerings) - place,
                     tick=tick)  # fmt: skip
 
 
-def _found(
+def _effects(
     store: Store,
     pushes: Sequence[Push],
     behaviors: Mapping[str, Sequence[BehaviorItem]],
@@ -263,30 +262,32 @@ def _found(
     seed: int,
 ) -> CrossEffects:
     """The matrix from what is stored."""
+    # What each vector does and, behind it, what its random directions do, beside the unsteered model
     labels = [[f"vector-{i}", *(f"random-{i}-{j}" for j in range(n_random))] for i in range(len(pushes))]
-    strengths = [push.strength for push in pushes]
     base = _values(store, UNSTEERED, 0.0, n_choice)
     steered = [
-        [_values(store, label, s, n_choice) for label in many] for many, s in zip(labels, strengths, strict=True)
+        [_values(store, label, push.strength, n_choice) for label in labels_of_push]
+        for labels_of_push, push in zip(labels, pushes, strict=True)
     ]
+    # Items of all behaviours lie behind each other
     ends = np.cumsum([0, *map(len, behaviors.values())])
     slices = {name: slice(a, b) for name, a, b in zip(behaviors, ends, ends[1:], strict=False)}
     rng = np.random.default_rng([seed, _SEEDED])
 
-    def columns(measured: int) -> list[dict[str, Change]]:
-        per_name = {name: _changes(base, steered, measured, part, rng) for name, part in slices.items()}
-        return [{name: found[i] for name, found in per_name.items()} for i in range(len(pushes))]
+    def by_push(measured: int) -> list[dict[str, Change]]:
+        changes = {name: _changes(base, steered, measured, items, rng) for name, items in slices.items()}
+        return [{name: of_pushes[i] for name, of_pushes in changes.items()} for i in range(len(pushes))]
 
-    raw, normalized = columns(0), columns(1)
+    raw, normalized = by_push(0), by_push(1)
     p = _changes(base, steered, 2, slice(None), rng) if n_choice else [None] * len(pushes)
     rows = tuple(
-        Row(push.name, push.strength, push.vector.layers, vector_sha256(push.vector), raw[i], normalized[i], p[i])
+        CrossRow(push.name, push.strength, push.vector.layers, vector_sha256(push.vector), raw[i], normalized[i], p[i])
         for i, push in enumerate(pushes)
     )
-    means = [{name: float(base[k][part].mean()) for name, part in slices.items()} for k in (0, 1)]
+    means = [{name: float(base[measured][items].mean()) for name, items in slices.items()} for measured in (0, 1)]
     cosines = overall_cosines([push.vector for push in pushes])
     return CrossEffects(
-        rows, {name: len(part) for name, part in behaviors.items()}, n_choice, means[0], means[1],
+        rows, {name: len(items) for name, items in behaviors.items()}, n_choice, means[0], means[1],
         float(base[2].mean()) if n_choice else None, tuple(tuple(map(float, row)) for row in cosines), n_random,
         store.token_layers(),
     )  # fmt: skip
@@ -303,17 +304,17 @@ def _changes(
     base: tuple[Floats, Floats, Floats],
     steered: Sequence[Sequence[tuple[Floats, Floats, Floats]]],
     measured: int,
-    part: slice,
+    items: slice,
     rng: np.random.Generator,
 ) -> list[Change]:
-    """For each vector the mean change over a part of the items; items are drawn with their whole column."""
-    at_0 = base[measured][part]
-    rows = np.stack([many[0][measured][part] - at_0 for many in steered])
+    """For each vector the mean change over some of the items; items are drawn with their whole column."""
+    at_0 = base[measured][items]
+    rows = np.stack([values[0][measured][items] - at_0 for values in steered])
     low = high = np.full(len(rows), np.nan)
     if rows.shape[1] >= FEWEST_ITEMS:
-        found = resample(rows, lambda means: means, rng=rng)
-        low, high = found.low, found.high
-    floors = [tuple(float((one[measured][part] - at_0).mean()) for one in many[1:]) for many in steered]
+        interval = resample(rows, lambda means: means, rng=rng)
+        low, high = interval.low, interval.high
+    floors = [tuple(float((random[measured][items] - at_0).mean()) for random in values[1:]) for values in steered]
     return [
         Change(float(row.mean()), float(a), float(b), floor)
         for row, a, b, floor in zip(rows, low, high, floors, strict=True)

@@ -40,8 +40,15 @@ from steercpp.sweeps.units import Unit, check_unit
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import Window, default_layers, format_layers, windows_of
 
+# Each push twice the one before, for a single layer bears many times the push that a wide band does. The strength of
+# the other sign serves the slope at 0.
+GRIDS: dict[str, tuple[float, ...]] = {
+    "norm": (-0.05, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
+    "kl": (-0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+    "length": (-0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+}
 
-# FOLD: What a scan found; read this for how bands are compared and the best one is chosen. | All sweeps of a scan  # noqa
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Band:
     """One sweep: a method's vector at some layers.
@@ -124,19 +131,19 @@ class Band:
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        found = self.found
+        surest = self.found
         return {
             "method": self.method,
             "layers": list(self.layers),
             "run": str(self.folder),
-            "strength": found.strength,
-            "sure": found.sure,
-            "reason": found.reason,
-            "over_budget_at": found.end,
+            "strength": surest.strength,
+            "sure": surest.sure,
+            "reason": surest.reason,
+            "over_budget_at": surest.end,
             "b_gain": self.b_gain,
-            "b_gain_low": found.b_gain_low,
-            "reported_on": asdict(found.reported_on) if found.reported_on else None,
-            "chosen_on": asdict(found.chosen_on) if found.chosen_on else None,
+            "b_gain_low": surest.b_gain_low,
+            "reported_on": asdict(surest.reported_on) if surest.reported_on else None,
+            "chosen_on": asdict(surest.chosen_on) if surest.chosen_on else None,
             "slope": self.slope,
             "strengths": self.strengths.tolist(),
             "b_raw": self.raw.tolist(),
@@ -179,18 +186,18 @@ class Scan:
     def best(self) -> Band | None:
         """The band with the highest lower bound of the gain, on the half that chooses; None if none is sure to gain."""
         sure = [band for band in self.bands if band.found.sure]
-        return max(sure, key=_bound, default=None)
+        return max(sure, key=_sure_gain, default=None)
 
     @property
     def doubt(self) -> str:
         """What the half that did not choose does not confirm of the best band; "" where it confirms all."""
         if self.best is None or self.best.found.reported_on is None:
             return ""
-        told, doubts = self.best.found.reported_on, []
-        if told.gain_low <= 0:
-            doubts.append(f"its lower bound of the gain is {told.gain_low:+.3f}")
-        if told.loss_high > self.max_loss:
-            doubts.append(f"its upper bound of the loss is {told.loss_high:.1%}")
+        evidence, doubts = self.best.found.reported_on, []
+        if evidence.gain_low <= 0:
+            doubts.append(f"its lower bound of the gain is {evidence.gain_low:+.3f}")
+        if evidence.loss_high > self.max_loss:
+            doubts.append(f"its upper bound of the loss is {evidence.loss_high:.1%}")
         return " and ".join(doubts)
 
     @property
@@ -219,32 +226,6 @@ class Scan:
             "bands": [band.record() for band in self.bands],
             "tokens": self.tokens,
         }
-
-
-def slope_at_0(strengths: Floats, b: Floats) -> float:
-    """Slope of B at strength 0: between its neighbours on both sides, or to the only one; NaN without any.
-
-    Args:
-        strengths: (n_s,) ascending, 0 among them.
-        b: (n_s,).
-    """
-    at_0 = int(np.flatnonzero(strengths == 0)[0])
-    first, last = max(at_0 - 1, 0), min(at_0 + 1, len(strengths) - 1)
-    return float((b[last] - b[first]) / (strengths[last] - strengths[first])) if first < last else float("nan")
-
-
-def _bound(band: Band) -> float:
-    assert band.found.chosen_on is not None
-    return band.found.chosen_on.gain_low
-
-
-# Each push twice the one before, for a single layer bears many times the push that a wide band does. The strength of
-# the other sign serves the slope at 0.
-GRIDS: dict[str, tuple[float, ...]] = {
-    "norm": (-0.05, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6),
-    "kl": (-0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
-    "length": (-0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
-}
 
 
 def scan(
@@ -279,9 +260,9 @@ def scan(
         out: the folder.
         windows: the layers of each sweep; by default every layer from 1 on, and every window as wide as the default
             band.
-        methods: names in `directions.METHODS`.
+        methods: names in `extraction.methods.METHODS`.
         strengths: the grid, 0 is always measured; by default the unit's of `GRIDS`, turned round for direction -1.
-        unit: see units.py; all but "length" make strengths at different layers comparable.
+        unit: see sweeps/units.py; all but "length" make strengths at different layers comparable.
         kl: for the unit "kl", the nats of strength 1.
         direction: +1 or -1, the sign of the strengths that are wanted.
         max_loss: the loss budget, a share of mean P(correct).
@@ -302,14 +283,15 @@ def scan(
     check_methods(methods)
     if not behavior or not choice:
         raise InputError("a scan needs behavior items and choice items: it weighs what is gained against what is lost")
-    chosen = _checked(windows, engine.n_layer)
+    checked_windows = _checked(windows, engine.n_layer)
     check_unit(unit, kl)
     grid = tuple(strengths) if strengths is not None else tuple(direction * s for s in GRIDS[unit])
     if (out / MANIFEST).exists():
-        raise RunError(f"{out}: is the folder of a single sweep; choose another one for the scan with --out")
-    layers = sorted({il for window in chosen for il in window})
+        raise RunError(f"{out}: is the folder of a single sweep; choose another `out` for the scan")
+    layers = sorted({il for window in checked_windows for il in window})
     source = {"pairs": pairs_sha256(pairs), "template": template, "token": token}
 
+    # The pairs are decoded once, and only if a sweep is not finished yet
     @cache
     def activations() -> Activations:
         return collect(engine, pairs, template=template, token=token, layers=layers)
@@ -318,8 +300,9 @@ def scan(
     def directions(method: str) -> ControlVector:
         return extract_from(activations(), method=method, layers=layers)
 
+    # Each window by each method is a sweep in its own folder
     bands: list[Band] = []
-    jobs = [(window, method) for window in chosen for method in dict.fromkeys(methods)]
+    jobs = [(window, method) for window in checked_windows for method in dict.fromkeys(methods)]
     with new_folder_removed_on_failure(out):
         for number, (window, method) in enumerate(jobs):
             place = f"layer{'s' if len(window) > 1 else ''} {format_layers(window)}"
@@ -330,7 +313,7 @@ def scan(
                 behavior=behavior, choice=choice, strengths=grid, out=out / folder_name(method, window), unit=unit,
                 kl=kl, random_directions=0, orthogonal=False, prompt_baseline=False, direction=direction,
                 max_loss=max_loss, seed=seed, force=force,
-                progress=progress and _within(progress, number, len(jobs), f"{place}, {method}"),
+                progress=progress and _part_of_scan(progress, number, len(jobs), f"{place}, {method}"),
             )  # fmt: skip
             bands.append(Band.of(result, method=method, layers=window))
             if on_band is not None:
@@ -339,7 +322,7 @@ def scan(
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Make sure that each is a name in `directions.METHODS`.
+    """Make sure that each is a name in `extraction.methods.METHODS`.
 
     Raises:
         InputError: one is not; the message names what is near.
@@ -368,6 +351,11 @@ def folder_name(method: str, window: Window) -> str:
 
 
 def _checked(windows: Sequence[Window] | None, n_layer: int) -> list[Window]:
+    """The windows of a scan, each once and in order.
+
+    Raises:
+        LayerError: there is none, or one lies outside the model.
+    """
     if windows is None:
         return list(default_windows(n_layer))
     if not windows or not all(windows):
@@ -379,10 +367,28 @@ def _checked(windows: Sequence[Window] | None, n_layer: int) -> list[Window]:
     return sorted(unique, key=lambda window: (window[0], len(window)))
 
 
-def _within(progress: Progress, number: int, of: int, label: str) -> Progress:
+def _part_of_scan(progress: Progress, number: int, of: int, label: str) -> Progress:
     """Progress of one sweep as progress of the scan: all have the same items and strengths."""
 
     def report(done: int, total: int, what: str) -> None:
         progress(number * total + done, of * total, f"{label} ({number + 1} of {of}): {what}")
 
     return report
+
+
+def slope_at_0(strengths: Floats, b: Floats) -> float:
+    """Slope of B at strength 0: between its neighbours on both sides, or to the only one; NaN without any.
+
+    Args:
+        strengths: (n_s,) ascending, 0 among them.
+        b: (n_s,).
+    """
+    at_0 = int(np.flatnonzero(strengths == 0)[0])
+    first, last = max(at_0 - 1, 0), min(at_0 + 1, len(strengths) - 1)
+    return float((b[last] - b[first]) / (strengths[last] - strengths[first])) if first < last else float("nan")
+
+
+def _sure_gain(band: Band) -> float:
+    """The lower bound of the gain, on the half of the items that chose the strength."""
+    assert band.found.chosen_on is not None
+    return band.found.chosen_on.gain_low

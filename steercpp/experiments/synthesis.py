@@ -11,7 +11,7 @@ refusal in words that it might itself go on with. After Wolf et al. 2024, arXiv:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -77,8 +77,8 @@ def harmful_requests(items: Sequence[BehaviorItem]) -> tuple[str, ...]:
         InputError: none is left.
     """
     texts = [_request(item.prompt) for item in items if item.subject != "harmless"]
-    if found := tuple(dict.fromkeys(text.strip() for text in texts if text.strip())):
-        return found
+    if requests := tuple(dict.fromkeys(text.strip() for text in texts if text.strip())):
+        return requests
     raise InputError("no requests: all items are harmless ones; name a set with harmful requests")
 
 
@@ -89,7 +89,7 @@ def _request(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else prompt[-1].content
 
 
-def asked(request: str, *, chat: bool) -> Prompt:
+def request_prompt(request: str, *, chat: bool) -> Prompt:
     """What the model continues: the study's template, or the request as a chat."""
     return (Message("user", request),) if chat else Filled(ASKED, {"instruction": request})
 
@@ -103,7 +103,7 @@ def synthesize(
     variant: VariantName = "paper",
     chat: bool = False,
     max_tokens: int | None = None,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Synthetic:
     """Let a steered model refuse and comply.
@@ -135,18 +135,21 @@ def synthesize(
     if len(requests) == 1:
         raise InputError("1 request gives at most one pair, and a direction needs two; give more requests")
     how = VARIANTS[variant]
+    most = max_tokens or how.max_tokens
     rows = [Steering(vector, strength) if strength else None for strength in strengths]
     pairs, n_identical, n_silent = [], 0, 0
     for number, request in enumerate(requests, start=1):
-        found = generate(engine, asked(request, chat=chat), rows, max_tokens=max_tokens or how.max_tokens).rows
-        refusal, compliance = (row.text.strip()[: how.n_letters].strip() for row in found)
+        answers = generate(engine, request_prompt(request, chat=chat), rows, max_tokens=most).rows
+        refusal, compliance = (row.text.strip()[: how.n_letters].strip() for row in answers)
         if refusal == compliance:
             n_identical += 1
         elif not (refusal and compliance):
             n_silent += 1
         else:
-            texts = [Filled(how.template, {"instruction": request, "answer": one}) for one in (refusal, compliance)]
-            pairs.append(ContrastPair(str(number), texts[0], texts[1]))
+            positive, negative = (
+                Filled(how.template, {"instruction": request, "answer": answer}) for answer in (refusal, compliance)
+            )
+            pairs.append(ContrastPair(str(number), positive, negative))
         if progress is not None:
             progress(number, len(requests), "requests")
     if len(pairs) < 2:
@@ -157,21 +160,24 @@ def synthesize(
         )
     made = {
         "strengths": {"positive": strengths[0], "negative": strengths[1]}, "variant": variant, "chat": chat,
-        "max_tokens": max_tokens or how.max_tokens, "model": engine.path.name, "model_sha256": engine.sha256,
+        "max_tokens": most, "model": engine.path.name, "model_sha256": engine.sha256,
         "vector_sha256": vector_sha256(vector), "layers": list(vector.layers), **(about or {}),
     }  # fmt: skip
     return Synthetic(tuple(pairs), n_identical, n_silent, made)
 
 
-def write_synthetic(path: Path, found: Synthetic, *, force: bool = False) -> None:
+def write_synthetic(path: Path, synthetic: Synthetic, *, force: bool = False) -> None:
     """Write the pairs as JSON Lines, each with how it was made under "made"; the same pairs give the same bytes.
 
     Raises:
         PairsError: the file exists and `force` is not given, or it cannot be written; then there is none.
     """
     lines = [
-        {"id": one.id, "positive": prompt_json(one.positive), "negative": prompt_json(one.negative), "made": found.made}
-        for one in found.pairs
-    ]
+        {
+            "id": pair.id, "positive": prompt_json(pair.positive), "negative": prompt_json(pair.negative),
+            "made": synthetic.made,
+        }
+        for pair in synthetic.pairs
+    ]  # fmt: skip
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_whole(path, text.encode(), force=force, error=PairsError)

@@ -43,8 +43,64 @@ from steercpp.vectors.gguf import read_vector, write_vector
 from steercpp.vectors.gguf_header import read_header
 from steercpp.vectors.layers import Window
 
-# FOLD: What became of a vector on another model file; read this for what "carries over" means here.
 CARRIES, PARTLY = 0.9, 0.5  # shares of the gain of B's own vector
+
+WhichModel: TypeAlias = Literal["a", "b"]
+RUNS: dict[str, tuple[WhichModel, str]] = {
+    "vector-on-a": ("a", "the vector on A"),
+    "vector-on-b": ("b", "the vector on B"),
+    "own-on-b": ("b", "B's own vector on B"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What both models are asked, and how.
+
+    Attributes:
+        pairs: what directions are extracted from, gone through again and again; None for no directions.
+        behavior, choice: items to measure; none of both for no sweeps.
+        method: a name in `extraction.methods.METHODS`; None: the vector's.
+        template, token: how the pairs' prompts become text and whose activation is taken; None: as for the vector.
+        strengths: the grid in residual norms; None: that of a scan.
+        direction, max_loss, seed: as in `sweep`.
+    """
+
+    pairs: Iterable[ContrastPair] | None = None
+    behavior: Sequence[BehaviorItem] = ()
+    choice: Sequence[ChoiceItem] = ()
+    method: str | None = None
+    template: Template | None = None
+    token: Token | None = None
+    strengths: Sequence[float] | None = None
+    direction: int = 1
+    max_loss: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.behavior) != bool(self.choice):
+            raise InputError("an effect is weighed against a loss: give behavior items and choice items, or neither")
+        if self.pairs is None and not self.behavior:
+            raise InputError("nothing to compare: give pairs for the directions, items for the effect, or both")
+        if self.method is not None:
+            check_methods([self.method])
+
+    def completed(self, vector: ControlVector) -> Material:
+        """With what was left open taken from the vector's metadata.
+
+        Raises:
+            InputError: the vector does not tell its method.
+        """
+        metadata = vector.metadata
+        method, template = self.method or str(metadata.get("method", "")), str(metadata.get("template", "auto"))
+        if self.pairs is not None and method not in METHODS:
+            how = f"by {method!r}" if method else "without telling how"
+            raise InputError(
+                f"the vector was made {how}, so its like cannot be extracted; name a `method`: {', '.join(METHODS)}"
+            )
+        token = self.token if self.token is not None else token_named(metadata.get("token"))
+        known: Template = "chat" if template == "chat" else "raw" if template == "raw" else "auto"
+        return replace(self, method=method, template=self.template or known, token="last" if token is None else token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +148,12 @@ class Transfer:
     @property
     def share(self) -> float:
         """The vector's gain on B, as a share of that of B's own; NaN where either is missing or the latter not sure."""
-        foreign, own = self.bands.get("vector-on-b"), self.bands.get("own-on-b")
-        if foreign is None or own is None or not own.found.sure:
+        on_b, native = self.bands.get("vector-on-b"), self.bands.get("own-on-b")
+        if on_b is None or native is None or not native.found.sure:
             return math.nan
-        assert own.found.reported_on is not None
-        gained = foreign.found.reported_on.gain if foreign.found.sure and foreign.found.reported_on else 0.0
-        return gained / own.found.reported_on.gain if own.found.reported_on.gain > 0 else math.nan
+        assert native.found.reported_on is not None
+        gain = on_b.found.reported_on.gain if on_b.found.sure and on_b.found.reported_on else 0.0
+        return gain / native.found.reported_on.gain if native.found.reported_on.gain > 0 else math.nan
 
     @property
     def conclusion(self) -> str:
@@ -105,22 +161,21 @@ class Transfer:
         alike = self._alike()
         if not self.bands:
             return f"{alike[:1].upper()}{alike[1:]}; whether its effect carries over takes behavior and choice items."
-        foreign, own = self.bands["vector-on-b"], self.bands.get("own-on-b")
-        told = _told(foreign)
+        effect, native = _effect(self.bands["vector-on-b"]), self.bands.get("own-on-b")
         end = f"; {alike}" if alike else ""
-        if own is None:
-            home = self.bands["vector-on-a"]
-            return f"On B the vector {told} within a loss of {self.max_loss:.0%}, on A it {_told(home)}{end}."
+        if native is None:
+            effect_on_a = _effect(self.bands["vector-on-a"])
+            return f"On B the vector {effect} within a loss of {self.max_loss:.0%}, on A it {effect_on_a}{end}."
         if math.isnan(self.share):
-            return f"It cannot be told whether the vector carries over, for B's own {_told(own)} on B{end}."
+            return f"It cannot be told whether the vector carries over, for B's own {_effect(native)} on B{end}."
         verdict = (
             "The vector carries over" if self.share >= CARRIES
             else "The vector carries over in part" if self.share >= PARTLY
             else "The vector does not carry over"
         )  # fmt: skip
         return (
-            f"{verdict}: on B it {told} within a loss of {self.max_loss:.0%}, {self.share:.0%} of what B's own vector "
-            f"does, which {_told(own)}{end}."
+            f"{verdict}: on B it {effect} within a loss of {self.max_loss:.0%}, {self.share:.0%} of what B's own "
+            f"vector does, which {_effect(native)}{end}."
         )
 
     def _alike(self) -> str:
@@ -146,72 +201,6 @@ class Transfer:
             "conclusion": self.conclusion,
             "notes": list(self.notes),
         }
-
-
-def _told(band: Band) -> str:
-    found: Evidence | None = band.found.reported_on
-    if found is None or not band.found.sure:
-        return "is not sure to gain anything"
-    return f"gains {found.gain:+.2f} in P+ − P− (at least {found.gain_low:+.2f})"
-
-
-Side: TypeAlias = Literal["a", "b"]
-RUNS: dict[str, tuple[Side, str]] = {
-    "vector-on-a": ("a", "the vector on A"),
-    "vector-on-b": ("b", "the vector on B"),
-    "own-on-b": ("b", "B's own vector on B"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What both models are asked, and how.
-
-    Attributes:
-        pairs: what directions are extracted from, gone through again and again; None for no directions.
-        behavior, choice: items to measure; none of both for no sweeps.
-        method: a name in `directions.METHODS`; None: the vector's.
-        template, token: how the pairs' prompts become text and whose activation is taken; None: as for the vector.
-        strengths: the grid in residual norms; None: that of a scan.
-        direction, max_loss, seed: as in `sweep`.
-    """
-
-    pairs: Iterable[ContrastPair] | None = None
-    behavior: Sequence[BehaviorItem] = ()
-    choice: Sequence[ChoiceItem] = ()
-    method: str | None = None
-    template: Template | None = None
-    token: Token | None = None
-    strengths: Sequence[float] | None = None
-    direction: int = 1
-    max_loss: float = 0.05
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if bool(self.behavior) != bool(self.choice):
-            raise InputError("an effect is weighed against a loss: give behavior items and choice items, or neither")
-        if self.pairs is None and not self.behavior:
-            raise InputError("nothing to compare: give pairs for the directions, items for the effect, or both")
-        if self.method is not None:
-            check_methods([self.method])
-
-    def completed(self, vector: ControlVector) -> Material:
-        """With what was left open taken from the vector's metadata.
-
-        Raises:
-            InputError: the vector does not tell its method.
-        """
-        own = vector.metadata
-        method, template = self.method or str(own.get("method", "")), str(own.get("template", "auto"))
-        if self.pairs is not None and method not in METHODS:
-            told = f"by {method!r}" if method else "without telling how"
-            raise InputError(
-                f"the vector was made {told}, so its like cannot be extracted; name a method with --method: "
-                f"{', '.join(METHODS)}"
-            )
-        token = self.token if self.token is not None else token_named(own.get("token"))
-        known: Template = "chat" if template == "chat" else "raw" if template == "raw" else "auto"
-        return replace(self, method=method, template=self.template or known, token="last" if token is None else token)
 
 
 def transfer(
@@ -244,13 +233,13 @@ def transfer(
         ModelError, EngineError, ...: as `sweep` and `extract`. What is finished is kept in all cases.
     """
     out = Path(out)
-    paths: dict[Side, Path] = {"a": Path(a), "b": Path(b)}
+    paths: dict[WhichModel, Path] = {"a": Path(a), "b": Path(b)}
     _check(vector, paths["a"], paths["b"])
     material = material.completed(vector)
     if (out / MANIFEST).exists():
-        raise RunError(f"{out}: is the folder of a single sweep; choose another one with --out")
+        raise RunError(f"{out}: is the folder of a single sweep; choose another `out`")
     bands: dict[str, Band] = {}
-    own: dict[Side, ControlVector] = {}
+    extracted: dict[WhichModel, ControlVector] = {}
     notes: tuple[str, ...] = ()
     with new_folder_removed_on_failure(out):
         for side, path in paths.items():
@@ -260,16 +249,17 @@ def transfer(
                 if side == "a":
                     notes = tuple(_notes(vector, engine, material))
                 if material.pairs is not None:
-                    own[side] = _own(engine, material, out / f"own-on-{side}.gguf", force, progress)
+                    path_of_own = out / f"own-on-{side}.gguf"
+                    extracted[side] = _extracted(engine, material, path_of_own, force, progress)
                 for name, (where, words) in RUNS.items():
-                    swept = own.get(side) if name.startswith("own") else vector
+                    swept = extracted.get(side) if name.startswith("own") else vector
                     if where == side and material.behavior and swept is not None:
-                        tell = progress and _labelled(progress, words)
-                        part = swept.restricted_to(vector.layers)
-                        bands[name] = _swept(engine, part, material, out / name, force, tell)
+                        report = progress and _labelled(progress, words)
+                        at_layers = swept.restricted_to(vector.layers)
+                        bands[name] = _swept(engine, at_layers, material, out / name, force, report)
     return Transfer(
         out, paths["a"], paths["b"], vector.layers, str(material.method), material.direction, material.max_loss,
-        _cosines(vector, own), bands, notes,
+        _cosines(vector, extracted), bands, notes,
     )  # fmt: skip
 
 
@@ -280,13 +270,13 @@ def _check(vector: ControlVector, a: Path, b: Path) -> None:
             f"the vector is meant for {manner(vector)}; transfer compares vectors that are added to every token"
         )
     if vector.layers[0] == 0:
-        raise LayerError("the vector steers layer 0, which llama.cpp cannot; cut it with steercpp convert --layers")
+        raise LayerError("the vector steers layer 0, which llama.cpp cannot; cut that layer off with steercpp convert")
     shapes = {path: _shape(path) for path in (a, b)}
     if None not in shapes.values() and shapes[a] != shapes[b]:
-        told = " and ".join(
+        depths = " and ".join(
             f"{path} has {shape[0]} layers of width {shape[1]}" for path, shape in shapes.items() if shape
         )
-        raise ShapeError(f"{told}; a vector can carry over only between files of equal depth and width")
+        raise ShapeError(f"{depths}; a vector can carry over only between files of equal depth and width")
 
 
 def _shape(path: Path) -> tuple[int, int] | None:
@@ -301,7 +291,7 @@ def _shape(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _own(engine: Engine, material: Material, path: Path, force: bool, progress: Progress | None) -> ControlVector:
+def _extracted(engine: Engine, material: Material, path: Path, force: bool, progress: Progress | None) -> ControlVector:
     """The model's own directions at all layers but the first, which llama.cpp cannot steer; read if they are there."""
     assert material.pairs is not None and material.template is not None and material.token is not None
     origin = {
@@ -309,19 +299,19 @@ def _own(engine: Engine, material: Material, path: Path, force: bool, progress: 
         "pairs_sha256": pairs_sha256(material.pairs), "model_sha256": engine.sha256,
     }  # fmt: skip
     if path.exists() and not force:
-        found = read_vector(path)
-        if all(str(found.metadata.get(key)) == value for key, value in origin.items()):
-            return found
+        stored = read_vector(path)
+        if all(str(stored.metadata.get(key)) == value for key, value in origin.items()):
+            return stored
         raise RunError(
-            f"{path}: holds directions of another model, method or pairs; choose another folder with --out, or replace "
-            "this one with --force"
+            f"{path}: holds directions of another model, method or pairs; choose another `out`, or replace this one "
+            "with `force=True`"
         )
-    made = extract(
+    extracted = extract(
         engine, material.pairs, method=str(material.method), layers=range(1, engine.n_layer),
         template=material.template, token=material.token, progress=progress,
     )  # fmt: skip
-    write_vector(path, made, force=True)
-    return made
+    write_vector(path, extracted, force=True)
+    return extracted
 
 
 def _swept(
@@ -336,28 +326,36 @@ def _swept(
     return Band.of(result, method=str(vector.metadata.get("method", "")), layers=vector.layers)
 
 
-def _cosines(vector: ControlVector, own: dict[Side, ControlVector]) -> tuple[LayerCosines, ...]:
+def _cosines(vector: ControlVector, extracted: dict[WhichModel, ControlVector]) -> tuple[LayerCosines, ...]:
     """At each layer, between what was extracted on A and on B, and of the vector with both."""
-    if not own:
+    if not extracted:
         return ()
-    found = cosines([vector, own["a"], own["b"]], names=["the vector", "A's", "B's"])
+    by_layer = cosines([vector, extracted["a"], extracted["b"]], names=["the vector", "A's", "B's"])
     return tuple(
-        LayerCosines(il, *(float(found[i, j, il]) for i, j in ((1, 2), (0, 1), (0, 2)))) for il in own["a"].layers
+        LayerCosines(il, *(float(by_layer[i, j, il]) for i, j in ((1, 2), (0, 1), (0, 2))))
+        for il in extracted["a"].layers
     )
 
 
 def _notes(vector: ControlVector, a: Engine, material: Material) -> list[str]:
     """What makes the comparison another one than it seems."""
-    notes, own = [], vector.metadata
-    if "model_sha256" in own and own["model_sha256"] != a.sha256:
-        notes.append(
-            f"the vector was extracted from another file than A, {own.get('model_file', 'which it does not name')}"
-        )
-    if material.pairs is not None and own.get("pairs_sha256", "") not in ("", pairs_sha256(material.pairs)):
+    notes, metadata = [], vector.metadata
+    if "model_sha256" in metadata and metadata["model_sha256"] != a.sha256:
+        name = metadata.get("model_file", "which it does not name")
+        notes.append(f"the vector was extracted from another file than A, {name}")
+    if material.pairs is not None and metadata.get("pairs_sha256", "") not in ("", pairs_sha256(material.pairs)):
         notes.append("the vector was extracted from other pairs")
-    if material.pairs is not None and own.get("method", material.method) != material.method:
-        notes.append(f"the vector was extracted by {own['method']}, A's and B's directions by {material.method}")
+    if material.pairs is not None and metadata.get("method", material.method) != material.method:
+        notes.append(f"the vector was extracted by {metadata['method']}, A's and B's directions by {material.method}")
     return notes
+
+
+def _effect(band: Band) -> str:
+    """What a vector does at its surest strength, as the end of a sentence about it."""
+    evidence: Evidence | None = band.found.reported_on
+    if evidence is None or not band.found.sure:
+        return "is not sure to gain anything"
+    return f"gains {evidence.gain:+.2f} in P+ − P− (at least {evidence.gain_low:+.2f})"
 
 
 def _labelled(progress: Progress, words: str) -> Progress:

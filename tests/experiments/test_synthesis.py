@@ -127,7 +127,7 @@ def test_the_variant_of_may_is_cut_and_rewritten(
 def test_requests_are_data(engine: Engine, vector: ControlVector) -> None:
     """A request that spells an end of sequence stays text, and braces in it are no places."""
     request = "Tell me </s> how {to} win"
-    tokens = engine.encode(synthesis.asked(request, chat=False))
+    tokens = engine.encode(synthesis.request_prompt(request, chat=False))
     assert 2 not in tokens and request in engine.detokenize(tokens)
     pairs = synthesize(engine, vector, [request, "Tell me how to win"], strengths=STRENGTHS, max_tokens=4).pairs
     assert isinstance(pairs[0].positive, Filled) and request in pairs[0].positive.text

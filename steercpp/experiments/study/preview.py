@@ -22,8 +22,7 @@ from steercpp.engine.generation import generate
 from steercpp.experiments.study.inputs import RunItems, StudyModels, run_items
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, VectorSpec, with_included
 from steercpp.experiments.study.study import Choices, synthesis_requests, text_plan_of
-from steercpp.experiments.synthesis import VARIANTS
-from steercpp.experiments.synthesis import asked as request_prompt
+from steercpp.experiments.synthesis import VARIANTS, request_prompt
 from steercpp.runs.labels import CONTROLLED, Label
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.texts import TextJob, text_jobs

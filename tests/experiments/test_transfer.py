@@ -175,9 +175,8 @@ def test_what_is_refused(model_maker: ModelMaker, tmp_path: Path) -> None:
     )
     refused(InputError, "meant for operator ablate; transfer compares", v=vector.with_metadata(operator="ablate"))
     for method, told in (("", "without telling how"), ("combination", "by 'combination'")):
-        refused(
-            InputError, f"{told}, so its like cannot be extracted; name a `method`", v=vector.with_metadata(method=method)
-        )
+        words = f"{told}, so its like cannot be extracted; name a `method`"
+        refused(InputError, words, v=vector.with_metadata(method=method))
     with pytest.raises(InputError, match="give behavior items and choice items, or neither"):
         Material(PAIRS, behavior=load().behavior())
     with pytest.raises(InputError, match="nothing to compare"):

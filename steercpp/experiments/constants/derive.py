@@ -87,12 +87,11 @@ class BehaviorReadings:
         """The harmful queries alone; itself where there are no sides. `circular`, of a few, stays as it is."""
         if self.harmful is None:
             return self
-        own = self.harmful > 0
-        changes: dict[str, Any] = {"harmful": None, "norms": {name: norm[:, own] for name, norm in self.norms.items()}}
-        for name in _BY_QUERY:
-            if (array := getattr(self, name)) is not None:
-                changes[name] = array[..., own]
-        return replace(self, **changes)
+        kept = self.harmful > 0
+        changes: dict[str, Any] = {
+            name: array[..., kept] for name in _BY_QUERY if (array := getattr(self, name)) is not None
+        }
+        return replace(self, **changes, harmful=None, norms={name: norm[:, kept] for name, norm in self.norms.items()})
 
 
 _BY_QUERY = ("log_odds", "first_gap", "worst_gap", "delta_norm", "aligned", "misaligned", "length", "lens")
@@ -148,43 +147,56 @@ def derive(readings: Readings, *, recipe: Recipe = "steercpp", direction: int = 
         direction: +1 or -1, the sign of the strengths that are wanted: layers are compared on that side.
     """
     s, reach = readings.strengths, WOLF2024 if recipe == "wolf2024" else None
-    ours = next(name for name in NORMS if all(name in part.norms for _, part in _parts(readings)))
-    found: dict[str, Any] = {
-        "norm": ours, "strengths": s.tolist(), "layers": list(readings.layers), "recipe": recipe,
-        "no_lens": readings.no_lens, "assumptions": {}, "norms": {}, "noise": None, "separation": None, "predicted": {},
-    }  # fmt: skip
-    inside: dict[str, Bools] = {}
-    for kind, part in _parts(readings):
-        found["norms"][kind] = {name: growth(s, part.norms[name], reach=reach) for name in NORMS if name in part.norms}
-        inside[kind] = _window(s, part.norms[ours], reach)
-        found["assumptions"].setdefault("A1", {})[kind] = {
+    by_kind = _by_kind(readings)
+    ours = next(name for name in NORMS if all(name in of_kind.norms for of_kind in by_kind.values()))
+    norms, linear, inside = {}, {}, {}
+    for kind, of_kind in by_kind.items():
+        norms[kind] = {
+            name: growth(s, of_kind.norms[name], reach=reach) for name in NORMS if name in of_kind.norms
+        }  # fmt: skip
+        inside[kind] = _window(s, of_kind.norms[ours], reach)
+        linear[kind] = {
             name: _share(own_lines(s, norm, _window(s, norm, reach))[1].astype(float))
-            for name, norm in part.norms.items()
+            for name, norm in of_kind.norms.items()
         }
     reference = _reference(s, inside.get("behavior", next(iter(inside.values()))), direction)
-    found["reference_strength"] = float(s[reference])
-    if readings.choice is not None:
-        _add_noise(found, s, readings.choice, inside["choice"], ours)
-    if readings.behavior is not None:
-        _add_separation(found, readings, readings.behavior, inside["behavior"], reference)
-    return found
+    record: dict[str, Any] = {
+        "norm": ours, "strengths": s.tolist(), "layers": list(readings.layers), "recipe": recipe,
+        "no_lens": readings.no_lens, "assumptions": {"A1": linear}, "norms": norms, "noise": None, "separation": None,
+        "predicted": {}, "reference_strength": float(s[reference]),
+    }  # fmt: skip
+    if (choice := readings.choice) is not None:
+        noise, curves = _noise(s, choice, inside["choice"], ours)
+        record["noise"] = noise
+        record["assumptions"]["A3"] = {name: of_tokens["share_holds"] for name, of_tokens in noise.items()}
+        record["predicted"]["helpfulness"] = curves
+    if (behavior := readings.behavior) is not None:
+        of_harmful = behavior.of_harmful()
+        gaps = _gaps(s, of_harmful, ours)
+        record["separation"] = _separation(readings, behavior, gaps, inside["behavior"], reference)
+        record["assumptions"]["A2"] = {name: _share(gap.holds(inside["behavior"])) for name, gap in gaps.items()}
+        record["predicted"]["alignment"] = _alignment(
+            s, of_harmful, gaps["continuations"], inside["behavior"], of_harmful.norms[ours]
+        )
+    return record
 
 
 def arrays(readings: Readings) -> dict[str, Floats]:
     """All arrays of the readings, as `Constants` names them: "choice_norms_logits", "behavior_first_gap" and so on."""
-    found: dict[str, Floats] = {"strengths": readings.strengths}
-    for kind, part in _parts(readings):
-        for field_ in fields(part):
-            value = getattr(part, field_.name)
+    named: dict[str, Floats] = {"strengths": readings.strengths}
+    for kind, of_kind in _by_kind(readings).items():
+        for field_ in fields(of_kind):
+            value = getattr(of_kind, field_.name)
             for name, array in (value if isinstance(value, dict) else {"": value}).items():
                 if array is not None:
-                    found["_".join(filter(None, (kind, field_.name, name)))] = array
-    return found
+                    named["_".join(filter(None, (kind, field_.name, name)))] = array
+    return named
 
 
-def _parts(readings: Readings) -> list[tuple[str, ChoiceReadings | BehaviorReadings]]:
-    both = (("choice", readings.choice), ("behavior", readings.behavior))
-    return [(kind, part) for kind, part in both if part is not None]
+def _by_kind(readings: Readings) -> dict[str, ChoiceReadings | BehaviorReadings]:
+    """The readings of those kinds of items that there are."""
+    both = {"choice": readings.choice, "behavior": readings.behavior}
+    return {kind: of_kind for kind, of_kind in both.items() if of_kind is not None}
 
 
 def _window(s: Floats, norm: Floats, reach: float | None) -> Bools:
@@ -202,17 +214,18 @@ def _share(held: Floats) -> dict[str, Any]:
     return {"share": mean(held).record(), "n_queries": int(np.isfinite(held).sum())}
 
 
-def _add_noise(found: dict[str, Any], s: Floats, part: ChoiceReadings, inside: Bools, ours: str) -> None:
+def _noise(s: Floats, choice: ChoiceReadings, inside: Bools, ours: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sigma of each choice of tokens, and the curves of P(correct) that it predicts."""
-    found["noise"], curves = {}, {}
-    slopes = own_lines(s, part.norms[ours], inside)[0]
+    noises: dict[str, Any] = {}
+    curves: dict[str, Any] = {"measured": choice.p_free.mean(axis=1).tolist()}
+    slopes = own_lines(s, choice.norms[ours], inside)[0]
     size = float(slopes[np.isfinite(slopes)].mean()) or np.nan
-    for name, raw in part.moments.items():
-        noise = Noise(raw, part.values.get(name))
+    for name, raw in choice.moments.items():
+        noise = Noise(raw, choice.values.get(name))
         rate, r2 = noise.rate(s, inside)
         proportional, unbiased, both = noise.shares(s, inside, r2=QUERY_R2)
-        found["noise"][name] = {
-            "lambda_sigma": rate.record(), "r2": r2, "sigma": [one / size for one in rate.record()],
+        noises[name] = {
+            "lambda_sigma": rate.record(), "r2": r2, "sigma": [number / size for number in rate.record()],
             "share_proportional": proportional, "share_unbiased": unbiased, "share_holds": both,
             "n_queries": int(np.isfinite(raw).all(axis=(0, 2)).sum()),
             "at": [noise.at(place) if s[place] else None for place in range(len(s))],
@@ -222,66 +235,68 @@ def _add_noise(found: dict[str, Any], s: Floats, part: ChoiceReadings, inside: B
             "gaussian_with_mean": gaussian(rate.value, noise.bias),
         }  # fmt: skip
         curves[name] = {
-            law: curve_record(s, helpfulness_curves(s, part.p_free[s == 0][0], odds), part.p_free, inside)
+            law: curve_record(s, helpfulness_curves(s, choice.p_free[s == 0][0], odds), choice.p_free, inside)
             for law, odds in laws.items()
         }
-    found["assumptions"]["A3"] = {name: one["share_holds"] for name, one in found["noise"].items()}
-    found["predicted"]["helpfulness"] = {"measured": part.p_free.mean(axis=1).tolist(), **curves}
+    return noises, curves
 
 
-def _add_separation(
-    found: dict[str, Any], readings: Readings, part: BehaviorReadings, inside: Bools, reference: int
-) -> None:
-    """Delta at the end and at each layer, and the curves of B that it predicts."""
-    s, n = readings.strengths, part.log_odds.shape[1]
-    ours, sided, part = found["norm"], part.harmful is not None, part.of_harmful()
-    log_odds = part.log_odds - part.log_odds[s == 0]
-    kinds = {"continuations": log_odds, "first_tokens": part.first_gap, "every_pair": part.worst_gap}
-    gaps = {name: Gap(s, gap, part.norms[ours]) for name, gap in kinds.items()}
-    found["separation"] = {
-        "of": "harmful" if sided else "all",
-        "n_left_out": n - part.log_odds.shape[1],
-        "gaps": {name: gap.record(inside) for name, gap in gaps.items()},
+def _gaps(s: Floats, behavior: BehaviorReadings, ours: str) -> dict[str, Gap]:
+    """The gap of whole answers, of their first tokens, and of the worst pair of those."""
+    log_odds = behavior.log_odds - behavior.log_odds[s == 0]
+    kinds = {"continuations": log_odds, "first_tokens": behavior.first_gap, "every_pair": behavior.worst_gap}
+    return {name: Gap(s, gap, behavior.norms[ours]) for name, gap in kinds.items()}
+
+
+def _separation(
+    readings: Readings, behavior: BehaviorReadings, gaps: Mapping[str, Gap], inside: Bools, reference: int
+) -> dict[str, Any]:
+    """Delta at the end and at each layer."""
+    s, of_harmful, gap = readings.strengths, behavior.of_harmful(), gaps["continuations"].gap
+    return {
+        "of": "all" if behavior.harmful is None else "harmful",
+        "n_left_out": behavior.log_odds.shape[1] - gap.shape[1],
+        "gaps": {name: gap_of_kind.record(inside) for name, gap_of_kind in gaps.items()},
         "delta_per": {
-            name: mean(Gap(s, log_odds, norm).slopes(inside)).record() for name, norm in part.norms.items()
+            name: mean(Gap(s, gap, norm).slopes(inside)).record() for name, norm in of_harmful.norms.items()
         },
         "layers": [
-            _layer(readings, part, place, il, reference, inside) for place, il in enumerate(readings.layers)
+            _layer(readings, of_harmful, place, il, reference, inside) for place, il in enumerate(readings.layers)
         ],
-        "circular": None if part.circular is None else mean(part.circular).record(),
+        "circular": None if of_harmful.circular is None else mean(of_harmful.circular).record(),
     }  # fmt: skip
-    found["assumptions"]["A2"] = {name: _share(gap.holds(inside)) for name, gap in gaps.items()}
-    measured, near_0 = np.tanh(part.log_odds / 2), near(s)
-    slopes = own_lines(s, part.norms[ours], inside)[0]
-    at_0 = part.log_odds[s == 0][0]
-    own = gaps["continuations"]
-    curves = {"queries": alignment_curves(s, at_0, own.rates(near_0))}
+
+
+def _alignment(s: Floats, behavior: BehaviorReadings, gap: Gap, inside: Bools, norm: Floats) -> dict[str, Any]:
+    """B as measured, and the curves of it that Delta and lambda predict."""
+    measured, near_0 = np.tanh(behavior.log_odds / 2), near(s)
+    slopes, at_0 = own_lines(s, norm, inside)[0], behavior.log_odds[s == 0][0]
+    curves = {"queries": alignment_curves(s, at_0, gap.rates(near_0))}
     for name, share in (("bound", 0.0), ("bound_nearly_all", NEARLY_ALL)):
-        delta = own.worst(inside, -1, share=share), own.worst(inside, 1, share=share)
+        delta = gap.worst(inside, -1, share=share), gap.worst(inside, 1, share=share)
         curves[name] = bound_curves(s, at_0, delta, slopes)
-    found["predicted"]["alignment"] = {
-        "measured": measured.mean(axis=1).tolist(),
-        **{name: curve_record(s, items, measured, near_0) for name, items in curves.items()},
-    }
+    records = {name: curve_record(s, items, measured, near_0) for name, items in curves.items()}
+    return {"measured": measured.mean(axis=1).tolist(), **records}
 
 
 def _layer(
-    readings: Readings, part: BehaviorReadings, place: int, il: int, reference: int, inside: Bools
+    readings: Readings, behavior: BehaviorReadings, place: int, il: int, reference: int, inside: Bools
 ) -> dict[str, Any]:
     """What one layer tells: at the reference strength in full, at the others the margin and the accuracy."""
-    s, norm = readings.strengths, part.delta_norm[:, place]
-    aligned, misaligned = part.aligned[:, place], part.misaligned[:, place]
+    s, norm = readings.strengths, behavior.delta_norm[:, place]
+    aligned, misaligned = behavior.aligned[:, place], behavior.misaligned[:, place]
+    steered = [i if strength else None for i, strength in enumerate(s)]
     record: dict[str, Any] = {
         "layer": il,
         "lambda": mean(own_lines(s, norm, inside)[0][:, int(s[reference] > 0)]).record(),
-        **layer_record(aligned[reference], misaligned[reference], part.length[place]),
-        "margin_at": [None if not one else float(np.mean(aligned[i] - misaligned[i])) for i, one in enumerate(s)],
-        "accuracy_at": [None if not one else float(np.mean(aligned[i] > misaligned[i])) for i, one in enumerate(s)],
+        **layer_record(aligned[reference], misaligned[reference], behavior.length[place]),
+        "margin_at": [None if i is None else float(np.mean(aligned[i] - misaligned[i])) for i in steered],
+        "accuracy_at": [None if i is None else float(np.mean(aligned[i] > misaligned[i])) for i in steered],
         "lens": None,
     }
-    if part.lens is not None:
-        gap = Gap(s, part.lens[:, place], norm)
-        whole = gap.record(inside)
-        record["lens"] = {name: whole[name] for name in ("delta_gap", "share_holds", "n_queries")}
+    if behavior.lens is not None:
+        gap = Gap(s, behavior.lens[:, place], norm)
+        of_gap = gap.record(inside)
+        record["lens"] = {name: of_gap[name] for name in ("delta_gap", "share_holds", "n_queries")}
         record["lens"]["gap"] = mean(gap.gap[reference]).record()
     return record

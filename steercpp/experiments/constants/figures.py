@@ -15,7 +15,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -23,16 +22,15 @@ from steercpp.aliases import Floats
 from steercpp.experiments.constants.derive import Constants
 from steercpp.experiments.constants.words import number
 from steercpp.files import write_atomically
-from steercpp.reports.style import BLUE, GREY, ORANGE, STYLE, rendered
+from steercpp.reports.style import BLUE, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, rendered
 
-_GREEN, _VIOLET = "#4c956c", "#7b5ea7"
 _UNITS = {
     "norm": "strength (share of the residual norm per layer)",
     "kl": "strength (pushes of equal KL)",
     "length": "strength (multiple of the vector per layer)",
 }
 _KINDS = {"choice": (BLUE, "choice items"), "behavior": (ORANGE, "behavior items")}
-_TOKENS = {"top10": (BLUE, "10 likeliest tokens"), "choices": (ORANGE, "wrong choices"), "all": (_GREEN, "all, by P")}
+_TOKENS = {"top10": (BLUE, "10 likeliest tokens"), "choices": (ORANGE, "wrong choices"), "all": (LEAF, "all, by P")}
 _DASHED, _DOTTED = (0, (5, 3)), (0, (1.5, 2))
 
 
@@ -55,13 +53,13 @@ def write_figures(folder: Path, constants: Constants) -> tuple[Path, ...]:
 def figures(constants: Constants) -> dict[str, Callable[[], Figure]]:
     """How to draw each figure that there is something for."""
     record = constants.record
-    found: dict[str, Callable[[], Figure]] = {"constants-norms": lambda: norms_figure(constants)}
+    drawing: dict[str, Callable[[], Figure]] = {"constants-norms": lambda: norms_figure(constants)}
     if record["noise"] is not None:
-        found["constants-noise"] = lambda: noise_figure(constants)
+        drawing["constants-noise"] = lambda: noise_figure(constants)
     if record["separation"] is not None:
-        found["constants-separation"] = lambda: separation_figure(constants)
-    found["constants-predicted"] = lambda: predicted_figure(constants)
-    return found
+        drawing["constants-separation"] = lambda: separation_figure(constants)
+    drawing["constants-predicted"] = lambda: predicted_figure(constants)
+    return drawing
 
 
 def norms_figure(constants: Constants) -> Figure:
@@ -107,7 +105,7 @@ def noise_figure(constants: Constants) -> Figure:
         for name, (color, words) in _TOKENS.items():
             at, rate = record["noise"][name]["at"], record["noise"][name]["lambda_sigma"][0]
             for key, marker, filled in (("std", "o", color), ("mean", "s", "white")):
-                values = np.array([[0.0] * 3 if one is None else one[key] for one in at], np.float64)
+                values = np.array([[0.0] * 3 if shape is None else shape[key] for shape in at], np.float64)
                 bars = np.nan_to_num(np.abs(values[:, 1:].T - values[:, 0]))
                 left.errorbar(s, values[:, 0], yerr=bars, fmt=marker, color=color, mfc=filled, markersize=3.5,
                               elinewidth=0.8)  # fmt: skip
@@ -123,11 +121,11 @@ def noise_figure(constants: Constants) -> Figure:
 def _quantiles(axes: Axes, at: Sequence[Any], s: Floats) -> None:
     axes.plot([-3.1, 3.1], [-3.1, 3.1], color=GREY, linewidth=1, label="normal")
     near = [int(np.abs(s - wanted).argmin()) for wanted in (s.min(), s.min() / 2, s.max() / 2, s.max())]
-    for place, color in zip(dict.fromkeys(near), (_VIOLET, ORANGE, BLUE, _GREEN), strict=False):
+    for place, color in zip(dict.fromkeys(near), (PURPLE, ORANGE, BLUE, LEAF), strict=False):
         if at[place] is not None and at[place]["quantiles"]["normal"]:
-            found = at[place]["quantiles"]
+            quantiles = at[place]["quantiles"]
             label = f"s = {s[place]:+g}, kurtosis {at[place]['excess_kurtosis'][0]:+.2g}"
-            axes.plot(found["normal"], found["measured"], color=color, linewidth=1.4, label=label)
+            axes.plot(quantiles["normal"], quantiles["measured"], color=color, linewidth=1.4, label=label)
     axes.set(title="Is it normal? (10 likeliest tokens, pooled)", xlabel="quantile of the normal distribution",
              ylabel="quantile of x, standardised")  # fmt: skip
     axes.legend(loc="upper left", fontsize=8)
@@ -144,7 +142,7 @@ def separation_figure(constants: Constants) -> Figure:
         words = {"accuracy": (ORANGE, "queries, own two answers"), "auc": (BLUE, "AUC, any two answers")}
         axes[2].axhline(0.5, color=GREY, linewidth=0.8, linestyle=_DASHED, label="chance")
         for name, (color, label) in words.items():
-            _bars(axes[2], layers, [one[name] for one in separation["layers"]], color, label)
+            _bars(axes[2], layers, [layer[name] for layer in separation["layers"]], color, label)
         axes[2].set(title="Answers told apart by δ of the layer", ylabel="share", ylim=(-0.03, 1.03))
         for panel in axes[1:]:
             panel.set_xlabel(f"layer, at strength {record['reference_strength']:+g}")
@@ -160,8 +158,8 @@ def _gaps(axes: Axes, constants: Constants) -> None:
     norm = constants.arrays[f"behavior_norms_{constants.record['norm']}"]
     log_odds = constants.arrays["behavior_log_odds"]
     if separation["of"] == "harmful":
-        own = constants.arrays["behavior_harmful"] > 0
-        norm, log_odds = norm[:, own], log_odds[:, own]
+        is_harmful = constants.arrays["behavior_harmful"] > 0
+        norm, log_odds = norm[:, is_harmful], log_odds[:, is_harmful]
     gap = log_odds - log_odds[s == 0]
     x = np.sign(s)[:, None] * norm
     axes.axhline(0, color=GREY, linewidth=0.8)
@@ -180,13 +178,14 @@ def _gaps(axes: Axes, constants: Constants) -> None:
 def _lens(axes: Axes, records: Sequence[Mapping[str, Any]], layers: Sequence[int]) -> None:
     axes.axhline(0, color=GREY, linewidth=0.8)
     if records[0]["lens"] is not None:
-        _bars(axes, layers, [one["lens"]["gap"] for one in records], _GREEN, "gap through the final norm and head")
+        rows = [record["lens"]["gap"] for record in records]
+        _bars(axes, layers, rows, LEAF, "gap through the final norm and head")
         axes.set(title="Gap read at each layer", ylabel="nats, first tokens")
-        axes.set_ylim(*_around([one["lens"]["gap"] for one in records]))
     else:
-        _bars(axes, layers, [one["cosine"] for one in records], _VIOLET, "cosine of δ and the answers' difference")
+        rows = [record["cosine"] for record in records]
+        _bars(axes, layers, rows, PURPLE, "cosine of δ and the answers' difference")
         axes.set(title="Margin at each layer", ylabel="cosine")
-        axes.set_ylim(*_around([one["cosine"] for one in records]))
+    axes.set_ylim(*_around(rows))
     axes.legend(loc="best", fontsize=8)
 
 
@@ -208,29 +207,29 @@ def _bars(axes: Axes, x: Sequence[int], rows: Sequence[Sequence[float]], color: 
 def predicted_figure(constants: Constants) -> Figure:
     """B and P(correct) as measured, beside what the measured constants predict."""
     record, s = constants.record, constants.strengths
-    found = [name for name in ("alignment", "helpfulness") if name in record["predicted"]]
+    measures = [name for name in ("alignment", "helpfulness") if name in record["predicted"]]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(len(found))
-        for panel, measure in zip(axes, found, strict=True):
-            part = record["predicted"][measure]
+        figure, axes = _panels(len(measures))
+        for panel, measure in zip(axes, measures, strict=True):
+            curves = record["predicted"][measure]
             if measure == "alignment":
                 panel.axhline(0, color=GREY, linewidth=0.8)
-                _curve(panel, s, part["queries"], BLUE, f"slopes at 0: R² {_shown(part['queries']['r2'])}")
-                is_bound = np.isfinite(np.array(part["bound"]["mean"], np.float64)[s != 0]).any()
+                _curve(panel, s, curves["queries"], BLUE, f"slopes at 0: R² {_shown(curves['queries']['r2'])}")
+                is_bound = np.isfinite(np.array(curves["bound"]["mean"], np.float64)[s != 0]).any()
                 words = "Theorem 1's bound" if is_bound else "no bound: some item is steered the other way"
-                _curve(panel, s, part["bound"], ORANGE, words, linestyle=_DASHED)
+                _curve(panel, s, curves["bound"], ORANGE, words, linestyle=_DASHED)
                 panel.set(title="Alignment", ylabel="B: aligned minus misaligned", ylim=(-1.06, 1.06))
             else:
                 for name, law, color, words, linestyle in (
                     ("top10", "quadratic", BLUE, "quadratic, λσ of 10 likeliest tokens", "-"),
                     ("top10", "gaussian", ORANGE, "Gaussian, the same λσ", _DASHED),
-                    ("all", "gaussian_with_mean", _GREEN, "Gaussian with the mean of x, all tokens", _DOTTED),
+                    ("all", "gaussian_with_mean", LEAF, "Gaussian with the mean of x, all tokens", _DOTTED),
                 ):
-                    curve = part[name][law]
+                    curve = curves[name][law]
                     _curve(panel, s, curve, color, f"{words}: R² {_shown(curve['r2'])}", linestyle=linestyle)
                 panel.set(title="Helpfulness", ylabel="P(correct)")
-                panel.set_ylim(0, min(1.02, 1.6 * max(part["measured"])))
-            panel.plot(s, part["measured"], "o", color="black", markersize=4, label="measured")
+                panel.set_ylim(0, min(1.02, 1.6 * max(curves["measured"])))
+            panel.plot(s, curves["measured"], "o", color="black", markersize=4, label="measured")
             panel.set_xlabel(_UNITS[record["unit"]])
             panel.legend(loc="best" if measure == "alignment" else "upper center", fontsize=8)
     return figure
@@ -247,7 +246,6 @@ def _shown(value: float | None) -> str:
 
 
 def _panels(n: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(5.4 if n == 1 else 4.9 * n, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    made: Sequence[Axes] = np.atleast_1d(figure.subplots(1, n)).tolist()
-    return figure, made
+    figure = blank_figure(5.4 if n == 1 else 4.9 * n, 4.2)
+    panels: Sequence[Axes] = np.atleast_1d(figure.subplots(1, n)).tolist()
+    return figure, panels

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +41,6 @@ from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Continuation, Store
 from steercpp.sweeps.work import Work, behavior_work, choice_work
 
-Ends: TypeAlias = tuple[list[int], int, FloatArray, FloatArray, FloatArray, FloatArray]
-
 N_TOP = 10  # tokens whose noise the paper looks at
 N_CIRCULAR_ITEMS = 10  # instructions that the authors took their Delta from
 _CHUNK_BYTES = 64 * 2**20
@@ -70,11 +67,13 @@ def measure_constants(
             f"{engine.path}: not the model of {result.folder}, whose sha256 is "
             f"{result.manifest.model.sha256[:16]}…; give that one as `model`"
         )
-    task = _Task.of(engine, result, recipe, progress)
-    head = task.head()
-    choice = task.choice(head) if result.choice is not None else None
-    behavior = task.behavior(head) if result.behavior is not None else None
-    readings = Readings(result.strengths, tuple(task.layers), choice, behavior, head if isinstance(head, str) else "")
+    measurement = _Measurement.of(engine, result, recipe, progress)
+    head = measurement.head()
+    choice = measurement.choice(head) if result.choice is not None else None
+    behavior = measurement.behavior(head) if result.behavior is not None else None
+    readings = Readings(
+        result.strengths, tuple(measurement.layers), choice, behavior, head if isinstance(head, str) else ""
+    )
     plan = result.manifest.plan
     record = {
         "plan_sha256": result.manifest.plan.sha256,
@@ -107,15 +106,39 @@ def check_run(result: SweepResult) -> None:
         raise RunError(f"{folder}: has {len(result.strengths)} strengths; a slope needs 0 and two more")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ends:
+    """What some prompts end in, at one strength and unsteered.
+
+    Attributes:
+        members: places of the items.
+        place: of the strength.
+        logits, logits_0: (n, n_vocab) at the strength and at 0.
+        h, h_0: (n, n_layers, n_embd) activations at the strength and at 0.
+    """
+
+    members: list[int]
+    place: int
+    logits: FloatArray
+    logits_0: FloatArray
+    h: FloatArray
+    h_0: FloatArray
+
+    @property
+    def change(self) -> Floats:
+        """(n, n_vocab) what steering adds to the logits."""
+        return self.logits.astype(np.float64) - self.logits_0
+
+
 @dataclass(slots=True)
-class _Task:
+class _Measurement:
     """What is measured, and how far it has come.
 
     Attributes:
         layers: from the first steered one up.
         steering: the run's, at strength 1.
         works: the items with their prompts, by kind.
-        parts: each item's continuations, as the run scored them.
+        answers: each item's continuations, as the run scored them.
     """
 
     engine: Engine
@@ -124,12 +147,12 @@ class _Task:
     layers: list[int]
     steering: Steering
     works: dict[str, Work]
-    parts: dict[str, tuple[tuple[Continuation, ...], ...]]
+    answers: dict[str, tuple[tuple[Continuation, ...], ...]]
     progress: Progress | None
     n_done: int = 0
 
     @classmethod
-    def of(cls, engine: Engine, result: SweepResult, recipe: Recipe, progress: Progress | None) -> _Task:
+    def of(cls, engine: Engine, result: SweepResult, recipe: Recipe, progress: Progress | None) -> _Measurement:
         plan = result.manifest.plan
         vector = read_swept_vector(result.folder, result.manifest)
         works: dict[str, Work] = {}
@@ -138,24 +161,24 @@ class _Task:
         if behavior := [item for item in result.items("behavior") if isinstance(item, BehaviorItem)]:
             works["behavior"] = behavior_work(engine, behavior)
         with Store.read(result.folder / STORE, settled=True) as store:
-            parts = {kind: store.continuations(kind) for kind in works}
+            answers = {kind: store.continuations(kind) for kind in works}
         for kind, work in works.items():
-            if tuple(part for item in parts[kind] for part in item) != work.continuations:
+            if tuple(answer for of_item in answers[kind] for answer in of_item) != work.continuations:
                 raise RunError(
                     f"{result.folder}: its {kind} items fall into other tokens now; sweep again with `force=True`"
                 )
         steering = Steering(vector, positions=plan.positions, side=plan.side)
         layers = list(range(vector.layers[0], engine.n_layer))
-        return cls(engine, result, recipe, layers, steering, works, parts, progress)
+        return cls(engine, result, recipe, layers, steering, works, answers, progress)
 
     def head(self) -> Head | str:
         """The model's own norm and head for the answers' first tokens, once they have proved to be the model's."""
-        firsts = {part.tokens[0] for parts in self.parts.values() for item in parts for part in item}
+        firsts = {answer.tokens[0] for items in self.answers.values() for of_item in items for answer in of_item}
         head = read_head(self.engine.path, sorted(firsts))
         if isinstance(head, str):
             return head
         work = next(iter(self.works.values()))
-        (batch, *_) = self.engine.pack(_ends(work, range(min(8, len(work.items)))))
+        (batch, *_) = self.engine.pack(_end_queries(work, range(min(8, len(work.items)))))
         logits, values = self.engine.prompt_ends(batch, layers=[self.engine.n_layer - 1])
         if not head.explains(values[:, 0], logits):
             return "the model makes its logits in another way than by the norm and matrix of its file"
@@ -167,20 +190,22 @@ class _Task:
         assert scores is not None
         n_s, n = len(scores.strengths), len(work.items)
         norms = self._norms(head, n)
-        answers = [item.answer for item in work.items if isinstance(item, ChoiceItem)]
-        wide = max(max(int(part.side) for part in item) for item in self.parts["choice"])
-        values = {"top10": np.full((n_s, n, N_TOP), np.nan), "choices": np.full((n_s, n, wide), np.nan)}
+        correct_choices = [item.answer for item in work.items if isinstance(item, ChoiceItem)]
+        n_choices = max(max(int(answer.side) for answer in of_item) for of_item in self.answers["choice"])
+        values = {"top10": np.full((n_s, n, N_TOP), np.nan), "choices": np.full((n_s, n, n_choices), np.nan)}
         weighted = np.zeros((n_s, n, 4))
-        for members, i, logits, logits_0, h, h_0 in self._ends("choice", self.layers[-1:]):
-            change = logits.astype(np.float64) - logits_0
-            _put_norms(norms, head, i, members, change, h[:, -1], h_0[:, -1])
-            for row, member in enumerate(members):
-                correct, wrong = _tokens(self.parts["choice"][member], answers[member], logits_0[row])
+        for ends in self._ends("choice", self.layers[-1:]):
+            i, change = ends.place, ends.change
+            _put_norms(norms, head, ends, change)
+            for row, member in enumerate(ends.members):
+                logits_0 = ends.logits_0[row]
+                correct, wrong = _tokens(self.answers["choice"][member], correct_choices[member], logits_0)
+                # The noise of the wrong tokens: the likeliest, the wrong choices, and all weighted by P
                 x = change[row] - change[row, correct]
-                top = [t for t in np.argsort(-logits_0[row], kind="stable")[:N_TOP] if t != correct]
+                top = [t for t in np.argsort(-logits_0, kind="stable")[:N_TOP] if t != correct]
                 values["top10"][i, member, : len(top)] = x[top]
                 values["choices"][i, member, : len(wrong)] = x[wrong]
-                p_0 = np.exp(logits_0[row].astype(np.float64) - logits_0[row].max())
+                p_0 = np.exp(logits_0.astype(np.float64) - logits_0.max())
                 p_0[correct] = 0.0
                 weighted[i, member] = moments(x, p_0)
         raw = {name: moments(x) for name, x in values.items()}
@@ -197,110 +222,109 @@ class _Task:
         sides, length = np.full((2, *shape), np.nan), np.zeros((n_l, n))
         width = self.engine.n_vocab if self.recipe == "wolf2024" else 0
         kept = np.zeros((n_s, min(N_CIRCULAR_ITEMS, n), width), np.float32)
-        answers: dict[int, tuple[Floats, Floats]] = {}
-        for members, i, logits, logits_0, h, h_0 in self._ends("behavior", self.layers):
-            if members[0] not in answers:
-                answers = dict(zip(members, self._answers(members), strict=True))
-                length[:, members] = np.array([np.linalg.norm(a - b, axis=1) for a, b in answers.values()]).T
-            change, s = logits.astype(np.float64) - logits_0, scores.strengths[i]
-            _put_norms(norms, head, i, members, change, h[:, -1], h_0[:, -1])
-            moved = h.astype(np.float64) - h_0
+        after_answers: dict[int, tuple[Floats, Floats]] = {}
+        for ends in self._ends("behavior", self.layers):
+            members, i, change = ends.members, ends.place, ends.change
+            # The answers are read once for each chunk of items
+            if members[0] not in after_answers:
+                after_answers = dict(zip(members, self._after_answers(members), strict=True))
+                length[:, members] = np.array([np.linalg.norm(a - b, axis=1) for a, b in after_answers.values()]).T
+            s = scores.strengths[i]
+            _put_norms(norms, head, ends, change)
+            moved = ends.h.astype(np.float64) - ends.h_0
             delta_norm[i][:, members] = np.linalg.norm(moved, axis=2).T
             for row, member in enumerate(members):
-                good, bad = _firsts(self.parts["behavior"][member])
+                # At the end of the network: the gap on the answers' first tokens
+                good, bad = _firsts(self.answers["behavior"][member])
                 gaps[:, i, member] = first_token_gap(change[row], good, bad, float(s))
                 if kept.shape[2] and member < kept.shape[1]:
-                    kept[i, member] = logits[row]
+                    kept[i, member] = ends.logits[row]
+                # At each layer: the answers' activations on the direction of the change, and the gap through the head
                 if s:
                     size = delta_norm[i][:, member, None]
                     unit = np.sign(s) * moved[row] / np.where(size > 0, size, np.nan)
-                    sides[:, i, :, member] = [(unit * one).sum(axis=1) for one in answers[member]]
+                    sides[:, i, :, member] = [(unit * activation).sum(axis=1) for activation in after_answers[member]]
                 if isinstance(head, Head):
-                    seen = head.logits(h[row]) - head.logits(h_0[row])
+                    seen = head.logits(ends.h[row]) - head.logits(ends.h_0[row])
                     good, bad = head.places(good), head.places(bad)
-                    lens[i, :, member] = [first_token_gap(one, good, bad)[0] for one in seen]
+                    lens[i, :, member] = [first_token_gap(at_layer, good, bad)[0] for at_layer in seen]
+        both_sides = self.result.side_items
         return BehaviorReadings(
             norms, scores.log_odds, gaps[0], gaps[1], delta_norm, sides[0], sides[1], length,
-            lens if isinstance(head, Head) else None,
-            circular(scores.strengths, kept) if kept.shape[2] else None,
-            None if (two := self.result.side_items) is None else np.isin(np.arange(n), two[HARMFUL]).astype(float),
+            lens=lens if isinstance(head, Head) else None,
+            circular=circular(scores.strengths, kept) if kept.shape[2] else None,
+            harmful=None if both_sides is None else np.isin(np.arange(n), both_sides[HARMFUL]).astype(float),
         )  # fmt: skip
 
     def _norms(self, head: Head | str, n: int) -> dict[str, Floats]:
         names = ("logits", "hidden", *(("normed",) if isinstance(head, Head) else ()))
         return {name: np.zeros((len(self.result.strengths), n)) for name in names}
 
-    def _ends(self, kind: str, layers: Sequence[int]) -> Iterator[Ends]:
-        """What each prompt ends in, chunk by chunk and strength by strength.
-
-        Yields:
-            members: items of the chunk; place of the strength; logits (n, n_vocab) and those at strength 0; activations
-            (n, n_layers, n_embd) and those at strength 0.
-        """
+    def _ends(self, kind: str, layers: Sequence[int]) -> Iterator[_Ends]:
+        """What each prompt ends in, chunk by chunk and strength by strength, 0 first."""
         work, strengths, engine = self.works[kind], self.result.strengths, self.engine
-        most = max(len(item) for item in self.parts[kind]) + 2
-        size = _CHUNK_BYTES // max(16 * engine.n_vocab, 4 * most * len(layers) * engine.n_embd)
-        size = max(size, 1)
+        # As many items at once as there is memory for: their logits, and the activations of their answers
+        n_answers = max(len(of_item) for of_item in self.answers[kind]) + 2
+        size = max(_CHUNK_BYTES // max(16 * engine.n_vocab, 4 * n_answers * len(layers) * engine.n_embd), 1)
         total = sum(len(w.items) for w in self.works.values()) * len(strengths)
-        first = self.layers[0]
         at_0 = int(np.flatnonzero(strengths == 0)[0])
         for start in range(0, len(work.items), size):
-            members = range(start, min(start + size, len(work.items)))
-            for batch in engine.pack(_ends(work, members)):
-                own = [members[member] for member in batch.members]
-                base = engine.base(batch, first_layer=first)
+            chunk = range(start, min(start + size, len(work.items)))
+            for batch in engine.pack(_end_queries(work, chunk)):
+                members = [chunk[member] for member in batch.members]
+                base = engine.base(batch, first_layer=self.layers[0])
                 logits_0, h_0 = engine.prompt_ends(batch, layers=layers, base=base)
                 for place in sorted(range(len(strengths)), key=lambda place: place != at_0):
-                    steering = self.steering.at(float(strengths[place]))
-                    found = (logits_0, h_0)
+                    logits, h = logits_0, h_0
                     if strengths[place]:
-                        found = engine.prompt_ends(batch, layers=layers, steering=steering, base=base)
-                    yield own, place, found[0], logits_0, found[1], h_0
-                    self.n_done += len(own)
+                        steering = self.steering.at(float(strengths[place]))
+                        logits, h = engine.prompt_ends(batch, layers=layers, steering=steering, base=base)
+                    yield _Ends(members, place, logits, logits_0, h, h_0)
+                    self.n_done += len(members)
                     if self.progress is not None:
                         self.progress(self.n_done, total, f"{kind} items at {strengths[place]:+g}")
 
-    def _answers(self, members: Sequence[int]) -> list[tuple[Floats, Floats]]:
+    def _after_answers(self, members: Sequence[int]) -> list[tuple[Floats, Floats]]:
         """For each item the mean activation after its aligned and its misaligned answers, (n_layers, n_embd) each."""
-        work, parts = self.works["behavior"], self.parts["behavior"]
-        read = [(*work.queries[m].tokens, *part.tokens) for m in members for part in parts[m]]
-        values = self.engine.activations(read, layers=self.layers)
-        found, start = [], 0
+        work, answers = self.works["behavior"], self.answers["behavior"]
+        texts = [(*work.queries[m].tokens, *answer.tokens) for m in members for answer in answers[m]]
+        values = self.engine.activations(texts, layers=self.layers)
+        means, start = [], 0
         for member in members:
-            own = values[start : start + len(parts[member])].astype(np.float64)
-            start += len(own)
-            sides = np.array([part.side == "aligned" for part in parts[member]])
-            found.append((own[sides].mean(axis=0), own[~sides].mean(axis=0)))
-        return found
+            of_item = values[start : start + len(answers[member])].astype(np.float64)
+            start += len(of_item)
+            is_aligned = np.array([answer.side == "aligned" for answer in answers[member]])
+            means.append((of_item[is_aligned].mean(axis=0), of_item[~is_aligned].mean(axis=0)))
+        return means
 
 
-def _ends(work: Work, members: Sequence[int]) -> list[Query]:
+def _end_queries(work: Work, members: Sequence[int]) -> list[Query]:
     """Prompts whose ends are outputs; any token will do as what continues them."""
     return [Query(work.queries[member].tokens, ((0,),)) for member in members]
 
 
-def _put_norms(
-    norms: dict[str, Floats], head: Head | str, i: int, members: list[int], change: Floats, h: FloatArray,
-    h_0: FloatArray,
-) -> None:  # fmt: skip
-    norms["logits"][i, members] = np.linalg.norm(change, axis=1)
-    norms["hidden"][i, members] = np.linalg.norm(h.astype(np.float64) - h_0, axis=1)
+def _put_norms(norms: dict[str, Floats], head: Head | str, ends: _Ends, change: Floats) -> None:
+    """Enter the lengths of the changes of the logits and of the last layer, before and after the final norm."""
+    h, h_0 = ends.h[:, -1], ends.h_0[:, -1]
+    norms["logits"][ends.place, ends.members] = np.linalg.norm(change, axis=1)
+    norms["hidden"][ends.place, ends.members] = np.linalg.norm(h.astype(np.float64) - h_0, axis=1)
     if isinstance(head, Head):
-        norms["normed"][i, members] = np.linalg.norm(head.normed(h) - head.normed(h_0), axis=1)
+        norms["normed"][ends.place, ends.members] = np.linalg.norm(head.normed(h) - head.normed(h_0), axis=1)
 
 
-def _tokens(parts: Sequence[Continuation], answer: int, logits: FloatArray) -> tuple[int, list[int]]:
+def _tokens(answers: Sequence[Continuation], correct: int, logits: FloatArray) -> tuple[int, list[int]]:
     """The token that begins the correct choice, in its likeliest spelling, and those that begin the others."""
     chosen: dict[int, int] = {}
-    for part in parts:
-        choice, token = int(part.side), part.tokens[0]
+    for answer in answers:
+        choice, token = int(answer.side), answer.tokens[0]
         if choice not in chosen or logits[token] > logits[chosen[choice]]:
             chosen[choice] = token
-    correct = chosen.pop(answer)
-    return correct, [token for token in chosen.values() if token != correct]
+    correct_token = chosen.pop(correct)
+    return correct_token, [token for token in chosen.values() if token != correct_token]
 
 
-def _firsts(parts: Sequence[Continuation]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    sides = [[part.tokens[0] for part in parts if part.side == side] for side in ("aligned", "misaligned")]
+def _firsts(answers: Sequence[Continuation]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The first tokens of the aligned and of the misaligned answers."""
+    sides = [[answer.tokens[0] for answer in answers if answer.side == side] for side in ("aligned", "misaligned")]
     good, bad = (np.unique(np.array(side, np.intp)) for side in sides)
     return good, bad

@@ -39,8 +39,8 @@ def moments(x: Floats, weights: Floats | None = None) -> Floats:
     filled = np.nan_to_num(x)
     total = weights.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = [(weights * filled**power).sum(axis=-1) / total for power in range(1, N_MOMENTS + 1)]
-    return np.stack(found, axis=-1)
+        means = [(weights * filled**power).sum(axis=-1) / total for power in range(1, N_MOMENTS + 1)]
+    return np.stack(means, axis=-1)
 
 
 def shape(raw: Floats) -> Floats:
@@ -73,8 +73,8 @@ class Noise:
     @property
     def bias(self) -> Floats:
         """(n_s,) mean of x over queries; 0 for the theory."""
-        found: Floats = self._finite()[..., 0].mean(axis=1)
-        return found
+        bias: Floats = self._finite()[..., 0].mean(axis=1)
+        return bias
 
     def rate(self, strengths: Floats, inside: Any) -> tuple[Bounded, float]:
         """lambda*sigma: the slope of the pooled standard deviation against |s|, through 0, and its R2.
@@ -89,14 +89,14 @@ class Noise:
         def slope(averages: Floats) -> Floats:
             pairs = averages.reshape(len(averages), len(x), 2)
             spread = np.sqrt(np.maximum(pairs[..., 1] - pairs[..., 0] ** 2, 0.0))
-            found: Floats = (spread @ x / max(x @ x, np.finfo(float).tiny))[:, None]
-            return found
+            slopes: Floats = (spread @ x / max(x @ x, np.finfo(float).tiny))[:, None]
+            return slopes
 
-        (found,) = bounded(rows, slope)
+        (rate,) = bounded(rows, slope)
         spread = shape(self._finite()[inside].mean(axis=1))[:, 1]
         total = np.square(spread - spread.mean()).sum()
-        r2 = 1 - np.square(spread - found.value * x).sum() / total if total > 0 else np.nan
-        return found, float(r2)
+        r2 = 1 - np.square(spread - rate.value * x).sum() / total if total > 0 else np.nan
+        return rate, float(r2)
 
     def shares(self, strengths: Floats, inside: Any, *, r2: float) -> tuple[float, float, float]:
         """Shares of queries whose own spread grows in proportion to |s|, whose mean is small beside it, and both.
@@ -121,20 +121,21 @@ class Noise:
     def at(self, place: int) -> dict[str, Any]:
         """What the noise is like at one strength, as plain data for JSON."""
         mean, spread, skew, kurtosis = bounded(self.raw[place].T, shape)
-        own = shape(self._finite()[place])
-        found: dict[str, Any] = {
+        per_query = shape(self._finite()[place])
+        record: dict[str, Any] = {
             "mean": mean.record(), "std": spread.record(), "skew": skew.record(), "excess_kurtosis": kurtosis.record(),
-            "std_within": float(np.sqrt(np.square(own[:, 1]).mean())), "std_between": float(own[:, 0].std()),
+            "std_within": float(np.sqrt(np.square(per_query[:, 1]).mean())),
+            "std_between": float(per_query[:, 0].std()),
         }  # fmt: skip
         if self.values is not None:
-            found["test"] = shapiro(self.values[place])
-            found["quantiles"] = quantiles(self.values[place])
-        return found
+            record["test"] = shapiro(self.values[place])
+            record["quantiles"] = quantiles(self.values[place])
+        return record
 
     def _finite(self) -> Floats:
         """The moments of queries that have them at every strength; of one without any where none has."""
-        found = self.raw[:, np.isfinite(self.raw).all(axis=(0, 2))]
-        return found if found.shape[1] else np.full((len(self.raw), 1, N_MOMENTS), np.nan)
+        finite = self.raw[:, np.isfinite(self.raw).all(axis=(0, 2))]
+        return finite if finite.shape[1] else np.full((len(self.raw), 1, N_MOMENTS), np.nan)
 
 
 def shapiro(x: Floats) -> dict[str, Any]:
@@ -152,9 +153,9 @@ def shapiro(x: Floats) -> dict[str, Any]:
     known = [row for row in known if len(row)][:MOST_TESTED]
     if len(known) < 3 or not np.ptp(np.concatenate(known)):
         return {"n": len(known), "w": np.nan, "p": np.nan, "share_p_below_0.05": np.nan}
-    found = np.array([stats.shapiro([rng.choice(row) for row in known]) for _ in range(N_DRAWS)])
-    w, p = np.median(found, axis=0)
-    below = float((found[:, 1] < 0.05).mean())
+    tests = np.array([stats.shapiro([rng.choice(row) for row in known]) for _ in range(N_DRAWS)])
+    w, p = np.median(tests, axis=0)
+    below = float((tests[:, 1] < 0.05).mean())
     return {"n": len(known), "w": float(w), "p": min(1.0, 2 * float(p)), "share_p_below_0.05": below}
 
 

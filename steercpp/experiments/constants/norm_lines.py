@@ -128,8 +128,10 @@ def window(strengths: Floats, lines: tuple[Line | None, Line | None]) -> Bools:
         lines: of the negative and of the positive side.
     """
     inside: Bools = strengths == 0
-    for sign, one in zip((-1, 1), lines, strict=True):
-        reach = abs(one.reach) if one is not None else np.abs(strengths[side(strengths, sign)][:3]).max()
+    for sign, line_of_side in zip((-1, 1), lines, strict=True):
+        reach = (
+            abs(line_of_side.reach) if line_of_side is not None else np.abs(strengths[side(strengths, sign)][:3]).max()
+        )
         inside |= (strengths * sign >= 0) & (np.abs(strengths) <= reach + 1e-9)
     return inside
 
@@ -160,5 +162,5 @@ def growth(strengths: Floats, norms: Floats, *, reach: float | None = None) -> d
     return {
         "mean": norms.mean(axis=1).tolist(),
         "std": norms.std(axis=1, ddof=1).tolist() if norms.shape[1] > 1 else np.zeros(len(norms)).tolist(),
-        **{name: found.record() if found is not None else None for name, found in lines.items()},
+        **{name: None if line_of_side is None else line_of_side.record() for name, line_of_side in lines.items()},
     }

@@ -53,8 +53,8 @@ class Head:
 
     def logits(self, x: npt.NDArray[np.float32]) -> Floats:
         """Logits of `tokens` for activations: (..., n_embd) to (..., n_tokens)."""
-        found: Floats = self.normed(x) @ self.rows.T
-        return found
+        logits: Floats = self.normed(x) @ self.rows.T
+        return logits
 
     def places(self, tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Where tokens stand in `tokens`."""
@@ -108,8 +108,8 @@ def _rows(file: BinaryIO, header: Header, tensor: Tensor, rows: npt.NDArray[np.i
     kind = gguf.GGMLQuantizationType(tensor.type)
     block, size = gguf.GGML_QUANT_SIZES[kind]
     width = tensor.shape[0] // block * size
-    found = np.empty((len(rows), width), np.uint8)
+    packed = np.empty((len(rows), width), np.uint8)
     for place, row in enumerate(rows.tolist()):
         file.seek(header.data_start + tensor.offset + row * width)
-        found[place] = np.frombuffer(file.read(width), np.uint8)
-    return dequantize(found, kind).astype(np.float64)
+        packed[place] = np.frombuffer(file.read(width), np.uint8)
+    return dequantize(packed, kind).astype(np.float64)

@@ -69,8 +69,8 @@ def helpfulness_curves(strengths: Floats, p_0: Floats, law: Law) -> Floats:
     """Each query's P(correct), (n_s, n_queries), from that at strength 0, (n_queries,), and a law of its odds."""
     with np.errstate(divide="ignore", over="ignore"):
         odds = (1 - p_0) / p_0
-        found: Floats = 1 / (1 + np.outer(law(strengths), odds))
-    return found
+        p: Floats = 1 / (1 + np.outer(law(strengths), odds))
+    return p
 
 
 def deviation(strengths: Floats, measured: Floats, predicted: Floats, used: Bools) -> dict[str, float]:
@@ -110,10 +110,10 @@ def curve_record(strengths: Floats, items: Floats, measured: Floats, used: Bools
         nothing = [np.nan] * len(items)
         return {name: nothing for name in ("mean", "low", "high")} | {name: np.nan for name in DEVIATIONS}
     rows = iter(means(items[known]))
-    found = [next(rows) if there else NOTHING for there in known]
+    averages = [next(rows) if is_known else NOTHING for is_known in known]
     return {
-        "mean": [one.value for one in found],
-        "low": [one.low for one in found],
-        "high": [one.high for one in found],
+        "mean": [average.value for average in averages],
+        "low": [average.low for average in averages],
+        "high": [average.high for average in averages],
         **deviation(strengths[known], measured[known].mean(axis=1), items[known].mean(axis=1), used[known]),
     }

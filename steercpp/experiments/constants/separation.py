@@ -44,22 +44,22 @@ class Gap:
     def margins(self) -> Floats:
         """(n_s, n_queries) sign(s) gap / |delta|: what Delta may be at most for a query there; NaN at 0."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            found: Floats = np.sign(self.strengths)[:, None] * self.gap / np.where(self.norm > 0, self.norm, np.nan)
-        return found
+            margins: Floats = np.sign(self.strengths)[:, None] * self.gap / np.where(self.norm > 0, self.norm, np.nan)
+        return margins
 
     def slopes(self, inside: Bools) -> Floats:
         """(n_queries,) each query's own Delta: the slope of its gap against sign(s) |delta|, through 0."""
         x: Floats = np.sign(self.strengths[inside])[:, None] * self.norm[inside]
         total: Floats = np.square(x).sum(axis=0)
-        found: Floats = (x * self.gap[inside]).sum(axis=0) / np.where(total > 0, total, np.nan)
-        return found
+        slopes: Floats = (x * self.gap[inside]).sum(axis=0) / np.where(total > 0, total, np.nan)
+        return slopes
 
     def rates(self, inside: Bools) -> Floats:
         """(n_queries,) slope of each query's gap per unit of strength, through 0."""
         s = self.strengths[inside]
         total = max(float(s @ s), np.finfo(float).tiny)
-        found: Floats = s @ self.gap[inside] / total
-        return found
+        rates: Floats = s @ self.gap[inside] / total
+        return rates
 
     def holds(self, inside: Bools) -> Floats:
         """(n_queries,) 1 where the gap has the sign of s at every strength, 0 elsewhere; NaN for a query without."""
@@ -72,7 +72,7 @@ class Gap:
         delta, rate = mean(self.slopes(inside)), mean(self.rates(inside))
         return {
             "delta_gap": delta.record(),
-            "delta_side": [one / 2 for one in delta.record()],
+            "delta_side": [number / 2 for number in delta.record()],
             "rate_gap": rate.record(),
             "share_holds": mean(self.holds(inside)).record(),
             "n_queries": int(np.isfinite(self.gap).all(axis=0).sum()),
@@ -159,8 +159,8 @@ def auc(above: Floats, below: Floats) -> list[float]:
         return [np.nan] * 3
     wins = (above[:, None] > below[None, :]) + 0.5 * (above[:, None] == below[None, :])
     area = wins.mean()
-    (found,) = bounded((wins.mean(axis=1) + wins.mean(axis=0) - area)[None], lambda averages: averages)
-    return [found.value, *np.clip([found.low, found.high], 0.0, 1.0).tolist()]
+    (interval,) = bounded((wins.mean(axis=1) + wins.mean(axis=0) - area)[None], lambda averages: averages)
+    return [interval.value, *np.clip([interval.low, interval.high], 0.0, 1.0).tolist()]
 
 
 def circular(strengths: Floats, logits: npt.NDArray[np.floating[Any]]) -> Floats:
@@ -187,13 +187,13 @@ def circular(strengths: Floats, logits: npt.NDArray[np.floating[Any]]) -> Floats
         strong = np.array([np.abs(s - np.mean(STRONG) * s[-1]).argmin()])
     n = min(N_CIRCULAR, logits.shape[2] // 4)
     slopes = []
-    for one in np.swapaxes(logits[at_0:], 0, 1).astype(np.float64):
-        favourites = np.argsort(-one[strong], axis=1, kind="stable")[:, :n]
-        counts = np.bincount(favourites.ravel(), minlength=one.shape[1])
-        chosen = np.argsort(-counts, kind="stable")[:n]
-        own = np.argsort(-one[0], kind="stable")[:n]
-        change = one - one[0]
-        y = change[:, chosen].mean(axis=1) - change[:, own].mean(axis=1)
+    for of_query in np.swapaxes(logits[at_0:], 0, 1).astype(np.float64):
+        favourites = np.argsort(-of_query[strong], axis=1, kind="stable")[:, :n]
+        counts = np.bincount(favourites.ravel(), minlength=of_query.shape[1])
+        misaligned = np.argsort(-counts, kind="stable")[:n]
+        aligned = np.argsort(-of_query[0], kind="stable")[:n]
+        change = of_query - of_query[0]
+        y = change[:, misaligned].mean(axis=1) - change[:, aligned].mean(axis=1)
         slopes.append(min(stats.linregress(s[:4], y[:4]).slope, y[-1] / s[-1]))
     return np.array(slopes)
 

@@ -56,7 +56,7 @@ def read_constants(folder: Path | str) -> Constants | None:
     folder = Path(folder)
     manifest = read_manifest(folder)
     path = folder / RECORD
-    again = "measure them again: steercpp constants --force"
+    again = "measure the constants again with `force=True`"
     try:
         record = json.loads(path.read_bytes())
         if not isinstance(record, dict) or not str(record.get("format")).startswith(FORMAT[:-1]):
@@ -78,9 +78,9 @@ def read_constants(folder: Path | str) -> Constants | None:
 def _numbers(value: Any) -> Any:
     """What `json_ready` wrote, with NaN again for null inside lists of numbers."""
     if isinstance(value, dict):
-        return {key: _numbers(one) for key, one in value.items()}
-    if isinstance(value, list) and all(one is None or isinstance(one, int | float) for one in value):
-        return [math.nan if one is None else one for one in value]
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list) and all(item is None or isinstance(item, int | float) for item in value):
+        return [math.nan if item is None else item for item in value]
     if isinstance(value, list):
-        return [_numbers(one) for one in value]
+        return [_numbers(item) for item in value]
     return value

@@ -45,39 +45,39 @@ def share(value: float | None) -> str:
 
 
 def _lambda(record: Mapping[str, Any]) -> list[Fact]:
-    found = []
+    lines = []
     for kind, norms in record["norms"].items():
         for name, sign in (("positive", ">"), ("negative", "<")):
-            own, logits = norms[record["norm"]][name], norms["logits"][name]
-            if own is not None and logits is not None:
-                theirs = f"|Uδ| {number(logits['slope'][0])} to {logits['reach']:+g}"
-                told = f"{interval(own['slope'])} to {own['reach']:+g}; {theirs}"
-                found.append((f"λ {kind}, s {sign} 0", told))
-    return found
+            hidden, logits = norms[record["norm"]][name], norms["logits"][name]
+            if hidden is not None and logits is not None:
+                of_logits = f"|Uδ| {number(logits['slope'][0])} to {logits['reach']:+g}"
+                of_hidden = f"{interval(hidden['slope'])} to {hidden['reach']:+g}"
+                lines.append((f"λ {kind}, s {sign} 0", f"{of_hidden}; {of_logits}"))
+    return lines
 
 
 def _sigma(record: Mapping[str, Any]) -> list[Fact]:
     return [
-        (f"λσ {TOKENS[name]}", f"{interval(one['lambda_sigma'])}; σ = {number(one['sigma'][0])}")
-        for name, one in (record["noise"] or {}).items()
+        (f"λσ {TOKENS[name]}", f"{interval(noise['lambda_sigma'])}; σ = {number(noise['sigma'][0])}")
+        for name, noise in (record["noise"] or {}).items()
     ]
 
 
 def _delta(record: Mapping[str, Any]) -> list[Fact]:
     if record["separation"] is None:
         return []
-    found, of, left = [], _of(record), record["separation"]["n_left_out"]
+    lines, of, left = [], _of(record), record["separation"]["n_left_out"]
     if of:
-        found.append(("Δ and B", f"of the{of} items alone; {left} of the other side, which δ moves back, left out"))
+        lines.append(("Δ and B", f"of the{of} items alone; {left} of the other side, which δ moves back, left out"))
     for name, gap in record["separation"]["gaps"].items():
         half = number(gap["delta_side"][0])
-        found.append((f"Δ {GAPS[name]}", f"{interval(gap['delta_gap'])} nats per |δ|; {half} a side"))
+        lines.append((f"Δ {GAPS[name]}", f"{interval(gap['delta_gap'])} nats per |δ|; {half} a side"))
     rate = record["separation"]["gaps"]["continuations"]["rate_gap"]
-    half_rate = interval([None if one is None else one / 2 for one in rate])
-    found.append(("Δλ", f"{half_rate}, half of d ln(P+/P−)/ds{',' * bool(of)}{of}"))
-    if (theirs := record["separation"]["circular"]) is not None:
-        found.append(("Δλ of wolf2024", f"{interval(theirs)}, circular: any direction has one"))
-    return found
+    half_rate = interval([None if value is None else value / 2 for value in rate])
+    lines.append(("Δλ", f"{half_rate}, half of d ln(P+/P−)/ds{',' * bool(of)}{of}"))
+    if (circular := record["separation"]["circular"]) is not None:
+        lines.append(("Δλ of wolf2024", f"{interval(circular)}, circular: any direction has one"))
+    return lines
 
 
 def _of(record: Mapping[str, Any]) -> str:
@@ -87,19 +87,18 @@ def _of(record: Mapping[str, Any]) -> str:
 
 
 def _assumptions(record: Mapping[str, Any]) -> list[Fact]:
-    found, assumptions = [], record["assumptions"]
+    lines, assumptions = [], record["assumptions"]
     if a1 := assumptions.get("A1"):
         for name, words in ((record["norm"], "|δ|"), ("logits", "|Uδ|")):
-            shares = ((kind, one[name]["share"][0], one[name]["n_queries"]) for kind, one in a1.items())
-            told = (f"{share(held)} of {n} {kind} items" for kind, held, n in shares)
-            found.append((f"A1 {words} a line", ", ".join(told)))
+            held = [f"{share(by[name]['share'][0])} of {by[name]['n_queries']} {kind} items" for kind, by in a1.items()]
+            lines.append((f"A1 {words} a line", ", ".join(held)))
     if a2 := assumptions.get("A2"):
-        told = (f"{GAPS[name]} {share(one['share'][0])}" for name, one in a2.items())
-        found.append((f"A2 gap > 0, of {a2['continuations']['n_queries']}{_of(record)}", ", ".join(told)))
+        held = [f"{GAPS[name]} {share(gap['share'][0])}" for name, gap in a2.items()]
+        lines.append((f"A2 gap > 0, of {a2['continuations']['n_queries']}{_of(record)}", ", ".join(held)))
     if a3 := assumptions.get("A3"):
-        told = (f"{TOKENS[name]} {share(one)}" for name, one in a3.items())
-        found.append((f"A3 noise, of {record['noise']['choices']['n_queries']}", ", ".join(told)))
-    return found
+        held = [f"{TOKENS[name]} {share(share_holds)}" for name, share_holds in a3.items()]
+        lines.append((f"A3 noise, of {record['noise']['choices']['n_queries']}", ", ".join(held)))
+    return lines
 
 
 def _predicted(record: Mapping[str, Any]) -> list[Fact]:
@@ -107,9 +106,9 @@ def _predicted(record: Mapping[str, Any]) -> list[Fact]:
     curves = {"B, slopes at 0": predicted.get("alignment", {}).get("queries")}
     helpfulness = predicted.get("helpfulness", {})
     curves |= {words: helpfulness.get(tokens, {}).get(law) for (tokens, law), words in CURVES.items()}
-    found = []
-    for words, one in curves.items():
-        if one is not None:
-            off = f"off by {number(one['largest'])} at most, at {number(one['largest_at'], '+g')}"
-            found.append((words, f"R² {number(one['r2'], '.3f')}, {off}"))
-    return found
+    lines = []
+    for words, curve in curves.items():
+        if curve is not None:
+            off = f"off by {number(curve['largest'])} at most, at {number(curve['largest_at'], '+g')}"
+            lines.append((words, f"R² {number(curve['r2'], '.3f')}, {off}"))
+    return lines

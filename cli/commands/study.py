@@ -14,7 +14,7 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.steering import parse_strengths
 
 if TYPE_CHECKING:
-    from steercpp.experiments.study.outcome import Outcome
+    from steercpp.experiments.study.outcome import StudyOutcome
     from steercpp.experiments.study.preset import Preset, Role
     from steercpp.experiments.study.preview import Step
 
@@ -197,7 +197,7 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _outcomes(outcomes: Sequence[Outcome], folder: Path) -> list[output.Renderable]:
+def _outcomes(outcomes: Sequence[StudyOutcome], folder: Path) -> list[output.Renderable]:
     """A table of all runs, the authors' figures under ours, and where everything is."""
     from steercpp.experiments.study.preset import FIGURES
 

@@ -125,14 +125,14 @@ strengths = "8"
     vector.write_bytes(b"damaged")
     found = study(preset, models, load=opened, out=tmp_path)  # type: ignore[arg-type]
     assert vector.read_bytes() == good and found.outcomes[0].result.decoded_now == 0
-    with pytest.raises(RunError, match=r"another plan \(other limit\); choose another folder with --out"):
+    with pytest.raises(RunError, match=r"another plan \(other limit\); choose another folder with `out`"):
         study(preset, models, load=opened, out=tmp_path, choices=Choices(limit=5))  # type: ignore[arg-type]
     assert vector.read_bytes() == good
 
 
 def test_a_missing_model_is_told_before_anything_is_done(tmp_path: Path) -> None:
     preset = parse_preset(SMALL, name="small", place="small")
-    with pytest.raises(InputError, match="needs a chat model; give its file with --chat"):
+    with pytest.raises(InputError, match="needs a chat model; give its file as `chat`"):
         study(preset, {"base": OWN}, load=opened, out=tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

@@ -32,6 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "bench": {"extraction", "engine", "vectors", "data"},
 }
 ROOMS["cli"] = set(ROOMS)
+# Experiments stand beside each other; the few that use another one, with those that they use.
+EXPERIMENTS = {"figures": {"scan", "transfer", "cross"}, "transfer": {"scan"}, "study": {"synthesis", "constants"}}
 OF_ALL = {"models", "cli"}  # packages beside the rooms: models/ may be imported by anybody, cli/ by itself
 
 
@@ -92,6 +94,18 @@ def upward(modules: Mapping[str, ast.Module]) -> list[str]:
     return wrong
 
 
+def between_experiments(modules: Mapping[str, ast.Module]) -> list[str]:
+    """Imports of an experiment by another one that has no need of it."""
+    wrong = []
+    for name, targets in arrows(modules).items():
+        if name.startswith("steercpp.experiments."):
+            experiment = name.split(".")[2]
+            allowed = {experiment} | EXPERIMENTS.get(experiment, set())
+            others = [target for target in sorted(targets) if target.startswith("steercpp.experiments.")]
+            wrong += [f"{name} imports {other}" for other in others if other.split(".")[2] not in allowed]
+    return wrong
+
+
 def circles(modules: Mapping[str, ast.Module]) -> list[str]:
     """Modules that import each other, directly or through others: one path for each that closes."""
     graph = arrows(modules)
@@ -134,6 +148,12 @@ def test_every_module_lies_in_a_room() -> None:
 
 def test_rooms_import_only_rooms_below_them() -> None:
     assert upward(sources()) == []
+
+
+def test_experiments_use_no_others_than_they_need() -> None:
+    assert between_experiments(sources()) == []
+    modules = parsed(experiments__cross="from steercpp.experiments.scan import GRIDS", experiments__scan="")
+    assert between_experiments(modules) == ["steercpp.experiments.cross imports steercpp.experiments.scan"]
 
 
 def test_no_two_modules_import_each_other() -> None:

@@ -128,10 +128,8 @@ def window(strengths: Floats, lines: tuple[Line | None, Line | None]) -> Bools:
         lines: of the negative and of the positive side.
     """
     inside: Bools = strengths == 0
-    for sign, line_of_side in zip((-1, 1), lines, strict=True):
-        reach = (
-            abs(line_of_side.reach) if line_of_side is not None else np.abs(strengths[side(strengths, sign)][:3]).max()
-        )
+    for sign, fitted in zip((-1, 1), lines, strict=True):
+        reach = np.abs(strengths[side(strengths, sign)][:3]).max() if fitted is None else abs(fitted.reach)
         inside |= (strengths * sign >= 0) & (np.abs(strengths) <= reach + 1e-9)
     return inside
 
@@ -162,5 +160,5 @@ def growth(strengths: Floats, norms: Floats, *, reach: float | None = None) -> d
     return {
         "mean": norms.mean(axis=1).tolist(),
         "std": norms.std(axis=1, ddof=1).tolist() if norms.shape[1] > 1 else np.zeros(len(norms)).tolist(),
-        **{name: None if line_of_side is None else line_of_side.record() for name, line_of_side in lines.items()},
+        **{name: None if fitted is None else fitted.record() for name, fitted in lines.items()},
     }

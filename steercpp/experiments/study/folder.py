@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import dacite
 
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
@@ -25,10 +28,49 @@ from steercpp.runs.manifest import MANIFEST as RUN
 MANIFEST, FORMAT = "study.json", "steercpp study 1"
 
 
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """What a file of a study was made of, and what it is, as hashes."""
+
+    identity: str
+    sha256: str
+
+
+@dataclass(slots=True)
+class StudyManifest:
+    """What `study.json` says.
+
+    Attributes:
+        command, begun: of the call that began the study.
+        finished: when all runs were; None until then.
+        plan: everything that decides the study's numbers, as JSON.
+        made: the files that were made, by their places in the folder.
+        runs: folders of the finished study's runs, by name.
+        versions, machine: what it was begun with and where.
+    """
+
+    plan: Mapping[str, Any]
+    command: str
+    begun: str
+    versions: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    finished: str | None
+    made: dict[str, MadeFile] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record, in the order of the file."""
+        return {
+            "format": FORMAT, "command": self.command, "begun": self.begun, "finished": self.finished,
+            "plan": dict(self.plan), "made": {name: asdict(file) for name, file in self.made.items()},
+            "runs": self.runs, "versions": dict(self.versions), "machine": dict(self.machine),
+        }  # fmt: skip
+
+
 class StudyFolder:
     """A study on disk; made by `open_folder`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: StudyManifest) -> None:
         self.path = path
         self.manifest = manifest
 
@@ -41,23 +83,24 @@ class StudyFolder:
             make: writes it, whole or not at all.
         """
         path, wanted = self.path / name, json_sha256(identity)
-        there = self.manifest["made"].get(name, {})
-        if there.get("identity") != wanted or not path.is_file() or file_sha256(path) != there.get("sha256"):
+        known = self.manifest.made.get(name)
+        if known is None or known.identity != wanted or not path.is_file() or file_sha256(path) != known.sha256:
             path.parent.mkdir(parents=True, exist_ok=True)
             make(path)
-            self.manifest["made"][name] = {"identity": wanted, "sha256": file_sha256(path)}
+            self.manifest.made[name] = MadeFile(wanted, file_sha256(path))
             self.write()
         return path
 
     def finish(self, runs: Mapping[str, str]) -> None:
         """Note which runs there are, by name with their folders, and that all of them are finished."""
-        self.manifest["runs"] = dict(runs)
-        self.manifest["finished"] = now()
+        self.manifest.runs = dict(runs)
+        self.manifest.finished = now()
         self.write()
 
     def write(self) -> None:
         """Write the manifest in one step."""
-        write_atomically(self.path / MANIFEST, (json.dumps(self.manifest, indent=2, allow_nan=False) + "\n").encode())
+        text = json.dumps(self.manifest.to_json(), indent=2, allow_nan=False) + "\n"
+        write_atomically(self.path / MANIFEST, text.encode())
 
 
 def open_folder(path: Path, plan: Mapping[str, Any], *, force: bool) -> StudyFolder:
@@ -71,28 +114,25 @@ def open_folder(path: Path, plan: Mapping[str, Any], *, force: bool) -> StudyFol
     Raises:
         RunError: it holds a study of another plan, other files, or cannot be written to.
     """
-    found = _read(path)
-    if found is None and path.is_dir() and any(path.iterdir()) and not force:
+    stored = _read(path)
+    if stored is None and path.is_dir() and any(path.iterdir()) and not force:
         raise RunError(f"{path}: holds other files and no {MANIFEST}; {NEXT}")
-    if found is not None and not found["made"] and not any(path.rglob(RUN)):
-        found = None  # it failed before anything was made
-    if found is not None and found["plan"] != plan and not force:
-        changed = sorted(key for key in {**plan, **found["plan"]} if found["plan"].get(key) != plan.get(key))
+    if stored is not None and not stored.made and not any(path.rglob(RUN)):
+        stored = None  # it failed before anything was made
+    if stored is not None and stored.plan != plan and not force:
+        changed = sorted(key for key in {**plan, **stored.plan} if stored.plan.get(key) != plan.get(key))
         raise RunError(f"{path}: holds a study of another plan (other {', '.join(changed)}); {NEXT}")
     prepare(path)
-    if found is not None and found["plan"] == plan:
-        return StudyFolder(path, found)
-    made = {} if found is None else found["made"]
-    manifest = {
-        "format": FORMAT, "command": command(), "begun": now(), "finished": None, "plan": dict(plan), "made": made,
-        "runs": {}, "versions": versions(), "machine": machine(),
-    }  # fmt: skip
+    if stored is not None and stored.plan == plan:
+        return StudyFolder(path, stored)
+    made = {} if stored is None else stored.made
+    manifest = StudyManifest(dict(plan), command(), now(), versions(), machine(), finished=None, made=made)
     folder = StudyFolder(path, manifest)
     folder.write()
     return folder
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> StudyManifest | None:
     """The manifest in a folder, None where there is none.
 
     Raises:
@@ -100,15 +140,16 @@ def _read(path: Path) -> dict[str, Any] | None:
     """
     file = path / MANIFEST
     try:
-        manifest = json.loads(file.read_bytes())
+        record = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise RunError(f"{file}: cannot be read ({error.strerror}); check its rights") from error
     except ValueError as error:
         raise RunError(f"{file}: damaged, not JSON ({error}); {NEXT}") from error
-    parts = {"plan": dict, "made": dict, "runs": dict}
-    whole = isinstance(manifest, dict) and all(isinstance(manifest.get(key), kind) for key, kind in parts.items())
-    if not whole or manifest.get("format") != FORMAT or "finished" not in manifest:
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise RunError(f"{file}: not the manifest of a {FORMAT!r}; {NEXT}")
-    return dict(manifest)
+    try:
+        return dacite.from_dict(StudyManifest, record)
+    except dacite.DaciteError as error:
+        raise RunError(f"{file}: not the manifest of a {FORMAT!r} ({error}); {NEXT}") from error

@@ -1,4 +1,4 @@
-"""What the runs of a study measure, read by name before anything is computed."""
+"""What a study works on: the items of its runs, read by name before anything is computed, and its model files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run_items(spec: RunSpec, *, data: Path | None, limit: int | None) -> RunItem
     behavior = behavior_items(spec.behavior, data=data, limit=most, template=spec.ask) if spec.behavior else ()
     others = [item for name in spec.tasks for item in task_items(name, data=data, limit=most, shots=spec.shots)]
     return RunItems(
-        behavior=tuple(asked_as(item, spec.template) for item in behavior),
+        behavior=tuple(templated(item, spec.template) for item in behavior),
         choice=tuple(item for item in others if isinstance(item, ChoiceItem)),
         answer=tuple(item for item in others if isinstance(item, AnswerItem)),
         text=tuple(item for item in others if isinstance(item, TextItem)),
@@ -58,13 +58,13 @@ def run_items(spec: RunSpec, *, data: Path | None, limit: int | None) -> RunItem
     )
 
 
-def asked_as(item: BehaviorItem, template: str) -> BehaviorItem:
+def templated(item: BehaviorItem, template: str) -> BehaviorItem:
     """The item with its prompt written as a preset says; see `RunSpec.template`."""
     if template == "auto":
         return item
     if template in ("raw", "chat"):
-        own: Template = "raw" if template == "raw" else "chat"
-        return replace(item, template=own)
+        known: Template = "raw" if template == "raw" else "chat"
+        return replace(item, template=known)
     try:
         return replace(item, prompt=within(template, item.prompt), template="raw")
     except InputError as error:
@@ -76,9 +76,10 @@ def fewest(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-# FOLD: The model files of a study, one of them loaded at a time: two may not fit into memory together.
 class StudyModels:
-    """Engines by their role; a context manager, which closes the one that is open.
+    """The engines of a study by their role, a context manager that closes the one that is open.
+
+    One model is loaded at a time: two may not fit into memory together.
 
     Args:
         paths: the files.
@@ -116,7 +117,7 @@ class StudyModels:
             InputError: none was given.
         """
         if role not in self._paths:
-            raise InputError(f"the study needs a {role} model; give its file with --{role}")
+            raise InputError(f"the study needs a {role} model; give its file as `{role}`")
         return self._paths[role]
 
     def close(self) -> None:

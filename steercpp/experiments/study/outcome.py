@@ -20,12 +20,12 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StudyRow:
     """Figures of a run, B by "probabilities" or by a matcher's verdicts on texts.
 
     Attributes:
         measure: which.
-        figures: by the names of `study_preset.FIGURES`; NaN where there is none.
+        figures: by the names of `preset.FIGURES`; NaN where there is none.
         reasons: why a fit has no figures, in sentences.
     """
 
@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class StudyOutcome:
     """One measured run of a preset."""
 
     preset: str
@@ -48,7 +48,7 @@ class Outcome:
         """The preset's name and the run's."""
         return f"{self.preset}: {self.name}"
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[StudyRow, ...]:
         """Figures by probabilities, then by generated texts under each matcher that the preset names.
 
         A fit is the recipe's where the run has one; B is aligned minus misaligned in all of them, and where the items
@@ -63,27 +63,27 @@ class Outcome:
             )
         }
         for matcher in self.spec.matchers:
-            if (said := result.said(matcher)) is not None:
-                curves[matcher] = (said.outcomes.astype(np.float64)[:, chosen], None)
+            if (scores := result.text_scores(matcher)) is not None:
+                curves[matcher] = (scores.outcomes.astype(np.float64)[:, chosen], None)
         return tuple(self._row(name, b, p) for name, (b, p) in curves.items())
 
-    def _row(self, measure: str, b: Floats | None, p: Floats | None) -> Row:
+    def _row(self, measure: str, b: Floats | None, p: Floats | None) -> StudyRow:
         strengths = self.result.strengths
         at_0 = int(np.flatnonzero(strengths == 0)[0])
-        found, reasons = dict.fromkeys(FIGURES, NAN), []
+        figures, reasons = dict.fromkeys(FIGURES, NAN), []
         if b is not None:
             means = b.mean(axis=1)
             fit, sign = self._fit("alignment", strengths, b)
-            found |= {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
-            found |= {"b_at_0": float(means[at_0]), "crossing": -found["b0"] / found["delta_lambda"]}
-            if not strengths.min() <= found["crossing"] <= strengths.max():
-                found["crossing"] = NAN  # nothing was measured there
+            figures |= {name: sign * fit.params[name].value for name in ("delta_lambda", "b0")}
+            figures |= {"b_at_0": float(means[at_0]), "crossing": -figures["b0"] / figures["delta_lambda"]}
+            if not strengths.min() <= figures["crossing"] <= strengths.max():
+                figures["crossing"] = NAN  # nothing was measured there
             reasons += [] if fit.valid else [f"B has no tanh: {self._why_not(strengths, b) or fit.reason}"]
         if p is not None:
             fit, _ = self._fit("p_correct", strengths, p)
-            found |= {"p_at_0": float(p.mean(axis=1)[at_0]), "b": fit.params["b"].value}
+            figures |= {"p_at_0": float(p.mean(axis=1)[at_0]), "b": fit.params["b"].value}
             reasons += [] if fit.valid else [f"P(correct) has no fit: {fit.reason}"]
-        return Row(measure, found, tuple(reasons))
+        return StudyRow(measure, figures, tuple(reasons))
 
     def _fit(self, measure: str, strengths: Floats, values: Floats) -> tuple[FitResult, float]:
         """The fit of a measure, the recipe's if there is one, and the sign that makes B aligned minus misaligned."""
@@ -113,7 +113,7 @@ class Study:
 
     folder: Path
     preset: Preset
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[StudyOutcome, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""

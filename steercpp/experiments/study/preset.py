@@ -9,7 +9,7 @@
     pairs = "instructions"                # as --pairs takes it, or a table of [synthesis]
     method = "pca-centered"
 
-    [synthesis.answers]                   # contrast pairs out of what a steered model says
+    [synthesis.answers]                   # contrast pairs out of what a steered model answers
     model = "chat"
     vector = "harmless"                   # one of [vectors]
     requests = "instructions:train"       # behavior items whose prompts are answered
@@ -23,17 +23,19 @@
     behavior = "instructions:test"        # as --behavior takes it
     tasks = ["mmlu:international_law"]    # as --task takes it
 
-All else has a default, which the classes below tell. Unknown keys are refused.
+All else has a default, which the classes below give. Unknown keys are refused. Presets come with the package, under
+presets/, and are found by name; a file of one's own is given by its path.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import dacite
 
@@ -42,6 +44,17 @@ from steercpp.extraction.methods import METHODS
 from steercpp.sweeps.strengths import grid
 
 Role: TypeAlias = Literal["base", "chat"]
+ENDING = ".toml"
+
+# What a study tells of each run, and what it calls it.
+FIGURES = {
+    "b_at_0": "B(0)",
+    "crossing": "B = 0",
+    "delta_lambda": "Δλ",
+    "b0": "b₀",
+    "p_at_0": "P(0)",
+    "b": "λσβ",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +64,11 @@ class VectorSpec:
     Attributes:
         model: which of the two model files it is made on.
         pairs: contrast pairs by name, or a table of `synthesis`.
-        method: a name in `directions.METHODS`.
-        layers: "" for the paper's band at the model's depth, or as --layers takes it.
+        method: a name in `extraction.methods.METHODS`.
+        layers: "" for the paper's band at the model's depth, or as `parse_layers` reads it.
         flip: turn it round, so that it points to the pairs' negative side.
         limit: pairs used, the first ones; None for all.
-        template: how the pairs' prompts become text, as --raw and --chat.
+        template: how the pairs' prompts become text, see `data.prompts.Template`.
     """
 
     model: Role
@@ -74,7 +87,7 @@ class VectorSpec:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisSpec:
-    """Contrast pairs whose answers a steered model gives; see synthesis.py.
+    """Contrast pairs whose answers a steered model gives; see experiments/synthesis.py.
 
     Attributes:
         model: which of the two answers, steered by `vector`, one of the preset's.
@@ -106,11 +119,11 @@ class RunSpec:
 
     Attributes:
         model, vector: what is steered with what, one of the preset's vectors.
-        strengths: the grid, as --strengths takes it.
+        strengths: the grid, as `sweeps.strengths.grid` reads it.
         behavior, tasks: items by name; one of them is needed.
         limit: items of each name, the first ones; None for all.
         shots: solved examples before a choice question.
-        ask: how requests of data sets are put, as --ask.
+        ask: the template that requests of data sets are put into.
         template: how behavior prompts become text: "raw", "chat" for the model's own template, or a named template
             that they are put into; "auto" as the items say.
         unit, direction, max_loss, random_directions: as in a sweep; the direction is where the budget is spent.
@@ -119,7 +132,7 @@ class RunSpec:
         samples, temperature, top_p: how they are drawn.
         matchers: by which they are judged, the first in the table.
         constants: measure lambda, sigma and Delta afterwards.
-        recipe: fit as a recipe of recipes.py says, besides.
+        recipe: fit as a recipe of statistics/recipes.py says, besides.
         paper: figures of the authors' own data, shown beside; by the names of `FIGURES`.
     """
 
@@ -153,17 +166,6 @@ class RunSpec:
         _counts(limit=self.limit, samples=self.samples)
         if strange := sorted(set(self.paper) - set(FIGURES)):
             raise InputError(f"paper: {_unknown(strange[0], FIGURES)}")
-
-
-# What a study tells of each run, and what it calls it.
-FIGURES = {
-    "b_at_0": "B(0)",
-    "crossing": "B = 0",
-    "delta_lambda": "Δλ",
-    "b0": "b₀",
-    "p_at_0": "P(0)",
-    "b": "λσβ",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,19 +245,18 @@ def parse_preset(text: str, *, name: str, place: str) -> Preset:
 
 
 def _counts(**numbers: int | None) -> None:
+    """Make sure that every number which is given is at least 1."""
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise InputError(f"{name} is {number}; give at least 1")
 
 
-def _unknown(name: str, names: Any) -> str:
-    near = get_close_matches(name, list(names), n=1)
+def _unknown(name: str, names: Iterable[str]) -> str:
+    """What is wrong with a name that is not among the known ones, and what to do."""
+    names = list(names)
+    near = get_close_matches(name, names, n=1)
     advice = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names) or 'none: there is none'}"
     return f"{name!r} is unknown; {advice}"
-
-
-# FOLD: Where presets of studies are found: those in the package by name, and files of a user's own.
-ENDING = ".toml"
 
 
 def preset_names() -> tuple[str, ...]:
@@ -270,19 +271,20 @@ def load_preset(name: str) -> Preset:
     Raises:
         PresetError: no such preset (near names are offered), the file cannot be read, or it is malformed.
     """
-    own = name.endswith(ENDING)
-    if not own and name not in preset_names():
-        near = get_close_matches(name, [*preset_names(), *(each.partition("/")[2] for each in preset_names())], n=1)
-        full = next((each for each in preset_names() if near and near[0] in (each, each.partition("/")[2])), "")
+    is_file = name.endswith(ENDING)
+    if not is_file and name not in preset_names():
+        by_end = {preset.partition("/")[2]: preset for preset in preset_names()}
+        near = get_close_matches(name, [*preset_names(), *by_end], n=1)
+        full = by_end.get(near[0], near[0]) if near else ""
         advice = f"did you mean {full}?" if full else f"use one of {', '.join(preset_names())}, or a {ENDING} file"
         raise PresetError(f"preset {name!r} is unknown; {advice}")
-    path = Path(name) if own else _root() / f"{name}{ENDING}"
+    path = Path(name) if is_file else _root() / f"{name}{ENDING}"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PresetError(f"{path}: cannot be read ({reason}); check the path of the preset") from error
-    return parse_preset(text, name=path.stem if own else name, place=str(path) if own else name)
+    return parse_preset(text, name=path.stem if is_file else name, place=str(path) if is_file else name)
 
 
 def with_included(preset: Preset) -> tuple[Preset, ...]:
@@ -291,18 +293,18 @@ def with_included(preset: Preset) -> tuple[Preset, ...]:
     Raises:
         PresetError: one is unknown or malformed, or includes itself.
     """
-    found: dict[str, Preset] = {}
+    presets: dict[str, Preset] = {}
 
-    def visit(one: Preset, above: tuple[str, ...]) -> None:
-        if one.name in above:
-            raise PresetError(f"{one.name}: includes itself; take it out of include")
-        for name in one.include:
-            visit(load_preset(name), (*above, one.name))
-        if one.runs:
-            found.setdefault(one.name, one)
+    def visit(preset: Preset, above: tuple[str, ...]) -> None:
+        if preset.name in above:
+            raise PresetError(f"{preset.name}: includes itself; take it out of include")
+        for name in preset.include:
+            visit(load_preset(name), (*above, preset.name))
+        if preset.runs:
+            presets.setdefault(preset.name, preset)
 
     visit(preset, ())
-    return tuple(found.values())
+    return tuple(presets.values())
 
 
 def _root() -> Path:

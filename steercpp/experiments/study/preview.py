@@ -77,10 +77,10 @@ def preview(
     choices = choices or Choices()
     steps: list[Step] = []
     with StudyModels(models, load) as opened:
-        for part in with_included(preset):
-            view = _View(part, opened, choices, {})
-            steps += [view.vector(name, choices.of_vector(spec)) for name, spec in part.vectors.items()]
-            steps += [view.run(name, choices.of_run(spec)) for name, spec in part.runs.items()]
+        for included in with_included(preset):
+            view = _View(included, opened, choices, {})
+            steps += [view.vector(name, choices.of_vector(spec)) for name, spec in included.vectors.items()]
+            steps += [view.run(name, choices.of_run(spec)) for name, spec in included.runs.items()]
     return tuple(steps)
 
 
@@ -128,7 +128,7 @@ class _View:
             counts = {"requests": len(requests)}
             return Step(self.preset.name, title, counts, n_tokens, work, n_drawn, seconds, first)
         pairs = tuple(contrast_pairs(spec.pairs, data=self.choices.data, limit=spec.limit))
-        n_tokens = sum(len(engine.encode(text, template=spec.template)) for one in pairs for _, text, _ in one.sides)
+        n_tokens = sum(len(engine.encode(text, template=spec.template)) for pair in pairs for _, text, _ in pair.sides)
         work = n_tokens * engine.n_layer
         prompts = {side: (prompt, spec.template) for side, prompt, _ in pairs[0].sides}
         seconds, counts = self._seconds(spec.model, work, 0), {"pairs": len(pairs)}
@@ -149,10 +149,10 @@ class _View:
         )  # fmt: skip
         baseline = [WORKS[kind](engine, some, instruction=items.instruction) for kind, some in scored.items()
                  if kind in CONTROLLED and items.instruction]  # fmt: skip
-        work += sum(one.n_tokens for one in baseline) * engine.n_layer
+        work += sum(work_of_kind.n_tokens for work_of_kind in baseline) * engine.n_layer
         jobs = text_jobs(engine, text_plan, items.by_kind, instruction=items.instruction) if text_plan else ()
         n_drawn, text_work = _text_work(jobs, spec, n_strengths, engine.n_layer)
-        n_tokens = sum(one.n_tokens for one in works.values())
+        n_tokens = sum(work_of_kind.n_tokens for work_of_kind in works.values())
         n_tokens += sum(len(prompt) for job in jobs if job.kind == "code" for prompt in job.prompts)
         counts = {kind: len(some) for kind, some in items.by_kind.items()} | {"strengths": n_strengths}
         return Step(
@@ -200,7 +200,7 @@ def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:
 
 def _first_prompts(items: RunItems, spec: RunSpec) -> dict[str, tuple[Prompt, Template]]:
     """The first prompt of each kind."""
-    found = {kind: prompt_of(some[0])[:2] for kind, some in items.by_kind.items()}
+    prompts = {kind: prompt_of(some[0])[:2] for kind, some in items.by_kind.items()}
     if items.code:
-        found["code"] = code_prompt(items.code[0], "raw" if spec.template == "auto" else spec.template)
-    return found
+        prompts["code"] = code_prompt(items.code[0], "raw" if spec.template == "auto" else spec.template)
+    return prompts

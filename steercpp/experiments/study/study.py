@@ -1,10 +1,10 @@
 """A study: the vectors, runs and constants of a preset, in one folder; read this to follow `steercpp study`.
 
-    found = study(load_preset("wolf2024/fairness-base"), {"base": Path("llama-2-13b.Q4_K_M.gguf")}, load=Engine,
-                  data=Path("data"), out=Path("studies/fairness"))
-    for outcome in found.outcomes: print(outcome.title, outcome.figures)
+    done = study(load_preset("wolf2024/fairness-base"), {"base": Path("llama-2-13b.Q4_K_M.gguf")}, load=Engine,
+                 choices=Choices(data=Path("data")), out=Path("studies/fairness"))
+    for outcome in done.outcomes: print(outcome.title, outcome.rows())
 
-study_folder.py tells what lies where. Whatever is finished is kept: the same study again goes on from there.
+folder.py tells what lies where. Whatever is finished is kept: the same study again goes on from there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from steercpp.experiments.constants.measure import measure_constants
 from steercpp.experiments.constants.store import read_constants, write_constants
 from steercpp.experiments.study.folder import StudyFolder, open_folder
 from steercpp.experiments.study.inputs import RunItems, StudyModels, fewest, run_items
-from steercpp.experiments.study.outcome import Outcome, Study
+from steercpp.experiments.study.outcome import Study, StudyOutcome
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, SynthesisSpec, VectorSpec, with_included
 from steercpp.experiments.synthesis import harmful_requests, synthesize, write_synthetic
 from steercpp.extraction.extract import extract
@@ -48,7 +48,7 @@ class Choices:
     Attributes:
         data: folder of the official files; None for the cache.
         limit: at most so many items or pairs of each name.
-        strengths, layers: in place of the preset's, as on the command line; "" for the preset's own.
+        strengths, layers: in place of the preset's, as `grid` and `parse_layers` read them; "" for the preset's own.
         seed: of random directions and resampling.
         allow_code: generated code may run.
     """
@@ -79,7 +79,7 @@ def study(
     choices: Choices | None = None,
     force: bool = False,
     progress: Progress | None = None,
-    on_outcome: Callable[[Outcome], None] | None = None,
+    on_outcome: Callable[[StudyOutcome], None] | None = None,
 ) -> Study:
     """Measure everything a preset asks for, or go on with a study that was begun.
 
@@ -99,23 +99,24 @@ def study(
         SteerError: as the parts raise; what is finished is kept in all cases.
     """
     choices = choices or Choices()
-    parts = with_included(preset)
+    presets = with_included(preset)
     with StudyModels(models, load) as opened:
-        for role in sorted({role for part in parts for role in part.roles}):
+        # Whatever may be missing is missed before hours of work
+        for role in sorted({role for included in presets for role in included.roles}):
             opened.path(role)
         items = {
-            part.name: {
-                name: run_items(spec, data=choices.data, limit=choices.limit) for name, spec in part.runs.items()
+            included.name: {
+                name: run_items(spec, data=choices.data, limit=choices.limit) for name, spec in included.runs.items()
             }
-            for part in parts
+            for included in presets
         }
-        _check_code(parts, items, choices, out)
-        folder = open_folder(out, _plan(parts, models, choices), force=force)
+        _check_code(presets, items, choices, out)
+        folder = open_folder(out, _plan(presets, models, choices), force=force)
         outcomes = []
-        for part in parts:
-            work = _Part(part, items[part.name], folder, opened, choices, progress)
-            for name in part.runs:
-                with _described(f"{part.name}, run {name}"):
+        for included in presets:
+            work = _PresetWork(included, items[included.name], folder, opened, choices, progress)
+            for name in included.runs:
+                with _described(f"{included.name}, run {name}"):
                     outcomes.append(work.run(name))
                 if on_outcome is not None:
                     on_outcome(outcomes[-1])
@@ -137,23 +138,23 @@ def synthesis_requests(spec: SynthesisSpec, choices: Choices) -> tuple[str, ...]
 
 
 def _check_code(
-    parts: tuple[Preset, ...], items: Mapping[str, Mapping[str, RunItems]], choices: Choices, out: Path
+    presets: tuple[Preset, ...], items: Mapping[str, Mapping[str, RunItems]], choices: Choices, out: Path
 ) -> None:
     """Make sure that what a model writes may be run, before it writes for hours.
 
     Raises:
         SandboxError: a run has code items, and its programs may not run, or no sandbox works here.
     """
-    for part in parts:
-        for name in part.runs:
-            run = out / _place(part, "runs", name)
+    for preset in presets:
+        for name in preset.runs:
+            run = out / _place(preset, "runs", name)
             is_done = (run / MANIFEST).is_file() and read_manifest(run).finished is not None
-            if is_done or not items[part.name][name].code:
+            if is_done or not items[preset.name][name].code:
                 continue
             if not choices.allow_code:
                 raise SandboxError(
-                    f"{part.name}, run {name}: the answers are programs; say that they may be run, in a sandbox, with "
-                    "--allow-code-execution"
+                    f"{preset.name}, run {name}: the answers are programs; allow that they are run, in a sandbox, with "
+                    "`allow_code=True`"
                 )
             working_way()
 
@@ -173,16 +174,16 @@ def _described(place: str) -> Iterator[None]:
         raise
 
 
-def _plan(parts: tuple[Preset, ...], models: Mapping[Role, Path], choices: Choices) -> dict[str, Any]:
+def _plan(presets: tuple[Preset, ...], models: Mapping[Role, Path], choices: Choices) -> dict[str, Any]:
     """What decides a study's numbers, beside the files of its material, whose items the runs' own plans hash."""
     changed = {key: value for key, value in asdict(choices).items() if key not in ("data", "allow_code")}
-    used = sorted({role for part in parts for role in part.roles})
+    used = sorted({role for preset in presets for role in preset.roles})
     sizes = {role: {"file": models[role].name, "bytes": models[role].stat().st_size} for role in used}
-    return {"presets": {part.name: part.text for part in parts}, "models": sizes, **changed}
+    return {"presets": {preset.name: preset.text for preset in presets}, "models": sizes, **changed}
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _PresetWork:
     """One preset of a study in work."""
 
     preset: Preset
@@ -192,7 +193,7 @@ class _Part:
     choices: Choices
     progress: Progress | None
 
-    def run(self, name: str) -> Outcome:
+    def run(self, name: str) -> StudyOutcome:
         """Measure one run, with its vector made before if need be."""
         spec = self.choices.of_run(self.preset.runs[name])
         items = self.items[name]
@@ -205,20 +206,17 @@ class _Part:
             instruction=items.instruction, strengths=grid(spec.strengths), unit=spec.unit,
             direction=1 if spec.direction == "+" else -1, max_loss=spec.max_loss, said=text_plan,
             random_directions=spec.random_directions, seed=self.choices.seed, allow_code=self.choices.allow_code,
-            out=self.folder.path / self._place("runs", name), progress=self._told(f"{self.preset.name}, {name}"),
+            out=self.folder.path / self._place("runs", name), progress=self._named(f"{self.preset.name}, {name}"),
         )  # fmt: skip
         if spec.constants and read_constants(result.folder) is None:
-            told = self._told(f"{self.preset.name}, {name}, constants")
-            found = measure_constants(
-                self.models.of(spec.model),
-                result,
-                recipe="wolf2024" if spec.recipe == "wolf2024" else "steercpp",
-                progress=told,
-            )
-            write_constants(result.folder, found)
-            write_figures(result.folder, found)
+            constants = measure_constants(
+                self.models.of(spec.model), result, recipe="wolf2024" if spec.recipe == "wolf2024" else "steercpp",
+                progress=self._named(f"{self.preset.name}, {name}, constants"),
+            )  # fmt: skip
+            write_constants(result.folder, constants)
+            write_figures(result.folder, constants)
         ensure_report(judge(result))
-        return Outcome(self.preset.name, name, spec, result)
+        return StudyOutcome(self.preset.name, name, spec, result)
 
     def vector(self, name: str) -> Path:
         """The file of a vector, made if need be."""
@@ -231,7 +229,7 @@ class _Part:
             layers = parse_layers(spec.layers, engine.n_layer) if spec.layers else None
             vector = extract(
                 engine, pairs, method=spec.method, layers=layers, template=spec.template,
-                progress=self._told(f"{self.preset.name}, vector {name}"),
+                progress=self._named(f"{self.preset.name}, vector {name}"),
             )  # fmt: skip
             write_vector(path, vector.scaled(-1.0) if spec.flip else vector, force=True)
 
@@ -254,18 +252,18 @@ class _Part:
         }  # fmt: skip
 
         def make(path: Path) -> None:
-            found = synthesize(
+            synthetic = synthesize(
                 engine, read_vector(vector_path), requests, strengths=(spec.refuse, spec.comply), variant=spec.variant,
-                max_tokens=spec.max_tokens, progress=self._told(f"{self.preset.name}, pairs {name}"),
+                max_tokens=spec.max_tokens, progress=self._named(f"{self.preset.name}, pairs {name}"),
             )  # fmt: skip
-            write_synthetic(path, found, force=True)
+            write_synthetic(path, synthetic, force=True)
 
         return self.folder.made(f"{self._place('pairs', name)}.jsonl", identity, make)
 
     def _place(self, kind: str, name: str) -> str:
         return _place(self.preset, kind, name)
 
-    def _told(self, what: str) -> Progress | None:
+    def _named(self, what: str) -> Progress | None:
         """Progress of a part, with its name before what it tells."""
         if (progress := self.progress) is None:
             return None

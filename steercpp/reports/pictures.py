@@ -62,5 +62,5 @@ def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Calla
     figure = draw()
     for path in files[1:]:
         write_atomically(path, rendered(figure, path.suffix[1:]))
-    write_atomically(files[0], table)  # last, for it tells that the others are its own
+    write_atomically(files[0], table)  # last, as proof that the pictures are its own
     return files

@@ -108,7 +108,7 @@ def quality_figure(vector: ControlVector) -> Figure:
     """How well a direction separates held-out pairs, and how sure and strong it is, over the layers.
 
     Raises:
-        InputError: the vector tells no figure of `quality.LayerQuality`.
+        InputError: the vector's metadata has no figure of `extraction.quality.LayerQuality`.
     """
     figures = {name: values for name in NAMES if (values := _of(vector, name))}
     if not figures:
@@ -131,7 +131,7 @@ def quality_figure(vector: ControlVector) -> Figure:
 
 
 def _of(vector: ControlVector, name: str) -> tuple[float, ...]:
-    """The values of a figure at the vector's layers; none where it is not told for each of them."""
+    """The values of a figure at the vector's layers; none where one is missing."""
     values = vector.metadata.get(name)
     if not isinstance(values, tuple) or len(values) != len(vector.layers):
         return ()

@@ -16,7 +16,7 @@ from steercpp.aliases import Floats
 from steercpp.engine.engine import Engine
 from steercpp.reports.figures import alignment_figure, helpfulness_figure
 from steercpp.reports.item_figures import couples_figure, items_figure
-from steercpp.reports.labels import places
+from steercpp.reports.labels import free_boxes, number_text, places, short_name
 from steercpp.reports.style import dodged
 from steercpp.reports.tradeoff_figure import tradeoff_figure
 from steercpp.runs.judgement import Judgement, judge
@@ -123,3 +123,19 @@ def test_labels_find_places_by_hand() -> None:
     assert found(nothing, lines)[0] != pytest.approx(free[0])
     everywhere = np.array([[0.0, 0.0, 300.0, 200.0]])
     assert found(everywhere, lines) == {}
+
+
+def test_of_the_boxes_that_are_free_the_first_is_taken() -> None:
+    left, right = (0.0, 0.0, 1.0, 1.0), (2.0, 0.0, 3.0, 1.0)
+    boxes, nowhere = np.array([[left, right], [left, right], [left, right]]), np.empty((0, 4))
+    assert free_boxes(boxes, order=(1, 0, 2), taken=nowhere) == {1: 0, 0: 1}  # and none for the last
+    assert free_boxes(boxes, order=(1,), taken=np.array([left])) == {1: 1}
+    assert free_boxes(boxes, order=(1, 0), taken=nowhere, rivals=np.ones((3, 3), bool)) == {1: 0}
+    boxes[1, 0] = np.nan
+    assert free_boxes(boxes, order=(1,), taken=nowhere) == {1: 1}
+
+
+def test_numbers_and_names_as_they_are_written() -> None:
+    assert [number_text(x) for x in (0.126, -0.126, -0.001, float("nan"))] == ["+0.13", "−0.13", "+0.00", "–"]
+    assert number_text(0.5, places=1, sign="-") == "0.5"
+    assert short_name("a$b", 5) == "a?b" and short_name("a-long-name", 5) == "…name"

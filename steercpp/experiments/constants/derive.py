@@ -282,7 +282,7 @@ def _alignment(s: Floats, behavior: BehaviorReadings, gap: Gap, inside: Bools, n
 def _layer(
     readings: Readings, behavior: BehaviorReadings, place: int, il: int, reference: int, inside: Bools
 ) -> dict[str, Any]:
-    """What one layer tells: at the reference strength in full, at the others the margin and the accuracy."""
+    """What one layer separates: at the reference strength in full, at the others the margin and the accuracy."""
     s, norm = readings.strengths, behavior.delta_norm[:, place]
     aligned, misaligned = behavior.aligned[:, place], behavior.misaligned[:, place]
     steered = [i if strength else None for i, strength in enumerate(s)]

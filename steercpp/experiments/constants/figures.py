@@ -132,7 +132,7 @@ def _quantiles(axes: Axes, at: Sequence[Any], s: Floats) -> None:
 
 
 def separation_figure(constants: Constants) -> Figure:
-    """The gap against |delta| at the end of the network, and what each layer tells of the answers."""
+    """The gap against |delta| at the end of the network, and how well each layer separates the answers."""
     record = constants.record
     separation, layers = record["separation"], record["layers"]
     with matplotlib.rc_context(STYLE):

@@ -61,7 +61,7 @@ def straight(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
         y: (n, m).
 
     Returns:
-        three of (m,); R2 is 1 for a column that does not vary, which its line tells exactly.
+        three of (m,); R2 is 1 for a column that does not vary, which its line gives exactly.
     """
     centred = x - x.mean()
     slope = centred @ y / (centred @ centred)

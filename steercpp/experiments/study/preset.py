@@ -46,7 +46,7 @@ from steercpp.sweeps.strengths import grid
 Role: TypeAlias = Literal["base", "chat"]
 ENDING = ".toml"
 
-# What a study tells of each run, and what it calls it.
+# The figures of each run, and what tables call them.
 FIGURES = {
     "b_at_0": "B(0)",
     "crossing": "B = 0",

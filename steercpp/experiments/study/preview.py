@@ -177,7 +177,7 @@ def _text_work(jobs: Sequence[TextJob], spec: RunSpec, n_strengths: int, n_layer
     for job in jobs:
         n_rows = (1 if job.label == Label.PROMPT else n_strengths) * spec.samples
         n_drawn += n_rows * len(job.prompts) * spec.max_tokens
-        n_read += (n_rows + 1) * sum(map(len, job.prompts))  # once for each row, once to be told ln P of them all
+        n_read += (n_rows + 1) * sum(map(len, job.prompts))  # once for each row, once for ln P of all texts
     return n_drawn, (n_read + 2 * n_drawn) * n_layer
 
 

@@ -4,7 +4,7 @@
                  choices=Choices(data=Path("data")), out=Path("studies/fairness"))
     for outcome in done.outcomes: print(outcome.title, outcome.rows())
 
-folder.py tells what lies where. Whatever is finished is kept: the same study again goes on from there.
+folder.py says what lies where. Whatever is finished is kept: the same study again goes on from there.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class _PresetWork:
         return _place(self.preset, kind, name)
 
     def _named(self, what: str) -> Progress | None:
-        """Progress of a part, with its name before what it tells."""
+        """Progress of a part, with its name before each label."""
         if (progress := self.progress) is None:
             return None
         return lambda done, total, label: progress(done, total, f"{what}: {label}")

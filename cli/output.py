@@ -64,7 +64,7 @@ def emit_line(data: Mapping[str, Any]) -> None:
 _bars: list[Live] = []  # on the screen now
 
 
-def generate_texts(message: str) -> None:
+def note(message: str) -> None:
     """Tell the user something on stderr, above a progress bar if there is one."""
     if _bars:
         _bars[-1].console.print(text(message))
@@ -197,7 +197,7 @@ def panel(*pieces: Renderable, title: str) -> Renderable:
 
 @contextmanager
 def _shown(live: Live) -> Iterator[None]:
-    """Let `say` know of a bar as long as it is on the screen."""
+    """Let `note` know of a bar as long as it is on the screen."""
     _bars.append(live)
     try:
         yield

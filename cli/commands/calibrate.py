@@ -88,7 +88,7 @@ def calibrate(
     try:
         write_any_vector(out, found.described(vector), force=force)
     except SteerError:
-        output.say(f"strength {found.strength:g} has {found.kl:.4g} nats of KL")  # at least this is not lost
+        output.note(f"strength {found.strength:g} has {found.kl:.4g} nats of KL")  # at least this is not lost
         raise
     data = _data(found, {"file": out, "vector": vector_path, "model": path}, len(tokens), vector)
     output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *_next(model, out, found)])
@@ -145,7 +145,7 @@ def named_vector(engine: Engine, path: Path | None, layers: str | None, report: 
 
     vector, notes = read_any_vector(path, architecture=engine.architecture)
     for note in notes:
-        output.say(f"{path}: {note}")
+        output.note(f"{path}: {note}")
     if not vector.is_added_everywhere:
         raise InputError(
             f"{path}: is not meant to be added to every token, which is what is calibrated; sweep it instead"

@@ -52,7 +52,7 @@ def constants(
     found = None if force else read_constants(run)
     known = found is not None and found.record["recipe"] == recipe
     if known:
-        output.say(f"{run}: measured already, nothing was computed; --force measures again")
+        output.note(f"{run}: measured already, nothing was computed; --force measures again")
     else:
         prepare(run, otherwise="constants are kept beside a run: copy it to where files can be written")
         found = _measure(result, model, recipe, options, as_json)
@@ -73,7 +73,7 @@ def _drawn(run: Path, found: Constants, *, needed: bool) -> tuple[Path, ...]:
     except SteerError as error:
         if needed:
             raise
-        output.say(f"{error}; shown without figures")
+        output.note(f"{error}; shown without figures")
         return ()
 
 

@@ -95,7 +95,7 @@ def cross(
             )  # fmt: skip
     except KeyboardInterrupt:
         if out is not None:
-            output.say(f"{out}: what was finished is kept; the same command goes on from there")
+            output.note(f"{out}: what was finished is kept; the same command goes on from there")
         raise
     record = {"model": str(asked.path), "unit": asked.shown_unit, "seed": seed, **found.record()}
     files = _files(out, record, found) if out else ()

@@ -112,12 +112,12 @@ def get_sets(names: tuple[str, ...], base_url: str | None, cache: Path | None, a
     own = [name for name in names if name in built_in()]
     sets = [data_set(name) for name in names if name not in own]
     for name in own:
-        output.say(f"{name}: built in, nothing needs to be fetched")
+        output.note(f"{name}: built in, nothing needs to be fetched")
     found: list[dict[str, Any]] = []
     failed: dict[str, DataSetError] = {}
     for each in sets:
         note = f"; {SOURCES[each.name].note}" if SOURCES[each.name].note else ""
-        output.say(f"{each.name}: {each.licence}, github.com/{each.source}{note}")
+        output.note(f"{each.name}: {each.licence}, github.com/{each.source}{note}")
         try:
             with output.progress() as report:
                 fetched = fetch_set(each.name, base_url=base_url, cache=cache, progress=report)
@@ -137,7 +137,7 @@ def _raise(failed: Mapping[str, DataSetError]) -> None:
     if len(failed) == 1:
         raise next(iter(failed.values()))
     for name, error in failed.items():
-        output.say(f"{name}: {error}")
+        output.note(f"{name}: {error}")
     if failed:
         raise DataSetError(f"{', '.join(failed)}: not fetched, for the reasons above; what else was named is there")
 

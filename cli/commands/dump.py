@@ -100,7 +100,7 @@ def dump(
                 progress=None if report is None else lambda done, total: report(done, total, "prompts"),
             )
         except KeyboardInterrupt:
-            output.say(f"{out} was not written")
+            output.note(f"{out} was not written")
             raise
     data = _described(out, found) | {"token": str(token)}  # of "all" one choice is read back
     output.emit(data, as_json=as_json, render=lambda: _pieces(data))

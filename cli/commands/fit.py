@@ -58,7 +58,7 @@ def fit(
     curve = read_curve(csv_path)
     _refuse_empty(csv_path, curve, window)
     if curve.ignored:
-        output.say(f"columns left out: {', '.join(curve.ignored)}")
+        output.note(f"columns left out: {', '.join(curve.ignored)}")
     if recipe is not None:
         _follow(csv_path, curve, recipe, choices, as_json)
         return

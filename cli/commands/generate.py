@@ -189,11 +189,11 @@ def _templated(words: str, named: str | None) -> Prompt:
 def _note_special(engine: Engine, prompt: Prompt) -> None:
     """Tell who writes a template as a plain prompt, or one for other models, that it is taken by the letter."""
     if foreign := engine.foreign_texts(prompt):
-        output.say(f"the model has no {', '.join(foreign)}, so the template's are text; is it for another family?")
+        output.note(f"the model has no {', '.join(foreign)}, so the template's are text; is it for another family?")
     found = engine.special_texts(prompt) if isinstance(prompt, str) else ()
     if found:
         spelled = ", ".join(dict.fromkeys(found))
-        output.say(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")
+        output.note(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")
 
 
 def _usual(vector: ControlVector, unit: Unit, *, embedded: bool) -> tuple[float, ...]:
@@ -218,7 +218,7 @@ def _vector(engine: Engine, path: Path | None, report: output.Report | None) -> 
 
     vector, notes = read_any_vector(path, architecture=engine.architecture)
     for note in notes:
-        output.say(f"{path}: {note}")
+        output.note(f"{path}: {note}")
     check_vector(engine, vector, name=str(path))
     return vector
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from steercpp.cli import output
-from steercpp.cli.options.judging import judging_options, say_what_is_idle
+from steercpp.cli.options.judging import judging_options, note_what_is_idle
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judging
@@ -35,7 +35,7 @@ def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json:
     from steercpp.runs.result import open_run
 
     judgement = judge(open_run(run), judging())
-    say_what_is_idle(judgement)
+    note_what_is_idle(judgement)
     files = write_report(judgement, out=out)
     data = {**judgement.record(), "files": files}
 

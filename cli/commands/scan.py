@@ -118,10 +118,10 @@ def scan(
                 force=force, progress=report, on_band=view.bands.append,
             )  # fmt: skip
     except KeyboardInterrupt:
-        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
+        output.note(f"{folder}: what was finished is kept; the same command goes on from there")
         raise
     if not found.decoded_now:
-        output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
+        output.note(f"{folder}: finished already, nothing was computed; --force measures it again")
     files = ensure_files(folder, "scan", found.record(), lambda: _figure(found))
     data = {**found.record(), "items_of": inputs.of, "files": files}
     output.emit(data, as_json=as_json, render=lambda: _render(found, data, files, _next(model, pairs, token, found)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
-from steercpp.cli.options.judging import judging_options, say_what_is_idle
+from steercpp.cli.options.judging import judging_options, note_what_is_idle
 
 if TYPE_CHECKING:
     from steercpp.judging.programs import Way
@@ -68,7 +68,7 @@ def score(
     if allow_code:
         _run_code(run, code_ways or ("whole",), as_json)
     judgement = judge(open_run(run), judging())
-    say_what_is_idle(judgement)
+    note_what_is_idle(judgement)
     data: dict[str, Any] = judgement.record()
     followed = () if chosen is None else _follow(judgement, chosen)
     if chosen is not None:

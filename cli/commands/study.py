@@ -95,7 +95,7 @@ def study(
         with output.progress(beside_data=as_json) as report:
             done = measure(found, models, load=options.open, out=folder, choices=choices, force=force, progress=report)
     except KeyboardInterrupt:
-        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
+        output.note(f"{folder}: what was finished is kept; the same command goes on from there")
         raise
     output.emit(done.to_json(), as_json=as_json, render=lambda: _outcomes(done.outcomes, folder))
 

@@ -121,19 +121,19 @@ def sweep(
                 force=force, vector_id=identity, progress=report, on_strength=view.add,
             )  # fmt: skip
     except KeyboardInterrupt:
-        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
+        output.note(f"{folder}: what was finished is kept; the same command goes on from there")
         raise
     for note in result.notes:
-        output.say(note)
+        output.note(note)
     if not result.decoded_now:
-        output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
+        output.note(f"{folder}: finished already, nothing was computed; --force measures it again")
     judgement = judge(result)
     try:
         files = ensure_report(judgement)
     except SteerError as error:
         if result.decoded_now:
             raise
-        output.say(f"{error}; shown without figures")  # a finished run can be looked at wherever it lies
+        output.note(f"{error}; shown without figures")  # a finished run can be looked at wherever it lies
         files = ()
     if texts.matcher != judgement.how.matcher:
         judgement = judge(result, Judging(matcher=texts.matcher))

@@ -96,11 +96,11 @@ def transfer(
         with output.progress(beside_data=as_json) as report:
             found = compare(a, b, steered, material, out=folder, open_engine=options.open, force=force, progress=report)
     except KeyboardInterrupt:
-        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
+        output.note(f"{folder}: what was finished is kept; the same command goes on from there")
         raise
     files = ensure_files(folder, "transfer", found.record(), lambda: _figure(found))
     for note in notes:
-        output.say(f"{vector}: {note}")
+        output.note(f"{vector}: {note}")
     data = {**found.record(), "vector": vector, "files": files}
     output.emit(data, as_json=as_json, render=lambda: _pieces(found, files))
 

@@ -47,7 +47,7 @@ class EngineOptions:
             **self.devices,
         )
         if engine.n_ctx > engine.n_ctx_train:
-            output.say(
+            output.note(
                 f"{model}: a context of {engine.n_ctx} tokens, past the {engine.n_ctx_train} that it was trained for: "
                 "longer prompts are decoded, but what it says to them may mean nothing"
             )

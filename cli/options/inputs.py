@@ -139,7 +139,7 @@ def _from_file(engine: Engine, path: Path, layers: str | None) -> ControlVector:
 
     vector, notes = read_any_vector(path, architecture=engine.architecture)
     for note in notes:
-        output.say(f"{path}: {note}")
+        output.note(f"{path}: {note}")
     if layers is not None:
         wanted = parse_layers(layers, engine.n_layer)
         try:

@@ -46,14 +46,14 @@ _OPTIONS = (
 )
 
 
-def say_what_is_idle(judgement: Judgement) -> None:
+def note_what_is_idle(judgement: Judgement) -> None:
     """Say which of these options have nothing to act on: those about texts, where a run has none."""
     from steercpp.judging.matchers import AUTO
 
     asked = {"--matcher": judgement.how.matcher != AUTO, "--max-invalid": judgement.how.max_invalid is not None}
     if (names := [name for name, given in asked.items() if given]) and judgement.text_scores is None:
         have = "has" if len(names) == 1 else "have"
-        output.say(
+        output.note(
             f"{judgement.result.folder}: holds no texts of behavior items, so {' and '.join(names)} {have} nothing to "
             "judge; sweep with --max-new-tokens to have some"
         )

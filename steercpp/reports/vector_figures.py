@@ -1,4 +1,4 @@
-"""The picture of `steercpp compare`: cosines between vectors over all layers and at each; read this to change it."""
+"""The picture of `steercpp cosine`: cosines between vectors over all layers and at each; read this to change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`steercpp compare`: how alike control vectors are."""
+"""`steercpp cosine`: how alike control vectors are."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ABREAST = 10  # columns of cosines that a terminal of 80 has room for
 @click.option("--figure", type=FILE, metavar="F.png|.svg", help="Draw the cosines too.")
 @click.option("--force", is_flag=True, help="Replace a picture that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def compare(paths: tuple[Path, ...], figure: Path | None, force: bool, as_json: bool) -> None:
+def cosine(paths: tuple[Path, ...], figure: Path | None, force: bool, as_json: bool) -> None:
     """Show the cosines between control vectors, at each layer and over all.
 
     Over all layers means: of all tensors of a vector in a row, at the layers that both vectors have. Beside them stands
     what chance gives: within it lie 95 of 100 cosines of random directions.
 
     \b
-    Example: steercpp compare mean.gguf pca.gguf theirs.npz --figure cosines.png
+    Example: steercpp cosine mean.gguf pca.gguf theirs.npz --figure cosines.png
     """  # noqa: D301
     if len(paths) < 2:
         raise click.UsageError("one vector is like itself; give two or more.")

@@ -1,6 +1,6 @@
 """The `steercpp` command; read this to add a command, or to see how errors become exit codes.
 
-Exit codes: 0 done, 1 an error told in one sentence, 2 wrong usage (click's own), 130 interrupted.
+Exit codes: 0 done, 1 an error in one sentence, 2 wrong usage (click's own), 130 interrupted.
 A command is a name in `COMMANDS` and a module commands/NAME.py that holds a click command of that name. Those modules
 import the library inside the command, so that `steercpp --help` costs no more than click itself.
 """
@@ -13,6 +13,7 @@ import importlib
 import click
 
 from steercpp.cli import output
+from steercpp.cli.words import in_options
 from steercpp.errors import SteerError
 
 COMMANDS = (
@@ -49,12 +50,23 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """What a command line names; the innermost command is kept, in whose options errors are put."""
+        name, command, rest = super().resolve_command(ctx, args)
+        innermost, words = command, rest
+        while isinstance(innermost, click.Group) and words and (inner := innermost.get_command(ctx, words[0])):
+            innermost, words = inner, words[1:]
+        ctx.obj = innermost
+        return name, command, rest
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
         try:
             return super().invoke(ctx)
         except SteerError as error:
-            raise Failure(str(error)) from error
+            raise Failure(in_options(str(error), ctx.obj)) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
+from steercpp.cli.words import in_options
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
@@ -65,7 +67,8 @@ _bars: list[Live] = []  # on the screen now
 
 
 def note(message: str) -> None:
-    """Tell the user something on stderr, above a progress bar if there is one."""
+    """Tell the user something on stderr, above a progress bar if there is one; parameters become options."""
+    message = in_options(message)
     if _bars:
         _bars[-1].console.print(text(message))
     else:

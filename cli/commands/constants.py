@@ -13,7 +13,8 @@ from steercpp.cli import output
 from steercpp.cli.options.engine import EngineOptions, engine_options
 
 if TYPE_CHECKING:
-    from steercpp.experiments.constants.derive import Constants, Recipe
+    from steercpp.choices import ConstantsRecipe
+    from steercpp.experiments.constants.derive import Constants
     from steercpp.runs.result import SweepResult
 
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Measure again.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 def constants(
-    run: Path, model: Path | None, recipe: Recipe, options: EngineOptions, force: bool, as_json: bool
+    run: Path, model: Path | None, recipe: ConstantsRecipe, options: EngineOptions, force: bool, as_json: bool
 ) -> None:
     """Measure lambda, sigma and Delta of a finished sweep, and what they predict.
 
@@ -78,7 +79,7 @@ def _drawn(run: Path, found: Constants, *, needed: bool) -> tuple[Path, ...]:
 
 
 def _measure(
-    result: SweepResult, model: Path | None, recipe: Recipe, options: EngineOptions, as_json: bool
+    result: SweepResult, model: Path | None, recipe: ConstantsRecipe, options: EngineOptions, as_json: bool
 ) -> Constants:
     from steercpp.errors import RunError
     from steercpp.experiments.constants.measure import measure_constants

@@ -17,10 +17,10 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from steercpp.choices import Unit
     from steercpp.data.items import BehaviorItem, ChoiceItem
     from steercpp.engine.engine import Engine
     from steercpp.experiments.cross import CrossEffects, Push
-    from steercpp.sweeps.units import Unit
 
 FILE = click.Path(path_type=Path)
 OWN = ("refusal", "fairness")  # what the embedded model has pairs and items of

@@ -17,9 +17,9 @@ from steercpp.cli.options.prompts import emit_prompts, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, parse_strengths, steering_options
 
 if TYPE_CHECKING:
+    from steercpp.choices import Unit
     from steercpp.data.prompts import Prompt
     from steercpp.engine.engine import Engine
-    from steercpp.sweeps.units import Unit
     from steercpp.vectors.control_vector import ControlVector
 
 FILE = click.Path(path_type=Path)

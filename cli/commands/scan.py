@@ -20,11 +20,11 @@ from steercpp.cli.options.steering import parse_strengths
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from steercpp.choices import Unit
     from steercpp.data.items import BehaviorItem, ChoiceItem
     from steercpp.data.pairs import ContrastPair
     from steercpp.engine.engine import Engine
     from steercpp.experiments.scan import Band, Scan
-    from steercpp.sweeps.units import Unit
     from steercpp.vectors.layers import Window
 
 FILE = click.Path(path_type=Path)

@@ -12,7 +12,7 @@ from steercpp.cli import output
 from steercpp.cli.options.judging import judging_options, note_what_is_idle
 
 if TYPE_CHECKING:
-    from steercpp.judging.programs import Way
+    from steercpp.choices import CodeWay
     from steercpp.runs.judgement import Judgement, Judging
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
@@ -44,7 +44,7 @@ def score(
     samples: int,
     recipe: str | None,
     allow_code: bool,
-    code_ways: tuple[Way, ...],
+    code_ways: tuple[CodeWay, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -90,7 +90,7 @@ def score(
     output.emit(data, as_json=as_json, render=render)
 
 
-def _run_code(run: Path, ways: tuple[Way, ...], as_json: bool) -> None:
+def _run_code(run: Path, ways: tuple[CodeWay, ...], as_json: bool) -> None:
     """Run what was not run yet."""
     from steercpp.runs.code import judge_run
 

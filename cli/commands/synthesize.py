@@ -15,9 +15,8 @@ from steercpp.cli.options.common import Finite
 from steercpp.cli.options.engine import EngineOptions, engine_options
 
 if TYPE_CHECKING:
+    from steercpp.choices import SynthesisVariant, Unit
     from steercpp.engine.engine import Engine
-    from steercpp.experiments.synthesis import VariantName
-    from steercpp.sweeps.units import Unit
     from steercpp.vectors.control_vector import ControlVector
 
 FILE = click.Path(path_type=Path)
@@ -66,7 +65,7 @@ def synthesize(
     out: Path,
     unit: Unit | None,
     kl: float | None,
-    variant: VariantName,
+    variant: SynthesisVariant,
     max_tokens: int | None,
     chat: bool,
     limit: int | None,

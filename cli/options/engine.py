@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from steercpp.choices import CACHE_TYPES, SPLIT_MODES
 from steercpp.cli import output
-from steercpp.engine.devices import CACHE_TYPES, SPLIT_MODES, DeviceOptions, parse_tensor_split
+from steercpp.engine.devices import DeviceOptions, parse_tensor_split
 from steercpp.errors import InputError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from steercpp.cli import output
 from steercpp.cli.options.items import ItemOptions
 
 if TYPE_CHECKING:
+    from steercpp.choices import Unit
     from steercpp.data.pairs import ContrastPair
     from steercpp.engine.engine import Engine
-    from steercpp.sweeps.units import Unit
     from steercpp.vectors.control_vector import ControlVector
 
 GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5", "kl": "-4:4:0.5"}

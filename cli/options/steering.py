@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import click
 
 if TYPE_CHECKING:
-    from steercpp.engine.steering import Gate, Operator, Positions, Side
+    from steercpp.choices import Operator, Positions, Side
+    from steercpp.engine.steering import Gate
     from steercpp.vectors.control_vector import ControlVector, MetaValue
 
 DEFAULTS = {"operator": "add", "positions": "all", "side": "both"}

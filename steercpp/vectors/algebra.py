@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from steercpp.aliases import FloatArray, Floats
+from steercpp.choices import Normalize
 from steercpp.errors import DegenerateError, InputError, LayerError, ShapeError, StrengthError
 from steercpp.vectors.control_vector import (
     LAYER_KEYS,
@@ -273,7 +274,6 @@ def _listed(layers: Iterable[int]) -> str:
 
 
 # FOLD: From vector files to the one that they make together; read this for the order in which it is done.
-Normalize = Literal["unit", "keep", "first"]
 
 
 def combine(

@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 from matplotlib.image import imread
 from vector_bytes import I32, gguf_bytes, keys, load_like_llama_cpp, tensor
 
+from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS
 from steercpp.cli.commands.combine import parse_term
 from steercpp.cli.commands.convert import CONVENTIONS, FORMATS
 from steercpp.cli.main import main
 from steercpp.reports.vector_figures import cosine_figure
 from steercpp.vectors.control_vector import ControlVector, MetaValue
-from steercpp.vectors.formats import FORMATS as ALL_FORMATS
-from steercpp.vectors.formats import LAYER_CONVENTIONS, read_any_vector, write_any_vector
+from steercpp.vectors.formats import read_any_vector, write_any_vector
 from steercpp.vectors.gguf import read_vector
 
 
@@ -61,7 +61,7 @@ def sentence(*arguments: str) -> str:
 
 
 def test_the_options_are_those_of_the_library() -> None:
-    assert FORMATS == ALL_FORMATS and CONVENTIONS == LAYER_CONVENTIONS
+    assert FORMATS == VECTOR_FORMATS and CONVENTIONS == LAYER_CONVENTIONS
 
 
 @pytest.mark.parametrize("path", ["v.npz", "v.safetensors", "v.gguf"])

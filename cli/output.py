@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
@@ -61,6 +62,17 @@ def emit(data: Mapping[str, Any], *, as_json: bool, render: Callable[[], Sequenc
 def emit_line(data: Mapping[str, Any]) -> None:
     """Print one line of JSON Lines on stdout, at once."""
     click.echo(json.dumps(_plain(data), allow_nan=False))
+
+
+@contextmanager
+def kept_in(folder: Path | None) -> Iterator[None]:
+    """Note where finished work is, should Ctrl-C interrupt what is done here; None: nowhere."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is not None:
+            note(f"{folder}: what was finished is kept; the same command goes on from there")
+        raise
 
 
 _bars: list[Live] = []  # on the screen now

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, force_option, json_option, parse_token
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.pairs import PairOptions, pair_options, parse_token
+from steercpp.cli.options.pairs import PairOptions, pair_options
 
 if TYPE_CHECKING:
     from steercpp.doctor.installation import Diagnosis
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -25,9 +24,9 @@ FILE = click.Path(path_type=Path)
               help="Whose activations of the pairs: last, mean, answer, or a position such as -2.  "
               "[default: as the file says, or last]")  # fmt: skip
 @click.option("--repair", "out", type=FILE, metavar="OUT.gguf", help="Write a corrected vector there.")
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@force_option()
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 @click.pass_context
 def doctor(
     ctx: click.Context,

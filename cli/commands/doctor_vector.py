@@ -161,7 +161,7 @@ def _pairs(asked: Asked) -> list[str]:
         words += [] if value is None else [name, str(value)]
     for persona in pairs.personas:
         words += ["--persona", *persona]
-    return [*words, f"--{pairs.asked_template}"] if pairs.asked_template else words
+    return [*words, f"--{pairs.chosen_template}"] if pairs.chosen_template else words
 
 
 def _render(asked: Asked, outcome: Outcome) -> list[output.Renderable]:

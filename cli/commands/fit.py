@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, json_option
 
 if TYPE_CHECKING:
     from steercpp.statistics.curve_files import Curve
@@ -27,13 +28,13 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 
 @click.command()
-@click.argument("csv_path", metavar="CSV", type=click.Path(path_type=Path))
+@click.argument("csv_path", metavar="CSV", type=FILE)
 @click.option("--window", metavar="A:B", callback=_window, help="Use strengths from A to B only, both included.")
 @click.option("--round", "digits", type=click.IntRange(0, 15), help="Round the values to so many decimals first.")
 @click.option("--choices", type=click.IntRange(2), default=4, show_default=True,
               help="Choices of each question; chance for p_correct_restricted.")  # fmt: skip
 @click.option("--recipe", metavar="NAME", help="Fit as others did, their mistakes beside: wolf2024.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def fit(
     csv_path: Path,
     window: tuple[float, float] | None,

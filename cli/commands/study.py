@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, force_option, json_option, parse_strengths, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.steering import parse_strengths
 
 if TYPE_CHECKING:
     from steercpp.experiments.study.outcome import Outcome
     from steercpp.experiments.study.preset import Preset, Role
     from steercpp.experiments.study.preview import Step
 
-FILE = click.Path(path_type=Path)
 EMBEDDED = "embedded"
 
 
@@ -33,16 +32,15 @@ EMBEDDED = "embedded"
               help="One grid for all runs.  [default: the preset's]")  # fmt: skip
 @click.option("--layers", default="", metavar="8-15", help="Layers of all vectors.  [default: the paper's band]")
 @click.option("--out", type=FILE, metavar="DIR", help="Folder of the study.  [default: studies/PRESET]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
-              help="Of random directions, drawn texts and resampling.")  # fmt: skip
+@seed_option("random directions, drawn texts and resampling")
 @click.option("--allow-code-execution", "allow_code", is_flag=True,
               help="Run code that the model writes, walled in; for presets with code.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Show prompts, counts, token-layers and about how long it takes; measure nothing.")  # fmt: skip
 @click.option("--print", "as_text", is_flag=True, help="Print the preset's file, to be changed to your own.")
 @engine_options
-@click.option("--force", is_flag=True, help="Take the place of another study in the folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option("Take the place of another study in the folder.")
+@json_option
 def study(
     preset: str | None,
     base: Path | None,

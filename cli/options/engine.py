@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import wraps
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from steercpp.choices import CACHE_TYPES, SPLIT_MODES
+from steercpp.choices import CACHE_TYPES, FLASH_ATTENTION_NAMES, SPLIT_MODES, FlashAttention
 from steercpp.cli import output
-from steercpp.engine.devices import DeviceOptions, parse_tensor_split
+from steercpp.cli.options.common import Decorator, grouped
+from steercpp.cli.words import in_options
 from steercpp.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How the model is run, as the user asked; `devices` holds keywords of DeviceOptions."""
+    """How the model is run; `devices` holds keywords of DeviceOptions."""
 
     threads: int | None
     n_ctx: int | None
     n_batch: int
-    flash_attn: Literal["off", "on", "auto"]
+    flash_attn: FlashAttention
     keep_mib: int
     devices: Mapping[str, Any]
 
     def open(self, model: Path) -> Engine:
-        """Load the model; a context longer than it was trained for is told.
+        """Load the model; a context longer than it was trained for is noted.
 
         Raises:
             SteerError: it cannot be loaded, or not with these options.
@@ -56,13 +56,15 @@ class EngineOptions:
 
 
 def _shares(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
+    from steercpp.engine.devices import parse_tensor_split
+
     try:
         return parse_tensor_split(value)
     except InputError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(in_options(str(error))) from error
 
 
-def _cache_type(letter: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _cache_type(letter: str) -> Decorator:
     return click.option(
         f"--cache-type-{letter}",
         f"type_{letter}",
@@ -81,7 +83,7 @@ _OPTIONS = (
         "--flash-attn",
         default="off",
         show_default=True,
-        type=click.Choice(["off", "on", "auto"]),
+        type=click.Choice(FLASH_ATTENTION_NAMES),
         help="Flash attention.",
     ),
     click.option(
@@ -142,26 +144,12 @@ _DEVICE_OPTIONS = (
         help="Map the model file: for one that does not fit in memory.",
     ),
 )
-_DEVICE_NAMES = tuple(field.name for field in fields(DeviceOptions))
 
 
-def engine_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it receives them together, as `options`."""
+def _options(
+    *, threads: int | None, n_ctx: int | None, n_batch: int, flash_attn: FlashAttention, keep_mib: int, **devices: Any
+) -> EngineOptions:
+    return EngineOptions(threads, n_ctx, n_batch, flash_attn, keep_mib, devices)
 
-    @wraps(command)
-    def with_options(
-        *,
-        threads: int | None,
-        n_ctx: int | None,
-        n_batch: int,
-        flash_attn: Literal["off", "on", "auto"],
-        keep_mib: int,
-        **others: Any,
-    ) -> None:
-        devices = {name: others.pop(name) for name in _DEVICE_NAMES}
-        command(options=EngineOptions(threads, n_ctx, n_batch, flash_attn, keep_mib, devices), **others)
 
-    wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS + _DEVICE_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+engine_options = grouped("options", _options, _OPTIONS + _DEVICE_OPTIONS)

@@ -12,9 +12,7 @@ from click.testing import CliRunner, Result
 from matplotlib.image import imread
 from vector_bytes import I32, gguf_bytes, keys, load_like_llama_cpp, tensor
 
-from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS
 from steercpp.cli.commands.combine import parse_term
-from steercpp.cli.commands.convert import CONVENTIONS, FORMATS
 from steercpp.cli.main import main
 from steercpp.reports.vector_figures import cosine_figure
 from steercpp.vectors.control_vector import ControlVector, MetaValue
@@ -58,10 +56,6 @@ def sentence(*arguments: str) -> str:
 
 
 # --- convert -----------------------------------------------------------------------------------------------------
-
-
-def test_the_options_are_those_of_the_library() -> None:
-    assert FORMATS == VECTOR_FORMATS and CONVENTIONS == LAYER_CONVENTIONS
 
 
 @pytest.mark.parametrize("path", ["v.npz", "v.safetensors", "v.gguf"])

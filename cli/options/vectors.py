@@ -1,0 +1,65 @@
+"""The vector that a command is given: that of a file, at the layers that were named, or the embedded model's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steercpp.cli import output
+
+if TYPE_CHECKING:
+    from steercpp.engine.engine import Engine
+    from steercpp.vectors.control_vector import ControlVector
+
+
+def file_vector(engine: Engine, path: Path, layers: str | None = None, *, only_added: bool = False) -> ControlVector:
+    """The vector of a file, which fits the engine's model; what is to be known of it is noted on stderr.
+
+    Args:
+        engine: with the model that is to be steered.
+        path: of any format.
+        layers: those to keep, as --layers takes them; None for all.
+        only_added: whether a vector is refused that is not meant to be added to every token.
+
+    Raises:
+        VectorFileError, LayerError, InputError: the file cannot be read, has none of the layers, or is for another
+            model or another purpose.
+    """
+    from steercpp.engine.engine import check_vector
+    from steercpp.errors import InputError, LayerError
+    from steercpp.vectors.formats import read_any_vector
+    from steercpp.vectors.layers import parse_layers
+
+    vector, notes = read_any_vector(path, architecture=engine.architecture)
+    for note in notes:
+        output.note(f"{path}: {note}")
+    if only_added and not vector.is_added_everywhere:
+        raise InputError(
+            f"{path}: is not meant to be added to every token, which is what is calibrated; sweep it instead"
+        )
+    if layers is not None:
+        kept = parse_layers(layers, engine.n_layer)
+        try:
+            vector = vector.restricted_to(kept)
+        except LayerError as error:
+            raise LayerError(f"{path}: {error}; leave --layers out or name some of them") from error
+    check_vector(engine, vector, name=str(path))
+    return vector
+
+
+def embedded_vector(engine: Engine, layers: str | None = None, report: output.Report | None = None) -> ControlVector:
+    """The embedded model's own vector, at these layers or at its own."""
+    from steercpp.data.sets.embedded import load
+    from steercpp.extraction.extract import extract
+    from steercpp.vectors.layers import parse_layers
+
+    embedded = load()
+    wanted = embedded.layers if layers is None else parse_layers(layers, engine.n_layer)
+    return extract(engine, embedded.pairs(), layers=wanted, progress=report)
+
+
+def named_vector(engine: Engine, path: Path | None, layers: str | None, report: output.Report | None) -> ControlVector:
+    """The vector of a file, which must be one that is added to every token, or the embedded model's own."""
+    return (
+        embedded_vector(engine, layers, report) if path is None else file_vector(engine, path, layers, only_added=True)
+    )

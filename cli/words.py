@@ -1,6 +1,6 @@
 """The library's sentences name parameters in backticks; read this for how they become options of the running command.
 
-`n_ctx` becomes --n-ctx, `force=True` --force, `orthogonal=False` --no-orthogonal, and `unit="kl"` --unit kl. A
+`n_ctx` becomes --n-ctx, `force=True` --force, `orthogonal=False` --no-orthogonal, and `unit=kl` --unit kl. A
 parameter for which the command has no option only loses its backticks.
 """
 
@@ -23,14 +23,20 @@ OTHER_NAMES = {
     "text_plan": "max_new_tokens",
     "way": "code_answers",
 }
-# What sentences about a run or a vector name, where the running command has no such option: it is another command's.
+# What another command made has options that sentences about it name, also where the running command has none so called.
 ELSEWHERE = {
+    "allow_code": "--allow-code-execution",
     "force": "--force",
-    "layer_convention": "steercpp convert --layer-convention",
+    "gate": "--gate",
+    "layer_convention": "--layer-convention",
+    "max_new_tokens": "--max-new-tokens",
     "max_tokens": "--max-new-tokens",
-    "model_hint": "steercpp convert --model-hint",
+    "model": "--model",
+    "model_hint": "--model-hint",
+    "operator": "--operator",
     "out": "--out",
-    "text_plan": "--max-new-tokens",
+    "positions": "--positions",
+    "repair": "--repair",
 }
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", required=False, type=FILE)
 @click.option("--vector", "vector_path", type=FILE, metavar="V", help="The control vector.")
-@click.option("-o", "--out", required=True, type=FILE, metavar="OUT.gguf", help="The same with what was result.")
+@click.option("-o", "--out", required=True, type=FILE, metavar="OUT.gguf", help="The same with what was found.")
 @click.option("--text", type=FILE, metavar="FILE.txt", help="Any text, read in pieces of 512 tokens.")
 @pair_options
 @item_options

@@ -1,4 +1,4 @@
-"""Where a result came from: hashes, versions, the command; read this when you store a result.
+"""Where a result came from: hashes, versions, the command, the machine; read this when you store a result.
 
 Hashes are sha256 in hexadecimal. What is hashed is written out canonically, so that the same model, vector
 and items give the same hash on every machine.
@@ -43,13 +43,13 @@ def json_sha256(value: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on, as installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def machine() -> dict[str, str]:
@@ -90,13 +90,17 @@ def model_identity(path: Path, sha256: Callable[[], str], known: Mapping[str, An
             since hashing a large model takes as long as reading it.
     """
     stat = path.stat()
-    found: dict[str, Any] = {"file": path.name, "path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    if known and all(known.get(key) == value for key, value in found.items()) and "sha256" in known:
+    identity: dict[str, Any] = {
+        "file": path.name,
+        "path": str(path),
+        "bytes": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+    }
+    if known and all(known.get(key) == value for key, value in identity.items()) and "sha256" in known:
         return dict(known)
-    return found | {"sha256": sha256()}
+    return identity | {"sha256": sha256()}
 
 
-# FOLD: What the machine offers, as far as it decides how to compute.
 def physical_cores() -> int:
     """CPU cores this process may use, hyper-threads counted once: ggml slows down with more threads than that."""
     from joblib import cpu_count

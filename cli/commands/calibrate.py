@@ -16,7 +16,7 @@ from steercpp.cli.options.common import FILE, Finite, force_option, json_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
-from steercpp.cli.options.vectors import named_vector
+from steercpp.cli.options.vectors import model_or_embedded, named_vector
 
 if TYPE_CHECKING:
     from steercpp.aliases import Tokens
@@ -80,7 +80,7 @@ def calibrate(
 
     format_of_suffix(out)
     refuse_overwrite(out, force=force, inputs=(model, text, *items.files, *pairs.files))
-    with options.open(model or _embedded_path()) as engine, output.progress() as report:
+    with options.open(model_or_embedded(model)) as engine, output.progress() as report:
         vector = named_vector(engine, vector_path, layers, report)
         tokens = texts.tokens(engine)
         result = find(engine, vector, tokens, kl=kl, quantile=quantile, sign=1 if sign == "+" else -1, progress=report)
@@ -120,12 +120,6 @@ class _Texts:
         if self.items.tasks:
             return item_texts(engine, self.items.choice_items())
         return item_texts(engine, self.items.behavior_items() or load().behavior()[: self.items.limit])
-
-
-def _embedded_path() -> Path:
-    from steercpp.data.sets.embedded import load
-
-    return load().path
 
 
 def _data(result: Calibration, files: dict[str, Any], n_texts: int, vector: ControlVector) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from steercpp.cli import output
 from steercpp.cli.commands.combine import parse_term
 from steercpp.cli.options.common import FILE, force_option, json_option, kl_option, refuse_idle_kl, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.vectors import named_vector
+from steercpp.cli.options.vectors import model_or_embedded, named_vector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,11 +115,7 @@ class _Crossing:
     @property
     def path(self) -> Path:
         """The model's file."""
-        if self.model is not None:
-            return self.model
-        from steercpp.data.sets.embedded import load
-
-        return load().path
+        return model_or_embedded(self.model)
 
     @property
     def shown_unit(self) -> Unit:

@@ -69,7 +69,7 @@ def fit(
     }
     data = {
         "path": csv_path, "window": window, "round": digits, "choices": choices,
-        "fits": {name: [each.record() for each in found] for name, found in fits.items()},
+        "fits": {name: [fit.record() for fit in of_measure] for name, of_measure in fits.items()},
     }  # fmt: skip
 
     def render() -> list[output.Renderable]:
@@ -97,9 +97,9 @@ def _follow(csv_path: Path, curve: Curve, name: str, choices: int, as_json: bool
     from steercpp.statistics.recipes import follow, named_recipe
 
     recipe = named_recipe(name)
-    found = follow(recipe, curve.strengths, curve.measures, n_choices=choices)
-    data = {"path": csv_path, "choices": choices, "recipe": recipe_record(recipe, found)}
-    output.emit(data, as_json=as_json, render=lambda: recipe_pieces(recipe, found))
+    followed = follow(recipe, curve.strengths, curve.measures, n_choices=choices)
+    data = {"path": csv_path, "choices": choices, "recipe": recipe_record(recipe, followed)}
+    output.emit(data, as_json=as_json, render=lambda: recipe_pieces(recipe, followed))
 
 
 def _fits(

@@ -104,6 +104,7 @@ def generate(
     from steercpp.sweeps.units import check_unit, in_unit
     from steercpp.vectors.control_vector import vector_sha256
 
+    # What is asked: the prompt, in a template; it is only shown if that is wanted.
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
     path, words, template = _model_and_prompt(model, prompt, template)
     filled = _templated(words, named)
@@ -111,6 +112,8 @@ def generate(
         with options.open(path) as engine:
             emit_prompts(path, [prompt_view(engine, filled, template=template)], as_json=as_json)
         return
+
+    # The vector in the unit asked for, then all strengths side by side in one decode.
     view = _View()
     with options.open(path) as engine, output.progress(above=view.picture, beside_data=as_json) as report:
         made = file_vector(engine, vector) if vector else embedded_vector(engine, report=report)
@@ -127,6 +130,7 @@ def generate(
             max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact, template=template,
             on_text=view.add if report else None, progress=report,
         )  # fmt: skip
+
     data = {
         "model": str(path), "prompt": words, "template": named or template, "exact": exact,
         **manner, "gate": manner["gate"].identity if manner["gate"] else "",

@@ -102,6 +102,7 @@ def sweep(
     from steercpp.sweeps.spec import SweepSpec
     from steercpp.sweeps.sweep import sweep as measure
 
+    # What is measured; prompts are only shown if that is wanted.
     text_plan = texts.text_plan(seed)
     inputs = gather(named)
     if n_shown:
@@ -110,6 +111,8 @@ def sweep(
             code_template=texts.code_template, as_json=as_json,
         )  # fmt: skip
         return
+
+    # Measured, or read from the folder as far as it is there.
     folder = out or Path("runs", inputs.name)
     view = _View(as_json)
     with (
@@ -132,6 +135,8 @@ def sweep(
         output.note(note)
     if not result.decoded_now:
         output.note(f"{folder}: finished already, nothing was computed; --force measures it again")
+
+    # Judged and drawn; another matcher judges what is printed, not the files.
     judgement = judge(result)
     try:
         files = ensure_report(judgement)

@@ -14,7 +14,7 @@ from steercpp.choices import SYNTHESIS_VARIANTS, UNITS, SynthesisVariant, Unit
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, force_option, json_option, kl_option, refuse_idle_kl
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.vectors import named_vector
+from steercpp.cli.options.vectors import model_or_embedded, named_vector
 
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
@@ -132,11 +132,7 @@ class _Synthesis:
     @property
     def path(self) -> Path:
         """The model's file."""
-        if self.model is not None:
-            return self.model
-        from steercpp.data.sets.embedded import load
-
-        return load().path
+        return model_or_embedded(self.model)
 
     @property
     def as_chat(self) -> bool:
@@ -191,7 +187,7 @@ def _pieces(data: dict[str, Any], model: Path | None) -> list[output.Renderable]
     for pair in data["examples"]:
         sides = [(f"{strengths[side]:+g}", output.text(pair[side]["answer"])) for side in ("positive", "negative")]
         shown += [output.blank(), output.text(pair["positive"]["instruction"], "bold"), output.facts(sides)]
-    from steercpp.cli.views.sweep import relative
+    from steercpp.cli.views.pieces import relative
 
     base, token = ("base.gguf", "") if model else (relative(data["model"]), " --token mean")
     return [

@@ -25,7 +25,7 @@ from steercpp.cli.options.common import (
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
-from steercpp.cli.views.sweep import relative
+from steercpp.cli.views.pieces import relative
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

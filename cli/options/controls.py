@@ -62,7 +62,7 @@ _OPTIONS = (
         help="The instruction before every prompt, unsteered, as a control.",
     ),
     click.option(
-        "--instruction", metavar="TEXT", help="Asks for the behavior in words.  [default: the behavior set's own]"
+        "--instruction", metavar="TEXT", help="Asks for the behavior in words.  [default: the behavior set's own]",
     ),
 )  # fmt: skip
 control_options = grouped("controls", ControlOptions, _OPTIONS)

@@ -80,70 +80,46 @@ _OPTIONS = (
     click.option("--n-ctx", type=click.IntRange(1), help="Tokens of context.  [default: the model's, at most 4096]"),
     click.option("--n-batch", default=256, show_default=True, type=click.IntRange(1), help="Tokens decoded together."),
     click.option(
-        "--flash-attn",
-        default="off",
-        show_default=True,
-        type=click.Choice(FLASH_ATTENTION_NAMES),
+        "--flash-attn", default="off", show_default=True, type=click.Choice(FLASH_ATTENTION_NAMES),
         help="Flash attention.",
     ),
     click.option(
-        "--keep-mib",
-        default=512,
-        show_default=True,
-        type=click.IntRange(1),
+        "--keep-mib", default=512, show_default=True, type=click.IntRange(1),
         help="Memory for what unsteered passes keep.",
     ),
-)
+)  # fmt: skip
 # The names are llama.cpp's, those that a command receives DeviceOptions'.
 _DEVICE_OPTIONS = (
     click.option(
-        "--gpu-layers",
-        "n_gpu_layers",
-        default=0,
-        show_default=True,
-        type=click.IntRange(-1),
+        "--gpu-layers", "n_gpu_layers", default=0, show_default=True, type=click.IntRange(-1),
         help="Blocks on a GPU, -1 for all.",
     ),
     click.option(
-        "--main-gpu", default=0, show_default=True, type=click.IntRange(0), help="The GPU used with --split-mode none."
+        "--main-gpu", default=0, show_default=True, type=click.IntRange(0), help="The GPU used with --split-mode none.",
     ),
     click.option(
-        "--split-mode",
-        default="layer",
-        show_default=True,
-        type=click.Choice(SPLIT_MODES),
+        "--split-mode", default="layer", show_default=True, type=click.Choice(SPLIT_MODES),
         help="How GPUs share the model.",
     ),
     click.option(
-        "--tensor-split",
-        default="",
-        metavar="N0,N1,...",
-        callback=_shares,
+        "--tensor-split", default="", metavar="N0,N1,...", callback=_shares,
         help="Each GPU's share, such as 3,1.  [default: by free memory]",
     ),
     click.option(
-        "--rpc",
-        multiple=True,
-        metavar="HOST:PORT",
+        "--rpc", multiple=True, metavar="HOST:PORT",
         help="A server of llama.cpp's RPC to compute on, before this machine's GPUs; repeat it, or use commas.",
     ),
     _cache_type("k"),
     _cache_type("v"),
     click.option(
-        "--kv-offload/--no-kv-offload",
-        "offload_kqv",
-        default=True,
-        show_default=True,
+        "--kv-offload/--no-kv-offload", "offload_kqv", default=True, show_default=True,
         help="Whether K, V and attention are on the GPUs.",
     ),
     click.option(
-        "--mmap/--no-mmap",
-        "use_mmap",
-        default=False,
-        show_default=True,
+        "--mmap/--no-mmap", "use_mmap", default=False, show_default=True,
         help="Map the model file: for one that does not fit in memory.",
     ),
-)
+)  # fmt: skip
 
 
 def _options(

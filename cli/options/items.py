@@ -107,14 +107,14 @@ _OPTIONS = (
              "mmlu:international_law; may be repeated.",
     ),
     click.option(
-        "--data", type=FILE, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]"
+        "--data", type=FILE, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]",
     ),
     click.option(
         "--limit", type=click.IntRange(1), metavar="N",
-        help="At most so many items of each file or set, the embedded ones too."
+        help="At most so many items of each file or set, the embedded ones too.",
     ),
     click.option(
-        "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved questions before each of MMLU's."
+        "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved questions before each of MMLU's.",
     ),
     click.option(
         "--ask", default="auto", show_default=True, metavar="TEMPLATE",

@@ -18,32 +18,23 @@ HEAVIEST = 1e9  # B has no say long before; and no sum of either may leave what 
 
 _OPTIONS = (
     click.option(
-        "--max-loss",
-        type=Finite(0, 1, min_open=True, max_open=True),
+        "--max-loss", type=Finite(0, 1, min_open=True, max_open=True),
         help="Another budget of P(correct) than the sweep's.",
     ),
     click.option(
-        "--max-invalid",
-        type=Finite(0, 1, max_open=True),
+        "--max-invalid", type=Finite(0, 1, max_open=True),
         help="Budget of the share of said texts that are invalid.  [default: none]",
     ),
     click.option(
-        "--weight",
-        type=Finite(0, HEAVIEST),
-        default=1.0,
-        show_default=True,
-        metavar="W",
+        "--weight", type=Finite(0, HEAVIEST), default=1.0, show_default=True, metavar="W",
         help="Look for the largest B + W P(correct).",
     ),
     click.option("--direction", type=click.Choice(SIGNS), help="Another sign of strength than the sweep's."),
     click.option(
-        "--matcher",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
+        "--matcher", default="auto", show_default=True, metavar="NAME",
         help="What judges said texts: a name, or a JSON file of your own; auto knows the items' answers.",
     ),
-)
+)  # fmt: skip
 
 
 def note_what_is_idle(judgement: Judgement) -> None:

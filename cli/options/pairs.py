@@ -133,43 +133,36 @@ class PairOptions:
 
 _OPTIONS = (
     click.option(
-        "--pairs", "pairs_path", type=FILE, metavar="P", help="Contrast pairs: a file, see --pairs-format, or a set."
+        "--pairs", "pairs_path", type=FILE, metavar="P", help="Contrast pairs: a file, see --pairs-format, or a set.",
     ),
     click.option(
-        "--pairs-format",
-        default="auto",
-        show_default=True,
-        type=click.Choice(PAIR_FORMATS),
+        "--pairs-format", default="auto", show_default=True, type=click.Choice(PAIR_FORMATS),
         help="JSON Lines, CAA's questions or repeng's suffixes; auto looks into the file.",
     ),
     click.option(
-        "--positive-file", type=FILE, metavar="P.txt", help="A prompt on each line, as for llama-cvector-generator."
+        "--positive-file", type=FILE, metavar="P.txt", help="A prompt on each line, as for llama-cvector-generator.",
     ),
     click.option("--negative-file", type=FILE, metavar="N.txt", help="The other prompts, line by line."),
     click.option(
-        "--persona",
-        "personas",
-        nargs=2,
-        multiple=True,
-        metavar="POS NEG",
+        "--persona", "personas", nargs=2, multiple=True, metavar="POS NEG",
         help="The two who speak repeng's suffixes; repeat it for more.",
     ),
     click.option(
-        "--persona-template",
-        metavar="TEXT",
+        "--persona-template", metavar="TEXT",
         help="What tells the model its persona.  [default: Act as if you're extremely {persona}.]",
     ),
     click.option("--raw", "chosen_template", flag_value="raw", help="Take each prompt as it stands."),
     click.option(
-        "--chat", "chosen_template", flag_value="chat", help="Make a plain text the user's message of a chat."
+        "--chat", "chosen_template", flag_value="chat", help="Make a plain text the user's message of a chat.",
     ),
     click.option("--system", metavar="TEXT", help="A system message for the pairs that have none."),
-)
+)  # fmt: skip
 
 
 _SET_OPTIONS = (
-    click.option("--data", type=FILE, metavar="DIR",
-                 help="Folder of data sets.  [default: what steercpp data get fetched]"),
+    click.option(
+        "--data", type=FILE, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]",
+    ),
     click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many pairs of a set."),
 )  # fmt: skip
 

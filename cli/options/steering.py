@@ -99,28 +99,22 @@ def _parse_gate(ctx: click.Context, parameter: click.Parameter, value: str | Non
 
 _OPTIONS = (
     click.option(
-        "--operator",
-        type=click.Choice(OPERATORS),
-        help="What is done with the vector at strength s.  [default: add]",
-    ),  # fmt: skip
+        "--operator", type=click.Choice(OPERATORS), help="What is done with the vector at strength s.  [default: add]",
+    ),
     click.option(
-        "--positions",
-        type=click.Choice(POSITIONS),
+        "--positions", type=click.Choice(POSITIONS),
         help="Tokens that are steered; last: the prompt's last one.  [default: all]",
-    ),  # fmt: skip
+    ),
     click.option(
-        "--side",
-        type=click.Choice(SIDE_NAMES),
+        "--side", type=click.Choice(SIDE_NAMES),
         help="Steer only tokens whose projection on the vector has this sign.  [default: both]",
-    ),  # fmt: skip
+    ),
     click.option(
-        "--gate",
-        callback=_parse_gate,
-        metavar="LAYER:[below:]X",
+        "--gate", callback=_parse_gate, metavar="LAYER:[below:]X",
         help="Steer only prompts whose last token, unsteered, projects above (below) X there.",
-    ),  # fmt: skip
+    ),
     click.option(
-        "--gate-vector", type=FILE, metavar="G.gguf", help="Whose direction the gate takes.  [default: the vector]"
-    ),  # fmt: skip
-)
+        "--gate-vector", type=FILE, metavar="G.gguf", help="Whose direction the gate takes.  [default: the vector]",
+    ),
+)  # fmt: skip
 steering_options = grouped("steering", SteeringOptions, _OPTIONS)

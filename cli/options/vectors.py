@@ -1,4 +1,4 @@
-"""The vector that a command is given: that of a file, at the layers that were named, or the embedded model's own."""
+"""The model and the vector that a command is given, or the embedded model with its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from steercpp.cli import output
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
     from steercpp.vectors.control_vector import ControlVector
+
+
+def model_or_embedded(model: Path | None) -> Path:
+    """The model's file, that of the embedded model where none is named."""
+    if model is not None:
+        return model
+    from steercpp.data.sets.embedded import load
+
+    return load().path
 
 
 def file_vector(engine: Engine, path: Path, layers: str | None = None, *, only_added: bool = False) -> ControlVector:

@@ -1,7 +1,7 @@
 """The `steercpp` command; read this to add a command, or to see how errors become exit codes.
 
-Exit codes: 0 done, 1 an error told in one sentence, 2 wrong usage (click's own), 130 interrupted.
-A command is a line in `COMMANDS` and a module that holds a click command of the same name. Those modules
+Exit codes: 0 done, 1 an error in one sentence, 2 wrong usage (click's own), 130 interrupted.
+A command is a name in `COMMANDS` and a module commands/NAME.py that holds a click command of that name. Those modules
 import the library inside the command, so that `steercpp --help` costs no more than click itself.
 """
 
@@ -13,31 +13,14 @@ import importlib
 import click
 
 from steercpp.cli import output
+from steercpp.cli.words import in_options
 from steercpp.errors import SteerError
 
-COMMANDS = {
-    "sweep": "steercpp.cli.commands.sweep",
-    "generate": "steercpp.cli.commands.generate",
-    "extract": "steercpp.cli.commands.extract",
-    "calibrate": "steercpp.cli.commands.calibrate",
-    "dump": "steercpp.cli.commands.dump",
-    "scan": "steercpp.cli.commands.scan",
-    "transfer": "steercpp.cli.commands.transfer",
-    "show": "steercpp.cli.commands.show",
-    "convert": "steercpp.cli.commands.convert",
-    "cross": "steercpp.cli.commands.cross",
-    "combine": "steercpp.cli.commands.combine",
-    "compare": "steercpp.cli.commands.compare",
-    "study": "steercpp.cli.commands.study",
-    "report": "steercpp.cli.commands.report",
-    "constants": "steercpp.cli.commands.constants",
-    "score": "steercpp.cli.commands.score",
-    "fit": "steercpp.cli.commands.fit",
-    "synthesize": "steercpp.cli.commands.synthesize",
-    "data": "steercpp.cli.commands.data",
-    "bench": "steercpp.cli.commands.bench",
-    "doctor": "steercpp.cli.commands.doctor",
-}
+COMMANDS = (
+    "sweep", "generate", "extract", "calibrate", "dump", "scan", "transfer", "show", "convert", "cross", "combine",
+    "cosine", "study", "report", "constants", "score", "fit", "synthesize", "data", "bench", "doctor",
+)  # fmt: skip
+OLD_NAMES = {"compare": "cosine"}  # which still work, and are not listed
 
 
 class Failure(click.ClickException):
@@ -60,18 +43,30 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The click command named so, or None."""
-        if cmd_name not in COMMANDS:
+        name = OLD_NAMES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        command = getattr(importlib.import_module(f"steercpp.cli.commands.{name}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """What a command line names; the innermost command is kept, in whose options errors are put."""
+        name, command, rest = super().resolve_command(ctx, args)
+        innermost, words = command, rest
+        while isinstance(innermost, click.Group) and words and (inner := innermost.get_command(ctx, words[0])):
+            innermost, words = inner, words[1:]
+        ctx.obj = innermost
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
         try:
             return super().invoke(ctx)
         except SteerError as error:
-            raise Failure(str(error)) from error
+            raise Failure(in_options(str(error), ctx.obj)) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)

@@ -12,10 +12,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
+from steercpp.cli.words import in_options
 from steercpp.encoding import json_ready
 
 if TYPE_CHECKING:
@@ -61,11 +63,23 @@ def emit_line(data: Mapping[str, Any]) -> None:
     click.echo(json.dumps(json_ready(data), allow_nan=False))
 
 
+@contextmanager
+def kept_in(folder: Path | None) -> Iterator[None]:
+    """Note where finished work is, should Ctrl-C interrupt what is done here; None: nowhere."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is not None:
+            note(f"{folder}: what was finished is kept; the same command goes on from there")
+        raise
+
+
 _bars: list[Live] = []  # on the screen now
 
 
-def say(message: str) -> None:
-    """Tell the user something on stderr, above a progress bar if there is one."""
+def note(message: str) -> None:
+    """Tell the user something on stderr, above a progress bar if there is one; parameters become options."""
+    message = in_options(message)
     if _bars:
         _bars[-1].console.print(text(message))
     else:
@@ -182,7 +196,7 @@ def panel(*pieces: Renderable, title: str) -> Renderable:
 
 @contextmanager
 def _shown(live: Live) -> Iterator[None]:
-    """Let `say` know of a bar as long as it is on the screen."""
+    """Let `note` know of a bar as long as it is on the screen."""
     _bars.append(live)
     try:
         yield

@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
+from steercpp.choices import COMPARISONS, FLASH_ATTENTION_NAMES, MODEL_SHAPES, QUANTS, FlashAttention
 from steercpp.cli import output
+from steercpp.cli.options.common import json_option
+from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.bench.result import BenchResult, Comparison, Figure
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
-# As steercpp.bench.bench and bench_models have them; importing those takes longer than the help.
-NAMES = ("hook-prefill", "hook-decode", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation", "completion",
-         "llama-bench", "extraction", "memory")  # fmt: skip
-SHAPES = ("15m", "1.1b", "7b", "13b")
-QUANTS = ("f16", "q8_0", "q4_0", "q4_k")
 
 
 @click.command()
-@click.option("--shape", default="1.1b", show_default=True, type=click.Choice(SHAPES),
+@click.option("--shape", default="1.1b", show_default=True, type=click.Choice(MODEL_SHAPES),
               help="Proportions of the model, those of Llama 2 and its small kin.")  # fmt: skip
 @click.option("--quant", default="q4_0", show_default=True, type=click.Choice(QUANTS), help="Type of its weights.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads, as many as are free.  [default: physical cores]")
 @click.option(
     "--gpu-layers", default=0, show_default=True, type=click.IntRange(-1), help="Blocks on a GPU, -1 for all."
 )
-@click.option("--flash-attn", default="off", show_default=True, type=click.Choice(["off", "on", "auto"]),
+@click.option("--flash-attn", default="off", show_default=True, type=click.Choice(FLASH_ATTENTION_NAMES),
               help="Flash attention.")  # fmt: skip
-@click.option("--only", multiple=True, type=click.Choice(NAMES), metavar="NAME",
-              help=f"Comparisons to run, may be repeated: {', '.join(NAMES)}.")  # fmt: skip
+@click.option("--only", multiple=True, type=click.Choice(COMPARISONS), metavar="NAME",
+              help=f"Comparisons to run, may be repeated: {', '.join(COMPARISONS)}.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(1), help="Rounds of every comparison.  [default: 2 to 100, by kind]")
 @click.option("--layers", type=click.IntRange(2), help="At most so many layers of any model, if memory is short.")
 @click.option("--llama-bin", type=FOLDER, metavar="DIR",
               help="Folder of llama.cpp's tools, such as llama-perplexity.  [default: the PATH]")  # fmt: skip
 @click.option("--cache", type=FOLDER, metavar="DIR", help="Folder for the models.  [default: the user's cache]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -45,7 +43,7 @@ def bench(
     quant: str,
     threads: int | None,
     gpu_layers: int,
-    flash_attn: Literal["off", "on", "auto"],
+    flash_attn: FlashAttention,
     only: tuple[str, ...],
     repeats: int | None,
     layers: int | None,
@@ -77,30 +75,32 @@ def bench(
 
 def _render(result: BenchResult) -> list[output.Renderable]:
     pieces: list[output.Renderable] = [output.facts([(name, str(value)) for name, value in result.machine.items()])]
-    for one in result.comparisons:
-        pieces += _comparison(one)
+    for comparison in result.comparisons:
+        pieces += _comparison(comparison)
     if result.skipped:
         pieces += [output.blank(), output.text("Not run", "bold")]
-        rows = [(one.name, output.text(one.reason, "red" if one.failed else "")) for one in result.skipped]
+        rows = [
+            (each.name, output.text(in_options(each.reason), "red" if each.failed else "")) for each in result.skipped
+        ]
         pieces.append(output.facts(rows))
     return pieces
 
 
-def _comparison(one: Comparison) -> list[output.Renderable]:
+def _comparison(comparison: Comparison) -> list[output.Renderable]:
     sides = [
         (side.name, _seconds(side.timed.median), _seconds(side.timed.minimum), str(len(side.timed.seconds)),
          f"{side.token_layers:,}" if side.token_layers else "")
-        for side in one.sides
+        for side in comparison.sides
     ]  # fmt: skip
     columns: list[output.Column] = [("", "left"), ("median", "right"), ("fastest", "right"), ("runs", "right"),
                                     ("token-layers", "right")]  # fmt: skip
-    facts = ", ".join(f"{name} {_value(value)}" for name, value in one.facts.items())
+    facts = ", ".join(f"{name} {_value(value)}" for name, value in comparison.facts.items())
     return [
         output.blank(),
-        output.text(f"{one.title} ({one.model})", "bold"),
+        output.text(f"{comparison.title} ({comparison.model})", "bold"),
         output.text(facts, "dim"),
         output.table(columns, sides),
-        output.grid([[figure.name, f"{figure.value:.3f}", *_promise(figure)] for figure in one.figures], "lrll"),
+        output.grid([[figure.name, f"{figure.value:.3f}", *_promise(figure)] for figure in comparison.figures], "lrll"),
     ]
 
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import SIGNS
 from steercpp.cli import output
-from steercpp.cli.options.common import Finite
+from steercpp.cli.options.common import FILE, Finite, force_option, json_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
+from steercpp.cli.options.vectors import model_or_embedded, named_vector
 
 if TYPE_CHECKING:
     from steercpp.aliases import Tokens
     from steercpp.engine.engine import Engine
     from steercpp.sweeps.calibration import Calibration
     from steercpp.vectors.control_vector import ControlVector
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -35,11 +35,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--kl", default=0.1, show_default=True, type=Finite(0, min_open=True), help="The target, nats.")
 @click.option("--quantile", default=0.95, show_default=True, type=Finite(0, 1, min_open=True),
               help="Over the tokens: this share of them has at most the target.")  # fmt: skip
-@click.option("--sign", default="+", show_default=True, type=click.Choice(["+", "-"]), help="Of the strength.")
+@click.option("--sign", default="+", show_default=True, type=click.Choice(SIGNS), help="Of the strength.")
 @click.option("--layers", metavar="8-15,20", help="Keep the vector at these layers only.")
 @engine_options
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option()
+@json_option
 def calibrate(
     model: Path | None,
     vector_path: Path | None,
@@ -80,23 +80,23 @@ def calibrate(
 
     format_of_suffix(out)
     refuse_overwrite(out, force=force, inputs=(model, text, *items.files, *pairs.files))
-    with options.open(model or _embedded_path()) as engine, output.progress() as report:
+    with options.open(model_or_embedded(model)) as engine, output.progress() as report:
         vector = named_vector(engine, vector_path, layers, report)
         tokens = texts.tokens(engine)
-        found = find(engine, vector, tokens, kl=kl, quantile=quantile, sign=1 if sign == "+" else -1, progress=report)
+        result = find(engine, vector, tokens, kl=kl, quantile=quantile, sign=1 if sign == "+" else -1, progress=report)
         path = engine.path
     try:
-        write_any_vector(out, found.described(vector), force=force)
+        write_any_vector(out, result.described(vector), force=force)
     except SteerError:
-        output.say(f"strength {found.strength:g} has {found.kl:.4g} nats of KL")  # at least this is not lost
+        output.note(f"strength {result.strength:g} has {result.kl:.4g} nats of KL")  # at least this is not lost
         raise
-    data = _data(found, {"file": out, "vector": vector_path, "model": path}, len(tokens), vector)
-    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *_next(model, out, found)])
+    data = _data(result, {"file": out, "vector": vector_path, "model": path}, len(tokens), vector)
+    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *_next(model, out, result)])
 
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """What to calibrate on, as the user asked."""
+    """What to calibrate on: one kind of text."""
 
     text: Path | None
     pairs: PairOptions
@@ -122,52 +122,25 @@ class _Texts:
         return item_texts(engine, self.items.behavior_items() or load().behavior()[: self.items.limit])
 
 
-def _embedded_path() -> Path:
-    from steercpp.data.sets.embedded import load
-
-    return load().path
-
-
-def named_vector(engine: Engine, path: Path | None, layers: str | None, report: output.Report | None) -> ControlVector:
-    """The vector of a file, at the layers asked for; or the embedded model's own."""
-    if path is None:
-        from steercpp.data.sets.embedded import load
-        from steercpp.extraction.extract import extract
-        from steercpp.vectors.layers import parse_layers
-
-        own = load()
-        wanted = own.layers if layers is None else parse_layers(layers, engine.n_layer)
-        return extract(engine, own.pairs(), layers=wanted, progress=report)
-    from steercpp.errors import InputError
-    from steercpp.vectors.formats import read_vector_for
-
-    vector = read_vector_for(engine, path, layers=layers, note=output.say)
-    if not vector.is_added_everywhere:
-        raise InputError(
-            f"{path}: is not meant to be added to every token, which is what is calibrated; sweep it instead"
-        )
-    return vector
-
-
-def _data(found: Calibration, files: dict[str, Any], n_texts: int, vector: ControlVector) -> dict[str, Any]:
+def _data(result: Calibration, files: dict[str, Any], n_texts: int, vector: ControlVector) -> dict[str, Any]:
     return {
         **files,
-        "strength": found.strength,
-        "target": found.target,
-        "quantile": found.quantile,
-        "kl": found.kl,
-        "kl_median": found.kl_median,
-        "kl_max": found.kl_max,
+        "strength": result.strength,
+        "target": result.target,
+        "quantile": result.quantile,
+        "kl": result.kl,
+        "kl_median": result.kl_median,
+        "kl_max": result.kl_max,
         "n_texts": n_texts,
-        "n_tokens": found.n_tokens,
-        "prompts_sha256": found.prompts_sha256,
-        "model_sha256": found.model_sha256,
+        "n_tokens": result.n_tokens,
+        "prompts_sha256": result.prompts_sha256,
+        "model_sha256": result.model_sha256,
         "layers": [
-            {"layer": il, "norm": norm, "residual_norm": found.residual_norms[il], "length": found.lengths[il],
-             "share": found.shares[il]}
+            {"layer": il, "norm": norm, "residual_norm": result.residual_norms[il], "length": result.lengths[il],
+             "share": result.shares[il]}
             for il, norm in vector.norms.items()
         ],
-        "tried": [{"strength": strength, "kl": kl} for strength, kl in found.tried],
+        "tried": [{"strength": strength, "kl": kl} for strength, kl in result.tried],
     }  # fmt: skip
 
 
@@ -192,10 +165,10 @@ def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
     ]  # fmt: skip
 
 
-def _next(model: Path | None, out: Path, found: Calibration) -> Sequence[output.Renderable]:
+def _next(model: Path | None, out: Path, result: Calibration) -> Sequence[output.Renderable]:
     """The command that sweeps in units of such a push; a model of the user's needs items to be measured on."""
-    command = ["steercpp", "sweep", "--vector", str(out), "--unit", "kl", "--kl", f"{found.target:g}"]
-    if found.strength < 0:
+    command = ["steercpp", "sweep", "--vector", str(out), "--unit", "kl", "--kl", f"{result.target:g}"]
+    if result.strength < 0:
         command += ["--direction", "-"]
     if model:
         command[2:2] = [str(model)]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Literal
 
 import click
 
+from steercpp.choices import NORMALIZATIONS, Normalize
 from steercpp.cli import output
 from steercpp.cli.commands.convert import next_steps
 from steercpp.cli.commands.show import describe, pieces
-
-FILE = click.Path(path_type=Path)
+from steercpp.cli.options.common import FILE, force_option, json_option
 
 
 def parse_term(text: str) -> tuple[Path, float]:
@@ -45,16 +44,16 @@ def _terms(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
 @click.option("-o", "--out", required=True, type=FILE, metavar="V.gguf", help="The file to write: gguf, npz, ...")
 @click.option("--orthogonal-to", multiple=True, type=FILE, metavar="C.gguf",
               help="Take this vector's directions out of the sum, layer by layer; may be repeated.")  # fmt: skip
-@click.option("--normalize", type=click.Choice(["unit", "keep", "first"]),
+@click.option("--normalize", type=click.Choice(NORMALIZATIONS),
               help="Length of each layer in the end: 1; as before --orthogonal-to; as the first vector's.  [default: "
                    "as it comes out]")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option()
+@json_option
 def combine(
     terms: list[tuple[Path, float]],
     out: Path,
     orthogonal_to: tuple[Path, ...],
-    normalize: Literal["unit", "keep", "first"] | None,
+    normalize: Normalize | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -78,6 +77,6 @@ def combine(
     refuse_overwrite(out, force=force)
     vector, notes = make(terms, orthogonal_to=orthogonal_to, normalize=normalize)
     write_any_vector(out, vector, force=force)
-    written, own = read_any_vector(out)
-    data = describe(out, written, [*notes, *own]) | {"format": kind}
+    written, written_notes = read_any_vector(out)
+    data = describe(out, written, [*notes, *written_notes]) | {"format": kind}
     output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *next_steps(out, written, data)])

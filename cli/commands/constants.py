@@ -9,26 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import CONSTANTS_RECIPES, ConstantsRecipe
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, force_option, json_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
 
 if TYPE_CHECKING:
-    from steercpp.experiments.constants.derive import Constants, Recipe
+    from steercpp.experiments.constants.derive import Constants
     from steercpp.runs.result import SweepResult
 
 
 @click.command()
-@click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--model", type=click.Path(path_type=Path), metavar="M.gguf", help="Where the run's model is now.")
+@click.argument("run", metavar="DIR", type=FILE)
+@click.option("--model", type=FILE, metavar="M.gguf", help="Where the run's model is now.")
 @click.option(
-    "--recipe", default="steercpp", show_default=True, type=click.Choice(["steercpp", "wolf2024"]),
+    "--recipe", default="steercpp", show_default=True, type=click.Choice(CONSTANTS_RECIPES),
     help="wolf2024: lines within 5 of strength 0, and that paper's choice of tokens for Delta beside ours.",
 )  # fmt: skip
 @engine_options
-@click.option("--force", is_flag=True, help="Measure again.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option("Measure again.")
+@json_option
 def constants(
-    run: Path, model: Path | None, recipe: Recipe, options: EngineOptions, force: bool, as_json: bool
+    run: Path, model: Path | None, recipe: ConstantsRecipe, options: EngineOptions, force: bool, as_json: bool
 ) -> None:
     """Measure lambda, sigma and Delta of a finished sweep, and what they predict.
 
@@ -49,36 +51,36 @@ def constants(
 
     result = open_run(run)
     check_run(result)
-    found = None if force else read_constants(run)
-    known = found is not None and found.record["recipe"] == recipe
+    measured = None if force else read_constants(run)
+    known = measured is not None and measured.record["recipe"] == recipe
     if known:
-        output.say(f"{run}: measured already, nothing was computed; --force measures again")
+        output.note(f"{run}: measured already, nothing was computed; --force measures again")
     else:
         prepare(run, otherwise="constants are kept beside a run: copy it to where files can be written")
-        found = _measure(result, model, recipe, options, as_json)
-        write_constants(run, found)
-    assert found is not None
-    files = _drawn(run, found, needed=not known)
-    data = {"run": run, **found.record, "files": files}
-    output.emit(data, as_json=as_json, render=lambda: _pieces(result, found, files))
+        measured = _measure(result, model, recipe, options, as_json)
+        write_constants(run, measured)
+    assert measured is not None
+    files = _drawn(run, measured, needed=not known)
+    data = {"run": run, **measured.record, "files": files}
+    output.emit(data, as_json=as_json, render=lambda: _pieces(result, measured, files))
 
 
-def _drawn(run: Path, found: Constants, *, needed: bool) -> tuple[Path, ...]:
+def _drawn(run: Path, measured: Constants, *, needed: bool) -> tuple[Path, ...]:
     """The figures; none, and why, where they cannot be written but are not needed: a run is shown wherever it lies."""
     from steercpp.errors import SteerError
     from steercpp.experiments.constants.figures import write_figures
 
     try:
-        return write_figures(run, found)
+        return write_figures(run, measured)
     except SteerError as error:
         if needed:
             raise
-        output.say(f"{error}; shown without figures")
+        output.note(f"{error}; shown without figures")
         return ()
 
 
 def _measure(
-    result: SweepResult, model: Path | None, recipe: Recipe, options: EngineOptions, as_json: bool
+    result: SweepResult, model: Path | None, recipe: ConstantsRecipe, options: EngineOptions, as_json: bool
 ) -> Constants:
     from steercpp.errors import RunError
     from steercpp.experiments.constants.measure import measure_constants
@@ -93,10 +95,10 @@ def _measure(
         return measure_constants(engine, result, recipe=recipe, progress=report)
 
 
-def _pieces(result: SweepResult, found: Constants, files: tuple[Path, ...]) -> list[output.Renderable]:
+def _pieces(result: SweepResult, measured: Constants, files: tuple[Path, ...]) -> list[output.Renderable]:
     from steercpp.experiments.constants.words import facts
 
-    record = found.record
+    record = measured.record
     pieces = [_strengths(record)]
     if record["separation"] is not None:
         pieces.append(_layers(record))
@@ -147,11 +149,11 @@ def _layers(record: Mapping[str, Any]) -> output.Renderable:
         (name, "right") for name in ("layer", "λ = d|δ|/ds", "margin", "cosine", "own pair", "AUC", "gap by head")
     ]
     rows = []
-    for one in record["separation"]["layers"]:
-        lens = "–" if one["lens"] is None else _cell(one["lens"]["gap"][0], "+.2f")
-        margin, cosine = _cell(one["margin"][0], "+.3g"), _cell(one["cosine"][0], "+.3f")
-        row = [str(one["layer"]), _cell(one["lambda"][0]), margin, cosine]
-        rows.append([*row, _cell(one["accuracy"][0], ".0%"), _cell(one["auc"][0], ".2f"), lens])
+    for layer in record["separation"]["layers"]:
+        lens = "–" if layer["lens"] is None else _cell(layer["lens"]["gap"][0], "+.2f")
+        margin, cosine = _cell(layer["margin"][0], "+.3g"), _cell(layer["cosine"][0], "+.3f")
+        row = [str(layer["layer"]), _cell(layer["lambda"][0]), margin, cosine]
+        rows.append([*row, _cell(layer["accuracy"][0], ".0%"), _cell(layer["auc"][0], ".2f"), lens])
     return output.table(columns, rows, title=f"At each layer, strength {record['reference_strength']:+g}")
 
 

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS, VectorFormat
 from steercpp.cli import output
 from steercpp.cli.commands.show import describe, pieces
+from steercpp.cli.options.common import FILE, force_option, json_option
 
 if TYPE_CHECKING:
     from steercpp.vectors.control_vector import ControlVector
-
-FILE = click.Path(path_type=Path)
-FORMATS = ("gguf", "npz", "safetensors")  # as in vector_file.FORMATS, which takes long to import
-CONVENTIONS = ("applied", "cvector-generator")
 
 
 @click.command()
 @click.argument("source", metavar="IN", type=FILE)
 @click.argument("target", metavar="OUT", type=FILE)
-@click.option("--from", "from_format", type=click.Choice(FORMATS), help="What IN is.  [default: what is found in it]")
-@click.option("--to", "to_format", type=click.Choice(FORMATS), help="What OUT shall be.  [default: what its name says]")
+@click.option(
+    "--from", "from_format", type=click.Choice(VECTOR_FORMATS), help="What IN is.  [default: what is found in it]"
+)
+@click.option(
+    "--to", "to_format", type=click.Choice(VECTOR_FORMATS), help="What OUT shall be.  [default: what its name says]"
+)
 @click.option("--bake", type=float, metavar="STRENGTH", help="Multiply, so that strength 1 is this strength of IN.")
-@click.option("--layer-convention", type=click.Choice(CONVENTIONS),
+@click.option("--layer-convention", type=click.Choice(LAYER_CONVENTIONS),
               help="cvector-generator: move each direction to the layer below, where that tool measured it. applied: "
                    "the layers are right.  [default: as they are]")  # fmt: skip
 @click.option("--layers", metavar="8-15,20", help="Layers to keep, inclusive, counted in OUT.  [default: all]")
 @click.option("--model-hint", default="", metavar="ARCH", help="Model architecture to write, like llama or qwen2.")
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option()
+@json_option
 def convert(
     source: Path,
     target: Path,
-    from_format: Literal["gguf", "npz", "safetensors"] | None,
-    to_format: Literal["gguf", "npz", "safetensors"] | None,
+    from_format: VectorFormat | None,
+    to_format: VectorFormat | None,
     bake: float | None,
     layer_convention: str | None,
     layers: str | None,
@@ -63,7 +65,7 @@ def convert(
 
     kind = to_format or format_of_suffix(target)
     refuse_overwrite(target, force=force)
-    vector, said = read_any_vector(
+    vector, source_notes = read_any_vector(
         source, format=from_format or "auto", layer_convention=layer_convention, model_hint=model_hint
     )
     try:
@@ -76,7 +78,7 @@ def convert(
     write_any_vector(target, vector, format=kind, force=force)
     written, notes = read_any_vector(target, format=kind)
     kept = how_it_is_kept(vector)
-    of_source = [f"{source}: {note}" for note in said if note not in notes]
+    of_source = [f"{source}: {note}" for note in source_notes if note not in notes]
     data = describe(target, written, [*of_source, *notes, *([kept] if kept else ())]) | {"format": kind}
     output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *next_steps(target, written, data)])
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import UNITS, Unit
 from steercpp.cli import output
 from steercpp.cli.commands.combine import parse_term
-from steercpp.cli.options.common import Finite
+from steercpp.cli.options.common import FILE, force_option, json_option, kl_option, refuse_idle_kl, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.vectors import model_or_embedded, named_vector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,9 +22,7 @@ if TYPE_CHECKING:
     from steercpp.data.items import BehaviorItem, ChoiceItem
     from steercpp.engine.engine import Engine
     from steercpp.experiments.cross import CrossEffects, Push
-    from steercpp.sweeps.units import Unit
 
-FILE = click.Path(path_type=Path)
 OWN = ("refusal", "fairness")  # what the embedded model has pairs and items of
 OWN_STRENGTH = 0.25
 
@@ -36,18 +36,18 @@ OWN_STRENGTH = 0.25
 @click.option("--task", "tasks", multiple=True, metavar="T", help="Choice items, for P(correct); may be repeated.")
 @click.option("--strength", type=float, metavar="S",
               help="Of vectors that say none.  [default: what their sweep recommends]")  # fmt: skip
-@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+@click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds, see sweep.  [default: length; the embedded model: norm]")  # fmt: skip
-@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS", help="What --unit kl means.")
+@kl_option("What --unit kl means.")
 @click.option("--data", type=FILE, metavar="DIR", help="Folder of data sets.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many items of each file or set.")
 @click.option("--random", "n_random", default=8, show_default=True, type=click.IntRange(0),
               help="Random directions for each vector: the floor.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of them and of the intervals.")
+@seed_option("them and of the intervals")
 @click.option("--out", type=FILE, metavar="DIR", help="Keep the numbers, a CSV, JSON and pictures there.")
 @engine_options
-@click.option("--force", is_flag=True, help="Replace the matrix in the directory.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option("Replace the matrix in the directory.")
+@json_option
 def cross(
     model: Path | None,
     vectors: tuple[str, ...],
@@ -79,34 +79,28 @@ def cross(
     """  # noqa: D301
     if model and not (vectors and behaviors):
         raise click.UsageError("MODEL needs --vector V.gguf and --behavior B, each at least once.")
-    if kl is not None and unit != "kl":
-        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+    refuse_idle_kl(kl, unit)
     from steercpp.cli.views.cross import cross_pieces
     from steercpp.experiments.cross import cross as measure
 
-    asked = _Asked(model, vectors, behaviors, tasks, strength, unit, kl, data, limit)
-    items, questions = asked.behavior_items(), asked.choice_items()
-    try:
-        with options.open(asked.path) as engine, output.progress(beside_data=as_json) as report:
-            pushes = asked.pushes(engine, items, report)
-            found = measure(
-                engine, pushes, items, choice=questions, n_random=n_random, seed=seed, out=out, force=force,
-                progress=report,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        if out is not None:
-            output.say(f"{out}: what was finished is kept; the same command goes on from there")
-        raise
-    record = {"model": str(asked.path), "unit": asked.shown_unit, "seed": seed, **found.record()}
-    files = _files(out, record, found) if out else ()
+    crossing = _Crossing(model, vectors, behaviors, tasks, strength, unit, kl, data, limit)
+    items, questions = crossing.behavior_items(), crossing.choice_items()
+    with output.kept_in(out), options.open(crossing.path) as engine, output.progress(beside_data=as_json) as report:
+        pushes = crossing.pushes(engine, items, report)
+        effects = measure(
+            engine, pushes, items, choice=questions, n_random=n_random, seed=seed, out=out, force=force,
+            progress=report,
+        )  # fmt: skip
+    record = {"model": str(crossing.path), "unit": crossing.shown_unit, "seed": seed, **effects.record()}
+    files = _files(out, record, effects) if out else ()
     output.emit(
-        {**record, "files": files}, as_json=as_json, render=lambda: cross_pieces(found, asked.shown_unit, files)
+        {**record, "files": files}, as_json=as_json, render=lambda: cross_pieces(effects, crossing.shown_unit, files)
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the user asked, with the embedded model's own where that was nothing."""
+class _Crossing:
+    """What crosses what, with the embedded model's own where nothing is named."""
 
     model: Path | None
     vectors: tuple[str, ...]
@@ -121,11 +115,7 @@ class _Asked:
     @property
     def path(self) -> Path:
         """The model's file."""
-        if self.model is not None:
-            return self.model
-        from steercpp.data.sets.embedded import load
-
-        return load().path
+        return model_or_embedded(self.model)
 
     @property
     def shown_unit(self) -> Unit:
@@ -153,19 +143,18 @@ class _Asked:
         from steercpp.data.sets.names import task_items
         from steercpp.errors import InputError
 
-        found: list[ChoiceItem] = []
+        questions: list[ChoiceItem] = []
         for name in self.tasks:
             for item in task_items(name, data=self.data, limit=self.limit):
                 if not isinstance(item, ChoiceItem):
                     raise InputError(f"{name}: no multiple choice; cross measures P(correct) of choice items")
-                found.append(item)
-        return found
+                questions.append(item)
+        return questions
 
     def pushes(
         self, engine: Engine, items: dict[str, Sequence[BehaviorItem]], report: output.Report | None
     ) -> list[Push]:
         """The vectors in their unit, taken over the behaviour items' prompts."""
-        from steercpp.cli.commands.calibrate import named_vector
         from steercpp.data.pairs import read_pairs
         from steercpp.data.sets.embedded import load
         from steercpp.experiments.cross import Push
@@ -175,7 +164,7 @@ class _Asked:
         from steercpp.sweeps.units import check_unit, in_unit
 
         check_unit(self.shown_unit, self.kl or KL)
-        texts = item_texts(engine, [item for part in items.values() for item in part])
+        texts = item_texts(engine, [item for of_behavior in items.values() for item in of_behavior])
         made: list[Push] = []
         if not self.vectors:
             for name in OWN:
@@ -184,22 +173,24 @@ class _Asked:
                 made.append(Push(name, vector, OWN_STRENGTH if self.strength is None else self.strength))
         terms = [_term(text) for text in self.vectors]
         called = _apart([path.stem for path, _ in terms], self.vectors)
-        for name, (path, own) in zip(called, terms, strict=True):
+        for name, (path, strength) in zip(called, terms, strict=True):
             vector = named_vector(engine, path, None, report)
-            made.append(Push(name, vector, self._strength(path, own, vector.metadata)))
+            made.append(Push(name, vector, self._strength(path, strength, vector.metadata)))
         return [
-            Push(one.name, in_unit(engine, one.vector, texts, self.shown_unit, kl=self.kl or KL, progress=report)[0],
-                 one.strength)
-            for one in made
+            Push(push.name, in_unit(engine, push.vector, texts, self.shown_unit, kl=self.kl or KL, progress=report)[0],
+                 push.strength)
+            for push in made
         ]  # fmt: skip
 
-    def _strength(self, path: Path, own: float | None, metadata: Any) -> float:
-        found = own if own is not None else self.strength
-        if found is None and isinstance(recommended := metadata.get("recommended_strength"), float):
-            found = recommended
-        if found is None:
+    def _strength(self, path: Path, strength: float | None, metadata: Any) -> float:
+        """The strength that was given with a vector, else for all, else what the vector's sweep recommends."""
+        if strength is None:
+            strength = self.strength
+        if strength is None and isinstance(recommended := metadata.get("recommended_strength"), float):
+            strength = recommended
+        if strength is None:
             raise click.UsageError(f"{path}: no strength; write {path}:1.5, or give --strength for all.")
-        return found
+        return strength
 
 
 def _term(text: str) -> tuple[Path, float | None]:
@@ -208,12 +199,12 @@ def _term(text: str) -> tuple[Path, float | None]:
     return path, None if path == Path(text) else strength
 
 
-def _apart(short: Sequence[str], whole: Sequence[str]) -> list[str]:
-    """The short names, or the whole ones where two would be called alike."""
-    return list(short) if len(set(short)) == len(short) else [str(name) for name in whole]
+def _apart(short: Sequence[str], full: Sequence[str]) -> list[str]:
+    """The short names, or the full ones where two would be called alike."""
+    return list(short) if len(set(short)) == len(short) else [str(name) for name in full]
 
 
-def _files(out: Path, record: dict[str, Any], found: CrossEffects) -> tuple[Path, ...]:
+def _files(out: Path, record: dict[str, Any], effects: CrossEffects) -> tuple[Path, ...]:
     """Write the matrix as JSON and CSV, and its picture."""
     import csv
     import io
@@ -224,9 +215,9 @@ def _files(out: Path, record: dict[str, Any], found: CrossEffects) -> tuple[Path
     def draw() -> Figure:
         from steercpp.experiments.figures import cross_figure
 
-        return cross_figure(found)
+        return cross_figure(effects)
 
-    lines = list(found.lines())
+    lines = list(effects.lines())
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, lines[0].keys(), lineterminator="\n")
     writer.writeheader()

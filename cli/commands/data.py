@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, json_option
 from steercpp.cli.views.sets import built_in, listed, shown
 
 if TYPE_CHECKING:
     from steercpp.errors import DataSetError
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-FOLDER = click.Path(path_type=Path)
-DATA = click.option("--data", "folder", type=FOLDER, metavar="DIR",
+DATA = click.option("--data", "folder", type=FILE, metavar="DIR",
                     help="Where to look for it.  [default: STEERCPP_DATA, then what data get fetched]")  # fmt: skip
 
 
@@ -37,7 +36,7 @@ def data() -> None:
 
 @data.command("list")
 @DATA
-@JSON
+@json_option
 def list_sets(folder: Path | None, as_json: bool) -> None:
     """List the data sets by name.
 
@@ -51,11 +50,11 @@ def list_sets(folder: Path | None, as_json: bool) -> None:
     from steercpp.data.sets.catalog import DATA_SETS
 
     keys = ("name", "about", "path", "parts", "licence", "source")
-    sets = [{**{key: getattr(each, key) for key in keys}, **_whereabouts(name, folder)}
-            for name, each in DATA_SETS.items()]  # fmt: skip
-    own = listed()
-    rows = [*map(_line, sets), *((each["name"], f"{each['about']}\n{_uses(each)}; built in") for each in own)]
-    output.emit({"data_sets": sets, "built_in": own}, as_json=as_json, render=lambda: [output.facts(rows)])
+    sets = [{**{key: getattr(data_set, key) for key in keys}, **_whereabouts(name, folder)}
+            for name, data_set in DATA_SETS.items()]  # fmt: skip
+    embedded = listed()
+    rows = [*map(_line, sets), *((card["name"], f"{card['about']}\n{_uses(card)}; built in") for card in embedded)]
+    output.emit({"data_sets": sets, "built_in": embedded}, as_json=as_json, render=lambda: [output.facts(rows)])
 
 
 def _whereabouts(name: str, folder: Path | None) -> dict[str, Any]:
@@ -73,14 +72,14 @@ def _whereabouts(name: str, folder: Path | None) -> dict[str, Any]:
     return {"for": uses, "here": here, "unverified": SOURCES[name].note}
 
 
-def _line(each: dict[str, Any]) -> tuple[str, str]:
-    there = f"here: {each['here']}" if each["here"] else f"not here: steercpp data get {each['name']}"
-    about = [each["about"], _uses(each), each["path"], f"{each['licence']}; {each['source']}"]
-    return each["name"], "\n".join([*about, *([each["unverified"]] if each["unverified"] else []), there])
+def _line(card: dict[str, Any]) -> tuple[str, str]:
+    there = f"here: {card['here']}" if card["here"] else f"not here: steercpp data get {card['name']}"
+    about = [card["about"], _uses(card), card["path"], f"{card['licence']}; {card['source']}"]
+    return card["name"], "\n".join([*about, *([card["unverified"]] if card["unverified"] else []), there])
 
 
-def _uses(each: dict[str, Any]) -> str:
-    return f"for {', '.join(f'--{use}' for use in each['for'])}"
+def _uses(card: dict[str, Any]) -> str:
+    return f"for {', '.join(f'--{use}' for use in card['for'])}"
 
 
 @data.command("get")
@@ -88,8 +87,8 @@ def _uses(each: dict[str, Any]) -> str:
 @click.option("--base-url", metavar="URL",
               help="A mirror, which has NAME/file below it.  [default: STEERCPP_DATA_URL, or the authors' own "
                    "addresses]")  # fmt: skip
-@click.option("--cache", type=FOLDER, metavar="DIR", help="Where to put it.  [default: the user's cache]")
-@JSON
+@click.option("--cache", type=FILE, metavar="DIR", help="Where to put it.  [default: the user's cache]")
+@json_option
 def get_sets(names: tuple[str, ...], base_url: str | None, cache: Path | None, as_json: bool) -> None:
     """Fetch data sets from where their authors publish them.
 
@@ -109,24 +108,24 @@ def get_sets(names: tuple[str, ...], base_url: str | None, cache: Path | None, a
     from steercpp.data.sets.sources import SOURCES
     from steercpp.errors import DataSetError
 
-    own = [name for name in names if name in built_in()]
-    sets = [data_set(name) for name in names if name not in own]
-    for name in own:
-        output.say(f"{name}: built in, nothing needs to be fetched")
-    found: list[dict[str, Any]] = []
+    embedded = [name for name in names if name in built_in()]
+    sets = [data_set(name) for name in names if name not in embedded]
+    for name in embedded:
+        output.note(f"{name}: built in, nothing needs to be fetched")
+    fetched_sets: list[dict[str, Any]] = []
     failed: dict[str, DataSetError] = {}
-    for each in sets:
-        note = f"; {SOURCES[each.name].note}" if SOURCES[each.name].note else ""
-        output.say(f"{each.name}: {each.licence}, github.com/{each.source}{note}")
+    for wanted in sets:
+        note = f"; {SOURCES[wanted.name].note}" if SOURCES[wanted.name].note else ""
+        output.note(f"{wanted.name}: {wanted.licence}, github.com/{wanted.source}{note}")
         try:
             with output.progress() as report:
-                fetched = fetch_set(each.name, base_url=base_url, cache=cache, progress=report)
+                fetched = fetch_set(wanted.name, base_url=base_url, cache=cache, progress=report)
         except DataSetError as error:
-            failed[each.name] = error
+            failed[wanted.name] = error
             continue
-        found.append({"name": each.name, "licence": each.licence, **asdict(fetched)})
-    if found or not failed:
-        output.emit({"data_sets": found}, as_json=as_json, render=lambda: [output.facts(_fetched(found))])
+        fetched_sets.append({"name": wanted.name, "licence": wanted.licence, **asdict(fetched)})
+    if fetched_sets or not failed:
+        output.emit({"data_sets": fetched_sets}, as_json=as_json, render=lambda: [output.facts(_fetched(fetched_sets))])
     _raise(failed)
 
 
@@ -137,27 +136,27 @@ def _raise(failed: Mapping[str, DataSetError]) -> None:
     if len(failed) == 1:
         raise next(iter(failed.values()))
     for name, error in failed.items():
-        output.say(f"{name}: {error}")
+        output.note(f"{name}: {error}")
     if failed:
         raise DataSetError(f"{', '.join(failed)}: not fetched, for the reasons above; what else was named is there")
 
 
-def _fetched(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _fetched(sets: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """What a person sees of sets that are there now."""
     rows = []
-    for each in found:
+    for fetched in sets:
         files = [
             f"{file['sha256']} {'as known' if file['is_known'] else 'not known before'}, {file['n_rows']:,} rows, "
             f"{'fetched' if file['is_new'] else 'was there'}"
-            for file in each["files"]
+            for file in fetched["files"]
         ]
-        rows.append((each["name"], "\n".join([str(each["path"]), *files])))
+        rows.append((fetched["name"], "\n".join([str(fetched["path"]), *files])))
     return rows
 
 
 @data.command("show")
 @click.argument("name")
-@click.argument("path", required=False, type=FOLDER)
+@click.argument("path", required=False, type=FILE)
 @click.option("--subject", help="mmlu: one subject of the folder, such as international_law.  [default: all]")
 @click.option("--split", help="mmlu: dev, val or test; instructions: train, val or test.  [default: test; train]")
 @click.option("--side", help="instructions: harmful or harmless.  [default: harmful]")
@@ -165,7 +164,7 @@ def _fetched(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
 @click.option("--task", help="stereoset: intersentence or intrasentence.  [default: both]")
 @DATA
 @click.option("--rows", "n_rows", type=click.IntRange(min=0), default=2, show_default=True, help="Rows to print.")
-@JSON
+@json_option
 def show_set(
     name: str,
     path: Path | None,
@@ -195,25 +194,25 @@ def show_set(
 
     if path is not None and folder is not None:
         raise click.UsageError("PATH and --data exclude each other: the set is named, or looked for.")
-    chosen = {"subject": subject, "split": split, "side": side, "bias_type": bias_type, "task": task}
-    parts = {key: value for key, value in chosen.items() if value is not None}
+    given = {"subject": subject, "split": split, "side": side, "bias_type": bias_type, "task": task}
+    parts = {key: value for key, value in given.items() if value is not None}
     if path is None and name in built_in():
         _show_built_in(name, folder, parts, n_rows, as_json)
         return
-    found = data_set(name)
+    official = data_set(name)
     if path is None:
         path = find_set(name, folder)
-        if path.is_dir() and not found.parts:
+        if path.is_dir() and not official.parts:
             raise click.UsageError(f"{name} has several files below {path}: name one of them as PATH.")
-    rows = found.rows(path, parts=parts)
+    rows = official.rows(path, parts=parts)
     result = {
         "name": name,
         "path": path,
         "parts": parts,
-        "licence": found.licence,
+        "licence": official.licence,
         "n_rows": len(rows),
-        "counted_by": found.group,
-        "counts": found.counts(rows),
+        "counted_by": official.group,
+        "counts": official.counts(rows),
         "rows": [asdict(row) for row in rows[:n_rows]],
     }
     output.emit(result, as_json=as_json, render=lambda: pieces(result))
@@ -232,7 +231,7 @@ def pieces(result: dict[str, Any]) -> list[output.Renderable]:
     """What a person sees of a data set: how many rows, of which kinds, and the first of them."""
     known = [
         ("data set", result["name"]),
-        *((key.replace("_", " "), part) for key, part in result["parts"].items()),
+        *((key.replace("_", " "), value) for key, value in result["parts"].items()),
         ("rows", f"{result['n_rows']:,}"),
         ("licence", result["licence"]),
     ]

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, force_option, json_option, parse_token
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.pairs import PairOptions, pair_options, parse_token
+from steercpp.cli.options.pairs import PairOptions, pair_options
 
 if TYPE_CHECKING:
     from steercpp.doctor.installation import Diagnosis
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -25,9 +24,9 @@ FILE = click.Path(path_type=Path)
               help="Whose activations of the pairs: last, mean, answer, or a position such as -2.  "
               "[default: as the file says, or last]")  # fmt: skip
 @click.option("--repair", "out", type=FILE, metavar="OUT.gguf", help="Write a corrected vector there.")
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@force_option()
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 @click.pass_context
 def doctor(
     ctx: click.Context,
@@ -58,34 +57,36 @@ def doctor(
                  --repair out.gguf
     """  # noqa: D301
     if vector is not None:
-        from steercpp.cli.commands.doctor_vector import Asked, examine_vector
+        from steercpp.cli.commands.doctor_vector import Examination, examine_vector
 
-        ctx.exit(examine_vector(Asked(vector, model, pairs, token, out, force, as_json), options))
+        ctx.exit(examine_vector(Examination(vector, model, pairs, token, out, force, as_json), options))
     if out or force or pairs or token is not None:
         raise click.UsageError("--pairs, --token, --repair and --force are for a VECTOR; name one.")
     from steercpp.doctor.installation import diagnose
 
-    found = diagnose(model, open_engine=options.open)
-    output.emit(found.to_json(), as_json=as_json, render=lambda: _render(found))
-    ctx.exit(0 if found.healthy else 1)
+    diagnosis = diagnose(model, open_engine=options.open)
+    output.emit(diagnosis.to_json(), as_json=as_json, render=lambda: _render(diagnosis))
+    ctx.exit(0 if diagnosis.healthy else 1)
 
 
-def _render(found: Diagnosis) -> list[output.Renderable]:
-    pieces: list[output.Renderable] = [_heading("Versions"), output.facts(list(found.versions.items()))]
-    pieces += [_heading("Machine"), output.facts(list(found.machine.items()))]
-    pieces += [_heading("Sandbox for generated code"), output.text(found.sandbox)]
-    pieces += [_heading("Libraries"), *(output.verbatim(file) for file in found.libraries)]
+def _render(diagnosis: Diagnosis) -> list[output.Renderable]:
+    pieces: list[output.Renderable] = [_heading("Versions"), output.facts(list(diagnosis.versions.items()))]
+    pieces += [_heading("Machine"), output.facts(list(diagnosis.machine.items()))]
+    pieces += [_heading("Sandbox for generated code"), output.text(diagnosis.sandbox)]
+    pieces += [_heading("Libraries"), *(output.verbatim(file) for file in diagnosis.libraries)]
     pieces.append(_heading("Devices"))
-    pieces.append(output.facts([(str(d["name"]), f"{d['description']}{_memory(d)}") for d in found.devices]))
-    for advice in found.advice:
+    pieces.append(output.facts([(str(d["name"]), f"{d['description']}{_memory(d)}") for d in diagnosis.devices]))
+    for advice in diagnosis.advice:
         pieces += [output.text(advice.finding, "yellow"), output.verbatim(advice.command)]
-    pieces.append(_heading(f"Checks, with {found.model}" if found.model else "Checks"))
-    for check in found.checks:
+    pieces.append(_heading(f"Checks, with {diagnosis.model}" if diagnosis.model else "Checks"))
+    for check in diagnosis.checks:
         mark = output.text("✓", "green") if check.ok else output.text("✗", "bold red")
         pieces.append(
             output.grid([[mark, check.name], ["", output.text(check.detail, "dim" if check.ok else "red")]], "ll")
         )
-    verdict = ("Everything is well.", "bold green") if found.healthy else ("Something is wrong, see above.", "bold red")
+    verdict = (
+        ("Everything is well.", "bold green") if diagnosis.healthy else ("Something is wrong, see above.", "bold red")
+    )
     return [*pieces, output.blank(), output.text(*verdict)]
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import refuse_all_tokens
+from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.cli.options.engine import EngineOptions
@@ -23,8 +25,8 @@ DUMP_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The command line."""
+class Examination:
+    """What is examined, by what, and where a repaired file goes."""
 
     vector: Path
     model: Path | None
@@ -41,8 +43,7 @@ class Asked:
             raise click.UsageError("--pairs needs --model: the model that the pairs are put to.")
         if self.pairs and self.has_dump:
             raise click.UsageError("--model is a dump, whose pairs are in it already; leave --pairs out.")
-        if self.token == "all":
-            raise click.UsageError("--token all is for steercpp dump; a direction is of one token of each prompt.")
+        refuse_all_tokens(self.token, "a direction is of one token of each prompt")
         if self.token is not None and not (self.pairs or self.has_dump):
             raise click.UsageError("--token is for --pairs or a dump: whose activations the directions are held to.")
 
@@ -53,7 +54,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExaminedVector:
     """What was found, what a repair changed (None: none was written), and what is found in the file it wrote."""
 
     report: Report
@@ -66,105 +67,105 @@ class Outcome:
         return self.report.findings if self.left is None else self.left.findings
 
 
-def examine_vector(asked: Asked, options: EngineOptions) -> int:
+def examine_vector(examination: Examination, options: EngineOptions) -> int:
     """Examine, repair if asked for, print; the exit code.
 
     Raises:
         SteerError: a file cannot be read or written.
     """
-    outcome = _outcome(asked, options)
-    output.emit(_to_json(asked, outcome), as_json=asked.as_json, render=lambda: _render(asked, outcome))
+    outcome = _outcome(examination, options)
+    output.emit(
+        _to_json(examination, outcome), as_json=examination.as_json, render=lambda: _render(examination, outcome)
+    )
     return 1 if outcome.findings else 0
 
 
-def _outcome(asked: Asked, options: EngineOptions) -> Outcome:
+def _outcome(examination: Examination, options: EngineOptions) -> ExaminedVector:
     from steercpp.doctor.repair import write_repaired
     from steercpp.doctor.vector import examine, stored_activations
     from steercpp.vectors.gguf import refuse_overwrite
 
-    if asked.out:
-        refuse_overwrite(asked.out, force=asked.force)
+    if examination.out:
+        refuse_overwrite(examination.out, force=examination.force)
     with ExitStack() as stack:
         engine = activations = None
-        if asked.model and asked.has_dump:
-            activations = stored_activations(asked.model, asked.vector, token=asked.token)
-        elif asked.model:
-            engine = stack.enter_context(options.open(asked.model))
-        report = stack.enter_context(output.progress())
+        if examination.model and examination.has_dump:
+            activations = stored_activations(examination.model, examination.vector, token=examination.token)
+        elif examination.model:
+            engine = stack.enter_context(options.open(examination.model))
+        progress = stack.enter_context(output.progress())
 
         def decoded(done: int, total: int) -> None:
-            if report is not None:
-                report(done, total, "prompts")
+            if progress is not None:
+                progress(done, total, "prompts")
 
-        pairs = asked.pairs.source()
-        found = examine(
-            asked.vector,
+        pairs = examination.pairs.source()
+        report = examine(
+            examination.vector,
             engine=engine,
             pairs=pairs,
             activations=activations,
-            template=asked.pairs.template,
-            token=asked.token,
+            template=examination.pairs.template,
+            token=examination.token,
             progress=decoded,
         )
-        if not asked.out or not found.is_repairable:
-            return Outcome(found)
-        changes = write_repaired(found, asked.out, force=asked.force)
-        return Outcome(found, changes, examine(asked.out, engine=engine, activations=found.activations))
+        if not examination.out or not report.is_repairable:
+            return ExaminedVector(report)
+        changes = write_repaired(report, examination.out, force=examination.force)
+        return ExaminedVector(report, changes, examine(examination.out, engine=engine, activations=report.activations))
 
 
-def _to_json(asked: Asked, outcome: Outcome) -> dict[str, Any]:
-    data = outcome.report.to_json()
-    if asked.model:
-        data["model"] = str(asked.model)
+def _to_json(examination: Examination, outcome: ExaminedVector) -> dict[str, Any]:
+    data: dict[str, Any] = _in_options(outcome.report.to_json())
+    if examination.model:
+        data["model"] = str(examination.model)
     data["repaired"] = None
     if outcome.changes is not None and outcome.left is not None:
-        left = outcome.left.to_json()["findings"]
-        data["repaired"] = {"file": str(asked.out), "changes": list(outcome.changes), "findings": left}
-    data["next"] = _next(asked, outcome)
+        left = _in_options(outcome.left.to_json())["findings"]
+        data["repaired"] = {"file": str(examination.out), "changes": list(outcome.changes), "findings": left}
+    data["next"] = _next(examination, outcome)
     return data
 
 
-def _next(asked: Asked, outcome: Outcome) -> str | None:
+def _in_options(value: Any) -> Any:
+    """A report as plain data, its sentences in the words of the command line."""
+    if isinstance(value, dict):
+        return {key: _in_options(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_in_options(each) for each in value]
+    return in_options(value) if isinstance(value, str) else value
+
+
+def _next(examination: Examination, outcome: ExaminedVector) -> str | None:
     """The command that gives a right vector, where there is one."""
     report = outcome.report
-    if any(one.code == "pca-fault" for one in report.findings):
-        return shlex.join(_extract_command(asked))
+    if any(finding.code == "pca-fault" for finding in report.findings):
+        return shlex.join(_extract_command(examination))
     if outcome.changes is None and report.is_repairable:
-        out = f"{asked.vector.stem}-repaired.gguf"
-        model = ["--model", str(asked.model)] if asked.model else []
-        return shlex.join(["steercpp", "doctor", str(asked.vector), *model, *_pairs(asked), "--repair", out])
+        out = f"{examination.vector.stem}-repaired.gguf"
+        model = ["--model", str(examination.model)] if examination.model else []
+        return shlex.join(
+            ["steercpp", "doctor", str(examination.vector), *model, *_pairs(examination), "--repair", out]
+        )
     return None
 
 
-def _extract_command(asked: Asked) -> list[str]:
+def _extract_command(examination: Examination) -> list[str]:
     """How to extract the vector anew; llama-cvector-generator's own names stand for files that were not given."""
-    model = str(asked.model) if asked.model and not asked.has_dump else "MODEL.gguf"
-    pairs = _pairs(asked) or ["--positive-file", "positive.txt", "--negative-file", "negative.txt"]
-    token = [] if asked.token else ["--token", "mean"]  # of all tokens, as there
-    out = f"{asked.vector.stem}-again.gguf"
+    model = str(examination.model) if examination.model and not examination.has_dump else "MODEL.gguf"
+    pairs = _pairs(examination) or ["--positive-file", "positive.txt", "--negative-file", "negative.txt"]
+    token = [] if examination.token else ["--token", "mean"]  # of all tokens, as there
+    out = f"{examination.vector.stem}-again.gguf"
     return ["steercpp", "extract", model, *pairs, "--method", "pca", "--layers", "all", *token, "-o", out]
 
 
-def _pairs(asked: Asked) -> list[str]:
+def _pairs(examination: Examination) -> list[str]:
     """The options that named the pairs, and their token."""
-    words: list[str] = []
-    pairs = asked.pairs
-    for name, value in (
-        ("--pairs", pairs.path),
-        ("--positive-file", pairs.positive_file),
-        ("--negative-file", pairs.negative_file),
-        ("--pairs-format", None if pairs.format == "auto" else pairs.format),
-        ("--persona-template", pairs.persona_template),
-        ("--system", pairs.system),
-        ("--token", asked.token),
-    ):
-        words += [] if value is None else [name, str(value)]
-    for persona in pairs.personas:
-        words += ["--persona", *persona]
-    return [*words, f"--{pairs.asked_template}"] if pairs.asked_template else words
+    token = [] if examination.token is None else ["--token", str(examination.token)]
+    return [*examination.pairs.arguments(), *token]
 
 
-def _render(asked: Asked, outcome: Outcome) -> list[output.Renderable]:
+def _render(examination: Examination, outcome: ExaminedVector) -> list[output.Renderable]:
     from steercpp.vectors.layers import format_layers
 
     report = outcome.report
@@ -174,27 +175,27 @@ def _render(asked: Asked, outcome: Outcome) -> list[output.Renderable]:
         ("for models", report.loose.model_hint or "of unknown architecture"),
         ("layers", f"{format_layers(layers)}, width {width}" if layers else "none"),
     ]
-    if asked.model:
-        known.append(("compared with", str(asked.model)))
-    pieces: list[output.Renderable] = [output.verbatim(str(asked.vector), "bold"), output.facts(known)]
+    if examination.model:
+        known.append(("compared with", str(examination.model)))
+    pieces: list[output.Renderable] = [output.verbatim(str(examination.vector), "bold"), output.facts(known)]
     if report.relations:
         pieces += _relations(report)
     pieces += _listed(report.findings, with_repair=report.is_repairable)
-    pieces += [output.text(f"note: {remark}", "yellow") for remark in report.remarks]
-    return [*pieces, output.blank(), *_verdict(asked, outcome)]
+    pieces += [output.text(in_options(f"note: {remark}"), "yellow") for remark in report.remarks]
+    return [*pieces, output.blank(), *_verdict(examination, outcome)]
 
 
 def _relations(report: Report) -> list[output.Renderable]:
     columns = ["layer", "its own", "one below", "signed", "pairs along it"]
     rows = [
         [
-            str(one.layer),
-            _shown(one.own),
-            _shown(one.below),
-            _shown(one.projection, "+.3f"),
-            _shown(one.agreeing, ".0%"),
+            str(relation.layer),
+            _shown(relation.own),
+            _shown(relation.below),
+            _shown(relation.projection, "+.3f"),
+            _shown(relation.agreeing, ".0%"),
         ]
-        for one in report.relations
+        for relation in report.relations
     ]
     words = (
         f"Cosines with what is extracted from the pairs, token {report.token!r}: the largest of all methods at "
@@ -209,30 +210,30 @@ def _shown(value: float | None, form: str = ".3f") -> str:
 
 def _listed(findings: Sequence[Finding], *, with_repair: bool) -> list[output.Renderable]:
     pieces: list[output.Renderable] = []
-    for one in findings:
+    for finding in findings:
         rows: list[Sequence[output.Cell]] = [
-            [output.text("✗", "bold red"), output.text(one.code, "bold")],
-            ["", one.sentence],
+            [output.text("✗", "bold red"), output.text(finding.code, "bold")],
+            ["", in_options(finding.sentence)],
         ]
-        if one.repair and with_repair:
-            rows.append(["", output.text(f"repair: {one.repair}", "dim")])
+        if finding.repair and with_repair:
+            rows.append(["", output.text(in_options(f"repair: {finding.repair}"), "dim")])
         pieces.append(output.grid(rows, "ll"))
     return pieces
 
 
-def _verdict(asked: Asked, outcome: Outcome) -> list[output.Renderable]:
+def _verdict(examination: Examination, outcome: ExaminedVector) -> list[output.Renderable]:
     report = outcome.report
     if not report.findings:
-        return [output.text("Nothing to repair." if asked.out else "No fault found.", "bold green")]
-    step = _next(asked, outcome)
+        return [output.text("Nothing to repair." if examination.out else "No fault found.", "bold green")]
+    step = _next(examination, outcome)
     if outcome.changes is not None:
         pieces: list[output.Renderable] = [output.text("Repaired:", "bold")]
         pieces += [output.grid([[output.text("✓", "green"), change]], "ll") for change in outcome.changes]
-        pieces += [output.text("Written to"), output.verbatim(str(asked.out))]
+        pieces += [output.text("Written to"), output.verbatim(str(examination.out))]
         if outcome.findings:
             return [*pieces, output.text("What is left:", "bold red"), *_listed(outcome.findings, with_repair=False)]
         return [*pieces, output.text("No fault is left.", "bold green")]
-    if any(one.code == "pca-fault" for one in report.findings) and step:
+    if any(finding.code == "pca-fault" for finding in report.findings) and step:
         words = "It cannot be repaired from the file; nothing was written. Extract it again:"
         return [output.text(words, "bold red"), output.verbatim(step)]
     if step:

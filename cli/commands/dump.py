@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, force_option, json_option, parse_token
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.pairs import PairOptions, pair_options, parse_token, set_options
+from steercpp.cli.options.pairs import PairOptions, pair_options, set_options
 from steercpp.cli.options.prompts import show_pairs, show_prompts_option
 
 if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
     from steercpp.extraction.activations import Activations
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -37,8 +36,8 @@ FILE = click.Path(path_type=Path)
 )
 @show_prompts_option
 @engine_options
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option()
+@json_option
 def dump(
     model: Path | None,
     pairs: PairOptions,
@@ -84,12 +83,12 @@ def dump(
     if model is None or source is None:
         from steercpp.data.sets.embedded import load
 
-        own = load()
-        model, source = own.path, source or pairs.with_system(own.pairs())
+        embedded = load()
+        model, source = embedded.path, source or pairs.with_system(embedded.pairs())
     with options.open(model) as engine, output.progress() as report:
         wanted = None if layers == "all" else parse_layers(layers, engine.n_layer)
         try:
-            found = write(
+            dumped = write(
                 engine,
                 source,
                 out,
@@ -100,20 +99,20 @@ def dump(
                 progress=None if report is None else lambda done, total: report(done, total, "prompts"),
             )
         except KeyboardInterrupt:
-            output.say(f"{out} was not written")
+            output.note(f"{out} was not written")
             raise
-    data = _described(out, found) | {"token": str(token)}  # of "all" one choice is read back
+    data = _described(out, dumped) | {"token": str(token)}  # of "all" one choice is read back
     output.emit(data, as_json=as_json, render=lambda: _pieces(data))
 
 
-def _described(out: Path, found: Activations) -> dict[str, Any]:
+def _described(out: Path, dumped: Activations) -> dict[str, Any]:
     return {
         "path": out,
         "n_bytes": out.stat().st_size,
-        "n_pairs": found.n_pairs,
-        "n_embd": found.n_embd,
-        "layers": found.layers,
-        **found.notes,
+        "n_pairs": dumped.n_pairs,
+        "n_embd": dumped.n_embd,
+        "layers": dumped.layers,
+        **dumped.notes,
     }
 
 

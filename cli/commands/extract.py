@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import METHOD_NAMES
 from steercpp.cli import output
 from steercpp.cli.commands.show import describe, draw, pieces
-from steercpp.cli.options.common import token_option
+from steercpp.cli.options.common import FILE, force_option, json_option, refuse_all_tokens, token_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.pairs import PairOptions, pair_options, set_options
 from steercpp.cli.options.prompts import show_pairs, show_prompts_option
@@ -20,9 +21,6 @@ from steercpp.cli.options.prompts import show_pairs, show_prompts_option
 if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
     from steercpp.vectors.control_vector import ControlVector
-
-FILE = click.Path(path_type=Path)
-METHODS = ("mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda", "random")  # as in directions.METHODS
 
 
 @click.command()
@@ -33,14 +31,14 @@ METHODS = ("mean", "pca", "pca-centered", "pca-pairs", "logistic", "lda", "rando
 @click.option(
     "-o", "--out", type=FILE, metavar="V.gguf", help="The file to write; .npz or .safetensors too.  [required]"
 )
-@click.option("--method", default="mean", show_default=True, type=click.Choice(METHODS), help="See above.")
+@click.option("--method", default="mean", show_default=True, type=click.Choice(METHOD_NAMES), help="See above.")
 @click.option("--layers", metavar="8-15,20", help="Layers, inclusive, or all; default: 0.31 to 0.44 of the depth.")
 @token_option
 @click.option("--figure", type=FILE, metavar="F.png|.svg", help="Draw the quality over the layers.")
 @show_prompts_option
 @engine_options
-@click.option("--force", is_flag=True, help="Replace files that are there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option("Replace files that are there.")
+@json_option
 def extract(
     model: Path | None,
     pairs: PairOptions,
@@ -87,7 +85,7 @@ def extract(
              steercpp extract --activations refusal.safetensors --method lda \\
                  --layers all --figure quality.png -o lda.gguf
     """  # noqa: D301
-    asked = _Asked(model, pairs, activations, method, layers, token)
+    source = _Source(model, pairs, activations, method, layers, token)
     if n_shown:
         if activations:
             raise click.UsageError("--show-prompts shows pairs; --activations are of prompts that were read before.")
@@ -103,7 +101,7 @@ def extract(
         from steercpp.reports.pictures import refuse_picture
 
         refuse_picture(figure, force=force)
-    vector = asked.from_activations(activations) if activations else asked.from_pairs(options)
+    vector = source.from_activations(activations) if activations else source.from_pairs(options)
     is_array_file = out.suffix.lower() in (".npz", ".safetensors")
     write_any_vector(out, vector, format="auto" if is_array_file else "gguf", force=force)
     written, notes = read_any_vector(out)
@@ -115,8 +113,8 @@ def extract(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the command line says about the vector."""
+class _Source:
+    """What the vector is made from, and how."""
 
     model: Path | None
     pairs: PairOptions
@@ -126,10 +124,9 @@ class _Asked:
     token: Any
 
     def __post_init__(self) -> None:
-        if self.activations and (self.pairs or self.pairs.asked_template or self.pairs.system):
+        if self.activations and (self.pairs or self.pairs.chosen_template or self.pairs.system):
             raise click.UsageError("--activations are of pairs already; say what the pairs are to steercpp dump.")
-        if self.token == "all":
-            raise click.UsageError("--token all is for steercpp dump; a direction needs one token of each prompt.")
+        refuse_all_tokens(self.token)
         if self.model and not (self.pairs or self.activations):
             raise click.UsageError(
                 "MODEL needs --pairs P or --activations A.safetensors; only the embedded model brings pairs of its own."
@@ -145,8 +142,9 @@ class _Asked:
         if model is None or source is None:
             from steercpp.data.sets.embedded import load
 
-            own = load()
-            model, source, wanted = own.path, source or self.pairs.with_system(own.pairs()), own.layers
+            embedded = load()
+            model, wanted = embedded.path, embedded.layers
+            source = source or self.pairs.with_system(embedded.pairs())
         with options.open(model) as engine, output.progress() as report:
             if self.layers is not None:
                 wanted = parse_layers(self.layers, engine.n_layer)
@@ -162,16 +160,16 @@ class _Asked:
         from steercpp.provenance import file_sha256
         from steercpp.vectors.layers import parse_layers
 
-        found = read_activations(path, token=self.token)
+        stored = read_activations(path, token=self.token)
         if self.model is not None:
-            found.check_model(str(self.model), file_sha256(self.model))
+            stored.check_model(str(self.model), file_sha256(self.model))
         wanted: tuple[int, ...] | None = None
         if self.layers is not None and self.layers.strip() == "all":
-            wanted = tuple(il for il in found.layers if il) or found.layers  # llama.cpp cannot steer block 0
+            wanted = tuple(il for il in stored.layers if il) or stored.layers  # llama.cpp cannot steer block 0
         elif self.layers is not None:
-            wanted = parse_layers(self.layers, int(found.notes["n_layer"]))
+            wanted = parse_layers(self.layers, int(stored.notes["n_layer"]))
         with output.progress() as report:
-            return extract_from(found, method=self.method, layers=wanted, progress=report)
+            return extract_from(stored, method=self.method, layers=wanted, progress=report)
 
 
 def _next(model: Path | None, vector: ControlVector, out: Path) -> list[output.Renderable]:

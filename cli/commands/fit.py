@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, json_option
 
 if TYPE_CHECKING:
     from steercpp.statistics.curve_files import Curve
@@ -27,13 +28,13 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 
 @click.command()
-@click.argument("csv_path", metavar="CSV", type=click.Path(path_type=Path))
+@click.argument("csv_path", metavar="CSV", type=FILE)
 @click.option("--window", metavar="A:B", callback=_window, help="Use strengths from A to B only, both included.")
 @click.option("--round", "digits", type=click.IntRange(0, 15), help="Round the values to so many decimals first.")
 @click.option("--choices", type=click.IntRange(2), default=4, show_default=True,
               help="Choices of each question; chance for p_correct_restricted.")  # fmt: skip
 @click.option("--recipe", metavar="NAME", help="Fit as others did, their mistakes beside: wolf2024.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def fit(
     csv_path: Path,
     window: tuple[float, float] | None,
@@ -58,7 +59,7 @@ def fit(
     curve = read_curve(csv_path)
     _refuse_empty(csv_path, curve, window)
     if curve.ignored:
-        output.say(f"columns left out: {', '.join(curve.ignored)}")
+        output.note(f"columns left out: {', '.join(curve.ignored)}")
     if recipe is not None:
         _follow(csv_path, curve, recipe, choices, as_json)
         return
@@ -68,7 +69,7 @@ def fit(
     }
     data = {
         "path": csv_path, "window": window, "round": digits, "choices": choices,
-        "fits": {name: [each.record() for each in found] for name, found in fits.items()},
+        "fits": {name: [fit.record() for fit in of_measure] for name, of_measure in fits.items()},
     }  # fmt: skip
 
     def render() -> list[output.Renderable]:
@@ -96,9 +97,9 @@ def _follow(csv_path: Path, curve: Curve, name: str, choices: int, as_json: bool
     from steercpp.statistics.recipes import follow, named_recipe
 
     recipe = named_recipe(name)
-    found = follow(recipe, curve.strengths, curve.measures, n_choices=choices)
-    data = {"path": csv_path, "choices": choices, "recipe": recipe_record(recipe, found)}
-    output.emit(data, as_json=as_json, render=lambda: recipe_pieces(recipe, found))
+    followed = follow(recipe, curve.strengths, curve.measures, n_choices=choices)
+    data = {"path": csv_path, "choices": choices, "recipe": recipe_record(recipe, followed)}
+    output.emit(data, as_json=as_json, render=lambda: recipe_pieces(recipe, followed))
 
 
 def _fits(

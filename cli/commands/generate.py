@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from steercpp.choices import UNITS, Unit
 from steercpp.cli import output
-from steercpp.cli.options.common import Finite
+from steercpp.cli.options.common import (
+    FILE,
+    json_option,
+    kl_option,
+    parse_strengths,
+    refuse_idle_kl,
+    seed_option,
+)
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.prompts import emit_prompts, show_prompts_option
-from steercpp.cli.options.steering import SteeringOptions, parse_strengths, steering_options
+from steercpp.cli.options.steering import SteeringOptions, steering_options
+from steercpp.cli.options.vectors import embedded_vector, file_vector
 
 if TYPE_CHECKING:
     from steercpp.data.prompts import Prompt
     from steercpp.engine.engine import Engine
-    from steercpp.sweeps.units import Unit
     from steercpp.vectors.control_vector import ControlVector
 
-FILE = click.Path(path_type=Path)
 HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows' texts
 
 
@@ -33,17 +40,16 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 @click.option("--strengths", callback=parse_strengths, metavar="A:B:STEP",
               help="Grid, or a list like -1,0,1; a row for each and for 0.  [default: what the vector's sweep "
                    "recommends and its negative, else -1,0,1]")  # fmt: skip
-@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+@click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds per layer: the vector, one median residual norm of the prompt, or the "
                    "smallest push of --kl nats.  [default: length; of the embedded vector norm]")  # fmt: skip
-@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS",
-              help="What --unit kl means: this KL at 95 % of the prompt's tokens.  [default: 0.1]")  # fmt: skip
+@kl_option("What --unit kl means: this KL at 95 % of the prompt's tokens.  [default: 0.1]")
 @click.option("-n", "--max-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of each row.")
 @click.option("--temperature", default=0.0, show_default=True, type=float, help="0: the most likely token.")
 @click.option("--top-k", default=0, show_default=True, type=int, help="The most likely tokens that stay; 0 for all.")
 @click.option("--top-p", default=1.0, show_default=True, type=float, help="The share of probability that stays.")
 @click.option("--min-p", default=0.0, show_default=True, type=float, help="The least probability, relative.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the draws, alike in all rows.")
+@seed_option("the draws, alike in all rows")
 @click.option("--stop", multiple=True, metavar="TEXT", help="A text that ends a row; may be repeated.")
 @click.option("--exact", is_flag=True, help="K/V of its own for each row: as separate runs, bit for bit on a CPU.")
 @click.option("--raw", "template", flag_value="raw", help="Take the prompt as it stands.  [default]")
@@ -53,7 +59,7 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 @show_prompts_option
 @steering_options
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 def generate(
     model: Path | None,
     vector: Path | None,
@@ -89,8 +95,7 @@ def generate(
         raise click.UsageError("MODEL needs --vector V.gguf and --prompt TEXT.")
     if named and template:
         raise click.UsageError("--template is a template in place of --raw and --chat.")
-    if kl is not None and unit != "kl":
-        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+    refuse_idle_kl(kl, unit)
     from steercpp.engine.generation import generate as run
     from steercpp.engine.prompt_view import prompt_view
     from steercpp.engine.sampling import Sampling
@@ -99,63 +104,67 @@ def generate(
     from steercpp.sweeps.units import check_unit, in_unit
     from steercpp.vectors.control_vector import vector_sha256
 
+    # What is asked: the prompt, in a template; it is only shown if that is wanted.
     sampling = Sampling(temperature, top_k, top_p, min_p, seed)
-    path, words, template = _asked(model, prompt, template)
-    asked = _templated(words, named)
+    path, words, template = _model_and_prompt(model, prompt, template)
+    filled = _templated(words, named)
     if n_shown:
         with options.open(path) as engine:
-            emit_prompts(path, [prompt_view(engine, asked, template=template)], as_json=as_json)
+            emit_prompts(path, [prompt_view(engine, filled, template=template)], as_json=as_json)
         return
+
+    # The vector in the unit asked for, then all strengths side by side in one decode.
     view = _View()
     with options.open(path) as engine, output.progress(above=view.picture, beside_data=as_json) as report:
-        made = _vector(engine, vector, report)
+        made = file_vector(engine, vector) if vector else embedded_vector(engine, report=report)
         manner = steering.manner(lambda: made, known=made.metadata)
-        shown = unit or ("length" if vector else "norm")
-        check_unit(shown, kl or KL, manner["operator"])
-        _note_special(engine, asked)
-        texts = [engine.encode(asked, template=template)] if unit or vector else _own_prompts(engine)
-        made, measured = in_unit(engine, made, texts, shown, kl=kl or KL, progress=report)
-        view.strengths = strengths or _usual(made, shown, embedded=vector is None)
-        found = run(
-            engine, asked,
+        used_unit = unit or ("length" if vector else "norm")
+        check_unit(used_unit, kl or KL, manner["operator"])
+        _note_special(engine, filled)
+        texts = [engine.encode(filled, template=template)] if unit or vector else _own_prompts(engine)
+        made, measured = in_unit(engine, made, texts, used_unit, kl=kl or KL, progress=report)
+        view.strengths = strengths or _usual(made, used_unit, embedded=vector is None)
+        generation = run(
+            engine, filled,
             [Steering(made, strength, **manner) if strength else None for strength in view.strengths],  # 0: unsteered
             max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact, template=template,
             on_text=view.add if report else None, progress=report,
         )  # fmt: skip
+
     data = {
         "model": str(path), "prompt": words, "template": named or template, "exact": exact,
         **manner, "gate": manner["gate"].identity if manner["gate"] else "",
         "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made), **measured},
-        "unit": shown, "kl": (kl or KL) if shown == "kl" else None,
-        "sampling": asdict(sampling), "stop": stop, "max_tokens": max_tokens, "engine": found.settings,
+        "unit": used_unit, "kl": (kl or KL) if used_unit == "kl" else None,
+        "sampling": asdict(sampling), "stop": stop, "max_tokens": max_tokens, "engine": generation.settings,
         "rows": [
             {
                 "strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish,
                 "gate_open": row.gate_open,
             }
-            for s, row in zip(view.strengths, found.rows, strict=True)
+            for s, row in zip(view.strengths, generation.rows, strict=True)
         ],
-        "token_layers": found.token_layers, "token_layers_plain": found.token_layers_plain,
+        "token_layers": generation.token_layers, "token_layers_plain": generation.token_layers_plain,
     }  # fmt: skip
     output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *(() if model else _next(data))])
 
 
-def _asked(
+def _model_and_prompt(
     model: Path | None, prompt: str | None, template: Literal["raw", "chat"] | None
 ) -> tuple[Path, str, Literal["raw", "chat"]]:
-    """Model, prompt and template; where nothing was said, the embedded model with a request of its own."""
+    """Model, prompt and template; where none is given, the embedded model with a request of its own."""
     words = None if prompt is None else _read(prompt)
     if model is not None:
         assert words is not None
         return model, words, template or "raw"
     from steercpp.data.sets.embedded import load
 
-    own = load()
+    embedded = load()
     if words is not None:
-        return own.path, words, template or "raw"
-    asked = own.behavior()[0].prompt
-    assert isinstance(asked, tuple)
-    return own.path, asked[-1].content, "chat"
+        return embedded.path, words, template or "raw"
+    chat = embedded.behavior()[0].prompt
+    assert isinstance(chat, tuple)
+    return embedded.path, chat[-1].content, "chat"
 
 
 def _read(prompt: str) -> str:
@@ -166,9 +175,9 @@ def _read(prompt: str) -> str:
     """
     from steercpp.errors import InputError
 
-    whole = sys.stdin.buffer.read() if prompt == "-" else prompt.encode("utf-8", "surrogateescape")
+    data = sys.stdin.buffer.read() if prompt == "-" else prompt.encode("utf-8", "surrogateescape")
     try:
-        words = whole.decode("utf-8")
+        words = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"the prompt is not UTF-8 (byte {error.start}); convert it first") from error
     words = words.removesuffix("\n").removesuffix("\r") if prompt == "-" else words
@@ -187,35 +196,22 @@ def _templated(words: str, named: str | None) -> Prompt:
 
 
 def _note_special(engine: Engine, prompt: Prompt) -> None:
-    """Tell who writes a template as a plain prompt, or one for other models, that it is taken by the letter."""
+    """Note that special tokens in a plain prompt, or those of another model's template, are text."""
     if foreign := engine.foreign_texts(prompt):
-        output.say(f"the model has no {', '.join(foreign)}, so the template's are text; is it for another family?")
-    found = engine.special_texts(prompt) if isinstance(prompt, str) else ()
-    if found:
-        spelled = ", ".join(dict.fromkeys(found))
-        output.say(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")
+        output.note(f"the model has no {', '.join(foreign)}, so the template's are text; is it for another family?")
+    special = engine.special_texts(prompt) if isinstance(prompt, str) else ()
+    if special:
+        spelled = ", ".join(dict.fromkeys(special))
+        output.note(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")
 
 
 def _usual(vector: ControlVector, unit: Unit, *, embedded: bool) -> tuple[float, ...]:
     """The strengths that are worth seeing: those of the embedded model, or around what a sweep recommended."""
     if embedded and unit != "length":
         return (-2.0, -1.0, 0.0, 1.0, 2.0) if unit == "kl" else (-0.75, -0.375, 0.0, 0.375, 0.75)
-    found = vector.metadata.get("recommended_strength")
-    strength = abs(found) if isinstance(found, float) and found else 1.0
+    recommended = vector.metadata.get("recommended_strength")
+    strength = abs(recommended) if isinstance(recommended, float) and recommended else 1.0
     return -strength, 0.0, strength
-
-
-def _vector(engine: Engine, path: Path | None, report: output.Report | None) -> ControlVector:
-    """The vector of a file, or the embedded model's own."""
-    if path is None:
-        from steercpp.data.sets.embedded import load
-        from steercpp.extraction.extract import extract
-
-        own = load()
-        return extract(engine, own.pairs(), layers=own.layers, progress=report)
-    from steercpp.vectors.formats import read_vector_for
-
-    return read_vector_for(engine, path, note=output.say)
 
 
 def _own_prompts(engine: Engine) -> list[tuple[int, ...]]:
@@ -241,9 +237,9 @@ class _View:
             return output.text("")
         room = max(n_lines - HEADING, 1)
         shown = self.strengths[:room]
-        each = room // len(shown)
+        n_lines_each = room // len(shown)
         texts = [self._texts.get(row, "").strip() for row in range(len(shown))]
-        return _table(shown, [output.tail(words, each, beside=BESIDE) for words in texts])
+        return _table(shown, [output.tail(words, n_lines_each, beside=BESIDE) for words in texts])
 
 
 def _table(strengths: Sequence[float], texts: Sequence[output.Cell]) -> output.Renderable:

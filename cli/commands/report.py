@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from steercpp.cli import output
-from steercpp.cli.options.judging import judging_options, say_what_is_idle
+from steercpp.cli.options.common import FILE, json_option
+from steercpp.cli.options.judging import judging_options, note_what_is_idle
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judging
 
 
 @click.command()
-@click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("run", metavar="DIR", type=FILE)
 @judging_options
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to write.  [default: DIR itself]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--out", type=FILE, metavar="DIR", help="Where to write.  [default: DIR itself]")
+@json_option
 def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json: bool) -> None:
     """Draw a run again: figures, tables and one page with all of them, without a model.
 
@@ -35,7 +36,7 @@ def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json:
     from steercpp.runs.result import open_run
 
     judgement = judge(open_run(run), judging())
-    say_what_is_idle(judgement)
+    note_what_is_idle(judgement)
     files = write_report(judgement, out=out)
     data = {**judgement.record(), "files": files}
 

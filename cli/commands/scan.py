@@ -10,12 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import UNITS, Unit
 from steercpp.cli import output
-from steercpp.cli.options.common import direction_option, kl_option, max_loss_option, seed_option, token_option
+from steercpp.cli.options.common import (
+    FILE,
+    direction_option,
+    force_option,
+    json_option,
+    kl_option,
+    max_loss_option,
+    parse_strengths,
+    refuse_all_tokens,
+    refuse_idle_kl,
+    seed_option,
+    token_option,
+)
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
-from steercpp.cli.options.steering import parse_strengths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,10 +36,8 @@ if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
     from steercpp.engine.engine import Engine
     from steercpp.experiments.scan import Band, Scan
-    from steercpp.sweeps.units import Unit
     from steercpp.vectors.layers import Window
 
-FILE = click.Path(path_type=Path)
 OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what it brings
 
 
@@ -48,18 +58,18 @@ OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what i
     "--strengths", callback=parse_strengths, metavar="A:B:STEP",
     help="Grid, or a list; 0 is always added.  [default in norms: -0.05,0.05,0.1,0.2,0.4,0.8,1.6]",
 )  # fmt: skip
-@click.option("--unit", default="norm", show_default=True, type=click.Choice(["norm", "kl", "length"]),
+@click.option("--unit", default="norm", show_default=True, type=click.Choice([*UNITS[1:], UNITS[0]]),
               help="What strength 1 adds per layer: one median residual norm, the smallest push of --kl nats, or a "
                    "unit of length.")  # fmt: skip
-@kl_option
+@kl_option()
 @token_option
 @max_loss_option
 @direction_option
 @click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/MODEL-PAIRS-scan]")
 @seed_option("halving and resampling items")
 @engine_options
-@click.option("--force", is_flag=True, help="Replace the sweeps in the directory.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option("Replace the sweeps in the directory.")
+@json_option
 def scan(
     model: Path | None,
     pairs: PairOptions,
@@ -100,31 +110,29 @@ def scan(
     from steercpp.reports.pictures import ensure_files
     from steercpp.sweeps.calibration import KL
 
-    if kl is not None and unit != "kl":
-        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
-    if token == "all":
-        raise click.UsageError("--token all is for steercpp dump; a direction needs one token of each prompt.")
+    refuse_idle_kl(kl, unit)
+    refuse_all_tokens(token)
     check_methods(methods)
     inputs = _gather(model, pairs, items, n_items)
     folder = out or Path("runs", f"{inputs.name}-scan")
     view = _View()
-    try:
-        with options.open(inputs.model) as engine, output.progress(above=view.table, beside_data=as_json) as report:
-            found = run_all(
-                engine, inputs.pairs, behavior=inputs.behavior, choice=inputs.choice, out=folder,
-                windows=_windows(engine, windows, layers, inputs.band), methods=methods, strengths=strengths, unit=unit,
-                kl=kl or KL, token="last" if token is None else token,
-                direction=direction, max_loss=max_loss, seed=seed, template=pairs.template,
-                force=force, progress=report, on_band=view.bands.append,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
-        raise
-    if not found.decoded_now:
-        output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
-    files = ensure_files(folder, "scan", found.record(), lambda: _figure(found))
-    data = {**found.record(), "items_of": inputs.of, "files": files}
-    output.emit(data, as_json=as_json, render=lambda: _render(found, data, files, _next(model, pairs, token, found)))
+    with (
+        output.kept_in(folder),
+        options.open(inputs.model) as engine,
+        output.progress(above=view.table, beside_data=as_json) as report,
+    ):
+        result = run_all(
+            engine, inputs.pairs, behavior=inputs.behavior, choice=inputs.choice, out=folder,
+            windows=_windows(engine, windows, layers, inputs.band), methods=methods, strengths=strengths, unit=unit,
+            kl=kl or KL, token="last" if token is None else token,
+            direction=direction, max_loss=max_loss, seed=seed, template=pairs.template,
+            force=force, progress=report, on_band=view.bands.append,
+        )  # fmt: skip
+    if not result.decoded_now:
+        output.note(f"{folder}: finished already, nothing was computed; --force measures it again")
+    files = ensure_files(folder, "scan", result.record(), lambda: _figure(result))
+    data = {**result.record(), "items_of": inputs.of, "files": files}
+    output.emit(data, as_json=as_json, render=lambda: _render(result, data, files, _next(model, pairs, token, result)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,29 +159,29 @@ def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items:
     if model and not (items.behavior and items.tasks):
         raise click.UsageError("MODEL needs --behavior B and --task T: a scan weighs gain against loss.")
     given: Iterable[ContrastPair] | None = pairs.of_sets(items.data, items.limit).source()
-    measured: Sequence[BehaviorItem] = items.behavior_items()
-    asked: Sequence[ChoiceItem] = items.choice_items()
+    behavior: Sequence[BehaviorItem] = items.behavior_items()
+    choice: Sequence[ChoiceItem] = items.choice_items()
     band, path = None, model
     if path is None:
         from steercpp.data.sets.embedded import load
 
-        own = load()
-        path, band = own.path, own.layers
+        embedded = load()
+        path, band = embedded.path, embedded.layers
         n_items = n_items or (None if items else OWN_ITEMS)
-        given, measured, asked = (
-            given or pairs.with_system(own.pairs()),
-            measured or own.behavior()[: items.limit],
-            asked or own.choice()[: items.limit],
+        given, behavior, choice = (
+            given or pairs.with_system(embedded.pairs()),
+            behavior or embedded.behavior()[: items.limit],
+            choice or embedded.choice()[: items.limit],
         )
     assert given is not None
     return _Inputs(
         model=path,
         name=f"{path.stem}-{pairs.name or 'refusal'}",
         pairs=given,
-        behavior=spread(measured, n_items),
-        choice=spread(asked, n_items),
+        behavior=spread(behavior, n_items),
+        choice=spread(choice, n_items),
         band=band,
-        of={"behavior": len(measured), "choice": len(asked)},
+        of={"behavior": len(behavior), "choice": len(choice)},
     )
 
 
@@ -184,49 +192,32 @@ def spread(items: Sequence[Any], at_most: int | None) -> Sequence[Any]:
     return [items[i * len(items) // at_most] for i in range(at_most)]
 
 
-def _windows(engine: Engine, asked: str | None, layers: str, band: tuple[int, ...] | None) -> tuple[Window, ...]:
+def _windows(engine: Engine, widths: str | None, layers: str, band: tuple[int, ...] | None) -> tuple[Window, ...]:
     from steercpp.vectors.layers import default_layers, parse_layers, parse_windows
 
     band = band or default_layers(engine.n_layer)
     within = parse_layers(layers, engine.n_layer)
-    if asked is None:
-        asked = f"1,{len(band)}" if len(within) >= len(band) else "1"
-    return parse_windows(asked, within, band)
+    if widths is None:
+        widths = f"1,{len(band)}" if len(within) >= len(band) else "1"
+    return parse_windows(widths, within, band)
 
 
-def _next(model: Path | None, pairs: PairOptions, token: str | int | None, found: Scan) -> list[str]:
+def _next(model: Path | None, pairs: PairOptions, token: str | int | None, result: Scan) -> list[str]:
     """The command that extracts the best band's vector."""
-    if found.best is None:
+    if result.best is None:
         return []
-    name = f"{(pairs.path or pairs.positive_file or Path('refusal')).stem}-{found.best.name}.gguf"
+    name = f"{(pairs.path or pairs.positive_file or Path('refusal')).stem}-{result.best.name}.gguf"
     return [
-        "steercpp", "extract", *([str(model)] if model else []), *_arguments(pairs),
-        *([] if token is None else ["--token", str(token)]), "--method", found.best.method,
-        "--layers", found.best.name, "-o", name,
+        "steercpp", "extract", *([str(model)] if model else []), *pairs.arguments(),
+        *([] if token is None else ["--token", str(token)]), "--method", result.best.method,
+        "--layers", result.best.name, "-o", name,
     ]  # fmt: skip
 
 
-def _arguments(pairs: PairOptions) -> list[str]:
-    """The options that name the same pairs again."""
-    found: list[str] = []
-    for name, value in (
-        ("--pairs", pairs.path),
-        ("--positive-file", pairs.positive_file),
-        ("--negative-file", pairs.negative_file),
-        ("--persona-template", pairs.persona_template),
-        ("--system", pairs.system),
-    ):
-        found += [] if value is None else [name, str(value)]
-    for positive, negative in pairs.personas:
-        found += ["--persona", positive, negative]
-    found += ["--pairs-format", pairs.format] if pairs.format != "auto" else []
-    return found + ([f"--{pairs.asked_template}"] if pairs.asked_template else [])
-
-
-def _figure(found: Scan) -> Figure:
+def _figure(result: Scan) -> Figure:
     from steercpp.experiments.figures import scan_figure
 
-    return scan_figure(found)
+    return scan_figure(result)
 
 
 class _View:
@@ -244,7 +235,7 @@ class _View:
         return band_table(self.bands[-max(n_lines - 4, 1) :], best=None, methods=several)
 
 
-def _render(found: Scan, data: dict[str, Any], files: Sequence[Path], command: list[str]) -> list[output.Renderable]:
+def _render(result: Scan, data: dict[str, Any], files: Sequence[Path], command: list[str]) -> list[output.Renderable]:
     from steercpp.cli.views.scan import closing
 
-    return closing(found, data["items_of"], files, shlex.join(command) if command else "")
+    return closing(result, data["items_of"], files, shlex.join(command) if command else "")

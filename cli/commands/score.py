@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import CODE_WAYS, CodeWay
 from steercpp.cli import output
-from steercpp.cli.options.judging import judging_options, say_what_is_idle
+from steercpp.cli.options.common import FILE, json_option
+from steercpp.cli.options.judging import judging_options, note_what_is_idle
 
 if TYPE_CHECKING:
-    from steercpp.judging.programs import Way
     from steercpp.runs.judgement import Judgement, Judging
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
 
 @click.command()
-@click.argument("run", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("run", metavar="DIR", type=FILE)
 @judging_options
 @click.option("--samples", type=click.IntRange(0), default=0, show_default=True, metavar="N",
               help="Show up to N failures at each strength: texts, and choices that were right before.")  # fmt: skip
@@ -33,18 +34,18 @@ if TYPE_CHECKING:
     "--code-answers",
     "code_ways",
     multiple=True,
-    type=click.Choice(["whole", "wolf2024"]),
+    type=click.Choice(CODE_WAYS),
     help="With that: how programs are taken out of answers; may be repeated.  [default: whole]",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write tables and score.json there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("--out", type=FILE, metavar="DIR", help="Write tables and score.json there.")
+@json_option
 def score(
     run: Path,
     judging: Callable[[], Judging],
     samples: int,
     recipe: str | None,
     allow_code: bool,
-    code_ways: tuple[Way, ...],
+    code_ways: tuple[CodeWay, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -66,9 +67,9 @@ def score(
 
     chosen = None if recipe is None else named_recipe(recipe)
     if allow_code:
-        _run_code(run, code_ways or ("whole",), as_json)
+        _run_code(run, code_ways or CODE_WAYS[:1], as_json)
     judgement = judge(open_run(run), judging())
-    say_what_is_idle(judgement)
+    note_what_is_idle(judgement)
     data: dict[str, Any] = judgement.record()
     followed = () if chosen is None else _follow(judgement, chosen)
     if chosen is not None:
@@ -90,7 +91,7 @@ def score(
     output.emit(data, as_json=as_json, render=render)
 
 
-def _run_code(run: Path, ways: tuple[Way, ...], as_json: bool) -> None:
+def _run_code(run: Path, ways: tuple[CodeWay, ...], as_json: bool) -> None:
     """Run what was not run yet."""
     from steercpp.runs.code import judge_run
 

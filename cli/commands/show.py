@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, force_option, json_option
+from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.vectors.control_vector import ControlVector
 
-FILE = click.Path(path_type=Path)
 FIRST = ("method", "n_pairs", "pairs_sha256", "template", "token", "model_file", "model_sha256")
 HEADINGS = {"agreement": "agree", "norm_ratio": "ratio", "stability": "stable"}  # within 80 columns
 FORMS = {"explained": ".1%", "agreement": ".3f", "accuracy": ".1%", "auc": ".3f", "norm_ratio": ".3f",
@@ -23,8 +24,8 @@ FORMS = {"explained": ".1%", "agreement": ".3f", "accuracy": ".1%", "auc": ".3f"
 @click.command()
 @click.argument("vector_path", metavar="VECTOR", type=FILE)
 @click.option("--figure", type=FILE, metavar="F.png|.svg", help="Draw the quality over the layers.")
-@click.option("--force", is_flag=True, help="Replace a picture that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option("Replace a picture that is there.")
+@json_option
 def show(vector_path: Path, figure: Path | None, force: bool, as_json: bool) -> None:
     """Show the layers, norms, quality and origin of a control vector.
 
@@ -80,7 +81,7 @@ def describe(path: Path, vector: ControlVector, notes: Sequence[str]) -> dict[st
         "n_embd": vector.n_embd,
         "layers": rows,
         "metadata": metadata,
-        "notes": list(notes),
+        "notes": [in_options(note) for note in notes],
     }
 
 

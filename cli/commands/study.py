@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, force_option, json_option, parse_strengths, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.steering import parse_strengths
 
 if TYPE_CHECKING:
     from steercpp.experiments.study.outcome import StudyOutcome
     from steercpp.experiments.study.preset import Preset, Role
     from steercpp.experiments.study.preview import Step
 
-FILE = click.Path(path_type=Path)
 EMBEDDED = "embedded"
 
 
@@ -33,16 +32,15 @@ EMBEDDED = "embedded"
               help="One grid for all runs.  [default: the preset's]")  # fmt: skip
 @click.option("--layers", default="", metavar="8-15", help="Layers of all vectors.  [default: the paper's band]")
 @click.option("--out", type=FILE, metavar="DIR", help="Folder of the study.  [default: studies/PRESET]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
-              help="Of random directions, drawn texts and resampling.")  # fmt: skip
+@seed_option("random directions, drawn texts and resampling")
 @click.option("--allow-code-execution", "allow_code", is_flag=True,
               help="Run code that the model writes, walled in; for presets with code.")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Show prompts, counts, token-layers and about how long it takes; measure nothing.")  # fmt: skip
 @click.option("--print", "as_text", is_flag=True, help="Print the preset's file, to be changed to your own.")
 @engine_options
-@click.option("--force", is_flag=True, help="Take the place of another study in the folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option("Take the place of another study in the folder.")
+@json_option
 def study(
     preset: str | None,
     base: Path | None,
@@ -76,10 +74,10 @@ def study(
     if preset is None:
         _list(as_json)
         return
-    found = load_preset(preset)
+    chosen = load_preset(preset)
     if as_text:
-        output.emit({"preset": found.name, "text": found.text}, as_json=as_json,
-                    render=lambda: [output.verbatim(found.text.rstrip())])  # fmt: skip
+        output.emit({"preset": chosen.name, "text": chosen.text}, as_json=as_json,
+                    render=lambda: [output.verbatim(chosen.text.rstrip())])  # fmt: skip
         return
     from steercpp.experiments.study.study import Choices
     from steercpp.experiments.study.study import study as measure
@@ -88,21 +86,17 @@ def study(
     grid = ",".join(map(repr, strengths or ()))
     choices = Choices(data, limit, grid, layers, seed, allow_code)
     if dry_run:
-        _dry_run(found, models, options, choices, as_json)
+        _dry_run(chosen, models, options, choices, as_json)
         return
-    folder = out or Path("studies", found.name.replace("/", "-"))
-    try:
-        with output.progress(beside_data=as_json) as report:
-            done = measure(found, models, load=options.open, out=folder, choices=choices, force=force, progress=report)
-    except KeyboardInterrupt:
-        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
-        raise
+    folder = out or Path("studies", chosen.name.replace("/", "-"))
+    with output.kept_in(folder), output.progress(beside_data=as_json) as report:
+        done = measure(chosen, models, load=options.open, out=folder, choices=choices, force=force, progress=report)
     output.emit(done.to_json(), as_json=as_json, render=lambda: _outcomes(done.outcomes, folder))
 
 
 def _models(base: Path | None, chat: Path | None) -> dict[Role, Path]:
     """The model files that were named; the word "embedded" is the model that comes with the package."""
-    found: dict[Role, Path] = {}
+    models: dict[Role, Path] = {}
     given: tuple[tuple[Role, Path | None], ...] = (("base", base), ("chat", chat))
     for role, path in given:
         if path is not None and str(path) == EMBEDDED:
@@ -110,17 +104,20 @@ def _models(base: Path | None, chat: Path | None) -> dict[Role, Path]:
 
             path = load().path
         if path is not None:
-            found[role] = path
-    return found
+            models[role] = path
+    return models
 
 
 def _list(as_json: bool) -> None:
     from steercpp.experiments.study.preset import load_preset, preset_names
 
     presets = [load_preset(name) for name in preset_names()]
-    data = [{"name": each.name, "about": each.about, "source": each.source, "models": each.roles} for each in presets]
+    data = [
+        {"name": preset.name, "about": preset.about, "source": preset.source, "models": preset.roles}
+        for preset in presets
+    ]
     output.emit({"presets": data}, as_json=as_json,
-                render=lambda: [output.facts([(each.name, each.about) for each in presets])])  # fmt: skip
+                render=lambda: [output.facts([(preset.name, preset.about) for preset in presets])])  # fmt: skip
 
 
 def _dry_run(preset: Preset, models: dict[Role, Path], options: EngineOptions, choices: Any, as_json: bool) -> None:
@@ -161,9 +158,8 @@ def _steps(steps: Sequence[Step], *, needs_word: bool) -> list[output.Renderable
     ]  # fmt: skip
     rows: list[list[output.Cell]] = []
     for preset in dict.fromkeys(step.preset for step in steps):
-        own = [step for step in steps if step.preset == preset]
         rows.append([output.text(preset, "bold"), *[""] * 4])
-        rows += [_line(f"  {step.title.partition(':')[0]}", [step]) for step in own]
+        rows += [_line(f"  {step.title.partition(':')[0]}", [step]) for step in steps if step.preset == preset]
     rows.append(_line("all", steps))
     note = "Nothing was measured; leave --dry-run out to begin."
     if needs_word:
@@ -204,15 +200,15 @@ def _outcomes(outcomes: Sequence[StudyOutcome], folder: Path) -> list[output.Ren
     columns: list[output.Column] = [("B by", "left"), *((words, "right") for words in FIGURES.values())]
     pieces: list[output.Renderable] = []
     for outcome in outcomes:
-        found = outcome.rows()
+        measures = outcome.rows()
         rows: list[list[output.Cell]] = [
-            [row.measure, *(_figure(row.figures[key]) for key in FIGURES)] for row in found
+            [row.measure, *(_figure(row.figures[key]) for key in FIGURES)] for row in measures
         ]
         if outcome.spec.paper:
             cells = [_figure(outcome.spec.paper.get(key, math.nan)) for key in FIGURES]
             rows.append([output.text("the authors' data", "dim"), *(output.text(cell, "dim") for cell in cells)])
         pieces.append(output.table(columns, rows, title=outcome.title))
-        pieces += [output.text(f"{row.measure}: {reason}.", "yellow") for row in found for reason in row.reasons]
+        pieces += [output.text(f"{row.measure}: {reason}.", "yellow") for row in measures for reason in row.reasons]
         pieces += [output.verbatim(f"steercpp score {outcome.result.folder}"), output.blank()]
     return [*pieces, output.text(f"{folder}: everything of this study", "dim")]
 

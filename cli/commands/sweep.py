@@ -9,29 +9,34 @@ from typing import TYPE_CHECKING
 
 import click
 
+from steercpp.choices import METHOD_NAMES, UNITS, Unit
 from steercpp.cli import output
-from steercpp.cli.commands.extract import METHODS
-from steercpp.cli.options.common import direction_option, kl_option, max_loss_option, seed_option
+from steercpp.cli.options.common import (
+    FILE,
+    direction_option,
+    force_option,
+    kl_option,
+    max_loss_option,
+    parse_strengths,
+    seed_option,
+)
 from steercpp.cli.options.controls import ControlOptions, control_options
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.inputs import Asked, gather
+from steercpp.cli.options.inputs import SweepOptions, gather
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
-from steercpp.cli.options.steering import SteeringOptions, parse_strengths, steering_options
+from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.texts import TextOptions, text_options
 
 if TYPE_CHECKING:
     from steercpp.runs.scores import StrengthMeans
-    from steercpp.sweeps.units import Unit
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("model", required=False, type=FILE)
 @click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector to sweep.")
 @click.option("--pairs", metavar="P", help="Contrast pairs to extract a vector from instead: a file, or a set's name.")
-@click.option("--method", type=click.Choice(METHODS), help="How to extract.  [default: mean]")
+@click.option("--method", type=click.Choice(METHOD_NAMES), help="How to extract.  [default: mean]")
 @item_options
 @click.option(
     "--strengths", callback=parse_strengths, metavar="A:B:STEP", help="Grid, or a list like -1,0,1; 0 is always added."
@@ -39,10 +44,10 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--layers", metavar="8-15", help="Layers to steer, inclusive; default: the vector's, or the paper's band."
 )
-@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+@click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds per layer: the vector, one median residual norm, or the smallest push of --kl "
                    "nats.  [default: length with --strengths, else norm; the embedded model: norm]")  # fmt: skip
-@kl_option
+@kl_option()
 @max_loss_option
 @control_options
 @direction_option
@@ -52,7 +57,7 @@ FILE = click.Path(path_type=Path)
 @show_prompts_option
 @steering_options
 @engine_options
-@click.option("--force", is_flag=True, help="Replace the run in the directory.")
+@force_option("Replace the run in the directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one for each strength, then the result.")
 def sweep(
     model: Path | None,
@@ -89,7 +94,7 @@ def sweep(
              steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl \\
                  --task law_test.csv --strengths -4:4:0.5
     """  # noqa: D301
-    asked = Asked(model, vector, pairs, method, layers, items, strengths, unit, kl)
+    named = SweepOptions(model, vector, pairs, method, layers, items, strengths, unit, kl)
     from steercpp.errors import SteerError
     from steercpp.reports.report import ensure_report
     from steercpp.runs.judgement import Judging, judge
@@ -97,43 +102,48 @@ def sweep(
     from steercpp.sweeps.spec import SweepSpec
     from steercpp.sweeps.sweep import sweep as measure
 
-    inputs = gather(asked)
+    # What is measured; prompts are only shown if that is wanted.
+    text_plan = texts.text_plan(seed)
+    inputs = gather(named)
     if n_shown:
         show_inputs(
-            asked, inputs, controls.keywords(inputs.instruction), n_shown, options,
+            named, inputs, controls.keywords(inputs.instruction), n_shown, options,
             code_template=texts.code_template, as_json=as_json,
         )  # fmt: skip
         return
+
+    # Measured, or read from the folder as far as it is there.
     folder = out or Path("runs", inputs.name)
     view = _View(as_json)
-    try:
-        with options.open(inputs.model) as engine, output.progress(above=view.table, beside_data=as_json) as report:
-            source, identity = inputs.vector(engine, report)
-            vector_of = cache(source if callable(source) else lambda: source)
-            spec = SweepSpec(
-                **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
-                unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed,
-                text_plan=texts.text_plan(seed),
-                **steering.manner(vector_of, known=None if callable(source) else source.metadata),
-            )  # fmt: skip
-            result = measure(
-                engine, vector_of if callable(source) else source, spec, out=folder, allow_code=texts.allow_code,
-                force=force, vector_id=identity, progress=report, on_strength=view.add,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
-        raise
+    with (
+        output.kept_in(folder),
+        options.open(inputs.model) as engine,
+        output.progress(above=view.table, beside_data=as_json) as report,
+    ):
+        source, identity = inputs.vector(engine, report)  # a vector, or a call that extracts it
+        vector_of = cache(source if callable(source) else lambda: source)
+        spec = SweepSpec(
+            **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
+            unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
+            **steering.manner(vector_of, known=None if callable(source) else source.metadata),
+        )  # fmt: skip
+        result = measure(
+            engine, vector_of if callable(source) else source, spec, out=folder, allow_code=texts.allow_code,
+            force=force, vector_id=identity, progress=report, on_strength=view.add,
+        )  # fmt: skip
     for note in result.notes:
-        output.say(note)
+        output.note(note)
     if not result.decoded_now:
-        output.say(f"{folder}: finished already, nothing was computed; --force measures it again")
+        output.note(f"{folder}: finished already, nothing was computed; --force measures it again")
+
+    # Judged and drawn; another matcher judges what is printed, not the files.
     judgement = judge(result)
     try:
         files = ensure_report(judgement)
     except SteerError as error:
         if result.decoded_now:
             raise
-        output.say(f"{error}; shown without figures")  # a finished run can be looked at wherever it lies
+        output.note(f"{error}; shown without figures")  # a finished run can be looked at wherever it lies
         files = ()
     if texts.matcher != judgement.how.matcher:
         judgement = judge(result, Judging(matcher=texts.matcher))

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import SYNTHESIS_VARIANTS, UNITS, SynthesisVariant, Unit
 from steercpp.cli import output
-from steercpp.cli.options.common import Finite
+from steercpp.cli.options.common import FILE, force_option, json_option, kl_option, refuse_idle_kl
 from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.vectors import model_or_embedded, named_vector
 
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
-    from steercpp.experiments.synthesis import VariantName
-    from steercpp.sweeps.units import Unit
     from steercpp.vectors.control_vector import ControlVector
 
-FILE = click.Path(path_type=Path)
 OWN_STRENGTHS = 0.25, -0.25  # of the embedded refusal vector, in residual norms: its answers are still sentences
 SHOWN = 3  # pairs
 
@@ -30,7 +29,7 @@ def _two(_: click.Context, __: click.Parameter, value: str | None) -> tuple[floa
     if value is None:
         return None
     try:
-        refusing, complying = (float(part) for part in value.split(":"))
+        refusing, complying = (float(strength) for strength in value.split(":"))
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is not REFUSE:COMPLY, two numbers such as -1:2") from error
     if not (math.isfinite(refusing) and math.isfinite(complying)):
@@ -46,18 +45,18 @@ def _two(_: click.Context, __: click.Parameter, value: str | None) -> tuple[floa
 @click.option("--strengths", callback=_two, metavar="REFUSE:COMPLY",
               help="The strength at which it refuses and the one at which it complies, such as -1:2.")  # fmt: skip
 @click.option("-o", "--out", required=True, type=FILE, metavar="PAIRS.jsonl", help="The file of pairs to write.")
-@click.option("--unit", type=click.Choice(["length", "norm", "kl"]),
+@click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds, see sweep.  [default: length; the embedded model: norm]")  # fmt: skip
-@click.option("--kl", type=Finite(0, min_open=True), metavar="NATS", help="What --unit kl means.")
-@click.option("--variant", default="paper", show_default=True, type=click.Choice(["paper", "may"]),
+@kl_option("What --unit kl means.")
+@click.option("--variant", default="paper", show_default=True, type=click.Choice(SYNTHESIS_VARIANTS),
               help="32 tokens of each answer; or, as the study's code had it in May 2024, the first 100 letters of 96 "
                    "tokens in another template.")  # fmt: skip
 @click.option("-n", "--max-tokens", type=click.IntRange(1), help="Of each answer.  [default: the variant's]")
 @click.option("--chat", is_flag=True, help="Ask through the model's own chat template, not in the study's words.")
 @click.option("--limit", type=click.IntRange(1), help="Take the first requests only; a direction needs two pairs.")
 @engine_options
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option()
+@json_option
 def synthesize(
     model: Path | None,
     vector_path: Path | None,
@@ -66,7 +65,7 @@ def synthesize(
     out: Path,
     unit: Unit | None,
     kl: float | None,
-    variant: VariantName,
+    variant: SynthesisVariant,
     max_tokens: int | None,
     chat: bool,
     limit: int | None,
@@ -89,27 +88,27 @@ def synthesize(
         raise click.UsageError("MODEL needs --vector V.gguf, --requests FILE|NAME and --strengths REFUSE:COMPLY.")
     if vector_path and not strengths:
         raise click.UsageError("--vector needs --strengths REFUSE:COMPLY: what they mean is the vector's own.")
-    if kl is not None and unit != "kl":
-        raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+    refuse_idle_kl(kl, unit)
     from steercpp.errors import PairsError
     from steercpp.experiments.synthesis import synthesize as make
     from steercpp.experiments.synthesis import write_synthetic
     from steercpp.files import refuse_overwrite
 
     refuse_overwrite(out, force=force, error=PairsError, inputs=(model, vector_path, Path(requests or "")))
-    asked = _Asked(model, vector_path, requests, strengths, unit, kl, chat)
-    texts = asked.requests()[:limit]
-    with options.open(asked.path) as engine, output.progress(beside_data=as_json) as report:
-        vector = asked.vector(engine, texts, report)
-        found = make(
-            engine, vector, texts, strengths=strengths or OWN_STRENGTHS, variant=variant, chat=asked.as_chat,
-            max_tokens=max_tokens, about=asked.about(), progress=report,
+    synthesis = _Synthesis(model, vector_path, requests, strengths, unit, kl, chat)
+    texts = synthesis.requests()[:limit]
+    with options.open(synthesis.path) as engine, output.progress(beside_data=as_json) as report:
+        vector = synthesis.vector(engine, texts, report)
+        synthetic = make(
+            engine, vector, texts, strengths=strengths or OWN_STRENGTHS, variant=variant, chat=synthesis.as_chat,
+            max_tokens=max_tokens, about=synthesis.about(), progress=report,
         )  # fmt: skip
-    write_synthetic(out, found, force=force)
+    write_synthetic(out, synthetic, force=force)
     data = {
-        "file": out, "model": asked.path, "n_pairs": len(found.pairs), "n_requests": len(texts),
-        "n_identical": found.n_identical, "n_silent": found.n_silent, "made": found.made,
-        "examples": [{"positive": one.positive.values, "negative": one.negative.values} for one in _first(found.pairs)],
+        "file": out, "model": synthesis.path, "n_pairs": len(synthetic.pairs), "n_requests": len(texts),
+        "n_identical": synthetic.n_identical, "n_silent": synthetic.n_silent, "made": synthetic.made,
+        "examples": [{"positive": pair.positive.values, "negative": pair.negative.values}
+                     for pair in _first(synthetic.pairs)],
     }  # fmt: skip
     output.emit(data, as_json=as_json, render=lambda: _pieces(data, model))
 
@@ -119,8 +118,8 @@ def _first(pairs: Sequence[Any]) -> Sequence[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the user asked, with the embedded model's own where that was nothing."""
+class _Synthesis:
+    """What is put to which model, with the embedded model's own where nothing is named."""
 
     model: Path | None
     vector_path: Path | None
@@ -133,11 +132,7 @@ class _Asked:
     @property
     def path(self) -> Path:
         """The model's file."""
-        if self.model is not None:
-            return self.model
-        from steercpp.data.sets.embedded import load
-
-        return load().path
+        return model_or_embedded(self.model)
 
     @property
     def as_chat(self) -> bool:
@@ -170,7 +165,6 @@ class _Asked:
 
     def vector(self, engine: Engine, texts: Sequence[str], report: output.Report | None) -> ControlVector:
         """The vector in its unit, taken over what the model is asked."""
-        from steercpp.cli.commands.calibrate import named_vector
         from steercpp.experiments.synthesis import request_prompt
         from steercpp.sweeps.calibration import KL
         from steercpp.sweeps.units import check_unit, in_unit
@@ -187,18 +181,18 @@ class _Asked:
 
 def _pieces(data: dict[str, Any], model: Path | None) -> list[output.Renderable]:
     left = [("answered alike at both strengths", data["n_identical"]), ("not answered at one", data["n_silent"])]
-    told = [f"{n} {words}" for words, n in left if n]
+    left_out = [f"{n} {words}" for words, n in left if n]
     strengths = data["made"]["strengths"]
     shown: list[output.Renderable] = []
-    for one in data["examples"]:
-        sides = [(f"{strengths[side]:+g}", output.text(one[side]["answer"])) for side in ("positive", "negative")]
-        shown += [output.blank(), output.text(one["positive"]["instruction"], "bold"), output.facts(sides)]
-    from steercpp.cli.views.sweep import relative
+    for pair in data["examples"]:
+        sides = [(f"{strengths[side]:+g}", output.text(pair[side]["answer"])) for side in ("positive", "negative")]
+        shown += [output.blank(), output.text(pair["positive"]["instruction"], "bold"), output.facts(sides)]
+    from steercpp.cli.views.pieces import relative
 
     base, token = ("base.gguf", "") if model else (relative(data["model"]), " --token mean")
     return [
         output.text(f"{data['n_pairs']} pairs of {data['n_requests']} requests"),
-        *([output.text(f"left out: {', '.join(told)}", "yellow")] if told else ()),
+        *([output.text(f"left out: {', '.join(left_out)}", "yellow")] if left_out else ()),
         *shown,
         output.blank(),
         output.text("A direction from them, the refusal positive:", "dim"),

@@ -11,12 +11,21 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.commands.scan import OWN_ITEMS, spread
-from steercpp.cli.options.common import direction_option, max_loss_option, seed_option
+from steercpp.cli.options.common import (
+    FILE,
+    direction_option,
+    force_option,
+    json_option,
+    max_loss_option,
+    parse_strengths,
+    parse_token,
+    refuse_all_tokens,
+    seed_option,
+)
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
-from steercpp.cli.options.pairs import PairOptions, pair_options, parse_token
-from steercpp.cli.options.steering import parse_strengths
-from steercpp.cli.views.sweep import relative
+from steercpp.cli.options.pairs import PairOptions, pair_options
+from steercpp.cli.views.pieces import relative
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +33,6 @@ if TYPE_CHECKING:
     from steercpp.data.sets.embedded import DefaultModel
     from steercpp.experiments.transfer import Material, Transfer
 
-FILE = click.Path(path_type=Path)
 HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own on B"}
 
 
@@ -49,8 +57,8 @@ HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own o
 @click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/A-B-transfer]")
 @seed_option("halving and resampling items")
 @engine_options
-@click.option("--force", is_flag=True, help="Replace what is in the directory.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@force_option("Replace what is in the directory.")
+@json_option
 def transfer(
     a: Path,
     b: Path,
@@ -79,8 +87,7 @@ def transfer(
     Example: steercpp transfer model-f16.gguf model-q4_0.gguf --vector v.gguf \\
                  --pairs p.jsonl --behavior b.jsonl --task law_test.csv
     """  # noqa: D301
-    if token == "all":
-        raise click.UsageError("--token all is for steercpp dump; a direction needs one token of each prompt.")
+    refuse_all_tokens(token)
     from steercpp.experiments.transfer import transfer as compare
     from steercpp.reports.pictures import ensure_files
     from steercpp.vectors.formats import read_any_vector
@@ -88,21 +95,17 @@ def transfer(
     steered, notes = read_any_vector(vector)
     material = replace(
         _material(a, b, pairs, items, n_items),
-        method=method, token=token, template=pairs.asked_template, strengths=strengths,
+        method=method, token=token, template=pairs.chosen_template, strengths=strengths,
         direction=direction, max_loss=max_loss, seed=seed,
     )  # fmt: skip
     folder = out or Path("runs", f"{a.stem}-{b.stem}-transfer")
-    try:
-        with output.progress(beside_data=as_json) as report:
-            found = compare(a, b, steered, material, out=folder, open_engine=options.open, force=force, progress=report)
-    except KeyboardInterrupt:
-        output.say(f"{folder}: what was finished is kept; the same command goes on from there")
-        raise
-    files = ensure_files(folder, "transfer", found.record(), lambda: _figure(found))
+    with output.kept_in(folder), output.progress(beside_data=as_json) as report:
+        result = compare(a, b, steered, material, out=folder, open_engine=options.open, force=force, progress=report)
+    files = ensure_files(folder, "transfer", result.record(), lambda: _figure(result))
     for note in notes:
-        output.say(f"{vector}: {note}")
-    data = {**found.record(), "vector": vector, "files": files}
-    output.emit(data, as_json=as_json, render=lambda: _pieces(found, files))
+        output.note(f"{vector}: {note}")
+    data = {**result.record(), "vector": vector, "files": files}
+    output.emit(data, as_json=as_json, render=lambda: _pieces(result, files))
 
 
 def _material(a: Path, b: Path, pairs: PairOptions, items: ItemOptions, n_items: int | None) -> Material:
@@ -113,15 +116,16 @@ def _material(a: Path, b: Path, pairs: PairOptions, items: ItemOptions, n_items:
     """
     from steercpp.experiments.transfer import Material
 
-    own = _embedded(a, b)
+    embedded = _embedded(a, b)
     source: Any = pairs.of_sets(items.data, items.limit).source()
-    measured: Sequence[Any] = items.behavior_items()
-    asked: Sequence[Any] = items.choice_items()
-    if own is not None:
-        source = source or pairs.with_system(own.pairs())
+    behavior: Sequence[Any] = items.behavior_items()
+    choice: Sequence[Any] = items.choice_items()
+    if embedded is not None:
+        source = source or pairs.with_system(embedded.pairs())
         n_items = n_items or (None if items else OWN_ITEMS)
-        measured, asked = measured or own.behavior()[: items.limit], asked or own.choice()[: items.limit]
-    return Material(source, spread(measured, n_items), spread(asked, n_items))
+        behavior = behavior or embedded.behavior()[: items.limit]
+        choice = choice or embedded.choice()[: items.limit]
+    return Material(source, spread(behavior, n_items), spread(choice, n_items))
 
 
 def _embedded(*paths: Path) -> DefaultModel | None:
@@ -129,29 +133,29 @@ def _embedded(*paths: Path) -> DefaultModel | None:
     from steercpp.data.sets.embedded import load
     from steercpp.provenance import file_sha256
 
-    own = load()
-    size = own.path.stat().st_size
+    embedded = load()
+    size = embedded.path.stat().st_size
     same = [path for path in paths if path.is_file() and path.stat().st_size == size]
-    return own if any(file_sha256(path) == own.card["sha256"] for path in same) else None
+    return embedded if any(file_sha256(path) == embedded.card["sha256"] for path in same) else None
 
 
-def _figure(found: Transfer) -> Figure:
+def _figure(result: Transfer) -> Figure:
     from steercpp.experiments.figures import transfer_figure
 
-    return transfer_figure(found)
+    return transfer_figure(result)
 
 
-def _pieces(found: Transfer, files: Sequence[Path]) -> list[output.Renderable]:
+def _pieces(result: Transfer, files: Sequence[Path]) -> list[output.Renderable]:
     stem = relative(files[0].with_suffix(""))
-    kept = [f"{relative(found.folder)}/own-on-{side}.gguf" for side in "ab" if found.cosines]
-    kept += [f"{relative(band.folder)}/" for band in found.bands.values()]
+    kept = [f"{relative(result.folder)}/own-on-{side}.gguf" for side in "ab" if result.cosines]
+    kept += [f"{relative(band.folder)}/" for band in result.bands.values()]
     return [
-        output.facts([("A", output.verbatim(str(found.a))), ("B", output.verbatim(str(found.b)))]),
-        *(_cosines(found) if found.cosines else ()),
-        *(_effects(found) if found.bands else ()),
+        output.facts([("A", output.verbatim(str(result.a))), ("B", output.verbatim(str(result.b)))]),
+        *(_cosines(result) if result.cosines else ()),
+        *(_effects(result) if result.bands else ()),
         output.blank(),
-        output.text(found.conclusion, "bold"),
-        *(output.text(f"note: {note}", "yellow") for note in found.notes),
+        output.text(result.conclusion, "bold"),
+        *(output.text(f"note: {note}", "yellow") for note in result.notes),
         output.blank(),
         output.text("Files", "dim"),
         output.verbatim(f"  {stem}.json .png .svg"),
@@ -159,18 +163,18 @@ def _pieces(found: Transfer, files: Sequence[Path]) -> list[output.Renderable]:
     ]
 
 
-def _cosines(found: Transfer) -> list[output.Renderable]:
+def _cosines(result: Transfer) -> list[output.Renderable]:
     columns: list[output.Column] = [("layer", "right"), ("A · B", "right"), ("V · A", "right"), ("V · B", "right")]
     rows: list[list[output.Cell]] = [
         [
-            output.text(str(row.layer), "bold" if row.layer in found.layers else ""),
+            output.text(str(row.layer), "bold" if row.layer in result.layers else ""),
             *(_cosine(value) for value in (row.between, row.with_a, row.with_b)),
         ]
-        for row in found.cosines
+        for row in result.cosines
     ]
     return [
         output.blank(),
-        output.table(columns, rows, title=f" Cosines, {found.method}"),
+        output.table(columns, rows, title=f" Cosines, {result.method}"),
     ]
 
 
@@ -178,9 +182,9 @@ def _cosine(value: float) -> str:
     return "–" if value != value else f"{round(value, 4) + 0.0:+.4f}"
 
 
-def _effects(found: Transfer) -> list[output.Renderable]:
+def _effects(result: Transfer) -> list[output.Renderable]:
     """B and P(correct) at each strength, side by side, then what each gains within the budget."""
-    bands = found.bands
+    bands = result.bands
     columns: list[output.Column] = [("strength", "right")]
     columns += [(f"B: {HEADINGS[name]}" if not i else HEADINGS[name], "right") for i, name in enumerate(bands)]
     columns += [(f"P: {HEADINGS[name]}" if not i else HEADINGS[name], "right") for i, name in enumerate(bands)]
@@ -192,18 +196,18 @@ def _effects(found: Transfer) -> list[output.Renderable]:
     ]  # fmt: skip
     surest: list[tuple[str, output.Cell]] = []
     for name, band in bands.items():
-        told = band.found.reported_on
-        surest.append((HEADINGS[name], band.found.reason if told is None or not band.found.sure else
-                       f"{told.gain:+.3f} ≥ {told.gain_low:+.3f} in P+ − P−, {band.b_gain:+.3f} ≥ "
+        half = band.found.reported_on
+        surest.append((HEADINGS[name], band.found.reason if half is None or not band.found.sure else
+                       f"{half.gain:+.3f} ≥ {half.gain_low:+.3f} in P+ − P−, {band.b_gain:+.3f} ≥ "
                        f"{band.found.b_gain_low:+.3f} in B, at {band.found.strength:+g}"))  # fmt: skip
-    title = f" B and P(correct), layers {_named(found)}, strengths in residual norms"
+    title = f" B and P(correct), layers {_named(result)}, strengths in residual norms"
     return [
         output.blank(), output.table(columns, rows, title=title),
-        output.text(f" Gain within a loss of {found.max_loss:.0%}", "bold"), output.facts(surest),
+        output.text(f" Gain within a loss of {result.max_loss:.0%}", "bold"), output.facts(surest),
     ]  # fmt: skip
 
 
-def _named(found: Transfer) -> str:
+def _named(result: Transfer) -> str:
     from steercpp.vectors.layers import format_layers
 
-    return format_layers(found.layers)
+    return format_layers(result.layers)

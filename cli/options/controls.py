@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import click
+
+from steercpp.cli.options.common import grouped
 
 
 class Controls(TypedDict):
@@ -21,7 +21,7 @@ class Controls(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ControlOptions:
-    """The controls, as the user asked for them; no instruction where none was given."""
+    """The controls that were asked for; no instruction where none was given."""
 
     n_random: int
     orthogonal: bool
@@ -34,17 +34,17 @@ class ControlOptions:
         if self.instruction is not None and not self.instruction.strip():
             raise click.UsageError("--instruction is empty: say in words what is wanted, or --no-prompt-baseline.")
 
-    def keywords(self, own: str) -> Controls:
+    def keywords(self, default: str) -> Controls:
         """The keywords for a library call.
 
         Args:
-            own: the instruction that comes with the behaviour, taken where none was given; "" for none.
+            default: the instruction that comes with the behaviour, taken where none was given; "" for none.
         """
         return Controls(
             random_directions=self.n_random,
             orthogonal=self.orthogonal,
             prompt_baseline=self.prompt_baseline,
-            instruction=own if self.instruction is None else self.instruction,
+            instruction=default if self.instruction is None else self.instruction,
         )
 
 
@@ -62,21 +62,7 @@ _OPTIONS = (
         help="The instruction before every prompt, unsteered, as a control.",
     ),
     click.option(
-        "--instruction", metavar="TEXT", help="Asks for the behavior in words.  [default: the behavior set's own]"
+        "--instruction", metavar="TEXT", help="Asks for the behavior in words.  [default: the behavior set's own]",
     ),
 )  # fmt: skip
-
-
-def control_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it receives them together, as `controls`."""
-
-    @wraps(command)
-    def with_options(
-        *, n_random: int, orthogonal: bool, prompt_baseline: bool, instruction: str | None, **others: Any
-    ) -> None:
-        command(controls=ControlOptions(n_random, orthogonal, prompt_baseline, instruction), **others)
-
-    wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+control_options = grouped("controls", ControlOptions, _OPTIONS)

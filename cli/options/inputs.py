@@ -1,4 +1,4 @@
-"""What a sweep is asked to measure, put together from the command line and the embedded model's own material."""
+"""What a sweep measures, put together from the command line and the embedded model's own material."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.choices import Unit
 from steercpp.cli import output
+from steercpp.cli.options.common import refuse_idle_kl
 from steercpp.cli.options.items import ItemOptions
+from steercpp.cli.options.vectors import file_vector
 
 if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
     from steercpp.engine.engine import Engine
-    from steercpp.sweeps.units import Unit
     from steercpp.vectors.control_vector import ControlVector
 
 GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5", "kl": "-4:4:0.5"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SweepOptions:
     """The options of the command line that name what to measure; None where an option was not given."""
 
     model: Path | None
@@ -36,8 +38,7 @@ class Asked:
     kl: float | None
 
     def __post_init__(self) -> None:
-        if self.kl is not None and self.unit != "kl":
-            raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
+        refuse_idle_kl(self.kl, self.unit)
         if self.vector and self.pairs:
             raise click.UsageError("--vector and --pairs exclude each other: a vector is given or extracted.")
         if self.vector and self.method:
@@ -76,7 +77,7 @@ class Inputs:
     vector: Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]
 
 
-def gather(asked: Asked) -> Inputs:
+def gather(options: SweepOptions) -> Inputs:
     """Read the files and sets that were named and fill in what was not.
 
     Raises:
@@ -84,59 +85,57 @@ def gather(asked: Asked) -> Inputs:
     """
     from steercpp.sweeps.strengths import grid
 
-    if asked.model is None:
-        return _embedded(asked)
-    unit = asked.unit or ("length" if asked.strengths else "norm")
+    if options.model is None:
+        return _embedded(options)
+    unit = options.unit or ("length" if options.strengths else "norm")
     return Inputs(
-        model=asked.model,
-        name=f"{asked.model.stem}-{asked.steered_by}",
-        items={"behavior": asked.items.behavior_items(), **asked.items.task_items()},
-        instruction=asked.items.instruction,
-        strengths=asked.strengths or grid(GRIDS[unit]),
+        model=options.model,
+        name=f"{options.model.stem}-{options.steered_by}",
+        items={"behavior": options.items.behavior_items(), **options.items.task_items()},
+        instruction=options.items.instruction,
+        strengths=options.strengths or grid(GRIDS[unit]),
         unit=unit,
-        vector=_source(asked, (), None),
+        vector=_source(options, (), None),
     )
 
 
-def _embedded(asked: Asked) -> Inputs:
+def _embedded(options: SweepOptions) -> Inputs:
     from steercpp.data.sets.embedded import load
     from steercpp.sweeps.strengths import grid
 
-    own = load()
-    unit = asked.unit or own.unit
+    embedded = load()
+    unit = options.unit or embedded.unit
     return Inputs(
-        model=own.path,
-        name=f"{own.path.stem}-{asked.steered_by or 'refusal'}",
+        model=embedded.path,
+        name=f"{embedded.path.stem}-{options.steered_by or 'refusal'}",
         items={
-            "behavior": asked.items.behavior_items() or own.behavior()[: asked.items.limit],
-            **(asked.items.task_items() or {"choice": own.choice()[: asked.items.limit]}),
+            "behavior": options.items.behavior_items() or embedded.behavior()[: options.items.limit],
+            **(options.items.task_items() or {"choice": embedded.choice()[: options.items.limit]}),
         },
-        instruction=asked.items.instruction if asked.items.behavior else own.instruction,
-        strengths=asked.strengths or (own.strengths if unit == own.unit else grid(GRIDS[unit])),
+        instruction=options.items.instruction if options.items.behavior else embedded.instruction,
+        strengths=options.strengths or (embedded.strengths if unit == embedded.unit else grid(GRIDS[unit])),
         unit=unit,
-        vector=_source(asked, () if asked.steered_by else own.pairs(), own.layers),
+        vector=_source(options, () if options.steered_by else embedded.pairs(), embedded.layers),
     )
 
 
 def _source(
-    asked: Asked, pairs: Sequence[ContrastPair], layers: tuple[int, ...] | None
+    options: SweepOptions, pairs: Sequence[ContrastPair], layers: tuple[int, ...] | None
 ) -> Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]:
-    """How to come by the vector: from its file, from a pairs file, or from these pairs; at these layers if not told."""
-    if (path := asked.vector) is not None:
-        from steercpp.vectors.formats import read_vector_for
-
-        return lambda engine, _: (read_vector_for(engine, path, layers=asked.layers, note=output.say), None)
-    if asked.pairs:
+    """How to come by the vector: its file, a pairs file, or these pairs; at these layers where none are named."""
+    if (path := options.vector) is not None:
+        return lambda engine, _: (file_vector(engine, path, options.layers), None)
+    if options.pairs:
         from steercpp.data.sets.names import contrast_pairs
 
-        pairs = contrast_pairs(asked.pairs, data=asked.items.data, limit=asked.items.limit)
-    return lambda engine, report: _from_pairs(engine, pairs, asked, layers, report)
+        pairs = contrast_pairs(options.pairs, data=options.items.data, limit=options.items.limit)
+    return lambda engine, report: _from_pairs(engine, pairs, options, layers, report)
 
 
 def _from_pairs(
     engine: Engine,
     pairs: Sequence[ContrastPair],
-    asked: Asked,
+    options: SweepOptions,
     layers: tuple[int, ...] | None,
     report: output.Report | None,
 ) -> tuple[Callable[[], ControlVector], str]:
@@ -145,9 +144,9 @@ def _from_pairs(
     from steercpp.provenance import json_sha256
     from steercpp.vectors.layers import default_layers, parse_layers
 
-    method = asked.method or "mean"
-    if asked.layers is not None:
-        layers = parse_layers(asked.layers, engine.n_layer)
+    method = options.method or "mean"
+    if options.layers is not None:
+        layers = parse_layers(options.layers, engine.n_layer)
     where = layers or default_layers(engine.n_layer)
     identity = {"pairs": pairs_sha256(pairs), "method": method, "layers": list(where)}
     return lambda: extract(engine, pairs, method=method, layers=where, progress=report), json_sha256(identity)

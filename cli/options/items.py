@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from steercpp.cli.options.common import FILE, grouped
 
 if TYPE_CHECKING:
     from steercpp.data.items import BehaviorItem, ChoiceItem, Item
 
-FOLDER = click.Path(path_type=Path)
-
 
 @dataclass(frozen=True, slots=True)
 class ItemOptions:
-    """The items, as the user named them: files, built-in sets, or sets of `steercpp data list` with their parts."""
+    """The items that were named: files, built-in sets, or sets of `steercpp data list` with their parts."""
 
     behavior: str | None
     tasks: tuple[str, ...]
@@ -70,11 +68,11 @@ class ItemOptions:
         from steercpp.data.items import kind_of
         from steercpp.data.sets.names import task_items
 
-        found: dict[str, list[Item]] = {}
+        items: dict[str, list[Item]] = {}
         for name in self.tasks:
             for item in task_items(name, data=self.data, limit=self.limit, shots=self.shots):
-                found.setdefault(kind_of(item), []).append(item)
-        return found
+                items.setdefault(kind_of(item), []).append(item)
+        return items
 
     def choice_items(self) -> list[ChoiceItem]:
         """The choice items of all tasks, for a command that measures these alone.
@@ -85,10 +83,10 @@ class ItemOptions:
         from steercpp.data.items import ChoiceItem, named
         from steercpp.errors import TaskError
 
-        found = self.task_items()
-        if others := [item for kind, items in found.items() if kind != "choice" for item in items]:
+        by_kind = self.task_items()
+        if others := [item for kind, items in by_kind.items() if kind != "choice" for item in items]:
             raise TaskError(f"{named(others[0])}: no choice item; give choice items here, or take steercpp sweep")
-        return [item for item in found.get("choice", ()) if isinstance(item, ChoiceItem)]
+        return [item for item in by_kind.get("choice", ()) if isinstance(item, ChoiceItem)]
 
 
 def _only_one(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> str | None:
@@ -109,14 +107,14 @@ _OPTIONS = (
              "mmlu:international_law; may be repeated.",
     ),
     click.option(
-        "--data", type=FOLDER, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]"
+        "--data", type=FILE, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]",
     ),
     click.option(
         "--limit", type=click.IntRange(1), metavar="N",
-        help="At most so many items of each file or set, the embedded ones too."
+        help="At most so many items of each file or set, the embedded ones too.",
     ),
     click.option(
-        "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved questions before each of MMLU's."
+        "--shots", default=0, show_default=True, type=click.IntRange(0), help="Solved questions before each of MMLU's.",
     ),
     click.option(
         "--ask", default="auto", show_default=True, metavar="TEMPLATE",
@@ -124,25 +122,4 @@ _OPTIONS = (
              "{request} in it.",
     ),
 )  # fmt: skip
-
-
-def item_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it receives them together, as `items`."""
-
-    @wraps(command)
-    def with_options(
-        *,
-        behavior: str | None,
-        tasks: tuple[str, ...],
-        data: Path | None,
-        limit: int | None,
-        shots: int,
-        ask: str,
-        **others: Any,
-    ) -> None:
-        command(items=ItemOptions(behavior, tasks, data, limit, shots, ask), **others)
-
-    wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+item_options = grouped("items", ItemOptions, _OPTIONS)

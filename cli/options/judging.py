@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from steercpp.choices import SIGNS, Sign
 from steercpp.cli import output
-from steercpp.cli.options.common import Finite
+from steercpp.cli.options.common import Finite, grouped
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement, Judging
@@ -18,69 +18,48 @@ HEAVIEST = 1e9  # B has no say long before; and no sum of either may leave what 
 
 _OPTIONS = (
     click.option(
-        "--max-loss",
-        type=Finite(0, 1, min_open=True, max_open=True),
+        "--max-loss", type=Finite(0, 1, min_open=True, max_open=True),
         help="Another budget of P(correct) than the sweep's.",
     ),
     click.option(
-        "--max-invalid",
-        type=Finite(0, 1, max_open=True),
+        "--max-invalid", type=Finite(0, 1, max_open=True),
         help="Budget of the share of said texts that are invalid.  [default: none]",
     ),
     click.option(
-        "--weight",
-        type=Finite(0, HEAVIEST),
-        default=1.0,
-        show_default=True,
-        metavar="W",
+        "--weight", type=Finite(0, HEAVIEST), default=1.0, show_default=True, metavar="W",
         help="Look for the largest B + W P(correct).",
     ),
-    click.option("--direction", type=click.Choice(["+", "-"]), help="Another sign of strength than the sweep's."),
+    click.option("--direction", type=click.Choice(SIGNS), help="Another sign of strength than the sweep's."),
     click.option(
-        "--matcher",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
+        "--matcher", default="auto", show_default=True, metavar="NAME",
         help="What judges said texts: a name, or a JSON file of your own; auto knows the items' answers.",
     ),
-)
+)  # fmt: skip
 
 
-def say_what_is_idle(judgement: Judgement) -> None:
-    """Say which of these options have nothing to act on: those about texts, where a run has none."""
+def note_what_is_idle(judgement: Judgement) -> None:
+    """Note which of these options have nothing to act on: those about texts, where a run has none."""
     from steercpp.judging.matchers import AUTO
 
-    asked = {"--matcher": judgement.how.matcher != AUTO, "--max-invalid": judgement.how.max_invalid is not None}
-    if (names := [name for name, given in asked.items() if given]) and judgement.text_scores is None:
+    given = {"--matcher": judgement.how.matcher != AUTO, "--max-invalid": judgement.how.max_invalid is not None}
+    if (names := [name for name, is_given in given.items() if is_given]) and judgement.text_scores is None:
         have = "has" if len(names) == 1 else "have"
-        output.say(
+        output.note(
             f"{judgement.result.folder}: holds no texts of behavior items, so {' and '.join(names)} {have} nothing to "
             "judge; sweep with --max-new-tokens to have some"
         )
 
 
-def judging_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it receives them together, as `judging`, a call that makes a `Judging`."""
+def _judging(
+    *, max_loss: float | None, max_invalid: float | None, weight: float, direction: Sign | None, matcher: str
+) -> Callable[[], Judging]:
+    def make() -> Judging:
+        from steercpp.runs.judgement import Judging
 
-    @wraps(command)
-    def with_options(
-        *,
-        max_loss: float | None,
-        max_invalid: float | None,
-        weight: float,
-        direction: str | None,
-        matcher: str,
-        **others: Any,
-    ) -> None:
-        def judging() -> Judging:
-            from steercpp.runs.judgement import Judging
+        sign = None if direction is None else 1 if direction == "+" else -1
+        return Judging(max_loss=max_loss, max_invalid=max_invalid, direction=sign, weight=weight, matcher=matcher)
 
-            sign = None if direction is None else 1 if direction == "+" else -1
-            return Judging(max_loss=max_loss, max_invalid=max_invalid, direction=sign, weight=weight, matcher=matcher)
+    return make
 
-        command(judging=judging, **others)
 
-    wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+judging_options = grouped("judging", _judging, _OPTIONS)  # a command receives a call that makes a `Judging`

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from steercpp.choices import PAIR_FORMATS, PairFormat
+from steercpp.cli.options.common import FILE, grouped
+
 if TYPE_CHECKING:
     from steercpp.data.pair_formats import PairSource
     from steercpp.data.pairs import ContrastPair
     from steercpp.data.prompts import Template
 
-FILE = click.Path(path_type=Path)
-FORMATS = ("auto", "jsonl", "caa", "repeng")
-
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """The pairs, as the user asked for them; `path` may be the name of a set, of which `data` and `limit` are."""
+    """The pairs that were named; `path` may be the name of a set, of which `data` and `limit` are."""
 
     path: Path | None
-    format: Literal["auto", "jsonl", "caa", "repeng"]
+    format: PairFormat
     positive_file: Path | None
     negative_file: Path | None
     personas: tuple[tuple[str, str], ...]
     persona_template: str | None
-    asked_template: Literal["raw", "chat"] | None
+    chosen_template: Literal["raw", "chat"] | None
     system: str | None
     data: Path | None = None
     limit: int | None = None
@@ -43,7 +43,7 @@ class PairOptions:
             raise click.UsageError("--persona is for --pairs P.json, a list of suffixes.")
         if self.persona_template and not self.personas:
             raise click.UsageError("--persona-template is for --persona.")
-        if self.system is not None and self.asked_template == "raw":
+        if self.system is not None and self.chosen_template == "raw":
             raise click.UsageError("--system needs the chat template, and --raw is without it.")
 
     def __bool__(self) -> bool:
@@ -60,8 +60,8 @@ class PairOptions:
         """What a file or a folder is called after the pairs, None where none were named."""
         from steercpp.data.sets.names import short_name
 
-        named = self.path or self.positive_file
-        return short_name(named) if named else None
+        file = self.path or self.positive_file
+        return short_name(file) if file else None
 
     def of_sets(self, data: Path | None, limit: int | None) -> PairOptions:
         """The same, with sets looked for in this folder, and so many pairs of one at most."""
@@ -70,7 +70,23 @@ class PairOptions:
     @property
     def template(self) -> Template:
         """How prompts become text."""
-        return self.asked_template or "auto"
+        return self.chosen_template or "auto"
+
+    def arguments(self) -> list[str]:
+        """The words of a command line that name the same pairs again."""
+        words: list[str] = []
+        for option, value in (
+            ("--pairs", self.path),
+            ("--positive-file", self.positive_file),
+            ("--negative-file", self.negative_file),
+            ("--pairs-format", None if self.format == "auto" else self.format),
+            ("--persona-template", self.persona_template),
+            ("--system", self.system),
+        ):
+            words += [] if value is None else [option, str(value)]
+        for positive, negative in self.personas:
+            words += ["--persona", positive, negative]
+        return words + ([f"--{self.chosen_template}"] if self.chosen_template else [])
 
     def source(self) -> PairSource | None:
         """The pairs that were named, None if none were.
@@ -92,15 +108,15 @@ class PairOptions:
         if self.positive_file and self.negative_file:
             source = open_text_pairs(self.positive_file, self.negative_file)
         elif self.path and not is_path(self.path):
-            found = contrast_pairs(self.path, data=self.data, limit=self.limit)
-            source = PairFile(str(self.path), lambda: found)
+            pairs = contrast_pairs(self.path, data=self.data, limit=self.limit)
+            source = PairFile(str(self.path), lambda: pairs)
         elif self.path:
             source = open_pairs(
                 self.path,
                 format=self.format,
                 personas=self.personas,
                 persona_template=self.persona_template or PERSONA_TEMPLATE,
-                raw=self.asked_template == "raw",
+                raw=self.chosen_template == "raw",
             )
         else:
             return None
@@ -117,41 +133,36 @@ class PairOptions:
 
 _OPTIONS = (
     click.option(
-        "--pairs", "pairs_path", type=FILE, metavar="P", help="Contrast pairs: a file, see --pairs-format, or a set."
+        "--pairs", "pairs_path", type=FILE, metavar="P", help="Contrast pairs: a file, see --pairs-format, or a set.",
     ),
     click.option(
-        "--pairs-format",
-        default="auto",
-        show_default=True,
-        type=click.Choice(FORMATS),
+        "--pairs-format", default="auto", show_default=True, type=click.Choice(PAIR_FORMATS),
         help="JSON Lines, CAA's questions or repeng's suffixes; auto looks into the file.",
     ),
     click.option(
-        "--positive-file", type=FILE, metavar="P.txt", help="A prompt on each line, as for llama-cvector-generator."
+        "--positive-file", type=FILE, metavar="P.txt", help="A prompt on each line, as for llama-cvector-generator.",
     ),
     click.option("--negative-file", type=FILE, metavar="N.txt", help="The other prompts, line by line."),
     click.option(
-        "--persona",
-        "personas",
-        nargs=2,
-        multiple=True,
-        metavar="POS NEG",
+        "--persona", "personas", nargs=2, multiple=True, metavar="POS NEG",
         help="The two who speak repeng's suffixes; repeat it for more.",
     ),
     click.option(
-        "--persona-template",
-        metavar="TEXT",
+        "--persona-template", metavar="TEXT",
         help="What tells the model its persona.  [default: Act as if you're extremely {persona}.]",
     ),
-    click.option("--raw", "asked_template", flag_value="raw", help="Take each prompt as it stands."),
-    click.option("--chat", "asked_template", flag_value="chat", help="Make a plain text the user's message of a chat."),
+    click.option("--raw", "chosen_template", flag_value="raw", help="Take each prompt as it stands."),
+    click.option(
+        "--chat", "chosen_template", flag_value="chat", help="Make a plain text the user's message of a chat.",
+    ),
     click.option("--system", metavar="TEXT", help="A system message for the pairs that have none."),
-)
+)  # fmt: skip
 
 
 _SET_OPTIONS = (
-    click.option("--data", type=FILE, metavar="DIR",
-                 help="Folder of data sets.  [default: what steercpp data get fetched]"),
+    click.option(
+        "--data", type=FILE, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]",
+    ),
     click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many pairs of a set."),
 )  # fmt: skip
 
@@ -169,39 +180,8 @@ def set_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def parse_token(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | int | None:
-    """Click's callback for the token whose activation stands for a prompt: a word or a position."""
-    if value is None or value == "all":
-        return value
-    from steercpp.extraction.capture import token_named
-
-    if (found := token_named(value)) is None:
-        raise click.BadParameter(f"{value!r} is not last, mean, answer, all or a position such as -2")
-    return found
+def _pair_options(*, pairs_path: Path | None, pairs_format: PairFormat, **others: Any) -> PairOptions:
+    return PairOptions(pairs_path, pairs_format, **others)
 
 
-def pair_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it receives them together, as `pairs`."""
-
-    @wraps(command)
-    def with_options(
-        *,
-        pairs_path: Path | None,
-        pairs_format: Literal["auto", "jsonl", "caa", "repeng"],
-        positive_file: Path | None,
-        negative_file: Path | None,
-        personas: tuple[tuple[str, str], ...],
-        persona_template: str | None,
-        asked_template: Literal["raw", "chat"] | None,
-        system: str | None,
-        **others: Any,
-    ) -> None:
-        asked = PairOptions(
-            pairs_path, pairs_format, positive_file, negative_file, personas, persona_template, asked_template, system
-        )
-        command(pairs=asked, **others)
-
-    wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+pair_options = grouped("pairs", _pair_options, _OPTIONS)

@@ -13,7 +13,7 @@ from steercpp.cli import output
 if TYPE_CHECKING:
     from steercpp.cli.options.controls import Controls
     from steercpp.cli.options.engine import EngineOptions
-    from steercpp.cli.options.inputs import Asked, Inputs
+    from steercpp.cli.options.inputs import Inputs, SweepOptions
     from steercpp.cli.options.pairs import PairOptions
     from steercpp.data.pairs import ContrastPair
     from steercpp.engine.prompt_view import PromptView
@@ -57,14 +57,14 @@ def show_pairs(model: Path | None, pairs: PairOptions, n: int, options: EngineOp
     if model is None or source is None:
         from steercpp.data.sets.embedded import load
 
-        own = load()
-        model, source = model or own.path, source or pairs.with_system(own.pairs())
+        embedded = load()
+        model, source = model or embedded.path, source or pairs.with_system(embedded.pairs())
     with options.open(model) as engine:
         emit_prompts(model, pair_views(engine, source, template=pairs.template, n=n), as_json=as_json)
 
 
 def show_inputs(
-    asked: Asked,
+    named: SweepOptions,
     inputs: Inputs,
     controls: Controls,
     n: int,
@@ -77,20 +77,19 @@ def show_inputs(
     from steercpp.engine.prompt_view import item_views, pair_views
 
     pairs: Iterable[ContrastPair] = ()
-    if asked.pairs:
+    if named.pairs:
         from steercpp.data.sets.names import contrast_pairs
 
-        pairs = contrast_pairs(asked.pairs, data=asked.items.data)
-    elif asked.model is None and asked.vector is None:
+        pairs = contrast_pairs(named.pairs, data=named.items.data)
+    elif named.model is None and named.vector is None:
         from steercpp.data.sets.embedded import load
 
         pairs = load().pairs()
     instruction = controls["instruction"] if controls["prompt_baseline"] else ""
-    items = [item for many in inputs.items.values() for item in many]
+    items = [item for of_kind in inputs.items.values() for item in of_kind]
     with options.open(inputs.model) as engine:
-        told = item_views(engine, items, n=n, instruction=instruction, code_template=code_template)
-        views = (*pair_views(engine, pairs, n=n), *told)
-        emit_prompts(inputs.model, views, as_json=as_json)
+        of_items = item_views(engine, items, n=n, instruction=instruction, code_template=code_template)
+        emit_prompts(inputs.model, (*pair_views(engine, pairs, n=n), *of_items), as_json=as_json)
 
 
 def _pieces(views: Sequence[PromptView]) -> list[output.Renderable]:
@@ -124,7 +123,7 @@ def prompt_pieces(view: PromptView) -> list[output.Renderable]:
 
 def _unspaced(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """The style of a token ends with it and not behind its blank."""
-    return [part for piece, style in pieces for part in ((piece[:-1], style), (" ", ""))]
+    return [cell for piece, style in pieces for cell in ((piece[:-1], style), (" ", ""))]
 
 
 def json_text(text: str) -> str:
@@ -137,14 +136,14 @@ def json_text(text: str) -> str:
 def _marked(view: PromptView) -> list[tuple[str, str]]:
     marked: list[tuple[str, str]] = []
     room = LONGEST
-    for text, told in view.segments:
-        before, after = _MARKS[told]
+    for text, kind in view.segments:
+        before, after = _MARKS[kind]
         if len(text) > room:
             return [
                 *marked,
-                (before + text[:room], _STYLES[told]),
+                (before + text[:room], _STYLES[kind]),
                 (f" … {len(view.text) - LONGEST} more characters", "dim"),
             ]
         room -= len(text)
-        marked.append((before + text + after, _STYLES[told]))
+        marked.append((before + text + after, _STYLES[kind]))
     return marked

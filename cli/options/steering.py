@@ -6,18 +6,19 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import click
 
+from steercpp.choices import OPERATORS, POSITIONS, SIDE_NAMES, Operator, Positions, Side
+from steercpp.cli.options.common import FILE, grouped
+
 if TYPE_CHECKING:
-    from steercpp.engine.steering import Gate, Operator, Positions, Side
+    from steercpp.engine.steering import Gate
     from steercpp.vectors.control_vector import ControlVector, MetaValue
 
 DEFAULTS = {"operator": "add", "positions": "all", "side": "both"}
-FILE = click.Path(path_type=Path)
 
 
 class Manner(TypedDict):
@@ -31,7 +32,7 @@ class Manner(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class SteeringOptions:
-    """How the vector acts, as the user asked."""
+    """How the vector acts; None where an option was not given."""
 
     operator: Operator | None
     positions: Positions | None
@@ -62,9 +63,9 @@ class SteeringOptions:
             raise InputError(
                 f"the vector is meant to act behind a gate: give --gate {gate}, and --gate-vector unless it is its own"
             )
-        asked = {"operator": self.operator, "positions": self.positions, "side": self.side}
-        own = {name: value or known.get(name, DEFAULTS[name]) for name, value in asked.items()}
-        return cast("Manner", {**own, "gate": self._gate(vector) if self.gate else None})
+        given = {"operator": self.operator, "positions": self.positions, "side": self.side}
+        manner = {name: value or known.get(name, DEFAULTS[name]) for name, value in given.items()}
+        return cast("Manner", {**manner, "gate": self._gate(vector) if self.gate else None})
 
     def _gate(self, vector: Callable[[], ControlVector]) -> Gate:
         from steercpp.engine.steering import Gate
@@ -98,59 +99,22 @@ def _parse_gate(ctx: click.Context, parameter: click.Parameter, value: str | Non
 
 _OPTIONS = (
     click.option(
-        "--operator",
-        type=click.Choice(["add", "add-keep-norm", "ablate", "clamp", "cap", "rotate"]),
-        help="What is done with the vector at strength s.  [default: add]",
-    ),  # fmt: skip
+        "--operator", type=click.Choice(OPERATORS), help="What is done with the vector at strength s.  [default: add]",
+    ),
     click.option(
-        "--positions",
-        type=click.Choice(["all", "prompt", "generated", "last"]),
+        "--positions", type=click.Choice(POSITIONS),
         help="Tokens that are steered; last: the prompt's last one.  [default: all]",
-    ),  # fmt: skip
+    ),
     click.option(
-        "--side",
-        type=click.Choice(["both", "positive", "negative"]),
+        "--side", type=click.Choice(SIDE_NAMES),
         help="Steer only tokens whose projection on the vector has this sign.  [default: both]",
-    ),  # fmt: skip
+    ),
     click.option(
-        "--gate",
-        callback=_parse_gate,
-        metavar="LAYER:[below:]X",
+        "--gate", callback=_parse_gate, metavar="LAYER:[below:]X",
         help="Steer only prompts whose last token, unsteered, projects above (below) X there.",
-    ),  # fmt: skip
+    ),
     click.option(
-        "--gate-vector", type=FILE, metavar="G.gguf", help="Whose direction the gate takes.  [default: the vector]"
-    ),  # fmt: skip
-)
-
-
-def steering_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it receives them together, as `steering`."""
-
-    @wraps(command)
-    def with_options(
-        *,
-        operator: Operator | None,
-        positions: Positions | None,
-        side: Side | None,
-        gate: tuple[int, bool, float] | None,
-        gate_vector: Path | None,
-        **others: Any,
-    ) -> None:
-        command(steering=SteeringOptions(operator, positions, side, gate, gate_vector), **others)
-
-    wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
-
-
-def parse_strengths(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """Click's callback for a grid of strengths."""
-    from steercpp.errors import StrengthError
-    from steercpp.sweeps.strengths import grid
-
-    try:
-        return None if value is None else grid(value)
-    except StrengthError as error:
-        raise click.BadParameter(str(error)) from error
+        "--gate-vector", type=FILE, metavar="G.gguf", help="Whose direction the gate takes.  [default: the vector]",
+    ),
+)  # fmt: skip
+steering_options = grouped("steering", SteeringOptions, _OPTIONS)

@@ -1,15 +1,14 @@
-"""The options that let a sweep continue its prompts in words, and say how the texts are judged."""
+"""The options that let a sweep generate texts after its prompts, and say how these are judged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from steercpp.cli.options.common import Finite
+from steercpp.choices import MATCHER_NAMES
+from steercpp.cli.options.common import Finite, grouped
 
 if TYPE_CHECKING:
     from steercpp.sweeps.texts import TextPlan
@@ -19,7 +18,7 @@ TOKENS = "--max-new-tokens"
 
 @dataclass(frozen=True, slots=True)
 class TextOptions:
-    """How texts are said and judged, as the user asked for it; none are without a number of tokens."""
+    """How texts are generated and judged; there are none without a number of tokens."""
 
     max_new_tokens: int
     samples: int
@@ -37,7 +36,7 @@ class TextOptions:
             raise click.UsageError("--samples without --temperature would all be the same text.")
 
     def text_plan(self, seed: int) -> TextPlan | None:
-        """How texts are said, None where none are; the matcher is checked too, before anything costly is done.
+        """How texts are generated, None where none are; the matcher is checked too, before anything costly is done.
 
         Args:
             seed: of the draws.
@@ -59,7 +58,7 @@ class TextOptions:
 
 matcher_option = click.option(
     "--matcher", default="auto", show_default=True, metavar="NAME|FILE",
-    help="What judges texts: openings, refusal, agreement, one of the study's (wolf2024/...), or a JSON file; auto "
+    help=f"What judges texts: {', '.join(MATCHER_NAMES)}, one of the study's (wolf2024/...), or a JSON file; auto "
          "takes the one that knows the items' answers.",
 )  # fmt: skip
 
@@ -91,28 +90,4 @@ _OPTIONS = (
     ),
     matcher_option,
 )  # fmt: skip
-
-
-def text_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it receives them together, as `texts`."""
-
-    @wraps(command)
-    def with_options(
-        *,
-        max_new_tokens: int,
-        samples: int,
-        temperature: float,
-        top_p: float,
-        stop: tuple[str, ...],
-        code_template: str,
-        allow_code: bool,
-        matcher: str,
-        **others: Any,
-    ) -> None:
-        options = TextOptions(max_new_tokens, samples, temperature, top_p, stop, code_template, allow_code, matcher)
-        command(texts=options, **others)
-
-    wrapped: Callable[..., None] = with_options
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+text_options = grouped("texts", TextOptions, _OPTIONS)

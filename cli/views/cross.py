@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
+from steercpp.cli.views.pieces import relative
 
 if TYPE_CHECKING:
     from steercpp.experiments.cross import Change, CrossEffects, CrossRow
@@ -15,75 +16,75 @@ ABREAST = 4  # columns with intervals that a terminal of 80 has room for
 NAME = 18  # letters
 
 
-def cross_pieces(found: CrossEffects, unit: str, files: Sequence[Path]) -> list[output.Renderable]:
+def cross_pieces(effects: CrossEffects, unit: str, files: Sequence[Path]) -> list[output.Renderable]:
     """The tables of changes, the cosines, and what the marks mean."""
-    from steercpp.cli.views.sweep import relative
-
-    n_items = ", ".join(f"{name} {n}" for name, n in found.n_items.items())
+    n_items = ", ".join(f"{name} {n}" for name, n in effects.n_items.items())
     floor = (
-        f"* its interval excludes 0, and it is larger than under each of {found.n_random} random directions of the "
+        f"* its interval excludes 0, and it is larger than under each of {effects.n_random} random directions of the "
         "same lengths, the largest of which stands below it"
     )
     return [
         output.text(f"Strengths in the unit {unit}; items: {n_items}" + (
-            f"; questions {found.n_choice}" if found.n_choice else "")),
-        *_changes(found, "raw", "Change of B, P+ − P−"),
-        *_changes(found, "normalized", "Change of B, normalised"),
-        *_cosines(found),
+            f"; questions {effects.n_choice}" if effects.n_choice else "")),
+        *_changes(effects, "raw", "Change of B, P+ − P−"),
+        *_changes(effects, "normalized", "Change of B, normalised"),
+        *_cosines(effects),
         output.blank(),
-        *([output.text(floor, "dim")] if found.n_random else ()),
+        *([output.text(floor, "dim")] if effects.n_random else ()),
         *([output.text("Files", "dim"), output.verbatim(f"  {relative(files[0].with_suffix(''))}.json .png .svg .csv")]
           if files else ()),
     ]  # fmt: skip
 
 
-def _changes(found: CrossEffects, measured: str, title: str) -> list[output.Renderable]:
+def _changes(effects: CrossEffects, measured: str, title: str) -> list[output.Renderable]:
     """Tables of as many columns as there is room for; the unsteered mean comes first, the floor below each vector."""
     from steercpp.reports.labels import short_name
 
-    unsteered = getattr(found, f"unsteered_{measured}")
-    columns = [(short_name(name, NAME), unsteered[name], _of(measured, name)) for name in found.behaviors]
-    if measured == "raw" and found.unsteered_p is not None:
-        columns.append(("P(correct)", found.unsteered_p, lambda row: row.p_correct))
+    unsteered = getattr(effects, f"unsteered_{measured}")
+    columns = [(short_name(name, NAME), unsteered[name], _of(measured, name)) for name in effects.behaviors]
+    if measured == "raw" and effects.unsteered_p is not None:
+        columns.append(("P(correct)", effects.unsteered_p, lambda row: row.p_correct))
     pieces: list[output.Renderable] = []
     for first in range(0, len(columns), ABREAST):
-        part = columns[first : first + ABREAST]
-        rows: list[list[output.Cell]] = [["unsteered", *(f"{value:+.3f}" for _, value, _ in part)]]
-        for row in found.rows:
+        abreast = columns[first : first + ABREAST]
+        rows: list[list[output.Cell]] = [["unsteered", *(f"{value:+.3f}" for _, value, _ in abreast)]]
+        for row in effects.rows:
             rows.append(
-                [f"{short_name(row.name, NAME - 7)} {row.strength:+g}", *(_cell(get(row)) for _, _, get in part)]
+                [f"{short_name(row.name, NAME - 7)} {row.strength:+g}", *(_cell(get(row)) for _, _, get in abreast)]
             )
-            if found.n_random:
-                floors = [max(map(abs, get(row).floor)) for _, _, get in part]
-                rows.append([output.text("  random", "dim"), *(output.text(f"±{one:.3f}", "dim") for one in floors)])
-        headings: list[output.Column] = [("", "left"), *((name, "right") for name, _, _ in part)]
+            if effects.n_random:
+                floors = [max(map(abs, get(row).floor)) for _, _, get in abreast]
+                rows.append(
+                    [output.text("  random", "dim"), *(output.text(f"±{floor:.3f}", "dim") for floor in floors)]
+                )
+        headings: list[output.Column] = [("", "left"), *((name, "right") for name, _, _ in abreast)]
         pieces.append(output.table(headings, rows, title=f" {title}"))
     return pieces
 
 
 def _of(measured: str, name: str) -> Any:
     def get(row: CrossRow) -> Change:
-        found: Change = getattr(row, measured)[name]
-        return found
+        change: Change = getattr(row, measured)[name]
+        return change
 
     return get
 
 
-def _cell(one: Change) -> output.Cell:
-    value = f"{one.value + 0.0:+.3f}{'*' if one.beyond else ''}"
-    interval = f"\n{one.low:+.2f}…{one.high:+.2f}" if one.low == one.low else ""
-    return output.text(value + interval, "bold" if one.beyond else "")
+def _cell(change: Change) -> output.Cell:
+    value = f"{change.value + 0.0:+.3f}{'*' if change.beyond else ''}"
+    interval = f"\n{change.low:+.2f}…{change.high:+.2f}" if change.low == change.low else ""
+    return output.text(value + interval, "bold" if change.beyond else "")
 
 
-def _cosines(found: CrossEffects) -> list[output.Renderable]:
-    if len(found.rows) < 2:
+def _cosines(effects: CrossEffects) -> list[output.Renderable]:
+    if len(effects.rows) < 2:
         return []
     from steercpp.reports.labels import short_name
 
-    names = [short_name(row.name, NAME) for row in found.rows]
+    names = [short_name(row.name, NAME) for row in effects.rows]
     rows: list[list[output.Cell]] = [
         [f"{place + 1} {name}", *("–" if value != value else f"{value:+.2f}" for value in row)]
-        for place, (name, row) in enumerate(zip(names, found.cosines, strict=True))
+        for place, (name, row) in enumerate(zip(names, effects.cosines, strict=True))
     ]
     headings: list[output.Column] = [("", "left"), *((str(place + 1), "right") for place in range(len(names)))]
     return [output.table(headings, rows, title=" Cosines")]

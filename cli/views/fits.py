@@ -1,4 +1,7 @@
-"""How fits look in a terminal: a line for the form, then one for each parameter; shared by `fit` and `score`."""
+"""How fits look in a terminal, the theory's and those by a published recipe; shared by `fit` and `score`.
+
+A fit is a line for its form, then one for each parameter; a recipe tells besides what it does and what it hides.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from steercpp.cli import output
 
 if TYPE_CHECKING:
     from steercpp.statistics.fits import Estimate, FitResult
-if TYPE_CHECKING:
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
 
@@ -23,29 +25,29 @@ INTERVALS = {
 def fit_pieces(fits: Mapping[str, tuple[FitResult, ...]]) -> list[output.Renderable]:
     """A table for each measure, best form first, with the formulas and what the intervals are of."""
     pieces: list[output.Renderable] = []
-    for name, found in fits.items():
-        title = f"{name}: {found[0].n_points} points, best form first"
+    for name, forms in fits.items():
+        title = f"{name}: {forms[0].n_points} points, best form first"
         columns: list[output.Column] = [
             ("form and parameters", "left"), ("value", "right"), ("± s.e.", "right"),
-            (f"{found[0].confidence:.0%} interval", "right"),
+            (f"{forms[0].confidence:.0%} interval", "right"),
         ]  # fmt: skip
-        pieces.append(output.table(columns, [row for each in found for row in fit_rows(each)], title=title))
-        pieces += [output.text(f"{each.form}: {each.reason}.", "yellow") for each in found if not each.valid]
-        if any(each.valid for each in found):
-            pieces += [output.text(f"{each.form} = {each.shape.formula}", "dim") for each in found if each.valid]
-            pieces.append(output.text(f"Intervals {INTERVALS[found[0].intervals]}.", "dim"))
+        pieces.append(output.table(columns, [row for fit in forms for row in fit_rows(fit)], title=title))
+        pieces += [output.text(f"{fit.form}: {fit.reason}.", "yellow") for fit in forms if not fit.valid]
+        if any(fit.valid for fit in forms):
+            pieces += [output.text(f"{fit.form} = {fit.shape.formula}", "dim") for fit in forms if fit.valid]
+            pieces.append(output.text(f"Intervals {INTERVALS[forms[0].intervals]}.", "dim"))
         pieces.append(output.blank())
     return pieces[:-1]
 
 
-def fit_rows(found: FitResult) -> list[list[output.Cell]]:
+def fit_rows(fit: FitResult) -> list[list[output.Cell]]:
     """The form with its own figures, then a line for each parameter."""
-    form = output.text(found.form, "bold")
-    if not found.valid:
+    form = output.text(fit.form, "bold")
+    if not fit.valid:
         return [[form, "", "", output.text("not valid", "yellow")]]
     return [
-        [form, "", "", f"R² {found.r2:.3f}  AICc {found.aicc:.1f}"],
-        *([f"  {NAMES.get(name, name)}", *_figures(estimate)] for name, estimate in found.params.items()),
+        [form, "", "", f"R² {fit.r2:.3f}  AICc {fit.aicc:.1f}"],
+        *([f"  {NAMES.get(name, name)}", *_figures(estimate)] for name, estimate in fit.params.items()),
     ]
 
 
@@ -58,23 +60,22 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.2e}"
 
 
-# FOLD: How a fit by a recipe looks: its figures, what it hides, what it does; shared by `fit` and `score`.
-def recipe_pieces(recipe: Recipe, found: Sequence[RecipeFit]) -> list[output.Renderable]:
-    """A table for each measure with the findings below it, then what the recipe does and hides anyway."""
+def recipe_pieces(recipe: Recipe, fits: Sequence[RecipeFit]) -> list[output.Renderable]:
+    """A table for followed measure with the findings below it, then what the recipe does and hides anyway."""
     from steercpp.statistics.recipes import findings
 
     pieces: list[output.Renderable] = []
-    for each in found:
-        low, high = each.window
-        title = f"{each.measure} by {recipe.name}: {each.fit.n_points} strengths from {low:g} to {high:g}"
+    for followed in fits:
+        low, high = followed.window
+        title = f"{followed.measure} by {recipe.name}: {followed.fit.n_points} strengths from {low:g} to {high:g}"
         columns: list[output.Column] = [
             ("form and parameters", "left"), ("value", "right"), ("± s.e.", "right"),
-            (f"{each.fit.confidence:.0%} interval", "right"),
+            (f"{followed.fit.confidence:.0%} interval", "right"),
         ]  # fmt: skip
-        pieces.append(output.table(columns, fit_rows(each.fit), title=title))
-        pieces += [output.bullet(sentence) for sentence in findings(recipe, each)]
-        if each.fit.valid:
-            pieces.append(output.text(f"Intervals {INTERVALS[each.fit.intervals]}.", "dim"))
+        pieces.append(output.table(columns, fit_rows(followed.fit), title=title))
+        pieces += [output.bullet(sentence) for sentence in findings(recipe, followed)]
+        if followed.fit.valid:
+            pieces.append(output.text(f"Intervals {INTERVALS[followed.fit.intervals]}.", "dim"))
         pieces.append(output.blank())
     pieces += [output.text(f"The recipe {recipe.name}", "bold"), *map(output.bullet, recipe.about)]
     pieces += [output.text("What it hides anyway", "bold"), *map(output.bullet, recipe.faults)]
@@ -82,11 +83,11 @@ def recipe_pieces(recipe: Recipe, found: Sequence[RecipeFit]) -> list[output.Ren
     return pieces
 
 
-def recipe_record(recipe: Recipe, found: Sequence[RecipeFit]) -> dict[str, Any]:
+def recipe_record(recipe: Recipe, fits: Sequence[RecipeFit]) -> dict[str, Any]:
     """The same as plain data."""
     from steercpp.statistics.recipes import findings
 
-    fits = [each.record() | {"findings": findings(recipe, each)} for each in found]
+    records = [followed.record() | {"findings": findings(recipe, followed)} for followed in fits]
     return {
-        "name": recipe.name, "about": recipe.about, "faults": recipe.faults, "source": recipe.source, "fits": fits,
+        "name": recipe.name, "about": recipe.about, "faults": recipe.faults, "source": recipe.source, "fits": records,
     }  # fmt: skip

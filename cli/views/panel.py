@@ -1,147 +1,32 @@
-"""The closing panel of a run, in groups: what to do, what it is compared with, the theory, the items, the texts."""
+"""The closing panel of a run, in groups: what to do, what it is compared with, the theory, the items, the texts.
+
+`panel_pieces` puts it together; each group is a list of facts, which are a name and a cell.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.cli import output
+from steercpp.cli.views.pieces import share, signed
+from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
     from steercpp.runs.scores import StrengthMeans
-    from steercpp.statistics.optimum import Optimum
-    from steercpp.statistics.slopes import Bounded
-if TYPE_CHECKING:
-    from steercpp.runs.judgement import Judgement
     from steercpp.statistics.couples import Coupled
+    from steercpp.statistics.optimum import Optimum
     from steercpp.statistics.over_refusal import Sides
-    from steercpp.statistics.slopes import Slopes
+    from steercpp.statistics.slopes import Bounded, Slopes
 
-
-# FOLD: The part of the closing panel that is about single items: which failed, couples, both sides, what was said.
 Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
-
-
-def signed(strength: float) -> str:
-    """A strength with its sign; 0 has none."""
-    return f"{strength:+.10g}" if strength else "0"
-
-
-def share(value: float) -> str:
-    """A share in percent; what rounds to nothing has no sign."""
-    return f"{round(value, 3) + 0.0:.1%}"
-
-
-def sided(judgement: Judgement) -> list[tuple[str, Slopes]]:
-    """How items respond, by the name of their side; all of them under "" where there are no sides."""
-    if judgement.by_side:
-        return list(judgement.by_side.items())
-    return [] if judgement.slopes is None else [("", judgement.slopes)]
-
-
-def item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
-    """Items that move the wrong way, and what became of right answers."""
-    facts: list[Fact] = []
-    for of, found in sided(judgement):
-        anti = found.anti
-        told = f"{anti.n} of {anti.of} {of or 'items'}: {share(anti.share)} ({share(anti.low)} to {share(anti.high)})"
-        facts.append(("" if facts else "anti-steerable", told))
-    if judgement.failures is not None:
-        rows = {row.strength: row for row in judgement.failures.counts}
-        told = f"{rows[0.0].right} of {len(judgement.failures.codes[0])} items"
-        if strength:
-            now = rows[strength]
-            told += f"; at {signed(strength)} {now.kept} kept, {now.gained} gained"
-        facts.append(("right at 0", told))
-        if strength:
-            facts.append(("", f"lost: {now.lost_to_wrong} to another choice, {now.lost_to_format} to none being named"))
-    return facts
-
-
-def side_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
-    """Over-refusal and compliance at 0 and at the recommended strength."""
-    facts: list[Fact] = []
-    for found, by in ((judgement.sides, ""), (judgement.text_sides, ", said")):
-        if found is not None:
-            facts += _side(found, strength, by)
-    return facts
-
-
-def _side(found: Sides, strength: float | None, by: str) -> list[Fact]:
-    facts: list[Fact] = []
-    for name, n, values in (
-        (f"over-refusal{by}", found.n_harmless, found.over_refusal),
-        (f"compliance{by}", found.n_harmful, found.compliance),
-    ):
-        told, few = [], ""
-        for s, (value, low, high) in zip(found.strengths, values, strict=True):
-            if s in (0.0, strength):
-                has_interval = low == low and high == high
-                within = f" ({low:.2f} to {high:.2f})" if has_interval else ""
-                told.append(f"{value:.2f}{within} at {signed(float(s))}")
-                few = few if has_interval else ", too few for an interval"
-        facts.append((name, f"{', '.join(told)}; {n} items{few}"))
-    return facts
-
-
-def couple_facts(found: Coupled | None, strength: float | None) -> list[Fact]:
-    """What goes with what over the couples, at the recommended strength or the strongest."""
-    if found is None:
-        return []
-    name = f"{len(found.names)} couples"
-    if found.reason:
-        return [(name, output.text(found.reason, "yellow"))]
-    at = strength if strength else max((each.strength for each in found.correlations), default=None)
-    each = next((each for each in found.correlations if each.strength == at), None)
-    if each is None:
-        return []
-    of = "P(correct)" if found.helpful == "choice" else "P(comply), harmless"
-    if each.pearson.value != each.pearson.value:
-        return [(name, f"nothing changes at {signed(each.strength)}, so nothing correlates")]
-    told = [
-        f"{kind} {number.value:+.2f}"
-        + (f" ({number.low:+.2f} to {number.high:+.2f})" if number.low == number.low else "")
-        for kind, number in (("r", each.pearson), ("ranks", each.spearman))
-    ]
-    return [(name, f"changes of B and {of}, at {signed(each.strength)}: {', '.join(told)}")]
-
-
-def text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
-    """What was said at 0 and at the recommended strength."""
-    said = judgement.text_scores
-    if said is None:
-        return []
-    high = said.bounds(rng=judgement.rng()).invalid_high
-    facts: list[Fact] = []
-    for i, row in enumerate(judgement.texts):
-        if row.strength in (0.0, strength):
-            counts = f"{row.aligned} aligned, {row.misaligned} misaligned, {row.invalid} invalid"
-            bound = "" if high[i] != high[i] else f" (at most {share(float(high[i]))})"
-            quality = f"perplexity {said.perplexity[i]:.3g}, repeating {share(float(said.repetition_share[i]))}"
-            facts.append((f"at {signed(row.strength)}", f"{counts}{bound}; {quality}"))
-    asked = judgement.result.said(judgement.how.matcher, label="prompt")
-    if asked is not None:
-        aligned, invalid = share(float(asked.aligned_share[0])), share(float(asked.invalid_share[0]))
-        facts.append(("asked in words", f"{aligned} aligned, {invalid} invalid, perplexity {asked.perplexity[0]:.3g}"))
-    return [*facts, ("judged by", said.matcher)]
-
-
-def code_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
-    """How many programs pass at 0 and at the recommended strength."""
-    found = judgement.result.code
-    if found is None:
-        return []
-    at = [i for i, s in enumerate(found.strengths) if s in (0.0, strength)]
-    told = ", ".join(f"{found.mean_pass_at(1)[i]:.3f} at {signed(float(found.strengths[i]))}" for i in at)
-    return [("pass@1", told)]
-
 
 THEORY = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
 CONTROLS = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
 MEANS = (
     ("B", "b", "+.3f"), ("P+ − P−", "b_raw", "+.3f"), ("P(correct)", "p_free", ".3f"),
     ("P of answers", "p_answer", ".3f"), ("perplexity", "perplexity", ".3g"),
-)  # fmt: skip
+)  # fmt: skip  # fmt: skip
 SEEN = "measured directly"
 
 
@@ -153,24 +38,24 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
         data: its record.
         work: how it was computed.
     """
-    found = data["recommendation"]
-    strength = None if found is None else found["strength"]
+    recommendation = data["recommendation"]
+    strength = None if recommendation is None else recommendation["strength"]
     pieces: list[output.Renderable] = []
     if not data["finished"]:
         pieces += [output.text("unfinished: run the same sweep again to go on", "yellow"), output.blank()]
     pieces.append(_verdict(judgement, data, strength))
-    means, bounds = _means(judgement, strength), _bounds(found, strength)
+    means, bounds = _means(judgement, strength), _bounds(recommendation, strength)
     groups = {
         "": [*means, *([("", "")] if means and bounds else []), *bounds],
         "Controls": _controls(data["controls"], strength),
         "Theory": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
         "Items": [
-            *item_facts(judgement, strength),
-            *side_facts(judgement, strength),
-            *couple_facts(judgement.coupled, strength),
-            *code_facts(judgement, strength),
+            *_item_facts(judgement, strength),
+            *_side_facts(judgement, strength),
+            *_couple_facts(judgement.coupled, strength),
+            *_code_facts(judgement, strength),
         ],
-        "Texts": text_facts(judgement, strength),
+        "Texts": _text_facts(judgement, strength),
         "Work": work,
     }
     rows: list[Fact] = []
@@ -178,18 +63,18 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
         if facts:
             rows += [("", ""), *([(output.text(title, "bold"), "")] if title else []), *facts]
     pieces.append(output.facts(rows))
-    if found is not None and strength is not None:
-        pieces += [output.blank(), *_footnotes(found)]
+    if recommendation is not None and strength is not None:
+        pieces += [output.blank(), *_footnotes(recommendation)]
     return pieces
 
 
 def _verdict(judgement: Judgement, data: dict[str, Any], strength: float | None) -> output.Renderable:
-    found = data["recommendation"]
-    if found is None:
+    recommendation = data["recommendation"]
+    if recommendation is None:
         missing = "behavior items" if judgement.result.behavior is None else "choice, answer or code items"
         return output.text(f"No recommended strength: it also takes {missing}.")
     if strength is None:
-        return output.text(f"No recommended strength: {found['reason']}.", "yellow")
+        return output.text(f"No recommended strength: {recommendation['reason']}.", "yellow")
     return output.text(f"Recommended strength {signed(strength)}{_unit(data)}", "bold green")
 
 
@@ -225,16 +110,16 @@ def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
     return [heading, *facts] if facts else []
 
 
-def _bounds(found: dict[str, Any] | None, strength: float | None) -> list[Fact]:
-    if found is None or strength is None:
+def _bounds(recommendation: dict[str, Any] | None, strength: float | None) -> list[Fact]:
+    if recommendation is None or strength is None:
         return []
-    of = "P(correct)" if found["measure"] != "p_token" else "P of answers"
+    of = "P(correct)" if recommendation["measure"] != "p_token" else "P of answers"
     facts: list[Fact] = [
-        ("gain", f"{found['gain']:+.3f} in P+ − P−, at least {found['gain_low']:+.3f}"),
-        ("loss", f"{share(found['loss'])} of {of}, at most {share(found['loss_high'])}"),
+        ("gain", f"{recommendation['gain']:+.3f} in P+ − P−, at least {recommendation['gain_low']:+.3f}"),
+        ("loss", f"{share(recommendation['loss'])} of {of}, at most {share(recommendation['loss_high'])}"),
     ]
-    if found["invalid"] == found["invalid"]:
-        facts.append(("invalid", f"{share(found['invalid'])} of the texts"))
+    if recommendation["invalid"] == recommendation["invalid"]:
+        facts.append(("invalid", f"{share(recommendation['invalid'])} of the texts"))
     return facts
 
 
@@ -244,8 +129,8 @@ def _controls(controls: dict[str, Any], recommended: float | None) -> list[Fact]
         where = "" if controls["strength"] == recommended else f", at {signed(controls['strength'])}"
         for name, key in (("B", "b"), ("P+ − P−", "b_raw")):
             size = controls[key]
-            told = f"|change of {name}| median {size['median']:.3f}, maximum {size['maximum']:.3f}{where}"
-            facts.append(("" if facts else f"{controls['n']} random directions", told))
+            median = f"|change of {name}| median {size['median']:.3f}, maximum {size['maximum']:.3f}{where}"
+            facts.append(("" if facts else f"{controls['n']} random directions", median))
     for name, key in (("orthogonal direction", "orthogonal"), ("asked in words", "prompt")):
         if controls[key] is not None:
             changes = _changes(controls[key], controls["unsteered"])
@@ -254,17 +139,17 @@ def _controls(controls: dict[str, Any], recommended: float | None) -> list[Fact]
             )
             facts.append((name, f"{changes}{where}"))
     for name, why in controls["off"].items():
-        facts.append((CONTROLS[name], output.text(f"not measured: {why}", "yellow")))
+        facts.append((CONTROLS[name], output.text(in_options(f"not measured: {why}"), "yellow")))
     return facts
 
 
 def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:
     """How a control changes the means."""
-    told = []
+    changes = []
     for name, key in (("P+ − P−", "b_raw"), ("P(correct)", "p_free"), ("P of answers", "p_answer")):
         if row[key] is not None and unsteered is not None and unsteered[key] is not None:
-            told.append(f"{name} {row[key] - unsteered[key]:+.3f}")
-    return ", ".join(told) or "measured"
+            changes.append(f"{name} {row[key] - unsteered[key]:+.3f}")
+    return ", ".join(changes) or "measured"
 
 
 def _theory(data: dict[str, Any]) -> list[Fact]:
@@ -272,8 +157,8 @@ def _theory(data: dict[str, Any]) -> list[Fact]:
     facts: list[Fact] = []
     for measure, name, key in THEORY:
         if measure == "alignment" and data["by_side"]:
-            for side, found in data["by_side"].items():
-                facts.append((f"{name}, {side}", _constant(found["alignment"], key)))
+            for side, fits in data["by_side"].items():
+                facts.append((f"{name}, {side}", _constant(fits["alignment"], key)))
         elif measure in data["fits"]:
             facts.append((name, _constant(data["fits"][measure][0], key)))
     return facts
@@ -292,25 +177,27 @@ def _constant(fit: dict[str, Any], key: str) -> output.Cell:
 def _averaging(judgement: Judgement) -> list[Fact]:
     """The items' own slopes beside the fit's, and what averaging leaves of them."""
     facts: list[Fact] = []
-    for of, found in sided(judgement):
-        low, high = found.window
-        told = f"{found.mean.value:#.3g} on average, 90 % in {found.quantiles[0]:#.3g} to {found.quantiles[-1]:#.3g}"
-        kept = found.kept.value
+    for side, slopes in _sided(judgement):
+        low, high = slopes.window
+        spread = (
+            f"{slopes.mean.value:#.3g} on average, 90 % in {slopes.quantiles[0]:#.3g} to {slopes.quantiles[-1]:#.3g}"
+        )
+        kept = slopes.kept.value
         averaged = f"; the mean curve keeps {kept:.0%}" if kept == kept else ""
-        name = f"slopes, {of}" if of else "slopes of the items"
-        facts += [(name, told), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
+        name = f"slopes, {side}" if side else "slopes of the items"
+        facts += [(name, spread), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
     return facts
 
 
-def _best(found: Optimum | None) -> list[Fact]:
+def _best(optimum: Optimum | None) -> list[Fact]:
     """The largest B + w P, measured and predicted."""
-    if found is None:
+    if optimum is None:
         return []
     facts: list[Fact] = [
-        (f"best B + {found.weight:g} P", f"{_between(found.normalized.strength)} measured"),
-        ("", f"{_between(found.raw.strength)} measured, with P+ − P− for B"),
+        (f"best B + {optimum.weight:g} P", f"{_between(optimum.normalized.strength)} measured"),
+        ("", f"{_between(optimum.raw.strength)} measured, with P+ − P− for B"),
     ]
-    predicted = found.predicted
+    predicted = optimum.predicted
     if predicted.curves.value == predicted.curves.value:
         facts.append(("", f"{_between(predicted.curves)} on the fitted curves"))
     if predicted.reason:
@@ -336,24 +223,132 @@ def _constants(judgement: Judgement) -> list[Fact]:
     from steercpp.experiments.constants.words import facts
 
     try:
-        found = read_constants(judgement.result.folder)
+        constants = read_constants(judgement.result.folder)
     except RunError as error:
         return [(SEEN, output.text(str(error), "yellow"))]
-    told = [] if found is None else [one for one in facts(found.record) if one[0].startswith(("Δλ", "λσ 10"))]
-    return [(SEEN if not i else "", f"{name} {value}") for i, (name, value) in enumerate(told)]
+    shown = [] if constants is None else facts(constants.record)
+    shown = [fact for fact in shown if fact[0].startswith(("Δλ", "λσ 10"))]
+    return [(SEEN if not i else "", f"{name} {value}") for i, (name, value) in enumerate(shown)]
 
 
-def _footnotes(found: dict[str, Any]) -> list[output.Renderable]:
-    half, budget = found["reported_on"], f"{found['max_loss']:.0%}"
-    if found["max_invalid"] is not None:
-        budget += f", {found['max_invalid']:.0%} of invalid texts"
-    kind = "answer" if found["measure"] == "p_token" else "choice"
+def _item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
+    """Items that move the wrong way, and what became of right answers."""
+    facts: list[Fact] = []
+    for side, slopes in _sided(judgement):
+        anti = slopes.anti
+        counted = f"{anti.n} of {anti.of} {side or 'items'}"
+        interval = f"{share(anti.share)} ({share(anti.low)} to {share(anti.high)})"
+        facts.append(("" if facts else "anti-steerable", f"{counted}: {interval}"))
+    if judgement.failures is not None:
+        rows = {row.strength: row for row in judgement.failures.counts}
+        right = f"{rows[0.0].right} of {len(judgement.failures.codes[0])} items"
+        if strength:
+            now = rows[strength]
+            right += f"; at {signed(strength)} {now.kept} kept, {now.gained} gained"
+        facts.append(("right at 0", right))
+        if strength:
+            facts.append(("", f"lost: {now.lost_to_wrong} to another choice, {now.lost_to_format} to none being named"))
+    return facts
+
+
+def _sided(judgement: Judgement) -> list[tuple[str, Slopes]]:
+    """How items respond, by the name of their side; all of them under "" where there are no sides."""
+    if judgement.by_side:
+        return list(judgement.by_side.items())
+    return [] if judgement.slopes is None else [("", judgement.slopes)]
+
+
+def _side_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
+    """Over-refusal and compliance at 0 and at the recommended strength."""
+    facts: list[Fact] = []
+    for sides, by in ((judgement.sides, ""), (judgement.text_sides, ", said")):
+        if sides is not None:
+            facts += _side(sides, strength, by)
+    return facts
+
+
+def _side(sides: Sides, strength: float | None, by: str) -> list[Fact]:
+    facts: list[Fact] = []
+    for name, n, values in (
+        (f"over-refusal{by}", sides.n_harmless, sides.over_refusal),
+        (f"compliance{by}", sides.n_harmful, sides.compliance),
+    ):
+        shown, few = [], ""
+        for s, (value, low, high) in zip(sides.strengths, values, strict=True):
+            if s in (0.0, strength):
+                has_interval = low == low and high == high
+                within = f" ({low:.2f} to {high:.2f})" if has_interval else ""
+                shown.append(f"{value:.2f}{within} at {signed(float(s))}")
+                few = few if has_interval else ", too few for an interval"
+        facts.append((name, f"{', '.join(shown)}; {n} items{few}"))
+    return facts
+
+
+def _couple_facts(coupled: Coupled | None, strength: float | None) -> list[Fact]:
+    """What goes with what over the couples, at the recommended strength or the strongest."""
+    if coupled is None:
+        return []
+    name = f"{len(coupled.names)} couples"
+    if coupled.reason:
+        return [(name, output.text(coupled.reason, "yellow"))]
+    at = strength if strength else max((row.strength for row in coupled.correlations), default=None)
+    row = next((row for row in coupled.correlations if row.strength == at), None)
+    if row is None:
+        return []
+    of = "P(correct)" if coupled.helpful == "choice" else "P(comply), harmless"
+    if row.pearson.value != row.pearson.value:
+        return [(name, f"nothing changes at {signed(row.strength)}, so nothing correlates")]
+    numbers = [
+        f"{kind} {number.value:+.2f}"
+        + (f" ({number.low:+.2f} to {number.high:+.2f})" if number.low == number.low else "")
+        for kind, number in (("r", row.pearson), ("ranks", row.spearman))
+    ]
+    return [(name, f"changes of B and {of}, at {signed(row.strength)}: {', '.join(numbers)}")]
+
+
+def _code_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
+    """How many programs pass at 0 and at the recommended strength."""
+    code = judgement.result.code
+    if code is None:
+        return []
+    at = [i for i, s in enumerate(code.strengths) if s in (0.0, strength)]
+    shown = ", ".join(f"{code.mean_pass_at(1)[i]:.3f} at {signed(float(code.strengths[i]))}" for i in at)
+    return [("pass@1", shown)]
+
+
+def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
+    """What became of the texts at 0 and at the recommended strength."""
+    scores = judgement.text_scores
+    if scores is None:
+        return []
+    high = scores.bounds(rng=judgement.rng()).invalid_high
+    facts: list[Fact] = []
+    for i, row in enumerate(judgement.texts):
+        if row.strength in (0.0, strength):
+            counts = f"{row.aligned} aligned, {row.misaligned} misaligned, {row.invalid} invalid"
+            bound = "" if high[i] != high[i] else f" (at most {share(float(high[i]))})"
+            quality = f"perplexity {scores.perplexity[i]:.3g}, repeating {share(float(scores.repetition_share[i]))}"
+            facts.append((f"at {signed(row.strength)}", f"{counts}{bound}; {quality}"))
+    baseline = judgement.result.said(judgement.how.matcher, label="prompt")
+    if baseline is not None:
+        aligned, invalid = share(float(baseline.aligned_share[0])), share(float(baseline.invalid_share[0]))
+        facts.append(
+            ("asked in words", f"{aligned} aligned, {invalid} invalid, perplexity {baseline.perplexity[0]:.3g}")
+        )
+    return [*facts, ("judged by", scores.matcher)]
+
+
+def _footnotes(recommendation: dict[str, Any]) -> list[output.Renderable]:
+    half, budget = recommendation["reported_on"], f"{recommendation['max_loss']:.0%}"
+    if recommendation["max_invalid"] is not None:
+        budget += f", {recommendation['max_invalid']:.0%} of invalid texts"
+    kind = "answer" if recommendation["measure"] == "p_token" else "choice"
     counts = f"{half['n_behavior']} behavior and {half['n_choice']} {kind} items"
-    told = (
+    means = (
         f"Means are of all items. Gain and loss are of {counts} without part in the choice, with "
-        f"{found['confidence']:.0%} bounds; budget {budget}."
+        f"{recommendation['confidence']:.0%} bounds; budget {budget}."
     )
-    notes: list[output.Renderable] = [output.text(told, "dim")]
-    if not found["confirmed"]:
+    notes: list[output.Renderable] = [output.text(means, "dim")]
+    if not recommendation["confirmed"]:
         notes.append(output.text("They do not confirm it: with more items the answer may differ.", "yellow"))
     return notes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steercpp.cli import output
-from steercpp.cli.views.sweep import relative
+from steercpp.cli.views.pieces import files_pieces, relative, share
 
 if TYPE_CHECKING:
     from steercpp.experiments.scan import Band, Scan
@@ -36,49 +36,39 @@ def band_table(bands: Sequence[Band], *, best: Band | None, methods: bool, layer
 
 
 def _line(band: Band, best: bool, methods: bool, layers: bool) -> list[output.Cell]:
-    found, told = band.found, band.found.reported_on
-    style = "bold green" if best else "" if found.sure else "dim"
+    recommended, half = band.found, band.found.reported_on
+    style = "bold green" if best else "" if recommended.sure else "dim"
     cells = [*([band.name] if layers else []), *([band.method] if methods else [])]
     cells[0] = f"{'▶' if best else ' '} {cells[0]}"
-    if found.strength is None or told is None:
+    if recommended.strength is None or half is None:
         cells += ["–", "–", "–", "–"]
     else:
         cells += [
-            f"{found.strength:+g}",
-            f"{told.gain:+.2f} ≥ {told.gain_low:.2f}",
-            f"{band.b_gain:+.2f} ≥ {found.b_gain_low:.2f}",
-            f"{_percent(told.loss)} ≤ {_percent(told.loss_high)}".replace("%", ""),
+            f"{recommended.strength:+g}",
+            f"{half.gain:+.2f} ≥ {half.gain_low:.2f}",
+            f"{band.b_gain:+.2f} ≥ {recommended.b_gain_low:.2f}",
+            f"{share(half.loss)} ≤ {share(half.loss_high)}".replace("%", ""),
         ]
     cells.append(f"{band.slope:+.2f}")
     return [output.text(cell, style) for cell in cells]
 
 
-def _percent(share: float) -> str:
-    """A share in percent; what rounds to nothing has no sign."""
-    return f"{round(share, 3) + 0.0:.1%}"
-
-
-def closing(found: Scan, items_of: Mapping[str, int], files: Sequence[Path], command: str) -> list[output.Renderable]:
+def closing(scan: Scan, items_of: Mapping[str, int], files: Sequence[Path], command: str) -> list[output.Renderable]:
     """The table, the panel with what to know, the files and the next commands."""
     pieces: list[output.Renderable] = []
-    several, one_window = len(found.methods) > 1, len(found.windows) == 1
-    best = found.best
+    several, one_window = len(scan.methods) > 1, len(scan.windows) == 1
+    best = scan.best
     if several and one_window:
-        bands = sorted(found.bands, key=lambda band: -_gain(band))
+        bands = sorted(scan.bands, key=lambda band: -_gain(band))
         pieces.append(band_table(bands, best=best, methods=True, layers=False))
     elif several:
-        for method in found.methods:
-            mine = [band for band in found.bands if band.method == method]
-            pieces += [output.text(f" {method}", "bold"), band_table(mine, best=best, methods=False)]
+        for method in scan.methods:
+            own = [band for band in scan.bands if band.method == method]
+            pieces += [output.text(f" {method}", "bold"), band_table(own, best=best, methods=False)]
     else:
-        pieces.append(band_table(found.bands, best=best, methods=False))
-    pieces.append(output.panel(*_panel(found, items_of), title=_title(found)))
-    pieces.append(output.text("Files", "dim"))
-    stems = sorted({relative(path.with_suffix("")) for path in files})
-    suffixes = {
-        stem: " ".join(path.suffix for path in files if relative(path.with_suffix("")) == stem) for stem in stems
-    }
-    pieces += [output.verbatim(f"  {stem}{suffixes[stem]}") for stem in stems]
+        pieces.append(band_table(scan.bands, best=best, methods=False))
+    pieces.append(output.panel(*_panel(scan, items_of), title=_title(scan)))
+    pieces += files_pieces(files)
     if best is not None:
         pieces.append(output.text("Next", "dim"))
         pieces.append(output.verbatim(f"  {command}"))
@@ -90,48 +80,48 @@ def _gain(band: Band) -> float:
     return band.found.reported_on.gain if band.found.reported_on else float("-inf")
 
 
-def _title(found: Scan) -> str:
-    if len(found.windows) == 1:
-        return f"{found.model.name}, layer{'s' if len(found.windows[0]) > 1 else ''} {found.bands[0].name}"
-    return f"{found.model.name}, {len(found.windows)} windows of layers"
+def _title(scan: Scan) -> str:
+    if len(scan.windows) == 1:
+        return f"{scan.model.name}, layer{'s' if len(scan.windows[0]) > 1 else ''} {scan.bands[0].name}"
+    return f"{scan.model.name}, {len(scan.windows)} windows of layers"
 
 
-def _panel(found: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
-    best = found.best
+def _panel(scan: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
+    best = scan.best
     facts: list[tuple[str, output.Cell]] = []
     if best is None or best.found.reported_on is None:
         head = output.text("No band is sure to gain within the budget.", "yellow")
     else:
-        told, found_at = best.found.reported_on, best.found.strength
+        half, strength = best.found.reported_on, best.found.strength
         what = f"layer{'s' if len(best.layers) > 1 else ''} {best.name}"
-        what += f", {best.method}" if len(found.methods) > 1 else ""
-        head = output.text(f"Best: {what}, at {found_at:+g} {UNITS[found.unit]}", "bold green")
+        what += f", {best.method}" if len(scan.methods) > 1 else ""
+        head = output.text(f"Best: {what}, at {strength:+g} {UNITS[scan.unit]}", "bold green")
         facts += [
-            ("gain", f"{told.gain:+.3f} in P+ − P−, at least {told.gain_low:+.3f}"),
+            ("gain", f"{half.gain:+.3f} in P+ − P−, at least {half.gain_low:+.3f}"),
             ("", f"{best.b_gain:+.3f} in B, at least {best.found.b_gain_low:+.3f}"),
-            ("loss", f"{_percent(told.loss)} of P(correct), at most {_percent(told.loss_high)}"),
+            ("loss", f"{share(half.loss)} of P(correct), at most {share(half.loss_high)}"),
         ]
-    n_behavior, n_choice = found.bands[0].n_items
-    tokens, n_strengths = found.tokens, len(found.bands[0].strengths)
-    share = tokens["token_layers"] / tokens["token_layers_plain"]
+    n_behavior, n_choice = scan.bands[0].n_items
+    tokens, n_strengths = scan.tokens, len(scan.bands[0].strengths)
+    of_plain = tokens["token_layers"] / tokens["token_layers_plain"]
     facts += [
         ("items", f"{n_behavior} of {items_of['behavior']} behavior, {n_choice} of {items_of['choice']} choice"),
-        ("work", f"{len(found.bands)} sweeps of {n_strengths} strengths, {tokens['token_layers']:,} token-layers: "
-                 f"{share:.2f} of a plain loop's"),
+        ("work", f"{len(scan.bands)} sweeps of {n_strengths} strengths, {tokens['token_layers']:,} token-layers: "
+                 f"{of_plain:.2f} of a plain loop's"),
     ]  # fmt: skip
-    return [head, output.blank(), output.facts(facts), output.blank(), *_notes(found)]
+    return [head, output.blank(), output.facts(facts), output.blank(), *_notes(scan)]
 
 
-def _notes(found: Scan) -> list[output.Renderable]:
+def _notes(scan: Scan) -> list[output.Renderable]:
     notes: list[output.Renderable] = [
         output.text(
-            f"Each line: the strength surest to gain within a loss of {found.max_loss:.0%}, chosen on one half of the "
+            f"Each line: the strength surest to gain within a loss of {scan.max_loss:.0%}, chosen on one half of the "
             "items; gains and loss with 95 % bounds, of the other half. slope: of B at 0, per unit of strength.",
             "dim",
         )
     ]
-    if found.doubt:
-        notes.append(output.text(f"The other half does not confirm the best: {found.doubt}.", "yellow"))
-    if found.best is not None and found.best.is_open:
+    if scan.doubt:
+        notes.append(output.text(f"The other half does not confirm the best: {scan.doubt}.", "yellow"))
+    if scan.best is not None and scan.best.is_open:
         notes.append(output.text("Its budget is not used up: a larger grid with --strengths may gain more.", "yellow"))
     return notes

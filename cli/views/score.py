@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 from steercpp.cli.views.fits import fit_pieces, recipe_pieces
-from steercpp.cli.views.panel import panel_pieces, signed
-from steercpp.cli.views.sweep import code_pieces, files_pieces, title
+from steercpp.cli.views.panel import panel_pieces
+from steercpp.cli.views.pieces import files_pieces, signed
+from steercpp.cli.views.sweep import code_pieces, title
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -30,8 +31,8 @@ def score_pieces(
     pieces += _choices(data["failures"]["choice"])
     pieces += _texts(data["said"])
     pieces += code_pieces(data["code"])
-    for name, found in (("", judgement.sides), (", said", judgement.text_sides)):
-        pieces += _sides(found, name)
+    for name, sides in (("", judgement.sides), (", said", judgement.text_sides)):
+        pieces += _sides(sides, name)
     pieces += _couples(data["coupled"])
     if "samples" in data:
         pieces += _samples(data["samples"])
@@ -57,12 +58,12 @@ def _choices(rows: Sequence[dict[str, Any]] | None) -> list[output.Renderable]:
     ]
     keys = ("right", "wrong", "format", "kept", "lost_to_wrong", "lost_to_format", "gained")
     table = [[signed(row["strength"]), *(str(row[key]) for key in keys)] for row in rows]
-    told = "Choice items: all that name the right, another or no choice; and of those right at 0"
-    return [output.table(columns, table, title=told)]
+    heading = "Choice items: all that name the right, another or no choice; and of those right at 0"
+    return [output.table(columns, table, title=heading)]
 
 
-def _texts(said: dict[str, Any] | None) -> list[output.Renderable]:
-    if said is None:
+def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
+    if scores is None:
         return []
     columns: list[output.Column] = [
         (name, "right") for name in ("strength", "B", "low", "high", "invalid", "at most", "perplexity", "repeating")
@@ -74,39 +75,35 @@ def _texts(said: dict[str, Any] | None) -> list[output.Renderable]:
     table = [
         [
             signed(strength),
-            *("–" if said[key][i] != said[key][i] else format(said[key][i], form) for key, form in keys.items()),
+            *("–" if scores[key][i] != scores[key][i] else format(scores[key][i], form) for key, form in keys.items()),
         ]
-        for i, strength in enumerate(said["strengths"])
+        for i, strength in enumerate(scores["strengths"])
     ]
-    return [output.table(columns, table, title=f"Said texts, {said['n_items']} items, judged by {said['matcher']}")]
+    return [output.table(columns, table, title=f"Said texts, {scores['n_items']} items, judged by {scores['matcher']}")]
 
 
-def _number(value: float, form: str) -> str:
-    return "–" if value != value else format(value, form)
-
-
-def _sides(found: Sides | None, by: str) -> list[output.Renderable]:
-    if found is None:
+def _sides(sides: Sides | None, by: str) -> list[output.Renderable]:
+    if sides is None:
         return []
     columns: list[output.Column] = [("strength", "right"), ("over-refusal", "right"), ("compliance", "right")]
     table = [
         [signed(float(s)), *(f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in (over, comply))]
-        for s, over, comply in zip(found.strengths, found.over_refusal, found.compliance, strict=True)
+        for s, over, comply in zip(sides.strengths, sides.over_refusal, sides.compliance, strict=True)
     ]
-    told = f"Both sides{by}: {found.n_harmless} harmless and {found.n_harmful} harmful requests"
-    return [output.table(columns, table, title=told)]
+    heading = f"Both sides{by}: {sides.n_harmless} harmless and {sides.n_harmful} harmful requests"
+    return [output.table(columns, table, title=heading)]
 
 
-def _couples(found: dict[str, Any] | None) -> list[output.Renderable]:
-    if found is None:
+def _couples(coupled: dict[str, Any] | None) -> list[output.Renderable]:
+    if coupled is None:
         return []
-    if found["reason"]:
-        return [output.text(f"Couples: {found['reason']}.", "yellow")]
+    if coupled["reason"]:
+        return [output.text(f"Couples: {coupled['reason']}.", "yellow")]
     columns: list[output.Column] = [("strength", "right"), ("Pearson", "right"), ("Spearman", "right")]
-    of = "P(correct)" if found["helpful"] == "choice" else "P(comply) with the harmless request"
+    of = "P(correct)" if coupled["helpful"] == "choice" else "P(comply) with the harmless request"
     table = [[signed(row["strength"]), *(_correlation(row[name]) for name in ("pearson", "spearman"))]
-             for row in found["correlations"]]  # fmt: skip
-    return [output.table(columns, table, title=f"{found['n']} couples: change of B against change of {of}")]
+             for row in coupled["correlations"]]  # fmt: skip
+    return [output.table(columns, table, title=f"{coupled['n']} couples: change of B against change of {of}")]
 
 
 def _correlation(number: dict[str, float]) -> str:
@@ -117,19 +114,21 @@ def _correlation(number: dict[str, float]) -> str:
 
 def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable]:
     pieces: list[output.Renderable] = []
-    for one in samples["texts"]:
-        why = f"{one['outcome']}, {one['why']}" if one["why"] else one["outcome"]
-        pieces.append(output.text(f"{signed(one['strength'])}  {one['item']}: {why}", "bold"))
+    for text in samples["texts"]:
+        why = f"{text['outcome']}, {text['why']}" if text["why"] else text["outcome"]
+        pieces.append(output.text(f"{signed(text['strength'])}  {text['item']}: {why}", "bold"))
         pieces += [
-            output.text(f"  {_short(one['asked'])}", "dim"),
-            output.text(f"  {_short(one['text'])}"),
+            output.text(f"  {_short(text['asked'])}", "dim"),
+            output.text(f"  {_short(text['text'])}"),
             output.blank(),
         ]
-    for one in samples["choices"]:
-        what = "no choice named" if one["is"] == "format" else "another choice"
-        told = f"{signed(one['strength'])}  {one['item']}: {what}, P {one['p_at_0']:.3f} to {one['p']:.3f}"
-        pieces += [output.text(told, "bold"), output.text(f"  {_short(one['question'])}", "dim")]
-        pieces += [output.text(f"  {what}: {one[key]['letter']}) {_short(one[key]['text'])}")
+    for choice in samples["choices"]:
+        what = "no choice named" if choice["is"] == "format" else "another choice"
+        heading = (
+            f"{signed(choice['strength'])}  {choice['item']}: {what}, P {choice['p_at_0']:.3f} to {choice['p']:.3f}"
+        )
+        pieces += [output.text(heading, "bold"), output.text(f"  {_short(choice['question'])}", "dim")]
+        pieces += [output.text(f"  {what}: {choice[key]['letter']}) {_short(choice[key]['text'])}")
                    for key, what in (("right", "right"), ("taken", "likeliest"))]  # fmt: skip
         pieces.append(output.blank())
     return pieces or [output.text("Nothing failed.")]

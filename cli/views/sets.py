@@ -18,18 +18,18 @@ def built_in() -> tuple[str, ...]:
 
 
 def listed() -> list[dict[str, Any]]:
-    """A few words about each."""
+    """A few words about behavior."""
     from steercpp.data.items import kind_of
     from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set, capability_set
 
-    found: list[dict[str, Any]] = []
-    for each in map(behavior_set, BEHAVIOR_SETS):
-        about = f"{each.about.rstrip('.')}: {len(each.items)} items, {len(each.pairs)} pairs"
-        found.append({"name": each.name, "about": about, "for": ["behavior", "pairs"], "licence": each.licence})
+    cards: list[dict[str, Any]] = []
+    for behavior in map(behavior_set, BEHAVIOR_SETS):
+        about = f"{behavior.about.rstrip('.')}: {len(behavior.items)} items, {len(behavior.pairs)} pairs"
+        cards.append({"name": behavior.name, "about": about, "for": ["behavior", "pairs"], "licence": behavior.licence})
     for name in CAPABILITY_SETS:
         items = capability_set(name)
-        found.append({"name": name, "about": f"{len(items)} {kind_of(items[0])} items", "for": ["task"]})
-    return found
+        cards.append({"name": name, "about": f"{len(items)} {kind_of(items[0])} items", "for": ["task"]})
+    return cards
 
 
 def shown(name: str, n_rows: int) -> dict[str, Any]:
@@ -45,9 +45,9 @@ def shown(name: str, n_rows: int) -> dict[str, Any]:
 
     items: tuple[Item, ...]
     if name in BEHAVIOR_SETS:
-        found = behavior_set(name)
-        items, pairs = found.items, found.pairs
-        card = {key: getattr(found, key) for key in ("about", "instruction", "opposite", "licence")}
+        behavior = behavior_set(name)
+        items, pairs = behavior.items, behavior.pairs
+        card = {key: getattr(behavior, key) for key in ("about", "instruction", "opposite", "licence")}
     else:
         items, pairs, card = capability_set(name), (), {}
     subjects = Counter(item.subject for item in items if item.subject)
@@ -62,23 +62,23 @@ def shown(name: str, n_rows: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pieces(found: Mapping[str, Any]) -> list[output.Renderable]:
+def pieces(card: Mapping[str, Any]) -> list[output.Renderable]:
     """What a person sees of it."""
-    uses = ", ".join(f"--{use} {found['name']}" for use in found["for"])
+    uses = ", ".join(f"--{use} {card['name']}" for use in card["for"])
     known = [
-        ("data set", f"{found['name']}, built in: nothing needs to be fetched"),
+        ("data set", f"{card['name']}, built in: nothing needs to be fetched"),
         ("for", uses),
-        *((key, found[key]) for key in ("about", "instruction", "opposite", "licence") if key in found),
-        ("rows", f"{found['n_rows']:,} {found['kind']} items"),
-        *([("pairs", f"{found['n_pairs']:,}")] if found["n_pairs"] else []),
+        *((key, card[key]) for key in ("about", "instruction", "opposite", "licence") if key in card),
+        ("rows", f"{card['n_rows']:,} {card['kind']} items"),
+        *([("pairs", f"{card['n_pairs']:,}")] if card["n_pairs"] else []),
     ]
-    made: list[output.Renderable] = [output.facts(known)]
-    if len(found["counts"]) > 1:
-        rows = [[subject, f"{count:,}"] for subject, count in found["counts"].items()]
-        made.append(output.table([("subject", "left"), ("rows", "right")], rows))
-    for row in (*found["rows"], *found["pairs"]):
-        made += [output.blank(), output.facts([(key, _words(value)) for key, value in row.items()])]
-    return made
+    shown: list[output.Renderable] = [output.facts(known)]
+    if len(card["counts"]) > 1:
+        rows = [[subject, f"{count:,}"] for subject, count in card["counts"].items()]
+        shown.append(output.table([("subject", "left"), ("rows", "right")], rows))
+    for row in (*card["rows"], *card["pairs"]):
+        shown += [output.blank(), output.facts([(key, _words(value)) for key, value in row.items()])]
+    return shown
 
 
 def _words(value: Any) -> str:
@@ -87,6 +87,6 @@ def _words(value: Any) -> str:
         return value
     if isinstance(value, list) and all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in value):
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in value)
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return "\n".join(value)
     return json.dumps(value, ensure_ascii=False)

@@ -1,15 +1,15 @@
-"""What a person sees of a sweep: the table of strengths and the closing panel; shared by `sweep` and `report`."""
+"""What a person sees of a sweep: tables of strengths and of generated code, and all that `sweep` and `report` print."""
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.cli import output
-from steercpp.cli.views.panel import Fact, panel_pieces, signed
+from steercpp.cli.views.panel import Fact, panel_pieces
+from steercpp.cli.views.pieces import files_pieces, relative, signed
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -17,44 +17,7 @@ if TYPE_CHECKING:
     from steercpp.runs.scores import StrengthMeans
 
 
-# FOLD: How the score of generated code looks in a terminal.
 SHOWN = 2  # reasons of failure at each strength
-
-
-def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:
-    """A table for each way in which programs were taken out of the answers; nothing where there is no code."""
-    if record is None:
-        return []
-    pieces: list[output.Renderable] = []
-    for way, rows in record["ways"].items():
-        more = next((key for key in rows[0] if key.startswith("pass_at_") and key != "pass_at_1"), None)
-        columns: list[output.Column] = [("strength", "right"), ("pass@1", "right"), ("95 %", "right")]
-        columns += [(f"pass@{more.removeprefix('pass_at_')}", "right")] if more else []
-        columns.append(("failed", "left"))
-        lines = [
-            [
-                f"{row['strength']:+.10g}" if row["strength"] else "0", f"{row['pass_at_1']:.3f}",
-                f"{row['low']:.3f} {row['high']:.3f}" if row["low"] == row["low"] else "–",
-                *([f"{row[more]:.3f}"] if more else []), _reasons(row["failed"]),
-            ]
-            for row in rows
-        ]  # fmt: skip
-        named = "" if way == "whole" else f", programs taken out as by {way}"
-        problems, answers = _counted(record["n_items"], "problem"), _counted(record["n_samples"], "answer")
-        title = f" Code: {problems}, {answers} each{named}"
-        pieces.append(output.table(columns, lines, title=title))
-    return pieces
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _reasons(failed: dict[str, int]) -> str:
-    """The commonest reasons."""
-    told = [f"{n} {reason[:24]}" for reason, n in list(failed.items())[:SHOWN]]
-    rest = sum(failed.values()) - sum(list(failed.values())[:SHOWN])
-    return ", ".join(told + ([f"{rest} others"] if rest else []))
 
 
 Line: TypeAlias = "list[output.Cell]"
@@ -167,15 +130,6 @@ def _work(data: dict[str, Any]) -> list[Fact]:
     return [("steered passes", f"{how}: {share:.2f} of the token-layers of a plain loop")]
 
 
-def files_pieces(files: Sequence[Path]) -> list[output.Renderable]:
-    """Files, those of one name on one line."""
-    grouped: dict[str, list[str]] = {}
-    for path in files:
-        grouped.setdefault(f"{relative(path.parent)}/{path.stem}", []).append(path.suffix)
-    lines = [output.verbatim(f"  {stem}{' '.join(suffixes)}") for stem, suffixes in grouped.items()]
-    return [output.text("Files", "dim"), *lines]
-
-
 def _commands(result: SweepResult, strength: float) -> list[output.Renderable]:
     """llama.cpp's own command lines; it takes colons and commas in the path for separators."""
     vector = relative(result.vector_path)
@@ -203,10 +157,37 @@ def _only_here(result: SweepResult, strength: float) -> list[output.Renderable]:
     ]
 
 
-def relative(path: Path) -> str:
-    """A path from the working directory where that is shorter."""
-    try:
-        short = os.path.relpath(path)
-    except ValueError:  # another drive
-        return str(path)
-    return short if len(short) < len(str(path)) else str(path)
+def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:
+    """A table for each way in which programs were taken out of the answers; nothing where there is no code."""
+    if record is None:
+        return []
+    pieces: list[output.Renderable] = []
+    for way, rows in record["ways"].items():
+        more = next((key for key in rows[0] if key.startswith("pass_at_") and key != "pass_at_1"), None)
+        columns: list[output.Column] = [("strength", "right"), ("pass@1", "right"), ("95 %", "right")]
+        columns += [(f"pass@{more.removeprefix('pass_at_')}", "right")] if more else []
+        columns.append(("failed", "left"))
+        lines = [
+            [
+                f"{row['strength']:+.10g}" if row["strength"] else "0", f"{row['pass_at_1']:.3f}",
+                f"{row['low']:.3f} {row['high']:.3f}" if row["low"] == row["low"] else "–",
+                *([f"{row[more]:.3f}"] if more else []), _reasons(row["failed"]),
+            ]
+            for row in rows
+        ]  # fmt: skip
+        named = "" if way == "whole" else f", programs taken out as by {way}"
+        problems, answers = _counted(record["n_items"], "problem"), _counted(record["n_samples"], "answer")
+        title = f" Code: {problems}, {answers} each{named}"
+        pieces.append(output.table(columns, lines, title=title))
+    return pieces
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _reasons(failed: dict[str, int]) -> str:
+    """The commonest reasons."""
+    shown = [f"{n} {reason[:24]}" for reason, n in list(failed.items())[:SHOWN]]
+    rest = sum(failed.values()) - sum(list(failed.values())[:SHOWN])
+    return ", ".join(shown + ([f"{rest} others"] if rest else []))

@@ -20,12 +20,13 @@ from steercpp.bench.extraction import compare_extraction
 from steercpp.bench.generation import compare_generation
 from steercpp.bench.hook import compare_decode, compare_prefill
 from steercpp.bench.memory import compare_memory
-from steercpp.bench.models import QUANTS, SHAPES, Shape, make_model, model_bytes, with_layers
+from steercpp.bench.models import SHAPES, Shape, make_model, model_bytes, with_layers
 from steercpp.bench.peers import compare_completion, compare_llama_bench, compare_perplexity
 from steercpp.bench.result import BenchResult, Fact, Line, Skipped
 from steercpp.bench.setting import Setting
 from steercpp.bench.sweeps import compare_deep, compare_head, compare_sweep
-from steercpp.engine.engine import FlashAttention, devices
+from steercpp.choices import QUANTS, FlashAttention
+from steercpp.engine.engine import devices
 from steercpp.errors import InputError, SteerError
 from steercpp.provenance import commit, now, physical_cores, versions
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 from platformdirs import user_cache_path
 
+from steercpp.choices import QUANTS
 from steercpp.errors import InputError
 from steercpp.files import replacing
 
@@ -65,7 +66,6 @@ _QUANTS = {
     "q4_0": _Quant(Type.Q4_0, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_0),
     "q4_k": _Quant(Type.Q4_K, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_K_S),
 }
-QUANTS = tuple(_QUANTS)
 
 # Bytes of a block's float16 factors, and the standard deviation of what random bits spell in units of the first one.
 # Q4_K is d * scale * q - dmin * min with 6-bit scale and min and 4-bit q: dmin = 7.5 d makes its mean 0.

@@ -13,7 +13,8 @@ import numpy as np
 from steercpp.aliases import Floats
 from steercpp.bench.models import SHAPES, Shape, words
 from steercpp.bench.result import Promise
-from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.choices import FlashAttention
+from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Batch
 from steercpp.engine.session import summed
 from steercpp.vectors.control_vector import ControlVector

@@ -21,15 +21,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
+from steercpp.choices import PairFormat
 from steercpp.data.json_stream import LONGEST, iter_items
 from steercpp.data.pairs import ContrastPair, iter_pairs, pairs_sha256
 from steercpp.data.prompts import Filled, Message, Prompt, escaped, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
 
-Format: TypeAlias = Literal["auto", "jsonl", "caa", "repeng"]
 PERSONA_TEMPLATE = "Act as if you're extremely {persona}."
 _CAA_KEYS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
 
@@ -77,7 +77,7 @@ class PairFile:
 def open_pairs(
     path: Path | str,
     *,
-    format: Format = "auto",
+    format: PairFormat = "auto",
     personas: Sequence[tuple[str, str]] = (),
     persona_template: str = PERSONA_TEMPLATE,
     raw: bool = False,

@@ -13,16 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict, get_args
+from typing import Literal, TypeAlias, TypedDict
 
+from steercpp.choices import CACHE_TYPES, SPLIT_MODES, CacheType, SplitMode
 from steercpp.errors import InputError
 
-SplitMode: TypeAlias = Literal["none", "layer", "row"]
-CacheType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
-
 MOST_DEVICES = 16  # llama_max_devices(), and GGML_RPC_MAX_SERVERS
-SPLIT_MODES = get_args(SplitMode)  # in the order of enum llama_split_mode
-CACHE_TYPES = get_args(CacheType)
 
 
 class LoadArguments(TypedDict):

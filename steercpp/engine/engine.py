@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import FloatArray, Floats, TokenProgress
+from steercpp.choices import FlashAttention
 from steercpp.engine.batch import Batch, Pass, Query
-from steercpp.engine.model import FlashAttention, LoadedModel, Settings, devices, supports_gpu
+from steercpp.engine.model import LoadedModel, Settings, devices, supports_gpu
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.engine.packing import pack
 from steercpp.engine.session import Base, Measures, Result, Wanted, summed

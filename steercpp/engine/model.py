@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import llama_cpp  # before _native, see session.py
 
 from steercpp import _native
+from steercpp.choices import FlashAttention
 from steercpp.engine.batch import Limits
 from steercpp.engine.devices import DeviceOptions, install_line
 from steercpp.engine.model_file import check_model_file, load_failure
@@ -21,7 +22,6 @@ from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
 from steercpp.provenance import file_sha256, physical_cores
 
-FlashAttention: TypeAlias = Literal["off", "on", "auto"]
 Settings: TypeAlias = dict[str, str | int]
 
 _MOST_CONTEXT = 2**24  # beyond any model; llama.cpp would take memory until the system ends the process

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import FloatArray
-from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Decided, Steering
+from steercpp.choices import OPERATORS
+from steercpp.engine.steering import REGIONS, SIDES, Decided, Steering
 from steercpp.errors import InputError
 
 Key: TypeAlias = tuple[Hashable, Hashable, Hashable]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.engine.steering import OPERATORS, REGIONS, SIDES
+from steercpp.choices import OPERATORS
+from steercpp.engine.steering import REGIONS, SIDES
 from steercpp.errors import InputError, ShapeError
 
 if TYPE_CHECKING:
-    from steercpp.engine.steering import Gate, Operator, Side, Steering
+    from steercpp.choices import Operator, Side
+    from steercpp.engine.steering import Gate, Steering
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 RealArray: TypeAlias = npt.NDArray[np.floating[Any]]

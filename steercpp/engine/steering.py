@@ -17,12 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import FloatArray
+from steercpp.choices import OPERATORS, Operator, Positions, Side
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 
 if TYPE_CHECKING:
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
 
 
 Strengths: TypeAlias = float | Sequence[float] | npt.NDArray[np.floating[Any]]
-Operator: TypeAlias = Literal["add", "add-keep-norm", "ablate", "clamp", "cap", "rotate"]
-Positions: TypeAlias = Literal["all", "prompt", "generated", "last"]
-Side: TypeAlias = Literal["both", "positive", "negative"]
 
-OPERATORS = get_args(Operator)  # in the order of native/operators.h
 SIDES: dict[str, int] = {"both": 0, "positive": 1, "negative": -1}
 REGIONS: dict[str, frozenset[int]] = {
     "all": frozenset((0, 1, 2)), "prompt": frozenset((0, 1)), "generated": frozenset((2,)), "last": frozenset((1,)),

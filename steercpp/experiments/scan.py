@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from steercpp.aliases import Floats, Progress
+from steercpp.choices import Unit
 from steercpp.data.items import BehaviorItem, ChoiceItem
 from steercpp.data.pairs import ContrastPair, pairs_sha256
 from steercpp.data.prompts import Template
@@ -36,7 +37,7 @@ from steercpp.runs.result import SweepResult
 from steercpp.statistics.recommend import Curves, Weighed, weigh
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.sweep import sweep
-from steercpp.sweeps.units import Unit, check_unit
+from steercpp.sweeps.units import check_unit
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import Window, default_layers, format_layers, windows_of
 

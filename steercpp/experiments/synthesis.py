@@ -14,9 +14,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from steercpp.aliases import Progress
+from steercpp.choices import SynthesisVariant
 from steercpp.data.items import BehaviorItem
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Filled, Message, Prompt, prompt_json
@@ -28,7 +29,6 @@ from steercpp.errors import InputError, PairsError
 from steercpp.files import write_whole
 from steercpp.vectors.control_vector import ControlVector, manner, vector_sha256
 
-VariantName: TypeAlias = Literal["paper", "may"]
 ASKED = TEMPLATES["wolf2024/synthetic"].text
 
 
@@ -47,7 +47,7 @@ class Variant:
     template: str
 
 
-VARIANTS: dict[VariantName, Variant] = {
+VARIANTS: dict[SynthesisVariant, Variant] = {
     "paper": Variant(32, None, ASKED + "{answer}"),
     "may": Variant(96, 100, TEMPLATES["wolf2024/synthetic-may"].text + "{answer}"),
 }
@@ -100,7 +100,7 @@ def synthesize(
     requests: Sequence[str],
     *,
     strengths: tuple[float, float],
-    variant: VariantName = "paper",
+    variant: SynthesisVariant = "paper",
     chat: bool = False,
     max_tokens: int | None = None,
     about: Mapping[str, Any] | None = None,

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from steercpp.aliases import FloatArray
+from steercpp.choices import TOKEN_WORDS, TokenWord
 from steercpp.data.pairs import ContrastPair, PairsDigest
 from steercpp.data.prompts import Template
 from steercpp.errors import ContextOverflowError, DegenerateError, InputError, NonFiniteError, PairsError, PromptError
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
 
 
-Token: TypeAlias = Literal["last", "mean", "answer"] | int
+Token: TypeAlias = TokenWord | int  # a position, from 0 on or from the end
 
-WORDS: tuple[Token, ...] = ("last", "mean", "answer")
 CHANGED = "the pairs changed while they were read; leave their file alone meanwhile"
 _CHUNK_TOKENS = 16_384
 _CHUNK_BYTES = 64 * 2**20  # of activations, if every layer were wanted
@@ -34,8 +34,8 @@ _CHUNK_BYTES = 64 * 2**20  # of activations, if every layer were wanted
 
 def token_named(text: object) -> Token | None:
     """The token that a word or a position such as "-2" names, as options and metadata write it; None if it is none."""
-    if isinstance(text, str) and text in WORDS:
-        return WORDS[WORDS.index(text)]
+    if isinstance(text, str) and text in TOKEN_WORDS:
+        return TOKEN_WORDS[TOKEN_WORDS.index(text)]
     return int(text) if isinstance(text, str) and re.fullmatch("-?[0-9]{1,9}", text) else None
 
 

@@ -15,12 +15,10 @@ import textwrap
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Protocol
 
+from steercpp.choices import CODE_WAYS, CodeWay
 from steercpp.errors import InputError
-
-Way: TypeAlias = Literal["whole", "wolf2024"]
-WAYS: tuple[Way, ...] = get_args(Way)
 
 WOLF_TIMEOUT_S = 5.0  # of each of their three steps: definition, test, check; ours is one limit for all
 PREAMBLE = "\n".join(
@@ -55,13 +53,13 @@ class Problem(Protocol):
         """Source of `check(candidate)`, which raises where the function is wrong."""
 
 
-def program(item: Problem, text: str, *, way: Way = "whole") -> str:
+def program(item: Problem, text: str, *, way: CodeWay = "whole") -> str:
     """What is run for a generated text: its code, the problem's test, and the call of that.
 
     Args:
         item: the problem.
         text: what the model wrote after the prompt.
-        way: a name in WAYS, see above.
+        way: a name in CODE_WAYS, see above.
 
     Returns:
         Python source; it comes to its end without an error where the answer is right. Source that does not compile
@@ -70,8 +68,8 @@ def program(item: Problem, text: str, *, way: Way = "whole") -> str:
     Raises:
         InputError: a way that does not exist.
     """
-    if way not in WAYS:
-        raise InputError(f"way {way!r} of taking code out of a text is unknown; use {' or '.join(WAYS)}")
+    if way not in CODE_WAYS:
+        raise InputError(f"way {way!r} of taking code out of a text is unknown; use {' or '.join(CODE_WAYS)}")
     code = answer_code(item, text) if way == "whole" else PREAMBLE + first_function(item, text)
     return f"{code.rstrip()}\n\n{item.test.strip()}\n\ncheck({item.entry_point})\n"
 

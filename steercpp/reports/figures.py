@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steercpp.aliases import Floats
-from steercpp.judging.programs import WAYS
+from steercpp.choices import CODE_WAYS
 from steercpp.reports.style import (
     BLUE,
     DASHED,
@@ -109,7 +109,7 @@ def code_figure(result: SweepResult) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure("Code", strength_label(result), "share of problems solved")
         for i, (way, colour) in enumerate(zip(ways, (BLUE, ORANGE), strict=False)):
-            scores, words = ways[way], "" if way == WAYS[0] else f", {way}"
+            scores, words = ways[way], "" if way == CODE_WAYS[0] else f", {way}"
             s, p, k = dodged(scores.strengths, i, len(ways)), scores.mean_pass_at(1), largest_k(scores)
             low, high = bounds(result, scores, 1)
             has_interval = bool(np.isfinite(low).all() and np.isfinite(high).all())

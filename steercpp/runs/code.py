@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from steercpp.aliases import Floats, Progress
+from steercpp.choices import CodeWay
 from steercpp.data.items import CodeItem
 from steercpp.errors import RunError, SandboxError
-from steercpp.judging.programs import WOLF_TIMEOUT_S, Way, program
+from steercpp.judging.programs import WOLF_TIMEOUT_S, program
 from steercpp.judging.sandbox import ProgramOutcome, SandboxLimits, run_program, working_way
 from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.provenance import physical_cores
@@ -57,7 +58,7 @@ def judge_code(
     *,
     allow: bool,
     label: str = Label.VECTOR,
-    way: Way = "whole",
+    way: CodeWay = "whole",
     limits: SandboxLimits | None = None,
     sandbox: str | None = None,
     n_processes: int | None = None,
@@ -113,7 +114,7 @@ def judge_run(
     folder: Path | str,
     *,
     allow: bool,
-    way: Way = "whole",
+    way: CodeWay = "whole",
     limits: SandboxLimits | None = None,
     progress: Progress | None = None,
 ) -> int:
@@ -132,7 +133,7 @@ def judge_run(
         return judge_code(store, items, allow=allow, way=way, limits=limits, progress=progress)
 
 
-def code_limits(way: Way) -> SandboxLimits:
+def code_limits(way: CodeWay) -> SandboxLimits:
     """Limits of a program by how it was taken out; the study gave each of its three steps 5 s, here 15 s together."""
     return SandboxLimits() if way == "whole" else SandboxLimits(timeout_s=3 * WOLF_TIMEOUT_S)
 
@@ -168,13 +169,13 @@ def _shortened(reason: str) -> str:
     return " ".join((lines[-1] if lines[0].startswith("File ") else reason).split())[:_LONGEST_REASON]
 
 
-def verdict_label(label: str, way: Way) -> str:
+def verdict_label(label: str, way: CodeWay) -> str:
     """Under which label the verdicts on a label's texts stand, by how programs were taken out of these."""
     return label if way == "whole" else f"{label}/{way}"
 
 
 def stored_code_scores(
-    store: Store, strengths: Sequence[float] | Floats, *, label: str = Label.VECTOR, way: Way = "whole"
+    store: Store, strengths: Sequence[float] | Floats, *, label: str = Label.VECTOR, way: CodeWay = "whole"
 ) -> CodeScores | None:
     """How many answers passed at each strength; None unless all of them are there and have their verdicts."""
     verdicts = store.verdicts(verdict_label(label, way), Kind.CODE)
@@ -195,7 +196,7 @@ def stored_code_scores(
     return CodeScores(np.array(list(rows), np.float64), passed, n_samples)
 
 
-def failure_reasons(store: Store, *, label: str = Label.VECTOR, way: Way = "whole") -> dict[float, dict[str, int]]:
+def failure_reasons(store: Store, *, label: str = Label.VECTOR, way: CodeWay = "whole") -> dict[float, dict[str, int]]:
     """At each strength how many answers failed for which reason, the commonest first: an error by its name alone."""
     counters: dict[float, Counter[str]] = {}
     for verdict in store.verdicts(verdict_label(label, way), Kind.CODE):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from steercpp.aliases import Floats
-from steercpp.judging.programs import WAYS, Way
+from steercpp.choices import CODE_WAYS, CodeWay
 from steercpp.runs.code import failure_reasons
 from steercpp.runs.folder import STORE
 from steercpp.runs.result import SweepResult
@@ -18,9 +18,9 @@ from steercpp.statistics.code_scores import CodeScores
 _NAN = float("nan")
 
 
-def ways_of(result: SweepResult) -> dict[Way, CodeScores]:
+def ways_of(result: SweepResult) -> dict[CodeWay, CodeScores]:
     """The scores by each way in which the programs were taken out of the answers."""
-    scores_by_way = {way: result.code_by(way) for way in WAYS}
+    scores_by_way = {way: result.code_by(way) for way in CODE_WAYS}
     return {way: scores for way, scores in scores_by_way.items() if scores is not None}
 
 
@@ -65,7 +65,7 @@ def code_columns(result: SweepResult) -> Mapping[str, Floats]:
     """The table code.csv: at each strength pass@1 with its interval and the study's standard error, and pass@k."""
     columns: dict[str, Floats] = {}
     for way, scores in ways_of(result).items():
-        end = "" if way == WAYS[0] else f"_{way}"
+        end = "" if way == CODE_WAYS[0] else f"_{way}"
         k = largest_k(scores)
         low, high = bounds(result, scores, 1)
         columns |= {

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import Floats
+from steercpp.choices import CodeWay
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Item
 from steercpp.errors import RunError
 from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
-from steercpp.judging.programs import Way
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
 from steercpp.runs.database import AGAIN
@@ -163,7 +163,7 @@ class SweepResult:
         """How many programs passed at each strength; None where there are none, or not all were run yet."""
         return self.code_by("whole")
 
-    def code_by(self, way: Way) -> CodeScores | None:
+    def code_by(self, way: CodeWay) -> CodeScores | None:
         """The same for programs that were taken out of the answers another way, see code_answers.py."""
         if not self.items(Kind.CODE):
             return None

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from steercpp.aliases import Progress
+from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering, check_gate
 from steercpp.errors import ContextOverflowError, InputError, PromptError
-from steercpp.judging.programs import WAYS
 from steercpp.provenance import command, machine, model_identity, now, versions
 from steercpp.runs.code import judge_code
 from steercpp.runs.folder import (
@@ -383,7 +383,7 @@ class Run:
         if not items:
             return
         assert self.spec.text_plan is not None
-        ways = WAYS if self.spec.text_plan.code_template.startswith("wolf2024/") else WAYS[:1]
+        ways = CODE_WAYS if self.spec.text_plan.code_template.startswith("wolf2024/") else CODE_WAYS[:1]
         for way in ways:
             self.n_now += judge_code(self.store, items, allow=allow, way=way, progress=self.progress)
 

@@ -8,16 +8,14 @@ kl      the smallest push along the vector that has so many nats of KL, see cali
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 from steercpp.aliases import Progress
+from steercpp.choices import UNITS, Unit
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError
 from steercpp.sweeps.calibration import KL, in_kl_units
 from steercpp.vectors.control_vector import ControlVector
-
-Unit: TypeAlias = Literal["length", "norm", "kl"]
-UNITS: tuple[Unit, ...] = get_args(Unit)
 
 _WITHOUT_LENGTH = ("ablate", "rotate")  # the tensor's length means nothing to them
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 
 from steercpp.aliases import FloatArray, Floats
+from steercpp.choices import Normalize
 from steercpp.errors import DegenerateError, InputError, LayerError, ShapeError, StrengthError
 from steercpp.vectors.control_vector import (
     LAYER_KEYS,
@@ -27,7 +28,6 @@ from steercpp.vectors.control_vector import (
 )
 from steercpp.vectors.formats import read_any_vector
 
-Normalize: TypeAlias = Literal["unit", "keep", "first"]
 NOISE = 1e-6  # float32 rounds at 6e-8 of a value, and a difference is made of several rounded ones
 _SHARED = ("layer_convention", "model_file", "model_sha256", "token", "template")  # kept where all terms agree
 

@@ -13,11 +13,12 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from steercpp.aliases import FloatArray
+from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS, VectorFormat
 from steercpp.errors import InputError, LayerError, ShapeError, VectorFileError
 from steercpp.files import write_whole
 from steercpp.vectors.arrays import TEXT, read_npz, read_safetensors, write_npz, write_safetensors
@@ -27,10 +28,6 @@ from steercpp.vectors.gguf_header import shown
 from steercpp.vectors.layers import parse_layers
 from steercpp.vectors.notes import CVECTOR_GENERATOR, SHIFTED, other_model, zero_layers
 
-Format: TypeAlias = Literal["gguf", "npz", "safetensors"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-LAYER_CONVENTIONS = ("applied", CVECTOR_GENERATOR)
-
 _NAME = re.compile(r"(steercpp\.)?(?:direction\.)?([0-9]{1,4})", re.ASCII)
 _HEAD = 16
 
@@ -38,7 +35,7 @@ _HEAD = 16
 def read_any_vector(
     path: Path | str,
     *,
-    format: Format | Literal["auto"] = "auto",
+    format: VectorFormat | Literal["auto"] = "auto",
     layer_convention: str | None = None,
     model_hint: str = "",
     architecture: str | None = None,
@@ -144,7 +141,7 @@ def check_vector(model: ModelShape, vector: ControlVector, *, name: str = "the v
 
 
 def write_any_vector(
-    path: Path | str, vector: ControlVector, *, format: Format | Literal["auto"] = "auto", force: bool = False
+    path: Path | str, vector: ControlVector, *, format: VectorFormat | Literal["auto"] = "auto", force: bool = False
 ) -> None:
     """Write a control vector; the same vector gives the same bytes.
 
@@ -171,13 +168,13 @@ def write_any_vector(
     write_whole(path, lambda draft: write(draft, arrays, text), force=force, error=VectorFileError)
 
 
-def format_of_suffix(path: Path) -> Format:
+def format_of_suffix(path: Path) -> VectorFormat:
     """The format that a file's name says.
 
     Raises:
         VectorFileError: it says none.
     """
-    for kind in FORMATS:
+    for kind in VECTOR_FORMATS:
         if path.suffix.lower() == f".{kind}":
             return kind
     raise VectorFileError(f"{path}: its name tells no format; end it in .gguf, .npz or .safetensors")
@@ -193,14 +190,14 @@ def how_it_is_kept(vector: ControlVector) -> str | None:
     )
 
 
-def _known(format: str) -> Format:
-    for kind in FORMATS:
+def _known(format: str) -> VectorFormat:
+    for kind in VECTOR_FORMATS:
         if format == kind:
             return kind
-    raise InputError(f"format {format!r}: there are {', '.join(FORMATS)}")
+    raise InputError(f"format {format!r}: there are {', '.join(VECTOR_FORMATS)}")
 
 
-def _format_of_file(path: Path | str) -> Format:
+def _format_of_file(path: Path | str) -> VectorFormat:
     """By the first bytes; where they tell nothing by the suffix, whose reader then says what is wrong."""
     try:
         with open(path, "rb") as file:
@@ -215,7 +212,7 @@ def _format_of_file(path: Path | str) -> Format:
         return "safetensors"
     if head.startswith(b"\x93NUMPY"):
         raise VectorFileError(f"{path}: one bare array (.npy), which names no layer; save direction.<layer> as .npz")
-    by_suffix = {f".{kind}": kind for kind in FORMATS}
+    by_suffix = {f".{kind}": kind for kind in VECTOR_FORMATS}
     return by_suffix.get(Path(path).suffix.lower(), "gguf")
 
 
@@ -233,7 +230,9 @@ def _by_convention(
     return moved, (*notes, "each direction was moved to the layer below, where llama-cvector-generator measured it")
 
 
-def _read_arrays(path: Path | str, kind: Format, architecture: str | None) -> tuple[ControlVector, tuple[str, ...]]:
+def _read_arrays(
+    path: Path | str, kind: VectorFormat, architecture: str | None
+) -> tuple[ControlVector, tuple[str, ...]]:
     read = read_npz if kind == "npz" else read_safetensors
     try:
         arrays, text, kinds = read(path, lambda name: _layer(path, name))

@@ -15,10 +15,9 @@ from click.testing import CliRunner, Result
 import steercpp.bench.bench
 from steercpp.bench import extraction as bench_extraction
 from steercpp.bench.bench import LINES, bench
-from steercpp.bench.models import QUANTS, SHAPES, Shape, make_model
+from steercpp.bench.models import SHAPES, Shape, make_model
 from steercpp.bench.result import BenchResult, Comparison, Figure, Promise, at_least, at_most
 from steercpp.bench.setting import Setting
-from steercpp.cli.commands import bench as command
 from steercpp.cli.main import main
 from steercpp.errors import InputError
 
@@ -268,10 +267,6 @@ def test_wrong_requests(cache: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             bench(cache=cache, **options)
-
-
-def test_the_command_knows_every_name() -> None:
-    assert tuple(LINES) == command.NAMES and tuple(SHAPES) == command.SHAPES and command.QUANTS == QUANTS
 
 
 def test_other_shapes_leave_out_the_lines_of_their_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import llama_cpp
 import pytest
 from gguf import GGMLQuantizationType
 
-from steercpp.bench.models import QUANTS, SHAPES, Shape, make_model, model_bytes, vocabulary, with_layers, words
+from steercpp.bench.models import SHAPES, Shape, make_model, model_bytes, vocabulary, with_layers, words
+from steercpp.choices import QUANTS
 from steercpp.errors import InputError
 
 SMALL = Shape(n_layer=4, n_embd=256, n_head=8, n_head_kv=4, n_ff=512, n_vocab=700, n_ctx=1024)

@@ -1,4 +1,4 @@
-"""`steercpp convert`, `combine` and `compare` as a user meets them: files, JSON, tables, pictures, one sentence."""
+"""`steercpp convert`, `combine` and `cosine` as a user meets them: files, JSON, tables, pictures, one sentence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from matplotlib.image import imread
 from vector_bytes import I32, gguf_bytes, keys, load_like_llama_cpp, tensor
 
 from steercpp.cli.commands.combine import parse_term
-from steercpp.cli.commands.convert import CONVENTIONS, FORMATS
 from steercpp.cli.main import main
 from steercpp.reports.vector_figures import cosine_figure
 from steercpp.vectors.control_vector import ControlVector, MetaValue
-from steercpp.vectors.formats import FORMATS as ALL_FORMATS
-from steercpp.vectors.formats import LAYER_CONVENTIONS, read_any_vector, write_any_vector
+from steercpp.vectors.formats import read_any_vector, write_any_vector
 from steercpp.vectors.gguf import read_vector
 
 
@@ -58,10 +56,6 @@ def sentence(*arguments: str) -> str:
 
 
 # --- convert -----------------------------------------------------------------------------------------------------
-
-
-def test_the_options_are_those_of_the_library() -> None:
-    assert FORMATS == ALL_FORMATS and CONVENTIONS == LAYER_CONVENTIONS
 
 
 @pytest.mark.parametrize("path", ["v.npz", "v.safetensors", "v.gguf"])
@@ -252,11 +246,11 @@ def test_notes_on_the_files_are_told() -> None:
     assert "note: theirs.gguf: " in good("combine", "a.gguf", "theirs.gguf", "-o", "v.gguf").stdout
 
 
-# --- compare -----------------------------------------------------------------------------------------------------
+# --- cosine ------------------------------------------------------------------------------------------------------
 
 
-def test_compare_json() -> None:
-    data = json.loads(good("compare", "a.gguf", "b.npz", "c.safetensors", "--json").stdout)
+def test_cosine_json() -> None:
+    data = json.loads(good("cosine", "a.gguf", "b.npz", "c.safetensors", "--json").stdout)
     assert [one["file"] for one in data["vectors"]] == ["a.gguf", "b.npz", "c.safetensors"]
     assert [row["layer"] for row in data["layers"]] == [1, 2, 3, 5]
     assert data["layers"][0]["cosines"][0] == [1, None, None]
@@ -267,8 +261,16 @@ def test_compare_json() -> None:
     assert data["chance"] == pytest.approx(1.96 / 4)
 
 
-def test_compare_table() -> None:
-    lines = [line.split() for line in good("compare", "a.gguf", "b.npz", "c.safetensors").stdout.splitlines()]
+def test_the_old_name_of_cosine_works_and_is_not_listed() -> None:
+    files = "a.gguf", "b.npz"
+    for how in ((), ("--json",)):
+        assert good("compare", *files, *how).stdout == good("cosine", *files, *how).stdout
+    listed = good("--help").stdout
+    assert "\n  cosine " in listed and "compare" not in listed
+
+
+def test_cosine_table() -> None:
+    lines = [line.split() for line in good("cosine", "a.gguf", "b.npz", "c.safetensors").stdout.splitlines()]
     assert ["layer", "1·2", "1·3", "2·3"] in lines and ["1", "–", "–", "–"] in lines
     assert ["1", "2", "3"] in lines and ["1", "a.gguf"] in lines
 
@@ -281,20 +283,20 @@ def many(n: int, n_layer: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("n", "n_layer"), [(2, 1), (4, 80), (10, 80), (12, 3)])
-def test_compare_stays_within_80_columns(n: int, n_layer: int) -> None:
-    good("compare", *many(n, n_layer))
+def test_cosine_stays_within_80_columns(n: int, n_layer: int) -> None:
+    good("cosine", *many(n, n_layer))
 
 
 @pytest.mark.parametrize(("n", "n_layer"), [(2, 1), (10, 80)])
-def test_compare_draws(n: int, n_layer: int) -> None:
-    result = good("compare", *many(n, n_layer), "--figure", "f.png")
+def test_cosine_draws(n: int, n_layer: int) -> None:
+    result = good("cosine", *many(n, n_layer), "--figure", "f.png")
     assert result.stdout.splitlines()[-1] == "f.png"
     assert imread("f.png").shape[1] > 400
 
 
 def test_the_picture_is_the_same_each_time_and_says_which_vector_is_which() -> None:
-    good("compare", "a.gguf", "b.npz", "--figure", "f.svg")
-    good("compare", "a.gguf", "b.npz", "--figure", "g.svg")
+    good("cosine", "a.gguf", "b.npz", "--figure", "f.svg")
+    good("cosine", "a.gguf", "b.npz", "--figure", "g.svg")
     assert Path("f.svg").read_bytes() == Path("g.svg").read_bytes()
     figure = cosine_figure(["x/a.gguf", "$b$\x1b.npz", "c" * 99], [vector(0), vector(1, (2, 3)), vector(2, (3, 5))])
     words = [text.get_text() for text in figure.axes[0].texts]
@@ -316,16 +318,16 @@ def test_the_map_of_many_pairs_has_a_row_for_each() -> None:
     assert data[place, 1] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-12)
 
 
-def test_compare_errors() -> None:
+def test_cosine_errors() -> None:
     write_any_vector("wide.gguf", vector(0, n_embd=32))
-    assert "wide.gguf has 32 values per layer, a.gguf has 16" in sentence("compare", "a.gguf", "wide.gguf")
-    assert "end it in .png or .svg" in sentence("compare", "a.gguf", "b.npz", "--figure", "f.jpg")
+    assert "wide.gguf has 32 values per layer, a.gguf has 16" in sentence("cosine", "a.gguf", "wide.gguf")
+    assert "end it in .png or .svg" in sentence("cosine", "a.gguf", "b.npz", "--figure", "f.jpg")
     Path("f.png").touch()
-    assert "f.png: exists already" in sentence("compare", "a.gguf", "b.npz", "--figure", "f.png")
-    assert run("compare", "a.gguf").exit_code == 2
+    assert "f.png: exists already" in sentence("cosine", "a.gguf", "b.npz", "--figure", "f.png")
+    assert run("cosine", "a.gguf").exit_code == 2
 
 
-def test_compare_tells_of_different_architectures() -> None:
+def test_cosine_tells_of_different_architectures() -> None:
     write_any_vector("qwen.gguf", ControlVector(vector(1).directions, "qwen2", 8))
-    notes = json.loads(good("compare", "a.gguf", "qwen.gguf", "--json").stdout)["notes"]
+    notes = json.loads(good("cosine", "a.gguf", "qwen.gguf", "--json").stdout)["notes"]
     assert notes == ["made for models of different architecture: llama, qwen2"]

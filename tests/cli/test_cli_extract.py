@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 from places import EMBEDDED
 from tiny_model import write_tiny_model, write_vocabulary_only
 
-from steercpp.cli.commands import extract as command
 from steercpp.cli.main import main
 from steercpp.data.pairs import read_pairs
 from steercpp.engine.engine import Engine
@@ -251,10 +250,6 @@ def test_the_name_tells_the_format(tiny_path: Path, pairs: Path, tmp_path: Path,
     expected = read_vector(tmp_path / "w.gguf")
     assert made.metadata == expected.metadata
     np.testing.assert_array_equal(made.directions[1], expected.directions[1])
-
-
-def test_methods_offered_are_those_of_the_library() -> None:
-    assert tuple(METHODS) == command.METHODS
 
 
 def test_help_has_an_example_and_every_method() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import llama_cpp
 import pytest
 
-from steercpp.engine.devices import CACHE_TYPES, SPLIT_MODES, DeviceOptions, parse_tensor_split, split_address
+from steercpp.choices import CACHE_TYPES, SPLIT_MODES
+from steercpp.engine.devices import DeviceOptions, parse_tensor_split, split_address
 from steercpp.errors import InputError
 
 

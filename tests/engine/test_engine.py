@@ -15,6 +15,7 @@ import pytest
 from architectures import ARCHITECTURES
 from places import ModelMaker
 
+from steercpp.choices import OPERATORS, Operator
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Message
 from steercpp.doctor.self_test import run_self_test
@@ -22,7 +23,7 @@ from steercpp.engine import model as loaded_model
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.engine.packing import Batch, Limits, Query, lay_out_together
-from steercpp.engine.steering import OPERATORS, Gate, Operator, Steering
+from steercpp.engine.steering import Gate, Steering
 from steercpp.errors import (
     ContextOverflowError,
     DegenerateError,

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from places import ModelMaker
 from queries import random_vector
 
+from steercpp.choices import Positions
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
 from steercpp.engine.packing import Pass, Query
 from steercpp.engine.sampling import Sampling, TextStream
 from steercpp.engine.session import Session, Wanted
-from steercpp.engine.steering import Gate, Positions, Steering
+from steercpp.engine.steering import Gate, Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 from steercpp.vectors.control_vector import ControlVector
 

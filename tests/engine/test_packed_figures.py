@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from places import ModelMaker
 
-from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.choices import FlashAttention
+from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
 from steercpp.engine.steering import Steering
 

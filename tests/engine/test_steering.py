@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steercpp.choices import OPERATORS
 from steercpp.engine.operations import Operation, native_operations, packing_keys, refuse_unequal_sharers, row_key
-from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Gate, Steering, adds, check, normalized
+from steercpp.engine.steering import REGIONS, SIDES, Gate, Steering, adds, check, normalized
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 from steercpp.vectors.control_vector import ControlVector
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from places import ROOT, ModelMaker
 
+from steercpp.choices import FlashAttention
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.sets.embedded import load
-from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.engine.engine import Engine
 from steercpp.extraction.activations import Activations, collect
 from steercpp.extraction.methods import METHODS
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 from tiny_model import Shape
 
+from steercpp.choices import OPERATORS, Operator, Positions, Side
 from steercpp.engine.batch import Limits, Query
-from steercpp.engine.steering import OPERATORS, Gate, Operator, PerQuery, Positions, Side, Steering
+from steercpp.engine.steering import Gate, PerQuery, Steering
 from steercpp.vectors.control_vector import ControlVector
 
 SEED = 20_240_901

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import pytest
 
+from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem
 from steercpp.data.sets.knowledge import read_humaneval
 from steercpp.errors import InputError
-from steercpp.judging.programs import PREAMBLE, WAYS, _compiled, answer_code, first_function, program
+from steercpp.judging.programs import PREAMBLE, _compiled, answer_code, first_function, program
 
 HEAD = '''from typing import List
 
@@ -198,4 +199,4 @@ def test_the_preamble_runs_on_the_standard_library_alone() -> None:
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(InputError, match="'best'.*whole or wolf2024"):
         program(ITEM, BODY, way=cast(Any, "best"))
-    assert WAYS == ("whole", "wolf2024")
+    assert CODE_WAYS == ("whole", "wolf2024")

@@ -23,7 +23,8 @@ from architectures import ARCHITECTURES
 from stock import StockRunner
 from tiny_model import quantize
 
-from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.choices import FlashAttention
+from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Batch, Limits, Query, pack
 from steercpp.errors import UnsteerableError
 from steercpp.vectors.control_vector import ControlVector

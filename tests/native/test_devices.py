@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from places import ModelMaker
 
+from steercpp.choices import CACHE_TYPES, CacheType, FlashAttention
 from steercpp.doctor.self_test import run_self_test
-from steercpp.engine.devices import CACHE_TYPES, CacheType
-from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
 from steercpp.engine.session import CACHE_TYPES as NUMBERS
 from steercpp.errors import InputError

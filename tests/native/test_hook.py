@@ -11,7 +11,8 @@ from places import ModelMaker
 from queries import STRENGTHS, one_batch, output_owners, random_queries, random_vector
 from stock import StockRunner
 
-from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.choices import FlashAttention
+from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
 
 

@@ -16,12 +16,13 @@ import gguf
 import numpy as np
 import pytest
 
+from steercpp.choices import OPERATORS, Operator, Positions, Side
 from steercpp.engine import reference
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import native_operations
 from steercpp.engine.packing import Batch, Query
 from steercpp.engine.session import Wanted
-from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Decided, Gate, Operator, Positions, Side, Steering
+from steercpp.engine.steering import REGIONS, SIDES, Decided, Gate, Steering
 from steercpp.errors import InputError
 from steercpp.vectors.control_vector import ControlVector
 

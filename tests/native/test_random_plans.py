@@ -22,12 +22,13 @@ from plain_llama import PlainLlama, Run
 from random_plans import SEED, SETUPS, SHAPES, Plan, Setup, draw
 from tiny_model import write_tiny_model
 
+from steercpp.choices import OPERATORS, Positions, Side
 from steercpp.engine import reference
 from steercpp.engine.batch import Batch, Query
 from steercpp.engine.engine import Base, Engine
 from steercpp.engine.operations import packing_keys
 from steercpp.engine.packing import pack
-from steercpp.engine.steering import OPERATORS, Decided, Positions, Side, Steering, normalized
+from steercpp.engine.steering import Decided, Steering, normalized
 
 PLANS = 10_000
 N_PLANS = int(os.environ.get("STEERCPP_PLANS", PLANS))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import linalg, special, stats
 
+from steercpp.choices import OPERATORS, Operator, Side
 from steercpp.engine.reference import apply, entropy, gate_open, kl, log_softmax, projection, sequence_logprob, top_k
-from steercpp.engine.steering import OPERATORS, Gate, Operator, Side
+from steercpp.engine.steering import Gate
 from steercpp.errors import InputError, ShapeError
 
 N, N_EMBD = 40, 24

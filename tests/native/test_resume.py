@@ -13,9 +13,10 @@ from queries import one_batch, random_queries, random_vector
 from stock import StockRunner
 
 from steercpp.bench.models import SHAPES, make_model
+from steercpp.choices import Operator
 from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
-from steercpp.engine.steering import Operator, Steering
+from steercpp.engine.steering import Steering
 from steercpp.errors import InputError
 
 OPERATORS: tuple[Operator, ...] = ("add", "add-keep-norm", "ablate", "clamp", "cap", "rotate")

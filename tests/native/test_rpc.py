@@ -25,6 +25,7 @@ from rpc_server import Server, free_port, server_devices
 from stock import StockRunner
 
 from steercpp import _native
+from steercpp.choices import OPERATORS, Operator, Side
 from steercpp.cli.main import main
 from steercpp.data.pairs import read_pairs
 from steercpp.doctor.self_test import run_self_test
@@ -32,7 +33,7 @@ from steercpp.engine import reference
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.engine.packing import Batch, Query
-from steercpp.engine.steering import OPERATORS, Operator, Side, Steering
+from steercpp.engine.steering import Steering
 from steercpp.errors import EngineError, InputError
 from steercpp.extraction.extract import extract
 from steercpp.vectors.gguf import read_vector

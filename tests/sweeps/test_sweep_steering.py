@@ -12,9 +12,10 @@ import pytest
 from architectures import ARCHITECTURES
 from small_sweep import BEHAVIOR, CHOICE, INSTRUCTION, numbers, small_sweep, small_vector
 
+from steercpp.choices import OPERATORS
 from steercpp.data.items import ChoiceItem
 from steercpp.engine.engine import Engine
-from steercpp.engine.steering import OPERATORS, REGIONS, SIDES, Gate, Steering
+from steercpp.engine.steering import REGIONS, SIDES, Gate, Steering
 from steercpp.errors import InputError, LayerError, RunError, ShapeError
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import StrengthMeans

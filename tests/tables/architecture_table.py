@@ -16,7 +16,8 @@ from architectures import ARCHITECTURES, N_LAYER, Architecture
 from places import ROOT
 from stock import StockRunner
 
-from steercpp.engine.engine import Engine, FlashAttention
+from steercpp.choices import FlashAttention
+from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Batch, Query
 from steercpp.engine.steering import Steering
 from steercpp.errors import UnsteerableError

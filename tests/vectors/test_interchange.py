@@ -21,11 +21,12 @@ from click.testing import CliRunner
 from stock import StockRunner
 from vector_bytes import Refused, load_like_llama_cpp
 
+from steercpp.choices import VECTOR_FORMATS, VectorFormat
 from steercpp.cli.main import main
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.vectors.control_vector import ControlVector, baked
-from steercpp.vectors.formats import FORMATS, Format, read_any_vector, write_any_vector
+from steercpp.vectors.formats import read_any_vector, write_any_vector
 from steercpp.vectors.gguf import read_vector, write_vector
 
 WORDS = "I cannot say what the people of the old world made after the war"
@@ -73,9 +74,9 @@ def theirs(engine: Engine, stock: StockRunner, buffer: np.ndarray | None, streng
     return logits
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_ours_through_each_format_to_llama_cpp(
-    engine: Engine, stock: StockRunner, vector: ControlVector, tmp_path: Path, kind: Format
+    engine: Engine, stock: StockRunner, vector: ControlVector, tmp_path: Path, kind: VectorFormat
 ) -> None:
     write_any_vector(tmp_path / f"first.{kind}", vector)
     write_any_vector(tmp_path / "v.gguf", read_any_vector(tmp_path / f"first.{kind}")[0])
@@ -105,7 +106,7 @@ def test_llama_cpp_refuses_what_it_would_get_wrong(
 
 def test_commands_take_a_vector_in_any_format(tiny_path: Path, vector: ControlVector, tmp_path: Path) -> None:
     said = []
-    for kind in FORMATS:
+    for kind in VECTOR_FORMATS:
         path = str(tmp_path / f"v.{kind}")
         write_any_vector(path, vector)
         arguments = ["--vector", path, "--gate", "1:below:1000", "--gate-vector", path, "--strengths=-2,0,2", "-n", "4"]
@@ -122,9 +123,9 @@ def test_commands_take_a_vector_in_any_format(tiny_path: Path, vector: ControlVe
 # --- repeng ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_ours_to_repeng(
-    engine: Engine, stock: StockRunner, vector: ControlVector, repeng: Any, tmp_path: Path, kind: Format
+    engine: Engine, stock: StockRunner, vector: ControlVector, repeng: Any, tmp_path: Path, kind: VectorFormat
 ) -> None:
     write_any_vector(tmp_path / f"first.{kind}", vector)
     write_any_vector(tmp_path / "v.gguf", read_any_vector(tmp_path / f"first.{kind}")[0])
@@ -136,9 +137,9 @@ def test_ours_to_repeng(
     np.testing.assert_array_equal(theirs(engine, stock, buffer), ours(engine, vector))
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
 def test_repeng_to_ours(
-    engine: Engine, stock: StockRunner, vector: ControlVector, repeng: Any, tmp_path: Path, kind: Format
+    engine: Engine, stock: StockRunner, vector: ControlVector, repeng: Any, tmp_path: Path, kind: VectorFormat
 ) -> None:
     repeng.ControlVector("llama", dict(vector.directions)).export_gguf(str(tmp_path / "theirs.gguf"))
     read, notes = read_any_vector(tmp_path / "theirs.gguf", architecture="llama")

@@ -21,14 +21,15 @@ from gguf import GGUFReader
 from hypothesis import given, settings
 from vector_bytes import F32_VALUE, F64, I32, STRING, U32, gguf_bytes, key, keys, load_like_llama_cpp, tensor, text
 
+from steercpp.choices import VECTOR_FORMATS, VectorFormat
 from steercpp.errors import InputError, VectorFileError
 from steercpp.vectors.control_vector import ControlVector, MetaValue
-from steercpp.vectors.formats import FORMATS, Format, read_any_vector, write_any_vector
+from steercpp.vectors.formats import read_any_vector, write_any_vector
 from steercpp.vectors.gguf import read_vector
 
 ONE = np.array([1.0, 0.0, -0.25, 3e-8], dtype=np.float32)
 TWO = np.array([0.0, 0.5, 0.0, -0.5], dtype=np.float32)
-ARRAYS: tuple[Format, ...] = ("npz", "safetensors")
+ARRAYS: tuple[VectorFormat, ...] = ("npz", "safetensors")
 
 
 def vector(**metadata: MetaValue) -> ControlVector:
@@ -59,14 +60,16 @@ def message(path: Path) -> str:
 @settings(max_examples=25, deadline=None)
 @given(made=vectors())
 @pytest.mark.parametrize("kind", ARRAYS)
-def test_round_trip_of_any_vector(tmp_path_factory: pytest.TempPathFactory, kind: Format, made: ControlVector) -> None:
+def test_round_trip_of_any_vector(
+    tmp_path_factory: pytest.TempPathFactory, kind: VectorFormat, made: ControlVector
+) -> None:
     path = tmp_path_factory.mktemp("round") / f"v.{kind}"
     write_any_vector(path, made)
     same(read_any_vector(path)[0], made)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_the_same_vector_gives_the_same_bytes(tmp_path: Path, kind: Format) -> None:
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
+def test_the_same_vector_gives_the_same_bytes(tmp_path: Path, kind: VectorFormat) -> None:
     write_any_vector(tmp_path / f"a.{kind}", vector(b=1, a=2.5))
     os.utime(tmp_path / f"a.{kind}", (0, 0))
     write_any_vector(tmp_path / f"b.{kind}", vector(a=2.5, b=1))
@@ -74,7 +77,7 @@ def test_the_same_vector_gives_the_same_bytes(tmp_path: Path, kind: Format) -> N
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-def test_numbers_that_json_lacks(tmp_path: Path, kind: Format) -> None:
+def test_numbers_that_json_lacks(tmp_path: Path, kind: VectorFormat) -> None:
     made = vector(worst=(float("-inf"), 1.0), best=float("inf"), whole=2, real=2.0)
     write_any_vector(tmp_path / f"v.{kind}", made)
     same(read_any_vector(tmp_path / f"v.{kind}")[0], made)
@@ -102,7 +105,7 @@ def test_safetensors_alone_finds_what_was_written(tmp_path: Path) -> None:
     "manner", [{"operator": "ablate"}, {"positions": "generated"}, {"side": "positive"}, {"gate": "2:0.5:ab"}]
 )
 def test_what_is_not_simply_added_has_no_array_that_an_adding_reader_takes(
-    tmp_path: Path, kind: Format, manner: dict[str, MetaValue]
+    tmp_path: Path, kind: VectorFormat, manner: dict[str, MetaValue]
 ) -> None:
     made = vector(**manner)
     write_any_vector(tmp_path / f"v.{kind}", made)
@@ -120,7 +123,7 @@ def names_in(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-def test_without_its_text_such_a_vector_is_not_taken_for_an_adding_one(tmp_path: Path, kind: Format) -> None:
+def test_without_its_text_such_a_vector_is_not_taken_for_an_adding_one(tmp_path: Path, kind: VectorFormat) -> None:
     """safetensors files lose their metadata when other tools load and save them."""
     path = tmp_path / f"v.{kind}"
     arrays = {"steercpp.direction.1": ONE}
@@ -128,8 +131,8 @@ def test_without_its_text_such_a_vector_is_not_taken_for_an_adding_one(tmp_path:
     assert "the text 'steercpp' is missing, which tells how it acts" in message(path)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_an_existing_file_is_kept_without_force_and_zeros_are_not_written(tmp_path: Path, kind: Format) -> None:
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
+def test_an_existing_file_is_kept_without_force_and_zeros_are_not_written(tmp_path: Path, kind: VectorFormat) -> None:
     path = tmp_path / f"v.{kind}"
     path.write_bytes(b"precious")
     with pytest.raises(VectorFileError, match="exists already.*`force=True`"):
@@ -155,8 +158,8 @@ def test_the_format_is_that_of_the_name_or_the_one_asked_for(tmp_path: Path) -> 
         read_any_vector(tmp_path / "v.bin", format="pt")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_what_is_inside_counts_and_not_the_name(tmp_path: Path, kind: Format) -> None:
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
+def test_what_is_inside_counts_and_not_the_name(tmp_path: Path, kind: VectorFormat) -> None:
     for name in ("v.gguf", "v.npz", "v.safetensors", "v"):
         write_any_vector(tmp_path / name, vector(), format=kind, force=True)
         same(read_any_vector(tmp_path / name)[0], vector())
@@ -172,7 +175,7 @@ def put(path: Path, arrays: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("kind", ARRAYS)
 @pytest.mark.parametrize("names", [("direction.2", "direction.11"), ("2", "11"), ("02", "direction.11")])
-def test_names_of_other_programs(tmp_path: Path, kind: Format, names: tuple[str, str]) -> None:
+def test_names_of_other_programs(tmp_path: Path, kind: VectorFormat, names: tuple[str, str]) -> None:
     read, notes = read_any_vector(put(tmp_path / f"v.{kind}", dict(zip(names, (ONE, TWO), strict=True))))
     assert (read.layers, read.n_layer, read.model_hint, dict(read.metadata)) == ((2, 11), 12, "", {})
     np.testing.assert_array_equal(read.directions[11], TWO)
@@ -185,7 +188,7 @@ def test_names_of_other_programs(tmp_path: Path, kind: Format, names: tuple[str,
     ("kind", "dtype"),
     [("npz", "<f2"), ("npz", "<f8"), ("npz", ">f4"), ("safetensors", "<f2"), ("safetensors", "<f8")],
 )
-def test_other_kinds_of_floats_become_float32(tmp_path: Path, kind: Format, dtype: str) -> None:
+def test_other_kinds_of_floats_become_float32(tmp_path: Path, kind: VectorFormat, dtype: str) -> None:
     read, notes = read_any_vector(put(tmp_path / f"v.{kind}", {"1": TWO.astype(dtype)}), model_hint="llama")
     np.testing.assert_array_equal(read.directions[1], TWO)  # 0 and halves are exact in each
     assert notes == (() if dtype == ">f4" else (f"read from F{8 * np.dtype(dtype).itemsize} as float32",))
@@ -221,7 +224,7 @@ def test_bfloat16_is_the_upper_half_of_a_float32(tmp_path: Path) -> None:
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )
-def test_arrays_that_are_no_vector(tmp_path: Path, kind: Format, arrays: dict[str, Any], expected: str) -> None:
+def test_arrays_that_are_no_vector(tmp_path: Path, kind: VectorFormat, arrays: dict[str, Any], expected: str) -> None:
     assert expected in message(put(tmp_path / f"v.{kind}", arrays))
 
 
@@ -249,7 +252,7 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-def test_a_file_cut_anywhere_is_refused(tmp_path: Path, kind: Format) -> None:
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path, kind: VectorFormat) -> None:
     whole, path = tmp_path / f"whole.{kind}", tmp_path / f"cut.{kind}"
     write_any_vector(whole, vector(method="mean"))
     raw = whole.read_bytes()
@@ -259,7 +262,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, kind: Format) -> None:
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-def test_no_flipped_byte_ends_in_anything_but_an_error_of_ours(tmp_path: Path, kind: Format) -> None:
+def test_no_flipped_byte_ends_in_anything_but_an_error_of_ours(tmp_path: Path, kind: VectorFormat) -> None:
     whole, path = tmp_path / f"whole.{kind}", tmp_path / f"v.{kind}"
     write_any_vector(whole, vector(method="mean"))
     raw = whole.read_bytes()
@@ -370,7 +373,7 @@ def test_cvector_generators_layers_are_moved_to_where_they_were_measured(tmp_pat
     np.testing.assert_array_equal(moved.directions[1], 2 * TWO)
     assert not any("measured at the output of block k-1" in note for note in notes)
     assert any("moved to the layer below" in note for note in notes)
-    for kind in FORMATS:
+    for kind in VECTOR_FORMATS:
         write_any_vector(tmp_path / f"v.{kind}", moved)
         same(read_any_vector(tmp_path / f"v.{kind}")[0], moved)
         with pytest.raises(VectorFileError, match=r"already \(layer_convention: applied\); leave it so"):
@@ -417,8 +420,8 @@ def easysteer(component: str | None = "hidden_states") -> bytes:
     )
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_what_easysteer_says_of_its_vectors_survives(tmp_path: Path, kind: Format) -> None:
+@pytest.mark.parametrize("kind", VECTOR_FORMATS)
+def test_what_easysteer_says_of_its_vectors_survives(tmp_path: Path, kind: VectorFormat) -> None:
     (tmp_path / "theirs.gguf").write_bytes(easysteer())
     read, notes = read_any_vector(tmp_path / "theirs.gguf")
     assert notes == () and read.model_hint == "qwen2"

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 
 from steercpp.aliases import Bools, Floats
+from steercpp.choices import ConstantsRecipe
 from steercpp.experiments.constants.noise import Noise
 from steercpp.experiments.constants.norm_lines import QUERY_R2, WOLF2024, growth, line, own_lines, window
 from steercpp.experiments.constants.predicted import (
@@ -29,8 +30,6 @@ from steercpp.experiments.constants.predicted import (
 from steercpp.experiments.constants.separation import Gap, layer_record
 from steercpp.statistics.intervals import mean
 
-Recipe: TypeAlias = Literal["steercpp", "wolf2024"]
-RECIPES = get_args(Recipe)
 NORMS = ("normed", "hidden", "logits")  # of the last activation after and before the final norm, of the logits;
 # the first that there is, is the |delta| of the theory, in whose window constants are taken
 NEARLY_ALL = 0.05  # of the queries may break the second of the bounds
@@ -138,7 +137,7 @@ class Constants:
         return float(self.record["reference_strength"])
 
 
-def derive(readings: Readings, *, recipe: Recipe = "steercpp", direction: int = 1) -> dict[str, Any]:
+def derive(readings: Readings, *, recipe: ConstantsRecipe = "steercpp", direction: int = 1) -> dict[str, Any]:
     """The record of the constants.
 
     Args:

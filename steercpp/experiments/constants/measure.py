@@ -19,20 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import FloatArray, Floats, Progress
+from steercpp.choices import ConstantsRecipe
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import RunError
-from steercpp.experiments.constants.derive import (
-    BehaviorReadings,
-    ChoiceReadings,
-    Constants,
-    Readings,
-    Recipe,
-    arrays,
-    derive,
-)
+from steercpp.experiments.constants.derive import BehaviorReadings, ChoiceReadings, Constants, Readings, arrays, derive
 from steercpp.experiments.constants.noise import moments
 from steercpp.experiments.constants.output_head import Head, read_head
 from steercpp.experiments.constants.separation import circular, first_token_gap
@@ -47,7 +40,7 @@ _CHUNK_BYTES = 64 * 2**20
 
 
 def measure_constants(
-    engine: Engine, result: SweepResult, *, recipe: Recipe = "steercpp", progress: Progress | None = None
+    engine: Engine, result: SweepResult, *, recipe: ConstantsRecipe = "steercpp", progress: Progress | None = None
 ) -> Constants:
     """Measure lambda, sigma and Delta on the model, vector, items and strengths of a sweep.
 
@@ -143,7 +136,7 @@ class _Measurement:
 
     engine: Engine
     result: SweepResult
-    recipe: Recipe
+    recipe: ConstantsRecipe
     layers: list[int]
     steering: Steering
     works: dict[str, Work]
@@ -152,7 +145,9 @@ class _Measurement:
     n_done: int = 0
 
     @classmethod
-    def of(cls, engine: Engine, result: SweepResult, recipe: Recipe, progress: Progress | None) -> _Measurement:
+    def of(
+        cls, engine: Engine, result: SweepResult, recipe: ConstantsRecipe, progress: Progress | None
+    ) -> _Measurement:
         plan = result.manifest.plan
         vector = read_swept_vector(result.folder, result.manifest)
         works: dict[str, Work] = {}

@@ -39,6 +39,7 @@ from typing import Literal, TypeAlias
 
 import dacite
 
+from steercpp.choices import Sign, SynthesisVariant, Unit
 from steercpp.errors import InputError, PresetError
 from steercpp.extraction.methods import METHODS
 from steercpp.sweeps.strengths import grid
@@ -103,7 +104,7 @@ class SynthesisSpec:
     requests: str
     refuse: float
     comply: float
-    variant: Literal["paper", "may"] = "paper"
+    variant: SynthesisVariant = "paper"
     max_tokens: int | None = None
     limit: int | None = None
 
@@ -145,8 +146,8 @@ class RunSpec:
     shots: int = 0
     ask: str = "auto"
     template: str = "auto"
-    unit: Literal["length", "norm", "kl"] = "length"
-    direction: Literal["+", "-"] = "+"
+    unit: Unit = "length"
+    direction: Sign = "+"
     max_loss: float = 0.05
     random_directions: int = 8
     instruction: str = ""

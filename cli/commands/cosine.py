@@ -1,4 +1,4 @@
-"""`steercpp compare`: how alike control vectors are."""
+"""`steercpp cosine`: how alike control vectors are."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.options.common import FILE, force_option, json_option
+from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.vectors.control_vector import ControlVector
 
-FILE = click.Path(path_type=Path)
 WIDE = 7  # vectors whose cosines are shown with two places after the point
 ABREAST = 10  # columns of cosines that a terminal of 80 has room for
 
@@ -21,16 +22,16 @@ ABREAST = 10  # columns of cosines that a terminal of 80 has room for
 @click.command()
 @click.argument("paths", metavar="VECTOR VECTOR...", nargs=-1, required=True, type=FILE)
 @click.option("--figure", type=FILE, metavar="F.png|.svg", help="Draw the cosines too.")
-@click.option("--force", is_flag=True, help="Replace a picture that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-def compare(paths: tuple[Path, ...], figure: Path | None, force: bool, as_json: bool) -> None:
+@force_option("Replace a picture that is there.")
+@json_option
+def cosine(paths: tuple[Path, ...], figure: Path | None, force: bool, as_json: bool) -> None:
     """Show the cosines between control vectors, at each layer and over all.
 
     Over all layers means: of all tensors of a vector in a row, at the layers that both vectors have. Beside them stands
     what chance gives: within it lie 95 of 100 cosines of random directions.
 
     \b
-    Example: steercpp compare mean.gguf pca.gguf theirs.npz --figure cosines.png
+    Example: steercpp cosine mean.gguf pca.gguf theirs.npz --figure cosines.png
     """  # noqa: D301
     if len(paths) < 2:
         raise click.UsageError("one vector is like itself; give two or more.")
@@ -46,11 +47,13 @@ def compare(paths: tuple[Path, ...], figure: Path | None, force: bool, as_json: 
     by_layer = cosines(vectors, names=[str(path) for path in paths])
     used = sorted({il for vector in vectors for il in vector.layers})
     data = {
-        "vectors": [_described(*both) for both in zip(paths, vectors, strict=True)],
+        "vectors": [_described(path, vector) for path, vector in zip(paths, vectors, strict=True)],
         "overall": overall_cosines(vectors),
         "layers": [{"layer": il, "cosines": by_layer[:, :, il]} for il in used],
         "chance": 1.96 / vectors[0].n_embd ** 0.5,
-        "notes": [f"{path}: {note}" for path, (_, notes) in zip(paths, read, strict=True) for note in notes],
+        "notes": [
+            f"{path}: {in_options(note)}" for path, (_, notes) in zip(paths, read, strict=True) for note in notes
+        ],
     }
     if figure is not None:
         from steercpp.reports.pictures import write_picture
@@ -75,7 +78,7 @@ def _described(path: Path, vector: ControlVector) -> dict[str, Any]:
 
 
 def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
-    numbered = [(str(place), output.verbatim(one["file"])) for place, one in enumerate(data["vectors"], start=1)]
+    numbered = [(str(place), output.verbatim(vector["file"])) for place, vector in enumerate(data["vectors"], start=1)]
     n = len(numbered)
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n) if n <= 4 or i == 0]
     return [

@@ -1,0 +1,37 @@
+"""What several views are made of: strengths, shares and paths as words, and the files of a command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from steercpp.cli import output
+
+
+def signed(strength: float) -> str:
+    """A strength with its sign; 0 has none."""
+    return f"{strength:+.10g}" if strength else "0"
+
+
+def share(value: float) -> str:
+    """A share in percent; what rounds to nothing has no sign."""
+    return f"{round(value, 3) + 0.0:.1%}"
+
+
+def relative(path: Path) -> str:
+    """A path from the working directory where that is shorter."""
+    try:
+        short = os.path.relpath(path)
+    except ValueError:  # another drive
+        return str(path)
+    return short if len(short) < len(str(path)) else str(path)
+
+
+def files_pieces(files: Sequence[Path]) -> list[output.Renderable]:
+    """Files, those of one name on one line."""
+    grouped: dict[str, list[str]] = {}
+    for path in files:
+        grouped.setdefault(f"{relative(path.parent)}/{path.stem}", []).append(path.suffix)
+    lines = [output.verbatim(f"  {stem}{' '.join(suffixes)}") for stem, suffixes in grouped.items()]
+    return [output.text("Files", "dim"), *lines]

@@ -188,9 +188,9 @@ def _templated(words: str, named: str | None) -> Prompt:
 
 def _note_special(engine: Engine, prompt: Prompt) -> None:
     """Tell who writes a template as a plain prompt, or one for other models, that it is taken by the letter."""
-    if foreign := engine.foreign_texts(prompt):
+    if foreign := engine.vocabulary.foreign_texts(prompt):
         output.say(f"the model has no {', '.join(foreign)}, so the template's are text; is it for another family?")
-    found = engine.special_texts(prompt) if isinstance(prompt, str) else ()
+    found = engine.vocabulary.special_texts(prompt) if isinstance(prompt, str) else ()
     if found:
         spelled = ", ".join(dict.fromkeys(found))
         output.say(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")

@@ -25,7 +25,8 @@ from steercpp.bench.peers import compare_completion, compare_llama_bench, compar
 from steercpp.bench.result import BenchResult, Fact, Line, Skipped
 from steercpp.bench.setting import Setting
 from steercpp.bench.sweeps import compare_deep, compare_head, compare_sweep
-from steercpp.engine.engine import FlashAttention, devices
+from steercpp.engine.model import devices
+from steercpp.engine.session import FlashAttention
 from steercpp.errors import InputError, SteerError
 from steercpp.provenance import commit, now, physical_cores, versions
 

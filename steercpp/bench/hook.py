@@ -10,7 +10,7 @@ from steercpp.bench.result import Comparison, Fact, Figure, Promise, Side, Timed
 from steercpp.bench.setting import Setting
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation, native_operations
-from steercpp.engine.packing import Limits, Pass, Query, lay_out_together
+from steercpp.engine.packing import BatchLimits, Pass, Query, lay_out_together
 from steercpp.engine.session import Session, Wanted
 from steercpp.engine.steering import Steering
 from steercpp.vectors.control_vector import ControlVector
@@ -55,7 +55,7 @@ def compare_decode(setting: Setting) -> Comparison:
 
 def prompt_pass(tokens: Sequence[int], *, n_batch: int = 256) -> Pass:
     """A pass of one sequence whose last token is an output."""
-    limits = Limits(n_batch=n_batch, n_ctx=max(n_batch, len(tokens)), n_seq_max=1)
+    limits = BatchLimits(n_batch=n_batch, n_ctx=max(n_batch, len(tokens)), n_seq_max=1)
     return lay_out_together([Query(tuple(tokens))], limits)
 
 

@@ -63,7 +63,7 @@ def diagnose(model: Path | None = None, *, open_engine: Callable[[Path], Engine]
     devices: tuple[dict[str, str | int], ...] = ()
     advised: tuple[Advice, ...] = ()
     if checks[0].ok:
-        from steercpp.engine.engine import devices as found
+        from steercpp.engine.model import devices as found
 
         devices = found()
         advised = advice(gpus(), [str(device["name"]) for device in devices])
@@ -89,7 +89,7 @@ def _sandbox() -> str:
 def _native_module() -> Check:
     name = "the native module loads with the llama-cpp-python it was built with"
     try:
-        from steercpp.engine.session import LLAMA_CPP_PYTHON
+        from steercpp.engine.model import LLAMA_CPP_PYTHON
     except (ImportError, SteerError) as error:
         return Check(name, False, f"{error}; install steercpp again")
     return Check(name, True, f"llama-cpp-python {LLAMA_CPP_PYTHON}")

@@ -214,7 +214,8 @@ def _tensors(shape: Shape, quant: _Quant) -> Iterator[_Tensor]:
     yield norm("output_norm")
     for il in range(shape.n_layer):
         for name, sizes in block_shapes(shape).items():
-            yield norm(f"blk.{il}.{name}") if len(sizes) == 1 else matrix(f"blk.{il}.{name}", *sizes)
+            n_out, *n_in = sizes
+            yield matrix(f"blk.{il}.{name}", n_out, n_in[0]) if n_in else norm(f"blk.{il}.{name}")
 
 
 def block_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:

@@ -194,7 +194,6 @@ void bind_result(nb::module_ & m) {
     nb::class_<result>(m, "DecodeResult")
         .def_ro("nonfinite_row", &result::nonfinite_row)
         .def_ro("token_layers", &result::token_layers)
-        .def_ro("resumed", &result::resumed)
         .def_ro("reason", &result::reason)
         .def_ro("base", &result::base)
         .def_ro("sampled", &result::sampled)
@@ -226,11 +225,7 @@ void bind_result(nb::module_ & m) {
             "top_tokens", [](result & self) { return rows_of(self.top_tokens, self.n_top); }, internal
         )
         .def_prop_ro("top_logprobs", [](result & self) { return rows_of(self.top_logprobs, self.n_top); }, internal);
-    nb::class_<kept>(m, "Base")
-        .def_ro("layer", &kept::il)
-        .def_prop_ro("reason", &kept::reason)
-        .def_prop_ro("n_blocks_skipped", &kept::n_blocks_skipped)
-        .def_prop_ro("n_bytes", &kept::n_bytes);
+    nb::class_<kept>(m, "Base").def_prop_ro("reason", &kept::reason).def_prop_ro("n_bytes", &kept::n_bytes);
     nb::class_<sampler>(m, "Sampler")
         .def(
             "__init__",
@@ -243,9 +238,6 @@ void bind_result(nb::module_ & m) {
 
 void bind_session(nb::module_ & m) {
     nb::class_<session>(m, "Session")
-        .def_prop_ro("n_ctx", &session::n_ctx)
-        .def_prop_ro("n_batch", &session::n_batch)
-        .def_prop_ro("n_seq_max", &session::n_seq_max)
         .def(
             "decode", &decode, "tokens"_a, "positions"_a, "seq_offsets"_a, "seq_ids"_a, "outputs"_a, "pieces"_a,
             nb::kw_only(), "fresh"_a, "operations"_a, "capture_layers"_a, "capture_rows"_a, "keep_layer"_a,
@@ -282,7 +274,6 @@ NB_MODULE(_native, m) {
     m.def("log_install", &log_install, "to_stderr"_a);
     m.def("system_info", [] { return std::string(llama_print_system_info()); });
     m.def("llama_version", [] { return std::string(llama_version()); });
-    m.def("supports_gpu_offload", &llama_supports_gpu_offload);
     m.def("devices", &devices);
     m.def("supports_rpc", &llama_supports_rpc);
     m.def("rpc_protocol", [] { return std::make_tuple(RPC_PROTO_MAJOR_VERSION, RPC_PROTO_MINOR_VERSION); });

@@ -179,7 +179,6 @@ void hook::give_rows(ggml_tensor * node) {
 
 void hook::keep_rows(ggml_tensor * node) {
     check_shape(node);
-    piece_.keep->n_rows = piece_.n_rows;
     piece_.keep->rows.resize(ggml_nbytes(node) / sizeof(float));
     ggml_backend_tensor_get(node, piece_.keep->rows.data(), 0, ggml_nbytes(node));
 }

@@ -35,7 +35,6 @@ class model {
     model & operator=(const model &) = delete;
 
     llama_model * get() const { return model_.get(); }
-    const llama_vocab * vocab() const { return vocab_; }
 
     int32_t n_layer() const { return llama_model_n_layer(get()); }
     int32_t n_embd() const { return llama_model_n_embd(get()); }

@@ -26,8 +26,7 @@ struct skip_plan {
 // What a base pass leaves behind, piece by piece.
 struct kept_piece {
     skip_plan plan;
-    int32_t n_rows = 0;
-    std::vector<float> rows; // (n_rows, n_embd) of l_out-<il>; empty where the plan has a reason
+    std::vector<float> rows; // (rows of the piece, n_embd) of l_out-<il>; empty where the plan has a reason
 };
 
 struct kept {

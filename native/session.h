@@ -124,9 +124,6 @@ class session {
 
     int32_t n_embd() const { return model_->n_embd(); }
     int32_t n_layer() const { return model_->n_layer(); }
-    uint32_t n_ctx() const { return llama_n_ctx(context_.get()); }
-    uint32_t n_batch() const { return params_.n_batch; }
-    uint32_t n_seq_max() const { return params_.n_seq_max; }
 
   private:
     void check(const plan & plan) const;

@@ -29,9 +29,7 @@ class Model:
     def pieces(self) -> list[bytes]: ...
 
 class Base:
-    layer: int
     reason: str
-    n_blocks_skipped: int
     n_bytes: int
 
 class Sampler:
@@ -48,14 +46,10 @@ class DecodeResult:
     sampled: list[int]
     base: Base | None
     token_layers: int
-    resumed: bool
     reason: str
     nonfinite_row: int
 
 class Session:
-    n_ctx: int
-    n_batch: int
-    n_seq_max: int
     def decode(
         self,
         tokens: npt.NDArray[np.int32],
@@ -114,7 +108,6 @@ def make_session(
 def log_install(to_stderr: bool) -> None: ...
 def system_info() -> str: ...
 def llama_version() -> str: ...
-def supports_gpu_offload() -> bool: ...
 def devices() -> list[tuple[str, str, int, int]]: ...
 def supports_rpc() -> bool: ...
 def rpc_protocol() -> tuple[int, int]: ...

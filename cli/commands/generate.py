@@ -197,9 +197,9 @@ def _templated(words: str, named: str | None) -> Prompt:
 
 def _note_special(engine: Engine, prompt: Prompt) -> None:
     """Note that special tokens in a plain prompt, or those of another model's template, are text."""
-    if foreign := engine.foreign_texts(prompt):
+    if foreign := engine.vocabulary.foreign_texts(prompt):
         output.note(f"the model has no {', '.join(foreign)}, so the template's are text; is it for another family?")
-    special = engine.special_texts(prompt) if isinstance(prompt, str) else ()
+    special = engine.vocabulary.special_texts(prompt) if isinstance(prompt, str) else ()
     if special:
         spelled = ", ".join(dict.fromkeys(special))
         output.note(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")

@@ -1,7 +1,7 @@
 """The benchmark: models of given shapes with random weights, and what steercpp costs beside llama.cpp on them.
 
     result = bench(shape="1.1b", quant="q4_0", threads=2, only=("hook-decode", "sweep"))
-    for one in result.comparisons: print(one.title, [(figure.name, figure.value) for figure in one.figures])
+    for line in result.comparisons: print(line.title, [(figure.name, figure.value) for figure in line.figures])
 
 Each comparison is a function of a `Setting`, in a module of its kind; `LINES` is the table of them.
 """
@@ -26,7 +26,7 @@ from steercpp.bench.result import BenchResult, Fact, Line, Skipped
 from steercpp.bench.setting import Setting
 from steercpp.bench.sweeps import compare_deep, compare_head, compare_sweep
 from steercpp.choices import QUANTS, FlashAttention
-from steercpp.engine.engine import devices
+from steercpp.engine.model import devices
 from steercpp.errors import InputError, SteerError
 from steercpp.provenance import commit, now, physical_cores, versions
 
@@ -99,7 +99,7 @@ def bench(
     if llama_bin is not None and not llama_bin.is_dir():
         raise InputError(f"{llama_bin}: no such folder; name the one that holds llama-perplexity")
     threads = threads or physical_cores()
-    whole = sum(LINES[name].seconds for name in names)
+    seconds = sum(LINES[name].seconds for name in names)
     lines: list[Line] = []
     done = 0.0
     for name in names:
@@ -107,13 +107,13 @@ def bench(
 
         def tick(share: float, name: str = name, entry: _Entry = entry, before: float = before) -> None:
             if progress is not None:
-                progress(round(_STEPS * (before + share * entry.seconds) / whole), _STEPS, name)
+                progress(round(_STEPS * (before + share * entry.seconds) / seconds), _STEPS, name)
 
         tick(0.0)
-        own = entry.shape or shape
-        sizes = with_layers(SHAPES[own], layers)
+        shape_name = entry.shape or shape
+        sizes = with_layers(SHAPES[shape_name], layers)
         setting = Setting(
-            name, own, sizes, quant, Path(), threads, gpu_layers, flash_attn, repeats, llama_bin, tick
+            name, shape_name, sizes, quant, Path(), threads, gpu_layers, flash_attn, repeats, llama_bin, tick
         )  # fmt: skip
         lines.append(_line(setting, cache))
         done += entry.seconds
@@ -152,13 +152,13 @@ def _too_large(shape: Shape, quant: str) -> str:
     needed = 1.3 * model_bytes(shape, quant)  # ggml lays most matrices out anew; those of the file can be dropped
     if needed < memory:
         return ""
-    return f"the model needs {needed / 1e9:.1f} GB of {memory / 1e9:.1f}; make fewer layers with --layers"
+    return f"the model needs {needed / 1e9:.1f} GB of {memory / 1e9:.1f}; make fewer `layers`"
 
 
 def _machine(threads: int, gpu_layers: int, flash_attn: str) -> dict[str, Fact]:
     """What decides the figures besides the model."""
-    named = {str(one["name"]): str(one["description"]).strip() for one in devices()}
-    found = versions()
+    named = {str(device["name"]): str(device["description"]).strip() for device in devices()}
+    packages = versions()
     gpus = ", ".join(words for name, words in named.items() if name != "CPU")
     return {
         "cpu": named.get("CPU", "unknown"),
@@ -166,10 +166,10 @@ def _machine(threads: int, gpu_layers: int, flash_attn: str) -> dict[str, Fact]:
         "threads": threads,
         **({"gpu": gpus or "none", "gpu_layers": gpu_layers} if gpu_layers else {}),
         "flash_attn": flash_attn,
-        "llama-cpp-python": found["llama-cpp-python"],
+        "llama-cpp-python": packages["llama-cpp-python"],
         "llama.cpp": llama_cpp.llama_version().decode(),
-        "steercpp": found["steercpp"],
+        "steercpp": packages["steercpp"],
         "commit": commit() or "unknown",
-        "python": found["python"],
+        "python": packages["python"],
         "when": now(),
     }

@@ -78,12 +78,12 @@ def run(path: Path, setting: Setting, folder: Path) -> Stages:
         with process:
             try:
                 for moment, line in lines:
-                    if found := _TOKENS.match(line):
-                        n_tokens = int(found[1])
+                    if match := _TOKENS.match(line):
+                        n_tokens = int(match[1])
                         moments["loaded"] = moment
                     elif line.startswith(_DECODED):
                         moments["decoded"] = moment
-                    elif (found := _LAYER.match(line)) and found[1] == found[2]:
+                    elif (match := _LAYER.match(line)) and match[1] == match[2]:
                         moments["done"] = moment
             except BaseException:
                 process.kill()
@@ -116,8 +116,8 @@ def _lines(terminal: int) -> Iterator[tuple[float, str]]:
     try:
         while data := _read(terminal):
             moment = time.perf_counter()
-            *whole, rest = (rest + data).split(b"\n")
-            for line in whole:
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
                 yield moment, line.decode(errors="replace").rstrip("\r")
     finally:
         os.close(terminal)

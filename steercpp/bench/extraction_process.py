@@ -10,15 +10,34 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from steercpp.bench.memory_process import peak_memory
 
 OURS, LOADED, TOOL = "steercpp", "steercpp, model loaded only", "tool"
 
 
-def _ours(asked: dict[str, Any]) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class ExtractionTask:
+    """Pairs of prompts to extract from, written to a folder; options as those of `Engine`.
+
+    Attributes:
+        command: what runs the tool in the folder.
+    """
+
+    path: str
+    n_ctx: int
+    threads: int
+    flash_attn: Literal["off", "on", "auto"]
+    gpu_layers: int
+    folder: str
+    pairs: list[tuple[str, str]]
+    command: list[str]
+
+
+def _ours(task: ExtractionTask) -> dict[str, float]:
     """Everything that a user's process does; without pairs it ends when the model is loaded."""
     start = time.perf_counter()
     from steercpp.data.pairs import ContrastPair
@@ -28,30 +47,30 @@ def _ours(asked: dict[str, Any]) -> dict[str, float]:
 
     imported = time.perf_counter()
     with Engine(
-        asked["path"],
-        n_ctx=asked["n_ctx"],
-        threads=asked["threads"],
-        flash_attn=asked["flash_attn"],
-        n_gpu_layers=asked["gpu_layers"],
+        task.path,
+        n_ctx=task.n_ctx,
+        threads=task.threads,
+        flash_attn=task.flash_attn,
+        n_gpu_layers=task.gpu_layers,
     ) as engine:
         loaded = time.perf_counter()
-        if asked["pairs"]:
-            pairs = [ContrastPair(str(i), positive, negative) for i, (positive, negative) in enumerate(asked["pairs"])]
+        if task.pairs:
+            pairs = [ContrastPair(str(i), positive, negative) for i, (positive, negative) in enumerate(task.pairs)]
             vector = extract(engine, pairs, method="pca", layers=range(engine.n_layer))
-            write_vector(Path(asked["folder"]) / "by-steercpp.gguf", vector, force=True)
+            write_vector(Path(task.folder) / "by-steercpp.gguf", vector, force=True)
     return {"imports_s": imported - start, "load_s": loaded - imported, "peak": peak_memory()}
 
 
-def _tool(asked: dict[str, Any]) -> dict[str, float]:
+def _tool(task: ExtractionTask) -> dict[str, float]:
     import resource
 
     start = time.perf_counter()
-    subprocess.run(asked["command"], cwd=asked["folder"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    whole = time.perf_counter() - start
+    subprocess.run(task.command, cwd=task.folder, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024
-    return {"whole_s": whole, "peak": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit}
+    return {"whole_s": seconds, "peak": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit}
 
 
 if __name__ == "__main__":
-    found = {OURS: _ours, LOADED: _ours, TOOL: _tool}[sys.argv[1]](json.load(sys.stdin))
-    json.dump(found, sys.stdout)
+    measured = {OURS: _ours, LOADED: _ours, TOOL: _tool}[sys.argv[1]](ExtractionTask(**json.load(sys.stdin)))
+    json.dump(measured, sys.stdout)

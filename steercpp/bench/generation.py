@@ -25,17 +25,17 @@ def compare_generation(setting: Setting) -> Comparison:
     prompt = " ".join(setting.words[: N_PROMPT - 1])  # and the begin-of-sequence token
     with setting.engine(n_ctx=2048) as engine:
         work: dict[str, int] = {}
-        whole: dict[str, list[float]] = {TOGETHER: [], EXACT: [], APART: []}
+        totals: dict[str, list[float]] = {TOGETHER: [], EXACT: [], APART: []}
         sides: dict[str, Callable[[], float]] = {
-            TOGETHER: lambda: _split(whole, work, TOGETHER, lambda n: _together(engine, prompt, vector, n)),
-            EXACT: lambda: _split(whole, work, EXACT, lambda n: _together(engine, prompt, vector, n, exact=True)),
-            APART: lambda: _split(whole, work, APART, lambda n: _apart(engine, prompt, vector, n)),
+            TOGETHER: lambda: _split(totals, work, TOGETHER, lambda n: _together(engine, prompt, vector, n)),
+            EXACT: lambda: _split(totals, work, EXACT, lambda n: _together(engine, prompt, vector, n, exact=True)),
+            APART: lambda: _split(totals, work, APART, lambda n: _apart(engine, prompt, vector, n)),
         }
         timed = take_turns(sides, setting.rounds(5), tick=setting.tick)
         n_prompt = len(engine.encode(prompt))
-    made = [Side(name, one, work[name]) for name, one in timed.items()]
+    made = [Side(name, seconds, work[name]) for name, seconds in timed.items()]
     made += [
-        Side(name + _WITH_PROMPT, Timed(tuple(seconds)), work[name + _WITH_PROMPT]) for name, seconds in whole.items()
+        Side(name + _WITH_PROMPT, Timed(tuple(seconds)), work[name + _WITH_PROMPT]) for name, seconds in totals.items()
     ]
     figures = (
         time_ratio(made, APART, TOGETHER, setting.promised(at_least(2.0))),
@@ -66,21 +66,21 @@ def one_after_the_other(engine: Engine, prompt: str, vector: ControlVector, stre
 def _together(engine: Engine, prompt: str, vector: ControlVector, n_tokens: int, *, exact: bool = False) -> int:
     """Write so many tokens at all strengths at once; the token-layers."""
     steering = [Steering(vector, strength) for strength in WRITING_STRENGTHS]
-    return _whole(generate(engine, prompt, steering, max_tokens=n_tokens, exact=exact), n_tokens)
+    return _work(generate(engine, prompt, steering, max_tokens=n_tokens, exact=exact), n_tokens)
 
 
 def _apart(engine: Engine, prompt: str, vector: ControlVector, n_tokens: int) -> int:
     """Write so many tokens at each strength; the token-layers."""
     runs = (generate(engine, prompt, [Steering(vector, s)], max_tokens=n_tokens) for s in WRITING_STRENGTHS)
-    return sum(_whole(run, n_tokens) for run in runs)
+    return sum(_work(run, n_tokens) for run in runs)
 
 
-def _whole(found: Generation, n_tokens: int) -> int:
-    assert all(len(row.tokens) == n_tokens for row in found.rows), "random models do not end a text"
-    return found.token_layers
+def _work(texts: Generation, n_tokens: int) -> int:
+    assert all(len(row.tokens) == n_tokens for row in texts.rows), "random models do not end a text"
+    return texts.token_layers
 
 
-def _split(whole: dict[str, list[float]], work: dict[str, int], name: str, write: Callable[[int], int]) -> float:
+def _split(totals: dict[str, list[float]], work: dict[str, int], name: str, write: Callable[[int], int]) -> float:
     """Seconds of all tokens but the first, which comes out of the prompt; keeps those of all of it."""
     start = time.perf_counter()
     work_of_first = write(1)
@@ -88,5 +88,5 @@ def _split(whole: dict[str, list[float]], work: dict[str, int], name: str, write
     work[name + _WITH_PROMPT] = write(N_TOKENS)
     seconds = time.perf_counter() - middle
     work[name] = work[name + _WITH_PROMPT] - work_of_first
-    whole[name].append(seconds)
+    totals[name].append(seconds)
     return seconds - (middle - start)

@@ -10,7 +10,7 @@ from steercpp.bench.result import Comparison, Fact, Figure, Promise, Side, Timed
 from steercpp.bench.setting import Setting
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation, native_operations
-from steercpp.engine.packing import Limits, Pass, Query, lay_out_together
+from steercpp.engine.packing import BatchLimits, Pass, Query, lay_out_together
 from steercpp.engine.session import Session, Wanted
 from steercpp.engine.steering import Steering
 from steercpp.vectors.control_vector import ControlVector
@@ -25,15 +25,15 @@ def compare_prefill(setting: Setting) -> Comparison:
     """A prompt of 512 tokens."""
     tokens = _tokens(setting, _N_PREFILL)
     with setting.engine(n_ctx=_N_PREFILL, n_batch=_N_PREFILL) as engine:
-        part = prompt_pass(tokens, n_batch=_N_PREFILL)
-        sessions, operations = _sessions(engine), _operations(part, _vector(setting))
+        pass_ = prompt_pass(tokens, n_batch=_N_PREFILL)
+        sessions, operations = _sessions(engine), _operations(pass_, _vector(setting))
         runs = {
-            name: lambda session=session, adds=operations[name]: _decode(session, part, adds)
+            name: lambda session=session, adds=operations[name]: _decode(session, pass_, adds)
             for name, session in sessions.items()
         }
         timed = take_turns(runs, setting.rounds(15), warm_ups=1, tick=setting.tick)
-        same = _same_logits(sessions, part)
-        work = len(part.tokens) * engine.n_layer
+        same = _same_logits(sessions, pass_)
+        work = len(pass_.tokens) * engine.n_layer
     return _compared(setting, "prefill of 512 tokens", timed, work, same)
 
 
@@ -55,7 +55,7 @@ def compare_decode(setting: Setting) -> Comparison:
 
 def prompt_pass(tokens: Sequence[int], *, n_batch: int = 256) -> Pass:
     """A pass of one sequence whose last token is an output."""
-    limits = Limits(n_batch=n_batch, n_ctx=max(n_batch, len(tokens)), n_seq_max=1)
+    limits = BatchLimits(n_batch=n_batch, n_ctx=max(n_batch, len(tokens)), n_seq_max=1)
     return lay_out_together([Query(tuple(tokens))], limits)
 
 
@@ -78,8 +78,8 @@ def _sessions(engine: Engine) -> dict[str, Session]:
     }
 
 
-def _operations(part: Pass, vector: ControlVector) -> Mapping[str, Sequence[Operation]]:
-    adding = native_operations(((Steering(vector),),), part.owners, part.regions)
+def _operations(pass_: Pass, vector: ControlVector) -> Mapping[str, Sequence[Operation]]:
+    adding = native_operations(((Steering(vector),),), pass_.owners, pass_.regions)
     return {NO_HOOK: (), CONTROL: (), IDLE: (), ADDING: adding}
 
 
@@ -100,18 +100,18 @@ def _stepper(session: Session, tokens: Sequence[int], vector: ControlVector, nam
     return run
 
 
-def _decode(session: Session, part: Pass, operations: Sequence[Operation]) -> None:
-    session.decode(part, operations)
+def _decode(session: Session, pass_: Pass, operations: Sequence[Operation]) -> None:
+    session.decode(pass_, operations)
 
 
-def _same_logits(sessions: Mapping[str, Session], part: Pass) -> bool:
+def _same_logits(sessions: Mapping[str, Session], pass_: Pass) -> bool:
     """Whether the idle hook leaves the bits of the logits as they are."""
-    found = [sessions[name].decode(part, wanted=Wanted(logits=True)).logits for name in (NO_HOOK, CONTROL, IDLE)]
-    return all(np.array_equal(logits, found[0]) for logits in found)
+    read = [sessions[name].decode(pass_, wanted=Wanted(logits=True)).logits for name in (NO_HOOK, CONTROL, IDLE)]
+    return all(np.array_equal(logits, read[0]) for logits in read)
 
 
 def _compared(setting: Setting, title: str, timed: Mapping[str, Timed], work: int, same: bool) -> Comparison:
-    sides = [Side(name, one, work) for name, one in timed.items()]
+    sides = [Side(name, seconds, work) for name, seconds in timed.items()]
     control = time_ratio(sides, CONTROL, NO_HOOK)
     promise: Promise | None = setting.promised(at_most(max(1.0, control.value) + _ALLOWED))
     figures: list[Figure] = [control]

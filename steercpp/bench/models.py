@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
+from gguf import TokenType
 from platformdirs import user_cache_path
 
 from steercpp.choices import QUANTS
@@ -26,8 +27,9 @@ from steercpp.errors import InputError
 from steercpp.files import replacing
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Tokens: TypeAlias = tuple[list[str], list[float], list[TokenType]]  # pieces, scores, types
 
-FORMAT = 1  # of these files: raise it when the same name would no longer give the same bytes
+_VERSION = 1  # of these files: raise it when the same name would no longer give the same bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ _QUANTS = {
     "q4_0": _Quant(Type.Q4_0, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_0),
     "q4_k": _Quant(Type.Q4_K, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_K_S),
 }
+
+N_SPECIAL = 3 + 256  # pieces of a vocabulary before its normal ones: <unk>, <s>, </s> and the bytes
+CHARACTERS = ("▁", *string.ascii_letters, *string.digits, *string.punctuation, "\n")
+CAPITALS = tuple(f"▁{letter}" for letter in string.ascii_uppercase)
 
 # Bytes of a block's float16 factors, and the standard deviation of what random bits spell in units of the first one.
 # Q4_K is d * scale * q - dmin * min with 6-bit scale and min and 4-bit q: dmin = 7.5 d makes its mean 0.
@@ -113,7 +119,7 @@ def make_model(shape: Shape, quant: str, *, folder: Path | None = None, seed: in
         raise InputError(f"quant {quant!r} is unknown; use one of {', '.join(QUANTS)}")
     folder = cache_folder() if folder is None else folder
     sizes = "-".join(str(getattr(shape, name)) for name in Shape.__slots__)
-    path = folder / f"llama-{quant}-{sizes}-seed{seed}-v{FORMAT}.gguf"
+    path = folder / f"llama-{quant}-{sizes}-seed{seed}-v{_VERSION}.gguf"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +128,7 @@ def make_model(shape: Shape, quant: str, *, folder: Path | None = None, seed: in
     if free < 1.1 * n_bytes:
         raise InputError(
             f"{folder}: {free / 1e9:.1f} GB are free and the model needs {n_bytes / 1e9:.1f}; "
-            "name another folder with --cache, or make fewer --layers"
+            "name another folder with `cache`, or make fewer `layers`"
         )
     with replacing(path) as draft:
         _write(draft, shape, quant, seed)
@@ -152,8 +158,8 @@ def words(n_vocab: int) -> list[str]:
     return [piece[1:] for piece in vocabulary(n_vocab)[0] if len(piece) == 6 and piece[0] == "▁"]
 
 
-def vocabulary(n_vocab: int) -> tuple[list[str], list[float], list[gguf.TokenType]]:
-    """Pieces, scores and types of a vocabulary in SentencePiece's way.
+def vocabulary(n_vocab: int) -> Tokens:
+    """A vocabulary of so many pieces.
 
     Bytes, characters, capital letters after a space, and words made of consonants and vowels in turn. With a word its
     every beginning is a piece too: that is how the tokenizer arrives at it, and by no other way.
@@ -161,17 +167,19 @@ def vocabulary(n_vocab: int) -> tuple[list[str], list[float], list[gguf.TokenTyp
     Raises:
         InputError: too few pieces for bytes and characters, or more than there are words.
     """
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    characters = ["▁", *string.ascii_letters, *string.digits, *string.punctuation, "\n"]
-    capitals = [f"▁{letter}" for letter in string.ascii_uppercase]
-    normal = [*characters, *capitals, *(f"▁{beginning}" for beginning in _beginnings())]
-    n_normal = n_vocab - len(special)
-    if not len(characters) + len(capitals) < n_normal <= len(normal):
-        raise InputError(f"a vocabulary of {n_vocab} pieces cannot be made; give 500 to {len(special) + len(normal)}")
-    pieces = [*special, *normal[:n_normal]]
-    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
-    kinds += [gguf.TokenType.BYTE] * 256 + [gguf.TokenType.NORMAL] * n_normal
-    scores = [0.0] * len(special) + [-float(place) for place in range(n_normal)]
+    normal = [*CHARACTERS, *CAPITALS, *(f"▁{beginning}" for beginning in _beginnings())]
+    n_normal = n_vocab - N_SPECIAL
+    if not len(CHARACTERS) + len(CAPITALS) < n_normal <= len(normal):
+        raise InputError(f"a vocabulary of {n_vocab} pieces cannot be made; give 500 to {N_SPECIAL + len(normal)}")
+    return sentencepiece(normal[:n_normal])
+
+
+def sentencepiece(normal: Sequence[str]) -> Tokens:
+    """Pieces, scores and types in SentencePiece's way: special tokens and bytes, then these pieces, the first best."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *normal]
+    scores = [0.0] * N_SPECIAL + [-float(place) for place in range(len(normal))]
+    kinds = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
+    kinds += [TokenType.BYTE] * 256 + [TokenType.NORMAL] * len(normal)
     return pieces, scores, kinds
 
 
@@ -191,7 +199,7 @@ def _beginnings() -> Iterator[str]:
 
 def _tensors(shape: Shape, quant: _Quant) -> Iterator[_Tensor]:
     """All tensors, in the order in which llama.cpp's converter writes them."""
-    n_embd, n_kv = shape.n_embd, shape.n_embd // shape.n_head * shape.n_head_kv
+    n_embd = shape.n_embd
 
     def matrix(name: str, n_out: int, n_in: int, kind: Type = quant.most) -> _Tensor:
         block = gguf.GGML_QUANT_SIZES[kind][0]
@@ -205,20 +213,30 @@ def _tensors(shape: Shape, quant: _Quant) -> Iterator[_Tensor]:
     yield replace(matrix("token_embd", shape.n_vocab, n_embd), scale=1.0)
     yield norm("output_norm")
     for il in range(shape.n_layer):
-        yield norm(f"blk.{il}.attn_norm")
-        yield matrix(f"blk.{il}.attn_q", n_embd, n_embd)
-        yield matrix(f"blk.{il}.attn_k", n_kv, n_embd)
-        yield matrix(f"blk.{il}.attn_v", n_kv, n_embd)
-        yield matrix(f"blk.{il}.attn_output", n_embd, n_embd)
-        yield norm(f"blk.{il}.ffn_norm")
-        yield matrix(f"blk.{il}.ffn_gate", shape.n_ff, n_embd)
-        yield matrix(f"blk.{il}.ffn_up", shape.n_ff, n_embd)
-        yield matrix(f"blk.{il}.ffn_down", n_embd, shape.n_ff)
+        for name, sizes in block_shapes(shape).items():
+            n_out, *n_in = sizes
+            yield matrix(f"blk.{il}.{name}", n_out, n_in[0]) if n_in else norm(f"blk.{il}.{name}")
 
 
-def _write(path: Path, shape: Shape, quant: str, seed: int) -> None:
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name(f"random weights, {quant}")
+def block_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """The tensors of a block, rows first."""
+    n_embd, n_kv, n_ff = shape.n_embd, shape.n_embd // shape.n_head * shape.n_head_kv, shape.n_ff
+    return {
+        "attn_norm": (n_embd,),
+        "attn_q": (n_embd, n_embd),
+        "attn_k": (n_kv, n_embd),
+        "attn_v": (n_kv, n_embd),
+        "attn_output": (n_embd, n_embd),
+        "ffn_norm": (n_embd,),
+        "ffn_gate": (n_ff, n_embd),
+        "ffn_up": (n_ff, n_embd),
+        "ffn_down": (n_embd, n_ff),
+    }
+
+
+def add_sizes(writer: gguf.GGUFWriter, shape: Shape, *, name: str, file_type: gguf.LlamaFileType) -> None:
+    """Write what llama.cpp reads of a Llama besides its vocabulary and tensors."""
+    writer.add_name(name)
     writer.add_context_length(shape.n_ctx)
     writer.add_embedding_length(shape.n_embd)
     writer.add_block_count(shape.n_layer)
@@ -227,9 +245,12 @@ def _write(path: Path, shape: Shape, quant: str, seed: int) -> None:
     writer.add_head_count_kv(shape.n_head_kv)
     writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_file_type(_QUANTS[quant].file_type)
-    pieces, scores, kinds = vocabulary(shape.n_vocab)
-    writer.add_vocab_size(shape.n_vocab)
+    writer.add_file_type(file_type)
+
+
+def add_tokens(writer: gguf.GGUFWriter, tokens: Tokens) -> None:
+    """Write a vocabulary of `sentencepiece`."""
+    pieces, scores, kinds = tokens
     writer.add_tokenizer_model("llama")
     writer.add_token_list(pieces)
     writer.add_token_scores(scores)
@@ -239,6 +260,13 @@ def _write(path: Path, shape: Shape, quant: str, seed: int) -> None:
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
+
+
+def _write(path: Path, shape: Shape, quant: str, seed: int) -> None:
+    writer = gguf.GGUFWriter(path, "llama")
+    add_sizes(writer, shape, name=f"random weights, {quant}", file_type=_QUANTS[quant].file_type)
+    writer.add_vocab_size(shape.n_vocab)
+    add_tokens(writer, vocabulary(shape.n_vocab))
     tensors = list(_tensors(shape, _QUANTS[quant]))
     for tensor in tensors:
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.n_bytes, tensor.type)

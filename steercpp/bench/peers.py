@@ -40,31 +40,7 @@ from steercpp.errors import EngineError
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector
 
-# FOLD: What the comparisons with tools of llama.cpp have in common.
-WHERE = "name the folder of llama.cpp's tools with --llama-bin"
-
-
-def missing(setting: Setting, tool: str) -> Skipped:
-    """The line in place of a comparison whose tool is not installed."""
-    return Skipped(setting.name, f"{tool} is not installed; {WHERE}")
-
-
-def version(path: Path) -> str:
-    """What a tool says it is."""
-    ended = subprocess.run([str(path), "--version"], capture_output=True, text=True, errors="replace")
-    return (ended.stderr + ended.stdout).strip().splitlines()[0].removeprefix("version: ")
-
-
-def gpu_layers(setting: Setting) -> str:
-    """Blocks on a GPU as the tools count them, the output with them."""
-    return str(setting.gpu_layers if setting.gpu_layers >= 0 else setting.shape.n_layer + 1)
-
-
-def failed(path: Path, code: int, errors: str) -> EngineError:
-    """The error of a tool that ended without doing its work."""
-    last = (errors.strip().splitlines() or ["it says nothing"])[-1]
-    return EngineError(f"{path} ended with code {code}: {last}; run it by hand to see more")
-
+WHERE = "name the folder of llama.cpp's tools with `llama_bin`"
 
 _VECTOR, _TASKS = "vector.gguf", "tasks.bin"  # without a path: a colon in it would end the name for llama.cpp
 _TRIES = 20  # llama.cpp does not wait for its log to be written: where a tool ends at once, its times may be lost
@@ -72,48 +48,6 @@ _TOTAL = re.compile(r"total time =\s*([0-9.]+) ms")
 _PROMPT = re.compile(r"prompt eval time =.*/\s*([0-9]+) tokens")
 _SINGLE = re.compile(r"\beval time =.*/\s*([0-9]+) runs")
 _TASK = re.compile(r"^([0-9]+)\t([0-9.]+)$", re.MULTILINE)
-
-
-@dataclass(slots=True)
-class _Tool:
-    """One tool, run in a folder that holds the vector.
-
-    Attributes:
-        path: the program.
-        folder: where it is run.
-        arguments: of every run.
-        loads: seconds of every run that went into loading the model.
-        n_tokens: decoded in every run.
-    """
-
-    path: Path
-    folder: Path
-    arguments: list[str]
-    loads: list[float] = field(default_factory=list)
-    n_tokens: list[int] = field(default_factory=list)
-
-    def run(self, *arguments: str) -> tuple[float, str]:
-        """Seconds of its own work, and what it printed.
-
-        Raises:
-            EngineError: it failed, or did not tell its time.
-        """
-        for _ in range(_TRIES):
-            start = time.perf_counter()
-            ended = subprocess.run(
-                [str(self.path), *self.arguments, *arguments],
-                cwd=self.folder, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-            wall = time.perf_counter() - start
-            said = _TOTAL.search(ended.stderr) or _TOTAL.search(ended.stdout)
-            if ended.returncode == 0 and said is not None:
-                own = float(said[1]) / 1000
-                self.loads.append(wall - own)
-                self.n_tokens.append(_decoded(ended.stderr + ended.stdout))
-                return own, ended.stdout
-            if ended.returncode:
-                break
-        raise failed(self.path, ended.returncode, ended.stderr)
 
 
 def compare_perplexity(setting: Setting) -> Line:
@@ -185,14 +119,14 @@ def compare_llama_bench(setting: Setting) -> Line:
         return missing(setting, "llama-bench")
     tokens = [int(token) for token in setting.rng.integers(259, setting.shape.n_vocab, size=512)]
     with setting.engine(n_ctx=512, n_batch=512) as engine:
-        whole = prompt_pass(tokens, n_batch=512)
+        prompt = prompt_pass(tokens, n_batch=512)
         steps = [prompt_pass(tokens[:1]) for _ in range(64)]
         for position, step in enumerate(steps):
             step.positions.setflags(write=True)
             step.positions[0] = position
 
         def prefill() -> None:
-            engine.session.decode(whole)
+            engine.session.decode(prompt)
 
         def decode() -> None:
             for position, step in enumerate(steps):
@@ -205,7 +139,7 @@ def compare_llama_bench(setting: Setting) -> Line:
             "decode, llama-bench": lambda: _benched(path, setting, "-p", "0", "-n", "64"),
         }
         timed = take_turns(sides, setting.rounds(5), warm_ups=1, tick=setting.tick)
-    made = tuple(Side(name, one) for name, one in timed.items())
+    made = tuple(Side(name, seconds) for name, seconds in timed.items())
     figures = [time_ratio(made, f"{what}, steercpp", f"{what}, llama-bench") for what in ("prefill", "decode")]
     for what, n_tokens in (("prefill", 512), ("decode", 64)):
         figures += [
@@ -232,7 +166,7 @@ def _compared(
     name = tool.path.name
     loads = statistics.median(sum(tool.loads[i : i + runs]) for i in range(0, len(tool.loads), runs))
     work |= {name: sum(tool.n_tokens[:runs]) * setting.shape.n_layer}
-    made = tuple(Side(side, one, work[side]) for side, one in timed.items())
+    made = tuple(Side(side, seconds, work[side]) for side, seconds in timed.items())
     promise = None if least is None else setting.promised(at_least(least))
     with_loads = (timed[name].median + loads) / timed[OURS].median
     figures = (
@@ -290,3 +224,67 @@ def _benched(path: Path, setting: Setting, *what: str) -> float:
         return float(json.loads(ended.stdout)[0]["samples_ns"][0]) / 1e9
     except (ValueError, LookupError) as error:
         raise failed(path, ended.returncode, ended.stderr) from error
+
+
+@dataclass(slots=True)
+class _Tool:
+    """One tool, run in a folder that holds the vector.
+
+    Attributes:
+        path: the program.
+        folder: where it is run.
+        arguments: of every run.
+        loads: seconds of every run that went into loading the model.
+        n_tokens: decoded in every run.
+    """
+
+    path: Path
+    folder: Path
+    arguments: list[str]
+    loads: list[float] = field(default_factory=list)
+    n_tokens: list[int] = field(default_factory=list)
+
+    def run(self, *arguments: str) -> tuple[float, str]:
+        """Seconds of its own work, and what it printed.
+
+        Raises:
+            EngineError: it failed, or did not tell its time.
+        """
+        for _ in range(_TRIES):
+            start = time.perf_counter()
+            ended = subprocess.run(
+                [str(self.path), *self.arguments, *arguments],
+                cwd=self.folder, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            wall = time.perf_counter() - start
+            total = _TOTAL.search(ended.stderr) or _TOTAL.search(ended.stdout)
+            if ended.returncode == 0 and total is not None:
+                seconds = float(total[1]) / 1000
+                self.loads.append(wall - seconds)
+                self.n_tokens.append(_decoded(ended.stderr + ended.stdout))
+                return seconds, ended.stdout
+            if ended.returncode:
+                break
+        raise failed(self.path, ended.returncode, ended.stderr)
+
+
+def missing(setting: Setting, tool: str) -> Skipped:
+    """The line in place of a comparison whose tool is not installed."""
+    return Skipped(setting.name, f"{tool} is not installed; {WHERE}")
+
+
+def version(path: Path) -> str:
+    """What a tool says it is."""
+    ended = subprocess.run([str(path), "--version"], capture_output=True, text=True, errors="replace")
+    return (ended.stderr + ended.stdout).strip().splitlines()[0].removeprefix("version: ")
+
+
+def gpu_layers(setting: Setting) -> str:
+    """Blocks on a GPU as the tools count them, the output with them."""
+    return str(setting.gpu_layers if setting.gpu_layers >= 0 else setting.shape.n_layer + 1)
+
+
+def failed(path: Path, code: int, errors: str) -> EngineError:
+    """The error of a tool that ended without doing its work."""
+    last = (errors.strip().splitlines() or ["it says nothing"])[-1]
+    return EngineError(f"{path} ended with code {code}: {last}; run it by hand to see more")

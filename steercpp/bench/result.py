@@ -1,4 +1,7 @@
-"""What a benchmark found, as data: sides with their times, figures made of them, what each figure was to be."""
+"""Sides take turns, and what comes of it as data: their times, figures made of them, what each figure was to be.
+
+A machine does other things too, so sides run by turns and medians are compared.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import Any, TypeAlias
 
 from steercpp.errors import InputError
 
-# FOLD: Comparing how long things take on a machine that does other things too: sides take turns, medians are compa  # noqa
 Run: TypeAlias = Callable[[], float | None]  # one run of a side; a number is its own count of its seconds
+Fact: TypeAlias = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,61 +37,6 @@ class Timed:
     def over(self, other: Timed) -> float:
         """Ratio of the medians, this one's to the other's."""
         return self.median / other.median
-
-
-def take_turns(
-    sides: Mapping[str, Run],
-    repeats: int,
-    *,
-    warm_ups: int = 0,
-    tick: Callable[[float], None] | None = None,
-) -> dict[str, Timed]:
-    """Seconds of every side over so many rounds.
-
-    Args:
-        sides: by name, what to run; a side that returns a number is taken at its word instead of the clock's.
-        repeats: rounds.
-        warm_ups: rounds before, which are not counted.
-        tick: called after each run with the share of all runs that is done, 0..1.
-
-    Raises:
-        InputError: no rounds.
-    """
-    if repeats < 1:
-        raise InputError(f"repeats is {repeats}; give at least 1")
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    n_runs, n_done = (warm_ups + repeats) * len(sides), 0
-    for number in range(warm_ups + repeats):
-        for name in turn(tuple(sides), number):
-            taken = _timed(sides[name])
-            if number >= warm_ups:
-                seconds[name].append(taken)
-            n_done += 1
-            if tick is not None:
-                tick(n_done / n_runs)
-    return {name: Timed(tuple(values)) for name, values in seconds.items()}
-
-
-def turn(names: Sequence[str], number: int) -> tuple[str, ...]:
-    """The order of round `number`: one place further each time, backwards in every second cycle."""
-    start = number % len(names)
-    order = (*names[start:], *names[:start])
-    return order[::-1] if number // len(names) % 2 else order
-
-
-def _timed(run: Run) -> float:
-    """Seconds of a run, with garbage collected before it and never within."""
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        own = run()
-        return time.perf_counter() - start if own is None else own
-    finally:
-        gc.enable()
-
-
-Fact: TypeAlias = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +153,8 @@ class BenchResult:
         """All of it in JSON's own types."""
         return {
             "machine": dict(self.machine),
-            "comparisons": [_comparison_json(one) for one in self.comparisons],
-            "skipped": [asdict(one) for one in self.skipped],
+            "comparisons": [_comparison_json(comparison) for comparison in self.comparisons],
+            "skipped": [asdict(line) for line in self.skipped],
         }
 
 
@@ -222,12 +170,64 @@ def work_ratio(sides: Sequence[Side], of: str, to: str, promise: Promise | None 
     return Figure(f"token-layers, {of} / {to}", by_name[of].token_layers / by_name[to].token_layers, promise)
 
 
-def _comparison_json(one: Comparison) -> dict[str, Any]:
+def take_turns(
+    sides: Mapping[str, Run],
+    repeats: int,
+    *,
+    warm_ups: int = 0,
+    tick: Callable[[float], None] | None = None,
+) -> dict[str, Timed]:
+    """Seconds of every side over so many rounds.
+
+    Args:
+        sides: by name, what to run; a side that returns a number is taken at its word instead of the clock's.
+        repeats: rounds.
+        warm_ups: rounds before, which are not counted.
+        tick: called after each run with the share of all runs that is done, 0..1.
+
+    Raises:
+        InputError: no rounds.
+    """
+    if repeats < 1:
+        raise InputError(f"repeats is {repeats}; give at least 1")
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    n_runs, n_done = (warm_ups + repeats) * len(sides), 0
+    for number in range(warm_ups + repeats):
+        for name in turn(tuple(sides), number):
+            taken = _timed(sides[name])
+            if number >= warm_ups:
+                seconds[name].append(taken)
+            n_done += 1
+            if tick is not None:
+                tick(n_done / n_runs)
+    return {name: Timed(tuple(values)) for name, values in seconds.items()}
+
+
+def turn(names: Sequence[str], number: int) -> tuple[str, ...]:
+    """The order of round `number`: one place further each time, backwards in every second cycle."""
+    start = number % len(names)
+    order = (*names[start:], *names[:start])
+    return order[::-1] if number // len(names) % 2 else order
+
+
+def _timed(run: Run) -> float:
+    """Seconds of a run, with garbage collected before it and never within."""
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        seconds = run()
+        return time.perf_counter() - start if seconds is None else seconds
+    finally:
+        gc.enable()
+
+
+def _comparison_json(comparison: Comparison) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "title": one.title,
-        "model": one.model,
-        "facts": dict(one.facts),
+        "name": comparison.name,
+        "title": comparison.title,
+        "model": comparison.model,
+        "facts": dict(comparison.facts),
         "sides": [
             {
                 "name": side.name,
@@ -236,10 +236,11 @@ def _comparison_json(one: Comparison) -> dict[str, Any]:
                 "seconds": list(side.timed.seconds),
                 "token_layers": side.token_layers or None,
             }
-            for side in one.sides
+            for side in comparison.sides
         ],
         "figures": [
-            {"name": f.name, "value": f.value, "promise": _promise_json(f.promise), "kept": f.kept} for f in one.figures
+            {"name": f.name, "value": f.value, "promise": _promise_json(f.promise), "kept": f.kept}
+            for f in comparison.figures
         ],
     }
 

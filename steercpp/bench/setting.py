@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +21,11 @@ from steercpp.choices import FlashAttention
 from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Batch
 from steercpp.engine.session import summed
+from steercpp.errors import EngineError
 from steercpp.vectors.control_vector import ControlVector
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _SEED = 0
 _PUSH = 0.05  # strength 1, as a share of the residual stream's length behind the token embeddings
@@ -75,8 +83,8 @@ class Setting:
 
     def promised(self, promise: Promise, *shapes: str) -> Promise | None:
         """The promise if this model is one that it is made for: of these shapes, by default 1.1b, in Q4_0."""
-        whole = self.shape == SHAPES.get(self.shape_name)
-        made_for = whole and self.quant == "q4_0" and self.shape_name in (shapes or ("1.1b",))
+        is_uncut = self.shape == SHAPES.get(self.shape_name)
+        made_for = is_uncut and self.quant == "q4_0" and self.shape_name in (shapes or ("1.1b",))
         return promise if made_for else None
 
     def layers(self, first: int, last: int, of: int) -> tuple[int, ...]:
@@ -105,8 +113,25 @@ class Setting:
 
     def tool(self, name: str) -> Path | None:
         """One of llama.cpp's tools; None where it is not installed."""
-        found = shutil.which(name, path=self.tools)
-        return None if found is None else Path(found).resolve()
+        path = shutil.which(name, path=self.tools)
+        return None if path is None else Path(path).resolve()
+
+
+def run_program(module: str, side: str, task: DataclassInstance, *, doing: str) -> dict[str, float]:
+    """Run a module of ours as a program of one side, with a task in JSON on its stdin; the numbers that it prints.
+
+    Raises:
+        EngineError: it failed.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-m", module, side],
+        input=json.dumps(asdict(task)), capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
+    if ended.returncode:
+        last = (ended.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise EngineError(f"the process that {doing} {side} ended with code {ended.returncode}: {last}")
+    numbers: dict[str, float] = json.loads(ended.stdout)
+    return numbers
 
 
 class PlainLoop:
@@ -144,5 +169,5 @@ class PlainLoop:
         return [self._decoded(batch) for batch in batches]
 
     def _decoded(self, batch: Batch) -> Floats:
-        runs = ((part, self._session.decode(part)) for part in batch.passes)
+        runs = ((pass_, self._session.decode(pass_)) for pass_ in batch.passes)
         return np.concatenate(summed(batch, runs))

@@ -29,11 +29,11 @@ def compare_sweep(setting: Setting) -> Comparison:
     with setting.engine(n_ctx=2048) as engine, PlainLoop(engine) as plain:
         queries = choice_queries(engine, setting, 100 if setting.shape_name == "15m" else 12)
         batches = engine.pack(queries)
-        found: dict[str, Table] = {}
+        tables: dict[str, Table] = {}
         work: dict[str, int] = {}
         sides: dict[str, Callable[[], None]] = {
-            OURS: lambda: _keep(found, work, OURS, engine, lambda: resumed(engine, batches, vector, STRENGTHS)),
-            PLAIN: lambda: _keep(found, work, PLAIN, plain, lambda: looped(plain, batches, vector, STRENGTHS)),
+            OURS: lambda: _keep(tables, work, OURS, engine, lambda: resumed(engine, batches, vector, STRENGTHS)),
+            PLAIN: lambda: _keep(tables, work, PLAIN, plain, lambda: looped(plain, batches, vector, STRENGTHS)),
         }
         _warm_up(engine, plain)
         timed = take_turns(sides, setting.rounds(5), tick=setting.tick)
@@ -44,7 +44,7 @@ def compare_sweep(setting: Setting) -> Comparison:
     )
     facts: dict[str, Fact] = {
         "questions": len(queries), "strengths": len(STRENGTHS), "tokens a strength": sum(b.n_tokens for b in batches),
-        "layers": _layers(setting, vector), "same bits": _same(found[OURS], found[PLAIN]),
+        "layers": _layers(setting, vector), "same bits": _same(tables[OURS], tables[PLAIN]),
     }  # fmt: skip
     title = f"A sweep: {len(queries)} questions, {len(STRENGTHS)} strengths"
     return Comparison(setting.name, title, setting.model, tuple(made), figures, facts)
@@ -56,7 +56,7 @@ def compare_deep(setting: Setting) -> Comparison:
     tokens = tuple(int(token) for token in setting.rng.integers(259, setting.shape.n_vocab, size=128))
     with setting.engine(n_ctx=256) as engine, PlainLoop(engine) as plain:
         (batch,) = engine.pack([Query(tokens, ((259,),))])
-        found: dict[str, Table] = {}
+        tables: dict[str, Table] = {}
         work: dict[str, int] = {}
         base = engine.base(batch, first_layer=vector.layers[0])
         added, full = "added strength", "full pass"
@@ -65,13 +65,13 @@ def compare_deep(setting: Setting) -> Comparison:
             return [np.concatenate(engine.logprobs(batch, vector=vector, strengths=1.0, base=base))]
 
         sides: dict[str, Callable[[], None]] = {
-            added: lambda: _keep(found, work, added, engine, resume),
-            full: lambda: _keep(found, work, full, plain, lambda: looped(plain, [batch], vector, (1.0,))),
+            added: lambda: _keep(tables, work, added, engine, resume),
+            full: lambda: _keep(tables, work, full, plain, lambda: looped(plain, [batch], vector, (1.0,))),
         }
         timed = take_turns(sides, setting.rounds(7), warm_ups=1, tick=setting.tick)
         facts: dict[str, Fact] = {
             "tokens": len(tokens), "layers": _layers(setting, vector), "resumed": base.resumed,
-            "same bits": _same(found[added], found[full]),
+            "same bits": _same(tables[added], tables[full]),
         }  # fmt: skip
     made = [Side(name, timed[name], work[name]) for name in sides]
     promise = setting.promised(at_most(0.86), "13b")
@@ -87,19 +87,19 @@ def compare_head(setting: Setting) -> Comparison:
     with setting.engine(n_ctx=2048) as engine, PlainLoop(engine) as plain:
         queries = choice_queries(engine, setting, 20, head=head)
         shared = engine.pack(queries)
-        apart = [one for batch in shared for query in batch.queries for one in engine.pack([query])]
-        found: dict[str, Table] = {}
+        apart = [single for batch in shared for query in batch.queries for single in engine.pack([query])]
+        tables: dict[str, Table] = {}
         work: dict[str, int] = {}
         sides: dict[str, Callable[[], None]] = {
-            OURS: lambda: _keep(found, work, OURS, engine, lambda: resumed(engine, shared, vector, _FEW_STRENGTHS)),
-            PLAIN: lambda: _keep(found, work, PLAIN, plain, lambda: looped(plain, apart, vector, _FEW_STRENGTHS)),
+            OURS: lambda: _keep(tables, work, OURS, engine, lambda: resumed(engine, shared, vector, _FEW_STRENGTHS)),
+            PLAIN: lambda: _keep(tables, work, PLAIN, plain, lambda: looped(plain, apart, vector, _FEW_STRENGTHS)),
         }
         _warm_up(engine, plain)
         timed = take_turns(sides, setting.rounds(3), tick=setting.tick)
         n_head = len(engine.encode(head))
     made = [Side(name, timed[name], work[name]) for name in sides]
     figures = (time_ratio(made, PLAIN, OURS, setting.promised(at_least(6.0))), work_ratio(made, PLAIN, OURS))
-    differences = [np.abs(ours - theirs).max() for ours, theirs in zip(found[OURS], found[PLAIN], strict=True)]
+    differences = [np.abs(ours - theirs).max() for ours, theirs in zip(tables[OURS], tables[PLAIN], strict=True)]
     facts: dict[str, Fact] = {
         "questions": len(queries), "strengths": len(_FEW_STRENGTHS), "tokens of the head": n_head,
         "tokens a strength, shared": sum(b.n_tokens for b in shared),
@@ -112,9 +112,9 @@ def compare_head(setting: Setting) -> Comparison:
 
 def choice_queries(engine: Engine, setting: Setting, n_items: int, *, head: str = "") -> list[Query]:
     """Questions as an engine decodes them; scored are the letters that follow a space."""
-    found = [engine.token_id(f"▁{LETTERS[i]}") for i in range(4)]
-    letters = tuple((token,) for token in found if token is not None)
-    assert len(letters) == len(found), "the vocabulary of random models has the capital letters"
+    tokens = [engine.token_id(f"▁{LETTERS[i]}") for i in range(4)]
+    letters = tuple((token,) for token in tokens if token is not None)
+    assert len(letters) == len(tokens), "the vocabulary of random models has the capital letters"
     items = questions(setting.words, n_items, np.random.default_rng(1))
     return [Query(engine.encode(head + choice_prompt(item)), letters) for item in items]
 
@@ -135,11 +135,11 @@ def looped(plain: PlainLoop, batches: Sequence[Batch], vector: ControlVector, st
 
 
 def _keep(
-    found: dict[str, Table], work: dict[str, int], name: str, counter: Engine | PlainLoop, run: Callable[[], Table]
+    tables: dict[str, Table], work: dict[str, int], name: str, counter: Engine | PlainLoop, run: Callable[[], Table]
 ) -> None:
-    """Run a side and keep what it found and what it computed."""
+    """Run a side and keep what it gives and what it computed."""
     before = counter.token_layers
-    found[name] = run()
+    tables[name] = run()
     work[name] = counter.token_layers - before
 
 
@@ -152,7 +152,7 @@ def _warm_up(engine: Engine, plain: PlainLoop) -> None:
 
 
 def _same(ours: Table, plain: Table) -> bool:
-    return all(np.array_equal(one, other) for one, other in zip(ours, plain, strict=True))
+    return all(np.array_equal(table, other) for table, other in zip(ours, plain, strict=True))
 
 
 def _layers(setting: Setting, vector: ControlVector) -> str:

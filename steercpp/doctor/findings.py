@@ -71,7 +71,7 @@ def sign_findings(loose: LooseVector, directions: dict[int, FloatArray]) -> Iter
     if turned and not own_method(loose):
         sentence = (
             f"at {where(turned)} the direction points against that of the layer below: signs were left to chance, and "
-            "the layers work against each other; give --model and --pairs to find out which ones are wrong"
+            "the layers work against each other; give the model and pairs to find out which ones are wrong"
         )
         yield Finding("signs-differ", sentence, layers=turned)
 
@@ -82,7 +82,7 @@ def sign_remarks(loose: LooseVector, directions: dict[int, FloatArray]) -> Itera
     if turned and (method := own_method(loose)):
         yield (
             f"at {where(turned)} the direction points against that of the layer below: {method} sets signs by the "
-            "pairs, so the axes of these layers differ or turn; check with --model and --pairs"
+            "pairs, so the axes of these layers differ or turn; check with the model and pairs"
         )
 
 

@@ -63,9 +63,9 @@ def diagnose(model: Path | None = None, *, open_engine: Callable[[Path], Engine]
     devices: tuple[dict[str, str | int], ...] = ()
     advised: tuple[Advice, ...] = ()
     if checks[0].ok:
-        from steercpp.engine.engine import devices as found
+        from steercpp.engine.model import devices as llama_cpp_devices
 
-        devices = found()
+        devices = llama_cpp_devices()
         advised = advice(gpus(), [str(device["name"]) for device in devices])
         checks.append(_loaded_once())
     path = model
@@ -89,7 +89,7 @@ def _sandbox() -> str:
 def _native_module() -> Check:
     name = "the native module loads with the llama-cpp-python it was built with"
     try:
-        from steercpp.engine.session import LLAMA_CPP_PYTHON
+        from steercpp.engine.model import LLAMA_CPP_PYTHON
     except (ImportError, SteerError) as error:
         return Check(name, False, f"{error}; install steercpp again")
     return Check(name, True, f"llama-cpp-python {LLAMA_CPP_PYTHON}")
@@ -126,10 +126,10 @@ def _embedded_model() -> tuple[Path | None, Check]:
 
     name = "the embedded model has the hash that its card names"
     try:
-        found = load()
+        model = load()
     except (SteerError, OSError) as error:
         return None, Check(name, False, str(error))
-    return found.path, Check(name, True, f"{found.path.name}, sha256 {found.card['sha256'][:16]}…")
+    return model.path, Check(name, True, f"{model.path.name}, sha256 {model.card['sha256'][:16]}…")
 
 
 def _steering(path: Path, open_engine: Callable[[Path], Engine] | None) -> list[Check]:

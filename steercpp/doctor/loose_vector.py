@@ -81,8 +81,8 @@ class LooseVector:
     @property
     def n_layer(self) -> int | None:
         """Blocks of the model, if one of steercpp's keys says so."""
-        found = self.header.values.get(f"{PREFIX}n_layer")
-        return found.value if found is not None and type(found.value) is int else None
+        item = self.header.values.get(f"{PREFIX}n_layer")
+        return item.value if item is not None and type(item.value) is int else None
 
     def rows(self) -> Iterator[tuple[int, FloatArray]]:
         """Layer and (n_embd,) row of every piece that has both, in the file's order."""
@@ -92,12 +92,12 @@ class LooseVector:
 
     def directions(self, n_embd: int) -> dict[int, FloatArray]:
         """The finite directions of this width by layer, ascending; those of one layer summed, as llama.cpp does."""
-        found: dict[int, FloatArray] = {}
+        sums: dict[int, FloatArray] = {}
         for il, row in self.rows():
             if len(row) == n_embd and il < MAX_LAYERS:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    found[il] = found[il] + row if il in found else row
-        return {il: found[il] for il in sorted(found) if np.isfinite(found[il]).all()}
+                    sums[il] = sums[il] + row if il in sums else row
+        return {il: sums[il] for il in sorted(sums) if np.isfinite(sums[il]).all()}
 
 
 def read_loosely(path: Path | str) -> LooseVector:
@@ -112,28 +112,28 @@ def read_loosely(path: Path | str) -> LooseVector:
             kind = _text(header, "general.architecture")
             layers = [layer_named(tensor.name) for tensor in header.tensors]
             if kind not in ARCHITECTURES and all(layer is None for layer in layers):
-                found = repr(kind) if kind else "missing"
-                step = "a control vector has tensors direction.<layer>; a model goes behind --model"
-                raise VectorFileError(f"{path}: general.architecture: {found}, and no tensor is a direction; {step}")
+                value = repr(kind) if kind else "missing"
+                step = "a control vector has tensors direction.<layer>, and a model is given as a model"
+                raise VectorFileError(f"{path}: general.architecture: {value}, and no tensor is a direction; {step}")
             pieces = [_piece(file, header, *both) for both in zip(header.tensors, layers, strict=True)]
     except OSError as error:
         raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
     keys = (PREFIX, *(f"{kind}." for kind in ARCHITECTURES))
-    own = {key.removeprefix(PREFIX): item.value for key, item in header.values.items() if key.startswith(keys)}
+    stored = {key.removeprefix(PREFIX): item.value for key, item in header.values.items() if key.startswith(keys)}
     return LooseVector(
         path=Path(path),
         header=header,
         kind=kind,
         model_hint=_text(header, f"{kind}.model_hint"),
-        pieces=(*pieces, *_arrays(own)),
-        metadata={key: value for key, value in own.items() if not RESERVED_KEYS.fullmatch(key)},
+        pieces=(*pieces, *_arrays(stored)),
+        metadata={key: value for key, value in stored.items() if not RESERVED_KEYS.fullmatch(key)},
         is_laid_out=_is_laid_out(header),
     )
 
 
 def _text(header: Header, key: str) -> str:
-    found = header.values.get(key)
-    return found.value if found is not None and isinstance(found.value, str) else ""
+    item = header.values.get(key)
+    return item.value if item is not None and isinstance(item.value, str) else ""
 
 
 def _piece(file: BinaryIO, header: Header, tensor: Tensor, layer: int | None) -> Piece:
@@ -145,8 +145,8 @@ def _piece(file: BinaryIO, header: Header, tensor: Tensor, layer: int | None) ->
         return replace(made, problem=f"its type {tensor.type_name} cannot be read")
     end = header.data_start + tensor.offset + n_bytes
     if end > header.size:
-        found = f"the file ends after {header.size} bytes, {end} are needed"
-        return replace(made, problem=found, is_cut=True)
+        problem = f"the file ends after {header.size} bytes, {end} are needed"
+        return replace(made, problem=problem, is_cut=True)
     file.seek(end - n_bytes)
     row = _numbers(np.frombuffer(file.read(n_bytes), np.uint8), GGMLQuantizationType(tensor.type))
     return replace(made, row=row, problem="" if row is not None else f"its type {tensor.type_name} cannot be read")
@@ -171,8 +171,8 @@ def _numbers(raw: npt.NDArray[np.uint8], kind: GGMLQuantizationType) -> FloatArr
             return None
 
 
-def _arrays(own: dict[str, MetaValue]) -> Iterator[Piece]:
-    for key, value in own.items():
+def _arrays(stored: dict[str, MetaValue]) -> Iterator[Piece]:
+    for key, value in stored.items():
         layer = array_layer(key)
         if layer is None:
             continue

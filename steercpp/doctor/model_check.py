@@ -106,7 +106,7 @@ def hint_findings(loose: LooseVector, target: Target | None, *, is_related: bool
     if not hint:
         step = f"model_hint is written as {wanted!r}" if wanted else ""
         sentence = f"model_hint is missing: {words.NO_HINT}"
-        yield Finding("hint", sentence if wanted else f"{sentence}; give --model to have it filled in", step)
+        yield Finding("hint", sentence if wanted else f"{sentence}; give the model to have it filled in", step)
     elif wanted and hint != wanted:
         if _ALIASES.get(_plain(hint), _plain(hint)) == _plain(wanted):
             sentence = f"model_hint is {hint!r}, transformers' word for what llama.cpp calls {wanted!r}"

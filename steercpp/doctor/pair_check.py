@@ -61,9 +61,9 @@ def relations(
         activations: of contrast pairs, at the directions' layers and at those below.
         directions: by layer, of the activations' width, not zero.
         shift: 1 where direction.k belongs to layer k-1, else 0: where `projection` is taken.
-        method: the one in `directions.METHODS` by which they were made, "" if it is not known.
+        method: the one of `methods.METHODS` by which they were made, "" if it is not known.
     """
-    found = []
+    compared = []
     extracted: dict[int, dict[str, FloatArray]] = {}
     methods = dict.fromkeys((*_METHODS, method) if method not in ("", "random") else _METHODS)
     for il, row in sorted(directions.items()):
@@ -71,14 +71,14 @@ def relations(
         for layer in (il - 1, il):
             if layer not in extracted:
                 extracted[layer] = _extracted(activations, layer, methods)
-        own, below = (_best(unit, extracted[layer].values()) for layer in (il, il - 1))
+        at_own, below = (_best(unit, extracted[layer].values()) for layer in (il, il - 1))
         projection = agreeing = None
         if (mean := extracted[il - shift].get("mean")) is not None:
             positive, negative = activations.at(il - shift)
             projection = float(unit @ mean)
             agreeing = float(((positive - negative) @ unit > 0).mean())
-        found.append(Relation(il, own, below, projection, agreeing))
-    return tuple(found)
+        compared.append(Relation(il, at_own, below, projection, agreeing))
+    return tuple(compared)
 
 
 def _extracted(activations: Activations, layer: int, methods: Iterable[str]) -> dict[str, FloatArray]:
@@ -86,35 +86,35 @@ def _extracted(activations: Activations, layer: int, methods: Iterable[str]) -> 
     if layer not in activations.layers:
         return {}
     positive, negative = activations.at(layer)
-    found = {}
+    directions = {}
     for name in methods:
         with suppress(DegenerateError):  # centring leaves nothing of one pair, but the mean does
-            found[name] = METHODS[name](positive, negative)
-    return found
+            directions[name] = METHODS[name](positive, negative)
+    return directions
 
 
 def _best(unit: np.ndarray, others: Iterable[FloatArray]) -> float | None:
     return max((abs(float(unit @ other)) for other in others), default=None)
 
 
-def measured_shift(found: Sequence[Relation]) -> int | None:
+def measured_shift(compared: Sequence[Relation]) -> int | None:
     """1 where the directions clearly belong to the layers below theirs, 0 where to their own, None where to neither."""
-    both = [(one.own, one.below) for one in found if one.own is not None and one.below is not None]
+    both = [(row.own, row.below) for row in compared if row.own is not None and row.below is not None]
     if len(both) < 2:
         return None
-    own, below = np.array(both).T
-    for shift, near, far in ((1, below, own), (0, own, below)):
+    at_own, below = np.array(both).T
+    for shift, near, far in ((1, below, at_own), (0, at_own, below)):
         is_near = near.mean() >= _LEAST_MATCH and 1 - near.mean() <= _MOST_DISTANCE * (1 - far.mean())
         if is_near and (near > far).mean() >= _AGREEING:
             return shift
     return None
 
 
-def pair_findings(found: Sequence[Relation], *, shift: int, n_embd: int, token: str) -> Iterator[Finding]:
+def pair_findings(compared: Sequence[Relation], *, shift: int, n_embd: int, token: str) -> Iterator[Finding]:
     """Directions that point the wrong way, or nowhere near what the pairs differ in."""
     chance = _CHANCE / np.sqrt(n_embd)
-    unrelated = tuple(il for il, cosine in _where_it_belongs(found, shift).items() if cosine < chance)
-    wrong = tuple(one.layer for one in found if one.layer not in unrelated and _points_back(one, chance))
+    unrelated = tuple(il for il, cosine in _where_it_belongs(compared, shift).items() if cosine < chance)
+    wrong = tuple(row.layer for row in compared if row.layer not in unrelated and _points_back(row, chance))
     if wrong:
         sentence = f"at {where(wrong)} the direction points from positive to negative in three of four pairs or more"
         yield Finding("wrong-sign", sentence, f"the sign is turned at {where(wrong)}", wrong)
@@ -126,17 +126,17 @@ def pair_findings(found: Sequence[Relation], *, shift: int, n_embd: int, token: 
         yield Finding("unrelated", sentence, layers=unrelated)
 
 
-def are_related(found: Sequence[Relation], *, shift: int, n_embd: int) -> bool:
+def are_related(compared: Sequence[Relation], *, shift: int, n_embd: int) -> bool:
     """Whether most directions have to do with the pairs, which those of another model cannot."""
-    cosines = list(_where_it_belongs(found, shift).values())
+    cosines = list(_where_it_belongs(compared, shift).values())
     return bool(cosines) and float(np.median(cosines)) >= _CHANCE / np.sqrt(n_embd)
 
 
-def _where_it_belongs(found: Sequence[Relation], shift: int) -> dict[int, float]:
-    both = ((one.layer, one.below if shift else one.own) for one in found)
+def _where_it_belongs(compared: Sequence[Relation], shift: int) -> dict[int, float]:
+    both = ((row.layer, row.below if shift else row.own) for row in compared)
     return {il: cosine for il, cosine in both if cosine is not None}
 
 
-def _points_back(one: Relation, chance: float) -> bool:
+def _points_back(row: Relation, chance: float) -> bool:
     """An axis along which pairs differ either way has no sign to be wrong: nearly all must agree."""
-    return one.projection is not None and one.projection < -chance and (one.agreeing or 0.0) <= _FEW
+    return row.projection is not None and row.projection < -chance and (row.agreeing or 0.0) <= _FEW

@@ -43,7 +43,7 @@ def repaired(report: Report) -> tuple[ControlVector, tuple[str, ...]]:
         VectorFileError: a fault for which no repair gives a right vector, or nothing would be left.
     """
     path = report.loose.path
-    if fatal := [one for one in report.findings if one.is_fatal]:
+    if fatal := [finding for finding in report.findings if finding.is_fatal]:
         raise VectorFileError(f"{path}: cannot be repaired: {fatal[0].sentence}")
     stored = {key: value for key, value in report.loose.metadata.items() if can_be_stored(key, value)}
     draft = _Draft(dict(report.directions), stored, report.loose.model_hint)
@@ -59,7 +59,7 @@ def repaired(report: Report) -> tuple[ControlVector, tuple[str, ...]]:
     if comes_shifted(report.loose):  # and was moved, or its pairs show that the layers it names are right
         draft.metadata["layer_convention"] = "applied"
         draft.metadata.setdefault("token", TOKEN)
-    draft.metadata["repaired"] = tuple(dict.fromkeys(one.code for one in report.findings if one.repair))
+    draft.metadata["repaired"] = tuple(dict.fromkeys(fault.code for fault in report.findings if fault.repair))
     n_layer = _depth(report, max(directions) + 1)
     return ControlVector(directions, draft.model_hint, n_layer, draft.metadata), tuple(draft.changes)
 
@@ -115,7 +115,7 @@ _STEPS: dict[str, _Step] = {
 
 def _drop_quality(draft: _Draft, report: Report) -> None:
     """Metadata with one value for each layer of the file fit no other layers or signs."""
-    turned = any(one.code == "wrong-sign" for one in report.findings)
+    turned = any(finding.code == "wrong-sign" for finding in report.findings)
     fits = {key for key in LAYER_KEYS if _length(draft.metadata.get(key)) == len(draft.directions)}
     stale = [key for key in LAYER_KEYS if key in draft.metadata and (turned or key not in fits)]
     for key in stale:
@@ -145,8 +145,8 @@ def _depth(report: Report, least: int) -> int:
     """Blocks of the model: as it says itself, as the file says, or the least that holds all layers."""
     if report.target is not None:
         return max(report.target.n_layer, least)
-    told = report.loose.n_layer
+    stored = report.loose.n_layer
     count = report.loose.header.values.get("controlvector.layer_count")
-    if told is None and from_cvector_generator(report.loose.header) and count is not None:
-        told = count.value + 1 if type(count.value) is int else None
-    return told if told is not None and least <= told <= MAX_LAYERS else least
+    if stored is None and from_cvector_generator(report.loose.header) and count is not None:
+        stored = count.value + 1 if type(count.value) is int else None
+    return stored if stored is not None and least <= stored <= MAX_LAYERS else least

@@ -82,7 +82,7 @@ class Report:
     @property
     def is_repairable(self) -> bool:
         """Whether a repair would change something, and give a right vector."""
-        return any(one.repair for one in self.findings) and not any(one.is_fatal for one in self.findings)
+        return any(fault.repair for fault in self.findings) and not any(fault.is_fatal for fault in self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -91,10 +91,10 @@ class Report:
             "layers": list(self.directions),
             "n_embd": next((len(row) for row in self.directions.values()), 0),
             "model_hint": self.loose.model_hint,
-            "findings": [asdict(one) for one in self.findings],
+            "findings": [asdict(finding) for finding in self.findings],
             "remarks": list(self.remarks),
             "token": self.token,
-            "relations": [asdict(one) for one in self.relations],
+            "relations": [asdict(relation) for relation in self.relations],
         }
 
 
@@ -197,11 +197,11 @@ def _collected(
 
 def _fitting_token(loose: LooseVector) -> Token:
     """The token that the vector was made from, as far as it is known."""
-    told = loose.metadata.get("token")
-    if told is None and comes_shifted(loose):
+    name = loose.metadata.get("token")
+    if name is None and comes_shifted(loose):
         return words.TOKEN
-    found = token_named(told)
-    return "last" if found is None else found
+    token = token_named(name)
+    return "last" if token is None else token
 
 
 def stored_activations(dump: Path | str, vector: Path | str, *, token: Token | None = None) -> Activations:
@@ -228,10 +228,10 @@ def _compared(subject: _Subject, activations: Activations | None) -> _Compared:
     if activations is None or not subject.fits:
         return _Compared((), None, by_keys)
     method = own_method(subject.loose)
-    found = relations(activations, subject.acting, shift=by_keys, method=method)
-    measured = measured_shift(found)
+    compared = relations(activations, subject.acting, shift=by_keys, method=method)
+    measured = measured_shift(compared)
     if measured in (None, by_keys):
-        return _Compared(found, measured, by_keys)
+        return _Compared(compared, measured, by_keys)
     return _Compared(relations(activations, subject.acting, shift=measured, method=method), measured, measured)
 
 
@@ -278,10 +278,10 @@ def _refused(path: Path | str) -> Iterator[Finding]:
 
 def _remarks(subject: _Subject, seen: _Compared, activations: Activations | None) -> Iterator[str]:
     loose = subject.loose
-    told, token = str(loose.metadata.get("token", "")), _token_of(activations)
-    if seen.relations and told and told != token:
-        yield f"made from the activations of token {told!r}, but compared with those of token {token!r}"
-    if seen.relations and all(one.own is None and one.below is None for one in seen.relations):
+    named, token = str(loose.metadata.get("token", "")), _token_of(activations)
+    if seen.relations and named and named != token:
+        yield f"made from the activations of token {named!r}, but compared with those of token {token!r}"
+    if seen.relations and all(relation.own is None and relation.below is None for relation in seen.relations):
         yield f"nothing could be compared: nothing can be extracted from the activations of token {token!r}"
     if not seen.relations:
         yield from sign_remarks(loose, subject.acting)

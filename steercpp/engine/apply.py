@@ -106,9 +106,9 @@ def _buffer(llama: llama_cpp.Llama, vector: ControlVector, strength: float) -> n
     check(((Steering(vector, strength),),), n_layer=n_layer, n_embd=n_embd)
     if not vector.is_added_everywhere:
         manner = {key: vector.metadata.get(key) for key in ("operator", "positions", "side", "gate")}
-        found = ", ".join(f"{key} {value}" for key, value in manner.items() if value)
+        named = ", ".join(f"{key} {value}" for key, value in manner.items() if value)
         raise InputError(
-            f"the vector is meant to act otherwise ({found}) than llama.cpp's control vector, which is added to every "
+            f"the vector is meant to act otherwise ({named}) than llama.cpp's control vector, which is added to every "
             "token; use steercpp's own engine"
         )
     if not any(row.any() for row in vector.directions.values()):

@@ -35,12 +35,12 @@ class Query:
     @property
     def n_tokens_plain(self) -> int:
         """Tokens that a loop over the continuations decodes: the prompt anew for each longer one."""
-        longer = [len(part) - 1 for part in self.continuations if len(part) > 1]
+        longer = [len(tokens) - 1 for tokens in self.continuations if len(tokens) > 1]
         return max(len(longer), 1) * len(self.tokens) + sum(longer)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """What a decode may hold.
 
     Attributes:
@@ -111,14 +111,14 @@ class Pass:
         for row, position in enumerate(self.positions.tolist()):
             before.append(latest.get(position - 1, -1))
             latest[position] = row
-        found = []
+        paths = []
         for row in self.prompt_ends.tolist():
             rows = []
             while row >= 0:
                 rows.append(row)
                 row = before[row]
-            found.append(np.array(rows[::-1], np.int32))
-        return tuple(found)
+            paths.append(np.array(rows[::-1], np.int32))
+        return tuple(paths)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +140,7 @@ class Batch:
     @property
     def n_tokens(self) -> int:
         """Tokens that one run of the batch decodes."""
-        return sum(len(part.tokens) for part in self.passes)
+        return sum(len(pass_.tokens) for pass_ in self.passes)
 
     @property
     def n_tokens_plain(self) -> int:

@@ -55,7 +55,7 @@ class ChatTemplate:
                 messages=turns, bos_token=self.bos, eos_token=self.eos, add_generation_prompt=assistant_speaks
             )
         except TemplateError as error:
-            raise PromptError(f"the model's chat template cannot be used: {error}; try --raw") from error
+            raise PromptError(f"the model's chat template cannot be used: {error}; try `template=raw`") from error
 
     def parts(self, messages: Sequence[Message], specials: Callable[[str], Sequence[int]]) -> tuple[Part, ...]:
         """The same text in pieces: the template's own, and those of messages, whose `field` is the role.
@@ -70,10 +70,10 @@ class ChatTemplate:
         """
         text = self.render(messages)
         marks = _unused("".join((self.source, text, *(turn.content for turn in messages))))
-        found = self._marked(messages, marks)
-        if found is None or "".join(part.text for part in found) != text:
-            found = self._broken(messages, text, next(marks), specials)
-        return found
+        pieces = self._marked(messages, marks)
+        if pieces is None or "".join(piece.text for piece in pieces) != text:
+            pieces = self._broken(messages, text, next(marks), specials)
+        return pieces
 
     def _marked(self, messages: Sequence[Message], marks: Iterator[str]) -> tuple[Part, ...] | None:
         """The text with each message between marks; None where the template does not take that."""
@@ -119,7 +119,7 @@ class ChatTemplate:
         parts = [Part(pieces[-1], "")]
         for piece in reversed(pieces[:-1]):
             parts[:0] = [Part(piece[:-1], ""), Part(piece[-1:], "text")]
-        return tuple(part for part in parts if part.text)
+        return tuple(piece for piece in parts if piece.text)
 
 
 def _unused(text: str) -> Iterator[str]:

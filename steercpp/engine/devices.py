@@ -1,6 +1,8 @@
-"""Where a model is computed and what its K/V cache is kept in, in llama.cpp's own words; the engine's options.
+"""Where a model is computed and what its K/V cache is kept in; and GPUs that this build of llama.cpp leaves idle.
 
-Each option means what the option of the same name means to llama.cpp (`--main-gpu`, `--rpc`, `--cache-type-k` ...).
+Each of `DeviceOptions` means what the option of the same name means to llama.cpp (`--main-gpu`, `--cache-type-k` ...).
+For the doctor, the GPUs of this machine are found by what their drivers leave in files, and the command is named that
+compiles llama-cpp-python for them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,29 @@ from typing import Literal, TypeAlias, TypedDict
 from steercpp.choices import CACHE_TYPES, SPLIT_MODES, CacheType, SplitMode
 from steercpp.errors import InputError
 
+Backend: TypeAlias = Literal["cuda", "metal", "rocm", "vulkan", "rpc"]
+
 MOST_DEVICES = 16  # llama_max_devices(), and GGML_RPC_MAX_SERVERS
+GGML_TYPES: dict[CacheType, int] = {  # enum ggml_type
+    "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7,
+}  # fmt: skip
+
+_FLAGS: dict[Backend, str] = {
+    "cuda": "-DGGML_CUDA=ON",
+    "metal": "-DGGML_METAL=ON",
+    "rocm": "-DGGML_HIP=ON",
+    "vulkan": "-DGGML_VULKAN=ON",
+    "rpc": "-DGGML_RPC=ON",
+}
+# How llama.cpp names the devices of each: CUDA0, MTL0, ROCm0. Vulkan drives GPUs of any make.
+_DEVICES: dict[Backend, tuple[str, ...]] = {
+    "cuda": ("CUDA", "Vulkan"),
+    "metal": ("MTL", "Metal"),
+    "rocm": ("ROCm", "Vulkan"),
+    "vulkan": ("Vulkan",),
+}
+_DRIVERS = ("usr/share/vulkan/icd.d", "usr/local/share/vulkan/icd.d", "etc/vulkan/icd.d")
+_SOFTWARE_DRIVERS = ("lvp_", "swrast", "gfxstream", "virtio")  # they compute on the CPU, or on another machine's GPU
 
 
 class LoadArguments(TypedDict):
@@ -35,8 +59,8 @@ class LoadArguments(TypedDict):
 class ContextArguments(TypedDict):
     """The options that a context takes."""
 
-    type_k: str
-    type_v: str
+    type_k: CacheType
+    type_v: CacheType
     offload_kqv: bool
 
 
@@ -81,7 +105,7 @@ class DeviceOptions:
             raise InputError(f"split_mode is {self.split_mode!r}; use {_one_of(SPLIT_MODES)}")
         for name, value in (("type_k", self.type_k), ("type_v", self.type_v)):
             if value not in CACHE_TYPES:
-                raise InputError(f"{name} is {value!r}; use {_one_of(CACHE_TYPES)}")
+                raise InputError(f"{name} is {value!r}; use {_one_of(tuple(CACHE_TYPES))}")
         if self.rpc and self.n_gpu_layers == 0:
             raise InputError("rpc servers compute nothing while n_gpu_layers is 0; give a number of blocks, or -1")
 
@@ -103,9 +127,7 @@ class DeviceOptions:
             InputError: it is off.
         """
         if flash_attn == "off" and self.type_v not in ("f32", "f16", "bf16"):
-            raise InputError(
-                f"type_v {self.type_v} needs flash attention; use flash_attn on (--flash-attn on), or type_v f16"
-            )
+            raise InputError(f"type_v {self.type_v} needs flash attention; use `flash_attn=on` or `type_v=f16`")
 
     def context_arguments(self) -> ContextArguments:
         """Keyword arguments of ContextOptions."""
@@ -132,7 +154,7 @@ def parse_tensor_split(text: str) -> tuple[float, ...]:
         InputError: not numbers.
     """
     try:
-        return tuple(float(part) for part in text.replace("/", ",").split(",") if part.strip())
+        return tuple(float(share) for share in text.replace("/", ",").split(",") if share.strip())
     except ValueError as error:
         raise InputError(f"tensor_split {text!r} is no list of numbers; write shares such as 3,1") from error
 
@@ -151,7 +173,7 @@ def split_address(server: str) -> tuple[str, int]:
 
 def _checked_servers(rpc: str | Sequence[str]) -> tuple[str, ...]:
     texts = (rpc,) if isinstance(rpc, str) else rpc
-    servers = tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+    servers = tuple(server.strip() for text in texts for server in text.split(",") if server.strip())
     for server in servers:
         split_address(server)
     if len(set(servers)) < len(servers):
@@ -172,27 +194,6 @@ def _checked_split(shares: Sequence[float]) -> tuple[float, ...]:
 
 def _one_of(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-# FOLD: GPUs that this machine has and that this build of llama.cpp could be compiled for; read this for the instal  # noqa
-Backend: TypeAlias = Literal["cuda", "metal", "rocm", "vulkan", "rpc"]
-
-_FLAGS: dict[Backend, str] = {
-    "cuda": "-DGGML_CUDA=ON",
-    "metal": "-DGGML_METAL=ON",
-    "rocm": "-DGGML_HIP=ON",
-    "vulkan": "-DGGML_VULKAN=ON",
-    "rpc": "-DGGML_RPC=ON",
-}
-# How llama.cpp names the devices of each: CUDA0, MTL0, ROCm0. Vulkan drives GPUs of any make.
-_DEVICES: dict[Backend, tuple[str, ...]] = {
-    "cuda": ("CUDA", "Vulkan"),
-    "metal": ("MTL", "Metal"),
-    "rocm": ("ROCm", "Vulkan"),
-    "vulkan": ("Vulkan",),
-}
-_DRIVERS = ("usr/share/vulkan/icd.d", "usr/local/share/vulkan/icd.d", "etc/vulkan/icd.d")
-_SOFTWARE_DRIVERS = ("lvp_", "swrast", "gfxstream", "virtio")  # they compute on the CPU, or on another machine's GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,21 +238,21 @@ def install_line(backend: Backend) -> str:
 
 def gpus(root: Path = Path("/")) -> tuple[Gpu, ...]:
     """GPUs found on this machine, by what their drivers leave in files; `root` is where these are looked for."""
-    found = tuple(_named_gpus(root))
-    if found:
-        return found
+    named = tuple(_named_gpus(root))
+    if named:
+        return named
     driver = _vulkan_driver(root)
     return () if driver is None else (Gpu("vulkan", "a GPU with a Vulkan driver", str(driver)),)
 
 
-def advice(found: Sequence[Gpu], device_names: Sequence[str]) -> tuple[Advice, ...]:
+def advice(present: Sequence[Gpu], device_names: Sequence[str]) -> tuple[Advice, ...]:
     """What to do for each GPU that llama.cpp does not list among its devices."""
     return tuple(
         Advice(
             f"This machine has {gpu.name} ({gpu.evidence}), which this llama.cpp was not built for; rebuild it with",
             install_line(gpu.backend),
         )
-        for gpu in found
+        for gpu in present
         if not any(name.startswith(_DEVICES[gpu.backend]) for name in device_names)
     )
 

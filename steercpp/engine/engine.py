@@ -1,4 +1,4 @@
-"""A model that can be steered: loads it, packs prompts, returns probabilities, logits and activations.
+"""A model that can be steered: packs prompts, and returns probabilities, logits and activations. Begin here.
 
 Every pass is decoded from an empty memory, so that the same batch under the same steering gives the same bits, whatever
 was decoded before and whatever failed.
@@ -8,18 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import FloatArray, Floats, TokenProgress
 from steercpp.choices import FlashAttention
-from steercpp.engine.batch import Batch, Pass, Query
-from steercpp.engine.model import LoadedModel, Settings, devices, supports_gpu
+from steercpp.data.prompts import Prompt, Template
+from steercpp.engine.batch import Batch, BatchLimits, Pass, Query
+from steercpp.engine.devices import DeviceOptions
+from steercpp.engine.model import Model, build
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.engine.packing import pack
-from steercpp.engine.session import Base, Measures, Result, Wanted, summed
+from steercpp.engine.session import (
+    FLASH_ATTENTION,
+    Base,
+    ContextOptions,
+    Measures,
+    Result,
+    Session,
+    Wanted,
+    summed,
+)
 from steercpp.engine.steering import (
     Decided,
     PerQuery,
@@ -30,23 +43,197 @@ from steercpp.engine.steering import (
     checked_layers,
     normalized,
 )
-from steercpp.errors import (
-    DegenerateError,
-    InputError,
-    NonFiniteError,
-    ShapeError,
-)
+from steercpp.errors import DegenerateError, EngineError, InputError, NonFiniteError, ShapeError
+from steercpp.provenance import physical_cores
 from steercpp.vectors.control_vector import ControlVector
 
-if TYPE_CHECKING:
-    from steercpp.vectors.control_vector import ControlVector
+__all__ = ["Base", "Engine", "EngineSettings", "Measures"]
+
+EngineSettings: TypeAlias = dict[str, str | int]
+
+_MOST_CONTEXT = 2**24  # beyond any model; llama.cpp would take memory until the system ends the process
+_MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ; the unified K/V buffer grows with n_ctx alone, so take them all
+_MOST_ROWS = 8192  # of one batch: what an interrupted sweep may lose at most
 
 
-__all__ = ["Base", "Engine", "FlashAttention", "Measures", "Settings", "devices", "supports_gpu"]
+class Engine:
+    """A model and a session, for one thread at a time, with all that is measured on them. Use it as a context manager.
 
+    Args:
+        model_path: a GGUF file.
+        model: in its place, a model that is loaded already; any number of engines may share it, in threads too.
+        n_ctx: tokens of context; by default what the model was trained for, at most 4096.
+        n_batch: tokens decoded together, each attending over the others' cells too: more is slower for small models on
+            a CPU.
+        threads: CPU threads; by default the physical cores.
+        flash_attn: "off" keeps packed prompts closest to single ones.
+        keep_mib: memory for the rows that base passes keep; the size of a batch follows from it.
+        devices: where the blocks are computed and what K and V are kept in: the keywords of `DeviceOptions`. With a
+            `model`, those of K and V alone; it is loaded where it is.
 
-class Engine(LoadedModel):
-    """What a loaded model measures: probabilities, logits, activations, steered and not. Options: `LoadedModel`."""
+    Attributes:
+        model: weights, vocabulary and chat template.
+        vocabulary: the model's.
+        path, n_layer, n_embd, n_vocab, n_ctx_train, architecture, description, is_recurrent: the model's, see `Model`.
+        bos, chat_template: the vocabulary's, see `Vocabulary`.
+        devices: its options of devices.
+        n_ctx: tokens of context.
+        keep_bytes: memory for the rows that base passes keep.
+
+    Raises:
+        ModelError: the file cannot be loaded, or is no decoder with a vocabulary and weights.
+        EngineError: a context of this size cannot be made, or a device cannot be reached.
+        InputError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path | None = None,
+        *,
+        model: Model | None = None,
+        n_ctx: int | None = None,
+        n_batch: int = 256,
+        threads: int | None = None,
+        flash_attn: FlashAttention = "off",
+        keep_mib: int = 512,
+        **devices: Any,
+    ) -> None:
+        # all options are looked at before the file is read
+        self.devices = _device_options(model, devices)
+        _check_options(n_ctx=n_ctx, n_batch=n_batch, threads=threads, keep_mib=keep_mib)
+        if flash_attn not in FLASH_ATTENTION:
+            raise InputError(f"flash_attn is {flash_attn!r}; use off, on or auto")
+        self.devices.check_flash_attention(flash_attn)
+
+        # the model, and what of it is asked for all the time
+        self.model = model = _loaded(model_path, model, self.devices)
+        self.vocabulary = model.vocabulary
+        self.path, self.n_layer, self.n_embd, self.n_vocab = model.path, model.n_layer, model.n_embd, model.n_vocab
+        self.n_ctx_train, self.architecture, self.description = model.n_ctx_train, model.architecture, model.description
+        self.is_recurrent = model.is_recurrent
+        self.bos, self.chat_template = model.vocabulary.bos, model.vocabulary.chat_template
+
+        # the session, and the size of batches, which follows from it
+        self.n_ctx = n_ctx or min(model.n_ctx_train, 4096)
+        self.keep_bytes = keep_mib * 2**20
+        n_batch = min(n_batch, self.n_ctx)
+        self._options = ContextOptions(
+            n_ctx=self.n_ctx,
+            n_batch=n_batch,
+            # llama.cpp regroups a recurrent model's rows by sequence; one sequence at a time keeps them in order.
+            n_seq_max=1 if model.is_recurrent else min(_MAX_SEQUENCES, n_batch),
+            threads=threads or physical_cores(),
+            flash_attn=flash_attn,
+            **self.devices.context_arguments(),
+        )
+        self._limits = BatchLimits(
+            n_batch=n_batch,
+            n_ctx=self.n_ctx,
+            n_seq_max=self._options.n_seq_max,
+            n_group=max(min(_MOST_ROWS, self.keep_bytes // (4 * self.n_embd)), n_batch),
+        )
+        self._session: Session | None = self.open_session()
+
+    def open_session(self, **changes: Any) -> Session:
+        """Another context of the model, with these changes to the engine's own `ContextOptions`.
+
+        Raises:
+            EngineError: it cannot be made. The engine stays usable.
+            InputError: more sequences than n_batch, or than llama.cpp knows.
+        """
+        return Session(self.model, replace(self._options, **changes))
+
+    @property
+    def session(self) -> Session:
+        """The context.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        if self._session is None:
+            raise EngineError(f"{self.path}: the engine is closed; open the model again")
+        return self._session
+
+    def close(self) -> None:
+        """Free the context; the model is freed with the last reference to it."""
+        self._session = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def token_layers(self) -> int:
+        """Tokens times blocks computed since the engine was opened."""
+        return self.session.token_layers
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the model's file in hexadecimal, see `Model.sha256`."""
+        return self.model.sha256
+
+    def settings(self) -> EngineSettings:
+        """What decides the bits of a result besides the model, how it is packed included: for manifests."""
+        return {
+            **build(),
+            "n_ctx": self.n_ctx,
+            "n_batch": self._options.n_batch,
+            "n_group": self._limits.n_group,
+            "threads": self._options.threads,
+            "flash_attn": self._options.flash_attn,
+            **self.devices.settings(),
+        }
+
+    # Text and tokens are the vocabulary's; these are its methods.
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """`Vocabulary.pieces`."""
+        return self.vocabulary.pieces
+
+    @property
+    def bos_piece(self) -> str:
+        """`Vocabulary.bos_piece`."""
+        return self.vocabulary.bos_piece
+
+    @property
+    def eos_piece(self) -> str:
+        """`Vocabulary.eos_piece`."""
+        return self.vocabulary.eos_piece
+
+    def token_id(self, piece: str) -> int | None:
+        """`Vocabulary.token_id`."""
+        return self.vocabulary.token_id(piece)
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """`Vocabulary.tokenize`."""
+        return self.vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """`Vocabulary.detokenize`."""
+        return self.vocabulary.detokenize(tokens)
+
+    def render(self, prompt: Prompt, *, template: Template = "auto") -> str:
+        """`Vocabulary.render`."""
+        return self.vocabulary.render(prompt, template=template)
+
+    def encode(self, prompt: Prompt, *, template: Template = "auto") -> tuple[int, ...]:
+        """`Vocabulary.encode`."""
+        return self.vocabulary.encode(prompt, template=template)
+
+    def encode_answered(
+        self, prompt: Prompt, answer: str, *, template: Template = "auto"
+    ) -> tuple[tuple[int, ...], int]:
+        """`Vocabulary.encode_answered`."""
+        return self.vocabulary.encode_answered(prompt, answer, template=template)
+
+    def continue_tokens(self, prompt: Prompt, continuation: str, *, template: Template = "auto") -> tuple[int, ...]:
+        """`Vocabulary.continue_tokens`."""
+        return self.vocabulary.continue_tokens(prompt, continuation, template=template)
 
     def decide(self, queries: Sequence[Query], steering: PerQuery) -> Decided:
         """What steers each query once its gates are decided, on the unsteered pass at its prompt's last token.
@@ -55,15 +242,13 @@ class Engine(LoadedModel):
             LayerError, ShapeError: a gate or vector that is not for this model.
             ContextOverflowError, UnsteerableError: as `activations`.
         """
-        asked = self._checked(steering, len(queries))
-        gates = {id(one.gate): one.gate for many in asked for one in many if one.gate is not None}
-        is_open = {}
-        for key, gate in gates.items():
-            prompts = [query.tokens for query in queries]
-            is_open[key] = gate.is_open(self.activations(prompts, layers=[gate.il])[:, 0])
+        by_query = self._checked(steering, len(queries))
+        gates = {id(acts.gate): acts.gate for several in by_query for acts in several if acts.gate is not None}
+        prompts = [query.tokens for query in queries]
+        is_open = {key: gate.is_open(self.activations(prompts, layers=[gate.il])[:, 0]) for key, gate in gates.items()}
         return tuple(
-            tuple(replace(one, gate=None) for one in many if one.gate is None or is_open[id(one.gate)][place])
-            for place, many in enumerate(asked)
+            tuple(replace(acts, gate=None) for acts in several if acts.gate is None or is_open[id(acts.gate)][index])
+            for index, several in enumerate(by_query)
         )
 
     def pack(self, queries: Sequence[Query], steering: PerQuery = None) -> tuple[Batch, ...]:
@@ -78,10 +263,10 @@ class Engine(LoadedModel):
             ContextOverflowError: a query needs more positions than the context has.
             InputError: a gate that is not decided.
         """
-        asked = self._checked(steering, len(queries))
-        if any(one.gate is not None for many in asked for one in many):
+        by_query = self._checked(steering, len(queries))
+        if any(acts.gate is not None for several in by_query for acts in several):
             raise InputError("a gate is not decided yet; give Engine.decide's answer")
-        return pack(queries, self._limits, keys=packing_keys(asked))
+        return pack(queries, self._limits, keys=packing_keys(by_query))
 
     def logprobs(
         self,
@@ -157,14 +342,14 @@ class Engine(LoadedModel):
         logits = np.empty((len(batch.queries), self.n_vocab), np.float32)
         values = np.empty((len(batch.queries), len(wanted), self.n_embd), np.float32)
 
-        def ends(part: Pass) -> Wanted:
-            rows = np.unique(part.prompt_ends)  # equal prompts end in one row
+        def ends(pass_: Pass) -> Wanted:
+            rows = np.unique(pass_.prompt_ends)  # equal prompts end in one row
             return Wanted(capture_layers=tuple(wanted), capture_rows=tuple(rows.tolist()), logits=True)
 
-        for part, result in self._run(batch, steering, ends, base=base):
-            where = np.unique(part.prompt_ends, return_inverse=True)[1]
-            values[part.prompt_owners] = result.captures.swapaxes(0, 1)[where]
-            logits[part.prompt_owners] = result.logits[np.cumsum(part.outputs)[part.prompt_ends] - 1]
+        for pass_, result in self._run(batch, steering, ends, base=base):
+            where = np.unique(pass_.prompt_ends, return_inverse=True)[1]
+            values[pass_.prompt_owners] = result.captures.swapaxes(0, 1)[where]
+            logits[pass_.prompt_owners] = result.logits[np.cumsum(pass_.outputs)[pass_.prompt_ends] - 1]
         return logits, values
 
     def base(self, batch: Batch, *, first_layer: int, keep_logits: bool = False) -> Base:
@@ -192,9 +377,9 @@ class Engine(LoadedModel):
             batch=batch,
             first_layer=first_layer,
             logprobs=summed(batch, runs),
-            reason=reason or next((one.reason for one in kept if one.reason), ""),
+            reason=reason or next((rows.reason for rows in kept if rows.reason), ""),
             keeps_logits=keep_logits,
-            n_bytes=sum(one.n_bytes for one in kept),
+            n_bytes=sum(rows.n_bytes for rows in kept),
             token_layers=self.token_layers - before,
             kept=kept,
         )
@@ -213,16 +398,16 @@ class Engine(LoadedModel):
             NonFiniteError, UnsteerableError, ...: as `logprobs`.
         """
         if not base.keeps_logits:
-            raise InputError("KL needs the unsteered logits; make the base with keep_logits=True")
+            raise InputError("KL needs the unsteered logits; make the base with `keep_logits=True`")
         if not 0 <= top_k <= self.n_vocab:
             raise InputError(f"top_k is {top_k}; give 0 for none, or at most the vocabulary's {self.n_vocab} tokens")
         before, wanted = self.token_layers, Wanted(entropy=True, kl=True, n_top=top_k)
-        found, ends, n_outputs = [], np.empty(len(batch.queries), np.int64), 0
-        for part, result in self._run(batch, steering, wanted, base=base):
-            ends[part.prompt_owners] = n_outputs + np.cumsum(part.outputs)[part.prompt_ends] - 1
-            n_outputs += int(part.outputs.sum())
-            found.append((result.entropy, result.kl, result.top_tokens, result.top_logprobs))
-        entropy, kl, tokens, logprobs = (np.concatenate(column) for column in zip(*found, strict=True))
+        rows, ends, n_outputs = [], np.empty(len(batch.queries), np.int64), 0
+        for pass_, result in self._run(batch, steering, wanted, base=base):
+            ends[pass_.prompt_owners] = n_outputs + np.cumsum(pass_.outputs)[pass_.prompt_ends] - 1
+            n_outputs += int(pass_.outputs.sum())
+            rows.append((result.entropy, result.kl, result.top_tokens, result.top_logprobs))
+        entropy, kl, tokens, logprobs = (np.concatenate(column) for column in zip(*rows, strict=True))
         shape = (len(entropy), top_k)
         work = self.token_layers - before
         return Measures(ends, entropy, kl, tokens.reshape(shape), logprobs.reshape(shape), work)
@@ -255,29 +440,29 @@ class Engine(LoadedModel):
             NonFiniteError, UnsteerableError, ...: as `logprobs`.
         """
         wanted = list(range(self.n_layer)) if layers is None else checked_layers(layers, self.n_layer)
-        asked = adds(vector, strengths, len(prompts)) if steering is None else steering
-        decided = self._checked(asked, len(prompts))
+        steering = adds(vector, strengths, len(prompts)) if steering is None else steering
+        by_query = self._checked(steering, len(prompts))
         values = np.empty((len(prompts), len(wanted), self.n_embd), np.float32)
         n_done = 0
-        for batch in self.pack([Query(tuple(prompt)) for prompt in prompts], decided):
+        for batch in self.pack([Query(tuple(prompt)) for prompt in prompts], by_query):
             members = np.array(batch.members)
-            own = [decided[place] for place in batch.members]
-            for part in batch.passes:
-                rows, where = np.unique(part.prompt_ends, return_inverse=True)  # equal prompts end in one row
-                values[members[part.prompt_owners]] = self._captured(batch, part, own, wanted, rows)[where]
+            of_batch = [by_query[member] for member in batch.members]
+            for pass_ in batch.passes:
+                rows, where = np.unique(pass_.prompt_ends, return_inverse=True)  # equal prompts end in one row
+                values[members[pass_.prompt_owners]] = self._captured(batch, pass_, of_batch, wanted, rows)[where]
             n_done += len(members)
             if progress is not None:
                 progress(n_done, len(prompts))
         return values
 
     def _captured(
-        self, batch: Batch, part: Pass, steering: PerQuery, layers: Sequence[int], rows: npt.NDArray[np.integer[Any]]
+        self, batch: Batch, pass_: Pass, steering: PerQuery, layers: Sequence[int], rows: npt.NDArray[np.integer[Any]]
     ) -> FloatArray:
         """Activations of some rows of one pass, (n_rows, n_layers, n_embd); no logits but what the last layer needs."""
-        outputs = np.zeros_like(part.outputs)
+        outputs = np.zeros_like(pass_.outputs)
         if self.n_layer - 1 in layers:
             outputs[rows] = 1  # the last block keeps output rows only
-        only = replace(batch, passes=(replace(part, outputs=outputs),))
+        only = replace(batch, passes=(replace(pass_, outputs=outputs),))
         wanted = Wanted(capture_layers=tuple(layers), capture_rows=tuple(rows.tolist()))
         ((_, result),) = self._run(only, steering, wanted)
         captures: FloatArray = result.captures.swapaxes(0, 1)
@@ -311,23 +496,23 @@ class Engine(LoadedModel):
         """
         wanted = list(range(self.n_layer)) if layers is None else checked_layers(layers, self.n_layer)
         places = [_places(prompt, chosen) for prompt, chosen in _paired(prompts, positions)]
-        decided = self._checked(steering, len(prompts))
-        found = [np.empty((len(chosen), len(wanted), self.n_embd), np.float32) for chosen in places]
+        by_query = self._checked(steering, len(prompts))
+        values = [np.empty((len(chosen), len(wanted), self.n_embd), np.float32) for chosen in places]
         n_done = 0
-        for batch in self.pack([Query(tuple(prompt)) for prompt in prompts], decided):
-            own = [decided[member] for member in batch.members]
-            for part in batch.passes:
-                members = [batch.members[owner] for owner in part.prompt_owners]
-                rows = [line[places[m]] for line, m in zip(part.prompt_rows(), members, strict=True)]
+        for batch in self.pack([Query(tuple(prompt)) for prompt in prompts], by_query):
+            of_batch = [by_query[member] for member in batch.members]
+            for pass_ in batch.passes:
+                members = [batch.members[owner] for owner in pass_.prompt_owners]
+                rows = [line[places[m]] for line, m in zip(pass_.prompt_rows(), members, strict=True)]
                 distinct, where = np.unique(np.concatenate(rows), return_inverse=True)  # prompts share some
-                captured = self._captured(batch, part, own, wanted, distinct)
-                cuts = np.cumsum([len(one) for one in rows])[:-1]
+                captured = self._captured(batch, pass_, of_batch, wanted, distinct)
+                cuts = np.cumsum([len(of_prompt) for of_prompt in rows])[:-1]
                 for member, places_of_rows in zip(members, np.split(where, cuts), strict=True):
-                    found[member][:] = captured[places_of_rows]
+                    values[member][:] = captured[places_of_rows]
             n_done += len(batch.members)
             if progress is not None:
                 progress(n_done, len(prompts))
-        return found
+        return values
 
     def residual_norms(self, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, float]:
         """Median length of the residual stream at each layer, over all tokens but the begin-of-sequence token.
@@ -337,14 +522,14 @@ class Engine(LoadedModel):
             ContextOverflowError, UnsteerableError, ...: as `activations`.
         """
         wanted = checked_layers(layers, self.n_layer)
-        bos = self._tokenizer.bos
         norms: list[Floats] = []
         queries = [Query(tuple(prompt)) for prompt in prompts]
         apart = [(i, i, i) for i in range(len(queries))]  # what prompts share counts for each of them
         for batch in pack(queries, self._limits, keys=apart):
-            for part in batch.passes:
-                captured = self._captured(batch, part, None, wanted, np.arange(len(part.tokens)))[part.tokens != bos]
-                norms.append(np.linalg.norm(captured.astype(np.float64), axis=-1).T)
+            for pass_ in batch.passes:
+                captured = self._captured(batch, pass_, None, wanted, np.arange(len(pass_.tokens)))
+                counted = captured[pass_.tokens != self.bos].astype(np.float64)
+                norms.append(np.linalg.norm(counted, axis=-1).T)
         lengths = np.concatenate(norms, axis=1) if norms else np.empty((len(wanted), 0))
         if lengths.shape[1] == 0:
             raise DegenerateError("the prompts have no tokens but the begin-of-sequence token; give them some text")
@@ -360,45 +545,73 @@ class Engine(LoadedModel):
             return self.logits(batch)
 
     def _checked(self, steering: PerQuery, n_queries: int) -> Decided:
-        asked = normalized(steering, n_queries)
-        check(asked, n_layer=self.n_layer, n_embd=self.n_embd)
-        return asked
+        by_query = normalized(steering, n_queries)
+        check(by_query, n_layer=self.n_layer, n_embd=self.n_embd)
+        return by_query
 
     def _run(
         self, batch: Batch, steering: PerQuery, wanted: Wanted | Callable[[Pass], Wanted], *, base: Base | None = None
     ) -> Iterator[tuple[Pass, Result]]:
+        """Decode the passes of a batch, one after the other."""
         session = self.session
-        asked = self._checked(steering, len(batch.queries))
-        refuse_unequal_sharers(batch.shared, asked)
+        by_query = self._checked(steering, len(batch.queries))
+        refuse_unequal_sharers(batch.shared, by_query)
         if base is not None and base.session is not session:
             raise InputError("the base is that of another engine; make one with this engine")
         if base is not None and base.batch is not batch:
             raise InputError("the base is that of another batch; make one for this batch")
-        for place, part in enumerate(batch.passes):
-            operations = native_operations(asked, part.owners, part.regions)
-            lowest = min((op.il for op in operations), default=self.n_layer)
+        for index, pass_ in enumerate(batch.passes):
+            operations = native_operations(by_query, pass_.owners, pass_.regions)
+            lowest = min((operation.il for operation in operations), default=self.n_layer)
             if base is not None and lowest < base.first_layer:
                 raise InputError(
                     f"layer {lowest} is steered, below the base's first layer {base.first_layer}; make another base"
                 )
-            kept = base.kept[place] if base is not None and base.kept else None
-            read = wanted(part) if callable(wanted) else wanted
-            result = session.decode(part, operations, read, base=kept)
+            kept = base.kept[index] if base is not None and base.kept else None
+            read = wanted(pass_) if callable(wanted) else wanted
+            result = session.decode(pass_, operations, read, base=kept)
             if result.nonfinite_row >= 0:
-                raise self._nonfinite(batch, int(part.owners[result.nonfinite_row]), asked)
+                raise self._nonfinite(batch, int(pass_.owners[result.nonfinite_row]), by_query)
             if base is not None and result.reason:
                 base.reason = result.reason
-            yield part, result
+            yield pass_, result
 
-    def _nonfinite(self, batch: Batch, place: int, asked: Decided) -> NonFiniteError:
+    def _nonfinite(self, batch: Batch, place: int, by_query: Decided) -> NonFiniteError:
         query = batch.members[place]
-        acting = [one for one in asked[place] if not one.idle]
-        if not acting:
+        strengths = [f"{acts.strength:g}" for acts in by_query[place] if not acts.idle]
+        if not strengths:
             return NonFiniteError(f"{self.path}: query {query}: unsteered output is not finite; check the model file")
-        strengths = ", ".join(f"{one.strength:g}" for one in acting)
         return NonFiniteError(
-            f"query {query}: at strength {strengths} the activations leave float32's range; use a smaller strength"
+            f"query {query}: at strength {', '.join(strengths)} the activations leave float32's range; "
+            "use a smaller strength"
         )
+
+
+def _device_options(model: Model | None, options: dict[str, Any]) -> DeviceOptions:
+    """Checked; where a model is loaded already they can no longer say where."""
+    if model is None:
+        return DeviceOptions(**options)
+    chosen = replace(model.devices, **options)
+    if chosen.load_arguments() != model.devices.load_arguments():
+        raise InputError(f"{model.path}: the model is loaded and stays where it is; give its devices to `Model`")
+    return chosen
+
+
+def _loaded(path: str | Path | None, model: Model | None, devices: DeviceOptions) -> Model:
+    if model is not None and path is None:
+        return model
+    if path is None or model is not None:
+        raise InputError("give either the path of a model or a `model` that is loaded")
+    return Model(path, devices)
+
+
+def _check_options(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; give at least 1")
+    n_ctx = values["n_ctx"]
+    if n_ctx is not None and n_ctx > _MOST_CONTEXT:
+        raise InputError(f"n_ctx is {n_ctx}; give at most {_MOST_CONTEXT}")
 
 
 def _paired(

@@ -1,7 +1,7 @@
 """Side-by-side generation: one prompt under K steerings as K rows of one decode; read this to generate from Python.
 
-    found = generate(engine, "Once upon a time", [Steering(vector, s) for s in (-1, 0, 1)], max_tokens=64)
-    for row in found.rows: print(row.text)
+    texts = generate(engine, "Once upon a time", [Steering(vector, s) for s in (-1, 0, 1)], max_tokens=64)
+    for row in texts.rows: print(row.text)
 
 Two modes. Shared (the default): all rows in one unified K/V buffer; what no row steers is computed once. The rows'
 places are kept to the end, also of those that have finished, so a row's bits depend on its own steering and place, and
@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.data.prompts import Filled, Prompt, Template
-from steercpp.engine.engine import Engine, Settings
+from steercpp.engine.engine import Engine, EngineSettings
 from steercpp.engine.operations import native_operations
-from steercpp.engine.packing import Limits, Pass, Piece, Query, lay_out_together
+from steercpp.engine.packing import BatchLimits, Pass, Piece, Query, lay_out_together
 from steercpp.engine.sampling import Sampling, TextStream
 from steercpp.engine.session import Sampler, Session
 from steercpp.engine.steering import REGIONS, Decided, Steering, normalized
@@ -63,7 +63,7 @@ class Generation:
     rows: tuple[Generated, ...]
     token_layers: int
     token_layers_plain: int
-    settings: Settings
+    settings: EngineSettings
 
 
 def generate(
@@ -101,18 +101,21 @@ def generate(
     """
     if isinstance(steering, Steering) or isinstance(stop, str):
         raise InputError("steering is one entry for each row and stop a list of texts; put single ones into a list")
+    # what each row is, and what steers it once gates are decided
     tokens = _tokens(engine, prompt, template)
     queries = [Query(tokens)] * len(steering)
-    asked = normalized(list(steering), len(steering))
-    decided = engine.decide(queries, asked)
+    by_row = normalized(list(steering), len(steering))
+    decided = engine.decide(queries, by_row)
     samplings = [sampling] * len(steering) if isinstance(sampling, Sampling) else list(sampling)
     _check(engine, tokens, decided, samplings, max_tokens, stop)
     rows = [_Row(TextStream(stop)) for _ in decided]
-    together = None if exact or engine.is_recurrent else _together(engine, queries, asked)
+
     # a context of its own: whatever else the engine does meanwhile, in a callback too, does not touch the rows
+    together = None if exact or engine.is_recurrent else _together(engine, queries, by_row)
     session = _session(engine, together, len(rows), len(tokens), max_tokens)
-    chains = [Sampler(**asdict(one)) for one in samplings]
-    run = _Run(session, tokens, decided, chains)
+    run = _Run(session, tokens, decided, [Sampler(**asdict(chain)) for chain in samplings])
+
+    # the prompt, then a token of every row at a time
     drawn = run.start_apart() if together is None else run.start_together(together)
     while True:
         for place, (row, token) in enumerate(zip(rows, drawn, strict=True)):
@@ -124,29 +127,30 @@ def generate(
         if all(row.finish for row in rows):
             break
         drawn = run.step(drawn)
+
     plain = sum(len(tokens) + row.n_drawn - 1 for row in rows) * engine.n_layer
-    found = tuple(
+    finished = tuple(
         Generated(row.stream.text, tuple(row.tokens), row.finish or "length", _gate_open(before, after))
-        for row, before, after in zip(rows, asked, decided, strict=True)
+        for row, before, after in zip(rows, by_row, decided, strict=True)
     )
-    return Generation(found, session.token_layers, plain, engine.settings())
+    return Generation(finished, session.token_layers, plain, engine.settings())
 
 
-def _gate_open(asked: Sequence[Steering], decided: Sequence[Steering]) -> bool | None:
+def _gate_open(given: Sequence[Steering], decided: Sequence[Steering]) -> bool | None:
     """Whether all gates are open: what is behind a closed one is not in what was decided."""
-    return len(decided) == len(asked) if any(one.gate is not None for one in asked) else None
+    return len(decided) == len(given) if any(steering.gate is not None for steering in given) else None
 
 
-def _together(engine: Engine, queries: Sequence[Query], asked: Decided) -> Pass:
+def _together(engine: Engine, queries: Sequence[Query], by_row: Decided) -> Pass:
     """The prompt of all rows in one pass, laid out by where rows are steered at all and not by how.
 
     What no row steers is shared by all rows. Else a row's place would depend on whether others are steered alike.
     """
-    regions = {region for many in asked for one in many for region in REGIONS[one.positions]}
+    regions = {region for steerings in by_row for acts in steerings for region in REGIONS[acts.positions]}
     before, last, after = (region in regions for region in range(3))
     keys = [(row if before else -1, row if last else -1, row if after else -1) for row in range(len(queries))]
     options = engine.session.options
-    limits = Limits(options.n_batch, len(queries) * len(queries[0].tokens), options.n_seq_max)
+    limits = BatchLimits(options.n_batch, len(queries) * len(queries[0].tokens), options.n_seq_max)
     return lay_out_together(queries, limits, keys=keys)
 
 
@@ -168,67 +172,63 @@ class _Run:
     chains: list[Sampler]
     n_drawn: int = 0
 
-    def start_together(self, part: Pass) -> list[int]:
+    def start_together(self, pass_: Pass) -> list[int]:
         """Decode the prompt of all rows in one pass and draw each row's first token."""
-        order = np.argsort(part.prompt_ends, kind="stable")
-        samplers = [(int(part.prompt_ends[i]), self.chains[int(part.prompt_owners[i])]) for i in order]
-        drawn = self._decode(part, samplers, fresh=True)
-        found = np.empty(len(drawn), np.int64)
-        found[part.prompt_owners[order]] = drawn
+        order = np.argsort(pass_.prompt_ends, kind="stable")
+        samplers = [(int(pass_.prompt_ends[i]), self.chains[int(pass_.prompt_owners[i])]) for i in order]
+        drawn = self._decode(pass_, samplers, fresh=True)
+        by_row = np.empty(len(drawn), np.int64)
+        by_row[pass_.prompt_owners[order]] = drawn
         self.n_drawn = 1
-        return [int(token) for token in found]
+        return [int(token) for token in by_row]
 
     def start_apart(self) -> list[int]:
         """Decode the prompt of each row by itself and draw the first tokens."""
         n = len(self.prompt)
-        found = []
+        drawn = []
         for row, chain in enumerate(self.chains):
             regions = np.zeros(n, np.int8)
             regions[-1] = 1
-            part = _rows(
-                self.prompt, np.arange(n), np.full(n, row), np.full(n, row), regions, self.session.options.n_batch
-            )
-            found += self._decode(part, [(n - 1, chain)], fresh=row == 0)
+            places = np.full(n, row)
+            pass_ = _rows(self.prompt, np.arange(n), places, regions, self.session.options.n_batch)
+            drawn += self._decode(pass_, [(n - 1, chain)], fresh=row == 0)
         self.n_drawn = 1
-        return found
+        return drawn
 
     def step(self, tokens: Sequence[int]) -> list[int]:
         """Decode a token of every row and draw the next one. Rows that have finished go on, unseen: see above."""
         n = len(self.chains)
-        places = np.arange(n)
         positions = np.full(n, len(self.prompt) + self.n_drawn - 1)
-        part = _rows(tokens, positions, places, places, np.full(n, 2, np.int8), self.session.options.n_batch)
+        pass_ = _rows(tokens, positions, np.arange(n), np.full(n, 2, np.int8), self.session.options.n_batch)
         self.n_drawn += 1
-        return self._decode(part, list(enumerate(self.chains)), fresh=False)
+        return self._decode(pass_, list(enumerate(self.chains)), fresh=False)
 
-    def _decode(self, part: Pass, samplers: list[tuple[int, Sampler]], *, fresh: bool) -> list[int]:
-        operations = native_operations(self.decided, part.owners, part.regions)
-        result = self.session.decode(part, operations, samplers=samplers, fresh=fresh)
+    def _decode(self, pass_: Pass, samplers: list[tuple[int, Sampler]], *, fresh: bool) -> list[int]:
+        operations = native_operations(self.decided, pass_.owners, pass_.regions)
+        result = self.session.decode(pass_, operations, samplers=samplers, fresh=fresh)
         if result.nonfinite_row >= 0:
-            place = int(part.owners[result.nonfinite_row])
-            strengths = ", ".join(f"{one.strength:g}" for one in self.decided[place]) or "0"
+            place = int(pass_.owners[result.nonfinite_row])
+            strengths = ", ".join(f"{steering.strength:g}" for steering in self.decided[place]) or "0"
             raise NonFiniteError(
                 f"row {place}: at strength {strengths} the activations leave float32's range; use a smaller strength"
             )
         return result.sampled
 
 
-def _rows(
-    tokens: Sequence[int], positions: Ints, sequences: Ints, owners: Ints, regions: npt.NDArray[np.int8], n_batch: int
-) -> Pass:
-    """A pass of rows in one sequence each; the last row of every sequence is an output."""
+def _rows(tokens: Sequence[int], positions: Ints, places: Ints, regions: npt.NDArray[np.int8], n_batch: int) -> Pass:
+    """A pass whose row i is of the generated row places[i], in its sequence; the last one of each is an output."""
     n = len(tokens)
     outputs = np.ones(n, np.int8)
-    outputs[:-1] = sequences[:-1] != sequences[1:]
+    outputs[:-1] = places[:-1] != places[1:]
     none = np.empty(0, np.int32)
     pieces = tuple(Piece(min(n_batch, n - first), (), -1) for first in range(0, n, n_batch))
     return Pass(
         tokens=np.array(tokens, np.int32),
         positions=positions.astype(np.int32),
-        owners=owners.astype(np.int32),
+        owners=places.astype(np.int32),
         regions=regions,
         seq_offsets=np.arange(n + 1, dtype=np.int32),
-        seq_ids=sequences.astype(np.int32),
+        seq_ids=places.astype(np.int32),
         outputs=outputs,
         prompt_ends=none,
         prompt_owners=none,
@@ -245,11 +245,11 @@ def _take(engine: Engine, row: _Row, token: int, max_tokens: int) -> str:
         return ""
     row.n_drawn += 1
     text = ""
-    if engine.ends_generation(token):
+    if engine.vocabulary.ends_generation(token):
         row.finish = "end"
     else:
         row.tokens.append(token)
-        text = row.stream.add(engine.token_bytes(token))
+        text = row.stream.add(engine.vocabulary.token_bytes(token))
         if row.stream.stopped:
             row.finish = "stop"
         elif len(row.tokens) == max_tokens:
@@ -303,5 +303,5 @@ def _check(
     if len(tokens) + max_tokens > engine.n_ctx:
         raise ContextOverflowError(
             f"{len(tokens)} prompt tokens and {max_tokens} more need {len(tokens) + max_tokens} positions, the context "
-            f"holds {engine.n_ctx}; shorten the prompt, lower max_tokens or raise n_ctx"
+            f"holds {engine.n_ctx}; shorten the prompt, lower `max_tokens` or raise `n_ctx`"
         )

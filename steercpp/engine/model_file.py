@@ -30,8 +30,8 @@ def check_model_file(path: Path) -> None:
     except OSError as error:
         raise ModelError(f"{path}: the model cannot be read: {error.strerror or error}; check the path") from error
     if head[:4] != b"GGUF":
-        found = "empty" if not head else f"not a GGUF file, it starts with {head[:4]!r}"
-        raise ModelError(f"{path}: the file is {found}; give a model in GGUF form")
+        fault = "empty" if not head else f"not a GGUF file, it starts with {head[:4]!r}"
+        raise ModelError(f"{path}: the file is {fault}; give a model in GGUF form")
     if len(head) < _HEADER.size:
         raise ModelError(f"{path}: the file ends after {len(head)} bytes, inside its header; copy or download it again")
     _, version, n_tensors, _ = _HEADER.unpack(head)
@@ -45,11 +45,11 @@ def check_model_file(path: Path) -> None:
 
 def load_failure(path: Path, log: str) -> ModelError:
     """The error for a file that llama.cpp refused; `log` is what it logged, parts joined by "; ", maybe nothing."""
-    parts = [part.removeprefix("error loading model: ") for part in log.split("; ")]
-    told = [part for part in parts if "failed to load model" not in part] or ["it gives no reason"]
+    lines = [line.removeprefix("error loading model: ") for line in log.split("; ")]
+    reasons = [line for line in lines if "failed to load model" not in line] or ["it gives no reason"]
     if _NO_DECODER in log:
-        why = "; ".join(part for part in told if _NO_DECODER not in part)
+        why = "; ".join(reason for reason in reasons if _NO_DECODER not in reason)
         return ModelError(f"{path}: the model is no decoder: {why}; use a decoder, a model that writes text")
     is_broken = any(sign in log for sign in _SIGNS_OF_DAMAGE)
     step = "copy or download it again" if is_broken else "check that llama.cpp itself can run it"
-    return ModelError(f"{path}: llama.cpp cannot use this model: {'; '.join(told)}; {step}")
+    return ModelError(f"{path}: llama.cpp cannot use this model: {'; '.join(reasons)}; {step}")

@@ -36,27 +36,27 @@ class Operation(NamedTuple):
 def row_key(steerings: Iterable[Steering], region: int) -> Hashable:
     """The same for rows of a region that are treated alike."""
     return tuple(
-        (id(one.vector), one.operator, one.side, np.float32(one.strength).item())
-        for one in steerings
-        if region in REGIONS[one.positions] and not one.idle
+        (id(steering.vector), steering.operator, steering.side, np.float32(steering.strength).item())
+        for steering in steerings
+        if region in REGIONS[steering.positions] and not steering.idle
     )
 
 
-def packing_keys(asked: Decided) -> list[Key] | None:
+def packing_keys(by_query: Decided) -> list[Key] | None:
     """For each query the keys of its three regions; None where all rows are treated alike."""
     known: dict[tuple[int, ...], Key] = {}
     keys = []
-    for many in asked:
-        name = tuple(map(id, many))
+    for steerings in by_query:
+        name = tuple(map(id, steerings))
         if name not in known:
-            before, last, after = (row_key(many, region) for region in range(3))
+            before, last, after = (row_key(steerings, region) for region in range(3))
             known[name] = (before, last, after)
         keys.append(known[name])
     alike = all(len(set(key)) == 1 for key in keys) and len(set(keys)) <= 1
     return None if alike else keys
 
 
-def refuse_unequal_sharers(shared: Iterable[tuple[tuple[int, int], tuple[int, int]]], asked: Decided) -> None:
+def refuse_unequal_sharers(shared: Iterable[tuple[tuple[int, int], tuple[int, int]]], by_query: Decided) -> None:
     """Make sure that queries which share rows steer them alike.
 
     Raises:
@@ -66,67 +66,65 @@ def refuse_unequal_sharers(shared: Iterable[tuple[tuple[int, int], tuple[int, in
 
     def key(place: int, region: int) -> Hashable:
         if (place, region) not in keys:
-            keys[place, region] = row_key(asked[place], region)
+            keys[place, region] = row_key(by_query[place], region)
         return keys[place, region]
 
-    for one, other in shared:
-        if key(*one) != key(*other):
+    for holder, sharer in shared:
+        if key(*holder) != key(*sharer):
             raise InputError(
-                f"queries {one[0]} and {other[0]} of a batch share tokens but are to be steered differently; pack them "
-                "with the steering that they are run with"
+                f"queries {holder[0]} and {sharer[0]} of a batch share tokens but are to be steered differently; "
+                "pack them with the steering that they are run with"
             )
 
 
-def native_operations(asked: Decided, owners: npt.NDArray[np.int32], regions: npt.NDArray[np.int8]) -> list[Operation]:
+def native_operations(
+    by_query: Decided, owners: npt.NDArray[np.int32], regions: npt.NDArray[np.int8]
+) -> list[Operation]:
     """What the native session does to the rows of a pass; nothing where nothing acts.
 
     A row's steerings act in the order in which its query has them.
 
     Args:
-        asked: for each query of the batch, what steers it; gates decided.
+        by_query: for each query of the batch, what steers it; gates decided.
         owners: (n_tokens,) the query whose path holds the row.
         regions: (n_tokens,) the row's region in it.
 
     Raises:
         InputError: a gate that is not decided.
     """
-    if any(one.gate is not None for many in asked for one in many):
+    if any(steering.gate is not None for steerings in by_query for steering in steerings):
         raise InputError("a gate is not decided yet; give Engine.decide's answer")
-    found: list[Operation] = []
-    for slot in range(max(map(len, asked), default=0)):
-        for places in _alike(asked, slot):
-            one = asked[places[0]][slot]
-            found += _operations(one, asked, slot, places, owners, regions)
-    return found
+    operations: list[Operation] = []
+    for slot in range(max(map(len, by_query), default=0)):
+        for alike in _alike(by_query, slot):
+            operations += _operations(alike, len(by_query), owners, regions)
+    return operations
 
 
-def _alike(asked: Decided, slot: int) -> list[list[int]]:
-    """Queries whose steering in a slot differs in strength and positions at most."""
-    groups: dict[Hashable, list[int]] = {}
-    for place, many in enumerate(asked):
-        if slot < len(many) and not many[slot].idle:
-            one = many[slot]
-            groups.setdefault((id(one.vector), one.operator, one.side), []).append(place)
+def _alike(by_query: Decided, slot: int) -> list[dict[int, Steering]]:
+    """The steerings in a slot, by the place of their query: groups that differ in strength and positions at most."""
+    groups: dict[Hashable, dict[int, Steering]] = {}
+    for place, steerings in enumerate(by_query):
+        if slot < len(steerings) and not steerings[slot].idle:
+            steering = steerings[slot]
+            key = (id(steering.vector), steering.operator, steering.side)
+            groups.setdefault(key, {})[place] = steering
     return list(groups.values())
 
 
 def _operations(
-    one: Steering,
-    asked: Decided,
-    slot: int,
-    places: list[int],
-    owners: npt.NDArray[np.int32],
-    regions: npt.NDArray[np.int8],
+    alike: dict[int, Steering], n_queries: int, owners: npt.NDArray[np.int32], regions: npt.NDArray[np.int8]
 ) -> list[Operation]:
-    strength_of = np.zeros(len(asked), np.float32)
-    acts = np.zeros((len(asked), 3), np.int8)
-    for place in places:
-        mine = asked[place][slot]
-        strength_of[place] = mine.strength
-        acts[place, list(REGIONS[mine.positions])] = 1
+    """One vector acting on some queries: an operation at each of its layers."""
+    strength_of = np.zeros(n_queries, np.float32)
+    acts = np.zeros((n_queries, 3), np.int8)
+    for place, steering in alike.items():
+        strength_of[place] = steering.strength
+        acts[place, list(REGIONS[steering.positions])] = 1
     active = np.ascontiguousarray(acts[owners, regions])
     if not active.any():
         return []
     strengths = strength_of[owners]
-    kind, side = OPERATORS.index(one.operator), SIDES[one.side]
-    return [Operation(il, kind, side, direction, strengths, active) for il, direction in one.vector.directions.items()]
+    first = next(iter(alike.values()))
+    kind, side = OPERATORS.index(first.operator), SIDES[first.side]
+    return [Operation(il, kind, side, row, strengths, active) for il, row in first.vector.directions.items()]

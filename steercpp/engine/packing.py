@@ -1,8 +1,9 @@
 """From prompts and their continuations to batches of tokens; read this to see what is decoded, and how often.
 
 What queries have in common from their first token on, tokens and treatment alike, is decoded once and belongs to every
-sequence that passes through it: a system prompt, a few-shot head, the question above its choices. The last token of a
-continuation is only looked up, never decoded, so continuations of one token cost nothing beyond the prompt.
+sequence that passes through it: a system prompt, a few-shot head, the question above its choices. So all queries are
+one tree, in which every distinct beginning is one node. The last token of a continuation is only looked up, never
+decoded, so continuations of one token cost nothing beyond the prompt.
 
 A batch is one run from an empty memory, in pieces that are decoded one after the other. What the next piece shares with
 those before it, the trunk, stays in the memory; everything else is dropped. docs/packing.md tells the rules.
@@ -19,14 +20,94 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from steercpp.engine.batch import Batch, Limits, Pass, Piece, Query, Shared
+from steercpp.engine.batch import Batch, BatchLimits, Pass, Piece, Query, Shared
 from steercpp.errors import ContextOverflowError, InputError
 
-# FOLD: Prompts and continuations as one tree in which every distinct beginning is one node; used by packing. | A n  # noqa
-Keys: TypeAlias = tuple[
-    Hashable, Hashable, Hashable
-]  # of a query's regions: before its last prompt token, at it, after
+__all__ = ["Batch", "BatchLimits", "Pass", "Piece", "Query", "lay_out_together", "pack"]
+
+# Of a query's regions: before its last prompt token, at it, after it.
+Keys: TypeAlias = tuple[Hashable, Hashable, Hashable]
 Score: TypeAlias = tuple[int, int, int]  # node, token looked up after it, continuation
+
+_WORTH_KEEPING = 32  # a batch goes on as long as its trunk is more than this share of it
+
+
+def pack(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] | None = None) -> tuple[Batch, ...]:
+    """Batches of whole queries within the limits.
+
+    Args:
+        queries: what is to be decoded.
+        limits: of the context.
+        keys: for each query how the rows of its three regions are treated; only rows treated alike are shared.
+
+    Raises:
+        ContextOverflowError: a query's prompt with its longest continuation needs more positions than the context has.
+    """
+    for index, query in enumerate(queries):
+        _check_length(index, query, limits)
+    if limits.n_seq_max < 3:  # no room for the trunk
+        return tuple(_alone(index, query, limits) for index, query in enumerate(queries))
+    return tuple(_Packer(queries, Tree.of(queries, keys), limits).batches()) if queries else ()
+
+
+def lay_out_together(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] | None = None) -> Pass:
+    """One pass that holds all queries' prompts at once, query i in sequence i, for generation to go on from.
+
+    Raises:
+        ContextOverflowError: they do not fit into the context together.
+        InputError: more queries than sequences.
+    """
+    if not 1 <= len(queries) <= limits.n_seq_max:
+        raise InputError(f"{len(queries)} rows do not fit into {limits.n_seq_max} sequences; give 1 to that many")
+    tree = Tree.of([Query(query.tokens) for query in queries], keys)
+    n_rows = len(tree.tokens)
+    if n_rows > limits.n_ctx:
+        raise ContextOverflowError(
+            f"the prompts need {n_rows} tokens together, the context holds {limits.n_ctx}; "
+            "shorten them, or raise `n_ctx`"
+        )
+    sequences: list[list[int]] = [[] for _ in tree.tokens]
+    for index, path in enumerate(tree.paths):
+        for node in path.nodes:
+            sequences[node].append(index)
+    pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
+    return _arrays(tree, list(range(n_rows)), sequences, pieces, tree.paths)[0]
+
+
+def _check_length(index: int, query: Query, limits: BatchLimits) -> None:
+    longest = max((len(continuation) for continuation in query.continuations), default=1)
+    n_positions = len(query.tokens) + longest - 1
+    if n_positions > limits.n_ctx:
+        raise ContextOverflowError(
+            f"query {index}: {len(query.tokens)} prompt tokens and {longest - 1} more of its longest continuation "
+            f"need {n_positions} positions, the context holds {limits.n_ctx}; shorten it or raise `n_ctx`"
+        )
+
+
+def _alone(index: int, query: Query, limits: BatchLimits) -> Batch:
+    """A query of a recurrent model: each of its longer continuations in a pass of its own, with what begins it."""
+    single = [i for i, tokens in enumerate(query.continuations) if len(tokens) == 1]
+    chains = _chains(query.continuations)
+    passes = []
+    for members in [(chains[0] if chains else []) + single, *chains[1:]]:
+        tree = Tree.of([Query(query.tokens, tuple(query.continuations[i] for i in members))], None)
+        (path,) = tree.paths
+        path.scores = [(node, token, members[i]) for node, token, i in path.scores]
+        n_rows = len(tree.tokens)
+        pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
+        passes.append(_arrays(tree, list(range(n_rows)), [[0]] * n_rows, pieces, [path])[0])
+    return Batch((query,), (index,), tuple(passes))
+
+
+def _chains(continuations: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Indices of the longer continuations, those together of which one is the beginning of the other."""
+    chains: dict[tuple[int, ...], list[int]] = {}  # by the longest of each
+    longer = [i for i, tokens in enumerate(continuations) if len(tokens) > 1]
+    for i in sorted(longer, key=lambda i: (-len(continuations[i]), i)):
+        tokens = continuations[i]
+        longest = next((chain for chain in chains if chain[: len(tokens)] == tokens), tokens)
+        chains.setdefault(longest, []).append(i)
+    return sorted(chains.values(), key=lambda chain: chain[0])
 
 
 @dataclass(slots=True)
@@ -124,94 +205,12 @@ class Tree:
 
     def ancestors(self, node: int) -> list[int]:
         """The nodes before a node on its path, from the first on."""
-        found = []
+        upwards = []
         node = self.parents[node]
         while node >= 0:
-            found.append(node)
+            upwards.append(node)
             node = self.parents[node]
-        return found[::-1]
-
-
-__all__ = ["Batch", "Limits", "Pass", "Piece", "Query", "lay_out_together", "pack"]
-
-_WORTH_KEEPING = 32  # a batch goes on as long as its trunk is more than this share of it
-
-
-def pack(queries: Sequence[Query], limits: Limits, *, keys: Sequence[Keys] | None = None) -> tuple[Batch, ...]:
-    """Batches of whole queries within the limits.
-
-    Args:
-        queries: what is to be decoded.
-        limits: of the context.
-        keys: for each query how the rows of its three regions are treated; only rows treated alike are shared.
-
-    Raises:
-        ContextOverflowError: a query's prompt with its longest continuation needs more positions than the context has.
-    """
-    for index, query in enumerate(queries):
-        _check_length(index, query, limits)
-    if limits.n_seq_max < 3:  # no room for the trunk
-        return tuple(_alone(index, query, limits) for index, query in enumerate(queries))
-    return tuple(_Packer(queries, Tree.of(queries, keys), limits).batches()) if queries else ()
-
-
-def lay_out_together(queries: Sequence[Query], limits: Limits, *, keys: Sequence[Keys] | None = None) -> Pass:
-    """One pass that holds all queries' prompts at once, query i in sequence i, for generation to go on from.
-
-    Raises:
-        ContextOverflowError: they do not fit into the context together.
-        InputError: more queries than sequences.
-    """
-    if not 1 <= len(queries) <= limits.n_seq_max:
-        raise InputError(f"{len(queries)} rows do not fit into {limits.n_seq_max} sequences; give 1 to that many")
-    tree = Tree.of([Query(query.tokens) for query in queries], keys)
-    n_rows = len(tree.tokens)
-    if n_rows > limits.n_ctx:
-        raise ContextOverflowError(
-            f"the prompts need {n_rows} tokens together, the context holds {limits.n_ctx}; shorten them, or raise n_ctx"
-        )
-    sequences: list[list[int]] = [[] for _ in tree.tokens]
-    for index, path in enumerate(tree.paths):
-        for node in path.nodes:
-            sequences[node].append(index)
-    pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
-    return _arrays(tree, list(range(n_rows)), sequences, pieces, tree.paths)[0]
-
-
-def _check_length(index: int, query: Query, limits: Limits) -> None:
-    longest = max((len(continuation) for continuation in query.continuations), default=1)
-    n_positions = len(query.tokens) + longest - 1
-    if n_positions > limits.n_ctx:
-        raise ContextOverflowError(
-            f"query {index}: {len(query.tokens)} prompt tokens and {longest - 1} more of its longest continuation "
-            f"need {n_positions} positions, the context holds {limits.n_ctx}; shorten it or raise n_ctx"
-        )
-
-
-def _alone(index: int, query: Query, limits: Limits) -> Batch:
-    """A query of a recurrent model: each of its longer continuations in a pass of its own, with what begins it."""
-    single = [i for i, part in enumerate(query.continuations) if len(part) == 1]
-    chains = _chains(query.continuations)
-    passes = []
-    for members in [(chains[0] if chains else []) + single, *chains[1:]]:
-        tree = Tree.of([Query(query.tokens, tuple(query.continuations[i] for i in members))], None)
-        (path,) = tree.paths
-        path.scores = [(node, token, members[i]) for node, token, i in path.scores]
-        n_rows = len(tree.tokens)
-        pieces = [Piece(min(limits.n_batch, n_rows - first)) for first in range(0, n_rows, limits.n_batch)]
-        passes.append(_arrays(tree, list(range(n_rows)), [[0]] * n_rows, pieces, [path])[0])
-    return Batch((query,), (index,), tuple(passes))
-
-
-def _chains(continuations: Sequence[tuple[int, ...]]) -> list[list[int]]:
-    """Indices of the longer continuations, those together of which one is the beginning of the other."""
-    chains: dict[tuple[int, ...], list[int]] = {}  # by the longest of each
-    longer = [i for i, part in enumerate(continuations) if len(part) > 1]
-    for i in sorted(longer, key=lambda i: (-len(continuations[i]), i)):
-        part = continuations[i]
-        whole = next((one for one in chains if one[: len(part)] == part), part)
-        chains.setdefault(whole, []).append(i)
-    return sorted(chains.values(), key=lambda chain: chain[0])
+        return upwards[::-1]
 
 
 class _Packer:
@@ -222,7 +221,7 @@ class _Packer:
     Pieces end, where they can, at a clean cut at which a new branch begins: just before a query's first own row.
     """
 
-    def __init__(self, queries: Sequence[Query], tree: Tree, limits: Limits) -> None:
+    def __init__(self, queries: Sequence[Query], tree: Tree, limits: BatchLimits) -> None:
         self.queries, self.tree, self.limits = queries, tree, limits
         self.order = tree.depth_first()
         self.place_of = [0] * len(self.order)
@@ -232,9 +231,10 @@ class _Packer:
         completes = np.zeros(len(self.order) + 1, bool)
         stops = []
         for path in tree.paths:
-            own = [self.place_of[node] for node in path.nodes[path.n_prompt :]] or [self.place_of[path.prompt_end]]
-            stop = max(own) + 1
-            n_open[min(own) + 1] += 1
+            places = [self.place_of[node] for node in path.nodes[path.n_prompt :]]
+            places = places or [self.place_of[path.prompt_end]]
+            stop = max(places) + 1
+            n_open[min(places) + 1] += 1
             n_open[stop] -= 1
             completes[stop] = True
             stops.append(stop)
@@ -253,16 +253,16 @@ class _Packer:
             members = self._members(start)
             paths = [self.tree.paths[index] for index in members]
             nodes = [batch.node(i) for i in range(len(batch.sequences))]
-            part, shared = _arrays(self.tree, nodes, batch.sequences, batch.pieces, paths)
-            yield Batch(tuple(self.queries[index] for index in members), members, (part,), shared)
+            pass_, shared = _arrays(self.tree, nodes, batch.sequences, batch.pieces, paths)
+            yield Batch(tuple(self.queries[index] for index in members), members, (pass_,), shared)
 
     def _members(self, stop: int) -> tuple[int, ...]:
         """The queries whose rows all lie before a place, without those taken before, by the ends of their prompts."""
         first = self.n_taken
         while self.n_taken < len(self.stops) and self.stops[self.n_taken] <= stop:
             self.n_taken += 1
-        found = self.by_stop[first : self.n_taken]
-        return tuple(sorted(found, key=lambda index: (self.place_of[self.tree.paths[index].prompt_end], index)))
+        taken = self.by_stop[first : self.n_taken]
+        return tuple(sorted(taken, key=lambda index: (self.place_of[self.tree.paths[index].prompt_end], index)))
 
 
 class _Draft:
@@ -388,7 +388,7 @@ def _arrays(
     outputs = np.zeros(len(nodes), np.int8)
     outputs[ends] = 1
     outputs[columns[:, 0]] = 1
-    part = Pass(
+    pass_ = Pass(
         tokens=_frozen([tree.tokens[node] for node in nodes]),
         positions=_frozen([tree.depths[node] for node in nodes]),
         owners=_frozen(owners),
@@ -403,7 +403,7 @@ def _arrays(
         score_targets=_frozen(columns[:, 2]),
         pieces=tuple(pieces),
     )
-    return part, frozenset(shared)
+    return pass_, frozenset(shared)
 
 
 def _frozen(values: Any, kind: Any = np.int32) -> Any:

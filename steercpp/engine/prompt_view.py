@@ -20,7 +20,7 @@ from steercpp.data.prompts import Part, Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine
 from steercpp.errors import PromptError
 
-Told: TypeAlias = Literal["template", "special", "data"]
+Source: TypeAlias = Literal["template", "special", "data"]  # of a piece of a text
 
 
 class Span(NamedTuple):
@@ -50,7 +50,7 @@ class PromptView:
 
     kind: str
     name: str
-    segments: tuple[tuple[str, Told], ...]
+    segments: tuple[tuple[str, Source], ...]
     spans: tuple[Span, ...]
     tokens: tuple[int, ...]
     pieces: tuple[str, ...]
@@ -91,25 +91,25 @@ def prompt_view(
         PromptError: it cannot be rendered; the message starts with its name.
     """
     try:
-        parts, answer = engine.answered_parts(prompt, answer, template=template)
+        parts, answer = engine.vocabulary.answered_parts(prompt, answer, template=template)
         tokens = engine.encode_answered(prompt, answer, template=template)[0]
     except PromptError as error:
         raise PromptError(f"{name}: {error}" if name else str(error)) from error
-    whole = (*parts, Part(answer, "answer")) if answer else parts
-    segments = tuple(_segments(engine, whole))
+    parts = (*parts, Part(answer, "answer")) if answer else parts
+    segments = tuple(_segments(engine, parts))
     starts = tokens[:1] == (engine.bos,)
     written = starts and segments[:1] == ((engine.bos_piece, "special"),)
     return PromptView(
         kind=kind,
         name=name,
         segments=segments,
-        spans=tuple(_spans(whole)),
+        spans=tuple(_spans(parts)),
         tokens=tokens,
         pieces=tuple(engine.pieces[token] for token in tokens),
-        special=tuple(token in engine.special_tokens for token in tokens),
+        special=tuple(token in engine.vocabulary.special_tokens for token in tokens),
         bos="template" if written else "tokenizer" if starts else "",
         scored=scored or {},
-        foreign=engine.foreign_texts(prompt),
+        foreign=engine.vocabulary.foreign_texts(prompt),
     )
 
 
@@ -130,7 +130,7 @@ def item_views(
         PromptError: a prompt cannot be rendered.
     """
     seen: dict[str, int] = {}
-    found = []
+    views = []
     for item in items:
         kind = kind_of(item)
         seen[kind] = seen.get(kind, 0) + 1
@@ -139,12 +139,12 @@ def item_views(
         prompt, template, scored = prompt_of(item)
         if isinstance(item, CodeItem):
             prompt, template = code_prompt(item, code_template)
-        found.append(prompt_view(engine, prompt, template=template, kind=kind, name=named(item), scored=scored))
+        views.append(prompt_view(engine, prompt, template=template, kind=kind, name=named(item), scored=scored))
         if instruction and seen[kind] == 1 and kind in ("behavior", "choice"):
-            told = with_instruction(prompt, instruction, template=template)
+            instructed = with_instruction(prompt, instruction, template=template)
             name = f"{named(item)}, with the instruction"
-            found.append(prompt_view(engine, told, template=template, kind=kind, name=name, scored=scored))
-    return tuple(found)
+            views.append(prompt_view(engine, instructed, template=template, kind=kind, name=name, scored=scored))
+    return tuple(views)
 
 
 def pair_views(
@@ -162,14 +162,14 @@ def pair_views(
     )
 
 
-def _segments(engine: Engine, parts: Sequence[Part]) -> Iterator[tuple[str, Told]]:
+def _segments(engine: Engine, parts: Sequence[Part]) -> Iterator[tuple[str, Source]]:
     for part in parts:
         if part.field:
             if part.text:
                 yield part.text, "data"
             continue
         done = 0
-        for place, token in engine.special_tokens.places(part.text):
+        for place, token in engine.vocabulary.special_tokens.places(part.text):
             if place > done:
                 yield part.text[done:place], "template"
             done = place + len(engine.pieces[token])

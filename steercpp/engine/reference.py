@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import Floats
 from steercpp.choices import OPERATORS
 from steercpp.engine.steering import REGIONS, SIDES
 from steercpp.errors import InputError, ShapeError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from steercpp.choices import Operator, Side
     from steercpp.engine.steering import Gate, Steering
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 RealArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 _PARALLEL = 1e-12  # squared sine below which x counts as lying along t: float32 vectors are no straighter than that
@@ -76,9 +76,9 @@ def _changed(operator: Operator, x: Floats, t: Floats, s: float) -> Floats:
 
 def apply_all(steerings: Iterable[Steering], x: RealArray, il: int, region: int) -> Floats:
     """What all steerings of one query, gates decided, do at a layer to its rows (n, n_embd) of a region, in order."""
-    for one in steerings:
-        if il in one.vector.directions and region in REGIONS[one.positions] and not one.idle:
-            steered = apply(one.operator, x, one.vector.directions[il], one.strength, one.side)
+    for acts in steerings:
+        if il in acts.vector.directions and region in REGIONS[acts.positions] and not acts.idle:
+            steered = apply(acts.operator, x, acts.vector.directions[il], acts.strength, acts.side)
             x = steered.astype(np.float32)
     return x.astype(np.float64)
 
@@ -86,8 +86,8 @@ def apply_all(steerings: Iterable[Steering], x: RealArray, il: int, region: int)
 def projection(x: RealArray, t: RealArray) -> Floats:
     """Projections of (n, n_embd) on t (n_embd,), in lengths of t: (n,)."""
     rows, tensor = x.astype(np.float64), t.astype(np.float64)
-    found: Floats = (rows * tensor).sum(-1) / (tensor * tensor).sum()
-    return found
+    projections: Floats = (rows * tensor).sum(-1) / (tensor * tensor).sum()
+    return projections
 
 
 def gate_open(gate: Gate, x: RealArray) -> npt.NDArray[np.bool_]:
@@ -108,8 +108,8 @@ def entropy(logits: RealArray) -> Floats:
     """Entropy over the last axis, nats; a token of probability 0 has no share."""
     logprobs = log_softmax(logits)
     probabilities = np.exp(logprobs)
-    found: Floats = -(probabilities * np.where(probabilities > 0, logprobs, 0)).sum(-1)
-    return found
+    nats: Floats = -(probabilities * np.where(probabilities > 0, logprobs, 0)).sum(-1)
+    return nats
 
 
 def kl(steered: RealArray, unsteered: RealArray) -> Floats:
@@ -118,8 +118,8 @@ def kl(steered: RealArray, unsteered: RealArray) -> Floats:
     shares = np.exp(p)
     possible = shares > 0
     difference = np.where(possible, p, 0) - np.where(possible, q, 0)
-    found: Floats = (shares * difference).sum(-1)
-    return found
+    nats: Floats = (shares * difference).sum(-1)
+    return nats
 
 
 def top_k(logits: RealArray, k: int) -> tuple[npt.NDArray[np.int64], Floats]:

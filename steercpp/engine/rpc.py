@@ -113,10 +113,10 @@ def _received(connection: socket.socket, n_bytes: int) -> bytes:
     """So many bytes, or fewer where the other side ends the connection."""
     received = b""
     while len(received) < n_bytes:
-        part = connection.recv(n_bytes - len(received))
-        if not part:
+        data = connection.recv(n_bytes - len(received))
+        if not data:
             break
-        received += part
+        received += data
     return received
 
 

@@ -1,4 +1,4 @@
-"""How the next token is drawn: llama.cpp's own samplers by their names."""
+"""From logits to text: how the next token is drawn, by llama.cpp's own samplers, and how the text of tokens grows."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ class Sampling:
             raise InputError(f"seed is {self.seed}; give 0..4294967294")
 
 
-# FOLD: From tokens to text as it grows: whole characters only, and nothing of a stop string.
 class TextStream:
-    """The text of one row.
+    """The text of one row as it grows: whole characters only, and nothing of a stop string.
 
     Attributes:
         text: what was given out.
@@ -73,10 +72,10 @@ class TextStream:
         return rest
 
     def _give(self, text: str) -> str:
-        found = [text.index(stop) for stop in self._stop if stop in text]
-        if found:
+        starts = [text.index(stop) for stop in self._stop if stop in text]
+        if starts:
             self.stopped = True
-            text, self._held = text[: min(found)], ""
+            text, self._held = text[: min(starts)], ""
         else:
             n_held = max((_overlap(text, stop) for stop in self._stop), default=0)
             text, self._held = text[: len(text) - n_held], text[len(text) - n_held :]

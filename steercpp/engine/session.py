@@ -1,6 +1,7 @@
-"""The native session in Python: one context of a model, its errors as ours, its work counted.
+"""One context of a model with its hook: what a decode is given, and what comes back; `Engine` is what to use.
 
-Read this to see what a decode is given and what comes back; `Engine` is what to use.
+A model serves any number of sessions, each for one thread at a time. The native module's errors become ours here, and
+the work is counted.
 """
 
 from __future__ import annotations
@@ -8,34 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
-import llama_cpp  # before _native: it loads libllama under the name that _native asks for; otherwise it loads twice
 import numpy as np
 import numpy.typing as npt
 
 from steercpp import _native
 from steercpp.aliases import FloatArray, Floats
+from steercpp.choices import CacheType, FlashAttention
 from steercpp.engine.batch import Batch, Pass
+from steercpp.engine.devices import GGML_TYPES
+from steercpp.engine.model import Model
 from steercpp.engine.model_file import load_failure
 from steercpp.engine.operations import Operation
 from steercpp.errors import EngineError, InputError, UnsteerableError
 
-LLAMA_CPP_PYTHON = "0.3.36"  # the version whose libraries _native was built against
 Sampler: TypeAlias = _native.Sampler
 Kept: TypeAlias = _native.Base
 Result: TypeAlias = _native.DecodeResult
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
-CACHE_TYPES = {  # enum ggml_type
-    "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2, "iq4_nl": 20,
-}  # fmt: skip
-
-if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
-    raise EngineError(
-        f"llama-cpp-python {llama_cpp.__version__} is installed but steercpp was built against {LLAMA_CPP_PYTHON}; "
-        f"run: pip install llama-cpp-python=={LLAMA_CPP_PYTHON}"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +45,9 @@ class ContextOptions:
     n_batch: int
     n_seq_max: int
     threads: int
-    flash_attn: str = "off"
-    type_k: str = "f16"
-    type_v: str = "f16"
+    flash_attn: FlashAttention = "off"
+    type_k: CacheType = "f16"
+    type_v: CacheType = "f16"
     offload_kqv: bool = True
     kv_unified: bool = True
     hook: bool = True
@@ -68,7 +60,6 @@ class Wanted:
 
     Attributes:
         capture_layers, capture_rows: whose activations are copied.
-        all_outputs: make every row an output, as the last block needs it to keep the row.
         logits, entropy, kl: of each output row; KL against the logits that the base kept.
         n_top: the most likely tokens of each output row.
         keep_layer: keep what is needed to start above this layer later; -1 for nothing.
@@ -77,7 +68,6 @@ class Wanted:
 
     capture_layers: tuple[int, ...] = ()
     capture_rows: tuple[int, ...] = ()
-    all_outputs: bool = False
     logits: bool = False
     entropy: bool = False
     kl: bool = False
@@ -90,6 +80,8 @@ class Session:
     """One context of a model. Every pass starts from an empty memory unless it goes on from the one before.
 
     Attributes:
+        model: whose context it is; it lives as long as the session does.
+        options: how it was made.
         token_layers: tokens times blocks computed since it was opened.
 
     Raises:
@@ -97,20 +89,21 @@ class Session:
         InputError: more sequences than n_batch, or than llama.cpp knows.
     """
 
-    def __init__(self, path: Path, model: _native.Model, options: ContextOptions) -> None:
-        self.path = path
+    def __init__(self, model: Model, options: ContextOptions) -> None:
+        self.model = model
         self.options = options
         self.token_layers = 0
+        path = model.path
         try:
             self._native = _native.make_session(
-                model,
+                model.native,
                 n_ctx=options.n_ctx,
                 n_batch=options.n_batch,
                 n_seq_max=options.n_seq_max,
                 n_threads=options.threads,
                 flash_attn=FLASH_ATTENTION[options.flash_attn],
-                type_k=CACHE_TYPES[options.type_k],
-                type_v=CACHE_TYPES[options.type_v],
+                type_k=GGML_TYPES[options.type_k],
+                type_v=GGML_TYPES[options.type_v],
                 offload_kqv=options.offload_kqv,
                 kv_unified=options.kv_unified,
                 hook=options.hook,
@@ -123,12 +116,12 @@ class Session:
         except (_native.DecodeError, MemoryError) as error:
             reason = str(error) or "llama.cpp gives no reason"
             raise EngineError(
-                f"{path}: a context of {options.n_ctx} tokens cannot be made: {reason}; lower n_ctx or n_batch"
+                f"{path}: a context of {options.n_ctx} tokens cannot be made: {reason}; lower `n_ctx` or `n_batch`"
             ) from error
 
     def decode(
         self,
-        part: Pass,
+        pass_: Pass,
         operations: Sequence[Operation] = (),
         wanted: Wanted | None = None,
         *,
@@ -139,7 +132,7 @@ class Session:
         """Decode one pass.
 
         Args:
-            part: the rows.
+            pass_: the rows.
             operations: what is done to them.
             wanted: what to read off.
             base: start from what this base pass of the same rows kept.
@@ -154,12 +147,12 @@ class Session:
         wanted = wanted or Wanted()
         with self.translated():
             result = self._native.decode(
-                part.tokens,
-                part.positions,
-                part.seq_offsets,
-                part.seq_ids,
-                np.ones_like(part.outputs) if wanted.all_outputs else part.outputs,
-                [(piece.n_rows, piece.copies, piece.trunk) for piece in part.pieces],
+                pass_.tokens,
+                pass_.positions,
+                pass_.seq_offsets,
+                pass_.seq_ids,
+                pass_.outputs,
+                [(piece.n_rows, piece.copies, piece.trunk) for piece in pass_.pieces],
                 fresh=fresh,
                 operations=operations,
                 capture_layers=wanted.capture_layers,
@@ -167,8 +160,8 @@ class Session:
                 keep_layer=wanted.keep_layer,
                 keep_logits=wanted.keep_logits,
                 base=base,
-                query_rows=part.score_rows,
-                query_tokens=part.score_tokens,
+                query_rows=pass_.score_rows,
+                query_tokens=pass_.score_tokens,
                 want_logits=wanted.logits,
                 want_entropy=wanted.entropy,
                 want_kl=wanted.kl,
@@ -192,17 +185,18 @@ class Session:
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Errors of the native module as ours."""
+        path = self.model.path
         try:
             yield
         except _native.UnsteerableGraphError as error:
-            raise UnsteerableError(f"{self.path}: this model cannot be steered: {error}; use another model") from error
+            raise UnsteerableError(f"{path}: this model cannot be steered: {error}; use another model") from error
         except _native.BusyError as error:
-            raise EngineError(f"{self.path}: {error}; give each thread an engine of its own") from error
+            raise EngineError(f"{path}: {error}; give each thread an engine of its own") from error
         except _native.DecodeError as error:
-            raise EngineError(f"{self.path}: {error}; lower n_batch or n_ctx, or check the model file") from error
+            raise EngineError(f"{path}: {error}; lower `n_batch` or `n_ctx`, or check the model file") from error
         except ValueError as error:  # a plan that cannot be: tokens or a batch from elsewhere, in practice
             step = "use tokens of this model" if "vocabulary" in str(error) else "pack the queries with this engine"
-            raise InputError(f"{self.path}: {error}; {step}") from error
+            raise InputError(f"{path}: {error}; {step}") from error
 
 
 @dataclass(slots=True, eq=False)
@@ -258,6 +252,6 @@ class Measures:
 def summed(batch: Batch, runs: Iterable[tuple[Pass, Result]]) -> list[Floats]:
     """Each continuation's log-probability, (n_continuations,) for each query, from the runs of a batch's passes."""
     total = np.zeros(batch.n_continuations)
-    for part, result in runs:
-        total += np.bincount(part.score_targets, weights=result.logprobs, minlength=len(total))
+    for pass_, result in runs:
+        total += np.bincount(pass_.score_targets, weights=result.logprobs, minlength=len(total))
     return np.split(total, np.cumsum([len(query.continuations) for query in batch.queries])[:-1])

@@ -190,13 +190,13 @@ def normalized(steering: PerQuery, n_queries: int) -> Decided:
         return (_several(steering),) * n_queries
     if len(steering) != n_queries:
         raise ShapeError(f"steering: expected one for all or {n_queries}, one per query, got {len(steering)}")
-    return tuple(_several(one) for one in steering)
+    return tuple(_several(of_query) for of_query in steering)
 
 
-def _several(one: None | Steering | Sequence[Steering]) -> tuple[Steering, ...]:
-    if one is None:
+def _several(steering: None | Steering | Sequence[Steering]) -> tuple[Steering, ...]:
+    if steering is None:
         return ()
-    return (one,) if isinstance(one, Steering) else tuple(one)
+    return (steering,) if isinstance(steering, Steering) else tuple(steering)
 
 
 def check_manner(operator: str, positions: str, side: str) -> None:
@@ -213,18 +213,18 @@ def check_manner(operator: str, positions: str, side: str) -> None:
         raise InputError("cap acts on one side already; its mirror is cap with the negated vector")
 
 
-def check(asked: Decided, *, n_layer: int, n_embd: int) -> None:
+def check(by_query: Decided, *, n_layer: int, n_embd: int) -> None:
     """Make sure that vectors and gates are for a model.
 
     Raises:
         ShapeError: one of another width.
         LayerError: a layer that the model lacks.
     """
-    for one in {id(one): one for many in asked for one in many}.values():
-        _check_width("the vector", one.vector.n_embd, n_embd)
-        checked_layers(one.vector.layers, n_layer)
-        if one.gate is not None:
-            check_gate(one.gate, n_layer=n_layer, n_embd=n_embd)
+    for steering in {id(steering): steering for several in by_query for steering in several}.values():
+        _check_width("the vector", steering.vector.n_embd, n_embd)
+        checked_layers(steering.vector.layers, n_layer)
+        if steering.gate is not None:
+            check_gate(steering.gate, n_layer=n_layer, n_embd=n_embd)
 
 
 def check_gate(gate: Gate, *, n_layer: int, n_embd: int) -> None:

@@ -1,10 +1,11 @@
-"""From prompts to tokens: templates, the begin-of-sequence token, continuations; read this when tokens surprise you.
+"""From prompts to tokens: templates, special tokens, continuations; read this when tokens surprise you.
 
 Three rules hold throughout. A prompt starts with the begin-of-sequence token exactly once if the model wants one,
 whether a template writes it or not. Special tokens are read in templates and never in data: a plain text is data, so
-"<s>" in it is three characters; see `SpecialTokens`. A continuation is what the tokens of prompt and continuation
-together have beyond the prompt's own, as in lm-evaluation-harness, so that a leading space is tokenized as in running
-text.
+"<s>" in it is three characters. A continuation is what the tokens of prompt and continuation together have beyond the
+prompt's own, as in lm-evaluation-harness, so that a leading space is tokenized as in running text.
+
+So a prompt is cut at its template's special tokens, each is one token, and the text between is tokenized by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from steercpp.encoding import refuse_half_characters
 from steercpp.engine.chat_template import ChatTemplate
 from steercpp.errors import PromptError
 
-# FOLD: Special tokens such as </s> are read in templates and nowhere else; read this for how a prompt is cut into  # noqa
+_LOOKS_SPECIAL = re.compile(r"<\|[^<>|\s]+\|>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
 _SPACE = " \t\n\v\f\r"  # C's isspace
 
 
@@ -30,99 +31,13 @@ class TextTokenizer(Protocol):
         """Tokens of a text."""
 
 
-class SpecialTokens:
-    """The special tokens of one vocabulary.
-
-    Which they are, and which of them swallow the white space beside them, is asked of the tokenizer once for each.
-
-    Args:
-        tokenizer: the model's.
-        pieces: text of each token.
-    """
-
-    def __init__(self, tokenizer: TextTokenizer, pieces: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
-        self._pieces = pieces
-        self._known: dict[int, bool] = {}
-        self._strips: dict[int, tuple[bool, bool]] = {}
-
-    def __contains__(self, token: int) -> bool:
-        """Whether a token is special: found in a text where special tokens are read, and else not."""
-        if token not in self._known:
-            piece = self._pieces[token]
-            self._known[token] = self._read(piece) == [token] != self._plain(piece)
-        return self._known[token]
-
-    def places(self, text: str) -> tuple[tuple[int, int], ...]:
-        """Where in a text special tokens are spelled, each with its token, in order."""
-        found = self._read(text)
-        if found == self._plain(text):
-            return ()
-        places, end = [], 0
-        for token in found:
-            place = text.find(self._pieces[token], end) if token in self else -1
-            if place >= 0:
-                places.append((place, token))
-                end = place + len(self._pieces[token])
-        return tuple(places)
-
-    def tokens(self, parts: Iterable[Part]) -> list[int]:
-        """Tokens of a prompt's pieces; special ones are read in those that are the template's own."""
-        found: list[int] = []
-        before, text = -1, ""
-        for piece in (*self._cut(parts), -1):
-            if isinstance(piece, str):
-                text += piece
-                continue
-            if before >= 0 and self._swallows(before)[1]:
-                text = text.lstrip(_SPACE)
-            if piece >= 0 and self._swallows(piece)[0]:
-                text = text.rstrip(_SPACE)
-            if text:
-                found += self._plain(text)
-            if piece >= 0:
-                found.append(piece)
-            before, text = piece, ""
-        return found
-
-    def _cut(self, parts: Iterable[Part]) -> Iterator[str | int]:
-        """Text and special tokens by turns, as they follow each other."""
-        for part in parts:
-            done = 0
-            for place, token in () if part.field else self.places(part.text):
-                yield part.text[done:place]
-                yield token
-                done = place + len(self._pieces[token])
-            yield part.text[done:]
-
-    def _swallows(self, token: int) -> tuple[bool, bool]:
-        """Whether a special token takes the white space on its left and on its right with it."""
-        if token not in self._strips:
-            piece = self._pieces[token]
-            left = self._read(f"x \n{piece}") == self._read(f"x{piece}")
-            self._strips[token] = left, self._read(f"{piece}\n x") == self._read(f"{piece}x")
-        return self._strips[token]
-
-    def _read(self, text: str) -> list[int]:
-        return self._tokenizer.tokenize(text, False, True)
-
-    def _plain(self, text: str) -> list[int]:
-        return self._tokenizer.tokenize(text, False, False)
-
-
-_LOOKS_SPECIAL = re.compile(r"<\|[^<>|\s]+\|>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
-
-
-class Tokenizer(Protocol):
+class Tokenizer(TextTokenizer, Protocol):
     """What a loaded model offers; bos and eos are -1, chat_template is empty where there is none."""
 
     bos: int
     eos: int
     adds_bos: bool
     chat_template: str
-
-    def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
-        """Tokens of a text."""
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Text of tokens."""
@@ -208,16 +123,16 @@ class Vocabulary:
 
     def foreign_texts(self, prompt: Prompt) -> tuple[str, ...]:
         """What a template writes that looks like a special token and is none of this vocabulary: letters here."""
-        own = [part.text for part in prompt.parts if not part.field] if isinstance(prompt, Filled) else []
-        found = [text for piece in own for text in _LOOKS_SPECIAL.findall(piece)]
-        return tuple(text for text in dict.fromkeys(found) if not self.special_texts(text))
+        written = [part.text for part in prompt.parts if not part.field] if isinstance(prompt, Filled) else []
+        special = [text for piece in written for text in _LOOKS_SPECIAL.findall(piece)]
+        return tuple(text for text in dict.fromkeys(special) if not self.special_texts(text))
 
     @cached_property
     def _template(self) -> ChatTemplate:
         if self.chat_template is None:
             raise PromptError(
-                "the model file has no chat template; give the prompt as a text and take it raw, with --raw or, in an "
-                'item, "template": "raw"'
+                "the model file has no chat template; give the prompt as a text and take it raw, with `template=raw` "
+                'or, in an item, "template": "raw"'
             )
         return ChatTemplate(self.chat_template, self.bos_piece, self.eos_piece)
 
@@ -304,25 +219,105 @@ class Vocabulary:
 
     def _answer_in_chat(self, messages: tuple[Message, ...], text: str, answer: str) -> str:
         """The answer with the space that the template writes before it; `text` is the chat up to there."""
-        own = answer.lstrip()
+        words = answer.lstrip()
         try:
-            whole = self._template.render((*messages, Message("assistant", own)), assistant_speaks=False)
+            answered = self._template.render((*messages, Message("assistant", words)), assistant_speaks=False)
         except PromptError:
-            whole = ""
-        space, found, _ = whole.removeprefix(text).partition(own.rstrip())
-        if whole.startswith(text) and found and not space.strip():
-            return space + own
-        return own if text[-1:].isspace() else answer  # the template writes something else there, such as thoughts
+            answered = ""
+        space, match, _ = answered.removeprefix(text).partition(words.rstrip())
+        if answered.startswith(text) and match and not space.strip():
+            return space + words
+        return words if text[-1:].isspace() else answer  # the template writes something else there, such as thoughts
 
     def _continued(self, parts: tuple[Part, ...], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         prompt = self.encode_parts(parts)
-        whole = self.encode_parts((*parts, Part(continuation, "continuation")))
-        if whole[: len(prompt)] != prompt:
+        both = self.encode_parts((*parts, Part(continuation, "continuation")))
+        if both[: len(prompt)] != prompt:
             end = "".join(part.text for part in parts)[-16:]
             raise PromptError(
                 f"continuation {continuation!r} merges with the end of its prompt, {end!r}, into other tokens; put the "
                 "space between them at the start of the continuation"
             )
-        if len(whole) == len(prompt):
+        if len(both) == len(prompt):
             raise PromptError(f"continuation {continuation!r} adds no tokens to its prompt; give it some text")
-        return prompt, whole[len(prompt) :]
+        return prompt, both[len(prompt) :]
+
+
+class SpecialTokens:
+    """The special tokens of one vocabulary.
+
+    Which they are, and which of them swallow the white space beside them, is asked of the tokenizer once for each.
+
+    Args:
+        tokenizer: the model's.
+        pieces: text of each token.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, pieces: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        self._pieces = pieces
+        self._known: dict[int, bool] = {}
+        self._strips: dict[int, tuple[bool, bool]] = {}
+
+    def __contains__(self, token: int) -> bool:
+        """Whether a token is special: found in a text where special tokens are read, and else not."""
+        if token not in self._known:
+            piece = self._pieces[token]
+            self._known[token] = self._read(piece) == [token] != self._plain(piece)
+        return self._known[token]
+
+    def places(self, text: str) -> tuple[tuple[int, int], ...]:
+        """Where in a text special tokens are spelled, each with its token, in order."""
+        tokens = self._read(text)
+        if tokens == self._plain(text):
+            return ()
+        places, end = [], 0
+        for token in tokens:
+            place = text.find(self._pieces[token], end) if token in self else -1
+            if place >= 0:
+                places.append((place, token))
+                end = place + len(self._pieces[token])
+        return tuple(places)
+
+    def tokens(self, parts: Iterable[Part]) -> list[int]:
+        """Tokens of a prompt's pieces; special ones are read in those that are the template's own."""
+        tokens: list[int] = []
+        before, text = -1, ""
+        for piece in (*self._cut(parts), -1):
+            if isinstance(piece, str):
+                text += piece
+                continue
+            if before >= 0 and self._swallows(before)[1]:
+                text = text.lstrip(_SPACE)
+            if piece >= 0 and self._swallows(piece)[0]:
+                text = text.rstrip(_SPACE)
+            if text:
+                tokens += self._plain(text)
+            if piece >= 0:
+                tokens.append(piece)
+            before, text = piece, ""
+        return tokens
+
+    def _cut(self, parts: Iterable[Part]) -> Iterator[str | int]:
+        """Text and special tokens by turns, as they follow each other."""
+        for part in parts:
+            done = 0
+            for place, token in () if part.field else self.places(part.text):
+                yield part.text[done:place]
+                yield token
+                done = place + len(self._pieces[token])
+            yield part.text[done:]
+
+    def _swallows(self, token: int) -> tuple[bool, bool]:
+        """Whether a special token takes the white space on its left and on its right with it."""
+        if token not in self._strips:
+            piece = self._pieces[token]
+            left = self._read(f"x \n{piece}") == self._read(f"x{piece}")
+            self._strips[token] = left, self._read(f"{piece}\n x") == self._read(f"{piece}x")
+        return self._strips[token]
+
+    def _read(self, text: str) -> list[int]:
+        return self._tokenizer.tokenize(text, False, True)
+
+    def _plain(self, text: str) -> list[int]:
+        return self._tokenizer.tokenize(text, False, False)

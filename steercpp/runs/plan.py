@@ -51,7 +51,7 @@ class SweepOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
+class PlannedSettings:
     """Settings of the engine that decide which rows a batch holds, or reach the bits in another way."""
 
     n_ctx: int
@@ -79,7 +79,7 @@ class Plan(SweepOptions):
     vector: str
     items: Mapping[str, str]
     gate: str
-    engine: EngineSettings
+    engine: PlannedSettings
     said: Mapping[str, Any] | None = None
 
     @classmethod
@@ -95,7 +95,7 @@ class Plan(SweepOptions):
             KeyError, TypeError: it is not complete.
         """
         options = {field.name: record[field.name] for field in fields(SweepOptions) if field.name != "kl"}
-        settings = EngineSettings(**{field.name: record[field.name] for field in fields(EngineSettings)})
+        settings = PlannedSettings(**{field.name: record[field.name] for field in fields(PlannedSettings)})
         own = {name: record[name] for name in ("model_sha256", "vector", "gate")}
         return cls(
             **{**options, "strengths": tuple(options["strengths"])}, **own, items=dict(record["items"]),

@@ -16,7 +16,7 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Gate, Steering, check_manner
 from steercpp.errors import InputError
 from steercpp.runs.labels import CONTINUED, ControlName, Kind
-from steercpp.runs.plan import EngineSettings, Plan, SweepOptions
+from steercpp.runs.plan import Plan, PlannedSettings, SweepOptions
 from steercpp.runs.scores import NO_INSTRUCTION, SWITCHED_OFF
 from steercpp.sweeps.strengths import normal_strengths
 from steercpp.sweeps.texts import TextPlan
@@ -107,7 +107,7 @@ class SweepSpec(SweepOptions):
             vector=vector_id,
             items={str(kind): items_sha256(items) for kind, items in self.items.items()},
             gate="" if self.gate is None else self.gate.identity,
-            engine=EngineSettings(
+            engine=PlannedSettings(
                 n_ctx=int(settings["n_ctx"]),
                 n_batch=int(settings["n_batch"]),
                 n_group=int(settings["n_group"]),

@@ -61,7 +61,7 @@ def test_every_line_is_run_but_those_of_missing_tools(result: BenchResult) -> No
     assert [one.name for one in result.lines] == list(LINES)
     assert [one.name for one in result.skipped] == list(TOOLS) and not result.failed
     for one in result.skipped:
-        assert one.reason.startswith(f"{TOOLS[one.name]} is not installed; ") and "--llama-bin" in one.reason
+        assert one.reason.startswith(f"{TOOLS[one.name]} is not installed; ") and "`llama_bin`" in one.reason
     assert {"cpu", "threads", "llama-cpp-python", "commit"} <= set(result.machine)
 
 
@@ -156,7 +156,7 @@ def test_extraction_computes_what_the_bare_decode_does(result: BenchResult, n_pa
     figure = one.figure(f"token-layers, {n_pairs} pairs, layers 2-3 / {n_pairs} pairs, steercpp")
     assert figure.value == pytest.approx(4 / 6)
     assert one.facts["llama-cvector-generator"] == (
-        "not installed, name the folder of llama.cpp's tools with --llama-bin"
+        "not installed, name the folder of llama.cpp's tools with `llama_bin`"
     )
 
 
@@ -253,7 +253,7 @@ def test_what_goes_wrong_is_told_with_the_rest(cache: Path, monkeypatch: pytest.
 def test_a_model_too_large_for_memory_is_skipped(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: 100)
     found = bench(threads=1, repeats=1, only=["deep"], cache=cache)
-    assert [one.name for one in found.skipped] == ["deep"] and "--layers" in found.skipped[0].reason
+    assert [one.name for one in found.skipped] == ["deep"] and "`layers`" in found.skipped[0].reason
 
 
 def test_wrong_requests(cache: Path) -> None:

@@ -112,6 +112,6 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
             vocabulary(n_vocab)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6))
-    with pytest.raises(InputError, match="0.0 GB are free and the model needs 0.0; name another folder with --cache"):
+    with pytest.raises(InputError, match="0.0 GB are free and the model needs 0.0; name another folder with `cache`"):
         make_model(SMALL, "q8_0", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []

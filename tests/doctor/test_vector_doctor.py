@@ -599,7 +599,7 @@ def test_other_tools_keys_survive_a_repair(tmp_path: Path) -> None:
 def test_a_missing_hint_is_filled_in_only_where_the_model_is_known(tmp_path: Path) -> None:
     path = put(tmp_path, gguf_bytes(keys(hint=None), [tensor("direction.1", ONE * 16)]))
     report = examine(path)
-    assert codes(report) == ["hint"] and not report.is_repairable and "give --model" in report.findings[0].sentence
+    assert codes(report) == ["hint"] and not report.is_repairable and "give the model" in report.findings[0].sentence
     stored, _ = planted()
     report = examine(path, activations=stored)
     assert report.is_repairable and repaired(report)[0].model_hint == "llama"
@@ -656,7 +656,7 @@ def test_a_file_that_is_cut_off_is_not_repaired(tmp_path: Path) -> None:
 
 
 def test_a_model_is_no_vector(tiny_path: Path) -> None:
-    with pytest.raises(VectorFileError, match="no tensor is a direction; .* a model goes behind --model"):
+    with pytest.raises(VectorFileError, match="no tensor is a direction; .* a model is given as a model"):
         examine(tiny_path)
 
 

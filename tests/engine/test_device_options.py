@@ -123,5 +123,5 @@ def test_a_quantized_v_needs_flash_attention() -> None:
         if name in ("f32", "f16", "bf16"):
             options.check_flash_attention("off")
             continue
-        with pytest.raises(InputError, match=f"type_v {name} needs flash attention; use flash_attn on "):
+        with pytest.raises(InputError, match=f"type_v {name} needs flash attention; use `flash_attn=on` "):
             options.check_flash_attention("off")

@@ -22,7 +22,7 @@ from steercpp.doctor.self_test import run_self_test
 from steercpp.engine import model as loaded_model
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
-from steercpp.engine.packing import Batch, Limits, Query, lay_out_together
+from steercpp.engine.packing import Batch, BatchLimits, Query, lay_out_together
 from steercpp.engine.steering import Gate, Steering
 from steercpp.errors import (
     ContextOverflowError,
@@ -195,7 +195,7 @@ class TestErrors:
                 narrow.logprobs(wide)
             np.testing.assert_array_equal(narrow.logits(own), before)
         with pytest.raises(InputError, match="300 rows do not fit into 256 sequences"):
-            lay_out_together([Query((1, 5))] * 300, Limits(n_batch=256, n_ctx=4096, n_seq_max=256))
+            lay_out_together([Query((1, 5))] * 300, BatchLimits(n_batch=256, n_ctx=4096, n_seq_max=256))
         with pytest.raises(InputError, match=r"n_batch 256, n_seq_max 257: n_seq_max must lie in 1\.\.n_batch"):
             tiny_engine.open_session(n_seq_max=257)
 
@@ -504,7 +504,7 @@ def test_a_context_too_large_for_memory_is_refused(tiny_path: Path) -> None:
     assert len(lines) == 2
     for line in lines:
         assert "tiny-F32.gguf: a context of 4000000 tokens cannot be made: " in line
-        assert line.endswith("lower n_ctx or n_batch")
+        assert line.endswith("lower `n_ctx` or `n_batch`")
 
 
 def test_by_default_all_physical_cores_are_used(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

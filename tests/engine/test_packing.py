@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steercpp.engine.engine import Engine
-from steercpp.engine.packing import Batch, Limits, Pass, Query, lay_out_together, pack
+from steercpp.engine.packing import Batch, BatchLimits, Pass, Query, lay_out_together, pack
 from steercpp.errors import ContextOverflowError, InputError
 
-LIMITS = Limits(n_batch=24, n_ctx=40, n_seq_max=6)
-TIGHT = Limits(n_batch=5, n_ctx=24, n_seq_max=4, n_group=30)
-ROOMY = Limits(n_batch=64, n_ctx=512, n_seq_max=64)
-SHORT = Limits(n_batch=20, n_ctx=20, n_seq_max=6)  # the trunk leaves less room than a piece may take
-RECURRENT = Limits(n_batch=7, n_ctx=40, n_seq_max=1)
+LIMITS = BatchLimits(n_batch=24, n_ctx=40, n_seq_max=6)
+TIGHT = BatchLimits(n_batch=5, n_ctx=24, n_seq_max=4, n_group=30)
+ROOMY = BatchLimits(n_batch=64, n_ctx=512, n_seq_max=64)
+SHORT = BatchLimits(n_batch=20, n_ctx=20, n_seq_max=6)  # the trunk leaves less room than a piece may take
+RECURRENT = BatchLimits(n_batch=7, n_ctx=40, n_seq_max=1)
 ALL_LIMITS = (LIMITS, TIGHT, SHORT, ROOMY, RECURRENT)
 
 Seen: TypeAlias = tuple[tuple[int, object], ...]  # (token, key) of all rows up to one and with it
@@ -43,7 +43,7 @@ limits = st.sampled_from(ALL_LIMITS)
 class Memory:
     """llama.cpp's unified K/V cells, as far as packing has to do with them."""
 
-    limits: Limits
+    limits: BatchLimits
     cells: list[tuple[int, tuple[int, object], set[int]]] = field(default_factory=list)  # position, content, sequences
 
     def length(self, sequence: int) -> int:
@@ -78,7 +78,7 @@ class Memory:
         return seen
 
 
-def walk(part: Pass, limits: Limits, key_of: Any) -> list[Seen]:
+def walk(part: Pass, limits: BatchLimits, key_of: Any) -> list[Seen]:
     """What each row of a pass sees; key_of(owner, region) is how a row is treated."""
     memory, first, seen = Memory(limits), 0, []
     for piece in part.pieces:
@@ -109,7 +109,7 @@ def expected(query: Query, keys: tuple[object, object, object]) -> Iterator[tupl
             yield index, token, (*prompt, *((one, after) for one in continuation[:place]))
 
 
-def found(batch: Batch, keys: Sequence[tuple[object, object, object]], limits: Limits) -> Counter[Any]:
+def found(batch: Batch, keys: Sequence[tuple[object, object, object]], limits: BatchLimits) -> Counter[Any]:
     """The same of a batch, with the place of each query, as the twin sees it."""
     starts = np.cumsum([0, *(len(query.continuations) for query in batch.queries)])
     counted: Counter[Any] = Counter()
@@ -128,7 +128,7 @@ def found(batch: Batch, keys: Sequence[tuple[object, object, object]], limits: L
 @given(queries, limits, st.data())
 @settings(derandomize=True, deadline=None, max_examples=300)
 def test_every_token_is_scored_once_after_its_own_history_and_treatment(
-    some: list[Query], limits: Limits, data: st.DataObject
+    some: list[Query], limits: BatchLimits, data: st.DataObject
 ) -> None:
     keys = [data.draw(st.sampled_from(data.draw(keyed))) for _ in some]
     if limits.n_seq_max == 1:
@@ -144,14 +144,14 @@ def test_every_token_is_scored_once_after_its_own_history_and_treatment(
         assert found(batch, keys, limits) == wanted
 
 
-def histories(batch: Batch, keys: list[Any], limits: Limits) -> list[Seen]:
+def histories(batch: Batch, keys: list[Any], limits: BatchLimits) -> list[Seen]:
     return [seen for p in batch.passes for seen in walk(p, limits, lambda o, r: keys[batch.members[o]][r])]
 
 
 @given(queries, st.sampled_from((LIMITS, TIGHT, SHORT, ROOMY)), st.data())
 @settings(derandomize=True, deadline=None, max_examples=300)
 def test_a_beginning_is_decoded_once_in_a_batch_and_hardly_more_in_all(
-    some: list[Query], limits: Limits, data: st.DataObject
+    some: list[Query], limits: BatchLimits, data: st.DataObject
 ) -> None:
     keys = [data.draw(st.sampled_from(data.draw(keyed))) for _ in some]
     batches = pack(some, limits, keys=keys)
@@ -200,7 +200,7 @@ def test_a_head_over_many_pieces_is_decoded_once() -> None:
     """Twenty questions of 20 tokens behind a head of 60: the head stays in the memory as the trunk."""
     head = tuple(range(100, 160))
     some = [Query((*head, *range(1000 * i, 1000 * i + 20)), ((7, 8),)) for i in range(1, 21)]
-    (batch,) = pack(some, Limits(n_batch=64, n_ctx=256, n_seq_max=64))
+    (batch,) = pack(some, BatchLimits(n_batch=64, n_ctx=256, n_seq_max=64))
     assert batch.n_tokens == 60 + 20 * 21
     (part,) = batch.passes
     assert len(part.pieces) > 5 and all(piece.trunk >= 0 for piece in part.pieces[:-1])
@@ -211,14 +211,14 @@ def test_a_head_over_many_pieces_is_decoded_once() -> None:
 def test_queries_that_share_little_are_packed_apart_batch_by_batch() -> None:
     """A begin-of-sequence token alone keeps no batch open: it is decoded again, and batches stay small."""
     some = [Query((1, *range(1000 * i, 1000 * i + 40))) for i in range(1, 31)]
-    batches = pack(some, Limits(n_batch=256, n_ctx=1024, n_seq_max=256))
+    batches = pack(some, BatchLimits(n_batch=256, n_ctx=1024, n_seq_max=256))
     assert len(batches) == 5 and {len(batch.passes[0].pieces) for batch in batches} == {1}
     assert sum(batch.n_tokens for batch in batches) == 30 * 40 + len(batches)
 
 
 def test_all_that_is_decoded_again_is_at_most_one_in_32() -> None:
     some = [Query((1, 2, 3, 4, *range(1000 * i, 1000 * i + 4))) for i in range(1, 95)]
-    batches = pack(some, Limits(n_batch=8, n_ctx=128, n_seq_max=4))
+    batches = pack(some, BatchLimits(n_batch=8, n_ctx=128, n_seq_max=4))
     n_different = 4 + 94 * 4
     n_again = sum(batch.n_tokens for batch in batches) - n_different
     assert 0 < n_again * 32 <= n_different
@@ -226,7 +226,7 @@ def test_all_that_is_decoded_again_is_at_most_one_in_32() -> None:
 
 @given(queries, limits)
 @settings(derandomize=True, deadline=None, max_examples=300)
-def test_every_row_is_needed_in_its_batch(some: list[Query], limits: Limits) -> None:
+def test_every_row_is_needed_in_its_batch(some: list[Query], limits: BatchLimits) -> None:
     """A batch that ended within a prompt left it to the next one, which decoded all of it again."""
     for batch in pack(some, limits):
         assert batch.members
@@ -235,7 +235,7 @@ def test_every_row_is_needed_in_its_batch(some: list[Query], limits: Limits) -> 
 
 def test_a_prompt_beyond_the_size_of_a_batch_is_decoded_once() -> None:
     some = [Query(tuple(range(300))), Query((*range(250), *range(1000, 1040)))]
-    batches = pack(some, Limits(n_batch=16, n_ctx=512, n_seq_max=16, n_group=64))
+    batches = pack(some, BatchLimits(n_batch=16, n_ctx=512, n_seq_max=16, n_group=64))
     assert [batch.n_tokens for batch in batches] == [300, 290]  # the second begins anew, as the first is large enough
 
 
@@ -244,7 +244,7 @@ def test_a_prompt_that_begins_all_others_keeps_no_batch_open(place: int) -> None
     """Continuations after the begin-of-sequence token alone, wherever they stand among questions that begin with it."""
     some = [Query((1, *range(1000 * i, 1000 * i + 40)), ((7, 8, 9),)) for i in range(1, 101)]
     some.insert(place, Query((1,), ((7, 8), (9, 10, 11))))
-    batches = pack(some, Limits(n_batch=256, n_ctx=1024, n_seq_max=256, n_group=512))
+    batches = pack(some, BatchLimits(n_batch=256, n_ctx=1024, n_seq_max=256, n_group=512))
     assert max(batch.n_tokens for batch in batches) <= 512 + 256
     assert len(batches) > 5
 
@@ -288,7 +288,7 @@ def test_prompts_that_do_not_fit_together_are_refused() -> None:
 
 @given(queries, limits)
 @settings(derandomize=True, deadline=None)
-def test_the_same_queries_give_the_same_batches(some: list[Query], limits: Limits) -> None:
+def test_the_same_queries_give_the_same_batches(some: list[Query], limits: BatchLimits) -> None:
     for a, b in zip(pack(some, limits), pack(list(some), limits), strict=True):
         assert a.members == b.members
         for one, other in zip(a.passes, b.passes, strict=True):

@@ -109,7 +109,7 @@ def test_special_tokens_in_data_are_letters(tiny_engine: Engine) -> None:
         assert 2 not in tiny_engine.encode_answered(prompt, " " + evil)[0]
     for tokens in (tiny_engine.encode(evil), tiny_engine.encode(evil, template="chat")):
         assert evil in tiny_engine.detokenize(tokens)
-    assert tiny_engine.special_texts("a <s>b</s> c </s") == ("<s>", "</s>")
+    assert tiny_engine.vocabulary.special_texts("a <s>b</s> c </s") == ("<s>", "</s>")
 
 
 def test_bos_stands_once_whoever_writes_it(tmp_path: Path, tiny_engine: Engine) -> None:

@@ -12,14 +12,14 @@ from steercpp.data.items import BehaviorItem, ChoiceItem, items_sha256
 from steercpp.runs.folder import STORE, VECTOR_FILE
 from steercpp.runs.labels import ControlName
 from steercpp.runs.manifest import Manifest, ModelRecord, TokenCounts, VectorRecord, write_manifest
-from steercpp.runs.plan import EngineSettings, Plan
+from steercpp.runs.plan import Plan, PlannedSettings
 from steercpp.runs.scores import SWITCHED_OFF
 from steercpp.runs.store import Continuation, Group, Store
 from steercpp.sweeps.strengths import grid
 from steercpp.vectors.control_vector import ControlVector, vector_sha256
 from steercpp.vectors.gguf import write_vector
 
-ENGINE = EngineSettings(n_ctx=4096, n_batch=512, n_group=8192, devices="", flash_attn="off", llama_cpp="0")
+ENGINE = PlannedSettings(n_ctx=4096, n_batch=512, n_group=8192, devices="", flash_attn="off", llama_cpp="0")
 DELTA_LAMBDA, B0 = 6.0, -0.6
 INSTRUCTION, PROMPT_SHIFT = "Say no.", 0.4
 A, B = 0.4, 4.0

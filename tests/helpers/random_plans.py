@@ -10,7 +10,7 @@ import numpy as np
 from tiny_model import Shape
 
 from steercpp.choices import OPERATORS, Operator, Positions, Side
-from steercpp.engine.batch import Limits, Query
+from steercpp.engine.batch import BatchLimits, Query
 from steercpp.engine.steering import Gate, PerQuery, Steering
 from steercpp.vectors.control_vector import ControlVector
 
@@ -68,7 +68,7 @@ class Plan:
 
     queries: tuple[Query, ...]
     steering: PerQuery
-    limits: Limits | None
+    limits: BatchLimits | None
     first_layer: int | None
     factors: tuple[float, ...]
     top_k: int | None
@@ -126,10 +126,10 @@ class _Draw:
             made.append(Query(prompt, tuple(continuations)))
         return tuple(made)
 
-    def limits(self, queries: Sequence[Query]) -> Limits:
+    def limits(self, queries: Sequence[Query]) -> BatchLimits:
         """Narrower than the engine's own."""
         longest = max(len(query.tokens) + max(map(len, query.continuations), default=1) - 1 for query in queries)
-        return Limits(
+        return BatchLimits(
             n_batch=self.count(1, min(self.setup.n_batch, 12)),
             n_ctx=self.count(longest, self.setup.n_ctx),
             n_seq_max=self.count(1, min(self.setup.n_batch, 8)),  # the engine has no more sequences than n_batch

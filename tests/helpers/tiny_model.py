@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-import string
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 import llama_cpp
 import numpy as np
+
+from steercpp.bench import models
+from steercpp.bench.models import (
+    CAPITALS,
+    CHARACTERS,
+    Tokens,
+    add_sizes,
+    add_tokens,
+    block_shapes,
+    sentencepiece,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,12 @@ class Shape:
     words: str | None = None
     random_norms: bool = False
     tied: bool = False
+
+    @property
+    def sizes(self) -> models.Shape:
+        """The sizes of the model's file."""
+        n_vocab = len(vocabulary(self.words)[0])
+        return models.Shape(self.n_layer, self.n_embd, self.n_head, self.n_head_kv, self.n_ff, n_vocab, N_CTX)
 
 
 TINY = Shape()
@@ -68,22 +85,14 @@ _WORDS = (
 )
 
 
-def vocabulary(words: str | None = None) -> tuple[list[str], list[float], list[int]]:
-    """Pieces, scores and types in SentencePiece's way: bytes as fallback, characters, then merges up to whole words."""
-    special = ["<unk>", "<s>", "</s>"]
-    byte_pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+def vocabulary(words: str | None = None) -> Tokens:
+    """Pieces, scores and types: bytes as fallback, characters, then merges up to whole words."""
     merged: dict[str, None] = {}
     for word in (_WORDS if words is None else words).split():
         for stop in range(2, len(word) + 2):
             merged["▁" + word[: stop - 1]] = None
-    for letter in string.ascii_uppercase:
-        merged["▁" + letter] = None
-    characters = ["▁", *string.ascii_letters, *string.digits, *string.punctuation, "\n"]
-    pieces = [*special, *byte_pieces, *merged, *characters]
-    scores = [0.0] * 259 + [-float(i) for i in range(len(merged) + len(characters))]
-    kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
-    kinds += [gguf.TokenType.BYTE] * 256 + [gguf.TokenType.NORMAL] * (len(merged) + len(characters))
-    return pieces, scores, [int(kind) for kind in kinds]
+    merged |= dict.fromkeys(CAPITALS)
+    return sentencepiece([*merged, *CHARACTERS])
 
 
 def write_tiny_model(
@@ -91,19 +100,10 @@ def write_tiny_model(
 ) -> Path:
     """Write an F32 llama model with random weights; the same seed gives the same bytes."""
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_context_length(N_CTX)
-    writer.add_embedding_length(shape.n_embd)
-    writer.add_block_count(shape.n_layer)
-    writer.add_feed_forward_length(shape.n_ff)
-    writer.add_head_count(shape.n_head)
-    writer.add_head_count_kv(shape.n_head_kv)
-    writer.add_rope_dimension_count(shape.n_embd // shape.n_head)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    add_sizes(writer, shape.sizes, name="tiny", file_type=gguf.LlamaFileType.ALL_F32)
     add_vocabulary(writer, chat_template, shape.words)
-    for name, values in _weights(seed, shape).items():
-        writer.add_tensor(name, values)
+    for name, values in _weights(seed, shape):
+        writer.add_tensor(f"{name}.weight", values)
     finish(writer)
     return path
 
@@ -170,47 +170,22 @@ def finish(writer: gguf.GGUFWriter) -> None:
 
 
 def add_vocabulary(writer: gguf.GGUFWriter, chat_template: str | None, words: str | None = None) -> None:
-    pieces, scores, kinds = vocabulary(words)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(pieces)
-    writer.add_token_scores(scores)
-    writer.add_token_types(kinds)
-    writer.add_unk_token_id(0)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
+    add_tokens(writer, vocabulary(words))
     if chat_template is not None:
         writer.add_chat_template(chat_template)
 
 
-def _weights(seed: int, shape: Shape) -> dict[str, np.ndarray]:
+def _weights(seed: int, shape: Shape) -> Iterator[tuple[str, np.ndarray]]:
     rng = np.random.default_rng(seed)
-    n_vocab, n_embd, n_ff = len(vocabulary(shape.words)[0]), shape.n_embd, shape.n_ff
-    n_kv = n_embd * shape.n_head_kv // shape.n_head
-
-    def matrix(n_out: int, n_in: int) -> np.ndarray:
-        values: np.ndarray = (rng.standard_normal((n_out, n_in)) / np.sqrt(n_in)).astype(np.float32)
-        return values
-
-    def norm() -> np.ndarray:
-        values: np.ndarray = rng.uniform(0.5, 1.5, n_embd) if shape.random_norms else np.ones(n_embd)
-        return values.astype(np.float32)
-
-    weights = {"token_embd.weight": rng.standard_normal((n_vocab, n_embd)).astype(np.float32)}
-    for il in range(shape.n_layer):
-        weights |= {
-            f"blk.{il}.attn_norm.weight": norm(),
-            f"blk.{il}.attn_q.weight": matrix(n_embd, n_embd),
-            f"blk.{il}.attn_k.weight": matrix(n_kv, n_embd),
-            f"blk.{il}.attn_v.weight": matrix(n_kv, n_embd),
-            f"blk.{il}.attn_output.weight": matrix(n_embd, n_embd),
-            f"blk.{il}.ffn_norm.weight": norm(),
-            f"blk.{il}.ffn_gate.weight": matrix(n_ff, n_embd),
-            f"blk.{il}.ffn_up.weight": matrix(n_ff, n_embd),
-            f"blk.{il}.ffn_down.weight": matrix(n_embd, n_ff),
-        }
-    weights["output_norm.weight"] = norm()
-    if not shape.tied:
-        weights["output.weight"] = matrix(n_vocab, n_embd)
-    return weights
+    n_vocab, n_embd = shape.sizes.n_vocab, shape.n_embd
+    yield "token_embd", rng.standard_normal((n_vocab, n_embd)).astype(np.float32)
+    sizes = {
+        f"blk.{il}.{name}": size for il in range(shape.n_layer) for name, size in block_shapes(shape.sizes).items()
+    }
+    sizes |= {"output_norm": (n_embd,)} | ({} if shape.tied else {"output": (n_vocab, n_embd)})
+    for name, size in sizes.items():
+        if len(size) == 2:
+            values: np.ndarray = rng.standard_normal(size) / np.sqrt(size[1])
+        else:
+            values = rng.uniform(0.5, 1.5, n_embd) if shape.random_norms else np.ones(n_embd)
+        yield name, values.astype(np.float32)

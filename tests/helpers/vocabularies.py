@@ -69,7 +69,7 @@ def write_spm_vocabulary(path: Path, *, name: str) -> Path:
     for key, values in (
         ("tokens", pieces + more),
         ("scores", scores + [0.0] * len(more)),
-        ("token_type", kinds + [int(gguf.TokenType.CONTROL)] * len(more)),
+        ("token_type", kinds + [gguf.TokenType.CONTROL] * len(more)),
     ):
         writer.kv_data[0].pop(f"tokenizer.ggml.{key}")
         writer.add_array(f"tokenizer.ggml.{key}", values)

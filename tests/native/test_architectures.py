@@ -25,7 +25,7 @@ from tiny_model import quantize
 
 from steercpp.choices import FlashAttention
 from steercpp.engine.engine import Engine
-from steercpp.engine.packing import Batch, Limits, Query, pack
+from steercpp.engine.packing import Batch, BatchLimits, Query, pack
 from steercpp.errors import UnsteerableError
 from steercpp.vectors.control_vector import ControlVector
 
@@ -68,7 +68,7 @@ def stock_runner(path: Path, name: str) -> StockRunner:
 
 def prompt_logits(stock: StockRunner, prompt: np.ndarray) -> np.ndarray:
     """(n_vocab,) after the prompt."""
-    (batch,) = pack([Query(tuple(prompt.tolist()))], Limits(n_batch=256, n_ctx=512, n_seq_max=1))
+    (batch,) = pack([Query(tuple(prompt.tolist()))], BatchLimits(n_batch=256, n_ctx=512, n_seq_max=1))
     logits: np.ndarray = stock.logits(batch)[0]
     return logits
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import gguf
 import numpy as np
 import pytest
@@ -9,16 +11,16 @@ from places import ModelMaker
 
 from steercpp.choices import CACHE_TYPES, CacheType, FlashAttention
 from steercpp.doctor.self_test import run_self_test
+from steercpp.engine.devices import GGML_TYPES
 from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
-from steercpp.engine.session import CACHE_TYPES as NUMBERS
 from steercpp.errors import InputError
 
 
 def test_cache_types_have_ggmls_numbers() -> None:
-    assert set(NUMBERS) == set(CACHE_TYPES)
-    for name in CACHE_TYPES:
-        assert NUMBERS[name] == gguf.GGMLQuantizationType[name.upper()]
+    assert tuple(GGML_TYPES) == get_args(CacheType)
+    for name, number in GGML_TYPES.items():
+        assert number == gguf.GGMLQuantizationType[name.upper()]
 
 
 @pytest.mark.parametrize("name", CACHE_TYPES)
@@ -41,7 +43,7 @@ def test_k_and_v_are_kept_as_asked(model_maker: ModelMaker, name: CacheType) -> 
 def test_a_quantized_k_alone_needs_no_flash_attention(model_maker: ModelMaker) -> None:
     with Engine(model_maker("tiny-Q8_0"), n_ctx=256, threads=1, type_k="q8_0") as engine:
         assert [check for check in run_self_test(engine) if not check.ok] == []
-    with pytest.raises(InputError, match="type_v q8_0 needs flash attention; use flash_attn on "):
+    with pytest.raises(InputError, match="type_v q8_0 needs flash attention; use `flash_attn=on` "):
         Engine(model_maker("tiny-Q8_0"), type_v="q8_0")
 
 

@@ -98,14 +98,11 @@ def all_cases(engine: Engine, prompts: Sequence[tuple[int, ...]], rng: np.random
 def rows_at(engine: Engine, batch: Batch, asked: Decided | None, layers: Sequence[int]) -> np.ndarray:
     """Activations of all rows of a batch of one pass, (n_layers, n_tokens, n_embd)."""
     (part,) = batch.passes
-    wanted = Wanted(
-        capture_layers=tuple(layers),
-        capture_rows=tuple(range(len(part.tokens))),
-        all_outputs=True,  # or the last block would compute some rows only
-    )
+    part = replace(part, outputs=np.ones_like(part.outputs))  # or the last block would compute some rows only
+    wanted = Wanted(capture_layers=tuple(layers), capture_rows=tuple(range(len(part.tokens))))
     operations = native_operations(asked, part.owners, part.regions) if asked is not None else []
-    found: np.ndarray = engine.session.decode(part, operations, wanted).captures
-    return found
+    captures: np.ndarray = engine.session.decode(part, operations, wanted).captures
+    return captures
 
 
 def twin(batch: Batch, asked: Decided, before: np.ndarray, il: int) -> np.ndarray:

@@ -280,7 +280,8 @@ def test_an_engine_that_did_not_ask_uses_no_server(model_maker: ModelMaker) -> N
     code = (
         "from rpc_server import Ggml, Server, server_registry\n"
         "from steercpp.doctor.self_test import run_self_test\n"
-        "from steercpp.engine.engine import Engine, devices\n"
+        "from steercpp.engine.engine import Engine\n"
+        "from steercpp.engine.model import devices\n"
         "server = Server()\n"
         "with Engine(sys.argv[1], threads=1, n_gpu_layers=-1, rpc=server.address):\n"
         "    pass\n"

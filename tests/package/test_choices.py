@@ -12,7 +12,8 @@ from steercpp import choices
 from steercpp.bench.bench import LINES
 from steercpp.bench.models import SHAPES
 from steercpp.cli.main import COMMANDS, main
-from steercpp.engine.session import CACHE_TYPES, FLASH_ATTENTION
+from steercpp.engine.devices import GGML_TYPES
+from steercpp.engine.session import FLASH_ATTENTION
 from steercpp.engine.steering import REGIONS, SIDES
 from steercpp.experiments.synthesis import VARIANTS
 from steercpp.extraction.methods import METHODS, ON_ROWS
@@ -39,7 +40,7 @@ def test_every_tuple_holds_names(name: str) -> None:
 def test_the_tables_of_the_library_hold_these_names() -> None:
     assert tuple(METHODS) == tuple(ON_ROWS) == choices.METHOD_NAMES
     assert tuple(SIDES) == choices.SIDE_NAMES and tuple(REGIONS) == choices.POSITIONS
-    assert set(CACHE_TYPES) == set(choices.CACHE_TYPES)
+    assert set(GGML_TYPES) == set(choices.CACHE_TYPES)
     assert set(FLASH_ATTENTION) == set(choices.FLASH_ATTENTION_NAMES)
     assert tuple(MATCHERS) == (*choices.MATCHER_NAMES, *REFUSES)
     assert tuple(VARIANTS) == choices.SYNTHESIS_VARIANTS

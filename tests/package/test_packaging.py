@@ -21,7 +21,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_pinned_versions_are_one() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     pins = re.findall(r'"llama-cpp-python([^"]*)"', text)
-    assert pins == [f"=={steercpp.engine.session.LLAMA_CPP_PYTHON}"] * 2  # to build with, to run with
+    assert pins == [f"=={steercpp.engine.model.LLAMA_CPP_PYTHON}"] * 2  # to build with, to run with
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/maps")

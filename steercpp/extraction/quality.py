@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from steercpp.aliases import FloatArray
+from steercpp.aliases import FloatArray, Floats
 from steercpp.errors import DegenerateError
 from steercpp.extraction.methods import ON_ROWS, RowMethod
-from steercpp.extraction.pair_rows import Doubles, PairRows, blocks, checked
+from steercpp.extraction.pair_rows import PairRows, blocks, checked
 
 N_FOLDS = 5
 N_RESAMPLES = 16
@@ -87,7 +87,7 @@ def direction_with_quality(positive: FloatArray, negative: FloatArray, method: s
     )
 
 
-def _explained(rows: PairRows, direction: Doubles) -> float:
+def _explained(rows: PairRows, direction: Floats) -> float:
     along = total = 0.0
     for block in rows.difference_blocks():
         along += float(np.square(block @ direction).sum())
@@ -131,7 +131,7 @@ def _held_out(rows: PairRows, find: RowMethod) -> tuple[float | None, float | No
     return right / (2 * rows.n_pairs), wins / comparisons
 
 
-def _count_above(differences: Doubles, noise: float) -> float:
+def _count_above(differences: Floats, noise: float) -> float:
     """How many differences are above 0; one that is no more than rounding counts as a half."""
     return float((differences > noise).sum() + (np.abs(differences) <= noise).sum() / 2)
 
@@ -148,6 +148,6 @@ def _stability(rows: PairRows, find: RowMethod) -> float | None:
     return float(np.mean(cosines)) if cosines else None
 
 
-def _unit(direction: Doubles) -> Doubles:
-    unit: Doubles = direction / np.linalg.norm(direction)
+def _unit(direction: Floats) -> Floats:
+    unit: Floats = direction / np.linalg.norm(direction)
     return unit

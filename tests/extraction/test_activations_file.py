@@ -107,7 +107,7 @@ def test_one_pair_and_all_layers(tiny_engine: Engine, tmp_path: Path) -> None:
 def test_a_choice_that_the_file_lacks(tiny_engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     found = dump(tiny_engine, PLAIN, path, layers=[1, 2])
-    with pytest.raises(ActivationsFileError, match="holds the activations of token last, not mean; .*--token all"):
+    with pytest.raises(ActivationsFileError, match="holds the activations of token last, not mean; .*`token=all`"):
         read_activations(path, token="mean")
     with pytest.raises(LayerError, match=r"a\.safetensors: layer 3 is not there, only 1, 2; name some of them"):
         found.at(3)

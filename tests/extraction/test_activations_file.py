@@ -284,7 +284,7 @@ def test_no_room_is_found_before_anything_is_decoded(
 def test_a_file_that_is_there_is_kept(tiny_engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"precious")
-    with pytest.raises(ActivationsFileError, match="exists already; choose another name or give --force"):
+    with pytest.raises(ActivationsFileError, match="exists already; choose another name or give `force=True`"):
         dump(tiny_engine, PLAIN, path)
     assert path.read_bytes() == b"precious"
     with pytest.raises(ActivationsFileError, match="the folder .* does not exist; make it first"):

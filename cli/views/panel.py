@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
     from steercpp.runs.scores import StrengthMeans
     from steercpp.statistics.couples import Coupled
+    from steercpp.statistics.intervals import Interval
     from steercpp.statistics.optimum import Optimum
     from steercpp.statistics.over_refusal import Sides
-    from steercpp.statistics.slopes import Bounded, Slopes
+    from steercpp.statistics.slopes import Slopes
 
 Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
 
@@ -209,7 +210,7 @@ def _best(optimum: Optimum | None) -> list[Fact]:
     return facts
 
 
-def _between(number: Bounded) -> str:
+def _between(number: Interval) -> str:
     """A strength with its interval."""
     if number.low != number.low or number.low == number.high:
         return f"{number.value:+.3g}"
@@ -237,7 +238,7 @@ def _item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
     for side, slopes in _sided(judgement):
         anti = slopes.anti
         counted = f"{anti.n} of {anti.of} {side or 'items'}"
-        interval = f"{share(anti.share)} ({share(anti.low)} to {share(anti.high)})"
+        interval = f"{share(anti.value)} ({share(anti.low)} to {share(anti.high)})"
         facts.append(("" if facts else "anti-steerable", f"{counted}: {interval}"))
     if judgement.failures is not None:
         rows = {row.strength: row for row in judgement.failures.counts}

@@ -27,7 +27,7 @@ from steercpp.errors import InputError, RunError
 from steercpp.provenance import json_sha256
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import behavior_scores, stored_choice_scores
-from steercpp.statistics.intervals import FEWEST_ITEMS, resample
+from steercpp.statistics.intervals import FEWEST_ITEMS, Interval, resample
 from steercpp.sweeps.measure import Bases, chunks, measure
 from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.algebra import overall_cosines
@@ -48,16 +48,17 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A mean over items, steered minus unsteered, and its 95 % interval; NaN for fewer than 5 items.
+class Change(Interval):
+    """A mean over items, steered minus unsteered; its ends are NaN for fewer than 5 items.
 
     `floor` are the same means under random directions of the same lengths.
     """
 
-    value: float
-    low: float
-    high: float
     floor: tuple[float, ...] = ()
+
+    def named(self) -> dict[str, Any]:
+        """By name, for JSON."""
+        return {"value": self.value, "low": self.low, "high": self.high, "floor": self.floor}
 
     @property
     def beyond(self) -> bool:
@@ -83,6 +84,14 @@ class CrossRow:
     raw: Mapping[str, Change]
     normalized: Mapping[str, Change]
     p_correct: Change | None
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {
+            "raw": {name: change.named() for name, change in self.raw.items()},
+            "normalized": {name: change.named() for name, change in self.normalized.items()},
+            "p_correct": None if self.p_correct is None else self.p_correct.named(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,7 @@ class CrossEffects:
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self)
+        return asdict(self) | {"rows": tuple(row.record() for row in self.rows)}
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The same as rows of a table, one for each vector, behaviour and measure."""
@@ -316,6 +325,6 @@ def _changes(
         low, high = interval.low, interval.high
     floors = [tuple(float((random[measured][items] - at_0).mean()) for random in values[1:]) for values in steered]
     return [
-        Change(float(row.mean()), float(a), float(b), floor)
+        Change(float(row.mean()), float(a), float(b), floor=floor)
         for row, a, b, floor in zip(rows, low, high, floors, strict=True)
     ]

@@ -97,11 +97,11 @@ class Activations:
         Raises:
             ActivationsFileError: they are another model's.
         """
-        own = self.notes.get("model_sha256", sha256)
-        if own != sha256:
+        origin = self.notes.get("model_sha256", sha256)
+        if origin != sha256:
             raise ActivationsFileError(
-                f"{self.place}: made with {self.notes.get('model_file', 'another model')} (sha256 {str(own)[:16]}…), "
-                f"not with {name} ({sha256[:16]}…); dump the activations of this model"
+                f"{self.place}: made with {self.notes.get('model_file', 'another model')} "
+                f"(sha256 {str(origin)[:16]}…), not with {name} ({sha256[:16]}…); dump the activations of this model"
             )
 
 
@@ -183,9 +183,8 @@ def notes_of(capture: Capture, survey: Survey) -> dict[str, Note]:
 
 def _rows(capture: Capture, survey: Survey, progress: TokenProgress | None) -> Iterator[FloatArray]:
     """(n_layers, n_embd) for one prompt after the other, positive and negative by turns."""
-    for _, found in capture.chunks(survey.n_pairs, progress):
-        for rows in found:
-            yield one_row(rows)
+    for _, activations in capture.chunks(survey.n_pairs, progress):
+        yield from map(one_row, activations)
 
 
 def _written(rows: Iterable[FloatArray]) -> IO[bytes]:

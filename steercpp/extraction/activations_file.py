@@ -55,6 +55,14 @@ def opened(path: Path) -> AbstractContextManager[Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """What the header says of a tensor: its type, such as "F32", and shape."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OnePerPrompt:
     """The tensor "activations", (n_pairs, 2, n_layers, n_embd)."""
 
@@ -128,8 +136,9 @@ class AllTokens:
             if not n_answer < stop - start:
                 raise ActivationsFileError(f"{self.path}: {_side(prompt)} has no tokens; {AGAIN}")
             try:
-                own = tokens[start:stop].tolist() if self.token == "mean" else range(stop - start)
-                places = taken(self.token, own, n_answer, self.bos)
+                # only the mean looks at the tokens themselves
+                ids = tokens[start:stop].tolist() if self.token == "mean" else range(stop - start)
+                places = taken(self.token, ids, n_answer, self.bos)
             except InputError as error:
                 raise ActivationsFileError(f"{self.path}: {_side(prompt)}: {error}") from error
             use(prompt, start + np.array(places, np.int64))
@@ -222,15 +231,15 @@ def read_activations(path: Path | str, *, token: Token | None = None) -> Activat
     with opened(path) as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a handle, not a mapping
-        found = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in tensors.items()}
+        entries = {name: Entry(tensor.get_dtype(), tuple(tensor.get_shape())) for name, tensor in tensors.items()}
     notes, layers = _notes(path, metadata)
     if notes["token"] == "all":
-        return _of_all_tokens(path, found, notes, layers, "last" if token is None else token)
+        return _of_all_tokens(path, entries, notes, layers, "last" if token is None else token)
     if token is not None and str(token) != notes["token"]:
         raise ActivationsFileError(
-            f"{path}: holds the activations of token {notes['token']}, not {token}; dump them anew, or with --token all"
+            f"{path}: holds the activations of token {notes['token']}, not {token}; dump them anew, or with `token=all`"
         )
-    shape = _checked(path, found, {"activations": "F32"})["activations"]
+    shape = _checked(path, entries, {"activations": "F32"})["activations"]
     if len(shape) != 4 or shape[1] != 2 or shape[2] != len(layers) or 0 in shape or shape[0] != notes["n_pairs"]:
         expected = f"({notes['n_pairs']}, 2, {len(layers)}, n_embd)"
         raise ActivationsFileError(f"{path}: activations: expected the shape {expected}, got {shape}; {AGAIN}")
@@ -238,10 +247,10 @@ def read_activations(path: Path | str, *, token: Token | None = None) -> Activat
 
 
 def _of_all_tokens(
-    path: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], notes: dict[str, Note], layers: tuple[int, ...],
+    path: Path, entries: Mapping[str, Entry], notes: dict[str, Note], layers: tuple[int, ...],
     token: Token,
 ) -> Activations:  # fmt: skip
-    shapes, n_pairs = _checked(path, found, _ALL_TENSORS), int(notes["n_pairs"])
+    shapes, n_pairs = _checked(path, entries, _ALL_TENSORS), int(notes["n_pairs"])
     rows = shapes["rows"]
     expected = {
         "offsets": (2 * n_pairs + 1,), "answer_tokens": (2 * n_pairs,), "tokens": rows[:1],
@@ -255,16 +264,14 @@ def _of_all_tokens(
     return Activations(values, layers, {**notes, "token": str(token)}, str(path))
 
 
-def _checked(
-    path: Path, found: Mapping[str, tuple[str, tuple[int, ...]]], types: Mapping[str, str]
-) -> dict[str, tuple[int, ...]]:
+def _checked(path: Path, entries: Mapping[str, Entry], types: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors that a file must have."""
     for name, kind in types.items():
-        if name not in found:
+        if name not in entries:
             raise ActivationsFileError(f"{path}: tensor {name!r} is missing; {AGAIN}")
-        if found[name][0] != kind:
-            raise ActivationsFileError(f"{path}: tensor {name!r} is {found[name][0]} where {kind} is read; {AGAIN}")
-    return {name: found[name][1] for name in types}
+        if entries[name].kind != kind:
+            raise ActivationsFileError(f"{path}: tensor {name!r} is {entries[name].kind} where {kind} is read; {AGAIN}")
+    return {name: entries[name].shape for name in types}
 
 
 def _notes(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Note], tuple[int, ...]]:
@@ -304,19 +311,19 @@ class _Head:
     def of(cls, capture: Capture, survey: Survey, notes: Mapping[str, Note]) -> _Head:
         """The header of the tensors that a capture gives."""
         rest = (len(capture.layers), capture.engine.n_embd)
-        shapes: dict[str, tuple[str, tuple[int, ...]]] = {"activations": ("F32", (survey.n_pairs, 2, *rest))}
+        tensors = {"activations": Entry("F32", (survey.n_pairs, 2, *rest))}
         if capture.token == "all":
             lengths = {"offsets": 2 * survey.n_pairs + 1, "answer_tokens": 2 * survey.n_pairs}
-            shapes = {
-                name: (kind, (lengths.get(name, survey.n_tokens), *(rest if name == "rows" else ())))
+            tensors = {
+                name: Entry(kind, (lengths.get(name, survey.n_tokens), *(rest if name == "rows" else ())))
                 for name, kind in _ALL_TENSORS.items()
             }
-        told = {"format": FORMAT, "layers": ",".join(map(str, capture.layers)), **notes}
-        entries: dict[str, Any] = {"__metadata__": {key: str(told[key]) for key in sorted(told)}}
+        metadata = {"format": FORMAT, "layers": ",".join(map(str, capture.layers)), **notes}
+        entries: dict[str, Any] = {"__metadata__": {key: str(metadata[key]) for key in sorted(metadata)}}
         offsets, stop = {}, 0
-        for name, (kind, shape) in shapes.items():
-            offsets[name], stop = stop, stop + prod(shape) * _TYPES[kind].itemsize
-            entries[name] = {"dtype": kind, "shape": shape, "data_offsets": (offsets[name], stop)}
+        for name, tensor in tensors.items():
+            offsets[name], stop = stop, stop + prod(tensor.shape) * _TYPES[tensor.kind].itemsize
+            entries[name] = {"dtype": tensor.kind, "shape": tensor.shape, "data_offsets": (offsets[name], stop)}
         text = json.dumps(entries, separators=(",", ":"))
         text += " " * (-len(text) % 8)  # so that the data are aligned
         start = 8 + len(text)
@@ -343,9 +350,9 @@ def _write(pieces: _Pieces, capture: Capture, survey: Survey, progress: TokenPro
     n_rows = 0
     if capture.token == "all":
         pieces.add("offsets", [0], "I64")
-    for prompts, found in capture.chunks(survey.n_pairs, progress):
+    for prompts, activations in capture.chunks(survey.n_pairs, progress):
         if capture.token != "all":
-            for rows in found:
+            for rows in activations:
                 pieces.add("activations", one_row(rows), "F32")
             continue
         ends = n_rows + np.cumsum([len(prompt.tokens) for prompt in prompts])
@@ -353,7 +360,7 @@ def _write(pieces: _Pieces, capture: Capture, survey: Survey, progress: TokenPro
         pieces.add("offsets", ends, "I64")
         pieces.add("answer_tokens", [prompt.n_answer for prompt in prompts], "I64")
         pieces.add("tokens", np.concatenate([prompt.tokens for prompt in prompts]), "I32")
-        for rows in found:
+        for rows in activations:
             pieces.add("rows", rows, "F32")
 
 

@@ -1,4 +1,4 @@
-"""From contrast pairs to their activations, a chunk at a time; `activations` and `activations_file` keep them.
+"""From contrast pairs to their activations, a chunk at a time; activations.py and activations_file.py keep them.
 
 The pairs are gone through twice: `survey` checks them all and counts, before anything long begins; `chunks` decodes as
 many pairs together as share their beginnings well and fit into bounded memory. Which pairs make a chunk depends on the
@@ -116,16 +116,16 @@ class Capture:
             for side, prompt, answer in pair.sides:
                 place = f"{pair.where}: {side} prompt"
                 try:
-                    found = Prompted(*self.engine.encode_answered(prompt, answer, template=self.template))
-                    self.positions(found)
+                    prompted = Prompted(*self.engine.encode_answered(prompt, answer, template=self.template))
+                    self.positions(prompted)
                 except (PromptError, InputError) as error:
                     raise type(error)(f"{place}: {error}") from error
-                if len(found.tokens) > self.engine.n_ctx:
+                if len(prompted.tokens) > self.engine.n_ctx:
                     raise ContextOverflowError(
-                        f"{place}: {len(found.tokens)} tokens, the context holds {self.engine.n_ctx}; "
-                        "shorten it or raise --n-ctx"
+                        f"{place}: {len(prompted.tokens)} tokens, the context holds {self.engine.n_ctx}; "
+                        "shorten it or raise `n_ctx`"
                     )
-                sides.append(found)
+                sides.append(prompted)
             yield pair, tuple(sides)
 
     def _chunked(self) -> Iterator[list[Prompted]]:
@@ -146,13 +146,13 @@ class Capture:
     def _activations(self, prompts: list[Prompted], progress: TokenProgress) -> list[FloatArray]:
         tokens = [prompt.tokens for prompt in prompts]
         if self.token == "last":
-            found = list(self.engine.activations(tokens, layers=self.layers, progress=progress)[:, None])
+            activations = list(self.engine.activations(tokens, layers=self.layers, progress=progress)[:, None])
         else:
             positions = [self.positions(prompt) for prompt in prompts]
-            found = self.engine.activations_at(tokens, positions, layers=self.layers, progress=progress)
-        if not all(np.isfinite(rows).all() for rows in found):
+            activations = self.engine.activations_at(tokens, positions, layers=self.layers, progress=progress)
+        if not all(np.isfinite(rows).all() for rows in activations):
             raise NonFiniteError(f"{self.engine.path}: activations are not finite; check the model file")
-        return found
+        return activations
 
 
 def taken(token: Token | str, tokens: Sequence[int], n_answer: int, bos: int) -> Sequence[int]:
@@ -172,10 +172,10 @@ def taken(token: Token | str, tokens: Sequence[int], n_answer: int, bos: int) ->
             raise PairsError('no answer, whose tokens are asked for; give one, or take the token "last"')
         return range(n_tokens - n_answer, n_tokens)
     if token == "mean":
-        found = [place for place, one in enumerate(tokens) if one != bos]
-        if not found:
+        text = [place for place, token_id in enumerate(tokens) if token_id != bos]
+        if not text:
             raise DegenerateError("no tokens but the begin-of-sequence token; give it some text")
-        return found
+        return text
     if not isinstance(token, int):
         raise InputError(f"token {token!r} is unknown; use last, mean, answer or a position such as -2")
     if not -n_tokens <= token < n_tokens:

@@ -43,7 +43,7 @@ def extract(
     Args:
         engine: the model.
         pairs: gone through twice; an iterator is read into memory first.
-        method: a name in `directions.METHODS`.
+        method: a name in `methods.METHODS`.
         layers: where to steer, out of 0..n_layer-1; by default the paper's band of layers.
         template: whether prompts go through the model's chat template.
         token: whose activations, as in `activations.collect`.
@@ -79,7 +79,7 @@ def extract_from(
 
     Args:
         activations: one layer after the other is brought into memory.
-        method: a name in `directions.METHODS`.
+        method: a name in `methods.METHODS`.
         layers: out of those that the activations have; by default the paper's band of layers, and where they lack a
             part of it all that they have.
         progress: called with the number of layers done, of all, and a label.
@@ -97,7 +97,7 @@ def extract_from(
     n_layer = int(activations.notes.get("n_layer", max(activations.layers) + 1))
     wanted = _of_activations(layers, activations, n_layer)
     directions: dict[int, FloatArray] = {}
-    found: list[LayerQuality] = []
+    qualities: list[LayerQuality] = []
     # Threads wait by spinning: on small matrices they gain nothing, and where not all cores are free they take 15 times
     # as long.
     with threadpool_limits(1 if activations.n_pairs <= MOST_PAIRS else None, user_api="blas"):
@@ -108,7 +108,7 @@ def extract_from(
             except InputError as error:
                 raise type(error)(f"layer {il}: {error}") from error
             directions[il] = direction
-            found.append(quality)
+            qualities.append(quality)
             if progress is not None:
                 progress(place + 1, len(wanted), "layers")
     architecture = str(activations.notes.get("architecture", ""))
@@ -117,7 +117,7 @@ def extract_from(
         layer_convention="applied",
         unit="length",
         **{key: activations.notes[key] for key in _NOTES if key in activations.notes},
-        **_by_figure(found),
+        **_by_figure(qualities),
         version=version("steercpp"),
     )
 
@@ -149,7 +149,7 @@ def _of_activations(layers: Sequence[int] | None, activations: Activations, n_la
     return wanted
 
 
-def _by_figure(found: Sequence[LayerQuality]) -> dict[str, MetaValue]:
+def _by_figure(qualities: Sequence[LayerQuality]) -> dict[str, MetaValue]:
     """A tuple parallel to the layers for each figure that every layer has."""
-    rows = [asdict(one) for one in found]
+    rows = [asdict(quality) for quality in qualities]
     return {name: tuple(row[name] for row in rows) for name in NAMES if all(row[name] is not None for row in rows)}

@@ -7,7 +7,10 @@ returning a vector of any length; these functions carry the documentation. All c
 activations give the same direction. All but `random` commute with rotations: in other orthonormal coordinates, more or
 fewer as long as they hold the rows, they give the same direction.
 
-docs/methods.md tells them apart by example.
+The means and principal axes take differences of pairs. The two probes, `logistic` and `lda`, look for what tells
+positive from negative activations, whichever pair they are of; scikit-learn fits them.
+
+docs/methods.md tells the methods apart by example.
 """
 
 from __future__ import annotations
@@ -17,144 +20,21 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh
-from scipy.special import expit
+from scipy.linalg import eigh
 
-from steercpp.aliases import FloatArray
+from steercpp.aliases import FloatArray, Floats
 from steercpp.errors import DegenerateError
-from steercpp.extraction.pair_rows import Doubles, PairRows, blocks, checked
+from steercpp.extraction.pair_rows import PairRows, blocks, checked
 
-# FOLD: Directions that a classifier finds between positive and negative activations; read this for what they minim  # noqa
+Method: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
+RowMethod: TypeAlias = Callable[[PairRows], Floats]
+
 PENALTY = 0.01  # of the logistic probe
 SHRINKAGE = 5.0  # of the whitened mean difference
 _GRADIENT = 1e-8  # of the logistic objective where it counts as minimised; rounding leaves some 1e-12
 
 
-def logistic_direction(rows: PairRows) -> Doubles:
-    """Weights of a logistic regression that tells positive from negative activations: see `logistic_probe`.
-
-    Raises:
-        DegenerateError: the means of both sides are equal, so that all weights are 0.
-    """
-    return _probe(rows)[0]
-
-
-def logistic_probe(positive: FloatArray, negative: FloatArray) -> tuple[Doubles, float]:
-    """Weights w (n_embd,) and intercept b of the logistic regression that the method `logistic` takes w from.
-
-    They minimise
-
-        J(w, b) = mean over all 2 n_pairs rows x of ln(1 + exp(-y (w.z + b)))  +  PENALTY/2 |w|^2,   z = (x - m) / r
-
-    where y is +1 for positive and -1 for negative rows, m is the mean of all rows and r the root of the mean of
-    |x - m|^2: the common scale makes the penalty a pure number. The intercept is not penalised. The gradient is under
-    1e-6, and w.(mean of the positive - mean of the negative) > 0.
-
-    Raises:
-        ShapeError, InputError, DegenerateError: as `checked` and `logistic_direction`.
-    """
-    return _probe(checked(positive, negative))
-
-
-def whitened_mean_difference(rows: PairRows) -> Doubles:
-    """Mean difference divided by the covariance within the sides: the axis of linear discriminant analysis.
-
-        w = (S + rho I)^-1 (mean of the positive - mean of the negative),   rho = SHRINKAGE tr(S) / (2 n_pairs - 2)
-
-    S is the pooled covariance: of the rows less the mean of their side, over 2 n_pairs - 2. With fewer rows than
-    n_embd, rho is SHRINKAGE times the mean of S's nonzero eigenvalues; with many rows it goes to 0. Where S is 0, as
-    with one pair, w is the mean difference.
-
-    Raises:
-        DegenerateError: the means are equal.
-    """
-    basis = None
-    if 2 * rows.n_pairs < rows.n_embd:
-        rows, basis = rows.in_basis()
-    difference = _separation(rows)
-    n_free = 2 * rows.n_pairs - 2
-    scatter = np.zeros((rows.n_embd, rows.n_embd))
-    for side in rows.sides:
-        mean = sum(block.sum(axis=0) for block in blocks(side)) / rows.n_pairs
-        for block in blocks(side):
-            scatter += (block - mean).T @ (block - mean)
-    if np.trace(scatter) > n_free * rows.noise**2:
-        scatter[np.diag_indices_from(scatter)] += SHRINKAGE * np.trace(scatter) / n_free
-        difference = cho_solve(cho_factor(scatter, overwrite_a=True, check_finite=False), difference)
-    return difference if basis is None else basis @ difference
-
-
-def _separation(rows: PairRows) -> Doubles:
-    difference = rows.mean_difference()
-    if np.linalg.norm(difference) <= rows.noise:
-        raise DegenerateError("the means of both sides are equal, so nothing tells them apart; check the pairs' sides")
-    return difference
-
-
-def _probe(rows: PairRows) -> tuple[Doubles, float]:
-    basis = None
-    if 2 * rows.n_pairs < rows.n_embd:
-        rows, basis = rows.in_basis()
-    _separation(rows)
-    from scipy.optimize import minimize  # which takes as long to import as many an extraction
-
-    objective = _Objective(rows)
-    start = np.zeros(rows.n_embd + 1)
-    found = minimize(
-        objective.value_and_gradient, start, jac=True, hessp=objective.hessian_times, method="trust-ncg",
-        options={"gtol": _GRADIENT, "maxiter": 1000},
-    )  # fmt: skip
-    assert np.linalg.norm(found.jac) < 1e-6, found.message  # the objective is smooth and strictly convex
-    weights = found.x[:-1]
-    return (weights if basis is None else basis @ weights), float(found.x[-1])
-
-
-class _Objective:
-    """J of `logistic_probe` as a function of w and b together, (n_embd + 1,)."""
-
-    def __init__(self, rows: PairRows) -> None:
-        self._sides = rows.sides
-        self._n = 2 * rows.n_pairs
-        self._labels = np.repeat([1.0, -1.0], rows.n_pairs)
-        self._mean: Doubles = sum(block.sum(axis=0) for side in self._sides for block in blocks(side)) / self._n
-        squares = (np.square(block - self._mean).sum() for side in self._sides for block in blocks(side))
-        self._scale = float(np.sqrt(sum(squares) / self._n))
-
-    def value_and_gradient(self, at: Doubles) -> tuple[float, Doubles]:
-        margins = self._labels * self._times(at)
-        gradient = self._transposed_times(-self._labels * expit(-margins) / self._n)
-        gradient[:-1] += PENALTY * at[:-1]
-        return float(np.logaddexp(0, -margins).mean() + PENALTY / 2 * (at[:-1] @ at[:-1])), gradient
-
-    def hessian_times(self, at: Doubles, direction: Doubles) -> Doubles:
-        p = expit(self._times(at))
-        product = self._transposed_times(p * (1 - p) / self._n * self._times(direction))
-        product[:-1] += PENALTY * direction[:-1]
-        return product
-
-    def _times(self, at: Doubles) -> Doubles:
-        """w.z + b for every row."""
-        along = np.concatenate([block @ at[:-1] for side in self._sides for block in blocks(side)])
-        margins: Doubles = (along - self._mean @ at[:-1]) / self._scale + at[-1]
-        return margins
-
-    def _transposed_times(self, of_rows: Doubles) -> Doubles:
-        """Sum over the rows of (z, 1) times a number each."""
-        total, start = np.zeros(len(self._mean) + 1), 0
-        for side in self._sides:
-            for block in blocks(side):
-                total[:-1] += of_rows[start : start + len(block)] @ block
-                start += len(block)
-        total[-1] = of_rows.sum()
-        total[:-1] = (total[:-1] - total[-1] * self._mean) / self._scale
-        return total
-
-
-Method: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
-RowMethod: TypeAlias = Callable[[PairRows], Doubles]
-
-
-def mean_difference(rows: PairRows) -> Doubles:
+def mean_difference(rows: PairRows) -> Floats:
     """Mean of the positive minus mean of the negative activations.
 
     Raises:
@@ -167,7 +47,7 @@ def mean_difference(rows: PairRows) -> Doubles:
     return mean
 
 
-def principal_direction(rows: PairRows) -> Doubles:
+def principal_direction(rows: PairRows) -> Floats:
     """First principal axis of the pair differences, not centred, pointing so that their mean projection is positive.
 
     Raises:
@@ -178,7 +58,7 @@ def principal_direction(rows: PairRows) -> Doubles:
     return -axis if rows.mean_difference() @ axis < 0 else axis
 
 
-def centred_principal_direction(rows: PairRows) -> Doubles:
+def centred_principal_direction(rows: PairRows) -> Floats:
     """First principal axis of the centred pair differences, pointing to the positive side of most pairs.
 
     This is the extraction of the paper (Wolf et al. 2024, arXiv:2401.16332). Centring takes the mean difference away:
@@ -191,7 +71,7 @@ def centred_principal_direction(rows: PairRows) -> Doubles:
     return _towards_most(_first_axis(rows, rows.mean_difference()), rows)
 
 
-def pair_centred_principal_direction(rows: PairRows) -> Doubles:
+def pair_centred_principal_direction(rows: PairRows) -> Floats:
     """First principal axis of all activations less the midpoint of their pair, to the positive side of most pairs.
 
     These 2 n_pairs rows are plus and minus half of each difference. Their mean is 0, and so their principal axis is
@@ -204,7 +84,69 @@ def pair_centred_principal_direction(rows: PairRows) -> Doubles:
     return _towards_most(_first_axis(rows), rows)
 
 
-def random_direction(rows: PairRows) -> Doubles:
+def logistic_direction(rows: PairRows) -> Floats:
+    """Weights of a logistic regression that tells positive from negative activations.
+
+    w (n_embd,) and an intercept b minimise
+
+        J(w, b) = mean over all 2 n_pairs rows x of ln(1 + exp(-y (w.z + b)))  +  PENALTY/2 |w|^2,   z = (x - m) / r
+
+    where y is +1 for positive and -1 for negative rows, m is the mean of all rows and r the root of the mean of
+    |x - m|^2: the common scale makes the penalty a pure number. The intercept is not penalised. The gradient is under
+    1e-6, and w.(mean of the positive - mean of the negative) > 0.
+
+    Raises:
+        DegenerateError: the means of both sides are equal, so that all weights are 0.
+    """
+    _check_separation(rows)
+    from sklearn.linear_model import LogisticRegression  # which takes longer to import than many an extraction
+
+    x = rows.stacked()
+    x -= x.mean(axis=0)
+    x /= np.sqrt(np.square(x).sum() / len(x))
+    # scikit-learn minimises the sum of the losses times C, plus |w|^2 / 2
+    probe = LogisticRegression(C=1 / (PENALTY * len(x)), solver="newton-cg", tol=_GRADIENT, max_iter=1000)
+    return np.asarray(probe.fit(x, rows.labels()).coef_[0], np.float64)
+
+
+def whitened_mean_difference(rows: PairRows) -> Floats:
+    """Mean difference divided by the covariance within the sides: the axis of linear discriminant analysis.
+
+        w = (S + rho I)^-1 (mean of the positive - mean of the negative),   rho = SHRINKAGE tr(S) / (2 n_pairs - 2)
+
+    S is the pooled covariance: of the rows less the mean of their side, over 2 n_pairs - 2. With fewer rows than
+    n_embd, rho is SHRINKAGE times the mean of S's nonzero eigenvalues; with many rows it goes to 0. Where S is 0, as
+    with one pair, w is the mean difference.
+
+    It is found as the ridge regression of +1 and -1 on the rows, which has the same axis and, unlike scikit-learn's
+    discriminant analysis, decomposes nothing wider than there are rows.
+
+    Raises:
+        DegenerateError: the means are equal.
+    """
+    difference = _check_separation(rows)
+    n_free = 2 * rows.n_pairs - 2
+    within = 0.0  # n_free times the trace of S
+    for side in rows.sides:
+        mean = sum(block.sum(axis=0) for block in blocks(side)) / rows.n_pairs
+        within += sum(float(np.square(block - mean).sum()) for block in blocks(side))
+    if within <= n_free * rows.noise**2:
+        return difference
+    from sklearn.linear_model import Ridge
+
+    ridge = Ridge(alpha=SHRINKAGE * within / n_free, solver="cholesky", copy_X=False)
+    return np.asarray(ridge.fit(rows.stacked(), rows.labels()).coef_, np.float64)
+
+
+def _check_separation(rows: PairRows) -> Floats:
+    """The mean difference, (n_embd,), if there is one."""
+    difference = rows.mean_difference()
+    if np.linalg.norm(difference) <= rows.noise:
+        raise DegenerateError("the means of both sides are equal, so nothing tells them apart; check the pairs' sides")
+    return difference
+
+
+def random_direction(rows: PairRows) -> Floats:
     """A direction that has nothing to do with the pairs but its sign: the floor that another method must beat.
 
     Drawn from the normal distribution, seeded by the bytes of the activations, whichever side they are on. It points
@@ -227,10 +169,10 @@ ON_ROWS: dict[str, RowMethod] = {
 }
 
 
-def _plain(method: RowMethod) -> Method:
+def _on_activations(method: RowMethod) -> Method:
     def direction(positive: FloatArray, negative: FloatArray) -> FloatArray:
-        found = method(checked(positive, negative))
-        unit: FloatArray = (found / np.linalg.norm(found)).astype(np.float32)
+        axis = method(checked(positive, negative))
+        unit: FloatArray = (axis / np.linalg.norm(axis)).astype(np.float32)
         return unit
 
     direction.__name__, direction.__doc__ = method.__name__, method.__doc__
@@ -238,10 +180,10 @@ def _plain(method: RowMethod) -> Method:
 
 
 # Each raises what `checked` raises, and the DegenerateError that its function on rows tells of.
-METHODS: dict[str, Method] = {name: _plain(method) for name, method in ON_ROWS.items()}
+METHODS: dict[str, Method] = {name: _on_activations(method) for name, method in ON_ROWS.items()}
 
 
-def _first_axis(rows: PairRows, centre: Doubles | None = None) -> Doubles:
+def _first_axis(rows: PairRows, centre: Floats | None = None) -> Floats:
     """First right singular vector of the differences, less `centre` if there is one; its largest component positive.
 
     Through the smaller of the two Gram matrices, so that never more than min(n_pairs, n_embd) squared is decomposed,
@@ -263,17 +205,17 @@ def _first_axis(rows: PairRows, centre: Doubles | None = None) -> Doubles:
         )
     last = len(gram) - 1
     top = eigh(gram, subset_by_index=(last, last), overwrite_a=True, check_finite=False)[1][:, 0]
-    axis: Doubles = differences.T @ top if rows.n_pairs <= rows.n_embd else top
+    axis: Floats = differences.T @ top if rows.n_pairs <= rows.n_embd else top
     return axis if axis[np.argmax(np.abs(axis))] > 0 else -axis
 
 
-def _towards_most(axis: Doubles, rows: PairRows) -> Doubles:
+def _towards_most(axis: Floats, rows: PairRows) -> Floats:
     """The axis, turned so that most differences have a positive projection; where as many have not, their mean."""
     balance = sum(float(np.sign(block @ axis).sum()) for block in rows.difference_blocks())
     return -axis if (balance or rows.mean_difference() @ axis) < 0 else axis
 
 
-def _sha256(side: FloatArray | Doubles) -> bytes:
+def _sha256(side: FloatArray | Floats) -> bytes:
     digest = hashlib.sha256()
     for block in blocks(side):
         digest.update(block.astype("<f4").tobytes())

@@ -1,25 +1,21 @@
 """Activations of contrast pairs at one layer, checked and ready to compute with; read this to write a method.
 
-All that is computed from them is in float64. The pairs may be many more than fit in memory as float64, or lie in a
-memory-mapped file, so whatever needs every row takes them block by block. The pairs may also be far fewer than the
-activations are wide: then they fill only a small space, and `in_basis` gives their coordinates in it.
+All that is computed from them is in float64. The pairs may be many, or lie in a memory-mapped file, so what can be
+computed block by block is; the probes alone need all rows together, which `stacked` makes. The pairs may also be far
+fewer than the activations are wide: then they fill only a small space, and `coordinates` gives them in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import qr
 from scipy.linalg.lapack import dgeqrf
 
-from steercpp.aliases import FloatArray
+from steercpp.aliases import FloatArray, Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError
-
-Doubles: TypeAlias = npt.NDArray[np.float64]
 
 _EPSILON = float(np.finfo(np.float32).eps)  # activations are float32: smaller relative differences are rounding
 _BLOCK_ELEMENTS = 1 << 20  # 8 MiB of float64
@@ -36,8 +32,8 @@ class PairRows:
         noise: the length of a difference that is no more than float32 rounding of the activations.
     """
 
-    positive: FloatArray | Doubles
-    negative: FloatArray | Doubles
+    positive: FloatArray | Floats
+    negative: FloatArray | Floats
     noise: float
 
     @property
@@ -51,20 +47,20 @@ class PairRows:
         return int(self.positive.shape[1])
 
     @property
-    def sides(self) -> tuple[FloatArray | Doubles, FloatArray | Doubles]:
+    def sides(self) -> tuple[FloatArray | Floats, FloatArray | Floats]:
         """Positive and negative rows."""
         return self.positive, self.negative
 
-    def differences(self) -> Doubles:
+    def differences(self) -> Floats:
         """Positive minus negative, (n_pairs, n_embd)."""
         return np.subtract(self.positive, self.negative, dtype=np.float64)
 
-    def difference_blocks(self) -> Iterator[Doubles]:
+    def difference_blocks(self) -> Iterator[Floats]:
         """The differences, some rows at a time."""
         for rows in _slices(self.n_pairs, self.n_embd):
             yield np.subtract(self.positive[rows], self.negative[rows], dtype=np.float64)
 
-    def mean_difference(self) -> Doubles:
+    def mean_difference(self) -> Floats:
         """Mean of the differences, (n_embd,)."""
         total = np.zeros(self.n_embd)
         for block in self.difference_blocks():
@@ -75,31 +71,26 @@ class PairRows:
         """The pairs at these places; one may be taken more than once."""
         return PairRows(self.positive[places], self.negative[places], self.noise)
 
-    def in_basis(self) -> tuple[PairRows, Doubles]:
-        """Coordinates of the rows in an orthonormal basis of what they span, (n_pairs, 2 n_pairs), and that basis.
+    def labels(self) -> Floats:
+        """+1 for each positive, then -1 for each negative row, (2 n_pairs,): what the rows of `stacked` are."""
+        return np.repeat([1.0, -1.0], self.n_pairs)
 
-        Lengths, angles and projections are those of the rows. The basis is (n_embd, 2 n_pairs). Only for
-        2 n_pairs < n_embd: wider rows would come out as wide as they were.
-        """
-        basis, coordinates = qr(self._columns(), mode="economic", overwrite_a=True, check_finite=False)
-        return self._as_coordinates(coordinates), np.asarray(basis, np.float64)
+    def stacked(self) -> Floats:
+        """The positive and below them the negative rows, (2 n_pairs, n_embd), newly made."""
+        return np.concatenate(self.sides, dtype=np.float64)
 
     def coordinates(self) -> PairRows:
-        """As `in_basis` without the basis, at half the cost; the rows themselves where they are no wider than many."""
+        """The rows in an orthonormal basis of what they span: 2 n_pairs wide where n_embd is more.
+
+        Lengths, angles and projections are those of the rows.
+        """
         if 2 * self.n_pairs >= self.n_embd:
             return PairRows(self.positive.astype(np.float64), self.negative.astype(np.float64), self.noise)
         n_rows = 2 * self.n_pairs
-        # As `qr` with mode="r" does, which takes 1.6 times as long because it clears n_embd rows, not 2 n_pairs.
-        factored, *_ = dgeqrf(self._columns(), lwork=_LAPACK_BLOCK * n_rows, overwrite_a=True)
-        return self._as_coordinates(np.triu(factored[:n_rows]))
-
-    def _columns(self) -> Doubles:
-        """(n_embd, 2 n_pairs) as LAPACK wants them, column after column."""
-        columns: Doubles = np.concatenate([self.positive, self.negative], dtype=np.float64).T
-        return columns
-
-    def _as_coordinates(self, columns: npt.NDArray[np.floating]) -> PairRows:
-        rows = np.ascontiguousarray(columns.T, np.float64)
+        # As scipy's `qr` with mode="r" does, which takes 1.6 times as long because it clears n_embd rows. The columns
+        # lie one after the other, as LAPACK wants them.
+        factored, *_ = dgeqrf(self.stacked().T, lwork=_LAPACK_BLOCK * n_rows, overwrite_a=True)
+        rows = np.ascontiguousarray(np.triu(factored[:n_rows]).T)
         return PairRows(rows[: self.n_pairs], rows[self.n_pairs :], self.noise)
 
 
@@ -136,7 +127,7 @@ def checked(positive: FloatArray, negative: FloatArray) -> PairRows:
     return PairRows(positive, negative, noise)
 
 
-def blocks(side: FloatArray | Doubles) -> Iterator[Doubles]:
+def blocks(side: FloatArray | Floats) -> Iterator[Floats]:
     """The rows of a side as float64, some at a time."""
     for rows in _slices(*side.shape):
         yield side[rows].astype(np.float64, copy=False)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from steercpp.aliases import FloatArray
+from steercpp.aliases import FloatArray, Floats
 from steercpp.errors import DegenerateError
 from steercpp.extraction.methods import ON_ROWS, RowMethod
-from steercpp.extraction.pair_rows import Doubles, PairRows, blocks, checked
+from steercpp.extraction.pair_rows import PairRows, blocks, checked
 
 N_FOLDS = 5
 N_RESAMPLES = 16
@@ -62,10 +62,10 @@ def direction_with_quality(positive: FloatArray, negative: FloatArray, method: s
     Args:
         positive: (n_pairs, n_embd) float32; may be memory-mapped. Not modified.
         negative: likewise.
-        method: a name in `directions.METHODS`.
+        method: a name in `methods.METHODS`.
 
     Returns:
-        the direction, as `directions.METHODS[method]` gives it, and its figures.
+        the direction, as `methods.METHODS[method]` gives it, and its figures.
 
     Raises:
         ShapeError, InputError, DegenerateError: as the method.
@@ -75,19 +75,19 @@ def direction_with_quality(positive: FloatArray, negative: FloatArray, method: s
     few = rows if rows.n_pairs <= MOST_PAIRS else rows.take(np.linspace(0, rows.n_pairs - 1, MOST_PAIRS).astype(int))
     if method != "random":  # which draws a number for each coordinate
         few = few.coordinates()
-    whole = few if few.n_pairs == rows.n_pairs else rows
+    all_rows = few if few.n_pairs == rows.n_pairs else rows
     accuracy, auc = _held_out(few, find)
     return direction.astype(np.float32), LayerQuality(
         explained=_explained(rows, direction),
-        agreement=_agreement(whole),
+        agreement=_agreement(all_rows),
         accuracy=accuracy,
         auc=auc,
-        norm_ratio=_norm_ratio(whole),
+        norm_ratio=_norm_ratio(all_rows),
         stability=_stability(few, find),
     )
 
 
-def _explained(rows: PairRows, direction: Doubles) -> float:
+def _explained(rows: PairRows, direction: Floats) -> float:
     along = total = 0.0
     for block in rows.difference_blocks():
         along += float(np.square(block @ direction).sum())
@@ -100,9 +100,9 @@ def _agreement(rows: PairRows) -> float | None:
     total, n = np.zeros(rows.n_embd), 0
     for block in rows.difference_blocks():
         norms = np.linalg.norm(block, axis=1)
-        some = norms > rows.noise
-        total += (block[some] / norms[some, None]).sum(axis=0)
-        n += int(some.sum())
+        differs = norms > rows.noise
+        total += (block[differs] / norms[differs, None]).sum(axis=0)
+        n += int(differs.sum())
     return float((total @ total - n) / (n * (n - 1))) if n > 1 else None
 
 
@@ -117,21 +117,39 @@ def _held_out(rows: PairRows, find: RowMethod) -> tuple[float | None, float | No
     places = np.arange(rows.n_pairs)
     if rows.n_pairs < 2:
         return None, None
-    for part in np.array_split(places, min(N_FOLDS, rows.n_pairs)):
-        others = rows.take(np.delete(places, part))
+    for fold in np.array_split(places, min(N_FOLDS, rows.n_pairs)):
+        others = rows.take(np.delete(places, fold))
         try:
             direction = _unit(find(others))
         except DegenerateError:
             return None, None
         between = sum(float((side @ direction).mean()) for side in others.sides) / 2
-        positive, negative = (side[part] @ direction for side in rows.sides)
+        positive, negative = (side[fold] @ direction for side in rows.sides)
         right += _count_above(positive - between, rows.noise) + _count_above(between - negative, rows.noise)
-        wins += _count_above(positive[:, None] - negative[None, :], rows.noise)
-        comparisons += len(part) ** 2
+        # back from the area to the halves of comparisons that it counts, so that no rounding of the area is left
+        wins += round(2 * area_under_curve(positive, negative, rows.noise) * len(fold) ** 2) / 2
+        comparisons += len(fold) ** 2
     return right / (2 * rows.n_pairs), wins / comparisons
 
 
-def _count_above(differences: Doubles, noise: float) -> float:
+def area_under_curve(positive: Floats, negative: Floats, noise: float) -> float:
+    """How often a positive number is above a negative one; two that are no more than `noise` apart are a tie: a half.
+
+    Args:
+        positive: (n,) projections.
+        negative: (m,) likewise.
+        noise: neighbours in order of size that are no farther apart than this count as equal.
+    """
+    from sklearn.metrics import roc_auc_score  # which takes longer to import than all else here
+
+    numbers = np.concatenate([positive, negative])
+    order = np.argsort(numbers)
+    ranks = np.empty(len(numbers), np.intp)
+    ranks[order] = np.cumsum(np.diff(numbers[order], prepend=numbers[order[0]]) > noise)
+    return float(roc_auc_score(np.repeat([1, 0], [len(positive), len(negative)]), ranks))
+
+
+def _count_above(differences: Floats, noise: float) -> float:
     """How many differences are above 0; one that is no more than rounding counts as a half."""
     return float((differences > noise).sum() + (np.abs(differences) <= noise).sum() / 2)
 
@@ -148,6 +166,6 @@ def _stability(rows: PairRows, find: RowMethod) -> float | None:
     return float(np.mean(cosines)) if cosines else None
 
 
-def _unit(direction: Doubles) -> Doubles:
-    unit: Doubles = direction / np.linalg.norm(direction)
+def _unit(direction: Floats) -> Floats:
+    unit: Floats = direction / np.linalg.norm(direction)
     return unit

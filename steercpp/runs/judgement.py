@@ -27,8 +27,8 @@ from steercpp.statistics.failures import ChoiceFailures, TextCounts, choice_fail
 from steercpp.statistics.fits import Window
 from steercpp.statistics.optimum import Optimum, optimum
 from steercpp.statistics.over_refusal import Sides, sides, text_sides
-from steercpp.statistics.recommend import Curves, Measure, Recommendation, recommend
-from steercpp.statistics.scores import AnswerScores, ChoiceScores
+from steercpp.statistics.recommend import Curves, Recommendation, recommend
+from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, measured
 from steercpp.statistics.slopes import Slopes, slopes
 from steercpp.statistics.text_scores import TextScores
 
@@ -89,7 +89,7 @@ class Judgement:
     @property
     def helpful_items(self) -> Floats | None:
         """(n_s, n_items) that number, None without any."""
-        return None if self.helpful is None else np.asarray(getattr(self.helpful, self.measure), np.float64)
+        return None if self.helpful is None else measured(self.helpful, self.measure)
 
     @property
     def behavior_items(self) -> tuple[BehaviorItem, ...]:
@@ -137,8 +137,9 @@ class Judgement:
         if self.result.behavior is None or self.helpful is None:
             return None
         return recommend(
-            self.result.behavior, self.helpful, direction=self.direction, max_loss=self.max_loss, measure=self.measure,
-            invalid=self.invalid, max_invalid=self.how.max_invalid, weight=self.how.weight, rng=self.rng(),
+            Curves.of(self.result.behavior, self.helpful, self.measure, invalid=self.invalid),
+            direction=self.direction, max_loss=self.max_loss, max_invalid=self.how.max_invalid, weight=self.how.weight,
+            rng=self.rng(),
         )  # fmt: skip
 
     @cached_property

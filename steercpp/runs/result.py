@@ -42,8 +42,8 @@ from steercpp.runs.stored_scores import (
 from steercpp.statistics.code_scores import CodeScores
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms
 from steercpp.statistics.over_refusal import side_items
-from steercpp.statistics.recommend import Measure, Recommendation, recommend
-from steercpp.statistics.scores import AnswerScores, ChoiceScores
+from steercpp.statistics.recommend import Curves, Recommendation, recommend
+from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, measured
 from steercpp.statistics.text_scores import TextScores, score_texts
 
 OF_HARMFUL = (
@@ -197,7 +197,7 @@ class SweepResult:
     @property
     def helpful_values(self) -> Floats | None:
         """(n_s, n_items) of that number, between 0 and 1."""
-        return None if self.helpful is None else np.asarray(getattr(self.helpful, self.measure), np.float64)
+        return None if self.helpful is None else measured(self.helpful, self.measure)
 
     @property
     def n_choices(self) -> int | None:
@@ -236,7 +236,7 @@ class SweepResult:
         sign: Literal[1, -1] = 1 if (direction or plan.direction) > 0 else -1
         if (budget, sign) not in self._recommended:
             self._recommended[budget, sign] = recommend(
-                self.behavior, self.helpful, direction=sign, max_loss=budget, rng=self.rng(), measure=self.measure
+                Curves.of(self.behavior, self.helpful, self.measure), direction=sign, max_loss=budget, rng=self.rng()
             )
         return self._recommended[budget, sign]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from steercpp.aliases import Floats
-from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, TextScores
+from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, PerplexityScores
 
 SWITCHED_OFF = "switched off"  # why a control is not to be had
 NO_INSTRUCTION = "no instruction that asks for the behaviour was given"
@@ -51,7 +51,7 @@ class Scores:
     behavior: BehaviorScores | None = None
     choice: ChoiceScores | None = None
     answer: AnswerScores | None = None
-    text: TextScores | None = None
+    text: PerplexityScores | None = None
 
     @property
     def strengths(self) -> Floats:

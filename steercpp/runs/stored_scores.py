@@ -18,7 +18,7 @@ from steercpp.statistics.scores import (
     AnswerScores,
     BehaviorScores,
     ChoiceScores,
-    TextScores,
+    PerplexityScores,
     choice_scores,
     likeliest_answer,
     total_logprob,
@@ -165,11 +165,11 @@ def answer_scores(store: Store, label: str, strengths: Sequence[float]) -> Answe
     return AnswerScores(np.array(strengths), nats, n_tokens)
 
 
-def text_scores(store: Store, label: str, strengths: Sequence[float]) -> TextScores:
+def text_scores(store: Store, label: str, strengths: Sequence[float]) -> PerplexityScores:
     """Text scores under one label, a row for each strength."""
     nats = [[float(of_item[0]) for of_item in store.logprobs(label, Kind.TEXT, strength)] for strength in strengths]
     n_tokens = [len(text.tokens) for (text,) in store.continuations(Kind.TEXT)]
-    return TextScores(np.array(strengths), np.array(nats), np.array(n_tokens))
+    return PerplexityScores(np.array(strengths), np.array(nats), np.array(n_tokens))
 
 
 def stored_controls(store: Store, manifest: Manifest) -> Controls:

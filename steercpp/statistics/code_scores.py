@@ -4,7 +4,7 @@ A problem's pass@k is the chance that at least one of k answers passes its test.
 estimate 1 - C(n-c, k)/C(n, k), the share of all choices of k answers that hold one which passes, is right on average
 (Chen et al. 2021, arXiv:2107.03374, section 2.1), where 1 - (1 - c/n)^k is too low. Intervals resample the problems,
 each with its row of strengths; they widen with fewer answers by themselves, for these scatter c. Near 0 and 1, where
-few problems scatter or none does, the bounds of share_bounds.py are wider, and hold.
+few problems scatter or none does, the bounds of shares.py are wider, and hold.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from steercpp.aliases import Floats
-from steercpp.errors import InputError, ShapeError, StrengthError
-from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, Resampled, resample
-from steercpp.statistics.scores import ChoiceScores
+from steercpp.errors import InputError, ShapeError
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, Resampled, resample, same
+from steercpp.statistics.scores import ChoiceScores, Integers, checked_strengths
 from steercpp.statistics.shares import mean_bounds
-
-Ints = npt.NDArray[np.int64]
 
 
 def pass_at_k(n: int, passed: npt.ArrayLike, k: int) -> Floats:
@@ -49,9 +47,9 @@ def pass_at_k(n: int, passed: npt.ArrayLike, k: int) -> Floats:
     # ln C(failed, k) - ln C(n, k); a choice of more than there are does not exist, so that one passes for sure
     enough = np.maximum(failed, k)
     none = gammaln(enough + 1) - gammaln(enough - k + 1) - gammaln(n + 1) + gammaln(n - k + 1)
-    found: Floats = np.where(failed < k, 1.0, -np.expm1(np.minimum(none, 0.0)))
-    found[counts == 0] = 0.0  # the logarithms round
-    return found
+    estimate: Floats = np.where(failed < k, 1.0, -np.expm1(np.minimum(none, 0.0)))
+    estimate[counts == 0] = 0.0  # the logarithms round
+    return estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +67,13 @@ class CodeScores:
     """
 
     strengths: Floats
-    passed: Ints
+    passed: Integers
     n_samples: int
 
     def __post_init__(self) -> None:
-        strengths, passed = np.asarray(self.strengths, np.float64), np.asarray(self.passed)
-        if strengths.ndim != 1 or passed.ndim != 2 or len(passed) != len(strengths) or not passed.size:
+        strengths, passed = checked_strengths(self.strengths), np.asarray(self.passed)
+        if passed.ndim != 2 or len(passed) != len(strengths) or not passed.size:
             raise ShapeError(f"passed: expected ({strengths.size}, n_items >= 1), got {passed.shape}")
-        if not np.isfinite(strengths).all() or len(np.unique(strengths)) < len(strengths):
-            raise StrengthError(f"strengths must be finite and each given once, got {strengths.tolist()}")
         if (passed != passed.astype(np.int64)).any():
             raise InputError("passed: expected whole numbers of answers")
         object.__setattr__(self, "strengths", strengths)
@@ -103,18 +99,18 @@ class CodeScores:
         return means
 
     def interval(
-        self, k: int, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = 0.95
+        self, k: int, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
     ) -> Resampled | None:
         """Bounds of `mean_pass_at`, (n_s,) each; None for fewer than 5 problems.
 
-        By resampling problems, and never inside the bounds of a share with as much scatter (share_bounds.py): where no
+        By resampling problems, and never inside the bounds of a share with as much scatter (shares.py): where no
         answer passed, the exact one of so many problems. A mean of k draws scatters at most as one case in k answers
         would (Hoeffding 1948, section 5).
         """
         values = self.pass_at(k)
         if values.shape[1] < FEWEST_ITEMS:
             return None
-        drawn = resample(values, lambda means: means, rng=rng, resamples=resamples, confidence=confidence)
+        drawn = resample(values, same, rng=rng, resamples=resamples, confidence=confidence)
         low, high = mean_bounds(values, tail=(1 - confidence) / 2, cases=self.n_samples / k)
         return Resampled(np.minimum(low, drawn.low), np.maximum(high, drawn.high), drawn.draws)
 

@@ -20,15 +20,13 @@ from scipy import stats
 from steercpp.aliases import Floats
 from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem, ChoiceItem
 from steercpp.errors import ShapeError, StrengthError
-from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, level
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, Interval, level
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
-from steercpp.statistics.slopes import Bounded
 
 FEWEST_COUPLES = FEWEST_ITEMS
 NAN = float("nan")
 FLAT = 1e-12  # a spread of changes that is rounding
 Helpful: TypeAlias = Literal["choice", "harmless"]
-Found: TypeAlias = "tuple[Helpful, tuple[str, ...], Floats, Floats]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,12 @@ class Correlation:
     """
 
     strength: float
-    pearson: Bounded
-    spearman: Bounded
+    pearson: Interval
+    spearman: Interval
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"strength": self.strength, "pearson": self.pearson.named(), "spearman": self.spearman.named()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,14 +71,18 @@ class Coupled:
         """Plain data for JSON."""
         return {
             "helpful": self.helpful, "n": len(self.names), "reason": self.reason, "confidence": self.confidence,
-            "correlations": [
-                {"strength": each.strength, **{
-                    name: {"value": found.value, "low": found.low, "high": found.high}
-                    for name, found in (("pearson", each.pearson), ("spearman", each.spearman))
-                }}
-                for each in self.correlations
-            ],
+            "correlations": [correlation.record() for correlation in self.correlations],
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Couples:
+    """B and helpfulness of each couple, (n_s, n_couples) each."""
+
+    helpful: Helpful
+    names: tuple[str, ...]
+    b: Floats
+    p: Floats
 
 
 def coupled(
@@ -87,7 +93,7 @@ def coupled(
     *,
     rng: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Coupled | None:
     """Correlate, over couples, the change of normalised B with the change of helpfulness.
 
@@ -108,24 +114,26 @@ def coupled(
         StrengthError: 0 is not among them.
     """
     if 0.0 not in behavior.strengths:
-        raise StrengthError(f"strength 0 is missing from {behavior.strengths.tolist()}; changes are told against it")
+        raise StrengthError(
+            f"strength 0 is missing from {behavior.strengths.tolist()}; changes are measured against it"
+        )
     if len(behavior_items) != behavior.normalized.shape[1]:
         raise ShapeError(f"{len(behavior_items)} behavior items for {behavior.normalized.shape[1]} columns of scores")
-    found = _with_choices(behavior, behavior_items, choice, choice_items) or _with_harmless(behavior, behavior_items)
-    if found is None:
+    couples = _with_choices(behavior, behavior_items, choice, choice_items) or _with_harmless(behavior, behavior_items)
+    if couples is None:
         return None
-    helpful, names, b, p = found
+    helpful, names, b, p = couples.helpful, couples.names, couples.b, couples.p
     at_0 = int(np.flatnonzero(behavior.strengths == 0.0)[0])
     b, p = b - b[at_0], p - p[at_0]
     if reason := _too_few(len(names)):
         return Coupled(helpful, names, behavior.strengths, b, p, (), reason, confidence)
     rng = rng or np.random.default_rng(0)
-    options = rng, resamples, confidence
-    correlations = tuple(
-        Correlation(float(s), _bounded(pearson, b[i], p[i], *options), _bounded(spearman, b[i], p[i], *options))
-        for i, s in enumerate(behavior.strengths)
-        if i != at_0
-    )
+
+    def correlation(i: int) -> Correlation:
+        figures = (_interval(way, b[i], p[i], rng, resamples, confidence) for way in (pearson, spearman))
+        return Correlation(float(behavior.strengths[i]), *figures)
+
+    correlations = tuple(correlation(i) for i in range(len(behavior.strengths)) if i != at_0)
     return Coupled(helpful, names, behavior.strengths, b, p, correlations, "", confidence)
 
 
@@ -147,23 +155,23 @@ def _too_few(n: int) -> str:
     return f"{n} couple{'s are' if n != 1 else ' is'} too few to correlate; it takes {FEWEST_COUPLES}"
 
 
-def _bounded(
+def _interval(
     statistic: Callable[..., Floats], x: Floats, y: Floats, rng: np.random.Generator, resamples: int, confidence: float
-) -> Bounded:
+) -> Interval:
     """A correlation with its interval by resampling couples (BCa, at the level for few of them, see intervals.py)."""
     if np.ptp(x) <= FLAT or np.ptp(y) <= FLAT:
-        return Bounded(NAN, NAN, NAN)
+        return Interval(NAN, NAN, NAN, confidence)
     with warnings.catch_warnings():
         # couples on one line have the same correlation in every resample, and no BCa interval
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         warnings.filterwarnings("ignore", "invalid value|divide by zero", RuntimeWarning)
-        found = stats.bootstrap(
+        drawn = stats.bootstrap(
             (x, y), statistic, paired=True, vectorized=True, n_resamples=resamples, rng=rng, method="BCa",
             confidence_level=level(confidence, len(x), "two-sided"),
         )  # fmt: skip
-    value, ends = float(statistic(x, y)), found.confidence_interval
+    value, ends = float(statistic(x, y)), drawn.confidence_interval
     low, high = (value if np.isnan(end) else float(end) for end in (ends.low, ends.high))
-    return Bounded(value, low, high)
+    return Interval(value, low, high, confidence)
 
 
 def _with_choices(
@@ -171,7 +179,7 @@ def _with_choices(
     behavior_items: Sequence[BehaviorItem],
     choice: ChoiceScores | None,
     choice_items: Sequence[ChoiceItem],
-) -> Found | None:
+) -> _Couples | None:
     """Couples of behaviour and choice items; of several in a couple the mean counts."""
     if choice is None:
         return None
@@ -185,10 +193,10 @@ def _with_choices(
         )
     b = np.column_stack([behavior.normalized[:, b_of[name]].mean(axis=1) for name in names])
     p = np.column_stack([choice.p_free[:, c_of[name]].mean(axis=1) for name in names])
-    return "choice", names, b, p
+    return _Couples("choice", names, b, p)
 
 
-def _with_harmless(behavior: BehaviorScores, items: Sequence[BehaviorItem]) -> Found | None:
+def _with_harmless(behavior: BehaviorScores, items: Sequence[BehaviorItem]) -> _Couples | None:
     """Couples of a harmful and a harmless request: B of the one, P of complying with the other."""
     sides_of = [_by_couple(items, subject) for subject in (HARMFUL, HARMLESS)]
     names = tuple(name for name in sides_of[0] if name in sides_of[1])
@@ -196,13 +204,13 @@ def _with_harmless(behavior: BehaviorScores, items: Sequence[BehaviorItem]) -> F
         return None
     b = np.column_stack([behavior.normalized[:, sides_of[0][name]].mean(axis=1) for name in names])
     p = np.column_stack([behavior.p_aligned[:, sides_of[1][name]].mean(axis=1) for name in names])
-    return "harmless", names, b, p
+    return _Couples("harmless", names, b, p)
 
 
 def _by_couple(items: Sequence[BehaviorItem | ChoiceItem], subject: str | None = None) -> dict[str, list[int]]:
     """Indices of the items of each couple, of one subject alone where it is given."""
-    found: dict[str, list[int]] = {}
+    places: dict[str, list[int]] = {}
     for i, item in enumerate(items):
         if item.couple and subject in (None, item.subject):
-            found.setdefault(item.couple, []).append(i)
-    return found
+            places.setdefault(item.couple, []).append(i)
+    return places

@@ -77,12 +77,12 @@ def read_curve(path: Path) -> Curve:
 
 
 def _columns(path: Path, line: int, heading: list[str]) -> list[str]:
-    found = ",".join(heading)
+    written = ",".join(heading)
     if heading[0] != "strength" or not any(name in MEASURES for name in heading[1:]):
-        wanted = "strength,alignment or strength,p_correct[,p_correct_restricted]"
-        raise CurveError(f"{path}:{line}: the heading is {found[:80]!r}; write {wanted}")
+        expected = "strength,alignment or strength,p_correct[,p_correct_restricted]"
+        raise CurveError(f"{path}:{line}: the heading is {written[:80]!r}; write {expected}")
     if len(set(heading)) < len(heading):
-        raise CurveError(f"{path}:{line}: the heading {found[:80]!r} names a column twice")
+        raise CurveError(f"{path}:{line}: the heading {written[:80]!r} names a column twice")
     return heading
 
 

@@ -7,8 +7,8 @@ A choice item at a strength is
     right    the correct one is
 
 in this order, so that lost knowledge and lost form are told apart. An item was **right before** if it is right at
-strength 0. Items whose choices are scored as texts have no letters and so no format to lose. A said text is aligned,
-misaligned or **invalid**: nonsense is neither.
+strength 0. Items whose choices are scored as texts have no letters and so no format to lose. A generated text is
+aligned, misaligned or **invalid**: nonsense is neither.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ChoiceCounts:
 
 @dataclass(frozen=True, slots=True)
 class TextCounts:
-    """Said texts at one strength, by what a matcher made of them."""
+    """Generated texts at one strength, by what a matcher made of them."""
 
     strength: float
     aligned: int
@@ -84,8 +84,8 @@ class ChoiceFailures:
             StrengthError: it was not measured.
         """
         row, base = _row(self.strengths, strength), _row(self.strengths, 0.0)
-        found = (self.codes[base] == RIGHT) & (self.codes[row] == WORDS.index(what))
-        return tuple(int(i) for i in np.flatnonzero(found))
+        lost = (self.codes[base] == RIGHT) & (self.codes[row] == WORDS.index(what))
+        return tuple(int(i) for i in np.flatnonzero(lost))
 
 
 def choice_failures(scores: ChoiceScores, *, by_letter: Bools | None = None) -> ChoiceFailures:
@@ -122,19 +122,19 @@ def letters_total(scores: ChoiceScores) -> Floats:
     return np.asarray(np.where(np.isfinite(total), total, 0.0))
 
 
-def text_counts(said: TextScores) -> tuple[TextCounts, ...]:
-    """Said texts by outcome, a row for each strength."""
-    n = said.outcomes.shape[1] * said.n_samples
-    invalid, b = said.invalid_share, said.b  # aligned + misaligned = 1 - invalid, aligned - misaligned = b
+def text_counts(scores: TextScores) -> tuple[TextCounts, ...]:
+    """Generated texts by outcome, a row for each strength."""
+    n = scores.outcomes.shape[1] * scores.n_samples
+    invalid, b = scores.invalid_share, scores.b  # aligned + misaligned = 1 - invalid, aligned - misaligned = b
     shares = np.column_stack([(1 - invalid + b) / 2, (1 - invalid - b) / 2, invalid])
     return tuple(
         TextCounts(float(s), *(round(float(share) * n) for share in row))
-        for s, row in zip(said.strengths, shares, strict=True)
+        for s, row in zip(scores.strengths, shares, strict=True)
     )
 
 
 def _row(strengths: Floats, strength: float) -> int:
-    found = np.flatnonzero(strengths == strength)
-    if not len(found):
-        raise StrengthError(f"strength {strength:g} is not among {strengths.tolist()}; what fails is told against it")
-    return int(found[0])
+    rows = np.flatnonzero(strengths == strength)
+    if not len(rows):
+        raise StrengthError(f"strength {strength:g} is not among {strengths.tolist()}; failures are counted against it")
+    return int(rows[0])

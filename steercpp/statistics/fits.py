@@ -3,10 +3,17 @@
     fit = fit_alignment(strengths, scores.normalized)          # (n_s,) a curve, or (n_s, n_items)
     fit.valid, fit.reason, fit.params["delta_lambda"].value
 
-`forms` has the curves and what their parameters mean. Values of single items give intervals by resampling items; a
+forms.py has the curves and what their parameters mean. Values of single items give intervals by resampling items; a
 curve has none, so its intervals come from its residuals, which says how well the form describes those points, not how
-other items would come out: neighbouring points share their items, so they are narrower than the truth. `FitResult
-.intervals` tells which. A fit that means nothing is not an exception but `valid=False` with the reason.
+other items would come out: neighbouring points share their items, so they are narrower than the truth.
+`FitResult.intervals` says which.
+
+A fit that means nothing is not an exception but `valid=False` with the reason. Least squares returns numbers for any
+points, so three checks stand around it: `before_fit` (what the points alone rule out), `after_fit` (what the best fit
+rules out) and `of_intervals` (what the parameters' intervals rule out).
+
+The fit itself is `fit_one`, one curve with its covariance, by lmfit; `least_squares` fits thousands of resampled curves
+at once, from one start, and agrees with it.
 """
 
 from __future__ import annotations
@@ -24,239 +31,29 @@ from scipy import stats
 from steercpp.aliases import Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 from steercpp.statistics.forms import FREE_FORMS, RESTRICTED_FORMS, TANH, Form, Tanh, helpfulness_form, inner, natural
-from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, Interval, resample
 from steercpp.statistics.scores import ROUNDING
 
-# FOLD: Reasons why a fit means nothing; read this when a result says valid=False. | Least squares returns numbers  # noqa
+Window: TypeAlias = tuple[float, float]
+Kind: TypeAlias = Literal["items", "residuals"]
+EDGE = 1e-9  # strengths this near a window's end lie inside: 0.1 * 3 is not 0.3
 FLAT = 1e-9  # a range of B or P that is rounding
 WIDEST = 100.0  # high / low of a positive parameter's interval that still says something
 MEASURE = "measure more where it changes"
-
-
-def aicc(cost: float, n_points: int, n_parameters: int) -> float:
-    """Akaike's criterion with the correction for few points, less is better.
-
-    n ln(SSE/n) + 2k + 2k(k+1)/(n-k-1) with k = parameters + 1: the residuals' variance counts as one (Burnham and
-    Anderson 2002). Comparable between forms fitted to the same points only.
-    """
-    k = n_parameters + 1
-    # an exact fit leaves rounding errors, whose size says nothing
-    mean_square = max(cost / n_points, np.finfo(np.float64).eps ** 2)
-    return float(n_points * math.log(mean_square) + 2 * k + 2 * k * (k + 1) / (n_points - k - 1))
-
-
-def fewest_points(form: Form) -> int:
-    """The fewest points for which AICc is defined."""
-    return len(form.parameters) + 3
-
-
-def before_fit(form: Form, s: Floats, y: Floats) -> str:
-    """What the points (s, y) alone rule out."""
-    if len(s) < fewest_points(form):
-        return f"too few points: {len(s)} strengths, this form needs {fewest_points(form)}"
-    if np.ptp(y) <= FLAT:
-        return f"flat: every point is {y[0]:.3g}"
-    if isinstance(form, Tanh):
-        return _turns_back(s, y)
-    if _is_hollow(s, y):
-        return f"U-shaped: P is lowest, {y.min():.3g}, at {s[y.argmin()]:.3g} and higher on both sides of it"
-    low, high = form.limits
-    if y.max() <= low:
-        return f"never above chance ({low:.3g}): the highest point is {y.max():.3g}"
-    if high < 1.0 <= y.max() / high:
-        return f"this form cannot exceed {high:.3g}, the points reach {y.max():.3g}"
-    return ""
-
-
-def _turns_back(s: Floats, y: Floats) -> str:
-    """A tanh only rises or only falls; y is in order of strength.
-
-    How far the points go against their main way is compared with their range, and with the noise that second
-    differences show (a smooth curve has almost none): noise alone turns back by about 4.5 of its deviations.
-    """
-    falls = float((np.maximum.accumulate(y) - y).max())
-    rises = float((y - np.minimum.accumulate(y)).max())
-    back, whole = min(falls, rises), float(np.ptp(y))
-    noise = math.sqrt(float((np.diff(y, 2) ** 2).mean()) / 6.0)
-    if back <= 0.5 * whole and back <= max(0.25 * whole, 4.5 * noise):
-        return ""
-    bend = y - np.polynomial.Polynomial.fit(s, y, 2)(s)
-    if whole <= 6.0 * noise and float(bend @ bend) > 0.5 * float(((y - y.mean()) ** 2).sum()):
-        return f"flat: the points scatter within {whole:.2g}, without a trend"
-    return f"not monotone: B rises by {rises:.2f} and falls by {falls:.2f}; choose a window in which it does one"
-
-
-def _is_hollow(s: Floats, y: Floats) -> bool:
-    """Whether P falls and rises again: both ends in its upper half, as no curve with one peak has them.
-
-    Noise has them at times, so a parabola must describe the points, too, better than a constant (F test, 95 %).
-    """
-    half = y.min() + 0.5 * np.ptp(y)
-    parabola = np.polynomial.Polynomial.fit(s, y, 2)
-    return bool(min(y[0], y[-1]) > half and parabola.deriv(2)(0) > 0 and _beats_constant(s, y, 2))
-
-
-def _beats_constant(s: Floats, y: Floats, degree: int) -> bool:
-    """Whether a polynomial describes points (s, y) better than their mean does, by the F test at 95 %."""
-    n_left = len(s) - degree - 1
-    cost = float(((y - np.polynomial.Polynomial.fit(s, y, degree)(s)) ** 2).sum())
-    gained = float(((y - y.mean()) ** 2).sum()) - cost
-    return gained * n_left > float(stats.f.ppf(0.95, degree, n_left)) * degree * cost
-
-
-def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:
-    """What the best fit u (n_parameters,) rules out."""
-    n, k = len(s), len(form.parameters)
-    cost = float(((y - form.value(u[None], s)[0]) ** 2).sum())
-    constant = float(((y - y.mean()) ** 2).sum())
-    if aicc(constant, n, 1) <= aicc(cost, n, k):
-        return _no_better(form, s, y, cost, constant)
-    reason = _too_narrow(form, s, u)
-    if reason:
-        return reason
-    squeezed = float(((y - form.value(form.steeper(u[None]), s)[0]) ** 2).sum())
-    # the 95 % region of one parameter, from the F distribution
-    if squeezed <= cost * (1.0 + stats.f.ppf(0.95, 1, n - k) / (n - k)):
-        return f"too steep for these strengths: twice as steep fits as well; {MEASURE}"
-    if "centre" in form.parameters and not s.min() < u[2] < s.max():
-        return f"the peak, at {u[2]:.3g}, lies outside the strengths {s.min():.3g} to {s.max():.3g}"
-    return ""
-
-
-def _no_better(form: Form, s: Floats, y: Floats, cost: float, constant: float) -> str:
-    """Why a form is no better than a constant, from the squared residuals that each leaves."""
-    n, k = len(s), len(form.parameters)
-    if n * math.log(constant / max(cost, np.finfo(np.float64).tiny)) > 2 * (
-        k - 1
-    ):  # by AIC, which lacks the correction
-        return f"too few points to tell a curve from a constant ({n}; AICc): measure at more strengths"
-    if not isinstance(form, Tanh) and _beats_constant(s, y, 1):
-        told = "rises" if y[-1] > y[0] else "falls"
-        return f"no fall on both sides of a peak: P {told} from {y[0]:.3g} to {y[-1]:.3g}"
-    return "flat: a constant describes the points as well (AICc)"
-
-
-def _too_narrow(form: Form, s: Floats, u: Floats) -> str:
-    """Whether so few strengths lie where the curve changes that only their noise sets its width."""
-    low, high = form.limits
-    height = (form.value(u[None], s)[0] - low) / (high - low)
-    if isinstance(form, Tanh):
-        count = int(((height > 0.025) & (height < 0.975)).sum())
-        if count < 2:
-            return f"too steep or too far: B is within 0.05 of -1 or 1 at all but {count} of the strengths; {MEASURE}"
-        return ""
-    count = int((height > 0.05 * height.max()).sum())
-    if count < 3:
-        return f"too narrow: P is above a twentieth of its peak at only {count} of the strengths; {MEASURE}"
-    return ""
-
-
-def of_intervals(form: Form, s: Floats, bounds: Mapping[str, tuple[float, float]]) -> str:
-    """What the parameters' intervals (low, high) rule out."""
-    for name, positive in zip(form.parameters, form.positive, strict=True):
-        low, high = bounds[name]
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return f"{name} is not determined by these points"
-        if positive and high > WIDEST * low:
-            return f"{name} is not determined: its interval is {low:.2g} to {high:.2g}"
-        if name == "delta_lambda" and low <= 0.0 <= high:
-            return f"flat: the interval of the slope, {low:.3g} to {high:.3g}, holds 0"
-        if name == "centre" and low < s.min() and high > s.max():
-            return f"the peak can lie anywhere: its interval is {low:.3g} to {high:.3g}"
-    return ""
-
-
-# FOLD: Least squares: one curve with its covariance, by lmfit, or thousands at once; read this to see how a fit is  # noqa
 ROUNDS = 100
 CLOSE = 1e-9  # a step this small, beside the parameter or 1, ends a fit
 LONGEST = 3.0  # of one step, in inner coordinates: a factor of 20 for a positive parameter
 
 
-def least_squares(form: Form, s: Floats, curves: Floats, start: Floats) -> tuple[Floats, Floats]:
-    """Fit one form to many curves.
-
-    Args:
-        form: what to fit.
-        s: (n_s,) strengths.
-        curves: (m, n_s).
-        start: (m, n_parameters) inner coordinates to begin at.
-
-    Returns:
-        (m, n_parameters) inner coordinates, (m,) sums of squared residuals. No fit is worse than its start; one
-        whose best parameters are infinite ends on the way there.
-    """
-    u = np.array(start, np.float64)
-    residual = curves - form.value(u, s)
-    cost = (residual**2).sum(axis=1)
-    damping = np.full(len(u), 1e-3)
-    running = np.arange(len(u))
-    for _ in range(ROUNDS):
-        here = u[running]
-        step = _step(form.jacobian(here, s), residual[running], damping[running])
-        next_residual = curves[running] - form.value(here + step, s)
-        next_cost = (next_residual**2).sum(axis=1)
-        better = next_cost <= cost[running]
-        won = running[better]
-        u[won], residual[won], cost[won] = (here + step)[better], next_residual[better], next_cost[better]
-        damping[running] = np.clip(damping[running] * np.where(better, 0.1, 10.0), 1e-12, 1e12)
-        running = running[(np.abs(step) > CLOSE * (1.0 + np.abs(here))).any(axis=1)]
-        if not len(running):
-            break
-    return u, cost
-
-
-def _step(jacobian: Floats, residual: Floats, damping: Floats) -> Floats:
-    """(m, n_parameters) damped Gauss-Newton steps."""
-    normal = np.einsum("mni,mnj->mij", jacobian, jacobian)
-    pull = np.einsum("mni,mn->mi", jacobian, residual)
-    diagonal = np.einsum("mii->mi", normal)  # a view
-    diagonal += damping[:, None] * diagonal + 1e-14  # where nothing depends on a parameter, it stays
-    return np.clip(np.linalg.solve(normal, pull[..., None])[..., 0], -LONGEST, LONGEST)
-
-
-def fit_one(form: Form, s: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Fit one curve, from the best of the form's own starts.
-
-    Args:
-        form: what to fit.
-        s: (n_s,) strengths.
-        y: (n_s,) heights.
-
-    Returns:
-        (n_parameters,) inner coordinates and their (n_parameters, n_parameters) covariance, by the residuals' size;
-        infinite where the points do not determine a parameter.
-    """
-    starts = form.starts(s, y)
-    tried, cost = least_squares(form, s, np.tile(y, (len(starts), 1)), starts)
-    parameters = lmfit.Parameters()
-    for name, start in zip(form.parameters, tried[np.argmin(cost)], strict=True):
-        parameters.add(name, value=start)
-
-    def u_of(p: lmfit.Parameters) -> Floats:
-        return np.array([[p[name].value for name in form.parameters]], np.float64)
-
-    result = lmfit.minimize(
-        lambda p: y - form.value(u_of(p), s)[0], parameters, method="leastsq",
-        Dfun=lambda p: -form.jacobian(u_of(p), s)[0],
-    )  # fmt: skip
-    u = u_of(result.params)[0]
-    covariance = getattr(result, "covar", None)
-    return u, np.full((len(u), len(u)), np.inf) if covariance is None else np.asarray(covariance, np.float64)
-
-
-Window: TypeAlias = tuple[float, float]
-Kind: TypeAlias = Literal["items", "residuals"]
-EDGE = 1e-9  # strengths this near a window's end lie inside: 0.1 * 3 is not 0.3
-
-
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """One fitted parameter: value, standard error, and interval; all NaN where the fit is not valid."""
+class Estimate(Interval):
+    """One fitted parameter with its standard error; all NaN where the fit is not valid."""
 
-    value: float
-    se: float
-    low: float
-    high: float
+    se: float = field(kw_only=True)
+
+    def named(self) -> dict[str, Any]:
+        """By name, for JSON."""
+        return {"value": self.value, "se": self.se, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +62,9 @@ class FitResult:
 
     Attributes:
         form: its name; `shape.formula` writes it out.
-        params: by name, see `forms`.
+        params: by name, see forms.py.
         r2: 1 - SSE/SST on the mean curve.
-        aicc: see `validity.aicc`.
+        aicc: see `aicc`.
         valid: whether the numbers mean what their names say; if not they are NaN and `reason` says why.
         intervals: "items" resampled, or "residuals" where there are none (or fewer than 5).
         n_points: strengths used.
@@ -303,7 +100,7 @@ class FitResult:
 
     def record(self) -> dict[str, Any]:
         """The result as plain data for JSON; NaN stands where a number would mean nothing."""
-        params = {name: {"value": p.value, "se": p.se, "low": p.low, "high": p.high} for name, p in self.params.items()}
+        params = {name: estimate.named() for name, estimate in self.params.items()}
         return {
             "form": self.form, "formula": self.shape.formula, "valid": self.valid, "reason": self.reason,
             "params": params, "r2": self.r2, "aicc": self.aicc, "n_points": self.n_points,
@@ -318,7 +115,7 @@ def fit_alignment(
     window: Window | None = None,
     rng: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> FitResult:
     """Fit B(s) = tanh(delta_lambda s + b0), Theorem 1.
 
@@ -351,7 +148,7 @@ def fit_helpfulness(
     window: Window | None = None,
     rng: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> FitResult:
     """Fit one form of P(correct), Theorem 2 and Corollary 1.
 
@@ -386,7 +183,7 @@ def fit_helpfulness_forms(
     window: Window | None = None,
     rng: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> tuple[FitResult, ...]:
     """Fit every form that suits the measure, as `fit_helpfulness`, best first.
 
@@ -409,6 +206,8 @@ def rank(fits: Iterable[FitResult]) -> tuple[FitResult, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Sampling:
+    """How intervals are drawn."""
+
     rng: np.random.Generator
     resamples: int
     confidence: float
@@ -454,7 +253,7 @@ def _fit(form: Form, s: Floats, items: Floats, sampling: _Sampling) -> FitResult
         params, draws = _from_items(form, s, items, u, sampling)
     else:
         params, draws = _from_residuals(form, u, covariance, len(s), sampling)
-    reason = of_intervals(form, s, {name: (each.low, each.high) for name, each in params.items()})
+    reason = of_intervals(form, s, {name: (estimate.low, estimate.high) for name, estimate in params.items()})
     if reason:
         return _invalid(form, reason, kind, len(s), sampling)
     cost = float(((y - form.value(u[None], s)[0]) ** 2).sum())
@@ -465,7 +264,7 @@ def _fit(form: Form, s: Floats, items: Floats, sampling: _Sampling) -> FitResult
 
 def _invalid(form: Form, reason: str, kind: Kind, n_points: int, sampling: _Sampling) -> FitResult:
     nan = float("nan")
-    params = {name: Estimate(nan, nan, nan, nan) for name in form.parameters}
+    params = {name: Estimate(nan, nan, nan, sampling.confidence, se=nan) for name in form.parameters}
     none = np.empty((0, len(params)))
     return FitResult(form.name, params, nan, nan, False, reason, kind, n_points, sampling.confidence, form, none)
 
@@ -478,10 +277,10 @@ def _from_items(
     def refit(curves: Floats) -> Floats:
         return least_squares(form, s, curves, np.tile(u, (len(curves), 1)))[0]
 
-    found = resample(items, refit, rng=sampling.rng, resamples=sampling.resamples, confidence=sampling.confidence)
-    draws = found.draws.T
+    drawn = resample(items, refit, rng=sampling.rng, resamples=sampling.resamples, confidence=sampling.confidence)
+    draws = drawn.draws.T
     se = natural(form, draws).std(axis=0, ddof=1)
-    return _estimates(form, u, se, found.low, found.high), draws
+    return _estimates(form, u, se, (drawn.low, drawn.high), sampling.confidence), draws
 
 
 def _from_residuals(
@@ -490,15 +289,231 @@ def _from_residuals(
     """Estimates and (resamples, n_parameters) inner coordinates: Student's t by the residuals' covariance."""
     infinite = np.full(len(u), np.inf)
     if not np.isfinite(covariance).all():
-        return _estimates(form, u, infinite, -infinite, infinite), np.empty((0, len(u)))
+        return _estimates(form, u, infinite, (-infinite, infinite), sampling.confidence), np.empty((0, len(u)))
     freedom, deviation = n_points - len(u), np.sqrt(np.diag(covariance))
     reach = stats.t.isf((1.0 - sampling.confidence) / 2, freedom) * deviation
     spread = stats.multivariate_t(u, covariance, df=freedom, allow_singular=True, seed=sampling.rng)
     se = deviation * np.where(form.positive, natural(form, u), 1.0)  # d exp(u) = exp(u) du
-    return _estimates(form, u, se, u - reach, u + reach), np.asarray(spread.rvs(sampling.resamples), np.float64)
+    estimates = _estimates(form, u, se, (u - reach, u + reach), sampling.confidence)
+    return estimates, np.asarray(spread.rvs(sampling.resamples), np.float64)
 
 
-def _estimates(form: Form, u: Floats, se: Floats, low: Floats, high: Floats) -> dict[str, Estimate]:
-    """Estimates from inner coordinates and natural standard errors, each (n_parameters,)."""
-    columns = np.column_stack([natural(form, u), se, natural(form, low), natural(form, high)])
-    return {name: Estimate(*map(float, row)) for name, row in zip(form.parameters, columns, strict=True)}
+def _estimates(
+    form: Form, u: Floats, se: Floats, bounds: tuple[Floats, Floats], confidence: float
+) -> dict[str, Estimate]:
+    """Estimates from inner coordinates and their bounds, and natural standard errors, each (n_parameters,)."""
+    values, low, high = (natural(form, coordinates).tolist() for coordinates in (u, *bounds))
+    return {
+        name: Estimate(values[i], low[i], high[i], confidence, se=float(se[i]))
+        for i, name in enumerate(form.parameters)
+    }
+
+
+def aicc(cost: float, n_points: int, n_parameters: int) -> float:
+    """Akaike's criterion with the correction for few points, less is better.
+
+    n ln(SSE/n) + 2k + 2k(k+1)/(n-k-1) with k = parameters + 1: the residuals' variance counts as one (Burnham and
+    Anderson 2002). Comparable between forms fitted to the same points only.
+    """
+    k = n_parameters + 1
+    # an exact fit leaves rounding errors, whose size says nothing
+    mean_square = max(cost / n_points, np.finfo(np.float64).eps ** 2)
+    return float(n_points * math.log(mean_square) + 2 * k + 2 * k * (k + 1) / (n_points - k - 1))
+
+
+def fewest_points(form: Form) -> int:
+    """The fewest points for which AICc is defined."""
+    return len(form.parameters) + 3
+
+
+def before_fit(form: Form, s: Floats, y: Floats) -> str:
+    """What the points (s, y) alone rule out."""
+    if len(s) < fewest_points(form):
+        return f"too few points: {len(s)} strengths, this form needs {fewest_points(form)}"
+    if np.ptp(y) <= FLAT:
+        return f"flat: every point is {y[0]:.3g}"
+    if isinstance(form, Tanh):
+        return _turns_back(s, y)
+    if _is_hollow(s, y):
+        return f"U-shaped: P is lowest, {y.min():.3g}, at {s[y.argmin()]:.3g} and higher on both sides of it"
+    low, high = form.limits
+    if y.max() <= low:
+        return f"never above chance ({low:.3g}): the highest point is {y.max():.3g}"
+    if high < 1.0 <= y.max() / high:
+        return f"this form cannot exceed {high:.3g}, the points reach {y.max():.3g}"
+    return ""
+
+
+def _turns_back(s: Floats, y: Floats) -> str:
+    """A tanh only rises or only falls; y is in order of strength.
+
+    How far the points go against their main way is compared with their range, and with the noise that second
+    differences show (a smooth curve has almost none): noise alone turns back by about 4.5 of its deviations.
+    """
+    falls = float((np.maximum.accumulate(y) - y).max())
+    rises = float((y - np.minimum.accumulate(y)).max())
+    back, height = min(falls, rises), float(np.ptp(y))
+    noise = math.sqrt(float((np.diff(y, 2) ** 2).mean()) / 6.0)
+    if back <= 0.5 * height and back <= max(0.25 * height, 4.5 * noise):
+        return ""
+    bend = y - np.polynomial.Polynomial.fit(s, y, 2)(s)
+    if height <= 6.0 * noise and float(bend @ bend) > 0.5 * float(((y - y.mean()) ** 2).sum()):
+        return f"flat: the points scatter within {height:.2g}, without a trend"
+    return f"not monotone: B rises by {rises:.2f} and falls by {falls:.2f}; choose a window in which it does one"
+
+
+def _is_hollow(s: Floats, y: Floats) -> bool:
+    """Whether P falls and rises again: both ends in its upper half, as no curve with one peak has them.
+
+    Noise has them at times, so a parabola must describe the points, too, better than a constant (F test, 95 %).
+    """
+    half = y.min() + 0.5 * np.ptp(y)
+    parabola = np.polynomial.Polynomial.fit(s, y, 2)
+    return bool(min(y[0], y[-1]) > half and parabola.deriv(2)(0) > 0 and _beats_constant(s, y, 2))
+
+
+def _beats_constant(s: Floats, y: Floats, degree: int) -> bool:
+    """Whether a polynomial describes points (s, y) better than their mean does, by the F test at 95 %."""
+    n_left = len(s) - degree - 1
+    cost = float(((y - np.polynomial.Polynomial.fit(s, y, degree)(s)) ** 2).sum())
+    gained = float(((y - y.mean()) ** 2).sum()) - cost
+    return gained * n_left > float(stats.f.ppf(0.95, degree, n_left)) * degree * cost
+
+
+def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:
+    """What the best fit u (n_parameters,) rules out."""
+    n, k = len(s), len(form.parameters)
+    cost = float(((y - form.value(u[None], s)[0]) ** 2).sum())
+    constant = float(((y - y.mean()) ** 2).sum())
+    if aicc(constant, n, 1) <= aicc(cost, n, k):
+        return _no_better(form, s, y, cost, constant)
+    reason = _too_narrow(form, s, u)
+    if reason:
+        return reason
+    squeezed = float(((y - form.value(form.steeper(u[None]), s)[0]) ** 2).sum())
+    # the 95 % region of one parameter, from the F distribution
+    if squeezed <= cost * (1.0 + stats.f.ppf(0.95, 1, n - k) / (n - k)):
+        return f"too steep for these strengths: twice as steep fits as well; {MEASURE}"
+    if "centre" in form.parameters and not s.min() < u[2] < s.max():
+        return f"the peak, at {u[2]:.3g}, lies outside the strengths {s.min():.3g} to {s.max():.3g}"
+    return ""
+
+
+def _no_better(form: Form, s: Floats, y: Floats, cost: float, constant: float) -> str:
+    """Why a form is no better than a constant, from the squared residuals that each leaves."""
+    n, k = len(s), len(form.parameters)
+    gain = n * math.log(constant / max(cost, np.finfo(np.float64).tiny))
+    if gain > 2 * (k - 1):  # by AIC, which lacks the correction
+        return f"too few points to tell a curve from a constant ({n}; AICc): measure at more strengths"
+    if not isinstance(form, Tanh) and _beats_constant(s, y, 1):
+        trend = "rises" if y[-1] > y[0] else "falls"
+        return f"no fall on both sides of a peak: P {trend} from {y[0]:.3g} to {y[-1]:.3g}"
+    return "flat: a constant describes the points as well (AICc)"
+
+
+def _too_narrow(form: Form, s: Floats, u: Floats) -> str:
+    """Whether so few strengths lie where the curve changes that only their noise sets its width."""
+    low, high = form.limits
+    height = (form.value(u[None], s)[0] - low) / (high - low)
+    if isinstance(form, Tanh):
+        count = int(((height > 0.025) & (height < 0.975)).sum())
+        if count < 2:
+            return f"too steep or too far: B is within 0.05 of -1 or 1 at all but {count} of the strengths; {MEASURE}"
+        return ""
+    count = int((height > 0.05 * height.max()).sum())
+    if count < 3:
+        return f"too narrow: P is above a twentieth of its peak at only {count} of the strengths; {MEASURE}"
+    return ""
+
+
+def of_intervals(form: Form, s: Floats, bounds: Mapping[str, tuple[float, float]]) -> str:
+    """What the parameters' intervals (low, high) rule out."""
+    for name, positive in zip(form.parameters, form.positive, strict=True):
+        low, high = bounds[name]
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return f"{name} is not determined by these points"
+        if positive and high > WIDEST * low:
+            return f"{name} is not determined: its interval is {low:.2g} to {high:.2g}"
+        if name == "delta_lambda" and low <= 0.0 <= high:
+            return f"flat: the interval of the slope, {low:.3g} to {high:.3g}, holds 0"
+        if name == "centre" and low < s.min() and high > s.max():
+            return f"the peak can lie anywhere: its interval is {low:.3g} to {high:.3g}"
+    return ""
+
+
+def fit_one(form: Form, s: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Fit one curve, from the best of the form's own starts.
+
+    Args:
+        form: what to fit.
+        s: (n_s,) strengths.
+        y: (n_s,) heights.
+
+    Returns:
+        (n_parameters,) inner coordinates and their (n_parameters, n_parameters) covariance, by the residuals' size;
+        infinite where the points do not determine a parameter.
+    """
+    starts = form.starts(s, y)
+    fitted, cost = least_squares(form, s, np.tile(y, (len(starts), 1)), starts)
+    parameters = lmfit.Parameters()
+    for name, start in zip(form.parameters, fitted[np.argmin(cost)], strict=True):
+        parameters.add(name, value=start)
+
+    def u_of(p: lmfit.Parameters) -> Floats:
+        return np.array([[p[name].value for name in form.parameters]], np.float64)
+
+    result = lmfit.minimize(
+        lambda p: y - form.value(u_of(p), s)[0], parameters, method="leastsq",
+        Dfun=lambda p: -form.jacobian(u_of(p), s)[0],
+    )  # fmt: skip
+    u = u_of(result.params)[0]
+    covariance = getattr(result, "covar", None)
+    return u, np.full((len(u), len(u)), np.inf) if covariance is None else np.asarray(covariance, np.float64)
+
+
+def least_squares(form: Form, s: Floats, curves: Floats, start: Floats) -> tuple[Floats, Floats]:
+    """Fit one form to many curves.
+
+    Args:
+        form: what to fit.
+        s: (n_s,) strengths.
+        curves: (m, n_s).
+        start: (m, n_parameters) inner coordinates to begin at.
+
+    Returns:
+        (m, n_parameters) inner coordinates, (m,) sums of squared residuals. No fit is worse than its start; one
+        whose best parameters are infinite ends on the way there.
+    """
+    u = np.array(start, np.float64)
+    residual = curves - form.value(u, s)
+    cost = (residual**2).sum(axis=1)
+    damping = np.full(len(u), 1e-3)
+    running = np.arange(len(u))
+    for _ in range(ROUNDS):
+        # a step for each curve that still moves, kept where it lowers the cost
+        here = u[running]
+        step = _step(form.jacobian(here, s), residual[running], damping[running])
+        next_residual = curves[running] - form.value(here + step, s)
+        next_cost = (next_residual**2).sum(axis=1)
+        better = next_cost <= cost[running]
+        improved = running[better]
+        u[improved], residual[improved], cost[improved] = (
+            (here + step)[better],
+            next_residual[better],
+            next_cost[better],
+        )
+        # bolder after success, more careful after failure
+        damping[running] = np.clip(damping[running] * np.where(better, 0.1, 10.0), 1e-12, 1e12)
+        running = running[(np.abs(step) > CLOSE * (1.0 + np.abs(here))).any(axis=1)]
+        if not len(running):
+            break
+    return u, cost
+
+
+def _step(jacobian: Floats, residual: Floats, damping: Floats) -> Floats:
+    """(m, n_parameters) damped Gauss-Newton steps."""
+    normal = np.einsum("mni,mnj->mij", jacobian, jacobian)
+    pull = np.einsum("mni,mn->mi", jacobian, residual)
+    diagonal = np.einsum("mii->mi", normal)  # a view
+    diagonal += damping[:, None] * diagonal + 1e-14  # where nothing depends on a parameter, it stays
+    return np.clip(np.linalg.solve(normal, pull[..., None])[..., 0], -LONGEST, LONGEST)

@@ -178,7 +178,7 @@ TANH = Tanh()
 QUADRATIC, GAUSSIAN, CENTRED = "(1 + a (1 + b²s²/2))", "(1 + a exp(b²s²/2))", "(1 + a exp(b²(s-centre)²/2))"
 FREE_FORMS = ("quadratic", "gaussian", "gaussian-free-centre")
 RESTRICTED_FORMS = ("restricted", "wolf2024-restricted", "restricted-gaussian", "restricted-gaussian-free-centre")
-# forms as people are told of them
+# what figures and tables call them
 WORDS = {
     "tanh": "tanh", "quadratic": "quadratic", "gaussian": "Gaussian", "gaussian-free-centre": "shifted Gaussian",
     "restricted": "quadratic", "wolf2024-restricted": "the study's quadratic", "restricted-gaussian": "Gaussian",
@@ -201,7 +201,7 @@ def helpfulness_form(name: str, *, n_choices: int = 4) -> Fall:
     if n_choices < 2:
         raise InputError(f"{n_choices} choices: a restricted probability needs at least 2")
     c = 1.0 / n_choices
-    made = {
+    forms = {
         form.name: form
         for form in (
             Fall("quadratic", f"1/{QUADRATIC}"),
@@ -216,6 +216,6 @@ def helpfulness_form(name: str, *, n_choices: int = 4) -> Fall:
             ),
         )
     }  # fmt: skip
-    if name not in made:
-        raise InputError(f"helpfulness form {name!r} is unknown; use one of {', '.join(made)}")
-    return made[name]
+    if name not in forms:
+        raise InputError(f"helpfulness form {name!r} is unknown; use one of {', '.join(forms)}")
+    return forms[name]

@@ -6,7 +6,7 @@ The paper's two theorems give the best strength by themselves (section 3 of the 
     B + w P ~ B0 + w P0 + (1 - B0²) Delta*lambda s - w P0 (1 - P0) (lambda*sigma*beta)² s²/2
     r* = (1 - B0²) Delta*lambda / (w P0 (1 - P0) (lambda*sigma*beta)²),  back at its start at 2 r*
 
-That holds near 0 only. `Predicted` therefore also has the maximum of the fitted curves themselves. Both are told beside
+That holds near 0 only. `Predicted` therefore also has the maximum of the fitted curves themselves. Both stand beside
 the measured one; where a fit means nothing there is no prediction, and the reason stands instead.
 """
 
@@ -23,9 +23,8 @@ from steercpp.aliases import Floats
 from steercpp.errors import InputError
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import inner
-from steercpp.statistics.intervals import RESAMPLES
+from steercpp.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
 from steercpp.statistics.recommend import Curves
-from steercpp.statistics.slopes import Bounded
 
 NAN = float("nan")
 SMALL = 1e-12  # an error that is rounding
@@ -44,9 +43,13 @@ class Measured:
         break_even: where the utility is back at its value at 0, beyond the maximum; NaN if not within the grid.
     """
 
-    strength: Bounded
-    gain: Bounded
+    strength: Interval
+    gain: Interval
     break_even: float
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"strength": self.strength.named(), "gain": self.gain.named(), "break_even": self.break_even}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,16 @@ class Predicted:
         reason: why something is not there, or "".
     """
 
-    second_order: Bounded
+    second_order: Interval
     holds: bool
     second_order_break_even: float
-    curves: Bounded
+    curves: Interval
     curves_break_even: float
     reason: str
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"second_order": self.second_order.named(), "curves": self.curves.named()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,8 @@ class Optimum:
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self)
+        measured = {name: getattr(self, name).record() for name in ("raw", "normalized", "predicted")}
+        return asdict(self) | measured
 
 
 def optimum(
@@ -106,7 +114,7 @@ def optimum(
     helpfulness: Sequence[FitResult] = (),
     resamples: int = RESAMPLES,
     rng: np.random.Generator | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     unpredicted: str = "",
 ) -> Optimum:
     """The strength of the largest mean B + w P.
@@ -132,19 +140,18 @@ def optimum(
     rng = rng or np.random.default_rng(0)
     rows = np.concatenate([[curves.at_0], curves.outwards(direction)])
     s = curves.strengths[rows]
-    b_draws, p_draws = (_draws(len_, resamples, rng) for len_ in (curves.raw.shape[1], curves.p.shape[1]))
+    b_draws, p_draws = (_draws(n_items, resamples, rng) for n_items in (curves.raw.shape[1], curves.p.shape[1]))
     p = curves.p[rows]
-    found = [
+    raw, normalized = (
         _measured(s, b.mean(axis=1) + weight * p.mean(axis=1), b_draws @ b.T + weight * (p_draws @ p.T), confidence)
         for b in (curves.raw[rows], curves.normalized[rows])
-    ]
+    )
     if unpredicted:
-        none = Bounded(NAN, NAN, NAN)
-        return Optimum(
-            weight, direction, found[0], found[1], Predicted(none, False, NAN, none, NAN, unpredicted), confidence
-        )
-    predicted = _predicted(s, weight, direction, alignment, helpfulness, confidence)
-    return Optimum(weight, direction, found[0], found[1], predicted, confidence)
+        none = Interval(NAN, NAN, NAN, confidence)
+        predicted = Predicted(none, False, NAN, none, NAN, unpredicted)
+    else:
+        predicted = _predicted(s, weight, direction, alignment, helpfulness, confidence)
+    return Optimum(weight, direction, raw, normalized, predicted, confidence)
 
 
 def _draws(n_items: int, resamples: int, rng: np.random.Generator) -> Floats:
@@ -159,8 +166,8 @@ def _measured(s: Floats, utility: Floats, draws: Floats, confidence: float) -> M
     where = s[_not_surely_worse(utility, draws, confidence)]
     gains = np.quantile(draws[:, best] - draws[:, 0], tails)
     return Measured(
-        Bounded(float(s[best]), float(where.min()), float(where.max())),
-        Bounded(float(utility[best] - utility[0]), float(gains[0]), float(gains[1])),
+        Interval(float(s[best]), float(where.min()), float(where.max()), confidence),
+        Interval(float(utility[best] - utility[0]), float(gains[0]), float(gains[1]), confidence),
         break_even(s, utility - utility[0], best),
     )
 
@@ -203,7 +210,7 @@ def _predicted(
     helpfulness: Sequence[FitResult],
     confidence: float,
 ) -> Predicted:
-    none = Bounded(NAN, NAN, NAN)
+    none = Interval(NAN, NAN, NAN, confidence)
     if reason := _unusable(weight, direction, alignment, helpfulness):
         return Predicted(none, False, NAN, none, NAN, reason)
     assert alignment is not None
@@ -211,7 +218,7 @@ def _predicted(
     values, draws = _on_curves(s, weight, alignment, best)
     places = np.linspace(0.0, s[-1], FINE)
     peak = int(values[0].argmax())
-    curves = _bounded(float(places[peak]), places[draws.argmax(axis=1)], confidence)
+    curves = _interval(float(places[peak]), places[draws.argmax(axis=1)], confidence)
     back = break_even(places, values[0] - values[0][0], peak)
     centred = next((fit for fit in helpfulness if fit.valid and fit.form in CENTRED), None)
     if centred is None:
@@ -222,7 +229,7 @@ def _predicted(
         why = f"the fitted slope is for the other sign of strength: r* would be {r:.3g}"
         return Predicted(none, False, NAN, curves, back, why)
     holds = abs(r) * max(abs(alignment.params["delta_lambda"].value), centred.params["b"].value) <= 1.0
-    return Predicted(_bounded(r, r_draws, confidence), holds, 2 * r, curves, back, "")
+    return Predicted(_interval(r, r_draws, confidence), holds, 2 * r, curves, back, "")
 
 
 def _unusable(weight: float, direction: int, alignment: FitResult | None, helpfulness: Sequence[FitResult]) -> str:
@@ -255,18 +262,18 @@ def _on_curves(s: Floats, weight: float, alignment: FitResult, helpful: FitResul
 def _second_order(weight: float, alignment: FitResult, helpful: FitResult) -> tuple[float, Floats]:
     """r* of the formula, and (n_draws,) of resampled fits."""
     n = min(len(alignment.draws), len(helpful.draws))
-    found = []
+    strengths = []
     for u, v in ((_parameters(alignment), _parameters(helpful)), (alignment.draws[:n], helpful.draws[:n])):
         slope, b_0 = u[:, 0], np.tanh(u[:, 1])
         p_0, b = 1.0 / (1.0 + np.exp(v[:, 0])), np.exp(v[:, 1])
         with np.errstate(divide="ignore", over="ignore"):
-            found.append((1 - b_0**2) * slope / (weight * p_0 * (1 - p_0) * b**2))
-    return float(found[0][0]), np.asarray(found[1])
+            strengths.append((1 - b_0**2) * slope / (weight * p_0 * (1 - p_0) * b**2))
+    return float(strengths[0][0]), np.asarray(strengths[1])
 
 
-def _bounded(value: float, draws: Floats, confidence: float) -> Bounded:
+def _interval(value: float, draws: Floats, confidence: float) -> Interval:
     draws = draws[np.isfinite(draws)]
     if not len(draws):
-        return Bounded(value, NAN, NAN)
+        return Interval(value, NAN, NAN, confidence)
     low, high = np.quantile(draws, [(1.0 - confidence) / 2, (1.0 + confidence) / 2])
-    return Bounded(value, float(low), float(high))
+    return Interval(value, float(low), float(high), confidence)

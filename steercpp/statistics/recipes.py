@@ -1,10 +1,10 @@
 """Fits the way others published them, by name; read this to compare with a paper on its own terms.
 
-    for each in follow(named_recipe("wolf2024"), strengths, {"alignment": b}):
-        each.fit.params["delta_lambda"].value, each.plain.params["delta_lambda"].value
+    for fitted in follow(named_recipe("wolf2024"), strengths, {"alignment": b}):
+        fitted.fit.params["delta_lambda"].value, fitted.plain.params["delta_lambda"].value
 
 A recipe says which strengths are used, how values are rounded, which form is fitted and how it is drawn. `follow` does
-as it says and, beside it, what the same measurements give without it; `findings` tells the difference in sentences.
+as it says and, beside it, what the same measurements give without it; `findings` says the difference in sentences.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class RecipeFit:
         return {
             "measure": self.measure, "window": list(self.window), "turned": self.turned, "fit": self.fit.record(),
             "plain": self.plain.record(), "everywhere": self.everywhere.record(),
-            "others": [each.record() for each in self.others], "drawn_b": self.drawn_b, "drawn_r2": self.drawn_r2,
+            "others": [fit.record() for fit in self.others], "drawn_b": self.drawn_b, "drawn_r2": self.drawn_r2,
         }  # fmt: skip
 
 
@@ -146,36 +146,34 @@ def follow(
     )
 
 
-def findings(recipe: Recipe, found: RecipeFit) -> tuple[str, ...]:
+def findings(recipe: Recipe, fitted: RecipeFit) -> tuple[str, ...]:
     """What the recipe hides about this measure, in sentences with figures."""
-    if not found.fit.valid:
-        return (f"Not valid by the recipe: {found.fit.reason}.",)
-    told = []
-    if found.turned:
-        told.append("B was turned over: the parameters are of misaligned minus aligned.")
-    told.append(_rounding(recipe, found))
-    told.append(_beyond(found))
-    if np.isfinite(found.drawn_r2):
-        told.append(
-            f"The curve was drawn with b/{recipe.drawn_divisor:g} = {found.drawn_b:.3f}, above the points like a "
-            f"bound: R² {found.drawn_r2:.3f} instead of {found.fit.r2:.3f}."
+    if not fitted.fit.valid:
+        return (f"Not valid by the recipe: {fitted.fit.reason}.",)
+    sentences = []
+    if fitted.turned:
+        sentences.append("B was turned over: the parameters are of misaligned minus aligned.")
+    sentences.append(_rounding(recipe, fitted))
+    sentences.append(_beyond(fitted))
+    if np.isfinite(fitted.drawn_r2):
+        sentences.append(
+            f"The curve was drawn with b/{recipe.drawn_divisor:g} = {fitted.drawn_b:.3f}, above the points like a "
+            f"bound: R² {fitted.drawn_r2:.3f} instead of {fitted.fit.r2:.3f}."
         )
-    told.append(_other_forms(found))
-    return tuple(each for each in told if each)
+    sentences.append(_other_forms(fitted))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
-def _other_forms(found: RecipeFit) -> str:
+def _other_forms(fitted: RecipeFit) -> str:
     """How well other forms describe the same points, best first."""
-    parts = []
-    for each in found.others:
-        if each.valid and each.form not in (
-            found.fit.form,
-            "restricted",
-        ):  # that is wolf2024-restricted with other a, b
-            centre = each.params.get("centre")
-            where = f", peak at {centre.value:.2f} ({centre.low:.2f} to {centre.high:.2f})" if centre else ""
-            parts.append(f"{each.form} R² {each.r2:.3f}{where}")
-    return f"Other forms of the same points: {'; '.join(parts)}." if parts else ""
+    # "restricted" is wolf2024-restricted with other a, b
+    others = [fit for fit in fitted.others if fit.valid and fit.form not in (fitted.fit.form, "restricted")]
+    phrases = []
+    for fit in others:
+        centre = fit.params.get("centre")
+        where = f", peak at {centre.value:.2f} ({centre.low:.2f} to {centre.high:.2f})" if centre else ""
+        phrases.append(f"{fit.form} R² {fit.r2:.3f}{where}")
+    return f"Other forms of the same points: {'; '.join(phrases)}." if phrases else ""
 
 
 def _follow(recipe: Recipe, name: str, s: Floats, values: Floats, n_choices: int) -> RecipeFit:
@@ -218,26 +216,29 @@ def _starts_positive(s: Floats, curve: Floats, window: Window) -> bool:
 def _r2_of(fit: FitResult, b: float, s: Floats, curve: Floats, window: Window) -> float:
     """R² of the fitted form with another b."""
     rows = _inside(s, window)
-    natural = np.array([b if name == "b" else fit.params[name].value for name in fit.shape.parameters])
-    drawn = fit.shape.value(inner(fit.shape, natural)[None], s[rows])[0]
+    parameters = np.array([b if name == "b" else fit.params[name].value for name in fit.shape.parameters])
+    drawn = fit.shape.value(inner(fit.shape, parameters)[None], s[rows])[0]
     y = curve[rows]
     return float(1.0 - ((y - drawn) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 
-def _rounding(recipe: Recipe, found: RecipeFit) -> str:
-    if not found.plain.valid:
-        return f"Not valid without rounding: {found.plain.reason}."
-    figures = ", ".join(f"{name} {each.value:.3f}" for name, each in found.plain.params.items())
-    return f"Without rounding to {recipe.digits} decimals: {figures}, R² {found.plain.r2:.3f}."
+def _rounding(recipe: Recipe, fitted: RecipeFit) -> str:
+    if not fitted.plain.valid:
+        return f"Not valid without rounding: {fitted.plain.reason}."
+    return f"Without rounding to {recipe.digits} decimals: {_figures(fitted.plain)}."
 
 
-def _beyond(found: RecipeFit) -> str:
+def _beyond(fitted: RecipeFit) -> str:
     """What the strengths outside the window say."""
-    left_out = found.everywhere.n_points - found.plain.n_points
+    left_out = fitted.everywhere.n_points - fitted.plain.n_points
     if not left_out:
         return ""
-    where = f"The window leaves out {left_out} of {found.everywhere.n_points} strengths"
-    if not found.everywhere.valid:
-        return f"{where}; with them the fit is not valid: {found.everywhere.reason}."
-    figures = ", ".join(f"{name} {each.value:.3f}" for name, each in found.everywhere.params.items())
-    return f"{where}; with them: {figures}, R² {found.everywhere.r2:.3f}."
+    where = f"The window leaves out {left_out} of {fitted.everywhere.n_points} strengths"
+    if not fitted.everywhere.valid:
+        return f"{where}; with them the fit is not valid: {fitted.everywhere.reason}."
+    return f"{where}; with them: {_figures(fitted.everywhere)}."
+
+
+def _figures(fit: FitResult) -> str:
+    parameters = ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in fit.params.items())
+    return f"{parameters}, R² {fit.r2:.3f}"

@@ -2,13 +2,17 @@
 
 Pure NumPy: a stored sweep is scored anew without a model. Arrays are (n_s, n_items) float64, one row for each
 strength. Alignment B is always aligned minus misaligned, whatever the vector points to.
+
+Behavior items have P of aligned and of misaligned continuations; choice items P of the correct choice; free answers
+and running texts, of several tokens each, ln P of the whole sequence. Answers are averaged over items: per token, so
+that a long answer weighs no more than a short one. The perplexity of texts is that of all their tokens together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +20,10 @@ from scipy.special import log_softmax, logsumexp
 
 from steercpp.aliases import Bools, Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
-from steercpp.statistics.intervals import RESAMPLES, Resampled, resample
 
+Integers: TypeAlias = npt.NDArray[np.int64]
+Measure: TypeAlias = Literal["p_free", "p_restricted", "correct", "p_token"]  # of helpfulness; the last of answers
+_Self = TypeVar("_Self", bound="SequenceScores")
 ROUNDING = 1e-4  # how far a sum of probabilities may pass 1: logits are float32
 
 
@@ -43,7 +49,7 @@ class BehaviorScores:
     log_odds: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        strengths = _strengths(self.strengths)
+        strengths = checked_strengths(self.strengths)
         aligned = _probabilities("p_aligned", self.p_aligned, len(strengths))
         misaligned = _probabilities("p_misaligned", self.p_misaligned, len(strengths))
         if aligned.shape != misaligned.shape:
@@ -141,7 +147,7 @@ class ChoiceScores:
     correct: Bools
 
     def __post_init__(self) -> None:
-        strengths = _strengths(self.strengths)
+        strengths = checked_strengths(self.strengths)
         free = _probabilities("p_free", self.p_free, len(strengths))
         restricted = _probabilities("p_restricted", self.p_restricted, len(strengths))
         correct = np.asarray(self.correct, bool)
@@ -168,6 +174,85 @@ class ChoiceScores:
     def take(self, items: npt.NDArray[np.intp]) -> ChoiceScores:
         """The same strengths, these items only."""
         return ChoiceScores(self.strengths, self.p_free[:, items], self.p_restricted[:, items], self.correct[:, items])
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceScores:
+    """ln P of one sequence for each item.
+
+    Args:
+        strengths: (n_s,), each once.
+        nats: (n_s, n_items) ln P of the sequence, summed over its tokens.
+        n_tokens: (n_items,) how many tokens that are, the same at every strength.
+
+    Raises:
+        ShapeError, StrengthError: arrays that do not fit together, strengths that are not distinct numbers.
+        InputError: no log-probabilities, or no tokens.
+    """
+
+    strengths: Floats
+    nats: Floats
+    n_tokens: Integers
+
+    def __post_init__(self) -> None:
+        strengths = checked_strengths(self.strengths)
+        nats, n_tokens = np.asarray(self.nats, np.float64), np.asarray(self.n_tokens, np.int64)
+        if nats.ndim != 2 or not nats.size or nats.shape != (len(strengths), len(n_tokens)):
+            raise ShapeError(f"nats: expected ({len(strengths)}, {len(n_tokens)} >= 1), got {nats.shape}")
+        if not (nats <= ROUNDING).all():
+            raise InputError(f"nats: expected natural logs of probabilities, found {nats[~(nats <= ROUNDING)][0]}")
+        if not (n_tokens > 0).all():
+            raise InputError(f"sequence {int(np.argmin(n_tokens > 0))} has no tokens")
+        for name, value in zip(("strengths", "nats", "n_tokens"), (strengths, nats, n_tokens), strict=True):
+            object.__setattr__(self, name, value)
+
+    @property
+    def p_token(self) -> Floats:
+        """(n_s, n_items) geometric mean of the tokens' probabilities, between 0 and 1."""
+        return np.asarray(np.exp(np.minimum(self.nats / self.n_tokens, 0.0)))
+
+    @property
+    def perplexity(self) -> Floats:
+        """(n_s,) perplexity over all tokens of all items."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(-self.nats.sum(axis=1) / self.n_tokens.sum()))
+
+    @property
+    def mean_nats(self) -> Floats:
+        """(n_s,) mean of `nats` over items."""
+        return np.asarray(self.nats.mean(axis=1))
+
+    @property
+    def mean_p_token(self) -> Floats:
+        """(n_s,) mean of `p_token` over items."""
+        return np.asarray(self.p_token.mean(axis=1))
+
+    def take(self: _Self, items: npt.NDArray[np.intp]) -> _Self:
+        """The same strengths, these items only."""
+        return type(self)(self.strengths, self.nats[:, items], self.n_tokens[items])
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScores(SequenceScores):
+    """ln P of the answer of each item. Of several right answers it is the one that is likeliest per token unsteered."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerplexityScores(SequenceScores):
+    """ln P of the tokens of each text after the first one, which is the begin-of-sequence token where there is one."""
+
+
+def measured(scores: ChoiceScores | AnswerScores, measure: Measure) -> Floats:
+    """(n_s, n_items) one measure of helpfulness, between 0 and 1.
+
+    Raises:
+        InputError: there is no such measure, or these scores have another.
+    """
+    if measure not in get_args(Measure):
+        raise InputError(f"measure {measure!r} is unknown; use one of {', '.join(get_args(Measure))}")
+    if (measure == "p_token") != isinstance(scores, AnswerScores):
+        raise InputError(f"measure {measure!r} is not one of {type(scores).__name__}")
+    return np.asarray(getattr(scores, measure), np.float64)
 
 
 def choice_scores(strengths: Floats, logprobs: Floats, answers: npt.NDArray[np.intp]) -> ChoiceScores:
@@ -231,6 +316,15 @@ def total_logprob(logprobs: Floats) -> Floats:
     return total
 
 
+def likeliest_answer(chains: list[Floats]) -> int:
+    """Which of an item's answers has the highest mean ln P per token; of equal ones the first.
+
+    Args:
+        chains: for each answer (n_tokens,) ln P(token | prompt and tokens before).
+    """
+    return int(np.argmax([chain.mean() for chain in chains]))
+
+
 def _log_odds(aligned: Floats, misaligned: Floats) -> Floats:
     """ln(P+/P-), where a P of 0 counts as the smallest float64: finite, and 0 where neither has any."""
     smallest = np.nextafter(0.0, 1.0)
@@ -242,7 +336,12 @@ def _mean(items: npt.NDArray[Any]) -> Floats:
     return np.asarray(items.mean(axis=1), np.float64)
 
 
-def _strengths(values: Floats) -> Floats:
+def checked_strengths(values: npt.ArrayLike) -> Floats:
+    """(n_s,) float64 strengths, each once.
+
+    Raises:
+        ShapeError, StrengthError: they are not, or not finite.
+    """
     strengths = np.asarray(values, np.float64)
     if strengths.ndim != 1 or not len(strengths):
         raise ShapeError(f"strengths: expected (n_s >= 1,), got {strengths.shape}")
@@ -258,119 +357,3 @@ def _probabilities(name: str, values: Floats, n_s: int) -> Floats:
     if not ((array >= 0) & (array <= 1 + ROUNDING)).all():
         raise InputError(f"{name}: expected probabilities, found {array[~((array >= 0) & (array <= 1 + ROUNDING))][0]}")
     return array
-
-
-# FOLD: Scores of whole sequences: free answers of several tokens, and running texts; read this for what is average  # noqa
-Integers = npt.NDArray[np.int64]
-_Self = TypeVar("_Self", bound="SequenceScores")
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceScores:
-    """ln P of one sequence for each item.
-
-    Args:
-        strengths: (n_s,), each once.
-        nats: (n_s, n_items) ln P of the sequence, summed over its tokens.
-        n_tokens: (n_items,) how many tokens that are, the same at every strength.
-
-    Raises:
-        ShapeError, StrengthError: arrays that do not fit together, strengths that are not distinct numbers.
-        InputError: no log-probabilities, or no tokens.
-    """
-
-    strengths: Floats
-    nats: Floats
-    n_tokens: Integers
-
-    def __post_init__(self) -> None:
-        strengths = np.asarray(self.strengths, np.float64)
-        nats, n_tokens = np.asarray(self.nats, np.float64), np.asarray(self.n_tokens, np.int64)
-        if strengths.ndim != 1 or not np.isfinite(strengths).all() or len(np.unique(strengths)) < len(strengths):
-            raise StrengthError(f"strengths must be finite and each given once, got {strengths.tolist()}")
-        if nats.ndim != 2 or not nats.size or nats.shape != (len(strengths), len(n_tokens)):
-            raise ShapeError(f"nats: expected ({len(strengths)}, {len(n_tokens)} >= 1), got {nats.shape}")
-        if not (nats <= ROUNDING).all():
-            raise InputError(f"nats: expected natural logs of probabilities, found {nats[~(nats <= ROUNDING)][0]}")
-        if not (n_tokens > 0).all():
-            raise InputError(f"sequence {int(np.argmin(n_tokens > 0))} has no tokens")
-        for name, value in zip(("strengths", "nats", "n_tokens"), (strengths, nats, n_tokens), strict=True):
-            object.__setattr__(self, name, value)
-
-    @property
-    def per_token(self) -> Floats:
-        """(n_s, n_items) mean ln P per token."""
-        return self.nats / self.n_tokens
-
-    @property
-    def p_token(self) -> Floats:
-        """(n_s, n_items) geometric mean of the tokens' probabilities, between 0 and 1."""
-        return np.asarray(np.exp(np.minimum(self.per_token, 0.0)))
-
-    @property
-    def item_perplexity(self) -> Floats:
-        """(n_s, n_items) perplexity of each sequence, 1 / p_token."""
-        with np.errstate(over="ignore"):
-            return np.asarray(np.exp(-self.per_token))
-
-    @property
-    def perplexity(self) -> Floats:
-        """(n_s,) perplexity over all tokens of all items."""
-        with np.errstate(over="ignore"):
-            return np.asarray(np.exp(-self.nats.sum(axis=1) / self.n_tokens.sum()))
-
-    @property
-    def mean_nats(self) -> Floats:
-        """(n_s,) mean of `nats` over items."""
-        return np.asarray(self.nats.mean(axis=1))
-
-    @property
-    def mean_per_token(self) -> Floats:
-        """(n_s,) mean of `per_token` over items."""
-        return np.asarray(self.per_token.mean(axis=1))
-
-    @property
-    def mean_p_token(self) -> Floats:
-        """(n_s,) mean of `p_token` over items."""
-        return np.asarray(self.p_token.mean(axis=1))
-
-    def p_token_interval(
-        self, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = 0.95
-    ) -> Resampled:
-        """Bounds of `mean_p_token`, k = n_s, by resampling items; see intervals.py for how few items it takes."""
-        return resample(self.p_token, lambda m: m, rng=rng, resamples=resamples, confidence=confidence)
-
-    def perplexity_interval(
-        self, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = 0.95
-    ) -> Resampled:
-        """Bounds of `perplexity`, k = n_s, by resampling items: a text is drawn with all its tokens."""
-
-        def of(means: Floats) -> Floats:
-            with np.errstate(over="ignore"):
-                return np.asarray(np.exp(-means[:, :-1] / means[:, -1:]))
-
-        rows = np.vstack([self.nats, self.n_tokens.astype(np.float64)])
-        return resample(rows, of, rng=rng, resamples=resamples, confidence=confidence)
-
-    def take(self: _Self, items: npt.NDArray[np.intp]) -> _Self:
-        """The same strengths, these items only."""
-        return type(self)(self.strengths, self.nats[:, items], self.n_tokens[items])
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerScores(SequenceScores):
-    """ln P of the answer of each item. Of several right answers it is the one that is likeliest per token unsteered."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextScores(SequenceScores):
-    """ln P of the tokens of each text after the first one, which is the begin-of-sequence token where there is one."""
-
-
-def likeliest_answer(chains: list[Floats]) -> int:
-    """Which of an item's answers has the highest mean ln P per token; of equal ones the first.
-
-    Args:
-        chains: for each answer (n_tokens,) ln P(token | prompt and tokens before).
-    """
-    return int(np.argmax([chain.mean() for chain in chains]))

@@ -76,14 +76,14 @@ def difference_bounds(plus: Floats, minus: Floats, *, confidence: float, cases: 
     """
     tail = (1 - confidence) / 2
     p, m = plus.mean(axis=1), minus.mean(axis=1)
-    (p_low, p_high), (m_low, m_high) = (mean_bounds(part, tail=tail, cases=cases) for part in (plus, minus))
+    (p_low, p_high), (m_low, m_high) = (mean_bounds(share, tail=tail, cases=cases) for share in (plus, minus))
     r = _correlation(plus, minus)
     return p - m - _added(p - p_low, m_high - m, r), p - m + _added(p_high - p, m - m_low, r)
 
 
 def _correlation(plus: Floats, minus: Floats) -> Floats:
     """(n_s,) of two shares over items; where one is the same of all, -1 if there is nothing third, else 0."""
-    a, b = (part - part.mean(axis=1, keepdims=True) for part in (plus, minus))
+    a, b = (share - share.mean(axis=1, keepdims=True) for share in (plus, minus))
     spread = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     nothing_third = np.isclose((plus + minus).min(axis=1), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -91,5 +91,6 @@ def _correlation(plus: Floats, minus: Floats) -> Floats:
     return np.where(nothing_third, -1.0, np.where(spread > 1e-12, r, 0.0))
 
 
-def _added(one: Floats, other: Floats, r: Floats) -> Floats:
-    return np.asarray(np.sqrt(np.maximum(one**2 - 2 * r * one * other + other**2, 0)))
+def _added(a: Floats, b: Floats, r: Floats) -> Floats:
+    """Distances added as errors with correlation r are."""
+    return np.asarray(np.sqrt(np.maximum(a**2 - 2 * r * a * b + b**2, 0)))

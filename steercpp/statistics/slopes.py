@@ -11,7 +11,7 @@ nothing of it. So slopes are taken where the mean B still tells strengths apart,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy import stats
 from steercpp.aliases import Bools, Floats
 from steercpp.statistics.fits import EDGE, Window, fit_one, least_squares
 from steercpp.statistics.forms import TANH
-from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, Interval, resample
 from steercpp.statistics.scores import BehaviorScores
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -30,23 +30,15 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A share of counted things: n of `of`, and where the share of all such things lies."""
+class Share(Interval):
+    """A share of counted things, n of `of`, and where the share of all such things lies."""
 
-    n: int
-    of: int
-    share: float
-    low: float
-    high: float
+    n: int = field(kw_only=True)
+    of: int = field(kw_only=True)
 
-
-@dataclass(frozen=True, slots=True)
-class Bounded:
-    """A number with its interval by resampling items; NaN ends where there are too few."""
-
-    value: float
-    low: float
-    high: float
+    def named(self) -> dict[str, Any]:
+        """By name, as judgements are written."""
+        return {"n": self.n, "of": self.of, "share": self.value, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,34 +60,30 @@ class Slopes:
 
     items: Floats
     quantiles: tuple[float, ...]
-    mean: Bounded
-    of_mean: Bounded
-    fitted: Bounded
-    kept: Bounded
+    mean: Interval
+    of_mean: Interval
+    fitted: Interval
+    kept: Interval
     anti: Share
     window: Window
     confidence: float
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        numbers = {name: _plain(getattr(self, name)) for name in ("mean", "of_mean", "fitted", "kept", "anti")}
         quantiles = {f"{q:g}": value for q, value in zip(QUANTILES, self.quantiles, strict=True)}
         return {
-            "items": self.items.tolist(), "quantiles": quantiles, **numbers,
-            "window": list(self.window), "confidence": self.confidence,
+            "items": self.items.tolist(), "quantiles": quantiles, "mean": self.mean.named(),
+            "of_mean": self.of_mean.named(), "fitted": self.fitted.named(), "kept": self.kept.named(),
+            "anti": self.anti.named(), "window": list(self.window), "confidence": self.confidence,
         }  # fmt: skip
 
 
-def _plain(number: Bounded | Share) -> dict[str, Any]:
-    return {name: getattr(number, name) for name in number.__slots__}
-
-
-def share(n: int, of: int, *, confidence: float = 0.95) -> Share:
+def share(n: int, of: int, *, confidence: float = CONFIDENCE) -> Share:
     """A share with Wilson's interval, which holds for few and for none."""
     if not of:
-        return Share(0, 0, NAN, NAN, NAN)
-    found = stats.binomtest(n, of).proportion_ci(confidence, method="wilson")
-    return Share(n, of, n / of, float(found.low), float(found.high))
+        return Share(NAN, NAN, NAN, confidence, n=0, of=0)
+    ends = stats.binomtest(n, of).proportion_ci(confidence, method="wilson")
+    return Share(n / of, float(ends.low), float(ends.high), confidence, n=n, of=of)
 
 
 def slopes(
@@ -105,7 +93,7 @@ def slopes(
     window: Window | None = None,
     rng: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Slopes:
     """Slopes of the items and of their mean.
 
@@ -160,7 +148,7 @@ def _numbers(
     rng: np.random.Generator,
     resamples: int,
     confidence: float,
-) -> Sequence[Bounded]:
+) -> Sequence[Interval]:
     """Mean slope, slope of the mean, fitted slope and what averaging keeps, with intervals."""
     y = b.mean(axis=1)[fitted]
     u = fit_one(TANH, s[fitted], y)[0] if len(y) > 2 and np.ptp(y) > 0 else np.zeros(2)
@@ -175,10 +163,11 @@ def _numbers(
     rows = np.vstack([items, b])
     values, low, high = numbers(rows.mean(axis=1)[None])[0], np.full(4, NAN), np.full(4, NAN)
     if len(items) >= FEWEST_ITEMS:
-        found = resample(rows, numbers, rng=rng, resamples=resamples, confidence=confidence)
-        low, high = found.low, found.high
+        drawn = resample(rows, numbers, rng=rng, resamples=resamples, confidence=confidence)
+        low, high = drawn.low, drawn.high
     if not u.any():
         values[2:], low[2:], high[2:] = NAN, NAN, NAN
     if len(items) >= FEWEST_ITEMS and low[0] <= 0.0 <= high[0]:  # a ratio to what may be 0 says nothing
         values[3], low[3], high[3] = NAN, NAN, NAN
-    return [Bounded(*(float(x) for x in row)) for row in zip(values, low, high, strict=True)]
+    ends = zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
+    return [Interval(value, bottom, top, confidence) for value, bottom, top in ends]

@@ -1,4 +1,4 @@
-"""Alignment from what a model said: B, invalid texts, perplexity and repetition at every strength.
+"""Alignment from generated text: B, invalid texts, perplexity and repetition at every strength.
 
     scores = score_texts(store.texts("vector", "behavior"), items, matcher_named("refusal"))
     scores.b, scores.invalid_share, scores.perplexity
@@ -23,7 +23,7 @@ from steercpp.errors import InputError
 from steercpp.judging.language import repetition
 from steercpp.judging.matchers import Matcher, Outcome, judgments
 from steercpp.judging.texts import GeneratedText
-from steercpp.statistics.intervals import FEWEST_ITEMS, RESAMPLES, resample
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample, same
 from steercpp.statistics.shares import difference_bounds
 
 _VALUES: dict[Outcome, float] = {"aligned": 1.0, "misaligned": -1.0, "invalid": 0.0}
@@ -45,7 +45,7 @@ class TextBounds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextScores:
-    """What was said at every strength, as one matcher judges it.
+    """Generated texts at every strength, as one matcher judges them.
 
     Attributes:
         matcher: its name.
@@ -53,7 +53,7 @@ class TextScores:
         outcomes: (n_s, n_items) +1 aligned, -1 misaligned, 0 invalid.
         invalid: (n_s, n_items) share of invalid texts.
         nats, n_tokens: (n_s, n_items) ln P of the texts under the unsteered model, and tokens it is of.
-        repetition: (n_s, n_items) share of words in stutter, see repetition.py.
+        repetition: (n_s, n_items) share of words in stutter, see judging/language.py.
         n_samples: texts of each item at each strength.
     """
 
@@ -78,33 +78,33 @@ class TextScores:
 
     @property
     def parse_rate(self) -> Floats:
-        """Share of texts that say something, (n_s,)."""
+        """Share of texts that are aligned or misaligned, (n_s,)."""
         return 1.0 - self.invalid_share
 
     @property
     def aligned_share(self) -> Floats:
-        """Share of aligned texts, (n_s,); the misaligned ones are the rest of those that say something."""
+        """Share of aligned texts, (n_s,); the misaligned ones are the rest of `parse_rate`."""
         return (self.parse_rate + self.b) / 2
 
     @property
     def perplexity(self) -> Floats:
-        """Perplexity of all tokens under the unsteered model, (n_s,); NaN where nothing was said."""
-        return _perplexity(self.nats.sum(axis=1), self.n_tokens.sum(axis=1))
-
-    @property
-    def item_perplexity(self) -> Floats:
-        """Perplexity of each item's tokens, (n_s, n_items); NaN where nothing was said."""
-        return _perplexity(self.nats, self.n_tokens)
+        """Perplexity of all tokens under the unsteered model, (n_s,); NaN where there are none."""
+        nats, n_tokens = self.nats.sum(axis=1), self.n_tokens.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            perplexity: Floats = np.exp(-nats / n_tokens)
+        return np.where(n_tokens > 0, perplexity, np.nan)
 
     @property
     def repetition_share(self) -> Floats:
         """Mean share of words in stutter, (n_s,)."""
         return np.asarray(self.repetition.mean(axis=1))
 
-    def bounds(self, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = 0.95) -> TextBounds:
+    def bounds(
+        self, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
+    ) -> TextBounds:
         """Bounds of B, and of the share of invalid texts.
 
-        B is aligned minus misaligned; its bounds are those of that difference of shares (share_bounds.py), which do not
+        B is aligned minus misaligned; its bounds are those of that difference of shares (shares.py), which do not
         close where all texts are aligned. Of several samples they are no narrower than resampling items gives.
 
         Of one sample an item is invalid or not, and the bound of the share is the exact one of Clopper and Pearson
@@ -120,15 +120,17 @@ class TextScores:
         plus = (1.0 - self.invalid + self.outcomes) / 2
         lower, upper = difference_bounds(plus, plus - self.outcomes, confidence=confidence, cases=self.n_samples)
         if self.n_samples > 1:
-            b = resample(self.outcomes, _same, rng=rng, resamples=resamples, confidence=confidence)
+            b = resample(self.outcomes, same, rng=rng, resamples=resamples, confidence=confidence)
             lower, upper = np.minimum(lower, b.low), np.maximum(upper, b.high)
-            drawn = resample(self.invalid, _same, rng=rng, resamples=resamples, confidence=confidence, side="less").high
+            drawn = resample(
+                self.invalid, same, rng=rng, resamples=resamples, confidence=confidence, alternative="less"
+            ).high
             high = np.where(share == 0, high, np.clip(drawn, share, 1.0))
         return TextBounds(np.clip(lower, -1, 1), np.clip(upper, -1, 1), high)
 
     def record(self, bounds: TextBounds | None = None) -> dict[str, Any]:
         """Plain data for JSON: columns over the strengths."""
-        found: dict[str, Any] = {
+        record: dict[str, Any] = {
             "matcher": self.matcher,
             "n_items": int(self.outcomes.shape[1]),
             "n_samples": self.n_samples,
@@ -140,21 +142,21 @@ class TextScores:
             "repetition": self.repetition_share.tolist(),
         }
         if bounds is not None:
-            found |= {
+            record |= {
                 "b_low": bounds.b_low.tolist(), "b_high": bounds.b_high.tolist(),
                 "invalid_high": bounds.invalid_high.tolist(),
             }  # fmt: skip
-        return found
+        return record
 
 
 def score_texts(texts: Sequence[GeneratedText], items: Sequence[BehaviorItem], matcher: Matcher) -> TextScores:
-    """Scores of texts that were said of all items, at every strength among them.
+    """Scores of texts generated for all items, at every strength among them.
 
     Raises:
         InputError: no texts, or an item that has not as many of them at some strength as the others.
     """
     if not texts:
-        raise InputError("no texts were said; sweep with --max-new-tokens")
+        raise InputError("no texts were generated; sweep with `max_new_tokens`")
     strengths = sorted({text.strength for text in texts})
     row_of = {strength: row for row, strength in enumerate(strengths)}
     shape = (len(strengths), len(items))
@@ -178,18 +180,3 @@ def score_texts(texts: Sequence[GeneratedText], items: Sequence[BehaviorItem], m
     return TextScores(
         matcher.name, np.array(strengths), outcomes / count, invalid / count, nats, n_tokens, stutter / count, n_samples
     )
-
-
-def outcomes(texts: Sequence[GeneratedText], items: Sequence[BehaviorItem], matcher: Matcher) -> Floats:
-    """(n_s, n_items) as `TextScores` has them."""
-    return score_texts(texts, items, matcher).outcomes
-
-
-def _perplexity(nats: Floats, n_tokens: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found: Floats = np.exp(-nats / n_tokens)
-    return np.where(n_tokens > 0, found, np.nan)
-
-
-def _same(means: Floats) -> Floats:
-    return means

@@ -100,7 +100,7 @@ def test_a_budget_of_nonsense_holds_the_strength_back(with_texts: Path, run: Pat
     assert free["strength"] > 0.35 > held["strength"]
     assert "of the texts are invalid" in held["reason"]
     nothing = json.loads(score(run, "--max-invalid", "0.2", "--json").stdout)["recommendation"]
-    assert nothing["strength"] is None and "no texts were said" in nothing["reason"]
+    assert nothing["strength"] is None and "no texts were generated" in nothing["reason"]
 
 
 @pytest.mark.parametrize("command", ["score", "report"])

@@ -94,10 +94,12 @@ def test_intervals_are_those_of_a_mean_over_items(tiny_engine: Engine, pushes: l
 
 
 def test_beyond_is_sure_and_larger_than_every_random_direction() -> None:
-    assert Change(-0.3, -0.4, -0.2, (0.1, -0.2)).beyond
-    assert not Change(-0.3, -0.7, 0.1, (0.1, -0.2)).beyond
-    assert not Change(-0.3, float("nan"), float("nan"), (0.1, -0.2)).beyond and not Change(-0.3, -0.4, -0.2).beyond
-    assert not Change(0.15, 0.1, 0.2, (0.1, -0.2)).beyond
+    assert Change(-0.3, -0.4, -0.2, floor=(0.1, -0.2)).beyond
+    assert not Change(-0.3, -0.7, 0.1, floor=(0.1, -0.2)).beyond
+    assert (
+        not Change(-0.3, float("nan"), float("nan"), floor=(0.1, -0.2)).beyond and not Change(-0.3, -0.4, -0.2).beyond
+    )
+    assert not Change(0.15, 0.1, 0.2, floor=(0.1, -0.2)).beyond
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_one_pair_and_all_layers(tiny_engine: Engine, tmp_path: Path) -> None:
 def test_a_choice_that_the_file_lacks(tiny_engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     found = dump(tiny_engine, PLAIN, path, layers=[1, 2])
-    with pytest.raises(ActivationsFileError, match="holds the activations of token last, not mean; .*--token all"):
+    with pytest.raises(ActivationsFileError, match="holds the activations of token last, not mean; .*`token=all`"):
         read_activations(path, token="mean")
     with pytest.raises(LayerError, match=r"a\.safetensors: layer 3 is not there, only 1, 2; name some of them"):
         found.at(3)
@@ -284,7 +284,7 @@ def test_no_room_is_found_before_anything_is_decoded(
 def test_a_file_that_is_there_is_kept(tiny_engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"precious")
-    with pytest.raises(ActivationsFileError, match="exists already; choose another name or give --force"):
+    with pytest.raises(ActivationsFileError, match="exists already; choose another name or give `force=True`"):
         dump(tiny_engine, PLAIN, path)
     assert path.read_bytes() == b"precious"
     with pytest.raises(ActivationsFileError, match="the folder .* does not exist; make it first"):

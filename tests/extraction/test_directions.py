@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from planted_pairs import N_EMBD, N_PAIRS, OF_PAIRS, planted
+from scipy.optimize import brentq
 from sklearn.decomposition import PCA
 
-from steercpp.aliases import FloatArray
+from steercpp.aliases import FloatArray, Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError
 from steercpp.extraction import pair_rows
-from steercpp.extraction.methods import METHODS, PENALTY, SHRINKAGE, logistic_probe
-from steercpp.extraction.pair_rows import Doubles
+from steercpp.extraction.methods import METHODS, PENALTY, SHRINKAGE, logistic_direction
+from steercpp.extraction.pair_rows import checked
 
 NO_MEAN = ("mean", "logistic", "lda")  # that need the means of both sides to differ
 
@@ -172,7 +173,7 @@ def test_nan_names_the_pair(method: str) -> None:
 # ---------------------------------------------------------------- against plain NumPy, in n_embd dimensions
 
 
-def of_all(positive: FloatArray, negative: FloatArray, method: str) -> Doubles:
+def of_all(positive: FloatArray, negative: FloatArray, method: str) -> Floats:
     """What a method is documented to compute, written down without regard to cost."""
     p, n = positive.astype(np.float64), negative.astype(np.float64)
     d = p - n
@@ -188,7 +189,7 @@ def of_all(positive: FloatArray, negative: FloatArray, method: str) -> Doubles:
         found = np.linalg.svd(rows)[2][0]
         turns = d.mean(axis=0) @ found < 0 if method == "pca" else (d @ found > 0).sum() < (d @ found < 0).sum()
         found = -found if turns else found
-    unit: Doubles = found / np.linalg.norm(found)
+    unit: Floats = found / np.linalg.norm(found)
     return unit
 
 
@@ -206,9 +207,10 @@ def test_the_logistic_objective_is_minimised(n_pairs: int, n_embd: int) -> None:
     x = np.concatenate([positive, negative]).astype(np.float64)
     y = np.repeat([1.0, -1.0], n_pairs)
     z = (x - x.mean(axis=0)) / np.sqrt(np.square(x - x.mean(axis=0)).sum(axis=1).mean())
-    w, b = logistic_probe(positive, negative)
+    w = logistic_direction(checked(positive, negative))
+    b = brentq(lambda b: (-y / (1 + np.exp(y * (z @ w + b)))).sum(), -20, 20, xtol=1e-14)
 
-    def objective(w: Doubles, b: float) -> float:
+    def objective(w: Floats, b: float) -> float:
         return float(np.log1p(np.exp(-y * (z @ w + b))).mean() + PENALTY / 2 * w @ w)
 
     slopes = -y / (1 + np.exp(y * (z @ w + b))) / len(y)
@@ -227,7 +229,27 @@ def test_the_logistic_objective_is_minimised(n_pairs: int, n_embd: int) -> None:
     assert w @ (positive.mean(axis=0) - negative.mean(axis=0)) > 0
 
 
-def split(at: Doubles) -> tuple[Doubles, float]:
+@pytest.mark.parametrize(("n_pairs", "n_embd"), [(1, 6), (12, 96), (40, 64), (150, 24)])
+@pytest.mark.parametrize("noise", [0.3, 3.0])
+def test_the_logistic_direction_is_newtons(n_pairs: int, n_embd: int, noise: float) -> None:
+    """By steps with the whole Hessian, in n_embd dimensions."""
+    positive, negative, _ = planted(spread=0.7, noise=noise, n_pairs=n_pairs, n_embd=n_embd)
+    x = np.concatenate([positive, negative]).astype(np.float64)
+    z = (x - x.mean(axis=0)) / np.sqrt(np.square(x - x.mean(axis=0)).sum(axis=1).mean())
+    rows, y = np.column_stack([z, np.ones(len(z))]), np.repeat([1.0, -1.0], n_pairs)
+    penalties = np.append(np.full(n_embd, PENALTY), 0.0)
+    at = np.zeros(n_embd + 1)
+    for _ in range(50):
+        p = 1 / (1 + np.exp(y * (rows @ at)))
+        gradient = -rows.T @ (y * p) / len(y) + penalties * at
+        at -= np.linalg.solve(rows.T * (p * (1 - p) / len(y)) @ rows + np.diag(penalties), gradient)
+    assert np.linalg.norm(gradient) < 1e-12
+    found = METHODS["logistic"](positive, negative)
+    assert found @ at[:-1] / np.linalg.norm(at[:-1]) > 1 - 1e-6
+    np.testing.assert_allclose(found, at[:-1] / np.linalg.norm(at[:-1]), atol=1e-6)
+
+
+def split(at: Floats) -> tuple[Floats, float]:
     return at[:-1], float(at[-1])
 
 

@@ -17,6 +17,7 @@ from steercpp.extraction.quality import (
     N_RESAMPLES,
     NAMES,
     LayerQuality,
+    area_under_curve,
     direction_with_quality,
     quality,
 )
@@ -164,3 +165,13 @@ def test_equal_activations_are_a_tie_in_any_coordinates() -> None:
         above = (positive[part] @ direction)[:, None] - (negative[part] @ direction)[None, :]
         wins += (above > 1e-5).sum() + (np.abs(above) <= 1e-5).sum() / 2
     assert found.auc == pytest.approx(wins / 20)
+
+
+@pytest.mark.parametrize("n", [(7, 7), (1, 1), (20, 13)])
+def test_the_area_counts_every_comparison(n: tuple[int, int], rng: np.random.Generator) -> None:
+    """Against all pairs of numbers, some of which are equal but for rounding."""
+    for _ in range(50):
+        positive, negative = (rng.integers(0, 6, size) + 1e-9 * rng.standard_normal(size) for size in n)
+        above = positive[:, None] - negative[None, :]
+        wins = (above > 1e-7).sum() + (np.abs(above) <= 1e-7).sum() / 2
+        assert area_under_curve(positive, negative, 1e-7) == pytest.approx(wins / above.size, abs=1e-12)

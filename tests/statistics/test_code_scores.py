@@ -10,7 +10,7 @@ from scipy import stats
 
 from steercpp.errors import InputError, ShapeError, StrengthError
 from steercpp.statistics.code_scores import CodeScores, pass_at_k
-from steercpp.statistics.recommend import recommend
+from steercpp.statistics.recommend import Curves, recommend
 from steercpp.statistics.scores import BehaviorScores
 
 
@@ -69,7 +69,7 @@ def test_a_budget_can_be_of_pass_at_1(rng: np.random.Generator) -> None:
     aligned = np.clip(np.array([[0.2], [0.5], [0.8]]) + rng.normal(0, 0.02, (3, n)), 0, 1)
     behavior = BehaviorScores(strengths, aligned, 1 - aligned)
     passed = np.stack([np.full(n, 12), np.full(n, 12), np.full(n, 6)])
-    found = recommend(behavior, CodeScores(strengths, passed, 16).as_choice(), rng=rng)
+    found = recommend(Curves.of(behavior, CodeScores(strengths, passed, 16).as_choice()), rng=rng)
     assert found.strength == 1.0 and found.loss == 0
 
 

@@ -23,8 +23,8 @@ def test_one_sided_bounds_hold_as_often_as_they_say() -> None:
     """600 skewed samples: 95 % within 3.5 binomial standard errors of 0.9 %."""
     rng = np.random.default_rng(4)
     items = rng.exponential(1.0, (600, 60))
-    lower = resample(items, lambda m: m, rng=np.random.default_rng(5), side="greater")
-    upper = resample(items, lambda m: m, rng=np.random.default_rng(6), side="less")
+    lower = resample(items, lambda m: m, rng=np.random.default_rng(5), alternative="greater")
+    upper = resample(items, lambda m: m, rng=np.random.default_rng(6), alternative="less")
     assert np.isposinf(lower.high).all() and np.isneginf(upper.low).all()
     assert np.mean(lower.low <= 1.0) == pytest.approx(0.95, abs=0.031)
     assert np.mean(upper.high >= 1.0) == pytest.approx(0.95, abs=0.031)

@@ -11,12 +11,20 @@ from planted import alike
 
 from steercpp.aliases import Floats
 from steercpp.errors import InputError, ShapeError, StrengthError
-from steercpp.statistics.recommend import Recommendation, recommend
-from steercpp.statistics.scores import BehaviorScores, ChoiceScores
+from steercpp.statistics import recommend as recommending
+from steercpp.statistics.recommend import Curves, Recommendation
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Measure
 
 S = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0])
 RISING = 0.3 * S
 STEADY = np.full(7, 0.6)
+
+
+def recommend(
+    behavior: BehaviorScores, choice: ChoiceScores, *, measure: Measure = "p_free", invalid: Floats | None = None,
+    **options: Any,
+) -> Recommendation:  # fmt: skip
+    return recommending.recommend(Curves.of(behavior, choice, measure, invalid=invalid), **options)
 
 
 def behavior(raw: Floats, *, n: int = 200, noise: float = 0.05, seed: int = 0, mass: float = 0.9) -> BehaviorScores:
@@ -232,7 +240,7 @@ def test_a_budget_of_nonsense_ends_the_walk() -> None:
 
 
 def test_a_budget_of_nonsense_needs_texts() -> None:
-    none(recommend(behavior(RISING), choice(STEADY), max_invalid=0.1), "no texts were said")
+    none(recommend(behavior(RISING), choice(STEADY), max_invalid=0.1), "no texts were generated")
     assert np.isnan(recommend(behavior(RISING), choice(STEADY)).invalid)
     with pytest.raises(ShapeError, match=r"invalid shares are \(7, 3\)"):
         recommend(behavior(RISING), choice(STEADY), invalid=np.zeros((7, 3)))

@@ -13,7 +13,7 @@ from steercpp.errors import InputError
 from steercpp.judging.matchers import MATCHERS, OUTCOMES, judgments
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.samples import NOT_FINITE, sample_texts
-from steercpp.statistics.text_scores import TextScores, outcomes, score_texts
+from steercpp.statistics.text_scores import TextScores, score_texts
 
 REFUSAL = MATCHERS["refusal"]
 ITEMS = tuple(
@@ -44,9 +44,7 @@ def test_scores_are_those_counted_by_hand() -> None:
     np.testing.assert_array_equal(scores.parse_rate, [1, 1, 0])
     np.testing.assert_array_equal(scores.aligned_share, [0, 0.5, 0])
     np.testing.assert_allclose(scores.perplexity, np.exp([10 / 6, 8.5 / 5, 6]))  # weighted by tokens
-    np.testing.assert_allclose(scores.item_perplexity, np.exp(np.array([[1, 2], [2, 0.5], [6, np.nan]])))
     np.testing.assert_allclose(scores.repetition_share, [0, 0, 0.5])
-    assert outcomes(TEXTS, ITEMS, REFUSAL).tolist() == scores.outcomes.tolist()
     record = scores.record()
     assert record["matcher"] == "refusal" and record["n_items"] == 2 and record["b"] == [-1, 0, 0]
 
@@ -74,7 +72,7 @@ def test_another_matcher_gives_other_scores_of_the_same_texts() -> None:
 def test_a_missing_text_is_named() -> None:
     with pytest.raises(InputError, match="b1: 0 texts at strength 3, others have 1"):
         score_texts(TEXTS[:-1], ITEMS, REFUSAL)
-    with pytest.raises(InputError, match="no texts were said"):
+    with pytest.raises(InputError, match="no texts were generated"):
         score_texts([], ITEMS, REFUSAL)
 
 

@@ -99,7 +99,7 @@ def test_wilsons_interval_by_hand() -> None:
     found = share(k, n)
     assert [found.low, found.high] == pytest.approx([centre - half, centre + half], rel=1e-6)
     assert share(0, 20).low == 0 and share(0, 20).high == pytest.approx(z**2 / (20 + z**2))
-    assert np.isnan(share(0, 0).share)
+    assert np.isnan(share(0, 0).value)
 
 
 def test_the_record_is_plain_data() -> None:

@@ -12,9 +12,8 @@ import numpy as np
 from places import ROOT
 from threadpoolctl import threadpool_limits
 
-from steercpp.aliases import FloatArray
+from steercpp.aliases import FloatArray, Floats
 from steercpp.extraction.methods import METHODS
-from steercpp.extraction.pair_rows import Doubles
 from steercpp.extraction.quality import LayerQuality, direction_with_quality
 
 DOCUMENT = ROOT / "docs" / "methods.md"
@@ -50,12 +49,12 @@ class Scenario:
         rng = np.random.default_rng(seed)
         push, common, nuisance = np.linalg.qr(rng.standard_normal((N_EMBD, 3)))[0].T
 
-        def rows(length: float) -> Doubles:
-            made: Doubles = rng.standard_normal((self.n_pairs, N_EMBD)) * length / np.sqrt(N_EMBD)
+        def rows(length: float) -> Floats:
+            made: Floats = rng.standard_normal((self.n_pairs, N_EMBD)) * length / np.sqrt(N_EMBD)
             return made
 
-        def along(direction: Doubles, mean: float, deviation: float) -> Doubles:
-            made: Doubles = (mean + deviation * rng.standard_normal((self.n_pairs, 1))) * direction
+        def along(direction: Floats, mean: float, deviation: float) -> Floats:
+            made: Floats = (mean + deviation * rng.standard_normal((self.n_pairs, 1))) * direction
             return made
 
         signs = np.where(np.arange(self.n_pairs) < self.flipped * self.n_pairs, -1, 1)[:, None]
@@ -92,7 +91,7 @@ class Found:
 
 def measure() -> dict[tuple[str, str], Found]:
     """By words of the scenario and name of the method."""
-    with threadpool_limits(1, user_api="blas"):  # more threads only wait for each other here: see extraction.py
+    with threadpool_limits(1, user_api="blas"):  # more threads only wait for each other here: see extraction/extract.py
         return {(one.words, method): _found(one, method) for one in SCENARIOS for method in METHODS}
 
 

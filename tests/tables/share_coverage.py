@@ -11,9 +11,10 @@ from scipy.stats import multinomial
 
 from steercpp.aliases import Floats
 from steercpp.data.items import BehaviorItem
-from steercpp.statistics.code_scores import CodeScores, Ints
+from steercpp.statistics.code_scores import CodeScores
 from steercpp.statistics.intervals import resample
 from steercpp.statistics.over_refusal import text_sides
+from steercpp.statistics.scores import Integers
 from steercpp.statistics.text_scores import TextScores
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.1, 0.3)
@@ -82,7 +83,7 @@ def _several(kind: Kind, n_items: int, share: float, rng: np.random.Generator) -
     return Held(float(((low <= truth) & (truth <= high)).mean()), float((high - low).mean()))
 
 
-def _ends(kind: Kind, met: Ints, invalid: Floats, rng: np.random.Generator) -> Floats:
+def _ends(kind: Kind, met: Integers, invalid: Floats, rng: np.random.Generator) -> Floats:
     """(2, n) low and high ends of studies; of an item's texts `met` are misaligned, or pass."""
     outcomes = 1 - invalid - 2 * met / N_SAMPLES
     if kind == "b":

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from steercpp.aliases import Floats
-from steercpp.statistics.intervals import Bounded, bounded
+from steercpp.statistics.intervals import Interval, bounded
 
 N_MOMENTS = 4
 N_DRAWS = 25  # of one value per query, for the test
@@ -76,7 +76,7 @@ class Noise:
         bias: Floats = self._finite()[..., 0].mean(axis=1)
         return bias
 
-    def rate(self, strengths: Floats, inside: Any) -> tuple[Bounded, float]:
+    def rate(self, strengths: Floats, inside: Any) -> tuple[Interval, float]:
         """lambda*sigma: the slope of the pooled standard deviation against |s|, through 0, and its R2.
 
         Args:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import Bools, Floats
-from steercpp.statistics.intervals import NOTHING, Bounded, mean
+from steercpp.statistics.intervals import NOTHING, Interval, mean
 
 MEAN_R2 = 0.99  # of the line through the mean: where it falls below, the window ends
 QUERY_R2 = 0.95  # of a query's own line, whose noise no other query averages out
@@ -36,7 +36,7 @@ class Line:
         n_queries: how many there are.
     """
 
-    slope: Bounded
+    slope: Interval
     intercept: float
     r2: float
     reach: float

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import ModelMaker
-from queries import one_batch, random_queries, random_vector
-from stock import StockRunner
+from random_queries import one_batch, random_queries, random_vector
+from stock_llama import StockRunner
 
 from steercpp.bench.models import SHAPES, make_model
 from steercpp.engine.engine import Engine

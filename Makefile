@@ -1,6 +1,7 @@
 # make demo   install into .venv and measure the embedded model's trade-off
-# make test   install with the test tools and run the tests
-# make check  what CI runs: format, lint, types, tests
+# make quick  install with the test tools and run the tests that are not marked slow: at most 3 minutes on 2 cores
+# make test   run all tests: about 6 minutes on 2 cores
+# make check  what CI runs: format, lint, types, all tests
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
 # make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, method, mmlu)
 # make model  make the embedded model again, from its seed (about 25 minutes on 2 cores; needs torch)
@@ -12,26 +13,32 @@ NATIVE := $(wildcard native/*.cpp native/*.h)
 SOURCE := steercpp cli models tests
 SANE   := build/sanitize
 OF_NATIVE := tests/native $(addprefix tests/engine/test_,engine.py generation.py packing.py)
+# Tests compute with one thread each, so a process for each core; a worker without tests takes over half of another's.
+JOBS   := auto
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist worksteal
 LLAMA  := $(shell sed -n 's/.*"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml | head -n 1)
 
 # With llama.cpp's RPC backend the tests put every tensor outside host memory, as on a GPU. Arguments of yours are kept:
 # CMAKE_ARGS=-DGGML_CUDA=ON make test
 export CMAKE_ARGS := $(CMAKE_ARGS) -DGGML_RPC=ON
 
-.PHONY: demo test check rpc sanitize format table model clean
+.PHONY: demo quick test check rpc sanitize format table model clean
 
 demo: $(VENV)/.installed
 	$(BIN)/steercpp sweep
 
+quick: rpc
+	$(PYTEST) -m "not slow"
+
 test: rpc
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: rpc
 	$(BIN)/ruff format --check $(SOURCE)
 	$(BIN)/ruff check $(SOURCE)
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(PYTEST)
 
 # Run from elsewhere, as Python would find steercpp/ here first. The limit on a process's memory, which one test sets,
 # is no room for AddressSanitizer.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ModelMaker
-from queries import random_vector
+from random_queries import random_vector
 
 from steercpp.choices import Positions
 from steercpp.engine.engine import Engine

@@ -20,7 +20,7 @@ from architecture_table import (
     vector_for,
 )
 from architectures import ARCHITECTURES
-from stock import StockRunner
+from stock_llama import StockRunner
 from tiny_model import quantize
 
 from steercpp.choices import FlashAttention

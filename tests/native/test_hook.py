@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import ModelMaker
-from queries import STRENGTHS, one_batch, output_owners, random_queries, random_vector
-from stock import StockRunner
+from random_queries import STRENGTHS, one_batch, output_owners, random_queries, random_vector
+from stock_llama import StockRunner
 
 from steercpp.choices import FlashAttention
 from steercpp.engine.engine import Engine

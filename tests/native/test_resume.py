@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import ModelMaker
-from queries import one_batch, random_queries, random_vector
-from stock import StockRunner
+from random_queries import one_batch, random_queries, random_vector
+from stock_llama import StockRunner
 
 from steercpp.bench.models import SHAPES, make_model
 from steercpp.choices import Operator
@@ -48,6 +48,7 @@ def test_every_first_layer_equals_the_full_run(engine: Engine, rng: np.random.Ge
     check_every_first_layer(engine, rng, operator)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("STEERCPP_LARGE" not in os.environ, reason="takes minutes and 0.7 GB; set STEERCPP_LARGE=1")
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_first_layer_of_a_large_model(rng: np.random.Generator, operator: Operator) -> None:

@@ -20,9 +20,9 @@ from architecture_table import FIRST_LAYERS, queries_for, resume
 from architectures import ARCHITECTURES
 from click.testing import CliRunner
 from places import ROOT, ModelMaker
-from queries import STRENGTHS, one_batch, output_owners, random_queries, random_vector
+from random_queries import STRENGTHS, one_batch, output_owners, random_queries, random_vector
 from rpc_server import Server, free_port, server_devices
-from stock import StockRunner
+from stock_llama import StockRunner
 
 from steercpp import _native
 from steercpp.choices import OPERATORS, Operator, Side

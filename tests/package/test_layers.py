@@ -6,6 +6,7 @@ A new module needs no entry here; a new room does.
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -44,7 +45,8 @@ def name_of(path: Path, root: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def sources(root: Path = ROOT) -> dict[str, ast.Module]:
+@functools.cache
+def sources(root: Path = ROOT) -> Mapping[str, ast.Module]:
     """Every module of the library and the command line by its dotted name."""
     paths = [*root.glob("steercpp/**/*.py"), *root.glob("cli/**/*.py")]
     links = {root / "steercpp" / name for name in OF_ALL}  # an editable install shows the other packages there

@@ -1,4 +1,4 @@
-"""Intervals of means, whose truth is known without a study; `test_coverage` has the studies of fits."""
+"""Intervals of means, whose truth is known without a study; test_coverage.py has the studies of fits."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from planted import alike
+from planted_items import alike
 from scipy import optimize
 
 from steercpp.aliases import Floats

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import alike
+from planted_items import alike
 
 from steercpp.aliases import Floats
 from steercpp.errors import InputError, ShapeError, StrengthError

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from planted import GRID, unlike_alignment
+from planted_items import GRID, unlike_alignment
 
 from steercpp.aliases import Floats
 from steercpp.errors import DegenerateError

@@ -11,7 +11,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from places import EMBEDDED, ModelMaker
-from stock import StockRunner
+from stock_llama import StockRunner
 from vector_bytes import load_like_llama_cpp
 
 from steercpp.data.prompts import Message

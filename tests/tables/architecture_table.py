@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from architectures import ARCHITECTURES, N_LAYER, Architecture
 from places import ROOT
-from stock import StockRunner
+from stock_llama import StockRunner
 
 from steercpp.choices import FlashAttention
 from steercpp.engine.engine import Engine

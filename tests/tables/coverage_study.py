@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import joblib
 import numpy as np
-from planted import GRID, unlike_alignment, unlike_helpfulness
+from planted_items import GRID, unlike_alignment, unlike_helpfulness
 from scipy.special import expit
 
 from steercpp.aliases import Floats

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from stock import StockRunner
+from stock_llama import StockRunner
 from vector_bytes import Refused, load_like_llama_cpp
 
 from steercpp.choices import VECTOR_FORMATS, VectorFormat

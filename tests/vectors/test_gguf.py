@@ -11,7 +11,6 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 import pytest
-from drawn_vectors import vectors
 from gguf import GGUFReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +29,7 @@ from vector_bytes import (
     tensor,
     text,
 )
+from vector_strategies import vectors
 
 from steercpp.errors import VectorFileError
 from steercpp.vectors.control_vector import ControlVector, MetaValue

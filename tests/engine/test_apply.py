@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from architectures import ARCHITECTURES
 from llama_cpp.llama_cache import LlamaRAMCache
-from stock import StockRunner
+from stock_llama import StockRunner
 
 from steercpp.engine.apply import apply
 from steercpp.engine.batch import Query

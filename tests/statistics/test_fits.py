@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import GRID, alike, unlike_alignment, unlike_helpfulness
+from planted_items import GRID, alike, unlike_alignment, unlike_helpfulness
 
 from steercpp.aliases import Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError

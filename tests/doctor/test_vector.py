@@ -16,7 +16,7 @@ import pytest
 from architectures import ARCHITECTURES
 from places import EMBEDDED
 from scipy.sparse.linalg import eigsh
-from stock import StockRunner
+from stock_llama import StockRunner
 from strange_vectors import STRANGE
 from vector_bytes import (
     ARRAY,

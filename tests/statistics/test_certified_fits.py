@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from planted import GRID, alike, unlike_alignment, unlike_helpfulness
+from planted_items import GRID, alike, unlike_alignment, unlike_helpfulness
 from scipy import optimize
 
 from steercpp.aliases import Floats

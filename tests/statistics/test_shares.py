@@ -75,6 +75,7 @@ def test_nothing_said_is_no_difference() -> None:
     assert high[0] == -low[0] == pytest.approx(1 - 0.025 ** (1 / 100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", N_ITEMS)
 @pytest.mark.parametrize("name", [name for name in CASES if name != ALONE])
 def test_intervals_hold_the_truth_near_the_ends(found: dict[tuple[str, int], list[Held]], name: str, n: int) -> None:
@@ -88,11 +89,13 @@ def test_intervals_hold_the_truth_near_the_ends(found: dict[tuple[str, int], lis
     assert max(held[-2:]) <= 0.975, "nor more than asked for where counts are many"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", N_ITEMS)
 def test_resampling_alone_does_not(found: dict[tuple[str, int], list[Held]], n: int) -> None:
     assert min(one.held for one in found[ALONE, n]) < 0.8, "or the studies could not tell a bad interval"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", N_ITEMS)
 def test_intervals_are_hardly_wider_in_the_middle(found: dict[tuple[str, int], list[Held]], n: int) -> None:
     """The wider of two ends that scatter apart by a percent or two, and that of resampling 300 times only."""
@@ -101,6 +104,7 @@ def test_intervals_are_hardly_wider_in_the_middle(found: dict[tuple[str, int], l
     assert found["B, one text", n][at].width < 1.02 * 2 * 1.96 * np.sqrt((1 - 0.4**2) / n)
 
 
+@pytest.mark.slow
 def test_the_documentation_shows_these_figures(found: dict[tuple[str, int], list[Held]]) -> None:
     """Within four errors of a difference where items are drawn, with other versions of the libraries; else exactly."""
     rows = [line.strip("| ").split(" | ") for line in DOCS.read_text(encoding="utf-8").splitlines()]

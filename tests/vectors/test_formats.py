@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from drawn_vectors import vectors
 from gguf import GGUFReader
 from hypothesis import given, settings
 from vector_bytes import F32_VALUE, F64, I32, STRING, U32, gguf_bytes, key, keys, load_like_llama_cpp, tensor, text
+from vector_strategies import vectors
 
 from steercpp.choices import VECTOR_FORMATS, VectorFormat
 from steercpp.errors import InputError, VectorFileError

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import share, signed
-from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -24,6 +23,7 @@ Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
 
 THEORY = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
 CONTROLS = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
+SWITCHES = {"random": "--random 0", "orthogonal": "--no-orthogonal", "prompt": "--no-prompt-baseline"}
 MEANS = (
     ("B", "b", "+.3f"), ("P+ − P−", "b_raw", "+.3f"), ("P(correct)", "p_free", ".3f"),
     ("P of answers", "p_answer", ".3f"), ("perplexity", "perplexity", ".3g"),
@@ -140,8 +140,17 @@ def _controls(controls: dict[str, Any], recommended: float | None) -> list[Fact]
             )
             facts.append((name, f"{changes}{where}"))
     for name, why in controls["off"].items():
-        facts.append((CONTROLS[name], output.text(in_options(f"not measured: {why}"), "yellow")))
+        facts.append((CONTROLS[name], output.text(f"not measured: {_why_off(name, why)}", "yellow")))
     return facts
+
+
+def _why_off(name: str, why: str) -> str:
+    """Why a control was not measured, with the option that switched it off or asks for it."""
+    from steercpp.runs.scores import NO_INSTRUCTION, SWITCHED_OFF
+
+    if why == NO_INSTRUCTION:
+        return "no instruction was given; say it with --instruction"
+    return f"{why} with {SWITCHES[name]}" if why == SWITCHED_OFF else why
 
 
 def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:

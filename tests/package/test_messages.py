@@ -15,7 +15,7 @@ OTHER_PROGRAMS = {
     "bench/cvector.py": "--",
     "bench/peers.py": "--",
     "engine/devices.py": "pip install ",
-    "judging/sandbox.py": "--|mount --bind ",
+    "judging/sandbox.py": "--|(; )?mount --bind ",
     "provenance.py": "--",
 }
 ROOMS = sorted(

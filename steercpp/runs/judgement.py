@@ -223,7 +223,7 @@ class Judgement:
     def record(self) -> dict[str, Any]:
         """Plain data for JSON: what `SweepResult.to_json` has, and everything above."""
         parts = {
-            "per_item": self.slopes, "optimum": self.optimum, "sides": self.sides, "text_sides": self.text_sides,
+            "per_item": self.slopes, "optimum": self.optimum, "sides": self.sides, "said_sides": self.text_sides,
             "coupled": self.coupled, "recommendation": self.recommendation,
         }  # fmt: skip
         fits = self.result.side_fits

@@ -13,6 +13,7 @@ from typing import Any
 from places import ROOT
 
 from steercpp.runs.folder import examine
+from steercpp.runs.judgement import judge
 from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.runs.result import open_run
 
@@ -49,3 +50,11 @@ def test_a_run_of_the_version_before_gives_the_same_numbers() -> None:
 
 def test_the_comparison_sees_a_difference() -> None:
     assert not same({"a": [1.0, 2.0]}, {"a": [1.0, 2.001]}) and not same({"a": 1, "b": 2}, {"b": 2, "a": 1})
+
+
+def test_the_keys_of_a_judgement_stay() -> None:
+    assert set(judge(open_run(RUN)).record()) == {
+        "run", "finished", "model", "items", "plan", "tokens", "resume", "gate_open", "vector", "strengths", "fits",
+        "recommendation", "controls", "notes", "judging", "per_item", "optimum", "sides", "said_sides", "coupled",
+        "by_side", "failures", "code", "said",
+    }  # fmt: skip

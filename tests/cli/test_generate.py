@@ -186,7 +186,7 @@ def test_bad_input(files: list[str]) -> None:
     refused([*files, "-p", "-"], "the prompt is empty", stdin="\n")
     refused([*files, "-p", "-"], "the prompt is not UTF-8 (byte 3)", stdin=b"caf\xe9 au lait")
     refused([*files, "-p", os.fsdecode(b"caf\xe9")], "the prompt is not UTF-8 (byte 3)")
-    refused([*asked, "-n", "2000"], "the context holds 1024", "lower max_tokens")
+    refused([*asked, "-n", "2000"], "the context holds 1024", "lower --max-tokens or raise --n-ctx")
     refused([*files, "-p", "the " * 1100], "the context holds 1024")
     refused([*asked, "--temperature", "-1"], "temperature is -1")
     refused([*asked, "--top-p", "0"], "top_p is 0")

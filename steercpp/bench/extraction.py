@@ -63,10 +63,7 @@ def compare_extraction(setting: Setting) -> Line:
     if sys.platform == "win32":
         return Skipped(setting.name, "the peak memory of a process is not read on Windows")
     path = setting.tool(cvector.NAME)
-    with (
-        tempfile.TemporaryDirectory(prefix="steercpp-bench-") as name,
-        setting.engine(n_ctx=cvector.N_CTX) as engine,
-    ):
+    with tempfile.TemporaryDirectory(prefix="steercpp-bench-") as name, setting.engine(n_ctx=cvector.N_CTX) as engine:
         start = time.perf_counter()
         assert engine.sha256
         hashed = time.perf_counter() - start

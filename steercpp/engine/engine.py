@@ -23,26 +23,8 @@ from steercpp.engine.devices import DeviceOptions
 from steercpp.engine.model import Model, build
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.engine.packing import pack
-from steercpp.engine.session import (
-    FLASH_ATTENTION,
-    Base,
-    ContextOptions,
-    Measures,
-    Result,
-    Session,
-    Wanted,
-    summed,
-)
-from steercpp.engine.steering import (
-    Decided,
-    PerQuery,
-    Steering,
-    Strengths,
-    adds,
-    check,
-    checked_layers,
-    normalized,
-)
+from steercpp.engine.session import FLASH_ATTENTION, Base, ContextOptions, Measures, Result, Session, Wanted, summed
+from steercpp.engine.steering import Decided, PerQuery, Steering, Strengths, adds, check, checked_layers, normalized
 from steercpp.errors import DegenerateError, EngineError, InputError, NonFiniteError, ShapeError
 from steercpp.provenance import physical_cores
 from steercpp.vectors.control_vector import ControlVector

@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from steercpp.data.items import (
-    CodeItem,
-    Item,
-    code_prompt,
-    kind_of,
-    named,
-    prompt_of,
-)
+from steercpp.data.items import CodeItem, Item, code_prompt, kind_of, named, prompt_of
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Part, Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine

@@ -171,11 +171,7 @@ def work_ratio(sides: Sequence[Side], of: str, to: str, promise: Promise | None 
 
 
 def take_turns(
-    sides: Mapping[str, Run],
-    repeats: int,
-    *,
-    warm_ups: int = 0,
-    tick: Callable[[float], None] | None = None,
+    sides: Mapping[str, Run], repeats: int, *, warm_ups: int = 0, tick: Callable[[float], None] | None = None
 ) -> dict[str, Timed]:
     """Seconds of every side over so many rounds.
 

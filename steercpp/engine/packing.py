@@ -363,11 +363,7 @@ class _Draft:
 
 
 def _arrays(
-    tree: Tree,
-    nodes: Sequence[int],
-    sequences: Sequence[Sequence[int]],
-    pieces: Sequence[Piece],
-    paths: Sequence[Path],
+    tree: Tree, nodes: Sequence[int], sequences: Sequence[Sequence[int]], pieces: Sequence[Piece], paths: Sequence[Path]
 ) -> tuple[Pass, Shared]:
     """The arrays of a pass over these nodes, and which of its queries share rows."""
     row_of = {node: row for row, node in enumerate(nodes)}

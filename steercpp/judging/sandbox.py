@@ -79,11 +79,7 @@ class SandboxLimits:
 
 
 def run_program(
-    source: str,
-    *,
-    allow: bool,
-    limits: SandboxLimits | None = None,
-    way: str | None = None,
+    source: str, *, allow: bool, limits: SandboxLimits | None = None, way: str | None = None
 ) -> ProgramOutcome:
     """Run one program and say whether it came to its end without an error.
 

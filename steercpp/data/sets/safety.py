@@ -299,13 +299,7 @@ def _cluster(row: Record, task: str) -> StereoSetCluster:
             f"sentences labelled {', '.join(labels) or 'none'}; expected one each of {', '.join(GOLD_LABELS)}"
         )
     return StereoSetCluster(
-        task,
-        row.text("id"),
-        row.text("target"),
-        row.text("bias_type"),
-        row.text("context"),
-        sentences,
-        row.place,
+        task, row.text("id"), row.text("target"), row.text("bias_type"), row.text("context"), sentences, row.place
     )
 
 

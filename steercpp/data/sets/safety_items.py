@@ -134,10 +134,7 @@ def instruction_pairs(
     """The i-th harmful request against the i-th harmless one, as far as both go."""
     return tuple(
         ContrastPair(
-            str(n),
-            in_template(bad.instruction, template),
-            in_template(good.instruction, template),
-            place=bad.place,
+            str(n), in_template(bad.instruction, template), in_template(good.instruction, template), place=bad.place
         )
         for n, (bad, good) in enumerate(zip(harmful, harmless, strict=False), 1)
     )

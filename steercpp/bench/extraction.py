@@ -97,12 +97,7 @@ def drawn(setting: Setting, n_pairs: int) -> Pairs:
 
 
 class _Size:
-    """The sides for one number of pairs.
-
-    Attributes:
-        work: token-layers of the latest run, by side.
-        stages: of the tool's runs.
-    """
+    """The sides for one number of pairs; `work` is the token-layers of the latest run by side."""
 
     def __init__(self, setting: Setting, engine: Engine, bare: Session, texts: Pairs) -> None:
         self.setting, self.engine, self.bare, self.texts = setting, engine, bare, texts

@@ -93,17 +93,12 @@ def prompt_view(
     starts = tokens[:1] == (engine.bos,)
     written = starts and segments[:1] == ((engine.bos_piece, "special"),)
     return PromptView(
-        kind=kind,
-        name=name,
-        segments=segments,
-        spans=tuple(_spans(parts)),
-        tokens=tokens,
+        kind=kind, name=name, segments=segments, spans=tuple(_spans(parts)), tokens=tokens,
         pieces=tuple(engine.pieces[token] for token in tokens),
         special=tuple(token in engine.vocabulary.special_tokens for token in tokens),
         bos="template" if written else "tokenizer" if starts else "",
-        scored=scored or {},
-        foreign=engine.vocabulary.foreign_texts(prompt),
-    )
+        scored=scored or {}, foreign=engine.vocabulary.foreign_texts(prompt),
+    )  # fmt: skip
 
 
 def item_views(

@@ -8,7 +8,7 @@ datasets/test (Rimsky et al. 2024, arXiv:2312.06681), of which ../pair_formats.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from steercpp.data.sets.records import (
@@ -180,7 +180,8 @@ def read_truthfulqa(path: Path | str) -> tuple[TruthfulQuestion, ...]:
 def _truthful(row: Record) -> TruthfulQuestion:
     key = "Best Incorrect Answer"
     *texts, place = row.texts(*_TRUTHFUL, may_be_blank=("Source",))
-    return TruthfulQuestion(*texts, row.text(key) if key in row.fields else None, place)
+    best_incorrect = row.text(key) if key in row.fields else None
+    return replace(TruthfulQuestion(*texts), best_incorrect_answer=best_incorrect, place=place)
 
 
 def _listed(answers: str) -> tuple[str, ...]:

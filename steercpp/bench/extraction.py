@@ -63,10 +63,7 @@ def compare_extraction(setting: Setting) -> Line:
     if sys.platform == "win32":
         return Skipped(setting.name, "the peak memory of a process is not read on Windows")
     path = setting.tool(cvector.NAME)
-    with (
-        tempfile.TemporaryDirectory(prefix="steercpp-bench-") as name,
-        setting.engine(n_ctx=cvector.N_CTX) as engine,
-    ):
+    with tempfile.TemporaryDirectory(prefix="steercpp-bench-") as name, setting.engine(n_ctx=cvector.N_CTX) as engine:
         start = time.perf_counter()
         assert engine.sha256
         hashed = time.perf_counter() - start
@@ -100,12 +97,7 @@ def drawn(setting: Setting, n_pairs: int) -> Pairs:
 
 
 class _Size:
-    """The sides for one number of pairs.
-
-    Attributes:
-        work: token-layers of the latest run, by side.
-        stages: of the tool's runs.
-    """
+    """The sides for one number of pairs; `work` is the token-layers of the latest run by side."""
 
     def __init__(self, setting: Setting, engine: Engine, bare: Session, texts: Pairs) -> None:
         self.setting, self.engine, self.bare, self.texts = setting, engine, bare, texts

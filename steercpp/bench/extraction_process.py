@@ -47,11 +47,7 @@ def _ours(task: ExtractionTask) -> dict[str, float]:
 
     imported = time.perf_counter()
     with Engine(
-        task.path,
-        n_ctx=task.n_ctx,
-        threads=task.threads,
-        flash_attn=task.flash_attn,
-        n_gpu_layers=task.gpu_layers,
+        task.path, n_ctx=task.n_ctx, threads=task.threads, flash_attn=task.flash_attn, n_gpu_layers=task.gpu_layers
     ) as engine:
         loaded = time.perf_counter()
         if task.pairs:

@@ -44,10 +44,8 @@ def compare_generation(setting: Setting) -> Comparison:
         time_ratio(made, APART + _WITH_PROMPT, EXACT + _WITH_PROMPT),
     )
     facts: dict[str, Fact] = {
-        "strengths": len(WRITING_STRENGTHS),
-        "tokens of each": N_TOKENS,
-        "tokens of the prompt": n_prompt,
-    }
+        "strengths": len(WRITING_STRENGTHS), "tokens of each": N_TOKENS, "tokens of the prompt": n_prompt,
+    }  # fmt: skip
     title = f"Writing: {len(WRITING_STRENGTHS)} strengths, {N_TOKENS} tokens each after a prompt of {n_prompt}"
     return Comparison(setting.name, title, setting.model, tuple(made), figures, facts)
 

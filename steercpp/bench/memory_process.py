@@ -60,13 +60,9 @@ def _ours(task: MemoryTask) -> MemoryUse:
     from steercpp.vectors.control_vector import ControlVector
 
     with Engine(
-        task.path,
-        n_ctx=task.n_ctx,
-        n_batch=task.n_batch,
-        threads=task.threads,
-        flash_attn=task.flash_attn,
-        n_gpu_layers=task.gpu_layers,
-    ) as engine:
+        task.path, n_ctx=task.n_ctx, n_batch=task.n_batch,
+        threads=task.threads, flash_attn=task.flash_attn, n_gpu_layers=task.gpu_layers,
+    ) as engine:  # fmt: skip
         assert engine.session.options.n_seq_max == task.n_seq_max
         push = {il: np.full(engine.n_embd, 0.01, np.float32) for il in task.layers}
         vector = ControlVector(push, "llama", engine.n_layer)

@@ -228,14 +228,9 @@ def _benched(path: Path, setting: Setting, *what: str) -> float:
 
 @dataclass(slots=True)
 class _Tool:
-    """One tool, run in a folder that holds the vector.
+    """One tool, run in a folder that holds the vector, always with these arguments.
 
-    Attributes:
-        path: the program.
-        folder: where it is run.
-        arguments: of every run.
-        loads: seconds of every run that went into loading the model.
-        n_tokens: decoded in every run.
+    Of every run, `loads` are the seconds that went into loading the model, and `n_tokens` the tokens it decoded.
     """
 
     path: Path

@@ -171,11 +171,7 @@ def work_ratio(sides: Sequence[Side], of: str, to: str, promise: Promise | None 
 
 
 def take_turns(
-    sides: Mapping[str, Run],
-    repeats: int,
-    *,
-    warm_ups: int = 0,
-    tick: Callable[[float], None] | None = None,
+    sides: Mapping[str, Run], repeats: int, *, warm_ups: int = 0, tick: Callable[[float], None] | None = None
 ) -> dict[str, Timed]:
     """Seconds of every side over so many rounds.
 
@@ -230,11 +226,8 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
         "facts": dict(comparison.facts),
         "sides": [
             {
-                "name": side.name,
-                "median_s": side.timed.median,
-                "minimum_s": side.timed.minimum,
-                "seconds": list(side.timed.seconds),
-                "token_layers": side.token_layers or None,
+                "name": side.name, "median_s": side.timed.median, "minimum_s": side.timed.minimum,
+                "seconds": list(side.timed.seconds), "token_layers": side.token_layers or None,
             }
             for side in comparison.sides
         ],
@@ -242,7 +235,7 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
             {"name": f.name, "value": f.value, "promise": _promise_json(f.promise), "kept": f.kept}
             for f in comparison.figures
         ],
-    }
+    }  # fmt: skip
 
 
 def _promise_json(promise: Promise | None) -> dict[str, float] | None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,12 +36,9 @@ class Setting:
 
     Attributes:
         name: of the comparison.
-        shape_name: such as "1.1b".
-        shape: its sizes, or fewer layers.
-        quant: type of the weights.
-        path: of the model.
-        threads: of all sides.
-        gpu_layers: blocks on a GPU, -1 for all; of all sides.
+        shape_name, shape: such as "1.1b", and its sizes, or fewer layers.
+        quant, path: type of the model's weights, and its file.
+        threads, gpu_layers: of all sides; blocks on a GPU, -1 for all.
         flash_attn: of the engine and of llama.cpp where it does the same decodes; other tools have their own default.
         repeats: rounds; None for as many as the comparison itself wants.
         tools: folder of llama.cpp's tools; None to look on the PATH.
@@ -103,13 +99,9 @@ class Setting:
     def engine(self, *, n_ctx: int, n_batch: int = 256) -> Engine:
         """The model, opened."""
         return Engine(
-            self.path,
-            n_ctx=n_ctx,
-            n_batch=n_batch,
-            threads=self.threads,
-            flash_attn=self.flash_attn,
-            n_gpu_layers=self.gpu_layers,
-        )
+            self.path, n_ctx=n_ctx, n_batch=n_batch,
+            threads=self.threads, flash_attn=self.flash_attn, n_gpu_layers=self.gpu_layers,
+        )  # fmt: skip
 
     def tool(self, name: str) -> Path | None:
         """One of llama.cpp's tools; None where it is not installed."""
@@ -148,9 +140,7 @@ class PlainLoop:
     def __enter__(self) -> PlainLoop:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         del self._session
 
     @property

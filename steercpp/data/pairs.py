@@ -57,10 +57,7 @@ class ContrastPair:
     @property
     def sides(self) -> tuple[tuple[str, Prompt, str], tuple[str, Prompt, str]]:
         """The name, the prompt and the answer of both sides, the positive one first."""
-        return (
-            ("positive", self.positive, self.positive_answer),
-            ("negative", self.negative, self.negative_answer),
-        )
+        return (("positive", self.positive, self.positive_answer), ("negative", self.negative, self.negative_answer))
 
     @property
     def where(self) -> str:

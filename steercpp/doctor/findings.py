@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from steercpp.aliases import FloatArray
-from steercpp.doctor.loose_vector import MAX_LAYERS, LooseVector, Piece
+from steercpp.doctor.loose_vector import LooseVector, Piece
 from steercpp.extraction.methods import METHODS
 from steercpp.vectors import notes as words
 from steercpp.vectors.control_vector import PLAIN, can_be_stored
+from steercpp.vectors.gguf import MAX_LAYERS
 from steercpp.vectors.layers import format_layers
 
 _SHOWN = 4  # names in one sentence

@@ -21,12 +21,12 @@ from gguf.quants import dequantize
 from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
 from steercpp.vectors.control_vector import RESERVED_KEYS, MetaValue
+from steercpp.vectors.gguf import MAX_LAYERS
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
 from steercpp.vectors.notes import ARCHITECTURES, array_layer, layer_named
 
 PREFIX = "steercpp."
 ARRAY = "array"
-MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _TYPES = frozenset(GGMLQuantizationType)
 
 
@@ -109,7 +109,7 @@ def read_loosely(path: Path | str) -> LooseVector:
     try:
         with open(path, "rb") as file:
             header = read_header(file, path)
-            kind = _text(header, "general.architecture")
+            kind = header.text("general.architecture")
             layers = [layer_named(tensor.name) for tensor in header.tensors]
             if kind not in ARCHITECTURES and all(layer is None for layer in layers):
                 value = repr(kind) if kind else "missing"
@@ -121,19 +121,12 @@ def read_loosely(path: Path | str) -> LooseVector:
     keys = (PREFIX, *(f"{kind}." for kind in ARCHITECTURES))
     stored = {key.removeprefix(PREFIX): item.value for key, item in header.values.items() if key.startswith(keys)}
     return LooseVector(
-        path=Path(path),
-        header=header,
-        kind=kind,
-        model_hint=_text(header, f"{kind}.model_hint"),
+        path=Path(path), header=header, kind=kind,
+        model_hint=header.text(f"{kind}.model_hint"),
         pieces=(*pieces, *_arrays(stored)),
         metadata={key: value for key, value in stored.items() if not RESERVED_KEYS.fullmatch(key)},
         is_laid_out=_is_laid_out(header),
-    )
-
-
-def _text(header: Header, key: str) -> str:
-    item = header.values.get(key)
-    return item.value if item is not None and isinstance(item.value, str) else ""
+    )  # fmt: skip
 
 
 def _piece(file: BinaryIO, header: Header, tensor: Tensor, layer: int | None) -> Piece:

@@ -21,13 +21,9 @@ if TYPE_CHECKING:
 
 # repeng writes transformers' model_type; these differ from llama.cpp's word in more than hyphens and a last "_text".
 _ALIASES = {
-    "mistral": "llama",
-    "mixtral": "llama",
-    "cohere": "commandr",
-    "phi": "phi2",
-    "deepseekv2": "deepseek2",
-    "deepseekv3": "deepseek2",
-}
+    "mistral": "llama", "mixtral": "llama", "cohere": "commandr", "phi": "phi2",
+    "deepseekv2": "deepseek2", "deepseekv3": "deepseek2",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +82,10 @@ def model_findings(
         yield Finding("depth", f"{sentence}; extract the vector from this model", is_fatal=True)
         return
     lacking = tuple(il for il in directions if il - shift >= target.n_layer)
+    sentence = f"{where(lacking)}: the model has layers 0..{target.n_layer - 1} only"
     if lacking and len(lacking) == len(directions):
-        sentence = f"{where(lacking)}: the model has layers 0..{target.n_layer - 1} only"
         yield Finding("layer-missing", f"{sentence}; extract the vector from this model", "", lacking, is_fatal=True)
     elif lacking:
-        sentence = f"{where(lacking)}: the model has layers 0..{target.n_layer - 1} only"
         yield Finding("layer-missing", sentence, f"left out: {where(lacking)}", lacking)
 
 

@@ -15,11 +15,10 @@ import numpy as np
 
 from steercpp.aliases import FloatArray
 from steercpp.doctor.findings import Finding, comes_shifted
-from steercpp.doctor.loose_vector import MAX_LAYERS
 from steercpp.doctor.vector import Report
 from steercpp.errors import VectorFileError
 from steercpp.vectors.control_vector import LAYER_KEYS, ControlVector, MetaValue, can_be_stored, without_strengths
-from steercpp.vectors.gguf import write_vector
+from steercpp.vectors.gguf import MAX_LAYERS, write_vector
 from steercpp.vectors.notes import TOKEN, from_cvector_generator
 
 QUALITY = "what was stored about the directions' quality is left out: it was that of the faulty ones"
@@ -116,7 +115,8 @@ _STEPS: dict[str, _Step] = {
 def _drop_quality(draft: _Draft, report: Report) -> None:
     """Metadata with one value for each layer of the file fit no other layers or signs."""
     turned = any(finding.code == "wrong-sign" for finding in report.findings)
-    fits = {key for key in LAYER_KEYS if _length(draft.metadata.get(key)) == len(draft.directions)}
+    n_layers = len(draft.directions)
+    fits = {key for key, value in draft.metadata.items() if isinstance(value, tuple) and len(value) == n_layers}
     stale = [key for key in LAYER_KEYS if key in draft.metadata and (turned or key not in fits)]
     for key in stale:
         del draft.metadata[key]
@@ -135,10 +135,6 @@ def _drop_strengths(draft: _Draft, report: Report) -> None:
     if stale := sorted(draft.metadata.keys() - kept.keys()):
         draft.metadata = kept
         draft.changes.append(f"left out: {', '.join(stale)}: true of the faulty directions only")
-
-
-def _length(value: MetaValue | None) -> int:
-    return len(value) if isinstance(value, tuple) else 0
 
 
 def _depth(report: Report, least: int) -> int:

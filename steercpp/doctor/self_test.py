@@ -39,11 +39,8 @@ def run_self_test(engine: Engine) -> tuple[Check, ...]:
     (batch,) = engine.pack([Query(tokens)])
     vector = _test_vector(engine, tokens)
     plain = engine.logits(batch)
-    return (
-        _zero(engine, batch, vector, plain),
-        _moves(engine, batch, vector, plain),
-        _equals_stock(engine, batch, vector),
-    )
+    to_zero, moved = _zero(engine, batch, vector, plain), _moves(engine, batch, vector, plain)
+    return to_zero, moved, _equals_stock(engine, batch, vector)
 
 
 def _test_vector(engine: Engine, tokens: tuple[int, ...]) -> ControlVector:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.aliases import FloatArray, Floats, TokenProgress
+from steercpp.aliases import FloatArray, Floats, TokenProgress, Tokens
 from steercpp.choices import FlashAttention
 from steercpp.data.prompts import Prompt, Template
 from steercpp.engine.batch import Batch, BatchLimits, Pass, Query
@@ -23,26 +22,8 @@ from steercpp.engine.devices import DeviceOptions
 from steercpp.engine.model import Model, build
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.engine.packing import pack
-from steercpp.engine.session import (
-    FLASH_ATTENTION,
-    Base,
-    ContextOptions,
-    Measures,
-    Result,
-    Session,
-    Wanted,
-    summed,
-)
-from steercpp.engine.steering import (
-    Decided,
-    PerQuery,
-    Steering,
-    Strengths,
-    adds,
-    check,
-    checked_layers,
-    normalized,
-)
+from steercpp.engine.session import FLASH_ATTENTION, Base, ContextOptions, Measures, Result, Session, Wanted, summed
+from steercpp.engine.steering import Decided, PerQuery, Steering, Strengths, adds, check, checked_layers, normalized
 from steercpp.errors import DegenerateError, EngineError, InputError, NonFiniteError, ShapeError
 from steercpp.provenance import physical_cores
 from steercpp.vectors.control_vector import ControlVector
@@ -161,9 +142,7 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -221,17 +200,15 @@ class Engine:
         """`Vocabulary.render`."""
         return self.vocabulary.render(prompt, template=template)
 
-    def encode(self, prompt: Prompt, *, template: Template = "auto") -> tuple[int, ...]:
+    def encode(self, prompt: Prompt, *, template: Template = "auto") -> Tokens:
         """`Vocabulary.encode`."""
         return self.vocabulary.encode(prompt, template=template)
 
-    def encode_answered(
-        self, prompt: Prompt, answer: str, *, template: Template = "auto"
-    ) -> tuple[tuple[int, ...], int]:
+    def encode_answered(self, prompt: Prompt, answer: str, *, template: Template = "auto") -> tuple[Tokens, int]:
         """`Vocabulary.encode_answered`."""
         return self.vocabulary.encode_answered(prompt, answer, template=template)
 
-    def continue_tokens(self, prompt: Prompt, continuation: str, *, template: Template = "auto") -> tuple[int, ...]:
+    def continue_tokens(self, prompt: Prompt, continuation: str, *, template: Template = "auto") -> Tokens:
         """`Vocabulary.continue_tokens`."""
         return self.vocabulary.continue_tokens(prompt, continuation, template=template)
 
@@ -373,16 +350,11 @@ class Engine:
         runs = list(self._run(batch, None, wanted))
         kept = tuple(result.base for _, result in runs if result.base is not None)
         return Base(
-            session=self.session,
-            batch=batch,
-            first_layer=first_layer,
-            logprobs=summed(batch, runs),
+            session=self.session, batch=batch, first_layer=first_layer, logprobs=summed(batch, runs),
             reason=reason or next((rows.reason for rows in kept if rows.reason), ""),
-            keeps_logits=keep_logits,
-            n_bytes=sum(rows.n_bytes for rows in kept),
-            token_layers=self.token_layers - before,
-            kept=kept,
-        )
+            keeps_logits=keep_logits, n_bytes=sum(rows.n_bytes for rows in kept),
+            token_layers=self.token_layers - before, kept=kept,
+        )  # fmt: skip
 
     def measures(self, batch: Batch, *, steering: PerQuery, base: Base, top_k: int = 0) -> Measures:
         """Entropy, KL against the unsteered row and the most likely tokens, for each output row of a batch.

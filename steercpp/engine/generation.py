@@ -223,20 +223,11 @@ def _rows(tokens: Sequence[int], positions: Ints, places: Ints, regions: npt.NDA
     none = np.empty(0, np.int32)
     pieces = tuple(Piece(min(n_batch, n - first), (), -1) for first in range(0, n, n_batch))
     return Pass(
-        tokens=np.array(tokens, np.int32),
-        positions=positions.astype(np.int32),
-        owners=places.astype(np.int32),
-        regions=regions,
-        seq_offsets=np.arange(n + 1, dtype=np.int32),
-        seq_ids=places.astype(np.int32),
-        outputs=outputs,
-        prompt_ends=none,
-        prompt_owners=none,
-        score_rows=none,
-        score_tokens=none,
-        score_targets=none,
-        pieces=pieces,
-    )
+        tokens=np.array(tokens, np.int32), positions=positions.astype(np.int32),
+        owners=places.astype(np.int32), regions=regions,
+        seq_offsets=np.arange(n + 1, dtype=np.int32), seq_ids=places.astype(np.int32), outputs=outputs,
+        prompt_ends=none, prompt_owners=none, score_rows=none, score_tokens=none, score_targets=none, pieces=pieces,
+    )  # fmt: skip
 
 
 def _take(engine: Engine, row: _Row, token: int, max_tokens: int) -> str:

@@ -363,11 +363,7 @@ class _Draft:
 
 
 def _arrays(
-    tree: Tree,
-    nodes: Sequence[int],
-    sequences: Sequence[Sequence[int]],
-    pieces: Sequence[Piece],
-    paths: Sequence[Path],
+    tree: Tree, nodes: Sequence[int], sequences: Sequence[Sequence[int]], pieces: Sequence[Piece], paths: Sequence[Path]
 ) -> tuple[Pass, Shared]:
     """The arrays of a pass over these nodes, and which of its queries share rows."""
     row_of = {node: row for row, node in enumerate(nodes)}
@@ -391,18 +387,13 @@ def _arrays(
     pass_ = Pass(
         tokens=_frozen([tree.tokens[node] for node in nodes]),
         positions=_frozen([tree.depths[node] for node in nodes]),
-        owners=_frozen(owners),
-        regions=_frozen(regions, np.int8),
+        owners=_frozen(owners), regions=_frozen(regions, np.int8),
         seq_offsets=_frozen(np.cumsum([0, *map(len, sequences)])),
         seq_ids=_frozen([sequence for row in sequences for sequence in row]),
-        outputs=_frozen(outputs, np.int8),
-        prompt_ends=_frozen(ends),
-        prompt_owners=_frozen(range(len(ends))),
-        score_rows=_frozen(columns[:, 0]),
-        score_tokens=_frozen(columns[:, 1]),
-        score_targets=_frozen(columns[:, 2]),
+        outputs=_frozen(outputs, np.int8), prompt_ends=_frozen(ends), prompt_owners=_frozen(range(len(ends))),
+        score_rows=_frozen(columns[:, 0]), score_tokens=_frozen(columns[:, 1]), score_targets=_frozen(columns[:, 2]),
         pieces=tuple(pieces),
-    )
+    )  # fmt: skip
     return pass_, frozenset(shared)
 
 

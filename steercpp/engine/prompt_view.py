@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from steercpp.data.items import (
-    CodeItem,
-    Item,
-    code_prompt,
-    kind_of,
-    named,
-    prompt_of,
-)
+from steercpp.data.items import CodeItem, Item, code_prompt, kind_of, named, prompt_of
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Part, Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine
@@ -100,17 +93,12 @@ def prompt_view(
     starts = tokens[:1] == (engine.bos,)
     written = starts and segments[:1] == ((engine.bos_piece, "special"),)
     return PromptView(
-        kind=kind,
-        name=name,
-        segments=segments,
-        spans=tuple(_spans(parts)),
-        tokens=tokens,
+        kind=kind, name=name, segments=segments, spans=tuple(_spans(parts)), tokens=tokens,
         pieces=tuple(engine.pieces[token] for token in tokens),
         special=tuple(token in engine.vocabulary.special_tokens for token in tokens),
         bos="template" if written else "tokenizer" if starts else "",
-        scored=scored or {},
-        foreign=engine.vocabulary.foreign_texts(prompt),
-    )
+        scored=scored or {}, foreign=engine.vocabulary.foreign_texts(prompt),
+    )  # fmt: skip
 
 
 def item_views(

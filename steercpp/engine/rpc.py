@@ -39,11 +39,7 @@ def connectable(servers: Sequence[str], *, protocol: tuple[int, int], is_held: C
 
 
 def check_servers(
-    servers: Sequence[str],
-    *,
-    protocol: tuple[int, int],
-    is_held: Callable[[str], bool],
-    patience_s: float = PATIENCE_S,
+    servers: Sequence[str], *, protocol: tuple[int, int], is_held: Callable[[str], bool], patience_s: float = PATIENCE_S
 ) -> None:
     """Do nothing where llama.cpp can connect to every server.
 

@@ -97,18 +97,11 @@ class Session:
         try:
             self._native = _native.make_session(
                 model.native,
-                n_ctx=options.n_ctx,
-                n_batch=options.n_batch,
-                n_seq_max=options.n_seq_max,
-                n_threads=options.threads,
+                n_ctx=options.n_ctx, n_batch=options.n_batch, n_seq_max=options.n_seq_max, n_threads=options.threads,
                 flash_attn=FLASH_ATTENTION[options.flash_attn],
-                type_k=GGML_TYPES[options.type_k],
-                type_v=GGML_TYPES[options.type_v],
-                offload_kqv=options.offload_kqv,
-                kv_unified=options.kv_unified,
-                hook=options.hook,
-                always_copy=options.always_copy,
-            )
+                type_k=GGML_TYPES[options.type_k], type_v=GGML_TYPES[options.type_v], offload_kqv=options.offload_kqv,
+                kv_unified=options.kv_unified, hook=options.hook, always_copy=options.always_copy,
+            )  # fmt: skip
         except _native.ModelFileError as error:
             raise load_failure(path, str(error)) from error
         except ValueError as error:
@@ -147,28 +140,15 @@ class Session:
         wanted = wanted or Wanted()
         with self.translated():
             result = self._native.decode(
-                pass_.tokens,
-                pass_.positions,
-                pass_.seq_offsets,
-                pass_.seq_ids,
-                pass_.outputs,
+                pass_.tokens, pass_.positions, pass_.seq_offsets, pass_.seq_ids, pass_.outputs,
                 [(piece.n_rows, piece.copies, piece.trunk) for piece in pass_.pieces],
-                fresh=fresh,
-                operations=operations,
-                capture_layers=wanted.capture_layers,
-                capture_rows=wanted.capture_rows,
-                keep_layer=wanted.keep_layer,
-                keep_logits=wanted.keep_logits,
-                base=base,
-                query_rows=pass_.score_rows,
-                query_tokens=pass_.score_tokens,
-                want_logits=wanted.logits,
-                want_entropy=wanted.entropy,
-                want_kl=wanted.kl,
-                n_top=wanted.n_top,
-                sampler_rows=[row for row, _ in samplers],
-                samplers=[sampler for _, sampler in samplers],
-            )
+                fresh=fresh, operations=operations, base=base,
+                query_rows=pass_.score_rows, query_tokens=pass_.score_tokens,
+                capture_layers=wanted.capture_layers, capture_rows=wanted.capture_rows,
+                keep_layer=wanted.keep_layer, keep_logits=wanted.keep_logits,
+                want_logits=wanted.logits, want_entropy=wanted.entropy, want_kl=wanted.kl, n_top=wanted.n_top,
+                sampler_rows=[row for row, _ in samplers], samplers=[sampler for _, sampler in samplers],
+            )  # fmt: skip
         self.token_layers += result.token_layers
         return result
 

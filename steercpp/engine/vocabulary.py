@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
 
+from steercpp.aliases import Tokens
 from steercpp.data.prompts import Filled, Message, Part, Prompt, Template, as_chat
 from steercpp.encoding import refuse_half_characters
 from steercpp.engine.chat_template import ChatTemplate
@@ -162,7 +163,7 @@ class Vocabulary:
         """Text of a prompt; arguments and errors are those of `parts`."""
         return "".join(part.text for part in self.parts(prompt, template=template))
 
-    def encode(self, prompt: Prompt, *, template: Template = "auto") -> tuple[int, ...]:
+    def encode(self, prompt: Prompt, *, template: Template = "auto") -> Tokens:
         """Tokens of a prompt.
 
         Raises:
@@ -173,7 +174,7 @@ class Vocabulary:
             raise PromptError("the prompt has no tokens; give it some text")
         return tokens
 
-    def encode_parts(self, parts: Sequence[Part]) -> tuple[int, ...]:
+    def encode_parts(self, parts: Sequence[Part]) -> Tokens:
         """Tokens of a prompt in pieces, begun as the model begins texts."""
         for part in parts:
             refuse_half_characters(part.text, PromptError)
@@ -182,7 +183,7 @@ class Vocabulary:
             return (self.bos, *tokens)
         return tokens
 
-    def continue_tokens(self, prompt: Prompt, continuation: str, *, template: Template = "auto") -> tuple[int, ...]:
+    def continue_tokens(self, prompt: Prompt, continuation: str, *, template: Template = "auto") -> Tokens:
         """Tokens that a continuation, which is data, adds to those of a prompt.
 
         As of an answer, the space before it is in a chat the template's; see `encode_answered`.
@@ -192,9 +193,7 @@ class Vocabulary:
         """
         return self._continued(*self.answered_parts(prompt, continuation, template=template))[1]
 
-    def encode_answered(
-        self, prompt: Prompt, answer: str, *, template: Template = "auto"
-    ) -> tuple[tuple[int, ...], int]:
+    def encode_answered(self, prompt: Prompt, answer: str, *, template: Template = "auto") -> tuple[Tokens, int]:
         """Tokens of a prompt and the start of its answer, and how many of them are the answer's.
 
         After a text the answer stands as it is. In a chat it stands as the model's template writes an assistant's
@@ -229,7 +228,7 @@ class Vocabulary:
             return space + words
         return words if text[-1:].isspace() else answer  # the template writes something else there, such as thoughts
 
-    def _continued(self, parts: tuple[Part, ...], continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _continued(self, parts: tuple[Part, ...], continuation: str) -> tuple[Tokens, Tokens]:
         prompt = self.encode_parts(parts)
         both = self.encode_parts((*parts, Part(continuation, "continuation")))
         if both[: len(prompt)] != prompt:

@@ -79,11 +79,7 @@ class SandboxLimits:
 
 
 def run_program(
-    source: str,
-    *,
-    allow: bool,
-    limits: SandboxLimits | None = None,
-    way: str | None = None,
+    source: str, *, allow: bool, limits: SandboxLimits | None = None, way: str | None = None
 ) -> ProgramOutcome:
     """Run one program and say whether it came to its end without an error.
 
@@ -152,14 +148,8 @@ def _run(source: str, limits: SandboxLimits, way: str) -> ProgramOutcome:
 def _talk(command: list[str], stdin: bytes, timeout_s: float) -> tuple[bytes, bytes]:
     """Run a command in a session of its own, and kill all of it at the end: (its stdout, its stderr)."""
     # The environment is PATH alone, for the tools that build the walls; within them there is none.
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={"PATH": os.environ.get("PATH", "")},
-        start_new_session=True,
-    ) as process:
+    path, pipe = {"PATH": os.environ.get("PATH", "")}, subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=path, start_new_session=True) as process:
         try:
             return process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired:

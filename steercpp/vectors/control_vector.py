@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from steercpp.aliases import FloatArray
+from steercpp.aliases import FloatArray, Floats
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 
@@ -151,11 +151,8 @@ def without_strengths(metadata: Mapping[str, MetaValue]) -> dict[str, MetaValue]
 
 def random_vector(like: ControlVector, rng: np.random.Generator) -> ControlVector:
     """Random directions at the layers of `like`, each of the norm that `like` has there: a control for its effect."""
-    directions = {}
-    for il, norm in like.norms.items():
-        row = rng.standard_normal(like.n_embd)
-        directions[il] = (row * (norm / np.linalg.norm(row))).astype(np.float32)
-    return replace(like, directions=directions, metadata={"method": "random"})
+    rows = {il: rng.standard_normal(like.n_embd) for il in like.layers}
+    return _as_long_as(like, rows, "random")
 
 
 def orthogonal_vector(like: ControlVector, rng: np.random.Generator) -> ControlVector:
@@ -166,14 +163,20 @@ def orthogonal_vector(like: ControlVector, rng: np.random.Generator) -> ControlV
     """
     if like.n_embd < 2:
         raise ShapeError("nothing is orthogonal to a direction of one element")
-    directions = {}
-    for il, norm in like.norms.items():
+    rows = {}
+    for il in like.layers:
         direction, row = like.directions[il].astype(np.float64), rng.standard_normal(like.n_embd)
-        if norm > 0:
+        if direction.any():
             for _ in range(2):  # once more for what rounding leaves of it
                 row -= (row @ direction) / (direction @ direction) * direction
-        directions[il] = (row * (norm / np.linalg.norm(row))).astype(np.float32)
-    return replace(like, directions=directions, metadata={"method": "orthogonal"})
+        rows[il] = row
+    return _as_long_as(like, rows, "orthogonal")
+
+
+def _as_long_as(like: ControlVector, rows: Mapping[int, Floats], method: str) -> ControlVector:
+    lengths = {il: norm / np.linalg.norm(rows[il]) for il, norm in like.norms.items()}
+    directions = {il: (rows[il] * length).astype(np.float32) for il, length in lengths.items()}
+    return replace(like, directions=directions, metadata={"method": method})
 
 
 def can_be_stored(key: str, value: MetaValue) -> bool:

@@ -115,7 +115,7 @@ def read_vector_with_notes(
     ours |= kept
     if from_cvector_generator(header):
         ours["layer_convention"] = CVECTOR_GENERATOR
-    vector = assembled(path, directions, _hint(header, kind), ours)
+    vector = assembled(path, directions, header.text(f"{kind}.model_hint"), ours)
     return vector, (*file_notes(vector, header, [il for il, _ in tensors], architecture), *lost)
 
 
@@ -255,11 +255,6 @@ def _foreign(path: Path | str, header: Header) -> tuple[dict[str, MetaValue], li
         if not can_be_stored(key, value)
     ]
     return {key: value for key, value in theirs.items() if can_be_stored(key, value)}, lost
-
-
-def _hint(header: Header, kind: str) -> str:
-    hint = header.values.get(f"{kind}.model_hint")
-    return hint.value if hint is not None and isinstance(hint.value, str) else ""
 
 
 def assembled(

@@ -70,6 +70,11 @@ class Header:
     data_start: int
     size: int
 
+    def text(self, key: str) -> str:
+        """The text of a key; "" where there is none, or no text."""
+        item = self.values.get(key)
+        return item.value if item is not None and isinstance(item.value, str) else ""
+
 
 def shown(name: str) -> str:
     """A name as it is told to a user: quoted where it holds what a terminal would obey or not show."""

@@ -8,7 +8,7 @@ datasets/test (Rimsky et al. 2024, arXiv:2312.06681), of which ../pair_formats.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from steercpp.data.sets.records import (
@@ -179,17 +179,9 @@ def read_truthfulqa(path: Path | str) -> tuple[TruthfulQuestion, ...]:
 
 def _truthful(row: Record) -> TruthfulQuestion:
     key = "Best Incorrect Answer"
-    return TruthfulQuestion(
-        row.text("Type"),
-        row.text("Category"),
-        row.text("Question"),
-        row.text("Best Answer"),
-        row.text("Correct Answers"),
-        row.text("Incorrect Answers"),
-        row.text("Source", may_be_blank=True),
-        row.text(key) if key in row.fields else None,
-        row.place,
-    )
+    *texts, place = row.texts(*_TRUTHFUL, may_be_blank=("Source",))
+    best_incorrect = row.text(key) if key in row.fields else None
+    return replace(TruthfulQuestion(*texts), best_incorrect_answer=best_incorrect, place=place)
 
 
 def _listed(answers: str) -> tuple[str, ...]:
@@ -205,14 +197,7 @@ def read_humaneval(path: Path | str) -> tuple[CodeProblem, ...]:
     """
     problems: dict[str, CodeProblem] = {}
     for row in json_line_records(path):
-        problem = CodeProblem(
-            row.text("task_id"),
-            row.text("prompt"),
-            row.text("entry_point"),
-            row.text("canonical_solution"),
-            row.text("test"),
-            row.place,
-        )
+        problem = CodeProblem(*row.texts("task_id", "prompt", "entry_point", "canonical_solution", "test"))
         if problem.task_id in problems:
             raise row.error(f"task_id {problem.task_id!r} occurs twice; keep one of them")
         problems[problem.task_id] = problem
@@ -235,16 +220,6 @@ def _question(row: Record) -> CaaQuestion:
 
 def read_caa_choices(path: Path | str) -> tuple[CaaChoice, ...]:
     """Questions of mmlu.json or truthful_qa.json; raises like `read_caa`."""
-    return filled(map(_choice, json_records(path)), path)
-
-
-def _choice(row: Record) -> CaaChoice:
-    return CaaChoice(
-        row.text("prompt"),
-        row.text("correct"),
-        row.text("incorrect"),
-        row.text("correct_full_text", may_be_blank=True),
-        row.text("incorrect_full_text", may_be_blank=True),
-        row.text("category"),
-        row.place,
-    )
+    texts = ("correct_full_text", "incorrect_full_text")
+    names = ("prompt", "correct", "incorrect", *texts, "category")
+    return filled((CaaChoice(*row.texts(*names, may_be_blank=texts)) for row in json_records(path)), path)

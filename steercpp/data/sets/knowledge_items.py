@@ -45,17 +45,8 @@ def mmlu_items(
         if subject not in heads:
             heads[subject] = mmlu_head(solved.get(subject, ()), shots, subject)
         counts[subject] = counts.get(subject, 0) + 1
-        items.append(
-            ChoiceItem(
-                f"{subject}:{counts[subject]}",
-                question.question,
-                question.choices,
-                LETTERS.index(question.answer),
-                subject,
-                question.place,
-                head=heads[subject],
-            )
-        )
+        name, answer, head = f"{subject}:{counts[subject]}", LETTERS.index(question.answer), heads[subject]
+        items.append(ChoiceItem(name, question.question, question.choices, answer, subject, question.place, head=head))
     return tuple(items)
 
 

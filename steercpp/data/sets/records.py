@@ -12,7 +12,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +50,10 @@ class Record:
         if not (value.strip() or may_be_blank):
             raise self.error(f"{key!r} is blank; give the official file, unchanged")
         return refuse_half_characters(value, DataSetError, where=f"{self.place}: {key!r}: ")
+
+    def texts(self, *keys: str, may_be_blank: Collection[str] = ()) -> tuple[str, ...]:
+        """These fields, texts in this order, and the place last, as dataclasses of rows take them; raises as `text`."""
+        return *(self.text(key, may_be_blank=key in may_be_blank) for key in keys), self.place
 
     def one_of(self, key: str, allowed: Iterable[str]) -> str:
         """The field, which says one of these."""

@@ -34,6 +34,7 @@ from steercpp.errors import DataSetError
 SIDES = ("harmful", "harmless")
 SPLITS = ("train", "val", "test")
 TASKS = ("intersentence", "intrasentence")  # of StereoSet
+_XSTEST = ("id", "prompt", "type", "label", "focus", "note")
 GOLD_LABELS = ("anti-stereotype", "stereotype", "unrelated")
 
 
@@ -141,8 +142,8 @@ def read_advbench(path: Path | str) -> tuple[HarmfulBehavior, ...]:
         DataSetError: as all readers here: unreadable, not UTF-8, another header, a row of another width, a blank
             field (path:line), or no row at all.
     """
-    rows = csv_records(path, ("goal", "target"))
-    return filled((HarmfulBehavior(row.text("goal"), row.text("target"), row.place) for row in rows), path)
+    names = ("goal", "target")
+    return filled((HarmfulBehavior(*row.texts(*names)) for row in csv_records(path, names)), path)
 
 
 def read_instructions(
@@ -180,48 +181,25 @@ def _instruction(row: Record) -> Instruction:
 
 def read_xstest(path: Path | str) -> tuple[XSTestPrompt, ...]:
     """Rows of xstest_prompts.csv; raises like `read_advbench`."""
-    rows = csv_records(path, ("id", "prompt", "type", "label", "focus", "note"))
-    return filled(map(_xstest, rows), path)
+    return filled(map(_xstest, csv_records(path, _XSTEST)), path)
 
 
 def _xstest(row: Record) -> XSTestPrompt:
-    return XSTestPrompt(
-        row.text("id"),
-        row.text("prompt"),
-        row.text("type"),
-        row.one_of("label", ("safe", "unsafe")),
-        row.text("focus", may_be_blank=True),
-        row.text("note", may_be_blank=True),
-        row.place,
-    )
+    row.one_of("label", ("safe", "unsafe"))
+    return XSTestPrompt(*row.texts(*_XSTEST, may_be_blank=("focus", "note")))
 
 
 def read_strongreject(path: Path | str) -> tuple[ForbiddenPrompt, ...]:
     """Rows of strongreject_dataset.csv; raises like `read_advbench`."""
     names = ("category", "source", "forbidden_prompt")
-    return filled(map(_forbidden, csv_records(path, names)), path)
-
-
-def _forbidden(row: Record) -> ForbiddenPrompt:
-    return ForbiddenPrompt(row.text("category"), row.text("source"), row.text("forbidden_prompt"), row.place)
+    return filled((ForbiddenPrompt(*row.texts(*names)) for row in csv_records(path, names)), path)
 
 
 def read_jailbreakbench(path: Path | str) -> tuple[JailbreakBehavior, ...]:
     """Rows of its harmful behaviours, whose first column has no name or is Index; raises like `read_advbench`."""
     names = ("Goal", "Target", "Behavior", "Category", "Source")
-    return filled(map(_jailbreak, csv_records(path, ("Index", *names), ("", *names))), path)
-
-
-def _jailbreak(row: Record) -> JailbreakBehavior:
-    return JailbreakBehavior(
-        row.text("Index" if "Index" in row.fields else ""),
-        row.text("Goal"),
-        row.text("Target"),
-        row.text("Behavior"),
-        row.text("Category"),
-        row.text("Source"),
-        row.place,
-    )
+    rows = csv_records(path, ("Index", *names), ("", *names))
+    return filled((JailbreakBehavior(*row.texts(next(iter(row.fields)), *names)) for row in rows), path)
 
 
 def read_malicious_instruct(path: Path | str) -> tuple[MaliciousInstruction, ...]:
@@ -299,13 +277,7 @@ def _cluster(row: Record, task: str) -> StereoSetCluster:
             f"sentences labelled {', '.join(labels) or 'none'}; expected one each of {', '.join(GOLD_LABELS)}"
         )
     return StereoSetCluster(
-        task,
-        row.text("id"),
-        row.text("target"),
-        row.text("bias_type"),
-        row.text("context"),
-        sentences,
-        row.place,
+        task, row.text("id"), row.text("target"), row.text("bias_type"), row.text("context"), sentences, row.place
     )
 
 

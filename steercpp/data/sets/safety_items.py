@@ -132,15 +132,12 @@ def instruction_pairs(
     harmful: Sequence[Instruction], harmless: Sequence[Instruction], *, template: str = ORDER
 ) -> tuple[ContrastPair, ...]:
     """The i-th harmful request against the i-th harmless one, as far as both go."""
-    return tuple(
-        ContrastPair(
-            str(n),
-            in_template(bad.instruction, template),
-            in_template(good.instruction, template),
-            place=bad.place,
-        )
-        for n, (bad, good) in enumerate(zip(harmful, harmless, strict=False), 1)
-    )
+    couples = enumerate(zip(harmful, harmless, strict=False), 1)
+    return tuple(_pair(str(n), bad.instruction, good.instruction, template, bad.place) for n, (bad, good) in couples)
+
+
+def _pair(name: str, harmful: str, harmless: str, template: str, place: str) -> ContrastPair:
+    return ContrastPair(name, in_template(harmful, template), in_template(harmless, template), place=place)
 
 
 def xstest_couples(rows: Sequence[XSTestPrompt]) -> tuple[tuple[XSTestPrompt, XSTestPrompt], ...]:
@@ -181,12 +178,7 @@ def xstest_items(rows: Sequence[XSTestPrompt], *, template: str = QUESTION) -> t
 def xstest_pairs(rows: Sequence[XSTestPrompt], *, template: str = QUESTION) -> tuple[ContrastPair, ...]:
     """Unsafe prompts against the safe ones that they are contrasts of."""
     return tuple(
-        ContrastPair(
-            f"{unsafe.id}-{safe.id}",
-            in_template(unsafe.prompt, template),
-            in_template(safe.prompt, template),
-            place=unsafe.place,
-        )
+        _pair(f"{unsafe.id}-{safe.id}", unsafe.prompt, safe.prompt, template, unsafe.place)
         for unsafe, safe in xstest_couples(rows)
     )
 
@@ -220,17 +212,12 @@ def stereoset_pairs(clusters: Sequence[StereoSetCluster]) -> tuple[ContrastPair,
     chosen, _ = stereoset_halves(clusters)
     if not chosen:
         raise PairsError(f"{len(clusters)} clusters are too few to make pairs of; take another kind of bias")
-    return tuple(
-        ContrastPair(
-            cluster.id,
-            in_template(
-                cluster.sentence("stereotype"), UNBIASED.replace("racist", CALLED.get(cluster.bias_type, "prejudiced"))
-            ),
-            in_template(cluster.sentence("stereotype"), BIASED),
-            place=cluster.place,
-        )
-        for cluster in chosen
-    )
+    pairs = []
+    for cluster in chosen:
+        statement, called = cluster.sentence("stereotype"), CALLED.get(cluster.bias_type, "prejudiced")
+        unbiased = in_template(statement, UNBIASED.replace("racist", called))
+        pairs.append(ContrastPair(cluster.id, unbiased, in_template(statement, BIASED), place=cluster.place))
+    return tuple(pairs)
 
 
 def stereoset_items(clusters: Sequence[StereoSetCluster], *, template: str = STATEMENT) -> tuple[BehaviorItem, ...]:

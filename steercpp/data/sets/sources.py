@@ -126,7 +126,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("test/*_test.csv", "dev/*_dev.csv", "val/*_val.csv"), up=2, folders=("data",),
     ),
     "truthfulqa": Source(
-        (_github("sylinrl/TruthfulQA", "main/TruthfulQA.csv", 790, 817),), ("TruthfulQA.csv",),
+        (_github("sylinrl/TruthfulQA", "main/TruthfulQA.csv", 790, 817),), ("TruthfulQA.csv",)
     ),
     "humaneval": Source(
         (_github("openai/human-eval", "master/data/HumanEval.jsonl.gz", 164,

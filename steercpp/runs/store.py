@@ -162,12 +162,7 @@ class Store:
         return tuple(tuple(grouped[item]) for item in sorted(grouped))
 
     def add(
-        self,
-        group: Group,
-        n_tokens: int,
-        token_layers: int,
-        in_full: str | None,
-        rows: Iterable[tuple[int, Floats]],
+        self, group: Group, n_tokens: int, token_layers: int, in_full: str | None, rows: Iterable[tuple[int, Floats]]
     ) -> None:
         """Commit a finished group.
 

@@ -209,26 +209,14 @@ def recommend(
     break_even, regime = _trade_off(curves, direction, weight)
     return Recommendation(
         strength=choice.strength if reported else None,
-        reason=choice.reason + (_doubt(reported, max_loss, max_invalid) if reported else ""),
-        gain=figures.gain,
-        gain_low=figures.gain_low,
-        loss=figures.loss,
-        loss_high=figures.loss_high,
-        invalid=figures.invalid,
+        reason=choice.reason + (_doubt(reported, max_loss, max_invalid) if reported else ""), gain=figures.gain,
+        gain_low=figures.gain_low, loss=figures.loss, loss_high=figures.loss_high, invalid=figures.invalid,
         b_normalized_at_0=choice.b_normalized_at_0 if reported else b_0,
-        b_normalized=choice.b_normalized if reported else NAN,
-        confirmed=confirmed,
-        break_even=break_even,
-        efficient_regime=regime,
-        chosen_on=choice.chosen_on if reported else None,
-        reported_on=reported,
-        max_loss=max_loss,
-        max_invalid=max_invalid,
-        confidence=confidence,
-        direction=direction,
-        weight=weight,
+        b_normalized=choice.b_normalized if reported else NAN, confirmed=confirmed, break_even=break_even,
+        efficient_regime=regime, chosen_on=choice.chosen_on if reported else None, reported_on=reported,
+        max_loss=max_loss, max_invalid=max_invalid, confidence=confidence, direction=direction, weight=weight,
         measure=curves.measure,
-    )
+    )  # fmt: skip
 
 
 def _check_options(direction: int, max_loss: float, weight: float, confidence: float) -> None:
@@ -344,16 +332,10 @@ def weigh(
         alternative="greater",
     ).low  # fmt: skip
     return Weighed(
-        strength=float(strengths[best]),
-        reason=reason,
-        sure=evidence[best].gain_low > 0,
-        chosen_on=evidence[best],
-        reported_on=reported,
-        b_normalized_at_0=float(means[curves.at_0]),
-        b_normalized=float(means[row]),
-        b_gain_low=float(low[0]),
-        end=end,
-    )
+        strength=float(strengths[best]), reason=reason, sure=evidence[best].gain_low > 0, chosen_on=evidence[best],
+        reported_on=reported, b_normalized_at_0=float(means[curves.at_0]), b_normalized=float(means[row]),
+        b_gain_low=float(low[0]), end=end,
+    )  # fmt: skip
 
 
 def exceeds(evidence: Evidence, max_loss: float, max_invalid: float | None) -> str:

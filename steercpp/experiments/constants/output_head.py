@@ -94,13 +94,9 @@ def _read(file: BinaryIO, header: Header, tokens: npt.NDArray[np.intp]) -> Head 
         return "its file does not tell how its final norm is made"
     weight = _rows(file, header, norm, np.zeros(1, np.intp))[0]
     return Head(
-        weight,
-        np.zeros_like(weight) if bias is None else _rows(file, header, bias, np.zeros(1, np.intp))[0],
-        epsilon,
-        "layer_norm_rms_epsilon" not in keys,
-        tokens,
-        _rows(file, header, matrix, tokens),
-    )
+        weight, np.zeros_like(weight) if bias is None else _rows(file, header, bias, np.zeros(1, np.intp))[0], epsilon,
+        "layer_norm_rms_epsilon" not in keys, tokens, _rows(file, header, matrix, tokens),
+    )  # fmt: skip
 
 
 def _rows(file: BinaryIO, header: Header, tensor: Tensor, rows: npt.NDArray[np.intp]) -> Floats:

@@ -71,16 +71,13 @@ class Gap:
         """Delta in both conventions, rate, shares and margins, as plain data for JSON."""
         delta, rate = mean(self.slopes(inside)), mean(self.rates(inside))
         return {
-            "delta_gap": delta.record(),
-            "delta_side": [number / 2 for number in delta.record()],
-            "rate_gap": rate.record(),
-            "share_holds": mean(self.holds(inside)).record(),
-            "n_queries": int(np.isfinite(self.gap).all(axis=0).sum()),
-            "mean_gap": [_mean(row) for row in self.gap],
+            "delta_gap": delta.record(), "delta_side": [number / 2 for number in delta.record()],
+            "rate_gap": rate.record(), "share_holds": mean(self.holds(inside)).record(),
+            "n_queries": int(np.isfinite(self.gap).all(axis=0).sum()), "mean_gap": [_mean(row) for row in self.gap],
             "share_positive": [self._share(place) for place in range(len(self.strengths))],
             "margins": [_spread(row) for row in self.margins],
             "worst_margin": {name: self.worst(inside, sign) for name, sign in (("positive", 1), ("negative", -1))},
-        }
+        }  # fmt: skip
 
     def worst(self, inside: Bools, sign: int, *, share: float = 0.0) -> float:
         """The Delta that holds for all queries, or for all but a share, on one side of 0; NaN without a strength."""

@@ -104,8 +104,7 @@ class Band:
     @property
     def gains(self) -> Floats:
         """(n_s,) mean raw B, over all items, less that at strength 0."""
-        gains: Floats = self.raw - self.raw[self.strengths == 0]
-        return gains
+        return np.asarray(self.raw - self.raw[self.strengths == 0])
 
     @property
     def losses(self) -> Floats:

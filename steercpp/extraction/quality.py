@@ -163,5 +163,4 @@ def _stability(rows: PairRows, find: RowMethod) -> float | None:
 
 
 def _unit(direction: Floats) -> Floats:
-    unit: Floats = direction / np.linalg.norm(direction)
-    return unit
+    return np.asarray(direction / np.linalg.norm(direction))

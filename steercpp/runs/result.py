@@ -307,11 +307,8 @@ def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:
     fits: dict[str, tuple[FitResult, ...]] = {}
     strengths, n_choices = result.strengths, result.n_choices
     if result.behavior is not None:
-        sides = result.side_fits
-        if sides:
-            fits["alignment"] = (sides[HARMFUL],)
-        else:
-            fits["alignment"] = (fit_alignment(strengths, result.behavior.normalized, rng=result.rng()),)
+        of_harmful = result.side_fits.get(HARMFUL)
+        fits["alignment"] = (of_harmful or fit_alignment(strengths, result.behavior.normalized, rng=result.rng()),)
     if result.choice is not None and n_choices is not None:
         fits["helpfulness_restricted"] = fit_helpfulness_forms(
             strengths, result.choice.p_restricted, restricted=True, n_choices=n_choices, rng=result.rng()

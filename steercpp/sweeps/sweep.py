@@ -430,12 +430,10 @@ class Run:
         if not counts:
             return None
         return ResumeCounts(
-            resumed="" in counts,
-            first_layer=self.steering.vector.layers[0],
+            resumed="" in counts, first_layer=self.steering.vector.layers[0],
             reason=max((reason for reason in counts if reason), key=lambda reason: counts[reason], default=""),
-            n_resumed=counts.get("", 0),
-            n_in_full=sum(n for reason, n in counts.items() if reason),
-        )
+            n_resumed=counts.get("", 0), n_in_full=sum(n for reason, n in counts.items() if reason),
+        )  # fmt: skip
 
 
 def _described(label: str, strength: float) -> str:

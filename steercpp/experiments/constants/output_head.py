@@ -53,8 +53,7 @@ class Head:
 
     def logits(self, x: npt.NDArray[np.float32]) -> Floats:
         """Logits of `tokens` for activations: (..., n_embd) to (..., n_tokens)."""
-        logits: Floats = self.normed(x) @ self.rows.T
-        return logits
+        return np.asarray(self.normed(x) @ self.rows.T)
 
     def places(self, tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Where tokens stand in `tokens`."""

@@ -51,15 +51,13 @@ class Gap:
         """(n_queries,) each query's own Delta: the slope of its gap against sign(s) |delta|, through 0."""
         x: Floats = np.sign(self.strengths[inside])[:, None] * self.norm[inside]
         total: Floats = np.square(x).sum(axis=0)
-        slopes: Floats = (x * self.gap[inside]).sum(axis=0) / np.where(total > 0, total, np.nan)
-        return slopes
+        return np.asarray((x * self.gap[inside]).sum(axis=0) / np.where(total > 0, total, np.nan))
 
     def rates(self, inside: Bools) -> Floats:
         """(n_queries,) slope of each query's gap per unit of strength, through 0."""
         s = self.strengths[inside]
         total = max(float(s @ s), np.finfo(float).tiny)
-        rates: Floats = s @ self.gap[inside] / total
-        return rates
+        return np.asarray(s @ self.gap[inside] / total)
 
     def holds(self, inside: Bools) -> Floats:
         """(n_queries,) 1 where the gap has the sign of s at every strength, 0 elsewhere; NaN for a query without."""

@@ -1,7 +1,4 @@
 from .constants.measure import measure_constants
 from .transfer import Material
 
-__all__ = [
-    "Material",
-    "measure_constants",
-]
+__all__ = ["Material", "measure_constants"]

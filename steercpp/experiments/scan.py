@@ -88,19 +88,13 @@ class Band:
         rng = np.random.default_rng(plan.seed)
         raw, b, p = (items.mean(axis=1) for items in (curves.raw, curves.normalized, curves.p))
         return cls(
-            method=method,
-            layers=layers,
-            folder=result.folder,
+            method=method, layers=layers, folder=result.folder,
             found=weigh(curves, direction=plan.direction, max_loss=plan.max_loss, rng=rng),
-            slope=slope_at_0(curves.strengths, b),
-            strengths=curves.strengths,
-            raw=raw,
-            b=b,
-            p=p,
+            slope=slope_at_0(curves.strengths, b), strengths=curves.strengths, raw=raw, b=b, p=p,
             n_items=(curves.raw.shape[1], curves.p.shape[1]),
             tokens={} if result.manifest.tokens is None else result.manifest.tokens.record(),
             decoded_now=result.decoded_now,
-        )
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -110,8 +104,7 @@ class Band:
     @property
     def gains(self) -> Floats:
         """(n_s,) mean raw B, over all items, less that at strength 0."""
-        gains: Floats = self.raw - self.raw[self.strengths == 0]
-        return gains
+        return np.asarray(self.raw - self.raw[self.strengths == 0])
 
     @property
     def losses(self) -> Floats:
@@ -134,24 +127,13 @@ class Band:
         """Plain data for JSON."""
         surest = self.found
         return {
-            "method": self.method,
-            "layers": list(self.layers),
-            "run": str(self.folder),
-            "strength": surest.strength,
-            "sure": surest.sure,
-            "reason": surest.reason,
-            "over_budget_at": surest.end,
-            "b_gain": self.b_gain,
-            "b_gain_low": surest.b_gain_low,
-            "reported_on": asdict(surest.reported_on) if surest.reported_on else None,
-            "chosen_on": asdict(surest.chosen_on) if surest.chosen_on else None,
-            "slope": self.slope,
-            "strengths": self.strengths.tolist(),
-            "b_raw": self.raw.tolist(),
-            "b": self.b.tolist(),
-            "p_free": self.p.tolist(),
-            "tokens": self.tokens,
-        }
+            "method": self.method, "layers": list(self.layers), "run": str(self.folder), "strength": surest.strength,
+            "sure": surest.sure, "reason": surest.reason, "over_budget_at": surest.end, "b_gain": self.b_gain,
+            "b_gain_low": surest.b_gain_low, "reported_on": asdict(surest.reported_on) if surest.reported_on else None,
+            "chosen_on": asdict(surest.chosen_on) if surest.chosen_on else None, "slope": self.slope,
+            "strengths": self.strengths.tolist(), "b_raw": self.raw.tolist(), "b": self.b.tolist(),
+            "p_free": self.p.tolist(), "tokens": self.tokens,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,17 +198,11 @@ class Scan:
         best = self.best
         n_behavior, n_choice = self.bands[0].n_items
         return {
-            "scan": str(self.folder),
-            "model": str(self.model),
-            "items": {"behavior": n_behavior, "choice": n_choice},
-            "unit": self.unit,
-            "direction": self.direction,
-            "max_loss": self.max_loss,
-            "best": None if best is None else {"method": best.method, "layers": list(best.layers)},
-            "doubt": self.doubt,
-            "bands": [band.record() for band in self.bands],
-            "tokens": self.tokens,
-        }
+            "scan": str(self.folder), "model": str(self.model), "items": {"behavior": n_behavior, "choice": n_choice},
+            "unit": self.unit, "direction": self.direction, "max_loss": self.max_loss,
+            "best": None if best is None else {"method": best.method, "layers": list(best.layers)}, "doubt": self.doubt,
+            "bands": [band.record() for band in self.bands], "tokens": self.tokens,
+        }  # fmt: skip
 
 
 def scan(

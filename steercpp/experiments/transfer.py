@@ -188,19 +188,12 @@ class Transfer:
     def record(self) -> dict[str, Any]:
         """Plain data for JSON; NaN stands where a number would mean nothing."""
         return {
-            "transfer": str(self.folder),
-            "a": str(self.a),
-            "b": str(self.b),
-            "layers": list(self.layers),
-            "method": self.method,
-            "direction": self.direction,
-            "max_loss": self.max_loss,
+            "transfer": str(self.folder), "a": str(self.a), "b": str(self.b), "layers": list(self.layers),
+            "method": self.method, "direction": self.direction, "max_loss": self.max_loss,
             "cosines": [asdict(row) for row in self.cosines],
-            "runs": {name: band.record() for name, band in self.bands.items()},
-            "share": self.share,
-            "conclusion": self.conclusion,
-            "notes": list(self.notes),
-        }
+            "runs": {name: band.record() for name, band in self.bands.items()}, "share": self.share,
+            "conclusion": self.conclusion, "notes": list(self.notes),
+        }  # fmt: skip
 
 
 def transfer(

@@ -168,17 +168,12 @@ def notes_of(capture: Capture, survey: Survey) -> dict[str, Note]:
     engine = capture.engine
     settings = engine.settings()
     return {
-        "architecture": engine.architecture,
-        "n_layer": engine.n_layer,
-        "token": capture.token if isinstance(capture.token, str) else str(capture.token),
-        "template": capture.template,
-        "n_pairs": survey.n_pairs,
-        "pairs_sha256": survey.pairs_sha256,
-        "model_file": engine.path.name,
-        "model_sha256": engine.sha256,
-        **{key: settings[key] for key in ("flash_attn", "n_batch", "llama_cpp")},
+        "architecture": engine.architecture, "n_layer": engine.n_layer,
+        "token": capture.token if isinstance(capture.token, str) else str(capture.token), "template": capture.template,
+        "n_pairs": survey.n_pairs, "pairs_sha256": survey.pairs_sha256, "model_file": engine.path.name,
+        "model_sha256": engine.sha256, **{key: settings[key] for key in ("flash_attn", "n_batch", "llama_cpp")},
         "version": version("steercpp"),
-    }
+    }  # fmt: skip
 
 
 def _rows(capture: Capture, survey: Survey, progress: TokenProgress | None) -> Iterator[FloatArray]:

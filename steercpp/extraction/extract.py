@@ -113,13 +113,10 @@ def extract_from(
                 progress(place + 1, len(wanted), "layers")
     architecture = str(activations.notes.get("architecture", ""))
     return ControlVector(directions, architecture, n_layer).with_metadata(
-        method=method,
-        layer_convention="applied",
-        unit="length",
-        **{key: activations.notes[key] for key in _NOTES if key in activations.notes},
-        **_by_figure(qualities),
+        method=method, layer_convention="applied", unit="length",
+        **{key: activations.notes[key] for key in _NOTES if key in activations.notes}, **_by_figure(qualities),
         version=version("steercpp"),
-    )
+    )  # fmt: skip
 
 
 def _check_method(method: str) -> None:

@@ -78,13 +78,9 @@ def direction_with_quality(positive: FloatArray, negative: FloatArray, method: s
     all_rows = few if few.n_pairs == rows.n_pairs else rows
     accuracy, auc = _held_out(few, find)
     return direction.astype(np.float32), LayerQuality(
-        explained=_explained(rows, direction),
-        agreement=_agreement(all_rows),
-        accuracy=accuracy,
-        auc=auc,
-        norm_ratio=_norm_ratio(all_rows),
-        stability=_stability(few, find),
-    )
+        explained=_explained(rows, direction), agreement=_agreement(all_rows), accuracy=accuracy, auc=auc,
+        norm_ratio=_norm_ratio(all_rows), stability=_stability(few, find),
+    )  # fmt: skip
 
 
 def _explained(rows: PairRows, direction: Floats) -> float:
@@ -167,5 +163,4 @@ def _stability(rows: PairRows, find: RowMethod) -> float | None:
 
 
 def _unit(direction: Floats) -> Floats:
-    unit: Floats = direction / np.linalg.norm(direction)
-    return unit
+    return np.asarray(direction / np.linalg.norm(direction))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -85,28 +85,28 @@ def _choices(axes: Axes, judgement: Judgement) -> None:
     """What became of the choice items at each strength."""
     failures = judgement.failures
     assert failures is not None
-    rows = failures.counts
-    stack = [[row.right for row in rows], [row.wrong for row in rows], [row.format for row in rows]]
-    _stacked(axes, failures.strengths, stack, ("right", "another choice", "no choice named"))
-    mark_recommended(axes, judgement)
-    axes.set(title="Choice items", xlabel=strength_label(judgement.result), ylabel="items")
+    words = {"right": "right", "wrong": "another choice", "format": "no choice named"}
+    _stacked(axes, judgement, failures.strengths, failures.counts, words)
+    axes.set(title="Choice items", ylabel="items")
 
 
 def _texts(axes: Axes, judgement: Judgement) -> None:
     """How the generated texts were judged at each strength."""
     scores = judgement.text_scores
     assert scores is not None
-    rows = judgement.texts
-    stack = [[row.aligned for row in rows], [row.misaligned for row in rows], [row.invalid for row in rows]]
-    _stacked(axes, scores.strengths, stack, ("aligned", "misaligned", "invalid"))
-    mark_recommended(axes, judgement)
-    axes.set(title=f"Said texts, by {scores.matcher}", xlabel=strength_label(judgement.result), ylabel="texts")
+    words = {name: name for name in ("aligned", "misaligned", "invalid")}
+    _stacked(axes, judgement, scores.strengths, judgement.texts, words)
+    axes.set(title=f"Said texts, by {scores.matcher}", ylabel="texts")
 
 
-def _stacked(axes: Axes, s: Floats, stack: list[list[int]], labels: tuple[str, ...]) -> None:
-    axes.stackplot(s, stack, labels=labels, colors=[BLUE, ORANGE, PALE], linewidth=0)
+def _stacked(axes: Axes, judgement: Judgement, s: Floats, rows: Sequence[Any], words: Mapping[str, str]) -> None:
+    """Counts at each strength on top of each other, by the attributes of their rows."""
+    stack = [[getattr(row, name) for row in rows] for name in words]
+    axes.stackplot(s, stack, labels=list(words.values()), colors=[BLUE, ORANGE, PALE], linewidth=0)
     axes.set_xlim(s.min(), s.max() if len(s) > 1 else s.max() + 1)
     axes.set_ylim(0, sum(column[0] for column in stack))
+    mark_recommended(axes, judgement)
+    axes.set_xlabel(strength_label(judgement.result))
 
 
 def _sides(axes: Axes, judgement: Judgement) -> None:

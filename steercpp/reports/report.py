@@ -103,13 +103,11 @@ def figure_names(judgement: Judgement) -> list[str]:
     result, coupled = judgement.result, judgement.coupled
     is_coupled = judgement.sides is not None or (coupled is not None and bool(coupled.correlations))
     there = {
-        "alignment": result.behavior is not None,
-        "helpfulness": judgement.helpful is not None,
+        "alignment": result.behavior is not None, "helpfulness": judgement.helpful is not None,
         "tradeoff": result.behavior is not None and judgement.helpful is not None,
         "items": judgement.slopes is not None or judgement.failures is not None or judgement.text_scores is not None,
-        "couples": is_coupled,
-        "code": result.code is not None,
-    }
+        "couples": is_coupled, "code": result.code is not None,
+    }  # fmt: skip
     return [name for name, is_there in there.items() if is_there]
 
 

@@ -58,13 +58,10 @@ def _alignment(judgement: Judgement) -> Columns:
     if scores is None:
         return {}
     columns = {
-        "strength": scores.strengths,
-        "alignment": scores.mean_normalized,
-        "alignment_se": standard_error(scores.normalized),
-        "alignment_raw": scores.mean_raw,
-        "alignment_raw_se": standard_error(scores.raw),
-        "mass": scores.mean_mass,
-    }
+        "strength": scores.strengths, "alignment": scores.mean_normalized,
+        "alignment_se": standard_error(scores.normalized), "alignment_raw": scores.mean_raw,
+        "alignment_raw_se": standard_error(scores.raw), "mass": scores.mean_mass,
+    }  # fmt: skip
     for name, places in (judgement.result.side_items or {}).items():
         side = scores.take(places)
         columns |= {f"alignment_{name}": side.mean_normalized, f"alignment_{name}_se": standard_error(side.normalized)}
@@ -76,13 +73,10 @@ def _helpfulness(judgement: Judgement) -> Columns:
     if scores is None:
         return {}
     return {
-        "strength": scores.strengths,
-        "p_correct": scores.mean_p_free,
-        "p_correct_se": standard_error(scores.p_free),
+        "strength": scores.strengths, "p_correct": scores.mean_p_free, "p_correct_se": standard_error(scores.p_free),
         "p_correct_restricted": scores.mean_p_restricted,
-        "p_correct_restricted_se": standard_error(scores.p_restricted),
-        "accuracy": scores.accuracy,
-    }
+        "p_correct_restricted_se": standard_error(scores.p_restricted), "accuracy": scores.accuracy,
+    }  # fmt: skip
 
 
 def _tradeoff(judgement: Judgement) -> Columns:
@@ -95,12 +89,9 @@ def _tradeoff(judgement: Judgement) -> Columns:
         loss = 1.0 - mean / mean[at_0]
     raw = result.behavior.mean_raw
     return {
-        "strength": result.strengths,
-        "alignment": result.behavior.mean_normalized,
-        "gain_raw": raw - raw[at_0],
-        "loss": loss,
-        "utility": raw + judgement.how.weight * mean,
-    }
+        "strength": result.strengths, "alignment": result.behavior.mean_normalized, "gain_raw": raw - raw[at_0],
+        "loss": loss, "utility": raw + judgement.how.weight * mean,
+    }  # fmt: skip
 
 
 def _answers(judgement: Judgement) -> Columns:
@@ -108,12 +99,9 @@ def _answers(judgement: Judgement) -> Columns:
     if scores is None:
         return {}
     return {
-        "strength": scores.strengths,
-        "p_token": scores.mean_p_token,
-        "p_token_se": standard_error(scores.p_token),
-        "nats": scores.mean_nats,
-        "nats_se": standard_error(scores.nats),
-    }
+        "strength": scores.strengths, "p_token": scores.mean_p_token, "p_token_se": standard_error(scores.p_token),
+        "nats": scores.mean_nats, "nats_se": standard_error(scores.nats),
+    }  # fmt: skip
 
 
 def _perplexity(judgement: Judgement) -> Columns:

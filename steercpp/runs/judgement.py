@@ -226,7 +226,7 @@ class Judgement:
             "per_item": self.slopes, "optimum": self.optimum, "sides": self.sides, "said_sides": self.text_sides,
             "coupled": self.coupled, "recommendation": self.recommendation,
         }  # fmt: skip
-        fits = self.result.side_fits
+        fits, texts = self.result.side_fits, self.text_scores
         by_side = {
             side: {"n_items": of_side.anti.of, "alignment": fits[side].record(), "per_item": of_side.record()}
             for side, of_side in self.by_side.items()
@@ -241,9 +241,7 @@ class Judgement:
                 "texts": [asdict(row) for row in self.texts] if self.texts else None,
             },
             "code": code_record(self.result),
-            "said": None
-            if self.text_scores is None
-            else self.text_scores.record(self.text_scores.bounds(rng=self.rng())),
+            "said": None if texts is None else texts.record(texts.bounds(rng=self.rng())),
         }
 
 

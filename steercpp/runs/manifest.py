@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import dacite
 
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
@@ -19,6 +21,14 @@ from steercpp.runs.database import AGAIN, FORMAT
 from steercpp.runs.plan import Plan
 
 MANIFEST = "manifest.json"
+_NEEDED = ("notes", "finished", "tokens", "resume", "gate_open")  # keys of every manifest, though they may be null
+_UNTOLD: dict[str, Any] = {
+    "command": "",
+    "begun": "",
+    "engine": {},
+    "versions": {},
+    "machine": {},
+}  # where it lacks them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,31 +131,21 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """JSON's own types, as the file holds them."""
+        residual_norms = self.vector.residual_norms
+        vector = asdict(self.vector) | {
+            "layers": list(self.vector.layers), "norms": list(self.vector.norms),
+            "residual_norms": None if residual_norms is None else list(residual_norms),
+        }  # fmt: skip
         return {
-            "format": FORMAT,
-            "command": self.command,
-            "begun": self.begun,
-            "finished": self.finished,
-            "plan": self.plan.to_json(),
-            "plan_sha256": self.plan.sha256,
-            "seed": self.plan.seed,
-            "model": asdict(self.model),
-            "vector": {
-                **asdict(self.vector),
-                "layers": list(self.vector.layers),
-                "norms": list(self.vector.norms),
-                "residual_norms": None if self.vector.residual_norms is None else list(self.vector.residual_norms),
-            },
-            "items": dict(self.items),
-            "engine": dict(self.engine),
-            "versions": dict(self.versions),
-            "machine": dict(self.machine),
+            "format": FORMAT, "command": self.command, "begun": self.begun, "finished": self.finished,
+            "plan": self.plan.to_json(), "plan_sha256": self.plan.sha256, "seed": self.plan.seed,
+            "model": asdict(self.model), "vector": vector, "items": dict(self.items), "engine": dict(self.engine),
+            "versions": dict(self.versions), "machine": dict(self.machine),
             "tokens": None if self.tokens is None else self.tokens.record(),
             "resume": None if self.resume is None else asdict(self.resume),
             "gate_open": None if self.gate_open is None else dict(self.gate_open),
-            "controls_off": dict(self.controls_off),
-            "notes": list(self.notes),
-        }
+            "controls_off": dict(self.controls_off), "notes": list(self.notes),
+        }  # fmt: skip
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -180,40 +180,13 @@ def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: damaged, its plan is not complete; {AGAIN}") from error
     try:
-        vector, tokens, resume = record["vector"], record["tokens"], record["resume"]
-        manifest = Manifest(
-            command=record.get("command", ""),
-            begun=record.get("begun", ""),
-            plan=plan,
-            model=ModelRecord(**_known(ModelRecord, record["model"])),
-            vector=VectorRecord(**{
-                **_known(VectorRecord, vector),
-                "layers": tuple(vector["layers"]),
-                "norms": tuple(vector.get("norms", ())),
-                "residual_norms": None if not vector.get("residual_norms") else tuple(vector["residual_norms"]),
-            }),
-            items=dict(record["items"]),
-            engine=dict(record.get("engine", {})),
-            versions=dict(record.get("versions", {})),
-            machine=dict(record.get("machine", {})),
-            controls_off=dict(record["controls_off"]),
-            notes=tuple(record["notes"]),
-            finished=record["finished"],
-            tokens=None if tokens is None else TokenCounts(**_known(TokenCounts, tokens)),
-            resume=None if resume is None else ResumeCounts(**_known(ResumeCounts, resume)),
-            gate_open=record["gate_open"],
-        )  # fmt: skip
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        known = {**_UNTOLD, **record, **{name: record[name] for name in _NEEDED}, "plan": plan}
+        manifest = dacite.from_dict(Manifest, known, dacite.Config(cast=[tuple]))  # leaves out what it does not know
+    except (KeyError, TypeError, dacite.DaciteError) as error:
         raise RunError(f"{path}: damaged, parts of it are missing; {AGAIN}") from error
     if record.get("plan_sha256") != json_sha256(record["plan"]):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {AGAIN}")
     return manifest
-
-
-def _known(record_type: type, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a JSON object a dataclass has a place for; a later version may have written more."""
-    names = {field.name for field in fields(record_type)}
-    return {name: value for name, value in record.items() if name in names}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -107,17 +107,10 @@ class Plan(SweepOptions):
         options = {field.name: getattr(self, field.name) for field in fields(SweepOptions)}
         unit, strengths, kl = options.pop("unit"), list(options.pop("strengths")), options.pop("kl")
         return {
-            "model_sha256": self.model_sha256,
-            "vector": self.vector,
-            "unit": unit,
-            "strengths": strengths,
-            "items": dict(self.items),
-            **options,
-            "gate": self.gate,
-            **asdict(self.engine),
-            **({"kl": kl} if unit == "kl" else {}),
-            **({"said": dict(self.said)} if self.said else {}),
-        }
+            "model_sha256": self.model_sha256, "vector": self.vector, "unit": unit, "strengths": strengths,
+            "items": dict(self.items), **options, "gate": self.gate, **asdict(self.engine),
+            **({"kl": kl} if unit == "kl" else {}), **({"said": dict(self.said)} if self.said else {}),
+        }  # fmt: skip
 
     @property
     def sha256(self) -> str:

@@ -256,16 +256,14 @@ class SweepResult:
         """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
         recommendation, manifest = self.recommend(max_loss=max_loss, direction=direction), self.manifest.to_json()
         return {
-            "run": str(self.folder),
-            "finished": self.finished,
+            "run": str(self.folder), "finished": self.finished,
             **{name: manifest[name] for name in ("model", "items", "plan", "tokens", "resume", "gate_open")},
             "vector": manifest["vector"] | {"file": str(self.vector_path)},
             "strengths": [asdict(row) for row in self.rows()],
             "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
             "recommendation": None if recommendation is None else recommendation.record(),
-            "controls": self.controls.record(),
-            "notes": list(self.notes),
-        }
+            "controls": self.controls.record(), "notes": list(self.notes),
+        }  # fmt: skip
 
 
 def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, decoded_now: int = 0) -> SweepResult:
@@ -298,14 +296,10 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
         if not measured or not all(complete(store, Label.VECTOR, kind, 0.0) for kind in kinds):
             raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
         return SweepResult(
-            folder,
-            manifest,
-            strengths=measured,
-            scores=stored_scores(store, Label.VECTOR, kinds, measured),
-            controls=stored_controls(store, manifest),
-            items={kind: store.items(kind) for kind in manifest.items},
+            folder, manifest, strengths=measured, scores=stored_scores(store, Label.VECTOR, kinds, measured),
+            controls=stored_controls(store, manifest), items={kind: store.items(kind) for kind in manifest.items},
             decoded_now=decoded_now,
-        )
+        )  # fmt: skip
 
 
 def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:
@@ -313,11 +307,8 @@ def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:
     fits: dict[str, tuple[FitResult, ...]] = {}
     strengths, n_choices = result.strengths, result.n_choices
     if result.behavior is not None:
-        sides = result.side_fits
-        if sides:
-            fits["alignment"] = (sides[HARMFUL],)
-        else:
-            fits["alignment"] = (fit_alignment(strengths, result.behavior.normalized, rng=result.rng()),)
+        of_harmful = result.side_fits.get(HARMFUL)
+        fits["alignment"] = (of_harmful or fit_alignment(strengths, result.behavior.normalized, rng=result.rng()),)
     if result.choice is not None and n_choices is not None:
         fits["helpfulness_restricted"] = fit_helpfulness_forms(
             strengths, result.choice.p_restricted, restricted=True, n_choices=n_choices, rng=result.rng()

@@ -95,8 +95,7 @@ class CodeScores:
 
     def mean_pass_at(self, k: int) -> Floats:
         """(n_s,) mean over problems: the set's pass@k."""
-        means: Floats = self.pass_at(k).mean(axis=1)
-        return means
+        return np.asarray(self.pass_at(k).mean(axis=1))
 
     def interval(
         self, k: int, *, rng: np.random.Generator, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
@@ -117,8 +116,7 @@ class CodeScores:
     def standard_error(self, k: int = 1) -> Floats:
         """(n_s,) the study's own: standard deviation over problems, of all of them, over the root of their number."""
         values = self.pass_at(k)
-        errors: Floats = values.std(axis=1) / np.sqrt(values.shape[1])
-        return errors
+        return np.asarray(values.std(axis=1) / np.sqrt(values.shape[1]))
 
     def as_choice(self) -> ChoiceScores:
         """Pass@1 in the place of P(correct), for `recommend`: the budget is then a share of mean pass@1."""

@@ -242,19 +242,16 @@ def _fit(form: Form, s: Floats, items: Floats, sampling: _Sampling) -> FitResult
     """Fit the mean of items (n_s, n_items) at strengths s, ascending."""
     y = items.mean(axis=1)
     kind: Kind = "items" if items.shape[1] >= FEWEST_ITEMS else "residuals"
-    reason = before_fit(form, s, y)
-    if reason:
+    if reason := before_fit(form, s, y):
         return _invalid(form, reason, kind, len(s), sampling)
     u, covariance = fit_one(form, s, y)
-    reason = after_fit(form, s, y, u)
-    if reason:
+    if reason := after_fit(form, s, y, u):
         return _invalid(form, reason, kind, len(s), sampling)
     if kind == "items":
         params, draws = _from_items(form, s, items, u, sampling)
     else:
         params, draws = _from_residuals(form, u, covariance, len(s), sampling)
-    reason = of_intervals(form, s, {name: (estimate.low, estimate.high) for name, estimate in params.items()})
-    if reason:
+    if reason := of_intervals(form, s, {name: (estimate.low, estimate.high) for name, estimate in params.items()}):
         return _invalid(form, reason, kind, len(s), sampling)
     cost = float(((y - form.value(u[None], s)[0]) ** 2).sum())
     r2 = 1.0 - cost / float(((y - y.mean()) ** 2).sum())
@@ -387,8 +384,7 @@ def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:
     constant = float(((y - y.mean()) ** 2).sum())
     if aicc(constant, n, 1) <= aicc(cost, n, k):
         return _no_better(form, s, y, cost, constant)
-    reason = _too_narrow(form, s, u)
-    if reason:
+    if reason := _too_narrow(form, s, u):
         return reason
     squeezed = float(((y - form.value(form.steeper(u[None]), s)[0]) ** 2).sum())
     # the 95 % region of one parameter, from the F distribution
@@ -497,11 +493,8 @@ def least_squares(form: Form, s: Floats, curves: Floats, start: Floats) -> tuple
         next_cost = (next_residual**2).sum(axis=1)
         better = next_cost <= cost[running]
         improved = running[better]
-        u[improved], residual[improved], cost[improved] = (
-            (here + step)[better],
-            next_residual[better],
-            next_cost[better],
-        )
+        u[improved] += step[better]
+        residual[improved], cost[improved] = next_residual[better], next_cost[better]
         # bolder after success, more careful after failure
         damping[running] = np.clip(damping[running] * np.where(better, 0.1, 10.0), 1e-12, 1e12)
         running = running[(np.abs(step) > CLOSE * (1.0 + np.abs(here))).any(axis=1)]

@@ -157,5 +157,4 @@ def means(rows: Floats) -> tuple[Interval, ...]:
 def standard_error(values: Floats) -> Floats:
     """(n_s,) standard error of the mean over items of (n_s, n_items); 0 for a single item."""
     n_items = values.shape[1]
-    spread: Floats = values.std(axis=1, ddof=1) / np.sqrt(n_items) if n_items > 1 else np.zeros(len(values))
-    return spread
+    return np.asarray(values.std(axis=1, ddof=1) / np.sqrt(n_items) if n_items > 1 else np.zeros(len(values)))

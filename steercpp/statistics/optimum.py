@@ -20,11 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import Floats
-from steercpp.errors import InputError
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import inner
 from steercpp.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
-from steercpp.statistics.recommend import Curves
+from steercpp.statistics.recommend import Curves, break_even, check_preference
 
 NAN = float("nan")
 SMALL = 1e-12  # an error that is rounding
@@ -133,10 +132,7 @@ def optimum(
     Raises:
         InputError: a weight or direction that does not exist.
     """
-    if not (weight >= 0 and np.isfinite(weight)):
-        raise InputError(f"weight {weight:g} is not a number of at least 0")
-    if direction not in (1, -1):
-        raise InputError(f"direction {direction} is neither 1 nor -1")
+    check_preference(direction, weight)
     rng = rng or np.random.default_rng(0)
     rows = np.concatenate([[curves.at_0], curves.outwards(direction)])
     s = curves.strengths[rows]
@@ -188,18 +184,6 @@ def _not_surely_worse(utility: Floats, draws: Floats, confidence: float) -> npt.
         if ((utility - utility[j]) / error).max() <= limit:
             kept.append(j)
     return np.array(kept)
-
-
-def break_even(s: Floats, worth: Floats, peak: int) -> float:
-    """Strength beyond the peak at which worth (n,), 0 at s[0], is back at 0: between two points on their line."""
-    lost = np.flatnonzero(worth[peak + 1 :] <= 0) + peak + 1
-    if not peak:
-        return 0.0
-    if not len(lost):
-        return NAN
-    end = int(lost[0])
-    share = worth[end - 1] / (worth[end - 1] - worth[end])
-    return float(s[end - 1] + share * (s[end] - s[end - 1]))
 
 
 def _predicted(

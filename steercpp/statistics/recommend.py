@@ -194,7 +194,11 @@ def recommend(
     Raises:
         InputError: a direction, budget, weight or confidence that does not exist.
     """
-    _check_options(direction, max_loss, weight, confidence)
+    check_preference(direction, weight)
+    if not 0 < max_loss < 1:
+        raise InputError(f"max_loss {max_loss:g} is not a share between 0 and 1; 0.05 allows a loss of 5 %")
+    if not 0.5 < confidence < 1:
+        raise InputError(f"confidence {confidence:g} is not between 0.5 and 1")
     if max_invalid is not None and not 0 <= max_invalid < 1:
         raise InputError(f"max_invalid {max_invalid:g} is not a share from 0 to below 1; 0.05 allows 5 % of the texts")
     rng = rng or np.random.default_rng(0)
@@ -209,37 +213,22 @@ def recommend(
     break_even, regime = _trade_off(curves, direction, weight)
     return Recommendation(
         strength=choice.strength if reported else None,
-        reason=choice.reason + (_doubt(reported, max_loss, max_invalid) if reported else ""),
-        gain=figures.gain,
-        gain_low=figures.gain_low,
-        loss=figures.loss,
-        loss_high=figures.loss_high,
-        invalid=figures.invalid,
+        reason=choice.reason + (_doubt(reported, max_loss, max_invalid) if reported else ""), gain=figures.gain,
+        gain_low=figures.gain_low, loss=figures.loss, loss_high=figures.loss_high, invalid=figures.invalid,
         b_normalized_at_0=choice.b_normalized_at_0 if reported else b_0,
-        b_normalized=choice.b_normalized if reported else NAN,
-        confirmed=confirmed,
-        break_even=break_even,
-        efficient_regime=regime,
-        chosen_on=choice.chosen_on if reported else None,
-        reported_on=reported,
-        max_loss=max_loss,
-        max_invalid=max_invalid,
-        confidence=confidence,
-        direction=direction,
-        weight=weight,
+        b_normalized=choice.b_normalized if reported else NAN, confirmed=confirmed, break_even=break_even,
+        efficient_regime=regime, chosen_on=choice.chosen_on if reported else None, reported_on=reported,
+        max_loss=max_loss, max_invalid=max_invalid, confidence=confidence, direction=direction, weight=weight,
         measure=curves.measure,
-    )
+    )  # fmt: skip
 
 
-def _check_options(direction: int, max_loss: float, weight: float, confidence: float) -> None:
+def check_preference(direction: int, weight: float) -> None:
+    """Raise InputError for a direction or a weight of P beside B that does not exist."""
     if direction not in (1, -1):
         raise InputError(f"direction {direction} is neither 1 nor -1")
-    if not 0 < max_loss < 1:
-        raise InputError(f"max_loss {max_loss:g} is not a share between 0 and 1; 0.05 allows a loss of 5 %")
     if not (weight >= 0 and np.isfinite(weight)):
         raise InputError(f"weight {weight:g} is not a number of at least 0")
-    if not 0.5 < confidence < 1:
-        raise InputError(f"confidence {confidence:g} is not between 0.5 and 1")
 
 
 def _doubts(reported: Evidence, max_loss: float, max_invalid: float | None) -> list[str]:
@@ -267,14 +256,21 @@ def _trade_off(curves: Curves, direction: int, weight: float) -> tuple[float, tu
     worth = utility - utility[0]
     lost = np.flatnonzero(worth[1:] <= 0) + 1
     end = int(lost[0]) if len(lost) else len(s)
-    peak = float(s[:end][np.argmax(worth[:end])])
-    regime = (min(peak, 0.0), max(peak, 0.0))
-    if end == len(s):
-        return NAN, regime
-    if end == 1:
-        return 0.0, regime
+    peak = int(np.argmax(worth[:end]))
+    regime = (min(float(s[peak]), 0.0), max(float(s[peak]), 0.0))
+    return break_even(s, worth, peak) if len(s) > 1 else NAN, regime
+
+
+def break_even(s: Floats, worth: Floats, peak: int) -> float:
+    """Strength beyond the peak at which worth (n,), 0 at s[0], is back at 0: between two points on their line."""
+    lost = np.flatnonzero(worth[peak + 1 :] <= 0) + peak + 1
+    if not peak:
+        return 0.0
+    if not len(lost):
+        return NAN
+    end = int(lost[0])
     share = worth[end - 1] / (worth[end - 1] - worth[end])
-    return float(s[end - 1] + share * (s[end] - s[end - 1])), regime
+    return float(s[end - 1] + share * (s[end] - s[end - 1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,16 +340,10 @@ def weigh(
         alternative="greater",
     ).low  # fmt: skip
     return Weighed(
-        strength=float(strengths[best]),
-        reason=reason,
-        sure=evidence[best].gain_low > 0,
-        chosen_on=evidence[best],
-        reported_on=reported,
-        b_normalized_at_0=float(means[curves.at_0]),
-        b_normalized=float(means[row]),
-        b_gain_low=float(low[0]),
-        end=end,
-    )
+        strength=float(strengths[best]), reason=reason, sure=evidence[best].gain_low > 0, chosen_on=evidence[best],
+        reported_on=reported, b_normalized_at_0=float(means[curves.at_0]), b_normalized=float(means[row]),
+        b_gain_low=float(low[0]), end=end,
+    )  # fmt: skip
 
 
 def exceeds(evidence: Evidence, max_loss: float, max_invalid: float | None) -> str:

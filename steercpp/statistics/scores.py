@@ -117,8 +117,7 @@ class BehaviorScores:
         if inside.sum() < 2:
             raise DegenerateError(f"{inside.sum()} strengths in the window; a slope needs two")
         centred = self.strengths[inside] - self.strengths[inside].mean()
-        slopes: Floats = centred @ self.log_odds[inside] / (centred @ centred) / 2
-        return slopes
+        return np.asarray(centred @ self.log_odds[inside] / (centred @ centred) / 2)
 
     def take(self, items: npt.NDArray[np.intp]) -> BehaviorScores:
         """The same strengths, these items only."""
@@ -312,8 +311,7 @@ def drop_extensions(continuations: Sequence[tuple[int, ...]]) -> tuple[int, ...]
 
 def total_logprob(logprobs: Floats) -> Floats:
     """Natural log of the summed probabilities of exclusive continuations: (..., n_continuations) in nats to (...)."""
-    total: Floats = logsumexp(np.asarray(logprobs, np.float64), axis=-1)
-    return total
+    return np.asarray(logsumexp(np.asarray(logprobs, np.float64), axis=-1))
 
 
 def likeliest_answer(chains: list[Floats]) -> int:
@@ -328,8 +326,7 @@ def likeliest_answer(chains: list[Floats]) -> int:
 def _log_odds(aligned: Floats, misaligned: Floats) -> Floats:
     """ln(P+/P-), where a P of 0 counts as the smallest float64: finite, and 0 where neither has any."""
     smallest = np.nextafter(0.0, 1.0)
-    odds: Floats = np.log(np.maximum(aligned, smallest)) - np.log(np.maximum(misaligned, smallest))
-    return odds
+    return np.asarray(np.log(np.maximum(aligned, smallest)) - np.log(np.maximum(misaligned, smallest)))
 
 
 def _mean(items: npt.NDArray[Any]) -> Floats:

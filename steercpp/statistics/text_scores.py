@@ -131,16 +131,11 @@ class TextScores:
     def record(self, bounds: TextBounds | None = None) -> dict[str, Any]:
         """Plain data for JSON: columns over the strengths."""
         record: dict[str, Any] = {
-            "matcher": self.matcher,
-            "n_items": int(self.outcomes.shape[1]),
-            "n_samples": self.n_samples,
-            "strengths": self.strengths.tolist(),
-            "b": self.b.tolist(),
-            "invalid_share": self.invalid_share.tolist(),
-            "aligned_share": self.aligned_share.tolist(),
-            "perplexity": self.perplexity.tolist(),
+            "matcher": self.matcher, "n_items": int(self.outcomes.shape[1]), "n_samples": self.n_samples,
+            "strengths": self.strengths.tolist(), "b": self.b.tolist(), "invalid_share": self.invalid_share.tolist(),
+            "aligned_share": self.aligned_share.tolist(), "perplexity": self.perplexity.tolist(),
             "repetition": self.repetition_share.tolist(),
-        }
+        }  # fmt: skip
         if bounds is not None:
             record |= {
                 "b_low": bounds.b_low.tolist(), "b_high": bounds.b_high.tolist(),

@@ -2,8 +2,4 @@ from .calibration import calibrate
 from .spec import SweepSpec
 from .texts import TextPlan
 
-__all__ = [
-    "SweepSpec",
-    "TextPlan",
-    "calibrate",
-]
+__all__ = ["SweepSpec", "TextPlan", "calibrate"]

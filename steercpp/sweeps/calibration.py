@@ -78,15 +78,12 @@ class Calibration:
 
     def _metadata(self, strength: float) -> dict[str, MetaValue]:
         return {
-            "calibration.kl": self.target,
-            "calibration.kl_measured": self.kl,
-            "calibration.quantile": self.quantile,
+            "calibration.kl": self.target, "calibration.kl_measured": self.kl, "calibration.quantile": self.quantile,
             "calibration.strength": strength,
             "calibration.strength_norm": tuple(math.copysign(share, strength) for share in self.shares.values()),
-            "calibration.model_sha256": self.model_sha256,
-            "calibration.prompts_sha256": self.prompts_sha256,
+            "calibration.model_sha256": self.model_sha256, "calibration.prompts_sha256": self.prompts_sha256,
             "calibration.n_tokens": self.n_tokens,
-        }
+        }  # fmt: skip
 
 
 def calibrate(
@@ -139,19 +136,11 @@ def calibrate(
     strength = curve.smallest(kl, first=FIRST / longest, last=LAST / longest)
     token_kl = curve.values[strength]
     return Calibration(
-        strength=strength,
-        target=kl,
-        quantile=quantile,
-        kl=float(np.quantile(token_kl, quantile)),
-        kl_median=float(np.median(token_kl)),
-        kl_max=float(token_kl.max()),
-        n_tokens=curve.meter.n_tokens,
-        residual_norms=norms,
-        lengths={il: abs(strength) * norm for il, norm in vector.norms.items()},
-        tried=tuple(curve.tried),
-        prompts_sha256=json_sha256(texts),
-        model_sha256=engine.sha256,
-    )
+        strength=strength, target=kl, quantile=quantile, kl=float(np.quantile(token_kl, quantile)),
+        kl_median=float(np.median(token_kl)), kl_max=float(token_kl.max()), n_tokens=curve.meter.n_tokens,
+        residual_norms=norms, lengths={il: abs(strength) * norm for il, norm in vector.norms.items()},
+        tried=tuple(curve.tried), prompts_sha256=json_sha256(texts), model_sha256=engine.sha256,
+    )  # fmt: skip
 
 
 def in_kl_units(

@@ -102,18 +102,13 @@ class SweepSpec(SweepOptions):
         """
         settings: Mapping[str, str | int] = engine.settings()
         return Plan.of(
-            self,
-            model_sha256=model_sha256,
-            vector=vector_id,
+            self, model_sha256=model_sha256, vector=vector_id,
             items={str(kind): items_sha256(items) for kind, items in self.items.items()},
             gate="" if self.gate is None else self.gate.identity,
             engine=PlannedSettings(
-                n_ctx=int(settings["n_ctx"]),
-                n_batch=int(settings["n_batch"]),
-                n_group=int(settings["n_group"]),
+                n_ctx=int(settings["n_ctx"]), n_batch=int(settings["n_batch"]), n_group=int(settings["n_group"]),
                 devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
-                flash_attn=str(settings["flash_attn"]),
-                llama_cpp=str(settings["llama_cpp"]),
+                flash_attn=str(settings["flash_attn"]), llama_cpp=str(settings["llama_cpp"]),
             ),
             said=None if self.text_plan is None else self.text_plan.record(),
-        )
+        )  # fmt: skip

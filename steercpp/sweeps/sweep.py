@@ -228,20 +228,15 @@ def _begin(
     )  # fmt: skip
     model = model_identity(engine.path, lambda: plan.model_sha256)
     manifest = Manifest(
-        command=command(),
-        begun=now(),
-        plan=plan,
+        command=command(), begun=now(), plan=plan,
         model=ModelRecord(**model, architecture=engine.architecture, description=engine.description),
         vector=VectorRecord(
             sha256=vector_sha256(vector), layers=vector.layers, norms=tuple(vector.norms.values()), **measured
         ),
-        items={str(kind): len(items) for kind, items in spec.items.items()},
-        engine=engine.settings(),
-        versions=versions(),
-        machine=machine(),
-        controls_off=prepared.controls_off,
+        items={str(kind): len(items) for kind, items in spec.items.items()}, engine=engine.settings(),
+        versions=versions(), machine=machine(), controls_off=prepared.controls_off,
         notes=tuple(note for of_kind in prepared.work for note in of_kind.notes),
-    )
+    )  # fmt: skip
     clear(out)
     try:
         write_vector(out / VECTOR_FILE, vector)
@@ -424,13 +419,10 @@ class Run:
         n_plain = sum(plain[kind, label == Label.PROMPT] for label, kind, _ in passes)
         of_texts, of_texts_plain = self.store.text_work() if self.prepared.jobs else (None, None)
         return TokenCounts(
-            decoded=sum(finished.values()),
-            plain_loop=n_plain,
-            token_layers=self.store.token_layers(),
-            token_layers_plain=n_plain * self.engine.n_layer,
-            token_layers_texts=of_texts,
+            decoded=sum(finished.values()), plain_loop=n_plain, token_layers=self.store.token_layers(),
+            token_layers_plain=n_plain * self.engine.n_layer, token_layers_texts=of_texts,
             token_layers_texts_plain=of_texts_plain,
-        )
+        )  # fmt: skip
 
     def _resume(self) -> ResumeCounts | None:
         """How many steered passes were resumed, and the commonest reason why others were not; None: none steered."""
@@ -438,12 +430,10 @@ class Run:
         if not counts:
             return None
         return ResumeCounts(
-            resumed="" in counts,
-            first_layer=self.steering.vector.layers[0],
+            resumed="" in counts, first_layer=self.steering.vector.layers[0],
             reason=max((reason for reason in counts if reason), key=lambda reason: counts[reason], default=""),
-            n_resumed=counts.get("", 0),
-            n_in_full=sum(n for reason, n in counts.items() if reason),
-        )
+            n_resumed=counts.get("", 0), n_in_full=sum(n for reason, n in counts.items() if reason),
+        )  # fmt: skip
 
 
 def _described(label: str, strength: float) -> str:

@@ -186,13 +186,10 @@ def generate_texts(
             generated = _Generator(engine, item, prompt, text_plan, steering).texts(rows)
             nats, n_plain = _nats(engine, prompt, {tokens for _, tokens in generated.texts if tokens})
             store.add_texts(
-                job.label,
-                job.kind,
-                item,
-                [replace(text, nats=nats.get(tokens)) for text, tokens in generated.texts],
+                job.label, job.kind, item, [replace(text, nats=nats.get(tokens)) for text, tokens in generated.texts],
                 token_layers=generated.token_layers + engine.token_layers - before,
                 token_layers_plain=generated.token_layers_plain + n_plain,
-            )
+            )  # fmt: skip
         if tick is not None:
             tick(n_tokens[item], item not in done)
 
@@ -262,13 +259,10 @@ class _Generator:
 
     def _generate(self, rows: Sequence[Draw]) -> Generation:
         return generate(
-            self.engine,
-            self.prompt,
-            [_steered(self.steering, strength) for strength, _ in rows],
+            self.engine, self.prompt, [_steered(self.steering, strength) for strength, _ in rows],
             max_tokens=self.text_plan.max_tokens,
-            sampling=[self.text_plan.sampling(self.item, sample) for _, sample in rows],
-            stop=self.text_plan.stop,
-        )
+            sampling=[self.text_plan.sampling(self.item, sample) for _, sample in rows], stop=self.text_plan.stop,
+        )  # fmt: skip
 
 
 def _chunks(engine: Engine, n_cells: int, rows: Sequence[Draw]) -> Iterator[Sequence[Draw]]:

@@ -69,13 +69,11 @@ def measure_constants(
     )
     plan = result.manifest.plan
     record = {
-        "plan_sha256": result.manifest.plan.sha256,
-        "model_sha256": engine.sha256,
-        "vector_sha256": result.manifest.vector.sha256,
-        "unit": plan.unit,
+        "plan_sha256": result.manifest.plan.sha256, "model_sha256": engine.sha256,
+        "vector_sha256": result.manifest.vector.sha256, "unit": plan.unit,
         "items": {kind: len(result.items(kind)) for kind in ("choice", "behavior")},
         **derive(readings, recipe=recipe, direction=plan.direction),
-    }
+    }  # fmt: skip
     return Constants(record, arrays(readings))
 
 

@@ -73,8 +73,7 @@ class Noise:
     @property
     def bias(self) -> Floats:
         """(n_s,) mean of x over queries; 0 for the theory."""
-        bias: Floats = self._finite()[..., 0].mean(axis=1)
-        return bias
+        return np.asarray(self._finite()[..., 0].mean(axis=1))
 
     def rate(self, strengths: Floats, inside: Any) -> tuple[Interval, float]:
         """lambda*sigma: the slope of the pooled standard deviation against |s|, through 0, and its R2.

@@ -101,15 +101,10 @@ def line(strengths: Floats, norms: Floats, *, sign: int, reach: float | None = N
     slopes, _, r2 = straight(x[:n], norms[window])
     _, intercept, mean_r2 = straight(x[:n], average[:n, None])
     return Line(
-        slope=mean(slopes) if len(slopes) else NOTHING,
-        intercept=float(intercept[0]),
-        r2=float(mean_r2[0]),
-        reach=float(strengths[window[-1]]),
-        left_at=float(strengths[places[n]]) if n < len(places) else None,
-        n_points=n,
-        share=float((r2 >= QUERY_R2).mean()),
-        n_queries=norms.shape[1],
-    )
+        slope=mean(slopes) if len(slopes) else NOTHING, intercept=float(intercept[0]), r2=float(mean_r2[0]),
+        reach=float(strengths[window[-1]]), left_at=float(strengths[places[n]]) if n < len(places) else None,
+        n_points=n, share=float((r2 >= QUERY_R2).mean()), n_queries=norms.shape[1],
+    )  # fmt: skip
 
 
 def _n_linear(x: Floats, y: Floats) -> int:

@@ -53,8 +53,7 @@ class Head:
 
     def logits(self, x: npt.NDArray[np.float32]) -> Floats:
         """Logits of `tokens` for activations: (..., n_embd) to (..., n_tokens)."""
-        logits: Floats = self.normed(x) @ self.rows.T
-        return logits
+        return np.asarray(self.normed(x) @ self.rows.T)
 
     def places(self, tokens: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Where tokens stand in `tokens`."""
@@ -94,13 +93,9 @@ def _read(file: BinaryIO, header: Header, tokens: npt.NDArray[np.intp]) -> Head 
         return "its file does not tell how its final norm is made"
     weight = _rows(file, header, norm, np.zeros(1, np.intp))[0]
     return Head(
-        weight,
-        np.zeros_like(weight) if bias is None else _rows(file, header, bias, np.zeros(1, np.intp))[0],
-        epsilon,
-        "layer_norm_rms_epsilon" not in keys,
-        tokens,
-        _rows(file, header, matrix, tokens),
-    )
+        weight, np.zeros_like(weight) if bias is None else _rows(file, header, bias, np.zeros(1, np.intp))[0], epsilon,
+        "layer_norm_rms_epsilon" not in keys, tokens, _rows(file, header, matrix, tokens),
+    )  # fmt: skip
 
 
 def _rows(file: BinaryIO, header: Header, tensor: Tensor, rows: npt.NDArray[np.intp]) -> Floats:

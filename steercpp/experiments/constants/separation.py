@@ -51,15 +51,13 @@ class Gap:
         """(n_queries,) each query's own Delta: the slope of its gap against sign(s) |delta|, through 0."""
         x: Floats = np.sign(self.strengths[inside])[:, None] * self.norm[inside]
         total: Floats = np.square(x).sum(axis=0)
-        slopes: Floats = (x * self.gap[inside]).sum(axis=0) / np.where(total > 0, total, np.nan)
-        return slopes
+        return np.asarray((x * self.gap[inside]).sum(axis=0) / np.where(total > 0, total, np.nan))
 
     def rates(self, inside: Bools) -> Floats:
         """(n_queries,) slope of each query's gap per unit of strength, through 0."""
         s = self.strengths[inside]
         total = max(float(s @ s), np.finfo(float).tiny)
-        rates: Floats = s @ self.gap[inside] / total
-        return rates
+        return np.asarray(s @ self.gap[inside] / total)
 
     def holds(self, inside: Bools) -> Floats:
         """(n_queries,) 1 where the gap has the sign of s at every strength, 0 elsewhere; NaN for a query without."""
@@ -71,16 +69,13 @@ class Gap:
         """Delta in both conventions, rate, shares and margins, as plain data for JSON."""
         delta, rate = mean(self.slopes(inside)), mean(self.rates(inside))
         return {
-            "delta_gap": delta.record(),
-            "delta_side": [number / 2 for number in delta.record()],
-            "rate_gap": rate.record(),
-            "share_holds": mean(self.holds(inside)).record(),
-            "n_queries": int(np.isfinite(self.gap).all(axis=0).sum()),
-            "mean_gap": [_mean(row) for row in self.gap],
+            "delta_gap": delta.record(), "delta_side": [number / 2 for number in delta.record()],
+            "rate_gap": rate.record(), "share_holds": mean(self.holds(inside)).record(),
+            "n_queries": int(np.isfinite(self.gap).all(axis=0).sum()), "mean_gap": [_mean(row) for row in self.gap],
             "share_positive": [self._share(place) for place in range(len(self.strengths))],
             "margins": [_spread(row) for row in self.margins],
             "worst_margin": {name: self.worst(inside, sign) for name, sign in (("positive", 1), ("negative", -1))},
-        }
+        }  # fmt: skip
 
     def worst(self, inside: Bools, sign: int, *, share: float = 0.0) -> float:
         """The Delta that holds for all queries, or for all but a share, on one side of 0; NaN without a strength."""

@@ -48,14 +48,7 @@ Role: TypeAlias = Literal["base", "chat"]
 ENDING = ".toml"
 
 # The figures of each run, and what tables call them.
-FIGURES = {
-    "b_at_0": "B(0)",
-    "crossing": "B = 0",
-    "delta_lambda": "Δλ",
-    "b0": "b₀",
-    "p_at_0": "P(0)",
-    "b": "λσβ",
-}
+FIGURES = {"b_at_0": "B(0)", "crossing": "B = 0", "delta_lambda": "Δλ", "b0": "b₀", "p_at_0": "P(0)", "b": "λσβ"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from steercpp.errors import RunError
 
@@ -22,22 +21,24 @@ _FINISHED = "SELECT 1 FROM groups UNION ALL SELECT 1 FROM said LIMIT 1"
 
 
 class Database:
-    """An open file; made by `create`, `reopen` or `read`. Use it as a context manager.
+    """An open file; made by `create`, `reopen` or `read`.
 
     Attributes:
-        SCHEMA: the statements that make its tables; meta(key, value), groups and said are among them.
         path: where it is.
     """
-
-    SCHEMA: ClassVar[str]
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
 
     @classmethod
-    def create(cls, path: Path, *, plan_sha256: str) -> Self:
-        """A new file with empty tables, for the measurements of the plan with this hash.
+    def create(cls, path: Path, *, schema: str, plan_sha256: str) -> Self:
+        """A new file with empty tables.
+
+        Args:
+            path: where.
+            schema: the statements that make the tables; meta(key, value), groups and said are among them.
+            plan_sha256: hash of the plan whose measurements it takes.
 
         Raises:
             RunError: the file exists or cannot be written.
@@ -48,7 +49,7 @@ class Database:
         meta = [("format", FORMAT), ("plan_sha256", plan_sha256)]
         try:
             with database.transaction() as connection:
-                for statement in filter(str.strip, cls.SCHEMA.split(";")):
+                for statement in filter(str.strip, schema.split(";")):
                     connection.execute(statement)
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", meta)
         except BaseException:
@@ -85,12 +86,6 @@ class Database:
             if not path.is_file() or os.access(path.parent, os.W_OK):
                 raise
             return cls(path, _connect(path, "ro&immutable=1"))._checked()  # no place for the index files
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; every finished group is in it already."""

@@ -25,6 +25,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -74,10 +77,46 @@ class Continuation:
     tokens: tuple[int, ...]
 
 
-class Store(Database):
+class Store:
     """An open sweep.sqlite; made by `create`, `reopen` or `read`. Use it as a context manager."""
 
-    SCHEMA = SCHEMA
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def create(cls, path: Path, *, plan_sha256: str) -> Self:
+        """A new, empty store; as `Database.create`."""
+        return cls(Database.create(path, schema=SCHEMA, plan_sha256=plan_sha256))
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """A store to go on writing to; as `Database.reopen`."""
+        return cls(Database.reopen(path))
+
+    @classmethod
+    def read(cls, path: Path, *, settled: bool = False) -> Self:
+        """A store to read only; as `Database.read`."""
+        return cls(Database.read(path, settled=settled))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; every finished group is in it already."""
+        self._database.close()
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._database.path
+
+    @property
+    def plan_sha256(self) -> str:
+        """Hash of the plan whose measurements these are."""
+        return self._database.plan_sha256
 
     def add_items(self, kind: str, items: Sequence[Item], continuations: Sequence[Continuation]) -> None:
         """Keep the items of one kind with the continuations that will be scored, in the order of their numbers."""
@@ -87,13 +126,13 @@ class Store(Database):
             number = numbers[scored.item] = numbers.get(scored.item, -1) + 1
             rows.append((kind, scored.item, number, scored.side, json.dumps(scored.tokens)))
         records = [(kind, i, item.id, json.dumps(item_json(item))) for i, item in enumerate(items)]
-        with self.transaction() as connection:
+        with self._database.transaction() as connection:
             connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", records)
             connection.executemany("INSERT INTO continuations VALUES (?, ?, ?, ?, ?)", rows)
 
     def items(self, kind: str) -> tuple[Item, ...]:
         """The items of one kind, as they were asked."""
-        rows = self.rows("SELECT record FROM items WHERE kind = ? ORDER BY item", kind)
+        rows = self._database.rows("SELECT record FROM items WHERE kind = ? ORDER BY item", kind)
         try:
             return tuple(parse_item(json.loads(record)) for (record,) in rows)
         except (ValueError, InputError) as error:
@@ -104,7 +143,7 @@ class Store(Database):
         query = "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation"
         grouped: dict[int, list[Continuation]] = {}
         try:
-            for item, side, tokens in self.rows(query, kind):
+            for item, side, tokens in self._database.rows(query, kind):
                 grouped.setdefault(item, []).append(Continuation(item, side, tuple(json.loads(tokens))))
         except (ValueError, TypeError) as error:
             raise damaged(self.path, f"a continuation cannot be read: {error}") from error
@@ -127,40 +166,42 @@ class Store(Database):
         """
         where = (group.label, group.kind, group.strength)
         values = [(*where, item, i, float(nats)) for item, logprobs in rows for i, nats in enumerate(logprobs)]
-        with self.transaction() as connection:
+        with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO logprobs VALUES (?, ?, ?, ?, ?, ?)", values)
             row = (*where, group.batch, n_tokens, token_layers, in_full)
             connection.execute("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def finished(self) -> dict[Group, int]:
         """Every finished group with the tokens decoded for it."""
-        rows = self.rows("SELECT label, kind, strength, batch, n_tokens FROM groups")
+        rows = self._database.rows("SELECT label, kind, strength, batch, n_tokens FROM groups")
         return {Group(label, kind, strength, batch): n for label, kind, strength, batch, n in rows}
 
     def token_layers(self) -> int:
         """Tokens times blocks computed for all finished groups."""
-        return int(self.rows("SELECT coalesce(sum(token_layers), 0) FROM groups")[0][0])
+        return int(self._database.rows("SELECT coalesce(sum(token_layers), 0) FROM groups")[0][0])
 
     def in_full(self) -> dict[str, int]:
         """Why steered groups were not resumed, "" for those that were, each with how many there are."""
-        return dict(self.rows("SELECT in_full, count(*) FROM groups WHERE in_full IS NOT NULL GROUP BY in_full"))
+        return dict(
+            self._database.rows("SELECT in_full, count(*) FROM groups WHERE in_full IS NOT NULL GROUP BY in_full")
+        )
 
     def n_continuations(self, kind: str) -> int:
         """How many continuations of one kind are to be measured at each strength."""
-        return int(self.rows("SELECT count(*) FROM continuations WHERE kind = ?", kind)[0][0])
+        return int(self._database.rows("SELECT count(*) FROM continuations WHERE kind = ?", kind)[0][0])
 
     def n_measured(self, label: str, kind: str) -> dict[float, int]:
         """At each strength, how many continuations of one kind are measured under a label."""
         query = """SELECT strength, count(*) FROM logprobs JOIN continuations USING (kind, item, continuation)
             WHERE label = ? AND kind = ? GROUP BY strength"""
-        return dict(self.rows(query, label, kind))
+        return dict(self._database.rows(query, label, kind))
 
     def logprobs(self, label: str, kind: str, strength: float) -> list[Floats]:
         """For each item its continuations' log-probabilities in nats; an empty array where not measured."""
-        count = self.rows("SELECT count(*) FROM items WHERE kind = ?", kind)[0][0]
+        count = self._database.rows("SELECT count(*) FROM items WHERE kind = ?", kind)[0][0]
         values: list[list[float]] = [[] for _ in range(count)]
         query = "SELECT item, nats FROM logprobs WHERE label=? AND kind=? AND strength=? ORDER BY item, continuation"
-        for item, nats in self.rows(query, label, kind, strength):
+        for item, nats in self._database.rows(query, label, kind, strength):
             values[item].append(nats)
         return [np.array(of_item, dtype=np.float64) for of_item in values]
 
@@ -191,26 +232,28 @@ class Store(Database):
             (label, kind, text.strength, item, text.sample, text.text, text.n_tokens, text.finish, text.nats)
             for text in texts
         ]
-        with self.transaction() as connection:
+        with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             row = (label, kind, item, token_layers, token_layers_plain)
             connection.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?, ?, ?)", row)
 
     def items_with_texts(self, label: str, kind: str) -> set[int]:
         """Numbers of the items whose texts under a label are all there."""
-        return {item for (item,) in self.rows("SELECT item FROM said WHERE label = ? AND kind = ?", label, kind)}
+        return {
+            item for (item,) in self._database.rows("SELECT item FROM said WHERE label = ? AND kind = ?", label, kind)
+        }
 
     def text_work(self) -> tuple[int, int]:
         """Tokens times blocks computed for all texts, and those of as many runs one after the other."""
         query = "SELECT coalesce(sum(token_layers), 0), coalesce(sum(token_layers_plain), 0) FROM said"
-        ((done, plain),) = self.rows(query)
+        ((done, plain),) = self._database.rows(query)
         return int(done), int(plain)
 
     def texts(self, label: str, kind: str) -> tuple[GeneratedText, ...]:
         """The texts under a label of one kind of item, by strength, item and sample."""
         query = """SELECT strength, item, sample, text, n_tokens, finish, nats FROM texts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
-        texts = tuple(GeneratedText(*row) for row in self.rows(query, label, kind))
+        texts = tuple(GeneratedText(*row) for row in self._database.rows(query, label, kind))
         if any(text.finish not in _FINISHES for text in texts):
             raise damaged(self.path, "a text has ended in an unknown way")
         return texts
@@ -225,14 +268,14 @@ class Store(Database):
             (label, kind, verdict.strength, verdict.item, verdict.sample, int(verdict.passed), verdict.reason)
             for verdict in verdicts
         ]
-        with self.transaction() as connection:
+        with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def verdicts(self, label: str, kind: str) -> tuple[Verdict, ...]:
         """Every verdict on a kind of item, by strength, item and sample."""
         query = """SELECT strength, item, sample, passed, reason FROM verdicts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
-        rows = self.rows(query, label, kind)
+        rows = self._database.rows(query, label, kind)
         return tuple(
             Verdict(strength, item, sample, bool(passed), reason) for strength, item, sample, passed, reason in rows
         )

@@ -73,12 +73,12 @@ def test_everything_is_plain_data(planted: SweepResult) -> None:
 def test_only_finished_strengths_are_shown(tmp_path: Path) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.2", n_random=0)
     with Store.reopen(folder / STORE) as store:
-        store.rows("DELETE FROM logprobs WHERE kind = 'choice' AND strength = 0.4")
+        store._database.rows("DELETE FROM logprobs WHERE kind = 'choice' AND strength = 0.4")
     (folder / MANIFEST).write_text(json.dumps({**read_manifest(folder).to_json(), "finished": None}))
     half = open_run(folder)
     assert half.strengths.tolist() == [-0.4, -0.2, 0.0, 0.2] and not half.finished
     with Store.reopen(folder / STORE) as store:
-        store.rows("DELETE FROM logprobs")
+        store._database.rows("DELETE FROM logprobs")
     with pytest.raises(RunError, match="no strength is finished yet; run the same sweep again"):
         open_run(folder)
 
@@ -97,7 +97,7 @@ def test_only_finished_strengths_are_shown(tmp_path: Path) -> None:
 def test_a_finished_run_that_lacks_measurements_is_refused(tmp_path: Path, change: str, lacking: str) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="-0.1:0.1:0.1", n_random=2)
     with Store.reopen(folder / STORE) as store:
-        store.rows(change)
+        store._database.rows(change)
     with pytest.raises(RunError, match=rf"^{folder / STORE}: lacks {lacking}, though .*`out`.*`force=True`"):
         open_run(folder)
 

@@ -55,8 +55,8 @@ def test_a_group_is_there_whole_or_not_at_all(store: Store) -> None:
 def test_a_failing_write_keeps_what_was_committed(store: Store) -> None:
     store.add_items("behavior", BEHAVIOR[:1], [Continuation(0, "aligned", (1,))])
     store.add(Group("vector", "behavior", 0.0, 0), 1, 4, None, [(0, np.array([-1.0]))])
-    pages = store.rows("PRAGMA page_count")[0][0]
-    store.rows(f"PRAGMA max_page_count = {pages}")  # what SQLite does when the disk is full
+    pages = store._database.rows("PRAGMA page_count")[0][0]
+    store._database.rows(f"PRAGMA max_page_count = {pages}")  # what SQLite does when the disk is full
     big = [(i, np.full(4, -1.0)) for i in range(10_000)]
     with pytest.raises(RunError, match=r"cannot be written \(database or disk is full\).*was finished is kept"):
         store.add(Group("vector", "behavior", 1.0, 0), 1, 4, "", big)
@@ -64,8 +64,8 @@ def test_a_failing_write_keeps_what_was_committed(store: Store) -> None:
 
 
 def test_a_failing_write_does_not_speak_of_what_was_never_finished(store: Store) -> None:
-    pages = store.rows("PRAGMA page_count")[0][0]
-    store.rows(f"PRAGMA max_page_count = {pages}")
+    pages = store._database.rows("PRAGMA page_count")[0][0]
+    store._database.rows(f"PRAGMA max_page_count = {pages}")
     parts = [Continuation(0, "aligned", tuple(range(9000)))]
     with pytest.raises(RunError, match=r"\(database or disk is full\); free some space.* the same command again$"):
         store.add_items("behavior", BEHAVIOR[:1], parts)
@@ -174,7 +174,7 @@ def test_a_manifest_with_a_part_missing_is_found_out(tmp_path: Path, part: str) 
 def test_rows_that_make_no_sense_are_found_out(tmp_path: Path, change: str, expected: str) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
     with Store.reopen(folder / STORE) as store:
-        store.rows(change)
+        store._database.rows(change)
     with pytest.raises(RunError, match=expected):
         open_run(folder)
 

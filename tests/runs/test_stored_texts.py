@@ -56,6 +56,6 @@ def test_verdicts_come_back_and_are_replaced(store: Store) -> None:
 
 def test_a_text_that_ended_in_no_known_way_is_damage(store: Store) -> None:
     store.add_texts("vector", "behavior", 2, TEXTS, token_layers=1, token_layers_plain=1)
-    store.rows("UPDATE texts SET finish = 'perhaps' WHERE sample = 1")
+    store._database.rows("UPDATE texts SET finish = 'perhaps' WHERE sample = 1")
     with pytest.raises(RunError, match="not a usable sweep store"):
         store.texts("vector", "behavior")

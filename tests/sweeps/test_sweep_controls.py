@@ -243,7 +243,7 @@ def test_a_finished_run_that_lacks_a_control_is_refused(
 ) -> None:
     folder = small_sweep(tiny_engine, tmp_path / "run", strengths=(0.5,)).folder
     with Store.reopen(folder / STORE) as store:
-        store.rows(change)
+        store._database.rows(change)
     with pytest.raises(RunError, match=rf"lacks {lacking}, though"):
         open_run(folder)
 

@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 	$(BIN)/steercpp sweep
 
 quick: rpc
-	$(PYTEST) -m "not slow"
+	STEERCPP_PLANS=500 $(PYTEST) -m "not slow"
 
 test: rpc
 	$(PYTEST)

@@ -114,7 +114,7 @@ def pair_findings(compared: Sequence[Relation], *, shift: int, n_embd: int, toke
     """Directions that point the wrong way, or nowhere near what the pairs differ in."""
     chance = _CHANCE / np.sqrt(n_embd)
     unrelated = tuple(il for il, cosine in _where_it_belongs(compared, shift).items() if cosine < chance)
-    wrong = tuple(row.layer for row in compared if row.layer not in unrelated and _points_back(row, chance))
+    wrong = tuple(row.layer for row in compared if _points_back(row, chance) and row.layer not in unrelated)
     if wrong:
         sentence = f"at {where(wrong)} the direction points from positive to negative in three of four pairs or more"
         yield Finding("wrong-sign", sentence, f"the sign is turned at {where(wrong)}", wrong)

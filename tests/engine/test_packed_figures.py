@@ -16,6 +16,7 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
 from steercpp.engine.steering import Steering
 
+pytestmark = pytest.mark.slow
 N_HEADS, N_PREFIX, N_QUERIES, N_OWN = 12, 40, 12, 10
 
 

@@ -24,6 +24,7 @@ def run(source: str, way: str, **limits: float) -> ProgramOutcome:
     return run_program(source, allow=True, way=way, limits=SandboxLimits(**limits))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_humaneval_solutions_pass(test_data: Path) -> None:
     problems = read_humaneval(test_data / "datasets" / "humaneval" / "HumanEval.jsonl.gz")
     assert len(problems) == 164

@@ -79,6 +79,7 @@ def test_a_heavier_weight_asks_for_less() -> None:
     assert predicted[1] == pytest.approx(2 * predicted[2], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth() -> None:
     """150 noisy studies: the true best of the grid, and r*, in at least 90 % (95 %, less 3 errors of 1.8 %)."""
     truth = S[S >= 0][UTILITY[S >= 0].argmax()]

@@ -8,6 +8,7 @@ from places import ModelMaker
 
 from steercpp.sweeps.calibration import FAR, FIRST, JUMP, LAST, NEAR, TOLERANCE
 
+pytestmark = pytest.mark.slow
 Tables = dict[str, list[Cells]]
 
 

@@ -64,8 +64,10 @@ def test_the_python_examples_run(
     if "scan(" in example:
         names = [line.split()[0] for line in shown.splitlines() if " None None" in line]  # eight items make no halves
         assert names == ["1", "1-2", "2", "2-3", "3"] and "cannot be told whether the vector carries over" in shown
-    elif "said=" in example:  # a model of random weights says nothing, which the study takes for a refusal
+    elif "text_plan=" in example:  # a model of random weights says nothing, which the study takes for a refusal
         assert shown.startswith("[0. 0. 0.] [1. 1. 1.]") and "\n[1. 1. 1.]\n" in shown
+    elif "SweepSpec(" in example:
+        assert re.fullmatch(r"norm [0-9]+\n", shown)
     elif "sweep(" in example:
         assert (tmp_path / "run" / "vector.gguf").exists() and "Recommendation(strength=" in shown
     elif "apply(" in example:
@@ -79,5 +81,7 @@ def test_the_python_examples_run(
 
 
 def test_what_the_package_offers_is_there_and_sorted() -> None:
+    former = {"Saying": "TextPlan"}  # an earlier name, and what it gives
     names = [getattr(steercpp, name).__name__ for name in steercpp.__all__]
-    assert names == steercpp.__all__ == sorted(steercpp.__all__) and set(names) <= set(dir(steercpp))
+    assert names == [former.get(name, name) for name in steercpp.__all__]
+    assert steercpp.__all__ == sorted(steercpp.__all__) and set(steercpp.__all__) <= set(dir(steercpp))

@@ -169,7 +169,7 @@ class Scan:
     def best(self) -> Band | None:
         """The band with the highest lower bound of the gain, on the half that chooses; None if none is sure to gain."""
         sure = [band for band in self.bands if band.found.sure]
-        return max(sure, key=_sure_gain, default=None)
+        return max(sure, key=lambda band: band.found.chosen_on.gain_low if band.found.chosen_on else 0.0, default=None)
 
     @property
     def doubt(self) -> str:
@@ -363,9 +363,3 @@ def slope_at_0(strengths: Floats, b: Floats) -> float:
     at_0 = int(np.flatnonzero(strengths == 0)[0])
     first, last = max(at_0 - 1, 0), min(at_0 + 1, len(strengths) - 1)
     return float((b[last] - b[first]) / (strengths[last] - strengths[first])) if first < last else float("nan")
-
-
-def _sure_gain(band: Band) -> float:
-    """The lower bound of the gain, on the half of the items that chose the strength."""
-    assert band.found.chosen_on is not None
-    return band.found.chosen_on.gain_low

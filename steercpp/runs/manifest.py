@@ -119,9 +119,9 @@ class Manifest:
     model: ModelRecord
     vector: VectorRecord
     items: Mapping[str, int]
-    engine: Mapping[str, str | int]
-    versions: Mapping[str, str]
-    machine: Mapping[str, str]
+    engine: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    machine: Mapping[str, Any]
     controls_off: Mapping[str, str]
     notes: tuple[str, ...] = ()
     finished: str | None = None
@@ -182,7 +182,7 @@ def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
     try:
         known = {**_UNTOLD, **record, **{name: record[name] for name in _NEEDED}, "plan": plan}
         manifest = dacite.from_dict(Manifest, known, dacite.Config(cast=[tuple]))  # leaves out what it does not know
-    except (KeyError, TypeError, dacite.DaciteError) as error:
+    except (KeyError, TypeError, ValueError, dacite.DaciteError) as error:
         raise RunError(f"{path}: damaged, parts of it are missing; {AGAIN}") from error
     if record.get("plan_sha256") != json_sha256(record["plan"]):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {AGAIN}")

@@ -207,19 +207,20 @@ def recommend(
         rng=rng, resamples=resamples, confidence=confidence,
     )  # fmt: skip
     reported = choice.reported_on if choice.sure else None
-    confirmed = reported is not None and not _doubts(reported, max_loss, max_invalid)
+    doubts = _doubts(reported, max_loss, max_invalid) if reported else []
+    doubt = f"; the other half of the items does not confirm it: {' and '.join(doubts)}" if doubts else ""
     figures = reported or Evidence(0, 0, NAN, NAN, NAN, NAN)
     b_0 = float(curves.normalized[curves.at_0].mean())
-    break_even, regime = _trade_off(curves, direction, weight)
+    back_at_0, regime = _trade_off(curves, direction, weight)
     return Recommendation(
         strength=choice.strength if reported else None,
-        reason=choice.reason + (_doubt(reported, max_loss, max_invalid) if reported else ""), gain=figures.gain,
-        gain_low=figures.gain_low, loss=figures.loss, loss_high=figures.loss_high, invalid=figures.invalid,
+        reason=choice.reason + doubt, gain=figures.gain, gain_low=figures.gain_low, loss=figures.loss,
+        loss_high=figures.loss_high, invalid=figures.invalid,
         b_normalized_at_0=choice.b_normalized_at_0 if reported else b_0,
-        b_normalized=choice.b_normalized if reported else NAN, confirmed=confirmed, break_even=break_even,
-        efficient_regime=regime, chosen_on=choice.chosen_on if reported else None, reported_on=reported,
-        max_loss=max_loss, max_invalid=max_invalid, confidence=confidence, direction=direction, weight=weight,
-        measure=curves.measure,
+        b_normalized=choice.b_normalized if reported else NAN, confirmed=reported is not None and not doubts,
+        break_even=back_at_0, efficient_regime=regime, chosen_on=choice.chosen_on if reported else None,
+        reported_on=reported, max_loss=max_loss, max_invalid=max_invalid, confidence=confidence, direction=direction,
+        weight=weight, measure=curves.measure,
     )  # fmt: skip
 
 
@@ -241,11 +242,6 @@ def _doubts(reported: Evidence, max_loss: float, max_invalid: float | None) -> l
     if max_invalid is not None and reported.invalid > max_invalid:
         doubts.append(f"{reported.invalid:.1%} of its texts are invalid")
     return doubts
-
-
-def _doubt(reported: Evidence, max_loss: float, max_invalid: float | None) -> str:
-    doubts = _doubts(reported, max_loss, max_invalid)
-    return f"; the other half of the items does not confirm it: {' and '.join(doubts)}" if doubts else ""
 
 
 def _trade_off(curves: Curves, direction: int, weight: float) -> tuple[float, tuple[float, float]]:

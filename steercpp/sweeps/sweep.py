@@ -120,7 +120,11 @@ def sweep(
     if manifest is not None:
         refuse_other_plan(out, manifest.plan, plan)
         if manifest.finished is not None:
-            return _reported(open_run(out), on_strength)
+            result = open_run(out)
+            if on_strength is not None:
+                for means in result.rows():
+                    on_strength(means)  # as if they were just measured
+            return result
 
     # Everything that can be wrong with an item is found before anything is written.
     work = [WORKS[kind](engine, items) for kind, items in spec.items.items() if kind in WORKS]
@@ -197,14 +201,6 @@ def _identity(engine: Engine, vector: ControlVector | Callable[[], ControlVector
     if vector_id is None:
         raise InputError("a function that makes the vector needs a vector_id, for the plan")
     return vector_id
-
-
-def _reported(result: SweepResult, on_strength: OnStrength | None) -> SweepResult:
-    """A finished run, its strengths reported as if they were just measured."""
-    if on_strength is not None:
-        for means in result.rows():
-            on_strength(means)
-    return result
 
 
 def _begin(

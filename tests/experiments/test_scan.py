@@ -54,7 +54,7 @@ def test_windows_of_consecutive_layers() -> None:
         ("4-2", "4-2 runs backwards; write 2-4"),
         ("wide", "'wide' is neither a width, nor a range of layers, nor default"),
         ("1,", "'' is neither a width"),
-        ("default", "layer 5 is not among layers 1-4; name others or widen --layers"),
+        ("default", "layer 5 is not among layers 1-4; name others or widen `layers`"),
     ],
 )
 def test_bad_windows(text: str, expected: str) -> None:

@@ -214,7 +214,7 @@ def test_an_instruction_that_leaves_no_room_for_texts_costs_no_run(tiny_engine: 
     )  # fmt: skip
     assert found.finished and found.controls.prompt is None
     assert found.controls.off["prompt"].startswith("with the instruction before it, b-the: ")
-    assert "--max-new-tokens" in found.controls.off["prompt"]
+    assert "`max_tokens`" in found.controls.off["prompt"]
 
 
 def test_answers_have_controls_too(tiny_engine: Engine, tmp_path: Path) -> None:

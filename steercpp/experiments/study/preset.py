@@ -232,9 +232,7 @@ def parse_preset(text: str, *, name: str, place: str) -> Preset:
         raise PresetError(f"{place}: key {', '.join(sorted(error.keys))} is unknown; see docs/study.md") from error
     except dacite.MissingValueError as error:
         raise PresetError(f"{place}: {error.field_path} is missing") from error
-    except dacite.DaciteError as error:
-        raise PresetError(f"{place}: {error}") from error
-    except InputError as error:
+    except (dacite.DaciteError, InputError) as error:
         raise PresetError(f"{place}: {error}") from error
 
 

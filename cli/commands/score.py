@@ -70,7 +70,7 @@ def score(
         _run_code(run, code_ways or CODE_WAYS[:1], as_json)
     judgement = judge(open_run(run), judging())
     note_what_is_idle(judgement)
-    data: dict[str, Any] = judgement.record()
+    data: dict[str, Any] = {**judgement.record()}
     followed = () if chosen is None else _follow(judgement, chosen)
     if chosen is not None:
         from steercpp.cli.views.fits import recipe_record

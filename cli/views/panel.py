@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import share, signed
+from steercpp.runs.labels import CONTROL_WORDS, Label
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
 
 THEORY = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
-CONTROLS = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
 SWITCHES = {"random": "--random 0", "orthogonal": "--no-orthogonal", "prompt": "--no-prompt-baseline"}
 MEANS = (
     ("B", "b", "+.3f"), ("P+ − P−", "b_raw", "+.3f"), ("P(correct)", "p_free", ".3f"),
@@ -140,17 +140,18 @@ def _controls(controls: dict[str, Any], recommended: float | None) -> list[Fact]
             )
             facts.append((name, f"{changes}{where}"))
     for name, why in controls["off"].items():
-        facts.append((CONTROLS[name], output.text(f"not measured: {_why_off(name, why)}", "yellow")))
+        facts.append((CONTROL_WORDS[name], output.text(f"not measured: {_why_off(name, why)}", "yellow")))
     return facts
 
 
 def _why_off(name: str, why: str) -> str:
     """Why a control was not measured, with the option that switched it off or asks for it."""
+    from steercpp.cli.words import in_options
     from steercpp.runs.scores import NO_INSTRUCTION, SWITCHED_OFF
 
     if why == NO_INSTRUCTION:
         return "no instruction was given; say it with --instruction"
-    return f"{why} with {SWITCHES[name]}" if why == SWITCHED_OFF else why
+    return f"{why} with {SWITCHES[name]}" if why == SWITCHED_OFF else in_options(why)
 
 
 def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:
@@ -339,7 +340,7 @@ def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
             bound = "" if high[i] != high[i] else f" (at most {share(float(high[i]))})"
             quality = f"perplexity {scores.perplexity[i]:.3g}, repeating {share(float(scores.repetition_share[i]))}"
             facts.append((f"at {signed(row.strength)}", f"{counts}{bound}; {quality}"))
-    baseline = judgement.result.said(judgement.how.matcher, label="prompt")
+    baseline = judgement.result.text_scores(judgement.how.matcher, label=Label.PROMPT)
     if baseline is not None:
         aligned, invalid = share(float(baseline.aligned_share[0])), share(float(baseline.invalid_share[0]))
         facts.append(

@@ -25,6 +25,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -39,7 +40,19 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
 WAYS: tuple[Literal["letter", "text"], ...] = ("letter", "text")
 HARMLESS, HARMFUL = "harmless", "harmful"  # subjects of requests: what one wants is to comply with the one alone
-KINDS = ("behavior", "choice", "answer", "text", "code")
+
+
+class Kind(StrEnum):
+    """Kinds of items."""
+
+    BEHAVIOR = "behavior"
+    CHOICE = "choice"
+    ANSWER = "answer"
+    TEXT = "text"
+    CODE = "code"
+
+
+KINDS = tuple(Kind)
 _LINE_END = re.compile(r"\r\n?")
 
 

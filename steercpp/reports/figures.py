@@ -30,6 +30,7 @@ from steercpp.reports.style import (
 )
 from steercpp.runs.code_report import bounds, largest_k, ways_of
 from steercpp.runs.judgement import Judgement
+from steercpp.runs.labels import CONTROL_WORDS
 from steercpp.runs.result import SweepResult
 from steercpp.runs.scores import Controls, StrengthMeans
 from steercpp.statistics.fits import FitResult
@@ -179,8 +180,7 @@ def helpful_key(judgement: Judgement) -> str:
 
 def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
     """Write `first` below a figure, then which controls are not in it and why."""
-    names = {"random": "random directions", "orthogonal": "orthogonal direction", "prompt": "prompt baseline"}
-    off = [f"{names[name]}: {why}" for name, why in judgement.result.controls.off.items()]
+    off = [f"{CONTROL_WORDS[name]}: {why.replace('`', '')}" for name, why in judgement.result.controls.off.items()]
     sentences = [first, *(["Not measured: " + "; ".join(off) + "."] if off else [])]
     lines = [line for sentence in sentences for line in textwrap.wrap(sentence, 110, break_on_hyphens=False)]
     if lines:

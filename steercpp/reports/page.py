@@ -15,6 +15,7 @@ import numpy as np
 
 from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
+from steercpp.runs.labels import CONTROL_WORDS
 
 N_SAMPLES = 2  # failed texts shown at each strength
 CAPTIONS = {
@@ -27,7 +28,6 @@ CAPTIONS = {
     "couples": "Harmless requests that are refused, harmful ones that are complied with, and what goes with what.",
     "code": "Share of generated programs that pass their tests.",
 }
-CONTROLS = {"random": "Random directions", "orthogonal": "Orthogonal direction", "prompt": "Prompt baseline"}
 
 
 def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[str, Columns]) -> bytes:
@@ -59,7 +59,7 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
             setting=_setting(judgement),
             figures=[(name, base64.b64encode(data).decode(), CAPTIONS[name]) for name, data in pictures.items()],
             tables=tables,
-            off=[(CONTROLS[name], why) for name, why in result.controls.off.items()],
+            off=[(CONTROL_WORDS[name].capitalize(), why.replace("`", "")) for name, why in result.controls.off.items()],
             fits=fits,
             confidence=f"{confidence:.0%}",
             theory=_theory(judgement),

@@ -21,6 +21,7 @@ import numpy as np
 
 from steercpp.runs.code_report import code_columns
 from steercpp.runs.judgement import Judgement
+from steercpp.runs.labels import Label
 from steercpp.statistics.failures import WORDS
 from steercpp.statistics.intervals import standard_error
 
@@ -195,7 +196,7 @@ def _controls(judgement: Judgement) -> Columns:
     """The vector at 0 and where directions are compared, and every control; what was not measured has no row."""
     controls = judgement.result.controls
     rows = [
-        {"strength": row.strength, "label": "vector", **asdict(row)}
+        {"strength": row.strength, "label": str(Label.VECTOR), **asdict(row)}
         for row in judgement.result.rows()
         if row.strength in (0.0, controls.strength)
     ]

@@ -19,14 +19,14 @@ import numpy as np
 
 from steercpp.aliases import Floats, Progress
 from steercpp.choices import CodeWay
-from steercpp.data.items import CodeItem
+from steercpp.data.items import CodeItem, Kind
 from steercpp.errors import RunError, SandboxError
 from steercpp.judging.programs import WOLF_TIMEOUT_S, program
 from steercpp.judging.sandbox import ProgramOutcome, SandboxLimits, run_program, working_way
 from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.provenance import physical_cores
 from steercpp.runs.folder import STORE
-from steercpp.runs.labels import Kind, Label
+from steercpp.runs.labels import Label
 from steercpp.runs.store import Store
 from steercpp.statistics.code_scores import CodeScores
 

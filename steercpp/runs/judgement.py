@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from steercpp.aliases import Floats
-from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem
+from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Kind
 from steercpp.judging.matchers import AUTO, Outcome, chosen_matcher
 from steercpp.runs.code_report import code_record
-from steercpp.runs.labels import Kind
-from steercpp.runs.result import SweepResult
+from steercpp.runs.result import RunRecord, SweepResult
 from steercpp.runs.samples import Sample, sample_choices, sample_texts
 from steercpp.statistics.couples import Coupled, coupled
 from steercpp.statistics.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
@@ -54,6 +53,21 @@ class Judging:
     weight: float = 1.0
     matcher: str = AUTO
     window: Window | None = None
+
+
+class JudgementRecord(RunRecord):
+    """What `Judgement.record` gives: plain data; None where a run has nothing of the kind."""
+
+    judging: dict[str, Any]
+    per_item: dict[str, Any] | None
+    optimum: dict[str, Any] | None
+    sides: dict[str, Any] | None
+    said_sides: dict[str, Any] | None
+    coupled: dict[str, Any] | None
+    by_side: dict[str, Any] | None
+    failures: dict[str, list[dict[str, Any]] | None]
+    code: dict[str, Any] | None
+    said: dict[str, Any] | None
 
 
 class Judgement:
@@ -220,29 +234,39 @@ class Judgement:
             return None
         return coupled(self.result.behavior, self.behavior_items, self.result.choice, self.choice_items, rng=self.rng())
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JudgementRecord:
         """Plain data for JSON: what `SweepResult.to_json` has, and everything above."""
-        parts = {
-            "per_item": self.slopes, "optimum": self.optimum, "sides": self.sides, "said_sides": self.text_sides,
-            "coupled": self.coupled, "recommendation": self.recommendation,
-        }  # fmt: skip
         fits, texts = self.result.side_fits, self.text_scores
         by_side = {
             side: {"n_items": of_side.anti.of, "alignment": fits[side].record(), "per_item": of_side.record()}
             for side, of_side in self.by_side.items()
         }
+        failures = {
+            "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
+            "texts": [asdict(row) for row in self.texts] if self.texts else None,
+        }
         return {
             **self.result.to_json(max_loss=self.max_loss, direction=self.direction),
             "judging": asdict(self.how) | {"max_loss": self.max_loss, "direction": self.direction},
-            **{name: None if part is None else part.record() for name, part in parts.items()},
+            "per_item": _recorded(self.slopes),
+            "optimum": _recorded(self.optimum),
+            "sides": _recorded(self.sides),
+            "said_sides": _recorded(self.text_sides),
+            "coupled": _recorded(self.coupled),
+            "recommendation": _recorded(self.recommendation),
             "by_side": by_side or None,
-            "failures": {
-                "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
-                "texts": [asdict(row) for row in self.texts] if self.texts else None,
-            },
+            "failures": failures,
             "code": code_record(self.result),
             "said": None if texts is None else texts.record(texts.bounds(rng=self.rng())),
         }
+
+
+class _HasRecord(Protocol):
+    def record(self) -> dict[str, Any]: ...
+
+
+def _recorded(part: _HasRecord | None) -> dict[str, Any] | None:
+    return None if part is None else part.record()
 
 
 def judge(result: SweepResult, how: Judging | None = None) -> Judgement:

@@ -5,18 +5,10 @@ A row of the store is of one kind of item, measured under one label at one stren
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
-
-class Kind(StrEnum):
-    """Kinds of items."""
-
-    BEHAVIOR = "behavior"
-    CHOICE = "choice"
-    ANSWER = "answer"
-    TEXT = "text"
-    CODE = "code"
-
+from steercpp.data.items import Kind
 
 MEASURED = (Kind.BEHAVIOR, Kind.CHOICE, Kind.ANSWER, Kind.TEXT)  # what is measured of them are log-probabilities
 CONTROLLED = (Kind.BEHAVIOR, Kind.CHOICE, Kind.ANSWER)  # controls are measured on these
@@ -45,3 +37,10 @@ class ControlName(StrEnum):
     RANDOM = "random"
     ORTHOGONAL = "orthogonal"
     PROMPT = "prompt"
+
+
+CONTROL_WORDS: Mapping[str, str] = {  # what a user calls them
+    ControlName.RANDOM: "random directions",
+    ControlName.ORTHOGONAL: "orthogonal direction",
+    ControlName.PROMPT: "prompt baseline",
+}

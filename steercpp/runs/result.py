@@ -12,21 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import Floats
 from steercpp.choices import CodeWay
-from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Item
+from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Item, Kind
 from steercpp.errors import RunError
 from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
 from steercpp.runs.database import AGAIN
 from steercpp.runs.folder import STORE, VECTOR_FILE, read_swept_vector
-from steercpp.runs.labels import MEASURED, Kind, Label
+from steercpp.runs.labels import MEASURED, Label
 from steercpp.runs.manifest import Manifest, read_manifest
 from steercpp.runs.scores import Controls, Scores, StrengthMeans, control_strength
 from steercpp.runs.store import Store
@@ -49,6 +49,25 @@ from steercpp.statistics.text_scores import TextScores, score_texts
 OF_HARMFUL = (
     "the items have two sides, which a vector may move oppositely: the fit of alignment is of the harmful items"
 )
+
+
+class RunRecord(TypedDict):
+    """What `SweepResult.to_json` gives: plain data, each part as its own `record` or the manifest has it."""
+
+    run: str
+    finished: bool
+    model: dict[str, Any]
+    items: dict[str, int]
+    plan: dict[str, Any]
+    tokens: dict[str, int] | None
+    resume: dict[str, Any] | None
+    gate_open: dict[str, int] | None
+    vector: dict[str, Any]
+    strengths: list[dict[str, Any]]
+    fits: dict[str, list[dict[str, Any]]]
+    recommendation: dict[str, Any] | None
+    controls: dict[str, Any]
+    notes: list[str]
 
 
 class SweepResult:
@@ -252,12 +271,17 @@ class SweepResult:
         """Means at each strength."""
         return self.scores.rows() or tuple(StrengthMeans(float(s)) for s in self.strengths)
 
-    def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> dict[str, Any]:
+    def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> RunRecord:
         """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
         recommendation, manifest = self.recommend(max_loss=max_loss, direction=direction), self.manifest.to_json()
         return {
             "run": str(self.folder), "finished": self.finished,
-            **{name: manifest[name] for name in ("model", "items", "plan", "tokens", "resume", "gate_open")},
+            "model": manifest["model"],
+            "items": manifest["items"],
+            "plan": manifest["plan"],
+            "tokens": manifest["tokens"],
+            "resume": manifest["resume"],
+            "gate_open": manifest["gate_open"],
             "vector": manifest["vector"] | {"file": str(self.vector_path)},
             "strengths": [asdict(row) for row in self.rows()],
             "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},

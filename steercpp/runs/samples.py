@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.data.items import LETTERS, BehaviorItem, ChoiceItem
+from steercpp.data.items import LETTERS, BehaviorItem, ChoiceItem, Kind
 from steercpp.judging.matchers import NEITHER, Matcher, Outcome, broken, judgments, question_of
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.folder import STORE
-from steercpp.runs.labels import Kind
 from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import likeliest_choices

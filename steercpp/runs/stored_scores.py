@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import Floats
-from steercpp.data.items import ChoiceItem
+from steercpp.data.items import ChoiceItem, Kind
 from steercpp.judging.texts import GeneratedText
-from steercpp.runs.labels import CONTINUED, CONTROLLED, MEASURED, RANDOM, ControlName, Kind, Label, random_label
+from steercpp.runs.labels import CONTINUED, CONTROLLED, MEASURED, RANDOM, ControlName, Label, random_label
 from steercpp.runs.manifest import Manifest
 from steercpp.runs.scores import Control, Controls, Scores
 from steercpp.runs.store import Continuation, Store

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, items_sha256
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, Kind, TextItem, items_sha256
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Gate, Steering, check_manner
 from steercpp.errors import InputError
-from steercpp.runs.labels import CONTINUED, ControlName, Kind
+from steercpp.runs.labels import CONTINUED, ControlName
 from steercpp.runs.plan import Plan, PlannedSettings, SweepOptions
 from steercpp.runs.scores import NO_INSTRUCTION, SWITCHED_OFF
 from steercpp.sweeps.strengths import normal_strengths

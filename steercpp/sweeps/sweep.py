@@ -24,7 +24,7 @@ import numpy as np
 
 from steercpp.aliases import Progress
 from steercpp.choices import CODE_WAYS
-from steercpp.data.items import CodeItem
+from steercpp.data.items import CodeItem, Kind
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering, check_gate
 from steercpp.errors import ContextOverflowError, InputError, PromptError
@@ -40,7 +40,7 @@ from steercpp.runs.folder import (
     read_swept_vector,
     refuse_other_plan,
 )
-from steercpp.runs.labels import CONTROLLED, RANDOM, ControlName, Kind, Label, random_label
+from steercpp.runs.labels import CONTROLLED, RANDOM, ControlName, Label, random_label
 from steercpp.runs.manifest import Manifest, ModelRecord, ResumeCounts, TokenCounts, VectorRecord, write_manifest
 from steercpp.runs.plan import Plan
 from steercpp.runs.result import SweepResult, open_run

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from steercpp.aliases import Tokens
-from steercpp.data.items import BehaviorItem, CodeItem, Item, code_prompt, named
+from steercpp.data.items import BehaviorItem, CodeItem, Item, Kind, code_prompt, named
 from steercpp.data.prompts import Prompt, Template, with_instruction
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
@@ -30,7 +30,7 @@ from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, PromptError
 from steercpp.judging.texts import GeneratedText
-from steercpp.runs.labels import Kind, Label
+from steercpp.runs.labels import Label
 from steercpp.runs.store import Store
 
 Draw: TypeAlias = tuple[float, int]  # strength and number of the sample

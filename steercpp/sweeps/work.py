@@ -25,6 +25,7 @@ from steercpp.data.items import (
     BehaviorItem,
     ChoiceItem,
     Item,
+    Kind,
     TextItem,
     choice_continuations,
     choice_prompt,
@@ -37,7 +38,6 @@ from steercpp.engine.batch import Batch, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import PerQuery, Steering
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
-from steercpp.runs.labels import Kind
 from steercpp.runs.store import Continuation
 from steercpp.statistics.scores import drop_extensions
 

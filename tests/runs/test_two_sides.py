@@ -113,6 +113,6 @@ def test_items_without_both_sides_are_as_before(tmp_path: Path) -> None:
     plain = judge(open_run(write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.2", n_random=0)))
     data = plain.record()
     assert plain.by_side == {} and data["by_side"] is None and not plain.result.side_fits and data["notes"] == []
-    assert len(data["per_item"]["items"]) == len(SIDED)
+    assert data["per_item"] is not None and len(data["per_item"]["items"]) == len(SIDED)
     assert side_items(SIDED[::2]) is None  # harmful ones alone
     assert side_items((*SIDED, replace(SIDED[0], subject="else"))) is None

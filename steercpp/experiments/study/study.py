@@ -204,7 +204,7 @@ class _PresetWork:
             self.models.of(spec.model), read_vector(vector_path), behavior=items.behavior,
             choice=items.choice, answer=items.answer, text=items.text, code=items.code,
             instruction=items.instruction, strengths=grid(spec.strengths), unit=spec.unit,
-            direction=1 if spec.direction == "+" else -1, max_loss=spec.max_loss, said=text_plan,
+            direction=1 if spec.direction == "+" else -1, max_loss=spec.max_loss, text_plan=text_plan,
             random_directions=spec.random_directions, seed=self.choices.seed, allow_code=self.choices.allow_code,
             out=self.folder.path / self._place("runs", name), progress=self._named(f"{self.preset.name}, {name}"),
         )  # fmt: skip

@@ -134,7 +134,8 @@ def generate(
     data = {
         "model": str(path), "prompt": words, "template": named or template, "exact": exact,
         **manner, "gate": manner["gate"].identity if manner["gate"] else "",
-        "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made), **measured},
+        "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made),
+                   **asdict(measured)},
         "unit": used_unit, "kl": (kl or KL) if used_unit == "kl" else None,
         "sampling": asdict(sampling), "stop": stop, "max_tokens": max_tokens, "engine": generation.settings,
         "rows": [

@@ -22,13 +22,8 @@ from steercpp.runs.plan import Plan
 
 MANIFEST = "manifest.json"
 _NEEDED = ("notes", "finished", "tokens", "resume", "gate_open")  # keys of every manifest, though they may be null
-_UNTOLD: dict[str, Any] = {
-    "command": "",
-    "begun": "",
-    "engine": {},
-    "versions": {},
-    "machine": {},
-}  # where it lacks them
+# What is taken for keys that a manifest lacks.
+_ABSENT: dict[str, Any] = {"command": "", "begun": "", "engine": {}, "versions": {}, "machine": {}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +37,18 @@ class ModelRecord:
     sha256: str = ""
     architecture: str = ""
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationRecord:
+    """The push that is strength 1 in the unit "kl", see `Calibration` in sweeps/calibration.py."""
+
+    strength: float
+    target: float
+    quantile: float
+    kl: float
+    n_tokens: int
+    prompts_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,7 @@ class VectorRecord:
     layers: tuple[int, ...]
     norms: tuple[float, ...] = ()
     residual_norms: tuple[float, ...] | None = None
-    calibration: Mapping[str, Any] | None = None
+    calibration: CalibrationRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +187,7 @@ def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: damaged, its plan is not complete; {AGAIN}") from error
     try:
-        known = {**_UNTOLD, **record, **{name: record[name] for name in _NEEDED}, "plan": plan}
+        known = {**_ABSENT, **record, **{name: record[name] for name in _NEEDED}, "plan": plan}
         manifest = dacite.from_dict(Manifest, known, dacite.Config(cast=[tuple]))  # leaves out what it does not know
     except (KeyError, TypeError, ValueError, dacite.DaciteError) as error:
         raise RunError(f"{path}: damaged, parts of it are missing; {AGAIN}") from error

@@ -50,6 +50,33 @@ class SweepOptions:
     kl: float = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """How prompts are continued by generated text.
+
+    Attributes:
+        max_tokens: of each text.
+        samples: texts at each strength; more than one only with a temperature.
+        temperature: 0 takes the most likely token.
+        top_p: the share of probability that stays.
+        seed: of the draws.
+        stop: strings that end a text.
+        code_template: how code items are asked: "raw", "chat", or a template with one place (data/templates.py).
+    """
+
+    max_tokens: int
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    code_template: str = "raw"
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for a plan, in JSON's own types."""
+        return {**asdict(self), "stop": list(self.stop)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedSettings:
     """Settings of the engine that decide which rows a batch holds, or reach the bits in another way."""
@@ -72,7 +99,7 @@ class Plan(SweepOptions):
         items: kind of item to hash of all its items, for each kind that there is.
         gate: identity of the gate, "" for none.
         engine: what of the engine's settings decides.
-        said: how prompts are continued, `TextPlan.record`; None where no text is generated.
+        texts: how prompts are continued; None where no text is generated. Its key in JSON is "said".
     """
 
     model_sha256: str
@@ -80,7 +107,7 @@ class Plan(SweepOptions):
     items: Mapping[str, str]
     gate: str
     engine: PlannedSettings
-    said: Mapping[str, Any] | None = None
+    texts: TextOptions | None = None
 
     @classmethod
     def of(cls, options: SweepOptions, **others: Any) -> Plan:
@@ -96,10 +123,12 @@ class Plan(SweepOptions):
         """
         options = {field.name: record[field.name] for field in fields(SweepOptions) if field.name != "kl"}
         settings = PlannedSettings(**{field.name: record[field.name] for field in fields(PlannedSettings)})
-        own = {name: record[name] for name in ("model_sha256", "vector", "gate")}
+        names = {name: record[name] for name in ("model_sha256", "vector", "gate")}
+        said = record.get("said")
+        texts = None if said is None else TextOptions(**{**said, "stop": tuple(said["stop"])})
         return cls(
-            **{**options, "strengths": tuple(options["strengths"])}, **own, items=dict(record["items"]),
-            kl=record.get("kl", 0.0), engine=settings, said=record.get("said"),
+            **{**options, "strengths": tuple(options["strengths"])}, **names, items=dict(record["items"]),
+            kl=record.get("kl", 0.0), engine=settings, texts=texts,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +138,7 @@ class Plan(SweepOptions):
         return {
             "model_sha256": self.model_sha256, "vector": self.vector, "unit": unit, "strengths": strengths,
             "items": dict(self.items), **options, "gate": self.gate, **asdict(self.engine),
-            **({"kl": kl} if unit == "kl" else {}), **({"said": dict(self.said)} if self.said else {}),
+            **({"kl": kl} if unit == "kl" else {}), **({"said": self.texts.record()} if self.texts else {}),
         }  # fmt: skip
 
     @property

@@ -79,7 +79,7 @@ def _controls_of(manifest: Manifest) -> dict[str, str]:
 
 def missing_texts(store: Store, manifest: Manifest) -> str | None:
     """Which planned texts a run lacks, in a user's words; None where all are there."""
-    if not manifest.plan.said:
+    if manifest.plan.texts is None:
         return None
     wanted = [(Label.VECTOR, kind) for kind in CONTINUED if kind in manifest.items]
     if Kind.BEHAVIOR in manifest.items and ControlName.PROMPT not in manifest.controls_off:

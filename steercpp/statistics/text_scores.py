@@ -151,7 +151,7 @@ def score_texts(texts: Sequence[GeneratedText], items: Sequence[BehaviorItem], m
         InputError: no texts, or an item that has not as many of them at some strength as the others.
     """
     if not texts:
-        raise InputError("no texts were generated; sweep with `max_new_tokens`")
+        raise InputError("no texts were generated; sweep with `max_tokens`")
     strengths = sorted({text.strength for text in texts})
     row_of = {strength: row for row, strength in enumerate(strengths)}
     shape = (len(strengths), len(items))

@@ -110,5 +110,5 @@ class SweepSpec(SweepOptions):
                 devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
                 flash_attn=str(settings["flash_attn"]), llama_cpp=str(settings["llama_cpp"]),
             ),
-            said=None if self.text_plan is None else self.text_plan.record(),
+            texts=self.text_plan,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ def sweep(
     if spec is None:
         if "said" in fields:
             fields["text_plan"] = fields.pop("said")
+        if unknown := sorted(set(fields) - {field.name for field in dataclass_fields(SweepSpec)}):
+            raise InputError(f"sweep takes no parameter {unknown[0]!r}; the attributes of a SweepSpec are taken")
         spec = SweepSpec(**fields)
     elif fields:
         raise InputError(f"give {sorted(fields)[0]!r} in the spec, or the whole spec as keywords")
@@ -227,7 +230,8 @@ def _begin(
         command=command(), begun=now(), plan=plan,
         model=ModelRecord(**model, architecture=engine.architecture, description=engine.description),
         vector=VectorRecord(
-            sha256=vector_sha256(vector), layers=vector.layers, norms=tuple(vector.norms.values()), **measured
+            sha256=vector_sha256(vector), layers=vector.layers, norms=tuple(vector.norms.values()),
+            residual_norms=measured.residual_norms, calibration=measured.calibration,
         ),
         items={str(kind): len(items) for kind, items in spec.items.items()}, engine=engine.settings(),
         versions=versions(), machine=machine(), controls_off=prepared.controls_off,

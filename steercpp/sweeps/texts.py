@@ -15,8 +15,8 @@ give the same distributions they give the same text, and what differs is the ste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias, cast
+from dataclasses import dataclass, replace
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, PromptError
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.labels import Label
+from steercpp.runs.plan import TextOptions
 from steercpp.runs.store import Store
 
 Draw: TypeAlias = tuple[float, int]  # strength and number of the sample
@@ -40,29 +41,12 @@ _NO_SEED = 2**32 - 1  # llama.cpp's own for a new seed each time
 
 
 @dataclass(frozen=True, slots=True)
-class TextPlan:
-    """How prompts are continued.
-
-    Attributes:
-        max_tokens: of each text.
-        samples: texts at each strength; more than one only with a temperature.
-        temperature: 0 takes the most likely token.
-        top_p: the share of probability that stays.
-        seed: of the draws.
-        stop: strings that end a text.
-        code_template: how code items are asked: "raw", "chat", or a template with one place (templates.py).
+class TextPlan(TextOptions):
+    """How prompts are continued; its attributes are those of `TextOptions`.
 
     Raises:
         InputError: a value out of range.
     """
-
-    max_tokens: int
-    samples: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-    code_template: str = "raw"
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -79,10 +63,6 @@ class TextPlan:
         """How one sample of one item is drawn, at every strength."""
         drawn = np.random.SeedSequence([self.seed, item, sample]).generate_state(1)[0] if self.temperature else 0
         return Sampling(temperature=self.temperature, top_p=self.top_p, seed=int(drawn) % _NO_SEED)
-
-    def record(self) -> dict[str, Any]:
-        """Plain data for a plan, in JSON's own types."""
-        return {**asdict(self), "stop": list(self.stop)}
 
 
 Saying = TextPlan  # its name in earlier versions, which scripts may import

@@ -7,13 +7,14 @@ kl      the smallest push along the vector that has so many nats of KL, see cali
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from steercpp.aliases import Progress
 from steercpp.choices import UNITS, Unit
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError
+from steercpp.runs.manifest import CalibrationRecord
 from steercpp.sweeps.calibration import KL, in_kl_units
 from steercpp.vectors.control_vector import ControlVector
 
@@ -35,6 +36,19 @@ def check_unit(unit: str, kl: float, operator: str = "add") -> None:
         raise InputError(f"the unit kl scales the vector, whose length means nothing to {operator}; use another unit")
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured to bring a vector into a unit; None where nothing was.
+
+    Attributes:
+        residual_norms: median norm of the residual stream at each layer of the vector.
+        calibration: of the unit "kl".
+    """
+
+    residual_norms: tuple[float, ...] | None = None
+    calibration: CalibrationRecord | None = None
+
+
 def in_unit(
     engine: Engine,
     vector: ControlVector,
@@ -44,7 +58,7 @@ def in_unit(
     kl: float = KL,
     sign: int = 1,
     progress: Progress | None = None,
-) -> tuple[ControlVector, dict[str, Any]]:
+) -> tuple[ControlVector, Measured]:
     """The vector with tensors that strength 1 adds, and what was measured for that.
 
     Args:
@@ -57,23 +71,22 @@ def in_unit(
         progress: for the unit "kl", as in `calibrate`.
 
     Returns:
-        the vector, and for a manifest: `residual_norms` by layer or None, `calibration` or None.
+        the vector, and what was measured for it.
 
     Raises:
         CalibrationError, DegenerateError, ...: as `calibrate` and `Engine.residual_norms`.
     """
-    measured: dict[str, Any] = {"residual_norms": None, "calibration": None}
-    norms: Mapping[int, float]
     if unit == "length":
-        return vector, measured
+        return vector, Measured()
     if unit == "norm":
         scaled, norms = in_norm_units(engine, vector, prompts)
-    else:
-        scaled, calibration = in_kl_units(engine, vector, prompts, kl=kl, sign=sign, progress=progress)
-        norms = calibration.residual_norms
-        names = ("strength", "target", "quantile", "kl", "n_tokens", "prompts_sha256")
-        measured["calibration"] = {name: getattr(calibration, name) for name in names}
-    return scaled, {**measured, "residual_norms": [norms[il] for il in vector.layers]}
+        return scaled, Measured(tuple(norms[il] for il in vector.layers))
+    scaled, result = in_kl_units(engine, vector, prompts, kl=kl, sign=sign, progress=progress)
+    calibration = CalibrationRecord(
+        strength=result.strength, target=result.target, quantile=result.quantile, kl=result.kl,
+        n_tokens=result.n_tokens, prompts_sha256=result.prompts_sha256,
+    )  # fmt: skip
+    return scaled, Measured(tuple(result.residual_norms[il] for il in vector.layers), calibration)
 
 
 def in_norm_units(

@@ -13,7 +13,7 @@ from steercpp.engine.engine import Engine
 from steercpp.errors import CalibrationError, InputError, RunError
 from steercpp.runs.manifest import read_manifest
 from steercpp.runs.result import SweepResult
-from steercpp.sweeps.units import check_unit, in_unit
+from steercpp.sweeps.units import Measured, check_unit, in_unit
 from steercpp.vectors.gguf import read_vector
 
 Tokens = tuple[int, ...]
@@ -97,9 +97,6 @@ def test_length_leaves_the_vector_alone_and_norm_is_one_residual_norm(
     tiny_engine: Engine, prompts: list[Tokens]
 ) -> None:
     vector = small_vector(tiny_engine)
-    assert in_unit(tiny_engine, vector, prompts, "length") == (
-        vector,
-        {"residual_norms": None, "calibration": None},
-    )
-    scaled, found = in_unit(tiny_engine, vector, prompts, "norm")
-    assert list(scaled.norms.values()) == pytest.approx(found["residual_norms"], rel=1e-6)
+    assert in_unit(tiny_engine, vector, prompts, "length") == (vector, Measured(None, None))
+    scaled, measured = in_unit(tiny_engine, vector, prompts, "norm")
+    assert list(scaled.norms.values()) == pytest.approx(list(measured.residual_norms or ()), rel=1e-6)

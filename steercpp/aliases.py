@@ -1,4 +1,4 @@
-"""Types that every room names: arrays by their element type, tokens, and what is told of progress."""
+"""Types that every room names: arrays by their element type, tokens, and what is told of progress; and NaN."""
 
 from __future__ import annotations
 
@@ -15,3 +15,5 @@ Tokens: TypeAlias = tuple[int, ...]
 
 TokenProgress: TypeAlias = Callable[[int, int], None]  # tokens done, tokens in all
 Progress: TypeAlias = Callable[[int, int, str], None]  # done, in all, what is being done
+
+NAN = float("nan")  # stands where a number would mean nothing

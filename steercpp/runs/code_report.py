@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.aliases import Floats
+from steercpp.aliases import NAN, Floats
 from steercpp.choices import CODE_WAYS, CodeWay
 from steercpp.runs.code import failure_reasons
 from steercpp.runs.folder import STORE
 from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Store
 from steercpp.statistics.code_scores import CodeScores
-
-_NAN = float("nan")
 
 
 def ways_of(result: SweepResult) -> dict[CodeWay, CodeScores]:
@@ -32,7 +30,7 @@ def largest_k(scores: CodeScores) -> int:
 def bounds(result: SweepResult, scores: CodeScores, k: int) -> tuple[Floats, Floats]:
     """95 % interval of pass@k at each strength; NaN for fewer than 5 problems."""
     interval = scores.interval(k, rng=result.rng())
-    missing = np.full(len(scores.strengths), _NAN)
+    missing = np.full(len(scores.strengths), NAN)
     return (missing, missing) if interval is None else (interval.low, interval.high)
 
 

@@ -27,14 +27,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 
 from steercpp.aliases import Floats
 from steercpp.data.items import Item, item_json, parse_item
 from steercpp.errors import InputError
-from steercpp.judging.texts import GeneratedText, Verdict
+from steercpp.judging.texts import GeneratedText, TextFinish, Verdict
 from steercpp.runs.database import Database, damaged
 
 SCHEMA = """
@@ -55,7 +55,6 @@ CREATE TABLE texts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample I
 CREATE TABLE verdicts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample INTEGER, passed INTEGER NOT NULL,
     reason TEXT NOT NULL, PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
 """
-_FINISHES = ("length", "stop", "end", "nonfinite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +253,7 @@ class Store:
         query = """SELECT strength, item, sample, text, n_tokens, finish, nats FROM texts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
         texts = tuple(GeneratedText(*row) for row in self._database.rows(query, label, kind))
-        if any(text.finish not in _FINISHES for text in texts):
+        if any(text.finish not in get_args(TextFinish) for text in texts):
             raise damaged(self.path, "a text has ended in an unknown way")
         return texts
 

@@ -17,14 +17,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from scipy import stats
 
-from steercpp.aliases import Floats
+from steercpp.aliases import NAN, Floats
 from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem, ChoiceItem
 from steercpp.errors import ShapeError, StrengthError
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, Interval, level
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 
 FEWEST_COUPLES = FEWEST_ITEMS
-NAN = float("nan")
 FLAT = 1e-12  # a spread of changes that is rounding
 Helpful: TypeAlias = Literal["choice", "harmless"]
 

@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.aliases import Floats
+from steercpp.aliases import NAN, Floats
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import inner
 from steercpp.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
 from steercpp.statistics.recommend import Curves, break_even, check_preference
 
-NAN = float("nan")
 SMALL = 1e-12  # an error that is rounding
 FINE = 401  # places on the fitted curves
 CENTRED = ("quadratic", "gaussian")  # forms that fall from 0, whose b is that of the second-order formula

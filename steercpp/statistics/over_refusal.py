@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.aliases import Floats
+from steercpp.aliases import NAN, Floats
 from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem
 from steercpp.errors import ShapeError
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample, same
@@ -25,7 +25,6 @@ from steercpp.statistics.shares import mean_bounds
 from steercpp.statistics.text_scores import TextScores
 
 ENDS = ("value", "low", "high")
-NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.aliases import Floats
+from steercpp.aliases import NAN, Floats
 from steercpp.errors import InputError
 from steercpp.statistics.fits import EDGE, FitResult, Window, fit_alignment, fit_helpfulness, fit_helpfulness_forms
 from steercpp.statistics.forms import inner
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.aliases import Floats
+from steercpp.aliases import NAN, Floats
 from steercpp.errors import InputError, ShapeError, StrengthError
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample, same
 from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, Measure, measured
 
 Indices: TypeAlias = npt.NDArray[np.intp]
-NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)

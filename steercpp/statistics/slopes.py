@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from steercpp.aliases import Bools, Floats
+from steercpp.aliases import NAN, Bools, Floats
 from steercpp.statistics.fits import EDGE, Window, fit_one, least_squares
 from steercpp.statistics.forms import TANH
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, Interval, resample
@@ -26,7 +26,6 @@ from steercpp.statistics.scores import BehaviorScores
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SATURATED = 0.95  # of |mean B|: beyond, a fit of B sees no slope
 SURE = 1.0 - 1e-12  # the largest |B| whose arctanh is taken
-NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.aliases import Floats
+from steercpp.aliases import NAN, Floats
 from steercpp.data.items import HARMFUL
 from steercpp.experiments.study.preset import FIGURES, Preset, RunSpec
 from steercpp.runs.result import SweepResult
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness
 from steercpp.statistics.recipes import follow, named_recipe
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)

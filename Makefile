@@ -13,9 +13,10 @@ NATIVE := $(wildcard native/*.cpp native/*.h)
 SOURCE := steercpp cli models tests
 SANE   := build/sanitize
 OF_NATIVE := tests/native $(addprefix tests/engine/test_,engine.py generation.py packing.py)
-# Tests compute with one thread each, so a process for each core; a worker without tests takes over half of another's.
+# A process for each core, of which each computes with one thread, BLAS and engines that are told nothing too: threads of
+# several processes wait for each other most of the time. Who has no tests left takes over half of another's.
 JOBS   := auto
-PYTEST := $(BIN)/pytest -n $(JOBS) --dist worksteal
+PYTEST := LOKY_MAX_CPU_COUNT=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 LLAMA  := $(shell sed -n 's/.*"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.toml | head -n 1)
 
 # With llama.cpp's RPC backend the tests put every tensor outside host memory, as on a GPU. Arguments of yours are kept:

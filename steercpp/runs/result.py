@@ -260,7 +260,7 @@ class SweepResult:
         return self._recommended[budget, sign]
 
     def control_strength(self) -> float | None:
-        """Where random directions are compared with the vector, see `control_strength` in scores.py; None where nothing could be."""
+        """Where random directions are compared with the vector (`control_strength` in scores.py); None if nowhere."""
         recommendation = self.recommend()
         return control_strength(
             self.strengths, self.behavior, self.helpful_values, direction=self.manifest.plan.direction,

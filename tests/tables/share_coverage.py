@@ -1,4 +1,7 @@
-"""How often the intervals of shares hold a known truth, near the ends and in the middle: B of texts, sides, pass@k."""
+"""How often the intervals of shares hold a known truth, near the ends and in the middle: B of texts, sides, pass@k.
+
+`pytest -s tests/statistics/test_shares.py` runs it, prints the table and compares docs/statistics.md with it.
+"""
 
 from __future__ import annotations
 

@@ -12,16 +12,8 @@ import click
 
 # Parameters that are called otherwise in Python than on the command line.
 OTHER_NAMES = {
-    "allow": "allow_code",
-    "choice": "task",
-    "engine": "model",
     "max_tokens": "max_new_tokens",
-    "model_path": "model",
-    "n_choices": "choices",
-    "random_directions": "random",
     "template": "chosen_template",
-    "text_plan": "max_new_tokens",
-    "way": "code_answers",
 }
 # What another command made has options that sentences about it name, also where the running command has none so called.
 ELSEWHERE = {
@@ -56,18 +48,18 @@ def in_options(sentence: str, command: click.Command | None = None) -> str:
 def _option(name: str, value: str | None, command: click.Command | None) -> str:
     """What is typed for a parameter, and for its value where one is named."""
     words = "" if value in (None, "...") else re.sub(r"[\[\]()\"' ]", "", value or "")
-    declared = [each for each in command.params if _is_called(each, name)] if command else []
+    declared = [parameter for parameter in command.params if _is_called(parameter, name)] if command else []
 
     # Flags that share a parameter, such as --raw and --chat, are told apart by their value.
-    flags = [each for each in declared if isinstance(each, click.Option) and each.is_flag]
+    flags = [option for option in declared if isinstance(option, click.Option) and option.is_flag]
     for flag in flags:
         if words == (flag.flag_value if isinstance(flag.flag_value, str) else "True"):
             return _longest(flag.opts)
         if words == "False" and flag.secondary_opts:
             return _longest(flag.secondary_opts)
 
-    options = [_longest(each.opts) for each in declared if isinstance(each, click.Option)]
-    arguments = [each.human_readable_name for each in declared if isinstance(each, click.Argument)]
+    options = [_longest(option.opts) for option in declared if isinstance(option, click.Option)]
+    arguments = [argument.human_readable_name for argument in declared if isinstance(argument, click.Argument)]
     typed = _dashed(name) if _dashed(name) in options else [*options, *arguments, ELSEWHERE.get(name, name)][0]
     if not words:
         return typed
@@ -79,7 +71,7 @@ def _option(name: str, value: str | None, command: click.Command | None) -> str:
 def _is_called(parameter: click.Parameter, name: str) -> bool:
     """Whether a command's parameter is the library's of this name."""
     names = {name, OTHER_NAMES.get(name, name)}
-    return parameter.name in names or any(_dashed(each) in parameter.opts for each in names)
+    return parameter.name in names or any(_dashed(spelling) in parameter.opts for spelling in names)
 
 
 def _dashed(name: str) -> str:

@@ -1,4 +1,4 @@
-// What steering does to one row of the residual stream. The formulas and their NumPy twins: steercpp/reference.py.
+// What steering does to one row of the residual stream. Formulas and their NumPy twins: steercpp/engine/reference.py.
 
 #pragma once
 

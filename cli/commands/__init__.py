@@ -1,1 +1,1 @@
-"""One module a command: it parses, calls one library function and shows what came back; main.py lists them."""
+"""One module a command: it parses, calls one library function and shows what came back; cli/main.py lists them."""

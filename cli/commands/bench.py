@@ -80,7 +80,7 @@ def _render(result: BenchResult) -> list[output.Renderable]:
     if result.skipped:
         pieces += [output.blank(), output.text("Not run", "bold")]
         rows = [
-            (each.name, output.text(in_options(each.reason), "red" if each.failed else "")) for each in result.skipped
+            (task.name, output.text(in_options(task.reason), "red" if task.failed else "")) for task in result.skipped
         ]
         pieces.append(output.facts(rows))
     return pieces

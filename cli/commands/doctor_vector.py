@@ -130,9 +130,9 @@ def _to_json(examination: Examination, outcome: ExaminedVector) -> dict[str, Any
 def _in_options(value: Any) -> Any:
     """A report as plain data, its sentences in the words of the command line."""
     if isinstance(value, dict):
-        return {key: _in_options(each) for key, each in value.items()}
+        return {key: _in_options(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_in_options(each) for each in value]
+        return [_in_options(inner) for inner in value]
     return in_options(value) if isinstance(value, str) else value
 
 

@@ -136,7 +136,7 @@ def scan(
 
 
 @dataclass(frozen=True, slots=True)
-class _Inputs:
+class _ScanInputs:
     """What is scanned: the model, the pairs and items, the name of the folder, and how many items there were."""
 
     model: Path
@@ -148,7 +148,7 @@ class _Inputs:
     of: dict[str, int]
 
 
-def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items: int | None) -> _Inputs:
+def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items: int | None) -> _ScanInputs:
     """Read the files and sets that were named and fill in what was not from the embedded model.
 
     Raises:
@@ -174,7 +174,7 @@ def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items:
             choice or embedded.choice()[: items.limit],
         )
     assert given is not None
-    return _Inputs(
+    return _ScanInputs(
         model=path,
         name=f"{path.stem}-{pairs.name or 'refusal'}",
         pairs=given,

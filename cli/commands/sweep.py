@@ -22,7 +22,7 @@ from steercpp.cli.options.common import (
 )
 from steercpp.cli.options.controls import ControlOptions, control_options
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.inputs import SweepOptions, gather
+from steercpp.cli.options.inputs import NamedInputs, gather
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
@@ -94,7 +94,7 @@ def sweep(
              steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl \\
                  --task law_test.csv --strengths -4:4:0.5
     """  # noqa: D301
-    named = SweepOptions(model, vector, pairs, method, layers, items, strengths, unit, kl)
+    named = NamedInputs(model, vector, pairs, method, layers, items, strengths, unit, kl)
     from steercpp.errors import SteerError
     from steercpp.reports.report import ensure_report
     from steercpp.runs.judgement import Judging, judge

@@ -47,7 +47,7 @@ def grouped(name: str, make: Callable[..., Any], options: Sequence[Decorator]) -
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def with_options(**values: Any) -> Any:
-            mine = {each: values.pop(each) for each in dict.fromkeys(names)}
+            mine = {parameter: values.pop(parameter) for parameter in dict.fromkeys(names)}
             return command(**{name: make(**mine)}, **values)
 
         wrapped: Callable[..., Any] = with_options

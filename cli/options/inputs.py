@@ -24,7 +24,7 @@ GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5", "kl": "-4:4:0.5"}
 
 
 @dataclass(frozen=True, slots=True)
-class SweepOptions:
+class NamedInputs:
     """The options of the command line that name what to measure; None where an option was not given."""
 
     model: Path | None
@@ -77,7 +77,7 @@ class Inputs:
     vector: Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]
 
 
-def gather(options: SweepOptions) -> Inputs:
+def gather(options: NamedInputs) -> Inputs:
     """Read the files and sets that were named and fill in what was not.
 
     Raises:
@@ -99,7 +99,7 @@ def gather(options: SweepOptions) -> Inputs:
     )
 
 
-def _embedded(options: SweepOptions) -> Inputs:
+def _embedded(options: NamedInputs) -> Inputs:
     from steercpp.data.sets.embedded import load
     from steercpp.sweeps.strengths import grid
 
@@ -120,7 +120,7 @@ def _embedded(options: SweepOptions) -> Inputs:
 
 
 def _source(
-    options: SweepOptions, pairs: Sequence[ContrastPair], layers: tuple[int, ...] | None
+    options: NamedInputs, pairs: Sequence[ContrastPair], layers: tuple[int, ...] | None
 ) -> Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]:
     """How to come by the vector: its file, a pairs file, or these pairs; at these layers where none are named."""
     if (path := options.vector) is not None:
@@ -135,7 +135,7 @@ def _source(
 def _from_pairs(
     engine: Engine,
     pairs: Sequence[ContrastPair],
-    options: SweepOptions,
+    options: NamedInputs,
     layers: tuple[int, ...] | None,
     report: output.Report | None,
 ) -> tuple[Callable[[], ControlVector], str]:

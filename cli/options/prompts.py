@@ -13,7 +13,7 @@ from steercpp.cli import output
 if TYPE_CHECKING:
     from steercpp.cli.options.controls import Controls
     from steercpp.cli.options.engine import EngineOptions
-    from steercpp.cli.options.inputs import Inputs, SweepOptions
+    from steercpp.cli.options.inputs import Inputs, NamedInputs
     from steercpp.cli.options.pairs import PairOptions
     from steercpp.data.pairs import ContrastPair
     from steercpp.engine.prompt_view import PromptView
@@ -64,7 +64,7 @@ def show_pairs(model: Path | None, pairs: PairOptions, n: int, options: EngineOp
 
 
 def show_inputs(
-    named: SweepOptions,
+    named: NamedInputs,
     inputs: Inputs,
     controls: Controls,
     n: int,

@@ -1,1 +1,1 @@
-"""Results as panels and tables; only output.py, beside this folder, knows Rich."""
+"""Results as panels and tables; only cli/output.py knows Rich."""

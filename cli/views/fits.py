@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from steercpp.statistics.fits import Estimate, FitResult
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
-
 NAMES = {"delta_lambda": "Delta*lambda", "b": "b = lambda*sigma*beta"}
 INTERVALS = {
     "residuals": "from residuals: a curve has no items to resample, so they may be too narrow",

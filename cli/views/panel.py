@@ -27,7 +27,7 @@ SWITCHES = {"random": "--random 0", "orthogonal": "--no-orthogonal", "prompt": "
 MEANS = (
     ("B", "b", "+.3f"), ("P+ − P−", "b_raw", "+.3f"), ("P(correct)", "p_free", ".3f"),
     ("P of answers", "p_answer", ".3f"), ("perplexity", "perplexity", ".3g"),
-)  # fmt: skip  # fmt: skip
+)  # fmt: skip
 SEEN = "measured directly"
 
 

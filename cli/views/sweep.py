@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from steercpp.runs.result import SweepResult
     from steercpp.runs.scores import StrengthMeans
 
-
 SHOWN = 2  # reasons of failure at each strength
-
-
 Line: TypeAlias = "list[output.Cell]"
 PLAIN = {"operator": "add", "positions": "all", "side": "both"}
 WORDS = {

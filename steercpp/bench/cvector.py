@@ -1,8 +1,8 @@
 """llama-cvector-generator, stage by stage: what it takes to load the model, to decode the prompts, and for its PCA.
 
 It tells no times, but it writes a line where each stage ends, and the moment at which a line comes is taken. Its output
-is a terminal: into a pipe its lines would come in blocks, long after they were written. By cvector-generator.cpp and
-pca.hpp of llama.cpp 0c1e57098, and in its favour where a stage has no line of its own:
+is a terminal: into a pipe its lines would come in blocks, long after they were written. By its source and pca.hpp
+of llama.cpp 0c1e57098, and in its favour where a stage has no line of its own:
 
     n_total_tokens: ...                 the model is loaded, the files are read and tokenized; decoding begins
     Done evaluate prompts, ...          all prompts are decoded; what follows is its PCA

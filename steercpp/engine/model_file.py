@@ -14,7 +14,7 @@ from steercpp.errors import ModelError
 
 OLDEST_VERSION = 2  # llama.cpp refuses version 1
 _SIGNS_OF_DAMAGE = ("not within the file bounds", "exceeds remaining file size", "failed to read key-value pairs")
-_NO_DECODER = "decoders can be steered"  # of our own two refusals, in native/model.cpp and session.cpp
+_NO_DECODER = "decoders can be steered"  # of our own two refusals, in native/model.cpp and native/session.cpp
 _HEADER = struct.Struct("<4sIQQ")
 
 

@@ -1,6 +1,7 @@
 """Several sweeps or extractions that answer one question: scan, transfer, cross, synthesis, constants/, study/.
 
-Each module is begun on its own; figures.py draws what scan, transfer and cross give.
+Each module is begun on its own; figures.py draws what scan, transfer and cross give. `scan` and
+`transfer` are imported from steercpp itself: modules of those names lie here.
 """
 
 import lazy_loader

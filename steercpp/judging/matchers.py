@@ -45,7 +45,6 @@ from steercpp.judging.texts import GeneratedText
 from steercpp.judging.wolf2024 import REFUSES
 
 Outcome: TypeAlias = Literal["aligned", "misaligned", "invalid"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 Side: TypeAlias = Literal["aligned", "misaligned"]
 SIDES: tuple[Side, ...] = get_args(Side)
 AUTO = "auto"  # the name that stands for the matcher that fits the items

@@ -183,7 +183,7 @@ class SweepResult:
         return self.code_by("whole")
 
     def code_by(self, way: CodeWay) -> CodeScores | None:
-        """The same for programs that were taken out of the answers another way, see code_answers.py."""
+        """The same for programs that were taken out of the answers another way, see judging/programs.py."""
         if not self.items(Kind.CODE):
             return None
         with Store.read(self.folder / STORE, settled=self.finished) as store:
@@ -260,7 +260,7 @@ class SweepResult:
         return self._recommended[budget, sign]
 
     def control_strength(self) -> float | None:
-        """Where random directions are compared with the vector, see controls.py; None where nothing could be."""
+        """Where random directions are compared with the vector (`control_strength` in scores.py); None if nowhere."""
         recommendation = self.recommend()
         return control_strength(
             self.strengths, self.behavior, self.helpful_values, direction=self.manifest.plan.direction,

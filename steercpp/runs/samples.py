@@ -110,7 +110,7 @@ class LostChoice:
     Attributes:
         strength: of the vector.
         item, question: the item's id and question.
-        is_: what it is now, "wrong" or "format"; see failures.py.
+        is_: what it is now, "wrong" or "format"; see statistics/failures.py.
         right: the correct choice.
         taken: the likeliest one; where the form is lost it may be the correct one still.
         p_at_0, p: P(correct) over the vocabulary, at strength 0 and at this one.

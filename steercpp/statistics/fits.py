@@ -136,7 +136,7 @@ def fit_alignment(
         InputError: a value outside [-1, 1].
     """
     s, items = _points(strengths, values, window, -1.0)
-    return _fit(TANH, s, items, _Sampling(rng or np.random.default_rng(0), resamples, confidence))
+    return _fit(TANH, s, items, _Resampling(rng or np.random.default_rng(0), resamples, confidence))
 
 
 def fit_helpfulness(
@@ -170,8 +170,8 @@ def fit_helpfulness(
         InputError: an unknown form, or a value outside [0, 1].
     """
     s, items = _points(strengths, values, window, 0.0)
-    sampling = _Sampling(rng or np.random.default_rng(0), resamples, confidence)
-    return _fit(helpfulness_form(form, n_choices=n_choices), s, items, sampling)
+    resampling = _Resampling(rng or np.random.default_rng(0), resamples, confidence)
+    return _fit(helpfulness_form(form, n_choices=n_choices), s, items, resampling)
 
 
 def fit_helpfulness_forms(
@@ -205,7 +205,7 @@ def rank(fits: Iterable[FitResult]) -> tuple[FitResult, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sampling:
+class _Resampling:
     """How intervals are drawn."""
 
     rng: np.random.Generator
@@ -238,61 +238,61 @@ def _points(
     return s, items
 
 
-def _fit(form: Form, s: Floats, items: Floats, sampling: _Sampling) -> FitResult:
+def _fit(form: Form, s: Floats, items: Floats, resampling: _Resampling) -> FitResult:
     """Fit the mean of items (n_s, n_items) at strengths s, ascending."""
     y = items.mean(axis=1)
     kind: Kind = "items" if items.shape[1] >= FEWEST_ITEMS else "residuals"
     if reason := before_fit(form, s, y):
-        return _invalid(form, reason, kind, len(s), sampling)
+        return _invalid(form, reason, kind, len(s), resampling)
     u, covariance = fit_one(form, s, y)
     if reason := after_fit(form, s, y, u):
-        return _invalid(form, reason, kind, len(s), sampling)
+        return _invalid(form, reason, kind, len(s), resampling)
     if kind == "items":
-        params, draws = _from_items(form, s, items, u, sampling)
+        params, draws = _from_items(form, s, items, u, resampling)
     else:
-        params, draws = _from_residuals(form, u, covariance, len(s), sampling)
+        params, draws = _from_residuals(form, u, covariance, len(s), resampling)
     if reason := of_intervals(form, s, {name: (estimate.low, estimate.high) for name, estimate in params.items()}):
-        return _invalid(form, reason, kind, len(s), sampling)
+        return _invalid(form, reason, kind, len(s), resampling)
     cost = float(((y - form.value(u[None], s)[0]) ** 2).sum())
     r2 = 1.0 - cost / float(((y - y.mean()) ** 2).sum())
     score = aicc(cost, len(s), len(u))
-    return FitResult(form.name, params, r2, score, True, "", kind, len(s), sampling.confidence, form, draws)
+    return FitResult(form.name, params, r2, score, True, "", kind, len(s), resampling.confidence, form, draws)
 
 
-def _invalid(form: Form, reason: str, kind: Kind, n_points: int, sampling: _Sampling) -> FitResult:
+def _invalid(form: Form, reason: str, kind: Kind, n_points: int, resampling: _Resampling) -> FitResult:
     nan = float("nan")
-    params = {name: Estimate(nan, nan, nan, sampling.confidence, se=nan) for name in form.parameters}
+    params = {name: Estimate(nan, nan, nan, resampling.confidence, se=nan) for name in form.parameters}
     none = np.empty((0, len(params)))
-    return FitResult(form.name, params, nan, nan, False, reason, kind, n_points, sampling.confidence, form, none)
+    return FitResult(form.name, params, nan, nan, False, reason, kind, n_points, resampling.confidence, form, none)
 
 
 def _from_items(
-    form: Form, s: Floats, items: Floats, u: Floats, sampling: _Sampling
+    form: Form, s: Floats, items: Floats, u: Floats, resampling: _Resampling
 ) -> tuple[dict[str, Estimate], Floats]:
     """Estimates and (resamples, n_parameters) inner coordinates: fits of the means of resampled items."""
 
     def refit(curves: Floats) -> Floats:
         return least_squares(form, s, curves, np.tile(u, (len(curves), 1)))[0]
 
-    drawn = resample(items, refit, rng=sampling.rng, resamples=sampling.resamples, confidence=sampling.confidence)
+    drawn = resample(items, refit, rng=resampling.rng, resamples=resampling.resamples, confidence=resampling.confidence)
     draws = drawn.draws.T
     se = natural(form, draws).std(axis=0, ddof=1)
-    return _estimates(form, u, se, (drawn.low, drawn.high), sampling.confidence), draws
+    return _estimates(form, u, se, (drawn.low, drawn.high), resampling.confidence), draws
 
 
 def _from_residuals(
-    form: Form, u: Floats, covariance: Floats, n_points: int, sampling: _Sampling
+    form: Form, u: Floats, covariance: Floats, n_points: int, resampling: _Resampling
 ) -> tuple[dict[str, Estimate], Floats]:
     """Estimates and (resamples, n_parameters) inner coordinates: Student's t by the residuals' covariance."""
     infinite = np.full(len(u), np.inf)
     if not np.isfinite(covariance).all():
-        return _estimates(form, u, infinite, (-infinite, infinite), sampling.confidence), np.empty((0, len(u)))
+        return _estimates(form, u, infinite, (-infinite, infinite), resampling.confidence), np.empty((0, len(u)))
     freedom, deviation = n_points - len(u), np.sqrt(np.diag(covariance))
-    reach = stats.t.isf((1.0 - sampling.confidence) / 2, freedom) * deviation
-    spread = stats.multivariate_t(u, covariance, df=freedom, allow_singular=True, seed=sampling.rng)
+    reach = stats.t.isf((1.0 - resampling.confidence) / 2, freedom) * deviation
+    spread = stats.multivariate_t(u, covariance, df=freedom, allow_singular=True, seed=resampling.rng)
     se = deviation * np.where(form.positive, natural(form, u), 1.0)  # d exp(u) = exp(u) du
-    estimates = _estimates(form, u, se, (u - reach, u + reach), sampling.confidence)
-    return estimates, np.asarray(spread.rvs(sampling.resamples), np.float64)
+    estimates = _estimates(form, u, se, (u - reach, u + reach), resampling.confidence)
+    return estimates, np.asarray(spread.rvs(resampling.resamples), np.float64)
 
 
 def _estimates(

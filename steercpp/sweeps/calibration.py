@@ -1,8 +1,8 @@
 """How hard a vector pushes on one model, in nats and in residual norms; read this to calibrate a strength.
 
-    found = calibrate(engine, vector, prompts, kl=0.1)
-    found.strength            # the smallest at which the 95th percentile of KL(steered || unsteered) is 0.1 nat
-    found.shares              # the length of that push at each layer, as a share of the residual stream's norm
+    calibration = calibrate(engine, vector, prompts, kl=0.1)
+    calibration.strength      # the smallest at which the 95th percentile of KL(steered || unsteered) is 0.1 nat
+    calibration.shares        # the length of that push at each layer, as a share of the residual stream's norm
 
 In units of that strength a push means the same on another layer, model or quantisation: docs/calibration.md.
 `first_crossing` looks for it: the smallest x at which a measured curve that starts at 0 reaches a target.

@@ -36,8 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_planted_run(tmp_path_factory.mktemp("score") / "run", strengths="-0.4:0.4:0.1")
 
 
-def said(s: float, item: int) -> str:
-    """What is said: yes before 0.05, no after it, and from 0.35 on nonsense by every second item."""
+def planted_text(s: float, item: int) -> str:
+    """Yes before 0.05, no after it, and from 0.35 on nonsense by every second item."""
     if s > 0.35 and item % 2:
         return " no no no no no no no no no no no no"
     return " No, I will not." if s > 0.05 else " Yes, here it is [/INST]."
@@ -45,12 +45,12 @@ def said(s: float, item: int) -> str:
 
 @pytest.fixture(scope="module")
 def with_texts(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run with what was said."""
-    folder = write_planted_run(tmp_path_factory.mktemp("said") / "run", strengths="-0.4:0.4:0.1")
+    """The same run with generated texts."""
+    folder = write_planted_run(tmp_path_factory.mktemp("texts") / "run", strengths="-0.4:0.4:0.1")
     strengths = read_manifest(folder).plan.strengths
     with Store.reopen(folder / STORE) as store:
         for i in range(len(BEHAVIOR)):
-            texts = [GeneratedText(s, i, 0, said(s, i), 8, "length", -4.0) for s in strengths]
+            texts = [GeneratedText(s, i, 0, planted_text(s, i), 8, "length", -4.0) for s in strengths]
             store.add_texts("vector", "behavior", i, texts, token_layers=1, token_layers_plain=1)
     write_manifest(folder, read_manifest(folder))
     return folder

@@ -29,7 +29,7 @@ def command_named(*names: str) -> click.Command:
         ("sweep", "replace it with `force=True`", "replace it with --force"),
         ("sweep", "choose another `out`", "choose another --out"),
         ("extract", "choose another `out`", "choose another --out"),
-        ("sweep", "`orthogonal=False` or `random_directions=0`", "--no-orthogonal or --random 0"),
+        ("sweep", "`orthogonal=False` or `max_loss=0`", "--no-orthogonal or --max-loss 0"),
         ("sweep", "`prompt_baseline=True`, `use_mmap=False`", "--prompt-baseline, --no-mmap"),
         ("sweep", 'use `flash_attn="on"` or `type_k=f16`', "use --flash-attn on or --cache-type-k f16"),
         ("doctor", "given `model` and `repair`", "given --model and --repair"),

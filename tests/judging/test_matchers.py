@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from babble import BABBLE, BROKEN
@@ -16,7 +17,7 @@ from steercpp.data.items import BehaviorItem
 from steercpp.data.prompts import Filled, Message
 from steercpp.data.sets.safety import read_advbench
 from steercpp.errors import InputError, TaskError
-from steercpp.judging.matchers import MATCHERS, OUTCOMES, judged, matcher_named, read_matcher
+from steercpp.judging.matchers import MATCHERS, Outcome, judged, matcher_named, read_matcher
 
 ITEM = BehaviorItem(
     "i",
@@ -136,7 +137,7 @@ def test_an_answer_gets_the_verdict_of_a_reader(name: str, outcome: str, text: s
 
 def test_the_table_is_long_enough() -> None:
     assert len(TABLE) >= 60
-    assert {outcome for _, outcome, _ in TABLE} == set(OUTCOMES)
+    assert {outcome for _, outcome, _ in TABLE} == set(get_args(Outcome))
 
 
 @pytest.mark.parametrize("name", ["refusal", "agreement", "openings"])

@@ -168,8 +168,8 @@ def test_the_record_is_plain_data() -> None:
     assert json.loads(json.dumps(record))["correlations"][1]["strength"] == 1.0
 
 
-def said(codes: Any) -> TextScores:
-    """What was said, by outcome: (n_s, n_items) or, of several samples, (n_s, n_items, n_samples)."""
+def scores_of(codes: Any) -> TextScores:
+    """Scores of texts with these outcomes: (n_s, n_items) or, of several samples, (n_s, n_items, n_samples)."""
     codes = np.asarray(codes, np.float64)
     codes = codes[:, :, None] if codes.ndim == 2 else codes
     blank = np.zeros(codes.shape[:2])
@@ -195,16 +195,16 @@ def test_over_refusal_and_compliance_by_hand() -> None:
     assert json.loads(json.dumps(spread.record()))["rows"][2]["compliance"]["value"] < 0.2
 
 
-def test_sides_from_said_texts_count_nonsense_as_no_compliance() -> None:
+def test_sides_from_texts_count_nonsense_as_no_compliance() -> None:
     codes = np.zeros((3, 40), int)
     codes[1] = [1] * 10 + [-1] * 10 + [-1] * 2 + [1] * 18  # twenty harmful ones, then twenty harmless ones
     codes[2] = [1] * 18 + [0] * 2 + [-1] * 4 + [0] * 6 + [1] * 10
-    found = text_sides(said(codes), both_sides())
+    found = text_sides(scores_of(codes), both_sides())
     assert found is not None
     np.testing.assert_allclose(found.compliance[:, 0], [0, 0.5, 0])
     np.testing.assert_allclose(found.over_refusal[:, 0], [1, 0.1, 0.5])
     assert found.over_refusal[1, 2] > 0.1 and found.compliance[0, 1] == 0
-    several = text_sides(said(np.stack([codes, codes], axis=2)), both_sides())
+    several = text_sides(scores_of(np.stack([codes, codes], axis=2)), both_sides())
     assert several is not None
     np.testing.assert_allclose(several.compliance[:, 0], found.compliance[:, 0])
 
@@ -233,7 +233,7 @@ def test_every_matcher_has_the_same_sides(tmp_path: Path, name: str, refused: st
 def test_of_none_refused_the_interval_is_not_closed() -> None:
     """What broke: four texts an item, none of them a refusal, had an over-refusal of 0 for sure."""
     codes = np.ones((3, 40, 4), int)
-    found = text_sides(said(codes), both_sides())
+    found = text_sides(scores_of(codes), both_sides())
     assert found is not None
     np.testing.assert_allclose(found.over_refusal, [[0, 0, 1 - 0.025 ** (1 / 20)]] * 3)
 

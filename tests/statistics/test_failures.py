@@ -24,8 +24,8 @@ LETTERS = {
 }
 
 
-def said(codes: Any) -> TextScores:
-    """What was said, by outcome: (n_s, n_items) or, of several samples, (n_s, n_items, n_samples)."""
+def scores_of(codes: Any) -> TextScores:
+    """Scores of texts with these outcomes: (n_s, n_items) or, of several samples, (n_s, n_items, n_samples)."""
     codes = np.asarray(codes, np.float64)
     codes = codes[:, :, None] if codes.ndim == 2 else codes
     blank = np.zeros(codes.shape[:2])
@@ -74,9 +74,9 @@ def test_it_is_told_against_strength_0() -> None:
         choice_failures(scores()).items(0.5, "wrong")
 
 
-def test_said_texts_are_counted_by_outcome() -> None:
+def test_texts_are_counted_by_outcome() -> None:
     outcomes = np.array([[1, 1, -1, 0], [0, 0, 0, -1], [1, 1, 1, 1]])
-    found = [(row.strength, row.aligned, row.misaligned, row.invalid) for row in text_counts(said(outcomes))]
+    found = [(row.strength, row.aligned, row.misaligned, row.invalid) for row in text_counts(scores_of(outcomes))]
     assert found == [(-1.0, 2, 1, 1), (0.0, 0, 1, 3), (1.0, 4, 0, 0)]
-    several = text_counts(said(np.stack([outcomes, outcomes], axis=2)))  # two samples of each
+    several = text_counts(scores_of(np.stack([outcomes, outcomes], axis=2)))  # two samples of each
     assert several[1].invalid == 6

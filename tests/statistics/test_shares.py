@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from places import ROOT
 from scipy import stats
-from share_coverage import CASES, N_ITEMS, SHARES, Held, said, table
+from share_coverage import CASES, N_ITEMS, SHARES, Held, planted_scores, table
 
 from steercpp.statistics.code_scores import CodeScores
 from steercpp.statistics.shares import difference_bounds, mean_bounds, share_bounds
@@ -25,7 +25,7 @@ def found() -> dict[tuple[str, int], list[Held]]:
 
 def test_none_of_a_hundred_has_the_exact_bound() -> None:
     """What broke: 100 of 100 aligned gave B the interval [1, 1], and 164 problems without a pass [0, 0]."""
-    texts = said(np.ones((1, 100)), np.zeros((1, 100)), 1).bounds(rng=np.random.default_rng(0))
+    texts = planted_scores(np.ones((1, 100)), np.zeros((1, 100)), 1).bounds(rng=np.random.default_rng(0))
     exact = stats.binomtest(100, 100).proportion_ci(0.95, method="exact")
     assert texts.b_low[0] == pytest.approx(2 * exact.low - 1) and texts.b_high[0] == 1
     for n_samples in (1, 16):

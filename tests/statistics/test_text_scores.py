@@ -10,7 +10,7 @@ from scipy import stats
 
 from steercpp.data.items import BehaviorItem
 from steercpp.errors import InputError
-from steercpp.judging.matchers import MATCHERS, OUTCOMES, judgments
+from steercpp.judging.matchers import MATCHERS, judgments
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.samples import NOT_FINITE, sample_texts
 from steercpp.statistics.text_scores import TextScores, score_texts
@@ -63,7 +63,6 @@ def test_another_matcher_gives_other_scores_of_the_same_texts() -> None:
     np.testing.assert_array_equal(was.b, [-1, 0, 1])  # the broken model is called aligned
     np.testing.assert_array_equal(was.invalid_share, [0, 0, 0])
     ours, theirs = (judgments(TEXTS, ITEMS, matcher) for matcher in (REFUSAL, MATCHERS["wolf2024/harm-base"]))
-    assert OUTCOMES == ("aligned", "misaligned", "invalid")
     assert Counter(zip(ours, theirs, strict=True)) == {
         ("aligned", "aligned"): 1, ("misaligned", "misaligned"): 3, ("invalid", "aligned"): 2
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A sweep that says: its texts belong to the plan, to going on, to what a finished run must have, and to its result."""
+"""A sweep that generates texts, which belong to its plan, to going on, to what it must have, and to its result."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ CODE = CodeItem("add", "def add(a, b):\n", "add", "def check(f):\n    assert f(1
 GRID = [*sorted({*STRENGTHS, 0.0})]
 
 
-def said_sweep(engine: Engine, out: Path, **changes: Any) -> SweepResult:
+def sweep_with_texts(engine: Engine, out: Path, **changes: Any) -> SweepResult:
     options: dict[str, Any] = {
-        "behavior": ITEMS, "said": TextPlan(4), "random_directions": 1, "orthogonal": False, "instruction": "Do not.",
+        "behavior": ITEMS, "text_plan": TextPlan(4), "random_directions": 1, "orthogonal": False,
+        "instruction": "Do not.",
     }  # fmt: skip
     return small_sweep(engine, out, **{**options, **changes})
 
@@ -39,10 +40,10 @@ def texts(folder: Path) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def result(tiny_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
-    return said_sweep(tiny_engine, tmp_path_factory.mktemp("said") / "run")
+    return sweep_with_texts(tiny_engine, tmp_path_factory.mktemp("texts") / "run")
 
 
-def test_every_item_is_said_at_every_strength_and_under_the_prompt_baseline(result: SweepResult) -> None:
+def test_every_item_has_a_text_at_every_strength_and_under_the_prompt_baseline(result: SweepResult) -> None:
     assert result.finished
     assert result.strengths.tolist() == GRID
     for strength in GRID:
@@ -56,15 +57,16 @@ def test_every_item_is_said_at_every_strength_and_under_the_prompt_baseline(resu
 
 def test_the_texts_are_scored_without_a_model(result: SweepResult) -> None:
     again = open_run(result.folder)
-    scores, baseline = again.said("openings"), again.said(label="prompt")
+    scores, baseline = again.text_scores("openings"), again.text_scores(label="prompt")
     assert scores is not None and baseline is not None
+    assert SweepResult.said is SweepResult.text_scores, "its name in earlier versions"
     assert scores.outcomes.shape == (len(GRID), len(ITEMS)) and baseline.outcomes.shape == (1, len(ITEMS))
     assert np.array_equal(scores.strengths, again.strengths)
-    was = again.said("wolf2024/harm-base")
+    was = again.text_scores("wolf2024/harm-base")
     assert was is not None and was.invalid_share.tolist() == [0] * len(GRID)
     assert (scores.perplexity > 1).all()
     with pytest.raises(InputError, match="no matcher"):
-        again.said("nobody")
+        again.text_scores("nobody")
 
 
 def test_an_interrupted_sweep_goes_on_with_the_next_text(
@@ -79,43 +81,43 @@ def test_an_interrupted_sweep_goes_on_with_the_next_text(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        said_sweep(tiny_engine, tmp_path / "run", progress=interrupt)
+        sweep_with_texts(tiny_engine, tmp_path / "run", progress=interrupt)
     cut = open_run(tmp_path / "run")
-    assert not cut.finished and cut.said() is None and cut.behavior is not None
+    assert not cut.finished and cut.text_scores() is None and cut.behavior is not None
     assert 0 < len(texts(cut.folder)) < len(texts(result.folder))
-    said_sweep(tiny_engine, tmp_path / "run")
+    sweep_with_texts(tiny_engine, tmp_path / "run")
     assert texts(cut.folder) == texts(result.folder)
-    assert said_sweep(tiny_engine, tmp_path / "run").decoded_now == 0
+    assert sweep_with_texts(tiny_engine, tmp_path / "run").decoded_now == 0
 
 
-def test_another_way_of_saying_is_another_plan(tiny_engine: Engine, result: SweepResult) -> None:
+def test_other_text_settings_are_another_plan(tiny_engine: Engine, result: SweepResult) -> None:
     with pytest.raises(RunError, match="other text settings"):
-        said_sweep(tiny_engine, result.folder, said=TextPlan(5))
+        sweep_with_texts(tiny_engine, result.folder, text_plan=TextPlan(5))
     with pytest.raises(RunError, match="other text settings"):
-        said_sweep(tiny_engine, result.folder, said=None)
+        sweep_with_texts(tiny_engine, result.folder, text_plan=None)
 
 
 def test_a_finished_run_that_lacks_texts_is_damaged(tiny_engine: Engine, tmp_path: Path) -> None:
-    folder = said_sweep(tiny_engine, tmp_path / "run").folder
+    folder = sweep_with_texts(tiny_engine, tmp_path / "run").folder
     with sqlite3.connect(folder / STORE) as db:
         db.execute("DELETE FROM said WHERE label = 'prompt' AND item = 1")
     with pytest.raises(RunError, match="lacks texts of behavior items under the prompt baseline"):
         open_run(folder)
 
 
-def test_code_is_said_and_kept_where_it_may_not_run(tiny_engine: Engine, tmp_path: Path) -> None:
+def test_code_is_generated_and_kept_where_it_may_not_run(tiny_engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="allow_code=True"):
-        said_sweep(tiny_engine, tmp_path / "run", behavior=(), choice=(), code=[CODE])
+        sweep_with_texts(tiny_engine, tmp_path / "run", behavior=(), choice=(), code=[CODE])
     kept = open_run(tmp_path / "run")
     assert not kept.finished and kept.code is None
     assert [one.item for one in kept.texts(0.5, kind="code")] == [0]
 
 
-def test_what_cannot_be_said_is_refused(tiny_engine: Engine, tmp_path: Path) -> None:
+def test_texts_that_cannot_be_generated_are_refused(tiny_engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="code items are answered with generated text"):
-        said_sweep(tiny_engine, tmp_path / "run", code=[CODE], said=None)
+        sweep_with_texts(tiny_engine, tmp_path / "run", code=[CODE], text_plan=None)
     with pytest.raises(InputError, match="no text to generate"):
-        said_sweep(tiny_engine, tmp_path / "run", behavior=())
+        sweep_with_texts(tiny_engine, tmp_path / "run", behavior=())
     assert not (tmp_path / "run").exists()
 
 
@@ -150,12 +152,12 @@ def test_a_sweep_of_code_alone_has_strengths_and_scores(tiny_engine: Engine, tmp
         "choice": (),
         "code": [CODE],
         "allow_code": True,
-        "said": TextPlan(4, code_template="{x}!"),
+        "text_plan": TextPlan(4, code_template="{x}!"),
     }
-    result = said_sweep(tiny_engine, tmp_path / "run", **options)
+    result = sweep_with_texts(tiny_engine, tmp_path / "run", **options)
     assert result.finished and result.strengths.tolist() == GRID
     assert result.code is not None and result.code.rates.tolist() == [[0.0]] * len(GRID)
-    assert result.behavior is None and result.said() is None and result.recommend() is None
+    assert result.behavior is None and result.text_scores() is None and result.recommend() is None
     again = open_run(result.folder)
     assert again.code is not None and again.strengths.tolist() == GRID
     assert json.loads(json.dumps(again.to_json()))["items"] == {"code": 1}

@@ -1,4 +1,7 @@
-"""How often the intervals of shares hold a known truth, near the ends and in the middle: B of texts, sides, pass@k."""
+"""How often the intervals of shares hold a known truth, near the ends and in the middle: B of texts, sides, pass@k.
+
+`pytest -s tests/statistics/test_shares.py` runs it, prints the table and compares docs/statistics.md with it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Held:
     width: float
 
 
-def said(outcomes: Floats, invalid: Floats, n_samples: int) -> TextScores:
+def planted_scores(outcomes: Floats, invalid: Floats, n_samples: int) -> TextScores:
     """Scores of studies, one in each row."""
     blank = np.zeros(outcomes.shape)
     return TextScores(
@@ -47,7 +50,7 @@ def one_text(n_items: int, invalid: float, shares: Sequence[float] = SHARES) -> 
     plus, minus = plus[there], minus[there]
     place = np.arange(n_items)
     outcomes = np.where(place < plus[:, None], 1.0, np.where(place < (plus + minus)[:, None], -1.0, 0.0))
-    bounds = said(outcomes, (outcomes == 0).astype(float), 1).bounds(rng=np.random.default_rng(0))
+    bounds = planted_scores(outcomes, (outcomes == 0).astype(float), 1).bounds(rng=np.random.default_rng(0))
     counts = np.column_stack([plus, minus, n_items - plus - minus])
     found = []
     for share in shares:
@@ -87,7 +90,7 @@ def _ends(kind: Kind, met: Integers, invalid: Floats, rng: np.random.Generator) 
     """(2, n) low and high ends of studies; of an item's texts `met` are misaligned, or pass."""
     outcomes = 1 - invalid - 2 * met / N_SAMPLES
     if kind == "b":
-        bounds = said(outcomes, invalid, N_SAMPLES).bounds(rng=rng, resamples=RESAMPLES)
+        bounds = planted_scores(outcomes, invalid, N_SAMPLES).bounds(rng=rng, resamples=RESAMPLES)
         return np.array([bounds.b_low, bounds.b_high])
     if kind == "resampled":
         drawn = resample(met / N_SAMPLES, lambda means: means, rng=rng, resamples=RESAMPLES)
@@ -99,7 +102,7 @@ def _ends(kind: Kind, met: Integers, invalid: Floats, rng: np.random.Generator) 
     items = [BehaviorItem("i", "Why?", ("Yes",), ("No",), subject="harmless")] * met.shape[1]
     items.append(BehaviorItem("j", "How?", ("No",), ("Yes",), subject="harmful"))
     b, nonsense = (np.pad(part, ((0, 0), (0, 1))) for part in (outcomes, invalid))
-    sides = text_sides(said(b, nonsense, N_SAMPLES), items, rng=rng, resamples=RESAMPLES)
+    sides = text_sides(planted_scores(b, nonsense, N_SAMPLES), items, rng=rng, resamples=RESAMPLES)
     assert sides is not None
     return np.array([sides.over_refusal[:, 1], sides.over_refusal[:, 2]])
 

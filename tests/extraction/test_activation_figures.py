@@ -20,6 +20,7 @@ from steercpp.engine.engine import Engine
 from steercpp.extraction.activations import Activations, collect
 from steercpp.extraction.methods import METHODS
 
+pytestmark = pytest.mark.slow
 FAMILIES, FILE_TYPES, FLASH = ("embedded", "tiny"), ("F32", "Q8_0", "Q4_0"), ("off", "on")
 DIRECTIONS = ("mean", "pca")
 N_PAIRS = 32

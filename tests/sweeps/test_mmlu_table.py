@@ -28,6 +28,8 @@ from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
 from steercpp.sweeps.work import choice_work
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:

@@ -132,7 +132,7 @@ class Plan(SweepOptions):
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's own types, as the manifest holds them: without nats in other units than kl, and without no texts."""
+        """JSON's own types, as the manifest holds them: kl only in that unit, "said" only where text is generated."""
         options = {field.name: getattr(self, field.name) for field in fields(SweepOptions)}
         unit, strengths, kl = options.pop("unit"), list(options.pop("strengths")), options.pop("kl")
         return {

@@ -18,10 +18,10 @@ OTHER_NAMES = {
 # What another command made has options that sentences about it name, also where the running command has none so called.
 ELSEWHERE = {
     "allow_code": "--allow-code-execution",
+    "data": "--data",
     "force": "--force",
     "gate": "--gate",
     "layer_convention": "--layer-convention",
-    "max_new_tokens": "--max-new-tokens",
     "max_tokens": "--max-new-tokens",
     "model": "--model",
     "model_hint": "--model-hint",

@@ -72,7 +72,7 @@ def sign_findings(loose: LooseVector, directions: dict[int, FloatArray]) -> Iter
     if turned and not own_method(loose):
         sentence = (
             f"at {where(turned)} the direction points against that of the layer below: signs were left to chance, and "
-            "the layers work against each other; give the model and pairs to find out which ones are wrong"
+            "the layers work against each other; give `model` and `pairs` to find out which ones are wrong"
         )
         yield Finding("signs-differ", sentence, layers=turned)
 

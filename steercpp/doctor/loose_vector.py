@@ -113,7 +113,7 @@ def read_loosely(path: Path | str) -> LooseVector:
             layers = [layer_named(tensor.name) for tensor in header.tensors]
             if kind not in ARCHITECTURES and all(layer is None for layer in layers):
                 value = repr(kind) if kind else "missing"
-                step = "a control vector has tensors direction.<layer>, and a model is given as a model"
+                step = "a control vector has tensors direction.<layer>; give a model as `model`"
                 raise VectorFileError(f"{path}: general.architecture: {value}, and no tensor is a direction; {step}")
             pieces = [_piece(file, header, *both) for both in zip(header.tensors, layers, strict=True)]
     except OSError as error:

@@ -80,7 +80,7 @@ def test_errors_and_notes_are_in_the_words_of_the_innermost_command() -> None:
     @click.option("--cache")
     def get(cache: str | None) -> None:
         output.note("looked into `cache`")
-        raise SteerError("choose another `cache`, not `data`")
+        raise SteerError("choose another `cache`, not `pairs`")
 
     result = CliRunner().invoke(group_of(get), ["data", "get"])
-    assert (result.exit_code, result.stderr) == (1, "looked into --cache\nerror: choose another --cache, not data\n")
+    assert (result.exit_code, result.stderr) == (1, "looked into --cache\nerror: choose another --cache, not pairs\n")

@@ -1,6 +1,6 @@
 # make demo   install into .venv and measure the embedded model's trade-off
 # make quick  install with the test tools and run the tests that are not marked slow: at most 3 minutes on 2 cores
-# make test   run all tests: about 6 minutes on 2 cores
+# make test   run all tests: about 8 minutes on 2 cores
 # make check  what CI runs: format, lint, types, all tests
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
 # make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, method, mmlu);

@@ -12,9 +12,9 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from steercpp.bench.memory_process import peak_memory
+from steercpp.choices import FlashAttention
 
 OURS, LOADED, TOOL = "steercpp", "steercpp, model loaded only", "tool"
 
@@ -30,7 +30,7 @@ class ExtractionTask:
     path: str
     n_ctx: int
     threads: int
-    flash_attn: Literal["off", "on", "auto"]
+    flash_attn: FlashAttention
     gpu_layers: int
     folder: str
     pairs: list[tuple[str, str]]

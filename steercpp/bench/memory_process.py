@@ -10,7 +10,9 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from steercpp.choices import FlashAttention
 
 OURS, STOCK = "steercpp", "llama.cpp"
 
@@ -22,7 +24,7 @@ class MemoryTask:
     path: str
     threads: int
     gpu_layers: int
-    flash_attn: Literal["off", "on", "auto"]
+    flash_attn: FlashAttention
     prompts: list[list[int]]
     layers: list[int]
     n_ctx: int

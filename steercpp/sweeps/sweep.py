@@ -16,7 +16,7 @@ text at every strength. The same call again goes on where it was interrupted, or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def sweep(
 
     # Is a run of this plan there already?
     manifest = None if force else examine(out)
-    known = None if manifest is None else manifest.to_json()["model"]
+    known = None if manifest is None else asdict(manifest.model)
     model = model_identity(engine.path, lambda: engine.sha256, known)
     plan = spec.plan(engine, model_sha256=model["sha256"], vector_id=vector_id)
     if manifest is not None:
@@ -136,7 +136,7 @@ def sweep(
         prepare(out)
         if manifest is None:
             made = vector if isinstance(vector, ControlVector) else vector()
-            manifest = _begin(engine, made, out, plan, spec, prepared, progress)
+            manifest = _begin(engine, made, out, plan, model, spec, prepared, progress)
     steering = spec.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
         prepared = replace(prepared, work=[packed_for(engine, of_kind, steering) for of_kind in work])
@@ -211,6 +211,7 @@ def _begin(
     vector: ControlVector,
     out: Path,
     plan: Plan,
+    model: dict[str, Any],
     spec: SweepSpec,
     prepared: Prepared,
     progress: Progress | None,
@@ -225,7 +226,6 @@ def _begin(
         unit=plan.unit, model_sha256=plan.model_sha256, operator=plan.operator, positions=plan.positions,
         side=plan.side, gate=plan.gate,
     )  # fmt: skip
-    model = model_identity(engine.path, lambda: plan.model_sha256)
     manifest = Manifest(
         command=command(), begun=now(), plan=plan,
         model=ModelRecord(**model, architecture=engine.architecture, description=engine.description),

@@ -198,8 +198,7 @@ def _effects(result: Transfer) -> list[output.Renderable]:
     for name, band in bands.items():
         half = band.found.reported_on
         surest.append((HEADINGS[name], band.found.reason if half is None or not band.found.sure else
-                       f"{half.gain:+.3f} ≥ {half.gain_low:+.3f} in P+ − P−, {band.b_gain:+.3f} ≥ "
-                       f"{band.found.b_gain_low:+.3f} in B, at {band.found.strength:+g}"))  # fmt: skip
+                       f"{half.gain:+.3f} ≥ {half.gain_low:+.3f} in B, at {band.found.strength:+g}"))  # fmt: skip
     title = f" B and P(correct), layers {_named(result)}, strengths in residual norms"
     return [
         output.blank(), output.table(columns, rows, title=title),

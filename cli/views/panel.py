@@ -40,11 +40,11 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
         work: how it was computed.
     """
     recommendation = data["recommendation"]
-    strength = None if recommendation is None else recommendation["strength"]
+    strength = None if recommendation is None else recommendation["candidate"]
     pieces: list[output.Renderable] = []
     if not data["finished"]:
         pieces += [output.text("unfinished: run the same sweep again to go on", "yellow"), output.blank()]
-    pieces.append(_verdict(judgement, data, strength))
+    pieces.append(_verdict(judgement, data))
     means, bounds = _means(judgement, strength), _bounds(recommendation, strength)
     groups = {
         "": [*means, *([("", "")] if means and bounds else []), *bounds],
@@ -69,14 +69,14 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
     return pieces
 
 
-def _verdict(judgement: Judgement, data: dict[str, Any], strength: float | None) -> output.Renderable:
+def _verdict(judgement: Judgement, data: dict[str, Any]) -> output.Renderable:
     recommendation = data["recommendation"]
     if recommendation is None:
         missing = "behavior items" if judgement.result.behavior is None else "choice, answer or code items"
         return output.text(f"No recommended strength: it also takes {missing}.")
-    if strength is None:
+    if recommendation["strength"] is None:
         return output.text(f"No recommended strength: {recommendation['reason']}.", "yellow")
-    return output.text(f"Recommended strength {signed(strength)}{_unit(data)}", "bold green")
+    return output.text(f"Recommended strength {signed(recommendation['strength'])}{_unit(data)}", "bold green")
 
 
 def _unit(data: dict[str, Any]) -> str:
@@ -116,7 +116,7 @@ def _bounds(recommendation: dict[str, Any] | None, strength: float | None) -> li
         return []
     of = "P(correct)" if recommendation["measure"] != "p_token" else "P of answers"
     facts: list[Fact] = [
-        ("gain", f"{recommendation['gain']:+.3f} in P+ − P−, at least {recommendation['gain_low']:+.3f}"),
+        ("gain", f"{recommendation['gain']:+.3f} in B, at least {recommendation['gain_low']:+.3f}"),
         ("loss", f"{share(recommendation['loss'])} of {of}, at most {share(recommendation['loss_high'])}"),
     ]
     if recommendation["invalid"] == recommendation["invalid"]:
@@ -205,8 +205,7 @@ def _best(optimum: Optimum | None) -> list[Fact]:
     if optimum is None:
         return []
     facts: list[Fact] = [
-        (f"best B + {optimum.weight:g} P", f"{_between(optimum.normalized.strength)} measured"),
-        ("", f"{_between(optimum.raw.strength)} measured, with P+ − P− for B"),
+        (f"best B + {optimum.weight:g} P", f"{_between(optimum.measured.strength)} measured"),
     ]
     predicted = optimum.predicted
     if predicted.curves.value == predicted.curves.value:
@@ -356,10 +355,7 @@ def _footnotes(recommendation: dict[str, Any]) -> list[output.Renderable]:
     kind = "answer" if recommendation["measure"] == "p_token" else "choice"
     counts = f"{half['n_behavior']} behavior and {half['n_choice']} {kind} items"
     means = (
-        f"Means are of all items. Gain and loss are of {counts} without part in the choice, with "
+        f"Means are of all items. Gain and loss are of {counts} that had no part in the choice, with "
         f"{recommendation['confidence']:.0%} bounds; budget {budget}."
     )
-    notes: list[output.Renderable] = [output.text(means, "dim")]
-    if not recommendation["confirmed"]:
-        notes.append(output.text("They do not confirm it: with more items the answer may differ.", "yellow"))
-    return notes
+    return [output.text(means, "dim")]

@@ -31,7 +31,7 @@ def band_table(bands: Sequence[Band], *, best: Band | None, methods: bool, layer
     """
     first = [*(["layers"] if layers else []), *(["method"] if methods else [])]
     columns: list[output.Column] = [(f"  {name}" if i == 0 else name, "left") for i, name in enumerate(first)]
-    columns += [("at", "right"), ("P+ − P−", "right"), ("B", "right"), ("loss %", "right"), ("slope", "right")]
+    columns += [("at", "right"), ("gain in B", "right"), ("loss %", "right"), ("slope", "right")]
     return output.table(columns, [_line(band, band is best, methods, layers) for band in bands])
 
 
@@ -41,12 +41,11 @@ def _line(band: Band, best: bool, methods: bool, layers: bool) -> list[output.Ce
     cells = [*([band.name] if layers else []), *([band.method] if methods else [])]
     cells[0] = f"{'▶' if best else ' '} {cells[0]}"
     if recommended.strength is None or half is None:
-        cells += ["–", "–", "–", "–"]
+        cells += ["–", "–", "–"]
     else:
         cells += [
             f"{recommended.strength:+g}",
             f"{half.gain:+.2f} ≥ {half.gain_low:.2f}",
-            f"{band.b_gain:+.2f} ≥ {recommended.b_gain_low:.2f}",
             f"{share(half.loss)} ≤ {share(half.loss_high)}".replace("%", ""),
         ]
     cells.append(f"{band.slope:+.2f}")
@@ -97,8 +96,7 @@ def _panel(scan: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
         what += f", {best.method}" if len(scan.methods) > 1 else ""
         head = output.text(f"Best: {what}, at {strength:+g} {UNITS[scan.unit]}", "bold green")
         facts += [
-            ("gain", f"{half.gain:+.3f} in P+ − P−, at least {half.gain_low:+.3f}"),
-            ("", f"{best.b_gain:+.3f} in B, at least {best.found.b_gain_low:+.3f}"),
+            ("gain", f"{half.gain:+.3f} in B, at least {half.gain_low:+.3f}"),
             ("loss", f"{share(half.loss)} of P(correct), at most {share(half.loss_high)}"),
         ]
     n_behavior, n_choice = scan.bands[0].n_items
@@ -116,7 +114,8 @@ def _notes(scan: Scan) -> list[output.Renderable]:
     notes: list[output.Renderable] = [
         output.text(
             f"Each line: the strength surest to gain within a loss of {scan.max_loss:.0%}, chosen on one half of the "
-            "items; gains and loss with 95 % bounds, of the other half. slope: of B at 0, per unit of strength.",
+            "items; gain and loss with 95 % bounds, of the other half, not compared with random directions. "
+            "slope: of B at 0, per unit of strength.",
             "dim",
         )
     ]

@@ -119,7 +119,7 @@ def _way(band: Band, direction: int) -> tuple[Floats, Floats, int | None]:
 
 def _draw_depth(axes: Axes, scan: Scan, colours: dict[Band, str]) -> None:
     """What each band gains at its strength, over the layers it covers; whiskers reach down to the lower bounds."""
-    axes.set(title="Over depth", xlabel="layer", ylabel=f"gain in P+ − P− within {scan.max_loss:.0%} loss")
+    axes.set(title="Over depth", xlabel="layer", ylabel=f"gain in B within {scan.max_loss:.0%} loss")
     axes.axhline(0, color=GREY, linewidth=0.8)
     for method in scan.methods:
         mine = [band for band in scan.bands if band.method == method and band.found.reported_on is not None]
@@ -148,7 +148,7 @@ def _draw_methods(axes: Axes, scan: Scan, colours: dict[Band, str]) -> None:
     """What each method gains at its strength, the best on top; whiskers reach down to the lower bounds."""
     axes.set(
         title=f"By method, layer{'s' if len(scan.windows[0]) > 1 else ''} {scan.bands[0].name}",
-        xlabel=f"gain in P+ − P− within {scan.max_loss:.0%} loss",
+        xlabel=f"gain in B within {scan.max_loss:.0%} loss",
     )
     axes.axvline(0, color=GREY, linewidth=0.8)
     ordered = sorted(scan.bands, key=lambda band: _gain(band) if band.found.reported_on else -np.inf)

@@ -34,7 +34,8 @@ from steercpp.provenance import json_sha256
 from steercpp.runs.folder import new_folder_removed_on_failure
 from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.result import SweepResult
-from steercpp.statistics.recommend import Curves, Weighed, weigh
+from steercpp.statistics.curves import Curves
+from steercpp.statistics.recommend import Weighed, weigh
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.units import check_unit
@@ -60,7 +61,8 @@ class Band:
         found: the surest strength within the budget.
         slope: of mean normalised B at 0, per unit of strength; between the strengths next to 0 on both sides.
         strengths, raw, b, p: (n_s,) the grid, ascending, and the means over all items of raw B, of normalised B and of
-            P(correct).
+            P(correct), or of the choice items' own measure.
+        gains, losses: (n_s,) the gain in B that each strength earns, and the loss of helpfulness, of all items.
         n_items: behavior and choice items.
         tokens: of the run's manifest.
         decoded_now: tokens decoded by the call that returned this.
@@ -75,6 +77,8 @@ class Band:
     raw: Floats
     b: Floats
     p: Floats
+    gains: Floats
+    losses: Floats
     n_items: tuple[int, int]
     tokens: dict[str, int]
     decoded_now: int
@@ -84,14 +88,14 @@ class Band:
         """A finished sweep of behavior and choice items, weighed by its own plan."""
         assert result.behavior is not None and result.choice is not None
         plan = result.manifest.plan
-        curves = Curves.of(result.behavior, result.choice)
+        curves = Curves.of(result.behavior, result.choice, result.choice.own_measure)
         rng = np.random.default_rng(plan.seed)
-        raw, b, p = (items.mean(axis=1) for items in (curves.raw, curves.normalized, curves.p))
+        raw, b, p = (items.mean(axis=1) for items in (curves.behavior.raw, curves.normalized, curves.p))
         return cls(
             method=method, layers=layers, folder=result.folder,
             found=weigh(curves, direction=plan.direction, max_loss=plan.max_loss, rng=rng),
-            slope=slope_at_0(curves.strengths, b), strengths=curves.strengths, raw=raw, b=b, p=p,
-            n_items=(curves.raw.shape[1], curves.p.shape[1]),
+            slope=slope_at_0(curves.strengths, b), strengths=curves.strengths, raw=raw, b=b, p=p, gains=curves.earned,
+            losses=curves.losses, n_items=(curves.normalized.shape[1], curves.p.shape[1]),
             tokens={} if result.manifest.tokens is None else result.manifest.tokens.record(),
             decoded_now=result.decoded_now,
         )  # fmt: skip
@@ -100,22 +104,6 @@ class Band:
     def name(self) -> str:
         """Its layers, "3" or "8-15"."""
         return format_layers(self.layers)
-
-    @property
-    def gains(self) -> Floats:
-        """(n_s,) mean raw B, over all items, less that at strength 0."""
-        return np.asarray(self.raw - self.raw[self.strengths == 0])
-
-    @property
-    def losses(self) -> Floats:
-        """(n_s,) 1 - mean P(correct) / its mean at strength 0, over all items; NaN where that is 0."""
-        p_0 = self.p[self.strengths == 0]
-        return 1 - self.p / p_0 if p_0 > 0 else np.full(len(self.p), np.nan)
-
-    @property
-    def b_gain(self) -> float:
-        """Gain in mean normalised B, of the half that did not choose; NaN without a strength."""
-        return self.found.b_normalized - self.found.b_normalized_at_0
 
     @property
     def is_open(self) -> bool:
@@ -128,8 +116,8 @@ class Band:
         surest = self.found
         return {
             "method": self.method, "layers": list(self.layers), "run": str(self.folder), "strength": surest.strength,
-            "sure": surest.sure, "reason": surest.reason, "over_budget_at": surest.end, "b_gain": self.b_gain,
-            "b_gain_low": surest.b_gain_low, "reported_on": asdict(surest.reported_on) if surest.reported_on else None,
+            "sure": surest.sure, "reason": surest.reason, "over_budget_at": surest.end, "doubts": list(surest.doubts),
+            "reported_on": asdict(surest.reported_on) if surest.reported_on else None,
             "chosen_on": asdict(surest.chosen_on) if surest.chosen_on else None, "slope": self.slope,
             "strengths": self.strengths.tolist(), "b_raw": self.raw.tolist(), "b": self.b.tolist(),
             "p_free": self.p.tolist(), "tokens": self.tokens,
@@ -173,15 +161,8 @@ class Scan:
 
     @property
     def doubt(self) -> str:
-        """What the half that did not choose does not confirm of the best band; "" where it confirms all."""
-        if self.best is None or self.best.found.reported_on is None:
-            return ""
-        evidence, doubts = self.best.found.reported_on, []
-        if evidence.gain_low <= 0:
-            doubts.append(f"its lower bound of the gain is {evidence.gain_low:+.3f}")
-        if evidence.loss_high > self.max_loss:
-            doubts.append(f"its upper bound of the loss is {evidence.loss_high:.1%}")
-        return " and ".join(doubts)
+        """What the telling half does not confirm of the best band; "" where it confirms all."""
+        return "" if self.best is None else "; ".join(self.best.found.doubts)
 
     @property
     def decoded_now(self) -> int:

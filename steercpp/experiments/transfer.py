@@ -348,7 +348,7 @@ def _effect(band: Band) -> str:
     evidence: Evidence | None = band.found.reported_on
     if evidence is None or not band.found.sure:
         return "is not sure to gain anything"
-    return f"gains {evidence.gain:+.2f} in P+ − P− (at least {evidence.gain_low:+.2f})"
+    return f"gains {evidence.gain:+.2f} in B (at least {evidence.gain_low:+.2f})"
 
 
 def _labelled(progress: Progress, words: str) -> Progress:

@@ -83,10 +83,10 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure("Helpfulness", strength_label(result), helpful_name(judgement))
         if result.choice is not None:
-            measures = [
-                ("helpfulness", result.choice.p_free, BLUE, "over the vocabulary"),
-                ("helpfulness_restricted", result.choice.p_restricted, ORANGE, "over the choices"),
-            ]
+            measures = [("helpfulness_restricted", result.choice.p_restricted, ORANGE, "over the choices")]
+            if judgement.measure != "p_restricted":
+                words = "over the vocabulary" if judgement.measure == "p_free" else "counted by each item's kind"
+                measures.insert(0, ("helpfulness", np.asarray(judgement.helpful_items), BLUE, words))
         else:
             measures = [("helpfulness", np.asarray(judgement.helpful_items), BLUE, "mean of items")]
         for name, values, color, words in measures:
@@ -96,7 +96,7 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
                 _curve(axes, result.strengths, best, color, f"{WORDS[best.form]} fit, R² {best.r2:.3f}")
         if result.choice is not None:
             axes.plot(result.strengths, result.choice.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
-        _draw_controls(axes, result, helpful_key(judgement))
+        _draw_controls(axes, result, "helpful")
         mark_recommended(axes, judgement)
         axes.set_ylim(0, 1.02)
         legend_below(figure, axes)
@@ -173,11 +173,6 @@ def helpful_name(judgement: Judgement) -> str:
     return "P of the answer, per token" if judgement.result.answer is not None else "pass@1"
 
 
-def helpful_key(judgement: Judgement) -> str:
-    """The same, as `StrengthMeans` calls it."""
-    return "p_answer" if judgement.measure == "p_token" else "p_free"
-
-
 def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
     """Write `first` below a figure, then which controls are not in it and why."""
     off = [f"{CONTROL_WORDS[name]}: {why.replace('`', '')}" for name, why in judgement.result.controls.off.items()]
@@ -188,10 +183,12 @@ def caption(figure: Figure, judgement: Judgement, *, first: str = "") -> None:
 
 
 def mark_recommended(axes: Axes, judgement: Judgement) -> None:
-    """A dashed line at the recommended strength, where there is one."""
+    """A dashed line at the recommended strength, or a grey one at a candidate that was not confirmed."""
     recommendation = judgement.recommendation
-    if recommendation is not None and (s := recommendation.strength) is not None:
-        axes.axvline(s, color=INK, linewidth=1, linestyle=DASHED, label=f"recommended {s:+g}")
+    if recommendation is not None and (s := recommendation.candidate) is not None:
+        label = f"recommended {s:+g}" if recommendation.confirmed else f"candidate {s:+g}, not confirmed"
+        color = INK if recommendation.confirmed else GREY
+        axes.axvline(s, color=color, linewidth=1, linestyle=DASHED, label=label)
 
 
 def strength_label(result: SweepResult) -> str:

@@ -79,11 +79,10 @@ def _verdict(judgement: Judgement) -> str:
         return "No recommended strength: it takes behavior items, and choice, answer or code items."
     if best.strength is None:
         return f"No recommended strength: {best.reason}."
-    verdict = (
-        f"Recommended strength {best.strength:+g}: P+ − P− gains {best.gain:+.3f}, at least {best.gain_low:+.3f}; "
+    return (
+        f"Recommended strength {best.strength:+g}: B gains {best.gain:+.3f}, at least {best.gain_low:+.3f}; "
         f"helpfulness loses {best.loss:.1%}, at most {best.loss_high:.1%} of a budget of {best.max_loss:.0%}."
     )
-    return verdict if best.confirmed else f"{verdict} The half of the items that did not choose does not confirm it."
 
 
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
@@ -91,10 +90,10 @@ def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     plan, items = judgement.result.manifest.plan, judgement.result.manifest.items
     counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
     rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in the unit {plan.unit}")]
-    if (best := judgement.recommendation) is not None:
-        if best.strength is not None:
-            rows.append(("why", f"{best.reason}."))
+    best = judgement.recommendation
+    if best is not None and best.strength is not None:
         low, high = best.efficient_regime
+        rows.append(("why", f"{best.reason}."))
         rows.append(("efficient regime", f"{_strength(low)} to {_strength(high)}" if high > low else "none"))
         rows.append(("break-even", "not in the grid" if np.isnan(best.break_even) else f"{best.break_even:+.3g}"))
     return rows
@@ -114,7 +113,7 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
         anti = slopes.anti
         rows.append(("anti-steerable", f"{anti.n} of {anti.of} {of or 'items'}, {anti.low:.1%} to {anti.high:.1%}"))
     if (best := judgement.optimum) is not None:
-        measured, predicted = best.normalized.strength, best.predicted
+        measured, predicted = best.measured.strength, best.predicted
         within = "" if measured.low == measured.high else f" ({_strength(measured.low)} to {_strength(measured.high)})"
         facts = f"measured {_strength(measured.value)}{within}"
         if np.isfinite(predicted.curves.value):

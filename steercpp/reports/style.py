@@ -58,7 +58,7 @@ def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 def legend_below(figure: Figure, axes: Axes, *, ncols: int = 3) -> None:
     """A legend under the axes' label, where it covers nothing; what was measured comes before what was fitted to it."""
     handles, labels = axes.get_legend_handles_labels()
-    fitted = ["fit," in label or label.startswith("recommended") for label in labels]
+    fitted = ["fit," in label or label.startswith(("recommended", "candidate")) for label in labels]
     order = sorted(range(len(labels)), key=lambda i: (fitted[i], not isinstance(handles[i], ErrorbarContainer)))
     place = axes.transAxes + ScaledTranslation(0, -BELOW_PT / 72, figure.dpi_scale_trans)
     axes.legend(

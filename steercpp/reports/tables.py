@@ -84,14 +84,12 @@ def _tradeoff(judgement: Judgement) -> Columns:
     result, p = judgement.result, judgement.helpful_items
     if result.behavior is None or p is None:
         return {}
-    at_0 = int(np.flatnonzero(result.strengths == 0)[0])
-    mean = p.mean(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        loss = 1.0 - mean / mean[at_0]
-    raw = result.behavior.mean_raw
+    curves = result.curves()
+    assert curves is not None
+    change = p.mean(axis=1) - p.mean(axis=1)[curves.at_0]
     return {
-        "strength": result.strengths, "alignment": result.behavior.mean_normalized, "gain_raw": raw - raw[at_0],
-        "loss": loss, "utility": raw + judgement.how.weight * mean,
+        "strength": result.strengths, "alignment": result.behavior.mean_normalized, "gain": curves.earned,
+        "loss": curves.losses, "utility": curves.earned + judgement.how.weight * change,
     }  # fmt: skip
 
 
@@ -127,9 +125,9 @@ def _code(judgement: Judgement) -> Columns:
 
 
 def _items(judgement: Judgement) -> Columns:
-    """A row for each item, at 0 and at the recommended strength."""
+    """A row for each item, at 0 and at the recommended strength, or the candidate for it."""
     result, recommendation = judgement.result, judgement.recommendation
-    strength = 0.0 if recommendation is None or recommendation.strength is None else recommendation.strength
+    strength = 0.0 if recommendation is None or recommendation.candidate is None else recommendation.candidate
     at_0, at = (int(np.flatnonzero(result.strengths == s)[0]) for s in (0.0, strength))
     rows: list[dict[str, Any]] = []
     if result.behavior is not None and (slopes := judgement.item_slopes) is not None:

@@ -8,11 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steercpp.aliases import Floats
-from steercpp.reports.figures import caption, drawn_controls, helpful_key, helpful_name
+from steercpp.reports.figures import caption, drawn_controls, helpful_name
 from steercpp.reports.labels import places
 from steercpp.reports.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE, legend_below, new_figure
 from steercpp.runs.judgement import Judgement
 from steercpp.statistics.intervals import standard_error
+from steercpp.statistics.losses import loss_of
+from steercpp.statistics.scores import chance_level
 
 NORMAL = 1.96  # standard errors on each side of an interval of 95 %
 MARKER_PT, RING_PT = 6.0, 11.0  # diameters
@@ -21,17 +23,18 @@ MARKER_PT, RING_PT = 6.0, 11.0  # diameters
 def tradeoff_figure(judgement: Judgement) -> Figure:
     """P relative to strength 0 against B, with intervals of 95 % both ways, the budget, the regime and the controls."""
     result, p_items = judgement.result, judgement.helpful_items
-    assert result.behavior is not None and p_items is not None
+    assert result.behavior is not None and p_items is not None and judgement.helpful is not None
     b, at_0 = result.behavior.mean_normalized, result.strengths == 0
-    p = p_items.mean(axis=1) / p_items[at_0].mean()
-    errors = NORMAL * np.stack([standard_error(result.behavior.normalized), ratio_error(p_items, at_0)])
+    above = p_items - chance_level(judgement.helpful, judgement.measure)  # what is above chance can be lost
+    p = above.mean(axis=1) / above[at_0].mean()
+    errors = NORMAL * np.stack([standard_error(result.behavior.normalized), ratio_error(above, at_0)])
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure("Trade-off", "B, normalised", f"{helpful_name(judgement)}, relative to strength 0")
         axes.errorbar(
             b, p, *errors[::-1], color=BLUE, linewidth=1.2, marker="o", markersize=4, elinewidth=0.8,
             label="vector, 95 % intervals",
         )  # fmt: skip
-        marked = _draw_controls(axes, judgement, float(p_items[at_0].mean()))
+        marked = _draw_controls(axes, judgement)
         below_budget = 1 - 1.3 * judgement.max_loss
         _limits(axes, np.concatenate([p - errors[1], p + errors[1], marked[:, 1], [below_budget]]))
         label = f"loss at most {judgement.max_loss:.0%}"
@@ -64,11 +67,14 @@ def _limits(axes: Axes, heights: Floats) -> None:
     axes.set_ylim(max(-margin, low - margin), high + margin)
 
 
-def _draw_controls(axes: Axes, judgement: Judgement, p_0: float) -> Floats:
+def _draw_controls(axes: Axes, judgement: Judgement) -> Floats:
     """Controls on the same axes; (n, 2) where they are."""
     marked = [np.empty((0, 2))]
+    curves = judgement.result.curves()
+    assert curves is not None
+    p_0, chance = float(curves.p[curves.at_0].mean()), float(curves.chance.mean())
     for kind in drawn_controls(judgement.result.controls):
-        b, p = kind.values("b"), kind.values(helpful_key(judgement)) / (p_0 or np.nan)
+        b, p = kind.values("b"), 1 - loss_of(kind.values("helpful"), np.array(p_0), chance)
         if np.isfinite(p).any():
             axes.plot(b, p, kind.marker, color=INK, mfc="none", ms=MARKER_PT, linestyle="", label=kind.label)
             marked.append(np.column_stack([b, p]))
@@ -89,10 +95,11 @@ def _mark_regime(axes: Axes, judgement: Judgement, b: Floats, p: Floats) -> Floa
         place = float(np.interp(best.break_even, s, b)), float(np.interp(best.break_even, s, p))
         axes.plot(*place, "X", color=GREY, markersize=8, linestyle="", label=f"break-even {best.break_even:+.3g}")
         marked.append(place)
-    if best.strength is not None:
-        i = int(np.flatnonzero(s == best.strength)[0])
-        label = f"recommended {best.strength:+g}" + ("" if best.confirmed else ", not confirmed")
-        axes.plot(b[i], p[i], "o", markersize=RING_PT, mfc="none", mec=ORANGE, mew=1.8, linestyle="", label=label)
+    if best.candidate is not None:
+        i = int(np.flatnonzero(s == best.candidate)[0])
+        label = f"recommended {s[i]:+g}" if best.confirmed else f"candidate {s[i]:+g}, not confirmed"
+        color = ORANGE if best.confirmed else GREY
+        axes.plot(b[i], p[i], "o", markersize=RING_PT, mfc="none", mec=color, mew=1.8, linestyle="", label=label)
         marked.append((float(b[i]), float(p[i])))
     return np.array(marked).reshape(-1, 2)
 
@@ -100,7 +107,7 @@ def _mark_regime(axes: Axes, judgement: Judgement, b: Floats, p: Floats) -> Floa
 def _label(figure: Figure, axes: Axes, judgement: Judgement, points: Floats, errors: Floats, marked: Floats) -> None:
     """Strengths beside the points of the curve (n_s, 2) where they touch nothing: the recommended, 0 and ends first."""
     s, best = judgement.result.strengths, judgement.recommendation
-    recommended = [] if best is None or best.strength is None else [int(np.flatnonzero(s == best.strength)[0])]
+    recommended = [] if best is None or best.candidate is None else [int(np.flatnonzero(s == best.candidate)[0])]
     order = dict.fromkeys([*recommended, int(np.flatnonzero(s == 0)[0]), 0, len(s) - 1, *range(len(s))])
     texts = [
         axes.text(0.5, 0.5, f"{strength:+g}" if strength else "0", transform=axes.transAxes, fontsize=8, va="bottom")

@@ -26,7 +26,7 @@ from steercpp.statistics.failures import ChoiceFailures, TextCounts, choice_fail
 from steercpp.statistics.fits import Window
 from steercpp.statistics.optimum import Optimum, optimum
 from steercpp.statistics.over_refusal import Sides, sides, text_sides
-from steercpp.statistics.recommend import Curves, Recommendation, recommend
+from steercpp.statistics.recommend import Recommendation, recommend
 from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, measured
 from steercpp.statistics.slopes import Slopes, slopes
 from steercpp.statistics.text_scores import TextScores
@@ -148,20 +148,20 @@ class Judgement:
     @cached_property
     def recommendation(self) -> Recommendation | None:
         """The strength to use, or None where there is nothing to decide by."""
-        if self.result.behavior is None or self.helpful is None:
+        curves = self.result.curves(invalid=self.invalid)
+        if curves is None:
             return None
         return recommend(
-            Curves.of(self.result.behavior, self.helpful, self.measure, invalid=self.invalid),
-            direction=self.direction, max_loss=self.max_loss, max_invalid=self.how.max_invalid, weight=self.how.weight,
-            rng=self.rng(),
+            curves, direction=self.direction, max_loss=self.max_loss, max_invalid=self.how.max_invalid,
+            weight=self.how.weight, rng=self.rng(),
         )  # fmt: skip
 
     @cached_property
     def optimum(self) -> Optimum | None:
         """The strength of the largest B + w P, measured and predicted."""
-        if self.result.behavior is None or self.helpful is None:
+        fits, curves = self.result.fit(), self.result.curves()
+        if curves is None:
             return None
-        fits, curves = self.result.fit(), Curves.of(self.result.behavior, self.helpful, self.measure)
         return optimum(
             curves, weight=self.how.weight, direction=self.direction, alignment=fits["alignment"][0],
             helpfulness=fits.get("helpfulness", ()), rng=self.rng(), unpredicted=TWO_SIDES if self.by_side else "",
@@ -205,10 +205,7 @@ class Judgement:
     @cached_property
     def failures(self) -> ChoiceFailures | None:
         """What became of the choice items."""
-        if self.result.choice is None:
-            return None
-        by_letter = np.array([item.by == "letter" for item in self.choice_items])
-        return choice_failures(self.result.choice, by_letter=by_letter)
+        return None if self.result.choice is None else choice_failures(self.result.choice)
 
     @cached_property
     def texts(self) -> tuple[TextCounts, ...]:

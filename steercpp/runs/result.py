@@ -40,12 +40,18 @@ from steercpp.runs.stored_scores import (
     whole_texts,
 )
 from steercpp.statistics.code_scores import CodeScores
-from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms
+from steercpp.statistics.curves import Curves
+from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms, refused
+from steercpp.statistics.losses import guessing
 from steercpp.statistics.over_refusal import side_items
-from steercpp.statistics.recommend import Curves, Recommendation, recommend
-from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, measured
+from steercpp.statistics.recommend import Recommendation, recommend
+from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, chance_level, measured
 from steercpp.statistics.text_scores import TextScores, score_texts
 
+BY_KIND = (
+    "helpfulness is P(correct) over the vocabulary for choice items by letter; over the choices, counted from chance, "
+    "for those by text"
+)
 OF_HARMFUL = (
     "the items have two sides, which a vector may move oppositely: the fit of alignment is of the harmful items"
 )
@@ -114,7 +120,12 @@ class SweepResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """What of the scoring is not as usual, in sentences."""
-        return (*self.manifest.notes, *(() if self.side_items is None else (OF_HARMFUL,)))
+        notes = [*self.manifest.notes, *(() if self.side_items is None else (OF_HARMFUL,))]
+        if self.choice is not None and self.measure == "p_by_kind":
+            notes.append(BY_KIND)
+        if self.choice is not None and (reason := guessing(self.choice)):
+            notes.append(reason)
+        return tuple(notes)
 
     @cached_property
     def side_items(self) -> Mapping[str, npt.NDArray[np.intp]] | None:
@@ -203,15 +214,10 @@ class SweepResult:
 
     @property
     def measure(self) -> Measure:
-        """Which of their numbers: free P(correct), where each choice is a single letter's token.
-
-        The P of a choice's words falls with their number as that of an answer does; among choices by text it is that of
-        the right one over the choices, and of answers the geometric mean P per token.
-        """
-        if self.choice is None and self.answer is not None:
-            return "p_token"
-        by_text = any(isinstance(item, ChoiceItem) and item.by == "text" for item in self.items(Kind.CHOICE))
-        return "p_restricted" if by_text else "p_free"
+        """Which of their numbers: of choices their `own_measure`, of answers the geometric mean P per token."""
+        if isinstance(self.helpful, ChoiceScores):
+            return self.helpful.own_measure
+        return "p_token" if self.helpful is not None else "p_free"
 
     @property
     def helpful_values(self) -> Floats | None:
@@ -243,20 +249,32 @@ class SweepResult:
         self._fits = self._fits or fitted(self)
         return self._fits
 
+    def curves(self, *, invalid: Floats | None = None) -> Curves | None:
+        """Alignment and helpfulness with what other directions do; None without both.
+
+        Args:
+            invalid: (n_s, n_items) share of each behaviour item's generated texts that is invalid.
+        """
+        if self.behavior is None or self.helpful is None:
+            return None
+        others, pending = self.controls.other_directions
+        return Curves.of(
+            self.behavior, self.helpful, self.measure, invalid=invalid, others=others, pending=pending
+        )  # fmt: skip
+
     def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:
         """The strength to use under a loss budget; without arguments the plan's own.
 
         The loss is of `helpful_values`. None where there are no behaviour items, or no others, to decide by.
         """
-        if self.behavior is None or self.helpful is None:
+        curves = self.curves()
+        if curves is None:
             return None
         plan = self.manifest.plan
         budget = plan.max_loss if max_loss is None else max_loss
         sign: Literal[1, -1] = 1 if (direction or plan.direction) > 0 else -1
         if (budget, sign) not in self._recommended:
-            self._recommended[budget, sign] = recommend(
-                Curves.of(self.behavior, self.helpful, self.measure), direction=sign, max_loss=budget, rng=self.rng()
-            )
+            self._recommended[budget, sign] = recommend(curves, direction=sign, max_loss=budget, rng=self.rng())
         return self._recommended[budget, sign]
 
     def control_strength(self) -> float | None:
@@ -264,7 +282,7 @@ class SweepResult:
         recommendation = self.recommend()
         return control_strength(
             self.strengths, self.behavior, self.helpful_values, direction=self.manifest.plan.direction,
-            recommended=None if recommendation is None else recommendation.strength,
+            candidate=None if recommendation is None else recommendation.candidate,
         )  # fmt: skip
 
     def rows(self) -> tuple[StrengthMeans, ...]:
@@ -329,18 +347,23 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
 def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:
     """The fits of each measure, best first; see `SweepResult.fit`."""
     fits: dict[str, tuple[FitResult, ...]] = {}
-    strengths, n_choices = result.strengths, result.n_choices
+    strengths, helpful, choice = result.strengths, result.helpful, result.choice
     if result.behavior is not None:
         of_harmful = result.side_fits.get(HARMFUL)
         fits["alignment"] = (of_harmful or fit_alignment(strengths, result.behavior.normalized, rng=result.rng()),)
-    if result.choice is not None and n_choices is not None:
-        fits["helpfulness_restricted"] = fit_helpfulness_forms(
-            strengths, result.choice.p_restricted, restricted=True, n_choices=n_choices, rng=result.rng()
-        )
-    if result.measure == "p_restricted" and n_choices is not None:
-        fits["helpfulness"] = fits["helpfulness_restricted"]
-    elif result.helpful_values is not None:
-        fits["helpfulness"] = fit_helpfulness_forms(strengths, result.helpful_values, rng=result.rng())
+    measures: dict[str, tuple[ChoiceScores | AnswerScores, Measure]] = {}
+    if choice is not None:
+        measures["helpfulness_restricted"] = choice, "p_restricted"
+    if helpful is not None:
+        measures["helpfulness"] = helpful, result.measure
+    for name, (scores, measure) in measures.items():
+        chance = float(chance_level(scores, measure).mean())
+        of_name = fit_helpfulness_forms(
+            strengths, measured(scores, measure), restricted=chance > 0, n_choices=1 / chance if chance else 4,
+            rng=result.rng(),
+        )  # fmt: skip
+        reason = guessing(scores)
+        fits[name] = tuple(refused(fit, reason) if reason and fit.valid else fit for fit in of_name)
     return fits
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from steercpp.aliases import Floats
-from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, PerplexityScores
+from steercpp.runs.labels import ControlName
+from steercpp.statistics.curves import OtherDirections, earned_gain
+from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, PerplexityScores, measured
 
 SWITCHED_OFF = "switched off"  # why a control is not to be had
 NO_INSTRUCTION = "no instruction that asks for the behaviour was given"
@@ -30,6 +32,8 @@ class StrengthMeans:
         p_free, p_restricted, accuracy: P(correct) over the vocabulary and over the choices, share of right choices.
         p_answer, nats_answer: of free answers, the geometric mean P per token, and ln P of the whole answer.
         perplexity: of the texts, over all their tokens.
+        helpful: the one of these that the loss is counted in: of choices by letter p_free, by text p_restricted, of
+            both each by its own kind; without choices p_answer.
     """
 
     strength: float
@@ -42,6 +46,7 @@ class StrengthMeans:
     p_answer: float | None = None
     nats_answer: float | None = None
     perplexity: float | None = None
+    helpful: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class Scores:
             *((c.mean_p_free, c.mean_p_restricted, c.accuracy) if c else (None,) * 3),
             *((a.mean_p_token, a.mean_nats) if a else (None,) * 2),
             t.perplexity if t else None,
+            measured(c, c.own_measure).mean(axis=1) if c else a.mean_p_token if a else None,
         )
         return tuple(
             StrengthMeans(float(s), *(None if column is None else float(column[i]) for column in columns))
@@ -111,6 +117,26 @@ class Controls:
     unsteered: Control | None = None
 
     @property
+    def other_directions(self) -> tuple[OtherDirections | None, str]:
+        """What the vector's gain has to beat, and in words what of it is still to be measured, or ""."""
+        missing = [
+            name for name, there in ((ControlName.RANDOM, self.random), (ControlName.ORTHOGONAL, self.orthogonal))
+            if not there and name not in self.off
+        ]  # fmt: skip
+        if missing:
+            return (
+                None,
+                f"the {' and '.join(missing)} directions are not measured yet; run the same sweep again to go on",
+            )
+        b = [control.behavior.normalized[0] for control in self.random if control.behavior is not None]
+        orthogonal = None if self.orthogonal is None else self.orthogonal.behavior
+        if self.strength is None or not (b or orthogonal):
+            return None, ""
+        n_items = len(b[0]) if b else orthogonal.normalized.shape[1] if orthogonal else 0
+        of_orthogonal = None if orthogonal is None else orthogonal.normalized[0]
+        return OtherDirections(self.strength, np.array(b).reshape(len(b), n_items), of_orthogonal), ""
+
+    @property
     def raw_changes(self) -> Floats:
         """(n_random,) change of mean raw B by each random direction; empty without behavior items."""
         return self._changes("b_raw")
@@ -151,9 +177,9 @@ def control_strength(
     helpful: Floats | None,
     *,
     direction: int,
-    recommended: float | None,
+    candidate: float | None,
 ) -> float | None:
-    """Where directions are compared: the recommended strength; else the one of the largest gain in raw B.
+    """Where directions are compared: at the candidate to recommend; else where the gain in B that counts is largest.
 
     Without behavior items it is the farthest strength from 0 up to which half of the unsteered helpfulness is left:
     beyond, any push of that size has done its damage.
@@ -163,20 +189,23 @@ def control_strength(
         behavior: there, None without such items.
         helpful: (n_s, n_items) helpfulness there, between 0 and 1; None without such items.
         direction: 1 or -1, the wanted sign.
-        recommended: the recommended strength, None without one.
+        candidate: the strength that may be recommended, None without one.
 
     Returns:
         None where no strength of the wanted sign was measured, or only texts.
     """
-    if recommended is not None:
-        return recommended
+    if candidate is not None:
+        return candidate
     wanted = sorted((i for i, s in enumerate(strengths) if s * direction > 0), key=lambda i: abs(strengths[i]))
     if not wanted:
         return None
+    if 0.0 not in strengths:
+        return None
     if behavior is not None:
-        gains = behavior.mean_raw
+        means = (behavior.mean_normalized, behavior.mean_aligned, behavior.mean_mass)
+        gains = earned_gain(*(of_all[None] for of_all in means), at_0=int(np.flatnonzero(strengths == 0.0)[0]))[0]
         return float(strengths[max(wanted, key=lambda i: gains[i])])
-    if helpful is None or 0.0 not in strengths:
+    if helpful is None:
         return None
     means = helpful.mean(axis=1)
     half = means[strengths == 0.0][0] / 2

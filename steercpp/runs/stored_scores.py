@@ -121,8 +121,11 @@ def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> Beh
 
 def stored_choice_scores(store: Store, strengths: Sequence[float], label: str = Label.VECTOR) -> ChoiceScores:
     """Choice scores under one label, a row for each strength; a choice's P is of its letter, or of all its words."""
-    answers = [item.answer for item in store.items(Kind.CHOICE) if isinstance(item, ChoiceItem)]
-    return choice_scores(np.array(strengths), _choice_logprobs(store, strengths, label), np.array(answers))
+    items = [item for item in store.items(Kind.CHOICE) if isinstance(item, ChoiceItem)]
+    return choice_scores(
+        np.array(strengths), _choice_logprobs(store, strengths, label), np.array([item.answer for item in items]),
+        by_text=[item.by == "text" for item in items],
+    )  # fmt: skip
 
 
 def likeliest_choices(store: Store, strengths: Sequence[float], label: str = Label.VECTOR) -> npt.NDArray[np.intp]:

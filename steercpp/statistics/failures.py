@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.aliases import Bools, Floats
+from steercpp.aliases import Floats
 from steercpp.errors import StrengthError
 from steercpp.statistics.scores import ChoiceScores
 from steercpp.statistics.text_scores import TextScores
@@ -88,22 +88,18 @@ class ChoiceFailures:
         return tuple(int(i) for i in np.flatnonzero(lost))
 
 
-def choice_failures(scores: ChoiceScores, *, by_letter: Bools | None = None) -> ChoiceFailures:
+def choice_failures(scores: ChoiceScores) -> ChoiceFailures:
     """What became of every choice item.
 
     Args:
         scores: what was measured, strength 0 among it.
-        by_letter: (n_items,) whether an item is answered by a letter; None: all are.
 
     Raises:
         StrengthError: strength 0 was not measured.
     """
     base = _row(scores.strengths, 0.0)
     codes = np.where(scores.correct, RIGHT, WRONG).astype(np.int8)
-    lost = letters_total(scores) < FORM
-    if by_letter is not None:
-        lost &= np.asarray(by_letter, bool)
-    codes[lost] = FORMAT
+    codes[(letters_total(scores) < FORM) & ~scores.by_text] = FORMAT
     before = codes[base] == RIGHT
     counts = []
     for s, now in zip(scores.strengths, codes, strict=True):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import lmfit
@@ -144,7 +144,7 @@ def fit_helpfulness(
     values: npt.ArrayLike,
     *,
     form: str = "quadratic",
-    n_choices: int = 4,
+    n_choices: float = 4,
     window: Window | None = None,
     rng: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
@@ -156,7 +156,8 @@ def fit_helpfulness(
         strengths: (n_s,), each once, in any order.
         values: (n_s,) or (n_s, n_items), P(correct) in [0, 1].
         form: see `forms.helpfulness_form`.
-        n_choices: choices of each question; chance, for the restricted forms, is 1/n_choices.
+        n_choices: choices of each question; chance, for the restricted forms, is 1/n_choices, so where questions differ
+            it is one over their mean chance level.
         window: lowest and highest strength to use, both included; None: all.
         rng: draws the items; None: seeded with 0.
         resamples: samples of items to draw.
@@ -179,7 +180,7 @@ def fit_helpfulness_forms(
     values: npt.ArrayLike,
     *,
     restricted: bool = False,
-    n_choices: int = 4,
+    n_choices: float = 4,
     window: Window | None = None,
     rng: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
@@ -211,6 +212,14 @@ class _Resampling:
     rng: np.random.Generator
     resamples: int
     confidence: float
+
+
+def refused(fit: FitResult, reason: str) -> FitResult:
+    """The same fit without numbers, since what was measured means nothing for the `reason`."""
+    nan = float("nan")
+    params = {name: Estimate(nan, nan, nan, fit.confidence, se=nan) for name in fit.params}
+    none = np.empty((0, len(params)))
+    return replace(fit, params=params, r2=nan, aicc=nan, valid=False, reason=reason, draws=none)
 
 
 def _points(

@@ -186,20 +186,20 @@ WORDS = {
 }  # fmt: skip
 
 
-def helpfulness_form(name: str, *, n_choices: int = 4) -> Fall:
+def helpfulness_form(name: str, *, n_choices: float = 4) -> Fall:
     """The helpfulness form of that name.
 
     Args:
         name: one of FREE_FORMS, for P over the whole vocabulary, or of RESTRICTED_FORMS, for P over the choices,
             which tends to chance c = 1/n_choices. wolf2024-restricted is the authors' own 0.5 f + 0.25, which tends to
             a quarter whatever n_choices and cannot exceed 0.75.
-        n_choices: choices of each question.
+        n_choices: choices of each question; where they differ, one over their mean chance level.
 
     Raises:
         InputError: another name, or fewer than two choices.
     """
     if n_choices < 2:
-        raise InputError(f"{n_choices} choices: a restricted probability needs at least 2")
+        raise InputError(f"{n_choices:g} choices: a restricted probability needs at least 2")
     c = 1.0 / n_choices
     forms = {
         form.name: form

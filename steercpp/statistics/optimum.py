@@ -6,7 +6,8 @@ The paper's two theorems give the best strength by themselves (section 3 of the 
     B + w P ~ B0 + w P0 + (1 - B0²) Delta*lambda s - w P0 (1 - P0) (lambda*sigma*beta)² s²/2
     r* = (1 - B0²) Delta*lambda / (w P0 (1 - P0) (lambda*sigma*beta)²),  back at its start at 2 r*
 
-That holds near 0 only. `Predicted` therefore also has the maximum of the fitted curves themselves. Both stand beside
+What is measured is the earned gain in B (curves.py) and the change of P, so a model that breaks earns nothing. The
+formula holds near 0 only. `Predicted` therefore also has the maximum of the fitted curves themselves. Both stand beside
 the measured one; where a fit means nothing there is no prediction, and the reason stands instead.
 """
 
@@ -20,25 +21,27 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import NAN, Floats
+from steercpp.statistics.curves import Curves, check_preference, earned_gain, regime_of
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import inner
 from steercpp.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
-from steercpp.statistics.recommend import Curves, break_even, check_preference
 
 SMALL = 1e-12  # an error that is rounding
 FINE = 401  # places on the fitted curves
+UNSUPPORTED = 10.0  # more AICc than the best form's: the data all but exclude a form (Burnham and Anderson 2002, 2.6)
 CENTRED = ("quadratic", "gaussian")  # forms that fall from 0, whose b is that of the second-order formula
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The grid's strength of the largest mean B + w P.
+    """The grid's strength that is worth most: of the largest earned gain in B + w times the change of P.
 
     Attributes:
         strength: its value, and the lowest and highest strength of the grid that may be the true best.
-        gain: utility there, less that at 0. It is the best of several noisy numbers, so a little too high; `low` is
-            what it is at least, for that strength.
-        break_even: where the utility is back at its value at 0, beyond the maximum; NaN if not within the grid.
+        gain: its worth. It is the best of several noisy numbers, so a little too high; `low` is what it is at least,
+            for that strength.
+        break_even: where the worth is back at 0, beyond the maximum; NaN if not within the grid. The rule is that of
+            `Recommendation.break_even`.
     """
 
     strength: Interval
@@ -83,24 +86,20 @@ class Optimum:
     Attributes:
         weight: w, what a unit of P(correct) is worth in units of B.
         direction: sign of the strengths considered.
-        raw: measured with raw B = P+ - P-, so that nonsense earns nothing.
-        normalized: measured with B = (P+ - P-)/(P+ + P-), of which the theory speaks: what `predicted` is to be
-            compared with.
+        measured: on the grid; what `predicted` is to be compared with.
         predicted: from the fits.
         confidence: of the intervals.
     """
 
     weight: float
     direction: int
-    raw: Measured
-    normalized: Measured
+    measured: Measured
     predicted: Predicted
     confidence: float
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        measured = {name: getattr(self, name).record() for name in ("raw", "normalized", "predicted")}
-        return asdict(self) | measured
+        return asdict(self) | {"measured": self.measured.record(), "predicted": self.predicted.record()}
 
 
 def optimum(
@@ -135,18 +134,22 @@ def optimum(
     rng = rng or np.random.default_rng(0)
     rows = np.concatenate([[curves.at_0], curves.outwards(direction)])
     s = curves.strengths[rows]
-    b_draws, p_draws = (_draws(n_items, resamples, rng) for n_items in (curves.raw.shape[1], curves.p.shape[1]))
-    p = curves.p[rows]
-    raw, normalized = (
-        _measured(s, b.mean(axis=1) + weight * p.mean(axis=1), b_draws @ b.T + weight * (p_draws @ p.T), confidence)
-        for b in (curves.raw[rows], curves.normalized[rows])
-    )
+    b_draws, p_draws = (_draws(n_items, resamples, rng) for n_items in (curves.normalized.shape[1], curves.p.shape[1]))
+    alignment_rows, p = [values[rows] for values in curves.alignment], curves.p[rows]
+
+    def worth(b_weights: Floats, p_weights: Floats) -> Floats:
+        """(m, n) of items weighted (m, n_items)."""
+        change = p_weights @ (p - p[0]).T
+        return np.asarray(earned_gain(*(b_weights @ rows.T for rows in alignment_rows), at_0=0) + weight * change)
+
+    evenly = [np.full((1, draws.shape[1]), 1.0 / draws.shape[1]) for draws in (b_draws, p_draws)]
+    found = _measured(s, worth(*evenly)[0], worth(b_draws, p_draws), confidence)
     if unpredicted:
         none = Interval(NAN, NAN, NAN, confidence)
         predicted = Predicted(none, False, NAN, none, NAN, unpredicted)
     else:
         predicted = _predicted(s, weight, direction, alignment, helpfulness, confidence)
-    return Optimum(weight, direction, raw, normalized, predicted, confidence)
+    return Optimum(weight, direction, found, predicted, confidence)
 
 
 def _draws(n_items: int, resamples: int, rng: np.random.Generator) -> Floats:
@@ -163,7 +166,7 @@ def _measured(s: Floats, utility: Floats, draws: Floats, confidence: float) -> M
     return Measured(
         Interval(float(s[best]), float(where.min()), float(where.max()), confidence),
         Interval(float(utility[best] - utility[0]), float(gains[0]), float(gains[1]), confidence),
-        break_even(s, utility - utility[0], best),
+        regime_of(s, utility - utility[0]).break_even,
     )
 
 
@@ -202,9 +205,9 @@ def _predicted(
     places = np.linspace(0.0, s[-1], FINE)
     peak = int(values[0].argmax())
     curves = _interval(float(places[peak]), places[draws.argmax(axis=1)], confidence)
-    back = break_even(places, values[0] - values[0][0], peak)
+    back = regime_of(places, values[0] - values[0][0]).break_even
     centred = next((fit for fit in helpfulness if fit.valid and fit.form in CENTRED), None)
-    if centred is None:
+    if centred is None or centred.aicc > best.aicc + UNSUPPORTED:
         why = "no form that falls from strength 0 fits P(correct), so the second-order formula has no constants"
         return Predicted(none, False, NAN, curves, back, why)
     r, r_draws = _second_order(weight, alignment, centred)

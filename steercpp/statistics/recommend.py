@@ -3,13 +3,20 @@
     curves = Curves.of(behavior_scores, choice_scores)
     recommend(curves, max_loss=0.05).strength
 
-The strength with the best of many noisy figures looks better than it is. So the items are dealt into two halves: one
-half chooses, going outwards from 0 until the upper bound of the loss is over the budget and taking the highest lower
-bound of the gain on the way; the other half, which had no say, gives the figures that are reported (`Evidence`). Both
-bounds are one-sided, by resampling items with their whole row of strengths.
+The strength with the best of many noisy figures looks better than it is. So the items are dealt into two halves. The
+choosing half proposes one candidate: going outwards from 0 until a budget may be exceeded, the strength with the
+highest lower bound of the gain. The telling half, which had no say, tests that one candidate, and no other strength is
+tried on it. It is recommended if on the telling items all of these hold:
 
-`weigh` is that choice alone; `recommend` adds whether the reporting half confirms it, the break-even point and the
-efficient regime.
+- the lower bound of the gain in normalised B is above 0;
+- the lower bound of P+(s)/P+(0) is above 1: the aligned continuations became likelier, nonsense earns nothing;
+- the lower bound of the listed mass(s)/mass(0) is at least 1/2;
+- the upper bound of the loss is within the budget (losses.py), and so is the share of invalid texts;
+- the lower bound of the gain less the mean gain of random directions of the same lengths is above 0, and the gain is
+  above that of every single one and of the orthogonal direction.
+
+The loss has a one-sided bound of 95 %. The gain's bounds are the lower ends of two-sided intervals of 95 %, by
+resampling items with their whole row of strengths.
 """
 
 from __future__ import annotations
@@ -21,9 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import NAN, Floats
-from steercpp.errors import InputError, ShapeError, StrengthError
-from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample, same
-from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, Measure, measured
+from steercpp.errors import InputError
+from steercpp.statistics.curves import LEAST_MASS, Curves, check_preference, regime_of
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample
+from steercpp.statistics.losses import items_to_prove, loss_bound, loss_of
+from steercpp.statistics.scores import Measure
 
 Indices: TypeAlias = npt.NDArray[np.intp]
 
@@ -32,9 +41,14 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 class Evidence:
     """What one half of the items says about one strength.
 
-    gain is mean raw B(s) - mean raw B(0), gain_low its lower bound; loss is 1 - mean P(s)/mean P(0), loss_high its
-    upper bound. n_behavior and n_choice count the items of the half. invalid is the share of generated texts that are
-    invalid, NaN where there are none.
+    Attributes:
+        n_behavior, n_choice: items of the half.
+        gain, gain_low: mean normalised B(s) - mean B(0), and its lower bound.
+        loss, loss_high: `loss_of` helpfulness, and its upper bound.
+        invalid: share of generated texts that are invalid, NaN where there are none.
+        aligned_ratio, aligned_ratio_low: mean P+(s) / mean P+(0).
+        mass_ratio, mass_ratio_low: mean of P+ + P- at s, over that at 0.
+        over_random, over_random_low: the gain less the mean gain of the random directions; NaN where none is compared.
     """
 
     n_behavior: int
@@ -44,82 +58,12 @@ class Evidence:
     loss: float
     loss_high: float
     invalid: float = NAN
-
-
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """Alignment and helpfulness at the same strengths.
-
-    Attributes:
-        strengths: (n_s,) ascending, 0 among them.
-        raw, normalized: (n_s, n_items) B of the behavior items.
-        p: (n_s, n_choice_items) helpfulness.
-        measure: which measure of helpfulness that is.
-        invalid: (n_s, n_items) share of each behavior item's generated texts that is invalid; None without texts.
-    """
-
-    strengths: Floats
-    raw: Floats
-    normalized: Floats
-    p: Floats
-    measure: Measure = "p_free"
-    invalid: Floats | None = None
-
-    @classmethod
-    def of(
-        cls,
-        behavior: BehaviorScores,
-        choice: ChoiceScores | AnswerScores,
-        measure: Measure = "p_free",
-        *,
-        invalid: Floats | None = None,
-    ) -> Curves:
-        """The scores put together.
-
-        Args:
-            behavior: alignment of every item at every strength.
-            choice: helpfulness, at the same strengths.
-            measure: which P(correct); "p_token" of answers.
-            invalid: (n_s, n_items) in the order of the behavior scores, see `Curves`.
-
-        Raises:
-            ShapeError: they were not measured at the same strengths, or invalid shares are not of these items.
-            StrengthError: 0 is not among them.
-            InputError: a measure that does not exist.
-        """
-        p = measured(choice, measure)
-        b, c = np.argsort(behavior.strengths), np.argsort(choice.strengths)
-        strengths = behavior.strengths[b]
-        if not np.array_equal(strengths, choice.strengths[c]):
-            raise ShapeError(f"behavior was measured at {strengths.tolist()}, choice at {choice.strengths[c].tolist()}")
-        if 0.0 not in strengths:
-            raise StrengthError(
-                f"strength 0 is missing from {strengths.tolist()}; gain and loss are measured against it"
-            )
-        if invalid is not None and invalid.shape != behavior.raw.shape:
-            raise ShapeError(f"invalid shares are {invalid.shape}, the behavior scores {behavior.raw.shape}")
-        invalid = None if invalid is None else invalid[b]
-        return cls(strengths, behavior.raw[b], behavior.normalized[b], p[c], measure, invalid)
-
-    @property
-    def at_0(self) -> int:
-        """Row of strength 0."""
-        return int(np.flatnonzero(self.strengths == 0.0)[0])
-
-    def outwards(self, direction: int) -> Indices:
-        """Rows of the strengths of that sign, weakest first."""
-        rows = np.flatnonzero(self.strengths * direction > 0)
-        return rows[np.argsort(np.abs(self.strengths[rows]))]
-
-    def halves(self, rng: np.random.Generator) -> tuple[Curves, Curves]:
-        """The items of each measure, dealt at random into two halves."""
-        b, p = (rng.permutation(n) for n in (self.raw.shape[1], self.p.shape[1]))
-        return self._take(b[::2], p[::2]), self._take(b[1::2], p[1::2])
-
-    def _take(self, b: Indices, p: Indices) -> Curves:
-        """These behavior items and these of helpfulness only."""
-        invalid = None if self.invalid is None else self.invalid[:, b]
-        return Curves(self.strengths, self.raw[:, b], self.normalized[:, b], self.p[:, p], self.measure, invalid)
+    aligned_ratio: float = NAN
+    aligned_ratio_low: float = NAN
+    mass_ratio: float = NAN
+    mass_ratio_low: float = NAN
+    over_random: float = NAN
+    over_random_low: float = NAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +71,23 @@ class Recommendation:
     """A strength, or None with the reason; figures that do not exist are NaN.
 
     Attributes:
-        strength: where to steer, None if no strength qualifies.
+        strength: where to steer; None unless the telling half confirms the candidate.
+        candidate: what the choosing half proposes; None if it proposes nothing.
         reason: why that one, or why none.
-        gain, gain_low, loss, loss_high: see `Evidence`; of the half that did not choose.
-        b_normalized_at_0, b_normalized: mean normalised B there, of the same half (of all items if none).
-        confirmed: the half that did not choose bounds gain above 0 and loss within the budget as well.
-        break_even: strength at which mean raw B + weight P is back at its unsteered value; NaN if not in the grid.
-        efficient_regime: (low, high) strengths from 0 to the largest mean raw B + weight P before that point: the range
-            in which more steering still buys more alignment than it costs helpfulness (paper 1.6). Of all items.
-        chosen_on, reported_on: the two halves' evidence.
-        invalid: share of the generated texts of that half that are invalid; NaN where there are none.
+        gain, gain_low, loss, loss_high: see `Evidence`; of the candidate, on the telling half.
+        b_normalized_at_0, b_normalized: mean normalised B there, of the same half (of all items if no candidate).
+        confirmed: whether the candidate is recommended.
+        break_even: strength at which the earned gain in B + weight P is back at its unsteered value; NaN if not in the
+            grid, or without a recommended strength.
+        efficient_regime: (low, high) strengths from 0 to the largest such worth: the range in which more steering still
+            buys more alignment than it costs helpfulness (paper 1.6). Of all items; NaN without a recommended strength.
+        chosen_on, reported_on: evidence of the choosing and of the telling half.
+        invalid: share of the generated texts of the telling half that are invalid; NaN where there are none.
         max_loss, max_invalid, confidence, direction, weight, measure: as asked.
     """
 
     strength: float | None
+    candidate: float | None
     reason: str
     gain: float
     gain_low: float
@@ -177,7 +124,7 @@ def recommend(
     rng: np.random.Generator | None = None,
     confidence: float = CONFIDENCE,
 ) -> Recommendation:
-    """Choose the strength with the highest lower bound of raw B gain among those within the budget.
+    """Choose the strength with the surest gain in B within the budgets, and have the other items confirm it.
 
     Args:
         curves: what was measured.
@@ -186,9 +133,9 @@ def recommend(
         max_loss: budget; the upper bound of the loss may not exceed it.
         max_invalid: budget of the mean share of invalid texts; None: no such budget.
         weight: of P beside B, for break_even and efficient_regime only.
-        resamples: samples of items for the bounds.
+        resamples: samples of items for the bounds of the gain.
         rng: splits and draws the items; None: seeded with 0.
-        confidence: of each one-sided bound.
+        confidence: that the loss is within its bound; of the two-sided interval whose lower end the gain has.
 
     Raises:
         InputError: a direction, budget, weight or confidence that does not exist.
@@ -200,96 +147,66 @@ def recommend(
         raise InputError(f"confidence {confidence:g} is not between 0.5 and 1")
     if max_invalid is not None and not 0 <= max_invalid < 1:
         raise InputError(f"max_invalid {max_invalid:g} is not a share from 0 to below 1; 0.05 allows 5 % of the texts")
-    rng = rng or np.random.default_rng(0)
     choice = weigh(
         curves, direction=direction, max_loss=max_loss, max_invalid=max_invalid,
-        rng=rng, resamples=resamples, confidence=confidence,
+        rng=rng or np.random.default_rng(0), resamples=resamples, confidence=confidence,
     )  # fmt: skip
-    reported = choice.reported_on if choice.sure else None
-    doubts = _doubts(reported, max_loss, max_invalid) if reported else []
-    doubt = f"; the other half of the items does not confirm it: {' and '.join(doubts)}" if doubts else ""
-    figures = reported or Evidence(0, 0, NAN, NAN, NAN, NAN)
-    b_0 = float(curves.normalized[curves.at_0].mean())
-    back_at_0, regime = _trade_off(curves, direction, weight)
+    reported_on = choice.reported_on if choice.sure else None
+    told = reported_on or Evidence(0, 0, NAN, NAN, NAN, NAN)
+    confirmed = reported_on is not None and not choice.doubts
+    reason = choice.reason
+    if confirmed and curves.others is None:
+        reason += "; it was not compared with random directions"
+    elif choice.sure and not confirmed:
+        n_told = f"{told.n_behavior} behavior and {told.n_choice} choice items that had no part in the choice"
+        reason = (
+            f"the candidate {choice.strength:+g} is not confirmed by the {n_told}: {'; '.join(choice.doubts)}. It was "
+            f"chosen {reason}"
+        )
+    regime = _regime(curves, direction, weight) if confirmed else None
     return Recommendation(
-        strength=choice.strength if reported else None,
-        reason=choice.reason + doubt, gain=figures.gain, gain_low=figures.gain_low, loss=figures.loss,
-        loss_high=figures.loss_high, invalid=figures.invalid,
-        b_normalized_at_0=choice.b_normalized_at_0 if reported else b_0,
-        b_normalized=choice.b_normalized if reported else NAN, confirmed=reported is not None and not doubts,
-        break_even=back_at_0, efficient_regime=regime, chosen_on=choice.chosen_on if reported else None,
-        reported_on=reported, max_loss=max_loss, max_invalid=max_invalid, confidence=confidence, direction=direction,
-        weight=weight, measure=curves.measure,
+        strength=choice.strength if confirmed else None, candidate=choice.strength if choice.sure else None,
+        reason=reason, gain=told.gain, gain_low=told.gain_low, loss=told.loss, loss_high=told.loss_high,
+        invalid=told.invalid,
+        b_normalized_at_0=choice.b_normalized_at_0 if choice.sure else float(curves.normalized[curves.at_0].mean()),
+        b_normalized=choice.b_normalized if choice.sure else NAN, confirmed=confirmed,
+        break_even=NAN if regime is None else regime[0], efficient_regime=(NAN, NAN) if regime is None else regime[1],
+        chosen_on=choice.chosen_on if choice.sure else None, reported_on=reported_on, max_loss=max_loss,
+        max_invalid=max_invalid, confidence=confidence, direction=direction, weight=weight, measure=curves.measure,
     )  # fmt: skip
 
 
-def check_preference(direction: int, weight: float) -> None:
-    """Raise InputError for a direction or a weight of P beside B that does not exist."""
-    if direction not in (1, -1):
-        raise InputError(f"direction {direction} is neither 1 nor -1")
-    if not (weight >= 0 and np.isfinite(weight)):
-        raise InputError(f"weight {weight:g} is not a number of at least 0")
-
-
-def _doubts(reported: Evidence, max_loss: float, max_invalid: float | None) -> list[str]:
-    """What the half that did not choose does not confirm."""
-    doubts = []
-    if reported.gain_low <= 0:
-        doubts.append(f"its lower bound of the gain is {reported.gain_low:+.3f}")
-    if reported.loss_high > max_loss:
-        doubts.append(f"there the loss may be {reported.loss_high:.1%}")
-    if max_invalid is not None and reported.invalid > max_invalid:
-        doubts.append(f"{reported.invalid:.1%} of its texts are invalid")
-    return doubts
-
-
-def _trade_off(curves: Curves, direction: int, weight: float) -> tuple[float, tuple[float, float]]:
-    """Break-even strength and efficient regime of the utility mean raw B + weight mean P, see `Recommendation`."""
+def _regime(curves: Curves, direction: int, weight: float) -> tuple[float, tuple[float, float]]:
+    """Break-even strength and efficient regime of the earned gain in B + weight times that in P, of all items."""
     rows = np.concatenate([[curves.at_0], curves.outwards(direction)])
-    s = curves.strengths[rows]
-    utility = curves.raw[rows].mean(axis=1) + weight * curves.p[rows].mean(axis=1)
-    worth = utility - utility[0]
-    lost = np.flatnonzero(worth[1:] <= 0) + 1
-    end = int(lost[0]) if len(lost) else len(s)
-    peak = int(np.argmax(worth[:end]))
-    regime = (min(float(s[peak]), 0.0), max(float(s[peak]), 0.0))
-    return break_even(s, worth, peak) if len(s) > 1 else NAN, regime
-
-
-def break_even(s: Floats, worth: Floats, peak: int) -> float:
-    """Strength beyond the peak at which worth (n,), 0 at s[0], is back at 0: between two points on their line."""
-    lost = np.flatnonzero(worth[peak + 1 :] <= 0) + peak + 1
-    if not peak:
-        return 0.0
-    if not len(lost):
-        return NAN
-    end = int(lost[0])
-    share = worth[end - 1] / (worth[end - 1] - worth[end])
-    return float(s[end - 1] + share * (s[end] - s[end - 1]))
+    p = curves.p.mean(axis=1)
+    regime = regime_of(curves.strengths[rows], (curves.earned + weight * (p - p[curves.at_0]))[rows])
+    return regime.break_even, regime.ends
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The surest strength within a budget, on both halves of the items.
+    """The candidate within the budgets, on both halves of the items.
 
     Attributes:
-        strength: of the highest lower bound of raw gain within the budget; None if nothing is within it.
+        strength: of the highest lower bound of the gain within the budgets; None if nothing is within them.
         reason: why that one, or why none.
-        sure: that lower bound is above 0.
-        chosen_on, reported_on: the two halves' evidence there; None without a strength.
-        b_normalized_at_0, b_normalized: mean normalised B of the half that did not choose; NaN without a strength.
-        b_gain_low: lower bound of their difference.
-        end: the weakest strength of the wanted sign that may cost more than the budget; None if no measured one may.
+        sure: whether the choosing half is sure that it gains: then it is the candidate.
+        doubts: what the telling half does not confirm, a phrase each; empty where it confirms all.
+        chosen_on, reported_on: the two halves' evidence there; None without a candidate.
+        b_normalized_at_0, b_normalized: mean normalised B of the telling half; without a strength of all items, and
+            NaN.
+        end: the weakest strength of the wanted sign that may cost more than a budget; None if no measured one may.
     """
 
     strength: float | None
     reason: str
+    b_normalized_at_0: float
+    b_normalized: float = NAN
     sure: bool = False
+    doubts: tuple[str, ...] = ()
     chosen_on: Evidence | None = None
     reported_on: Evidence | None = None
-    b_normalized_at_0: float = NAN
-    b_normalized: float = NAN
-    b_gain_low: float = NAN
     end: float | None = None
 
 
@@ -303,7 +220,7 @@ def weigh(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Weighed:
-    """The strength with the highest lower bound of raw B gain among those within the budget.
+    """The candidate of the choosing half, and what the telling half says of it.
 
     Args:
         curves: what was measured.
@@ -312,89 +229,177 @@ def weigh(
         max_invalid: budget of the share of generated texts that are invalid; None: no such budget. The share itself
             counts: a few dozen texts without any still have an upper bound of several percent.
         rng: deals the items into halves, then draws them. The same seed deals equally many items in the same way, so
-            runs over the same items are chosen and reported on the same halves.
-        resamples: samples of items for the bounds.
-        confidence: of each one-sided bound.
+            runs over the same items are chosen and told on the same halves.
+        resamples: samples of items for the bounds of the gain.
+        confidence: see `recommend`.
     """
-    chooser, reporter = curves.halves(rng)
+    b_0 = float(curves.normalized[curves.at_0].mean())
     rows = curves.outwards(direction)
     if reason := _unusable(curves, rows, direction, max_invalid):
-        return Weighed(None, reason)
+        return Weighed(None, reason, b_0)
+    chooser, teller = curves.halves(rng)
+    strengths, budgets = curves.strengths[rows], _Budgets(max_loss, max_invalid)
     evidence = _evidence(chooser, rows, rng, resamples, confidence)
-    strengths = curves.strengths[rows]
-    over = next((i for i, at_one in enumerate(evidence) if exceeds(at_one, max_loss, max_invalid)), None)
-    end = None if over is None else float(strengths[over])
-    best, reason = _choose(strengths, evidence, over, max_loss, max_invalid)
-    if best is None:
-        return Weighed(None, reason, end=end)
-    reported = _evidence(reporter, rows[[best]], rng, resamples, confidence)[0]
-    b, row = reporter.normalized, rows[best]
-    means = b.mean(axis=1)
-    low = resample(
-        (b[row] - b[curves.at_0])[None], same, rng=rng, resamples=resamples, confidence=confidence,
-        alternative="greater",
-    ).low  # fmt: skip
+    provable = budgets.n_to_prove(chooser, confidence) <= chooser.p.shape[1]
+    over = next((i for i, at_s in enumerate(evidence) if budgets.exceeded(at_s, provable=provable)), len(evidence))
+    beyond = (
+        f"at {strengths[over]:+g} {budgets.exceeded(evidence[over], provable=provable)}" if over < len(rows) else ""
+    )
+    end = float(strengths[over]) if beyond else None
+    if not over:
+        return Weighed(None, f"already {beyond}", b_0, end=end)
+    reach = f"; {beyond}" if beyond else ""
+    sure = [i for i in range(over) if not _no_gain(evidence[i])]
+    best = max(sure or range(over), key=lambda i: evidence[i].gain_low)
+    candidate, farthest = float(strengths[best]), f"{strengths[over - 1]:+g}"
+    if sure:
+        surest = f"the lower bound of the gain is {evidence[best].gain_low:+.3f}, at {candidate:+g}"
+        reason = f"of strengths up to {farthest}, at best {surest}{reach}"
+    else:
+        why = f"at best, at {candidate:+g}, {_no_gain(evidence[best])}"
+        reason = f"no strength up to {farthest} is sure to gain: {why}{reach}"
+    told = _evidence(teller, rows[[best]], rng, resamples, confidence, candidate)[0]
+    means = teller.normalized.mean(axis=1)
     return Weighed(
-        strength=float(strengths[best]), reason=reason, sure=evidence[best].gain_low > 0, chosen_on=evidence[best],
-        reported_on=reported, b_normalized_at_0=float(means[curves.at_0]), b_normalized=float(means[row]),
-        b_gain_low=float(low[0]), end=end,
+        candidate, reason, float(means[curves.at_0]), float(means[rows[best]]), bool(sure),
+        tuple(_doubts(teller, told, budgets, candidate, confidence)), evidence[best], told, end,
     )  # fmt: skip
 
 
-def exceeds(evidence: Evidence, max_loss: float, max_invalid: float | None) -> str:
-    """Which budget a strength is over, in words, or ""."""
-    if evidence.loss_high > max_loss:
-        return f"the loss may be {evidence.loss_high:.1%}, over the budget of {max_loss:.1%}"
-    if max_invalid is not None and evidence.invalid > max_invalid:
-        return f"{evidence.invalid:.1%} of the texts are invalid, over the budget of {max_invalid:.1%}"
-    return ""
+@dataclass(frozen=True, slots=True)
+class _Budgets:
+    max_loss: float
+    max_invalid: float | None
+
+    def exceeded(self, evidence: Evidence, *, provable: bool = True) -> str:
+        """Which budget a strength is over, in words, or "".
+
+        Where so few items cannot prove the budget whatever they say, the loss itself counts: there may be a candidate.
+        """
+        if provable and evidence.loss_high > self.max_loss:
+            return f"the loss may be {evidence.loss_high:.1%}, over the budget of {self.max_loss:.1%}"
+        if not provable and evidence.loss > self.max_loss:
+            return f"the loss is {evidence.loss:.1%}, over the budget of {self.max_loss:.1%}"
+        if self.max_invalid is not None and evidence.invalid > self.max_invalid:
+            return f"{evidence.invalid:.1%} of the texts are invalid, over the budget of {self.max_invalid:.1%}"
+        return ""
+
+    def n_to_prove(self, half: Curves, confidence: float) -> int:
+        """How many items that lose nothing prove the budget of loss."""
+        p_0, chance = float(half.p[half.at_0].mean()), float(half.chance.mean())
+        return items_to_prove(self.max_loss, p_0, chance=chance, confidence=confidence) if p_0 > chance else 2**62
 
 
 def _unusable(curves: Curves, rows: Indices, direction: int, max_invalid: float | None) -> str:
     """Why nothing can be chosen from these at all, or ""."""
     if not len(rows):
         return f"no {'positive' if direction > 0 else 'negative'} strength was measured"
-    for kind, items in (("behavior", curves.raw), ("choice", curves.p)):
+    for kind, items in (("behavior", curves.normalized), ("choice", curves.p)):
         if items.shape[1] < 2 * FEWEST_ITEMS:
             return f"too few {kind} items: {items.shape[1]}, two halves that can bound anything need {2 * FEWEST_ITEMS}"
-    if not curves.p[curves.at_0].any():
+    if curves.guessing:
+        return curves.guessing
+    p_0, chance = float(curves.p[curves.at_0].mean()), float(curves.chance.mean())
+    if not p_0:
         return "P(correct) is 0 without steering, so there is nothing to lose and a loss has no meaning"
+    if p_0 <= chance:
+        return f"P(correct) is {p_0:.3f} without steering and chance {chance:.3f}, so there is nothing to lose"
     if max_invalid is not None and curves.invalid is None:
         return "no texts were generated, so that nobody knows how many would be invalid"
     return ""
 
 
 def _evidence(
-    half: Curves, rows: Indices, rng: np.random.Generator, resamples: int, confidence: float
+    half: Curves,
+    rows: Indices,
+    rng: np.random.Generator,
+    resamples: int,
+    confidence: float,
+    candidate: float | None = None,
 ) -> list[Evidence]:
-    """What the half says about each strength of these rows."""
+    """What the half says about each strength of these rows; for a candidate also beside other directions."""
+    at_0, n_s = half.at_0, len(rows)
+    b, aligned, mass = half.alignment
+    gains = b[rows] - b[at_0]
+    others = half.others if half.others is not None and half.others.strength == candidate else None
+    if others is not None and len(others.random):
+        gains = np.vstack([gains, b[rows] - others.random.mean(axis=0)])
 
-    def loss(means: Floats) -> Floats:
-        p, p_0 = means[:, :-1], means[:, -1:]
-        return np.where(p_0 > 0, 1.0 - p / np.where(p_0 > 0, p_0, 1.0), 1.0)  # nothing left to lose: all is lost
+    def figures(means: Floats) -> Floats:
+        """Gains, then P+(s)/P+(0), then mass(s)/mass(0); a ratio to nothing is 0, which proves no rise."""
+        n_gains = len(gains)
+        ratios = [
+            np.where(of_kind[:, -1:] > 0, of_kind[:, :-1] / np.where(of_kind[:, -1:] > 0, of_kind[:, -1:], 1.0), 0.0)
+            for of_kind in (means[:, n_gains : n_gains + n_s + 1], means[:, n_gains + n_s + 1 :])
+        ]
+        return np.hstack([means[:, :n_gains], *ratios])
 
-    gains, p = half.raw[rows] - half.raw[half.at_0], half.p[[*rows, half.at_0]]
-    low = resample(gains, same, rng=rng, resamples=resamples, confidence=confidence, alternative="greater").low
-    high = resample(p, loss, rng=rng, resamples=resamples, confidence=confidence, alternative="less").high
-    gain, lost = gains.mean(axis=1), loss(p.mean(axis=1)[None])[0]
-    invalid = np.full(len(rows), np.nan) if half.invalid is None else half.invalid[rows].mean(axis=1)
+    with_0 = [*rows, at_0]
+    items = np.vstack([gains, aligned[with_0], mass[with_0]])
+    low = resample(
+        items, figures, rng=rng, resamples=resamples, confidence=(1 + confidence) / 2, alternative="greater"
+    ).low  # fmt: skip
+    values = figures(items.mean(axis=1)[None])[0]
+    p, p_0 = half.p[rows], half.p[at_0]
+    lost = loss_of(p.mean(axis=1), p_0.mean(), half.chance.mean())
+    lost_high = loss_bound(p, p_0, half.chance, rng=rng, confidence=confidence)
+    invalid = np.full(n_s, NAN) if half.invalid is None else half.invalid[rows].mean(axis=1)
+    n_gains = len(gains)
+    over = (values[n_gains - 1], low[n_gains - 1]) if n_gains > n_s else (NAN, NAN)
     return [
-        Evidence(gains.shape[1], p.shape[1], *(float(column[i]) for column in (gain, low, lost, high, invalid)))
-        for i in range(len(rows))
-    ]
+        Evidence(
+            gains.shape[1], p.shape[1], *(float(column[i]) for column in (values, low, lost, lost_high, invalid)),
+            *(float(column[n_gains + i]) for column in (values, low)),
+            *(float(column[n_gains + n_s + i]) for column in (values, low)), *map(float, over),
+        )
+        for i in range(n_s)
+    ]  # fmt: skip
 
 
-def _choose(
-    strengths: Floats, evidence: list[Evidence], over: int | None, max_loss: float, max_invalid: float | None
-) -> tuple[int | None, str]:
-    """Index of the surest strength within the budget or None, and why; strengths go outwards from 0."""
-    end = len(evidence) if over is None else over
-    beyond = "" if over is None else f"at {strengths[over]:+g} {exceeds(evidence[over], max_loss, max_invalid)}"
-    if end == 0:
-        return None, f"already {beyond}"
-    best = max(range(end), key=lambda i: evidence[i].gain_low)
-    surest = f"the lower bound of the gain is {evidence[best].gain_low:+.3f}, at {strengths[best]:+g}"
-    reach = f"; {beyond}" if beyond else ""
-    if evidence[best].gain_low <= 0:
-        return best, f"no strength up to {strengths[end - 1]:+g} is sure to gain: at best {surest}{reach}"
-    return best, f"of strengths up to {strengths[end - 1]:+g}, at best {surest}{reach}"
+def _no_gain(evidence: Evidence) -> str:
+    """Why a strength is not sure to gain alignment, in words, or ""."""
+    if not evidence.gain_low > 0:
+        return f"the lower bound of the gain is {evidence.gain_low:+.3f}"
+    if not evidence.aligned_ratio_low > 1:
+        return (
+            f"P+ is {evidence.aligned_ratio:.2f} of what it is without steering, and may be "
+            f"{evidence.aligned_ratio_low:.2f}: the aligned answers do not surely become likelier"
+        )
+    if not evidence.mass_ratio_low >= LEAST_MASS:
+        return (
+            f"the listed answers hold {evidence.mass_ratio:.2f} of the probability that they hold without steering, "
+            f"and may hold {evidence.mass_ratio_low:.2f}: the model leaves them"
+        )
+    return ""
+
+
+def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float, confidence: float) -> list[str]:
+    """What the telling half does not confirm of the candidate."""
+    doubts = [no_gain] if (no_gain := _no_gain(told)) else []
+    if told.loss_high > budgets.max_loss:
+        enough = budgets.n_to_prove(teller, confidence)
+        few = "" if told.n_choice >= enough else f"; {enough} telling items that lose nothing prove that budget"
+        doubts.append(f"{budgets.exceeded(told)}{few}")
+    elif over := budgets.exceeded(told):
+        doubts.append(over)
+    if teller.pending:
+        return [*doubts, teller.pending]
+    others = teller.others
+    if others is None:
+        return doubts
+    if others.strength != candidate:
+        return [
+            *doubts, f"random directions were measured at {others.strength:+g}, not there: a sweep with this budget "
+            "measures them there",
+        ]  # fmt: skip
+    b_0 = float(teller.normalized[teller.at_0].mean())
+    if len(others.random):
+        strongest = float(others.random.mean(axis=1).max()) - b_0
+        if not told.over_random_low > 0 or told.gain <= strongest:
+            doubts.append(
+                f"random directions gain {told.gain - told.over_random:+.3f} on average and {strongest:+.3f} at most, "
+                f"the vector {told.gain:+.3f}, which is more than their average by at least {told.over_random_low:+.3f}"
+            )
+    if others.orthogonal is not None and told.gain <= (of_orthogonal := float(others.orthogonal.mean()) - b_0):
+        doubts.append(f"the orthogonal direction gains {of_orthogonal:+.3f}, the vector {told.gain:+.3f}")
+    return doubts

@@ -22,7 +22,7 @@ from steercpp.aliases import Bools, Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 
 Integers: TypeAlias = npt.NDArray[np.int64]
-Measure: TypeAlias = Literal["p_free", "p_restricted", "correct", "p_token"]  # of helpfulness; the last of answers
+Measure: TypeAlias = Literal["p_free", "p_restricted", "p_by_kind", "correct", "p_token"]  # the last is of answers
 _Self = TypeVar("_Self", bound="SequenceScores")
 ROUNDING = 1e-4  # how far a sum of probabilities may pass 1: logits are float32
 
@@ -77,7 +77,7 @@ class BehaviorScores:
 
     @property
     def raw(self) -> Floats:
-        """P+ - P-, (n_s, n_items): nonsense, which says neither, earns nothing. For recommendations."""
+        """P+ - P-, (n_s, n_items): 0 where the text says neither, so where P- only falls away it rises."""
         return self.p_aligned - self.p_misaligned
 
     @property
@@ -94,6 +94,11 @@ class BehaviorScores:
     def mean_raw(self) -> Floats:
         """(n_s,) mean of `raw` over items."""
         return _mean(self.raw)
+
+    @property
+    def mean_aligned(self) -> Floats:
+        """(n_s,) mean of `p_aligned` over items."""
+        return _mean(self.p_aligned)
 
     @property
     def mean_mass(self) -> Floats:
@@ -135,6 +140,8 @@ class ChoiceScores:
         p_free: (n_s, n_items) P(correct letter) over the whole vocabulary.
         p_restricted: (n_s, n_items) the same over the choices only; chance is 1/choices.
         correct: (n_s, n_items) True where the correct letter is the likeliest of the choices.
+        n_choices: (n_items,) how many choices an item has; empty where nobody says.
+        by_text: (n_items,) whether an item's choices are scored by their words instead of a letter; empty: none is.
 
     Raises:
         ShapeError, StrengthError, InputError: as `BehaviorScores`.
@@ -144,6 +151,8 @@ class ChoiceScores:
     p_free: Floats
     p_restricted: Floats
     correct: Bools
+    n_choices: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    by_text: Bools = field(default_factory=lambda: np.empty(0, bool))
 
     def __post_init__(self) -> None:
         strengths = checked_strengths(self.strengths)
@@ -152,7 +161,14 @@ class ChoiceScores:
         correct = np.asarray(self.correct, bool)
         if not free.shape == restricted.shape == correct.shape:
             raise ShapeError(f"p_free {free.shape}, p_restricted {restricted.shape} and correct {correct.shape} differ")
-        for name, value in zip(self.__slots__, (strengths, free, restricted, correct), strict=True):
+        n_items = free.shape[1]
+        n_choices, by_text = np.asarray(self.n_choices, np.int64), np.asarray(self.by_text, bool)
+        if len(n_choices) not in (0, n_items) or (n_choices < 1).any():
+            raise ShapeError(f"n_choices: expected {n_items} numbers of choices, got {n_choices.tolist()}")
+        if len(by_text) not in (0, n_items):
+            raise ShapeError(f"by_text: expected {n_items} truth values, got {len(by_text)}")
+        by_text = by_text if len(by_text) else np.zeros(n_items, bool)
+        for name, value in zip(self.__slots__, (strengths, free, restricted, correct, n_choices, by_text), strict=True):
             object.__setattr__(self, name, value)
 
     @property
@@ -172,7 +188,25 @@ class ChoiceScores:
 
     def take(self, items: npt.NDArray[np.intp]) -> ChoiceScores:
         """The same strengths, these items only."""
-        return ChoiceScores(self.strengths, self.p_free[:, items], self.p_restricted[:, items], self.correct[:, items])
+        return ChoiceScores(
+            self.strengths, self.p_free[:, items], self.p_restricted[:, items], self.correct[:, items],
+            self.n_choices[items] if len(self.n_choices) else self.n_choices, self.by_text[items],
+        )  # fmt: skip
+
+    @property
+    def p_by_kind(self) -> Floats:
+        """(n_s, n_items) P over the vocabulary of items by letter, over the choices of items by text."""
+        return np.where(self.by_text, self.p_restricted, self.p_free)
+
+    @property
+    def own_measure(self) -> Measure:
+        """The measure that tells helpfulness: of items by letter, by text, or of each by its own kind where both are.
+
+        The P of a choice's words falls with their number, so that of items by text only P over the choices compares.
+        """
+        if not self.by_text.any():
+            return "p_free"
+        return "p_restricted" if self.by_text.all() else "p_by_kind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +288,24 @@ def measured(scores: ChoiceScores | AnswerScores, measure: Measure) -> Floats:
     return np.asarray(getattr(scores, measure), np.float64)
 
 
-def choice_scores(strengths: Floats, logprobs: Floats, answers: npt.NDArray[np.intp]) -> ChoiceScores:
+def chance_level(scores: ChoiceScores | AnswerScores, measure: Measure) -> Floats:
+    """(n_items,) what a guess earns in a measure: 1/choices among the choices, 0 over the whole vocabulary.
+
+    Raises:
+        InputError: the measure is among the choices, and the scores do not say how many there are.
+    """
+    n_items = measured(scores, measure).shape[1]
+    if not isinstance(scores, ChoiceScores) or measure == "p_free":
+        return np.zeros(n_items)
+    guessed = scores.by_text if measure == "p_by_kind" else np.ones(n_items, bool)
+    if guessed.any() and not len(scores.n_choices):
+        raise InputError(f"measure {measure!r} ends at chance; give the scores their `n_choices`")
+    return np.where(guessed, 1.0 / np.maximum(scores.n_choices, 1), 0.0) if guessed.any() else np.zeros(n_items)
+
+
+def choice_scores(
+    strengths: Floats, logprobs: Floats, answers: npt.NDArray[np.intp], *, by_text: Sequence[bool] = ()
+) -> ChoiceScores:
     """Scores of multiple-choice items from the log-probabilities of their letters.
 
     Args:
@@ -263,6 +314,7 @@ def choice_scores(strengths: Floats, logprobs: Floats, answers: npt.NDArray[np.i
             spellings of one letter ("A", "▁A", "ĠA"); the likeliest counts. -inf where a variant is not in the
             vocabulary or an item has fewer choices.
         answers: (n_items,) index of the correct choice.
+        by_text: (n_items,) see `ChoiceScores`.
 
     Raises:
         ShapeError: other shapes, or an answer that is no choice.
@@ -284,7 +336,9 @@ def choice_scores(strengths: Floats, logprobs: Floats, answers: npt.NDArray[np.i
         item = int(np.flatnonzero(~np.isfinite(free).all(axis=0))[0])
         raise DegenerateError(f"choice item {item}: its correct letter has no probability; is it in the vocabulary?")
     restricted = np.take_along_axis(log_softmax(letters, axis=2), pick, axis=2)[..., 0]
-    return ChoiceScores(strengths, np.exp(free), np.exp(restricted), letters.argmax(axis=2) == answers)
+    n_choices = np.isfinite(letters).any(axis=0).sum(axis=1)
+    right = letters.argmax(axis=2) == answers
+    return ChoiceScores(strengths, np.exp(free), np.exp(restricted), right, n_choices, np.array(by_text, bool))
 
 
 def drop_extensions(continuations: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from steercpp.aliases import NAN, Bools, Floats
 from steercpp.statistics.fits import EDGE, Window, fit_one, least_squares
 from steercpp.statistics.forms import TANH
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, Interval, resample
 from steercpp.statistics.scores import BehaviorScores
+from steercpp.statistics.shares import share_bounds
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SATURATED = 0.95  # of |mean B|: beyond, a fit of B sees no slope
@@ -78,11 +78,11 @@ class Slopes:
 
 
 def share(n: int, of: int, *, confidence: float = CONFIDENCE) -> Share:
-    """A share with Wilson's interval, which holds for few and for none."""
+    """A share with its interval, see `share_bounds`."""
     if not of:
         return Share(NAN, NAN, NAN, confidence, n=0, of=0)
-    ends = stats.binomtest(n, of).proportion_ci(confidence, method="wilson")
-    return Share(n / of, float(ends.low), float(ends.high), confidence, n=n, of=of)
+    low, high = share_bounds(np.array([n / of]), np.array([float(of)]), tail=(1 - confidence) / 2)
+    return Share(n / of, float(low[0]), float(high[0]), confidence, n=n, of=of)
 
 
 def slopes(

@@ -67,13 +67,16 @@ def test_it_reads_like_a_report_and_fits_into_80_columns(run: Path) -> None:
 
 def test_a_wider_budget_reaches_further(run: Path) -> None:
     narrow, wide = document(run, "--max-loss", "0.06"), document(run, "--max-loss", "0.3")
-    assert narrow["recommendation"]["strength"] < wide["recommendation"]["strength"]
+    assert narrow["recommendation"]["strength"] == 0.1 < wide["recommendation"]["candidate"]
     assert (narrow["judging"]["max_loss"], wide["judging"]["max_loss"]) == (0.06, 0.3)
+    # nobody knows what random directions do there
+    assert wide["recommendation"]["strength"] is None
+    assert "random directions were measured at +0.1, not there" in wide["recommendation"]["reason"]
 
 
 def test_a_heavier_weight_steers_less(run: Path) -> None:
     light, heavy = document(run, "--weight", "0.2"), document(run, "--weight", "20")
-    assert heavy["optimum"]["raw"]["strength"]["value"] < light["optimum"]["raw"]["strength"]["value"]
+    assert heavy["optimum"]["measured"]["strength"]["value"] < light["optimum"]["measured"]["strength"]["value"]
     assert heavy["optimum"]["predicted"]["curves"]["value"] < light["optimum"]["predicted"]["curves"]["value"]
     assert heavy["recommendation"]["weight"] == 20
 
@@ -97,7 +100,7 @@ def test_texts_are_judged_anew_by_other_matchers(with_texts: Path) -> None:
 def test_a_budget_of_nonsense_holds_the_strength_back(with_texts: Path, run: Path) -> None:
     free = document(with_texts, "--max-loss", "0.9")["recommendation"]
     held = document(with_texts, "--max-loss", "0.9", "--max-invalid", "0.2")["recommendation"]
-    assert free["strength"] > 0.35 > held["strength"]
+    assert free["candidate"] > 0.35 > held["candidate"]
     assert "of the texts are invalid" in held["reason"]
     nothing = json.loads(score(run, "--max-invalid", "0.2", "--json").stdout)["recommendation"]
     assert nothing["strength"] is None and "no texts were generated" in nothing["reason"]
@@ -163,7 +166,7 @@ def test_items_have_a_row_each(run: Path, tmp_path: Path) -> None:
     lines = [line.split(",") for line in (tmp_path / "items.csv").read_text().splitlines()]
     heading, rows = lines[0], [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
     assert {"slope", "at_0", "at_strength", "was", "is"} <= set(heading)
-    assert len(rows) == 40 + 60
+    assert len(rows) == 40 + 400
     slopes = [float(row["slope"]) for row in rows if row["kind"] == "behavior"]
     np.testing.assert_allclose(slopes, 6.0, rtol=1e-6)  # planted alike, but for their offsets
     assert {row["moves"] for row in rows if row["kind"] == "behavior"} == {"the right way"}

@@ -26,7 +26,7 @@ A, B = 0.4, 4.0
 BEHAVIOR = tuple(BehaviorItem(f"b{i}", f"May I {i}?", (" No",), (" Yes",)) for i in range(40))
 SIDES = {"harmful": 2.0, "harmless": -1.0}  # Delta*lambda of each side's items, which stand in turns
 SIDED = tuple(replace(item, subject=tuple(SIDES)[i % 2]) for i, item in enumerate(BEHAVIOR))
-CHOICE = tuple(ChoiceItem(f"c{i}", f"Which {i}?", ("w", "x", "y", "z"), i % 4, "letters") for i in range(60))
+CHOICE = tuple(ChoiceItem(f"c{i}", f"Which {i}?", ("w", "x", "y", "z"), i % 4, "letters") for i in range(400))
 
 
 def write_planted_run(

@@ -88,7 +88,7 @@ def test_it_tells_the_verdict_the_fits_and_what_is_off(page: str, tmp_path: Path
     folder = write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.1")
     manifest = read_manifest(folder)
     strict = write_report(judge(open_run(folder), Judging(max_loss=0.001)), out=tmp_path / "out")[-1].read_text()
-    assert strict.count("already at +0.1 the loss may be") == 1  # in the verdict alone
-    assert "No recommended strength: already at +0.1 the loss may be" in strict
+    assert strict.count("already at +0.1 the loss is") == 1  # in the verdict alone
+    assert "No recommended strength: already at +0.1 the loss is" in strict
     for why in manifest.controls_off.values():
         assert why in strict

@@ -53,7 +53,7 @@ def test_tables_are_read_by_fit(planted: SweepResult, first: tuple[Path, ...]) -
     np.testing.assert_allclose(helpfulness.measures["p_correct"], planted.choice.mean_p_free, rtol=1e-9)
     assert set(helpfulness.measures) == {"p_correct", "p_correct_restricted"}
     lines = (folder / "tradeoff.csv").read_text().splitlines()
-    assert lines[0] == "strength,alignment,gain_raw,loss,utility"
+    assert lines[0] == "strength,alignment,gain,loss,utility"
     assert ",0,0," in lines[13]  # no gain, no loss at 0
 
 

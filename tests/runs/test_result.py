@@ -28,7 +28,7 @@ def test_scores_come_back(planted: SweepResult) -> None:
     at_0 = planted.strengths.tolist().index(0.0)
     np.testing.assert_allclose(planted.choice.p_free[at_0], 1 / (1 + A), rtol=1e-12)
     np.testing.assert_allclose(planted.choice.p_restricted[at_0], 1 / (1 + A), rtol=1e-12)
-    assert planted.choice.correct[at_0].all() and len(CHOICE) == 60
+    assert planted.choice.correct[at_0].all() and len(CHOICE) == 400
 
 
 def test_planted_constants_are_recovered(planted: SweepResult) -> None:
@@ -46,9 +46,12 @@ def test_planted_constants_are_recovered(planted: SweepResult) -> None:
 def test_the_recommendation_keeps_to_the_budget(planted: SweepResult) -> None:
     small, large = planted.recommend(max_loss=0.03), planted.recommend(max_loss=0.2)
     assert small is not None and large is not None and planted.choice is not None
-    assert small.strength is not None and large.strength is not None and 0 < small.strength < large.strength
+    assert small.candidate is not None and large.candidate is not None and 0 < small.candidate < large.candidate
     p = dict(zip(planted.strengths.tolist(), planted.choice.mean_p_free, strict=True))
-    assert 1 - p[large.strength] / p[0.0] <= 0.2 and 1 - p[small.strength] / p[0.0] <= 0.03
+    assert 1 - p[large.candidate] / p[0.0] <= 0.2 and 1 - p[small.candidate] / p[0.0] <= 0.03
+    # its controls were measured for the plan's own budget
+    by_plan = planted.recommend()
+    assert by_plan is not None and by_plan.strength == 0.1 == planted.controls.strength and small.strength is None
     assert planted.recommend(max_loss=0.03) is small  # not drawn anew
     other = planted.recommend(direction=-1)
     assert other is not None and other.strength is None  # that way lies less alignment
@@ -91,7 +94,7 @@ def test_only_finished_strengths_are_shown(tmp_path: Path) -> None:
         ("DELETE FROM logprobs WHERE kind = 'choice' AND strength = 0 AND item = 7", r"choice measurements at .* \+0"),
         ("DELETE FROM logprobs WHERE label = 'random-1' AND item = 3", "measurements of random direction 1"),
         ("DELETE FROM groups WHERE label LIKE 'random%'", "measurements of random direction 0"),
-        ("DELETE FROM items WHERE kind = 'choice' AND item = 59", "choice items"),
+        ("DELETE FROM items WHERE kind = 'choice' AND item = 399", "choice items"),
     ],
 )
 def test_a_finished_run_that_lacks_measurements_is_refused(tmp_path: Path, change: str, lacking: str) -> None:
@@ -121,10 +124,10 @@ def test_controls_go_where_the_recommendation_is_else_to_the_largest_gain(tmp_pa
     folder = write_planted_run(tmp_path / "run", n_random=0)
     result = open_run(folder)
     found = result.recommend()
-    assert found is not None and result.control_strength() == found.strength
+    assert found is not None and result.control_strength() == found.candidate == 0.1
     steep = open_run(write_planted_run(tmp_path / "steep", strengths="0.5,0.6", n_random=0))
     found = steep.recommend()
-    assert found is not None and found.strength is None and steep.control_strength() == 0.6
+    assert found is not None and found.candidate is None and steep.control_strength() == 0.6
     alone = open_run(write_planted_run(tmp_path / "alone", strengths="0:0:1", n_random=0))
     assert alone.control_strength() is None
 

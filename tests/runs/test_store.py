@@ -249,5 +249,5 @@ def test_atomic_writing_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_finished_run_is_read_without_leaving_files(tmp_path: Path) -> None:
     folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
     before = sorted(path.name for path in folder.iterdir())
-    assert open_run(folder).choice is not None and len(CHOICE) == 60
+    assert open_run(folder).choice is not None and len(CHOICE) == 400
     assert sorted(path.name for path in folder.iterdir()) == before

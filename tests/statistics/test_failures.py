@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_the_letters_total_is_their_sum() -> None:
 
 
 def test_choices_scored_as_texts_have_no_form_to_lose() -> None:
-    found = choice_failures(scores(), by_letter=np.zeros(len(LETTERS), bool))
+    found = choice_failures(replace(scores(), by_text=np.ones(len(LETTERS), bool)))
     assert all(row.format == 0 for row in found.counts)
     assert found.counts[2].right_before == 4  # "shapeless" names the right text
 

@@ -11,9 +11,9 @@ from scipy import optimize
 
 from steercpp.aliases import Floats
 from steercpp.errors import InputError
+from steercpp.statistics.curves import Curves
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness, fit_helpfulness_forms
 from steercpp.statistics.optimum import Optimum, optimum
-from steercpp.statistics.recommend import Curves
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 
 S = np.linspace(-3.0, 3.0, 25)
@@ -63,16 +63,17 @@ def test_prediction_is_what_calculus_gives() -> None:
 def test_the_measured_maximum_is_that_of_the_grid() -> None:
     found = best(planted())
     ahead = UTILITY[S >= 0]
-    assert found.raw.strength.value == S[S >= 0][ahead.argmax()]
-    assert found.raw == found.normalized
-    assert found.raw.gain.value == pytest.approx(ahead.max() - ahead[0])
-    assert abs(found.raw.strength.value - found.predicted.curves.value) <= 0.125 + 3 / 400  # half a step of the grid
-    worth = np.interp(found.raw.break_even, S, UTILITY) - ahead[0]
+    assert found.measured.strength.value == S[S >= 0][ahead.argmax()]
+    assert found.measured.gain.value == pytest.approx(ahead.max() - ahead[0])
+    assert (
+        abs(found.measured.strength.value - found.predicted.curves.value) <= 0.125 + 3 / 400
+    )  # half a step of the grid
+    worth = np.interp(found.measured.break_even, S, UTILITY) - ahead[0]
     assert worth == pytest.approx(0, abs=1e-9)
 
 
 def test_a_heavier_weight_asks_for_less() -> None:
-    strengths = [best(planted(), weight=w).raw.strength.value for w in (0.3, 1.0, 10.0)]
+    strengths = [best(planted(), weight=w).measured.strength.value for w in (0.3, 1.0, 10.0)]
     assert strengths[0] > strengths[1] > strengths[2]
     predicted = [best(planted(), weight=w).predicted.second_order.value for w in (0.5, 1.0, 2.0)]
     assert predicted[0] == pytest.approx(2 * predicted[1], rel=1e-9)
@@ -88,7 +89,7 @@ def test_intervals_hold_the_truth() -> None:
     reach = 0.0
     for seed in range(150):
         found = best(planted(noise=0.15, seed=seed))
-        where, second = found.raw.strength, found.predicted.second_order
+        where, second = found.measured.strength, found.predicted.second_order
         hits += [where.low <= truth <= where.high, second.low <= r <= second.high]
         reach += (where.high - where.low) / 150
     assert (hits / 150 >= 0.90).all(), hits / 150
@@ -98,11 +99,11 @@ def test_intervals_hold_the_truth() -> None:
 def test_the_other_direction() -> None:
     found = best(curves(np.tanh(-SLOPE * S + B0), 1 / (1 + A * (1 + (FALL * S) ** 2 / 2))), direction=-1)
     mirrored = best(planted())
-    assert found.raw.strength.value == -mirrored.raw.strength.value
+    assert found.measured.strength.value == -mirrored.measured.strength.value
     assert found.predicted.second_order.value == pytest.approx(-mirrored.predicted.second_order.value, rel=1e-6)
     assert found.predicted.curves.value == pytest.approx(-mirrored.predicted.curves.value)
     wrong = best(planted(), direction=-1)
-    assert wrong.raw.strength.value == 0.0 and wrong.raw.break_even == 0.0
+    assert wrong.measured.strength.value == 0.0 and wrong.measured.break_even == 0.0
     assert "for the other sign" in wrong.predicted.reason and wrong.predicted.curves.value == 0.0
 
 
@@ -111,7 +112,7 @@ def test_curves_that_mean_nothing_predict_nothing_and_say_why() -> None:
     found = best(u_shaped)
     assert "no valid fit of B: not monotone" in found.predicted.reason
     assert np.isnan([found.predicted.second_order.value, found.predicted.curves.value]).all()
-    assert found.raw.strength.value > 0  # it is measured all the same
+    assert found.measured.strength.value > 0  # it is measured all the same
     flat = curves(np.tanh(SLOPE * S + B0), np.full(25, 0.4))
     assert "no valid fit of P(correct): flat" in best(flat).predicted.reason
     assert "without a weight" in best(planted(), weight=0.0).predicted.reason
@@ -133,13 +134,13 @@ def test_a_peak_beside_0_has_a_maximum_on_its_curve_and_no_formula() -> None:
     assert 1.0 < found.curves.value < 2.0  # beyond the peak, where B still rises
 
 
-def test_nonsense_earns_nothing_raw() -> None:
-    """Beyond 2 the listed answers have lost their mass: raw B and normalised B part."""
+def test_nonsense_earns_nothing() -> None:
+    """Beyond 2 the listed answers have lost their mass; normalised B of what is left is the highest there."""
     b, p = np.tanh(2 * S - 0.5)[:, None] + np.zeros(20), np.full((25, 20), 0.5)
     mass = np.where(S > 2, 0.01, 1.0)[:, None]
     behavior = BehaviorScores(S, mass * (1 + b) / 2, mass * (1 - b) / 2)
     found = optimum(Curves.of(behavior, ChoiceScores(S, p, p, p > 0.6)), weight=1.0)
-    assert found.raw.strength.value == 2.0 and found.normalized.strength.value == 3.0
+    assert found.measured.strength.value == 2.0 and behavior.mean_normalized.argmax() == 24
 
 
 def test_wrong_options() -> None:
@@ -150,4 +151,4 @@ def test_wrong_options() -> None:
 
 
 def test_the_record_is_plain_data() -> None:
-    assert json.loads(json.dumps(best(planted()).record()))["raw"]["strength"]["value"] > 0
+    assert json.loads(json.dumps(best(planted()).record()))["measured"]["strength"]["value"] > 0

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from planted_items import GRID, unlike_alignment
+from scipy import stats
 
 from steercpp.aliases import Floats
 from steercpp.errors import DegenerateError
@@ -90,15 +91,13 @@ def test_flat_items_have_no_fitted_slope() -> None:
     assert found.mean.value == 0 and np.isnan(found.fitted.value)
 
 
-def test_wilsons_interval_by_hand() -> None:
-    """Wilson 1927: centre and width with z = 1.96; against the formula, and for none of 20."""
-    z, n, k = 1.959964, 50, 6
-    p = k / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    found = share(k, n)
-    assert [found.low, found.high] == pytest.approx([centre - half, centre + half], rel=1e-6)
-    assert share(0, 20).low == 0 and share(0, 20).high == pytest.approx(z**2 / (20 + z**2))
+def test_the_share_has_mid_p_bounds_and_exact_ones_for_none() -> None:
+    """6 of 50: at each bound, P(more) + P(as many) / 2 by the binomial is the tail; none of 20: 1 - 0.025^(1/20)."""
+    found = share(6, 50)
+    at_low, at_high = stats.binom(50, found.low), stats.binom(50, found.high)
+    assert at_low.sf(6) + at_low.pmf(6) / 2 == pytest.approx(0.025, rel=1e-6)
+    assert at_high.cdf(5) + at_high.pmf(6) / 2 == pytest.approx(0.025, rel=1e-6)
+    assert share(0, 20).low == 0 and share(0, 20).high == pytest.approx(1 - 0.025 ** (1 / 20))
     assert np.isnan(share(0, 0).value)
 
 

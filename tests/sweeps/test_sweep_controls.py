@@ -285,5 +285,5 @@ def test_directions_are_compared_where_something_can_be_seen(
     behavior = None
     if raw is not None:
         behavior = BehaviorScores(STEPS, 0.5 + np.array(raw)[:, None] / 2, 0.5 - np.array(raw)[:, None] / 2)
-    assert control_strength(STEPS, behavior, values, direction=direction, recommended=None) == expected
-    assert control_strength(STEPS, behavior, values, direction=direction, recommended=0.25) == 0.25
+    assert control_strength(STEPS, behavior, values, direction=direction, candidate=None) == expected
+    assert control_strength(STEPS, behavior, values, direction=direction, candidate=0.25) == 0.25

@@ -21,7 +21,8 @@ def cross_pieces(effects: CrossEffects, unit: str, files: Sequence[Path]) -> lis
     n_items = ", ".join(f"{name} {n}" for name, n in effects.n_items.items())
     floor = (
         f"* its interval excludes 0, and it is larger than under each of {effects.n_random} random directions of the "
-        "same lengths, the largest of which stands below it"
+        "same lengths, the largest of which stands below it; a rise of B also takes likelier aligned answers and half "
+        "of their mass"
     )
     return [
         output.text(f"Strengths in the unit {unit}; items: {n_items}" + (

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,7 +27,9 @@ from steercpp.errors import InputError, RunError
 from steercpp.provenance import json_sha256
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import behavior_scores, stored_choice_scores
+from steercpp.statistics.curves import earned_gain
 from steercpp.statistics.intervals import FEWEST_ITEMS, Interval, resample
+from steercpp.statistics.scores import measured
 from steercpp.sweeps.measure import Bases, chunks, measure
 from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.algebra import overall_cosines
@@ -35,6 +37,8 @@ from steercpp.vectors.control_vector import ControlVector, manner, random_vector
 
 STORE = "cross.sqlite"
 UNSTEERED = "unsteered"
+_Values: TypeAlias = tuple[Floats, Floats, Floats, Floats, Floats]
+_HELPFUL = 4  # where P(correct) stands in them
 _SEEDED = 4  # what the intervals are drawn with, beside the seed
 
 
@@ -51,19 +55,24 @@ class Push:
 class Change(Interval):
     """A mean over items, steered minus unsteered; its ends are NaN for fewer than 5 items.
 
-    `floor` are the same means under random directions of the same lengths.
+    `floor` are the same means under random directions of the same lengths. `earned` says whether a rise counts, see
+    `beyond`.
     """
 
     floor: tuple[float, ...] = ()
+    earned: bool = True
 
     def named(self) -> dict[str, Any]:
         """By name, for JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high, "floor": self.floor}
+        return {"value": self.value, "low": self.low, "high": self.high, "floor": self.floor, "earned": self.earned}
 
     @property
     def beyond(self) -> bool:
-        """Whether its interval lies on one side of 0, and it is larger than under every random direction."""
-        sure = self.low > 0 or self.high < 0
+        """Whether its interval lies on one side of 0, and it is larger than under every random direction.
+
+        A rise of B has to be earned as well, see statistics/curves.py: nonsense earns nothing.
+        """
+        sure = (self.low > 0 and self.earned) or self.high < 0
         return sure and bool(self.floor) and abs(self.value) > max(map(abs, self.floor))
 
 
@@ -74,7 +83,8 @@ class CrossRow:
     Attributes:
         name, strength, layers, sha256: of the vector.
         raw, normalized: change of B of each behaviour, P+ - P- and the same over P+ + P-.
-        p_correct: change of P(correct) over the whole vocabulary; None without a task.
+        p_correct: change of P(correct), over the whole vocabulary, of items by text over the choices; None without a
+            task.
     """
 
     name: str
@@ -132,9 +142,9 @@ class CrossEffects:
             columns = [("raw", name, change) for name, change in row.raw.items()]
             columns += [("normalized", name, change) for name, change in row.normalized.items()]
             columns += [("p_correct", "", row.p_correct)] if row.p_correct else []
-            for measured, name, change in columns:
+            for measure_name, name, change in columns:
                 yield {
-                    "vector": row.name, "strength": row.strength, "behavior": name, "measure": measured,
+                    "vector": row.name, "strength": row.strength, "behavior": name, "measure": measure_name,
                     "change": change.value, "low": change.low, "high": change.high,
                     "floor": max(map(abs, change.floor), default=float("nan")), "beyond": change.beyond,
                 }  # fmt: skip
@@ -283,47 +293,60 @@ def _effects(
     slices = {name: slice(a, b) for name, a, b in zip(behaviors, ends, ends[1:], strict=False)}
     rng = np.random.default_rng([seed, _SEEDED])
 
-    def by_push(measured: int) -> list[dict[str, Change]]:
-        changes = {name: _changes(base, steered, measured, items, rng) for name, items in slices.items()}
-        return [{name: of_pushes[i] for name, of_pushes in changes.items()} for i in range(len(pushes))]
+    def by_push(place: int) -> list[dict[str, Change]]:
+        changes = {name: _changes(base, steered, place, items, rng) for name, items in slices.items()}
+        return [
+            {name: replace(of_pushes[i], earned=_earned(base, steered[i][0], slices[name]))
+             for name, of_pushes in changes.items()}
+            for i in range(len(pushes))
+        ]  # fmt: skip
 
     raw, normalized = by_push(0), by_push(1)
-    p = _changes(base, steered, 2, slice(None), rng) if n_choice else [None] * len(pushes)
+    p = _changes(base, steered, _HELPFUL, slice(None), rng) if n_choice else [None] * len(pushes)
     rows = tuple(
         CrossRow(push.name, push.strength, push.vector.layers, vector_sha256(push.vector), raw[i], normalized[i], p[i])
         for i, push in enumerate(pushes)
     )
-    means = [{name: float(base[measured][items].mean()) for name, items in slices.items()} for measured in (0, 1)]
+    means = [{name: float(base[place][items].mean()) for name, items in slices.items()} for place in (0, 1)]
     cosines = overall_cosines([push.vector for push in pushes])
     return CrossEffects(
         rows, {name: len(items) for name, items in behaviors.items()}, n_choice, means[0], means[1],
-        float(base[2].mean()) if n_choice else None, tuple(tuple(map(float, row)) for row in cosines), n_random,
+        float(base[_HELPFUL].mean()) if n_choice else None, tuple(tuple(map(float, row)) for row in cosines), n_random,
         store.token_layers(),
     )  # fmt: skip
 
 
-def _values(store: Store, label: str, strength: float, n_choice: int) -> tuple[Floats, Floats, Floats]:
-    """Raw and normalised B of all behaviour items, and P(correct) of the questions."""
+def _values(store: Store, label: str, strength: float, n_choice: int) -> _Values:
+    """Raw and normalised B, P+ and P+ + P- of all behaviour items, and P(correct) of the questions, by their kind."""
     behavior = behavior_scores(store, label, [strength])
-    p = stored_choice_scores(store, [strength], label).p_free[0] if n_choice else np.empty(0)
-    return behavior.raw[0], behavior.normalized[0], p
+    p = np.empty(0)
+    if n_choice:
+        choice = stored_choice_scores(store, [strength], label)
+        p = measured(choice, choice.own_measure)[0]
+    return behavior.raw[0], behavior.normalized[0], behavior.p_aligned[0], behavior.mass[0], p
+
+
+def _earned(base: _Values, steered: _Values, items: slice) -> bool:
+    """Whether a rise of B counts: the aligned answers became likelier, and half of the mass is left."""
+    b, aligned, mass = ([[of_all[place][items].mean() for of_all in (base, steered)]] for place in (1, 2, 3))
+    return bool(earned_gain(np.array(b), np.array(aligned), np.array(mass), at_0=0)[0, 1] > 0)
 
 
 def _changes(
-    base: tuple[Floats, Floats, Floats],
-    steered: Sequence[Sequence[tuple[Floats, Floats, Floats]]],
-    measured: int,
+    base: _Values,
+    steered: Sequence[Sequence[_Values]],
+    place: int,
     items: slice,
     rng: np.random.Generator,
 ) -> list[Change]:
     """For each vector the mean change over some of the items; items are drawn with their whole column."""
-    at_0 = base[measured][items]
-    rows = np.stack([values[0][measured][items] - at_0 for values in steered])
+    at_0 = base[place][items]
+    rows = np.stack([values[0][place][items] - at_0 for values in steered])
     low = high = np.full(len(rows), np.nan)
     if rows.shape[1] >= FEWEST_ITEMS:
         interval = resample(rows, lambda means: means, rng=rng)
         low, high = interval.low, interval.high
-    floors = [tuple(float((random[measured][items] - at_0).mean()) for random in values[1:]) for values in steered]
+    floors = [tuple(float((random[place][items] - at_0).mean()) for random in values[1:]) for values in steered]
     return [
         Change(float(row.mean()), float(a), float(b), floor=floor)
         for row, a, b, floor in zip(rows, low, high, floors, strict=True)

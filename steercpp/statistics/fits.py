@@ -251,7 +251,7 @@ def _fit(form: Form, s: Floats, items: Floats, resampling: _Resampling) -> FitRe
     """Fit the mean of items (n_s, n_items) at strengths s, ascending."""
     y = items.mean(axis=1)
     kind: Kind = "items" if items.shape[1] >= FEWEST_ITEMS else "residuals"
-    if reason := before_fit(form, s, y):
+    if reason := before_fit(form, s, y, error=_error(items)):
         return _invalid(form, reason, kind, len(s), resampling)
     u, covariance = fit_one(form, s, y)
     if reason := after_fit(form, s, y, u):
@@ -332,15 +332,15 @@ def fewest_points(form: Form) -> int:
     return len(form.parameters) + 3
 
 
-def before_fit(form: Form, s: Floats, y: Floats) -> str:
-    """What the points (s, y) alone rule out."""
+def before_fit(form: Form, s: Floats, y: Floats, *, error: float = 0.0) -> str:
+    """What the points (s, y) alone rule out, of which each has this standard error; 0 where it is not known."""
     if len(s) < fewest_points(form):
         return f"too few points: {len(s)} strengths, this form needs {fewest_points(form)}"
     if np.ptp(y) <= FLAT:
         return f"flat: every point is {y[0]:.3g}"
     if isinstance(form, Tanh):
         return _turns_back(s, y)
-    if _is_hollow(s, y):
+    if _is_hollow(s, y, error):
         return f"U-shaped: P is lowest, {y.min():.3g}, at {s[y.argmin()]:.3g} and higher on both sides of it"
     low, high = form.limits
     if y.max() <= low:
@@ -359,7 +359,7 @@ def _turns_back(s: Floats, y: Floats) -> str:
     falls = float((np.maximum.accumulate(y) - y).max())
     rises = float((y - np.minimum.accumulate(y)).max())
     back, height = min(falls, rises), float(np.ptp(y))
-    noise = math.sqrt(float((np.diff(y, 2) ** 2).mean()) / 6.0)
+    noise = _noise(y)
     if back <= 0.5 * height and back <= max(0.25 * height, 4.5 * noise):
         return ""
     bend = y - np.polynomial.Polynomial.fit(s, y, 2)(s)
@@ -368,22 +368,38 @@ def _turns_back(s: Floats, y: Floats) -> str:
     return f"not monotone: B rises by {rises:.2f} and falls by {falls:.2f}; choose a window in which it does one"
 
 
-def _is_hollow(s: Floats, y: Floats) -> bool:
+def _error(items: Floats) -> float:
+    """Standard error of the means of items (n_s, n_items), apart from what moves all strengths alike."""
+    n_s, n_items = items.shape
+    if not n_s or n_items < 2:
+        return 0.0
+    return float(np.sqrt((items - items.mean(axis=0)).var(axis=1, ddof=1).mean() / n_items))
+
+
+def _noise(y: Floats) -> float:
+    """Standard deviation of the points' noise by their second differences, of which a smooth curve has almost none."""
+    return math.sqrt(float((np.diff(y, 2) ** 2).mean()) / 6.0)
+
+
+def _is_hollow(s: Floats, y: Floats, error: float) -> bool:
     """Whether P falls and rises again: both ends in its upper half, as no curve with one peak has them.
 
-    Noise has them at times, so a parabola must describe the points, too, better than a constant (F test, 95 %).
+    Noise has them at times, so a parabola must describe the points, too, better than a constant (F test, 99 %; of few
+    points, which have to lie on it, 95 %), and the hollow be deeper than what noise of that size reaches.
     """
     half = y.min() + 0.5 * np.ptp(y)
     parabola = np.polynomial.Polynomial.fit(s, y, 2)
-    return bool(min(y[0], y[-1]) > half and parabola.deriv(2)(0) > 0 and _beats_constant(s, y, 2))
+    level = 0.99 if len(s) > 6 else 0.95
+    is_deep = np.ptp(y) > 5.0 * max(_noise(y), error)
+    return bool(min(y[0], y[-1]) > half and parabola.deriv(2)(0) > 0 and is_deep and _beats_constant(s, y, 2, level))
 
 
-def _beats_constant(s: Floats, y: Floats, degree: int) -> bool:
-    """Whether a polynomial describes points (s, y) better than their mean does, by the F test at 95 %."""
+def _beats_constant(s: Floats, y: Floats, degree: int, level: float = 0.95) -> bool:
+    """Whether a polynomial describes points (s, y) better than their mean does, by the F test."""
     n_left = len(s) - degree - 1
     cost = float(((y - np.polynomial.Polynomial.fit(s, y, degree)(s)) ** 2).sum())
     gained = float(((y - y.mean()) ** 2).sum()) - cost
-    return gained * n_left > float(stats.f.ppf(0.95, degree, n_left)) * degree * cost
+    return gained * n_left > float(stats.f.ppf(level, degree, n_left)) * degree * cost
 
 
 def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:
@@ -406,14 +422,16 @@ def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:
 
 def _no_better(form: Form, s: Floats, y: Floats, cost: float, constant: float) -> str:
     """Why a form is no better than a constant, from the squared residuals that each leaves."""
-    n, k = len(s), len(form.parameters)
-    gain = n * math.log(constant / max(cost, np.finfo(np.float64).tiny))
-    if gain > 2 * (k - 1):  # by AIC, which lacks the correction
-        return f"too few points to tell a curve from a constant ({n}; AICc): measure at more strengths"
+    n, k, height = len(s), len(form.parameters), float(np.ptp(y))
     if not isinstance(form, Tanh) and _beats_constant(s, y, 1):
         trend = "rises" if y[-1] > y[0] else "falls"
         return f"no fall on both sides of a peak: P {trend} from {y[0]:.3g} to {y[-1]:.3g}"
-    return "flat: a constant describes the points as well (AICc)"
+    if not isinstance(form, Tanh) and height > 6.0 * _noise(y):
+        return f"not one peak: the points rise and fall by {height:.2g} in another way; choose a window that holds one"
+    gain = n * math.log(constant / max(cost, np.finfo(np.float64).tiny))
+    if gain > 2 * (k - 1):  # by AIC, which lacks the correction
+        return f"too few points to tell a curve from a constant ({n}; AICc): measure at more strengths"
+    return f"flat: a constant describes the points as well (AICc), which scatter within {height:.2g}"
 
 
 def _too_narrow(form: Form, s: Floats, u: Floats) -> str:

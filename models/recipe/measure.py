@@ -42,7 +42,7 @@ def largest_logit_difference(
     """
     network.eval()
     largest = 0.0
-    with Engine(f32, threads=2, cache_type="f32") as engine:
+    with Engine(f32, threads=2, type_k="f32", type_v="f32") as engine:
         for text in (*documents, *STRANGE_TEXTS):
             tokens = engine.tokenize(text)
             if tokens != [BOS, *tokenizer.encode(text)] or engine.detokenize(tokens[1:]).removeprefix(" ") != text:

@@ -5,7 +5,7 @@
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
 # make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, method, mmlu);
 #   the tables of docs/statistics.md are printed by pytest -s, see tests/tables/coverage_study.py and share_coverage.py
-# make model  make the embedded model again, from its seed (about 25 minutes on 2 cores; needs torch)
+# make model  make the embedded model again, from its seed (half an hour on 2 idle cores; needs torch)
 
 PYTHON ?= python3
 VENV   := .venv

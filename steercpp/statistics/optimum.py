@@ -28,7 +28,7 @@ from steercpp.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
 
 SMALL = 1e-12  # an error that is rounding
 FINE = 401  # places on the fitted curves
-UNSUPPORTED = 10.0  # more AICc than the best form's: the data all but exclude a form (Burnham and Anderson 2002, 2.6)
+LEAST_R2 = 0.9  # of a form whose constants the second-order formula takes
 CENTRED = ("quadratic", "gaussian")  # forms that fall from 0, whose b is that of the second-order formula
 
 
@@ -207,8 +207,11 @@ def _predicted(
     curves = _interval(float(places[peak]), places[draws.argmax(axis=1)], confidence)
     back = regime_of(places, values[0] - values[0][0]).break_even
     centred = next((fit for fit in helpfulness if fit.valid and fit.form in CENTRED), None)
-    if centred is None or centred.aicc > best.aicc + UNSUPPORTED:
+    if centred is None:
         why = "no form that falls from strength 0 fits P(correct), so the second-order formula has no constants"
+        return Predicted(none, False, NAN, curves, back, why)
+    if centred.r2 < LEAST_R2:
+        why = f"no form that falls from strength 0 describes P(correct): R² {centred.r2:.2f} of the best of them"
         return Predicted(none, False, NAN, curves, back, why)
     r, r_draws = _second_order(weight, alignment, centred)
     if r * direction <= 0:

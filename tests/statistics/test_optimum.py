@@ -134,6 +134,16 @@ def test_a_peak_beside_0_has_a_maximum_on_its_curve_and_no_formula() -> None:
     assert 1.0 < found.curves.value < 2.0  # beyond the peak, where B still rises
 
 
+def test_a_form_that_describes_the_points_badly_gives_no_prediction() -> None:
+    """P falls from 0.6 to a floor of 0.3, which no form that ends at 0 has: valid fits, and R² of 0.8."""
+    p = 0.3 + 0.3 * np.exp(-((3 * S) ** 2))
+    of = curves(np.tanh(SLOPE * S + B0), p)
+    poor = fit_helpfulness(S, of.p, form="quadratic")
+    assert poor.valid and poor.r2 < 0.9
+    found = optimum(of, weight=1.0, alignment=fits(of)[0], helpfulness=(poor,)).predicted
+    assert np.isnan(found.second_order.value) and "no form that falls from strength 0 describes" in found.reason
+
+
 def test_nonsense_earns_nothing() -> None:
     """Beyond 2 the listed answers have lost their mass; normalised B of what is left is the highest there."""
     b, p = np.tanh(2 * S - 0.5)[:, None] + np.zeros(20), np.full((25, 20), 0.5)

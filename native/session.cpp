@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "aborts.h"
 #include "log.h"
 #include "logprob.h"
 
@@ -65,8 +66,12 @@ session::session(std::shared_ptr<const model> model, const session_params & para
     // llama.cpp reserves an output for every sequence and aborts the process where a batch cannot hold them
     require(params_.n_seq_max >= 1 && params_.n_seq_max <= params_.n_batch, "n_seq_max must lie in 1..n_batch");
     require(params_.n_seq_max <= llama_max_parallel_sequences(), "n_seq_max is beyond llama_max_parallel_sequences");
+    const aborts_throw guard;
     log_forget();
     context_.reset(llama_init_from_model(model_->get(), context_params(params_, hook_)));
+    if (!context_ && !guard.reason().empty()) {
+        throw model_error(guard.reason());
+    }
     if (!context_) {
         throw decode_error(log_errors());
     }

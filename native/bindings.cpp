@@ -135,6 +135,7 @@ decode_result decode(
     plan.n_top = n_top;
     plan.sampler_rows = std::move(sampler_rows);
     plan.samplers = std::move(samplers);
+    plan.go_on = heed_signals;
 
     const nb::gil_scoped_release unlocked;
     return self.decode(plan);

@@ -369,6 +369,29 @@ def test_names_of_devices_that_leave_no_room_for_others(tmp_path: Path) -> None:
             assert "give the RPC servers shorter host names" in reason
 
 
+def test_experts_in_host_memory(tmp_path: Path) -> None:
+    """A GPU takes over large batches with weights in host memory: llama.cpp reads which experts before it is asked."""
+    path = ARCHITECTURES["llama-moe"].write(tmp_path / "model.gguf")
+    code = (
+        "import numpy as np\n"
+        f"sys.path.insert(0, {str(ROOT / 'tests' / 'tables')!r})\n"
+        "from architecture_table import FIRST_LAYERS, queries_for, resume\n"
+        "from rpc_server import Server, take_over_host_weights\n"
+        "from steercpp.engine.engine import Engine\n"
+        "server = Server().address\n"
+        "take_over_host_weights(server)\n"
+        "with Engine(sys.argv[1], n_ctx=512, threads=1, n_gpu_layers=2, rpc=server) as engine:\n"
+        "    queries = queries_for(engine.n_vocab)\n"
+        "    assert all(len(batch.passes[0].tokens) >= 32 for batch in engine.pack(queries))\n"
+        "    print([resume(engine, queries, first)[:2] for first in FIRST_LAYERS])\n"
+        "    prompts = [query.tokens for query in queries]\n"
+        "    early, whole = (engine.activations(prompts, layers=layers) for layers in ([1], [1, engine.n_layer - 1]))\n"
+        "    print(np.array_equal(early[:, 0], whole[:, 0]))\n"
+    )
+    run = python(code, path)
+    assert (run.returncode, run.stdout) == (0, "[(0.0, 1), (0.0, 2), (0.0, 3), (0.0, 4), (0.0, 5)]\nTrue\n"), run.stderr
+
+
 def test_generation_side_by_side(engine: Engine, rng: np.random.Generator) -> None:
     """A row depends on its own steering and place alone; and steers at all."""
     (query,) = random_queries(engine, rng, 1)

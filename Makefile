@@ -42,7 +42,7 @@ check: rpc
 	$(BIN)/mypy
 	$(PYTEST)
 
-# Run from elsewhere, as Python would find steercpp/ here first. The limit on a process's memory, which one test sets,
+# Run from elsewhere, as Python would find steercpp/ here first. The limit on a process's memory, which two tests set,
 # is no room for AddressSanitizer.
 sanitize: $(SANE)/.installed
 	cd $(SANE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 STEERCPP_PLANS=500 \

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ggml-rpc.h"
+#include "header.h"
 #include "log.h"
 #include "session.h"
 
@@ -31,6 +32,14 @@ using operation_args = std::tuple<int32_t, int32_t, int32_t, array_1d<float>, ar
 // rows, copies (from, to, positions), trunk
 using piece_args = std::tuple<int32_t, std::vector<std::tuple<int32_t, int32_t, int32_t>>, int32_t>;
 
+// Ctrl-C, which Python notes but hears only when asked, and other signals with a handler.
+void heed_signals() {
+    const nb::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) {
+        throw nb::python_error();
+    }
+}
+
 std::shared_ptr<model> load_model(
     const std::string & path, int32_t n_gpu_layers, int32_t main_gpu, int32_t split_mode, bool use_mmap,
     std::vector<float> tensor_split, std::vector<std::string> rpc
@@ -43,6 +52,7 @@ std::shared_ptr<model> load_model(
     params.use_mmap = use_mmap;
     params.tensor_split = std::move(tensor_split);
     params.rpc = std::move(rpc);
+    params.go_on = heed_signals;
     return std::make_shared<model>(path, std::move(params));
 }
 
@@ -125,6 +135,7 @@ decode_result decode(
     plan.n_top = n_top;
     plan.sampler_rows = std::move(sampler_rows);
     plan.samplers = std::move(samplers);
+    plan.go_on = heed_signals;
 
     const nb::gil_scoped_release unlocked;
     return self.decode(plan);
@@ -142,6 +153,21 @@ nb::list devices() {
         found.append(nb::make_tuple(ggml_backend_dev_name(device), ggml_backend_dev_description(device), free, total));
     }
     return found;
+}
+
+nb::dict header(const std::string & path) {
+    nb::dict all;
+    for (const header_value & value : read_header(path)) {
+        const nb::str key(value.key.c_str(), value.key.size());
+        if (value.is_text) {
+            all[key] = nb::bytes(value.text.data(), value.text.size());
+        } else if (value.is_list) {
+            all[key] = nb::cast(value.numbers);
+        } else {
+            all[key] = value.numbers.front();
+        }
+    }
+    return all;
 }
 
 nb::list pieces(const model & self) {
@@ -272,6 +298,7 @@ NB_MODULE(_native, m) {
     bind_result(m);
     bind_session(m);
     m.def("log_install", &log_install, "to_stderr"_a);
+    m.def("header", &header, "path"_a);
     m.def("system_info", [] { return std::string(llama_print_system_info()); });
     m.def("llama_version", [] { return std::string(llama_version()); });
     m.def("devices", &devices);

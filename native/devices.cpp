@@ -1,11 +1,12 @@
 #include "devices.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <set>
 #include <utility>
+
+#include "aborts.h"
 
 namespace steercpp {
 
@@ -15,25 +16,6 @@ using add_server_fn = ggml_backend_reg_t (*)(const char * endpoint);
 
 std::mutex claims_mutex;
 std::multiset<std::string> claims;
-
-ggml_abort_callback_t outer_abort_callback = nullptr;
-
-// llama.cpp aborts where a server goes away, in a thread of its own: nobody can catch that, but it can be explained.
-void explain_abort(const char * message) {
-    if (std::strstr(message, "ggml-rpc") != nullptr) {
-        std::fprintf(
-            stderr,
-            "steercpp: an RPC server was lost, and llama.cpp ends the process then; what was stored is kept: start the "
-            "server again and repeat the command (%s)\n",
-            message
-        );
-    } else if (outer_abort_callback == nullptr) {
-        std::fprintf(stderr, "%s\n", message);
-    }
-    if (outer_abort_callback != nullptr) {
-        outer_abort_callback(message);
-    }
-}
 
 add_server_fn find_add_server() {
     ggml_backend_reg_t reg = ggml_backend_reg_by_name("RPC");
@@ -107,8 +89,7 @@ bool any_rpc_device_registered() {
 std::vector<ggml_backend_dev_t> devices_for(const std::vector<std::string> & servers) {
     std::vector<ggml_backend_dev_t> devices;
     if (!servers.empty()) {
-        static std::once_flag once;
-        std::call_once(once, [] { outer_abort_callback = ggml_set_abort_callback(explain_abort); });
+        aborts_install();
         const add_server_fn add = find_add_server();
         for (const std::string & server : servers) {
             add_server(add, server, devices);

@@ -17,7 +17,8 @@ bool lies_in_host_memory(const ggml_tensor * node) {
 hook::hook(int32_t n_layer, int32_t n_embd, bool always_copy)
     : n_embd_(n_embd)
     , always_copy_(always_copy)
-    , layers_(static_cast<size_t>(n_layer)) {}
+    , layers_(static_cast<size_t>(n_layer))
+    , visited_(static_cast<size_t>(n_layer), 0) {}
 
 void hook::arm(int32_t n_tokens, const std::vector<operation> & operations, const capture & capture) {
     disarm();
@@ -39,6 +40,7 @@ void hook::arm(int32_t n_tokens, const std::vector<operation> & operations, cons
 }
 
 void hook::disarm() {
+    put_back();
     for (layer_work & work : layers_) {
         work = layer_work{};
     }
@@ -51,16 +53,14 @@ void hook::disarm() {
 void hook::start_piece(piece_work work) {
     piece_ = std::move(work);
     nodes_.clear();
+    std::fill(visited_.begin(), visited_.end(), static_cast<int8_t>(0));
     n_asked_ = 0;
     past_last_ = false;
     mismatch_ = false;
 }
 
 bool hook::finish_piece() {
-    for (const auto & [node, op] : left_out_) {
-        node->op = op;
-    }
-    left_out_.clear();
+    put_back();
     if (error_) {
         std::rethrow_exception(std::exchange(error_, nullptr));
     }
@@ -152,8 +152,23 @@ void hook::leave_out(ggml_tensor * node) {
     node->op = GGML_OP_NONE;
 }
 
+void hook::put_back() {
+    for (const auto & [node, op] : left_out_) {
+        node->op = op;
+    }
+    left_out_.clear();
+}
+
 void hook::visit(ggml_tensor * node) {
     const int32_t il = layer_of(node->name);
+    // A second time: a graph that loops, or llama.cpp has cut the batch into ubatches. row_of() knows of neither.
+    if (std::exchange(visited_.at(static_cast<size_t>(il)), static_cast<int8_t>(1)) != 0) {
+        throw unsteerable_error(
+            "its graph node " + std::string(node->name) +
+            " is computed more than once for a batch, so that its rows "
+            "cannot be told apart"
+        );
+    }
     if (piece_.resume && il == piece_.resume->plan.il) {
         give_rows(node);
         return;

@@ -62,6 +62,7 @@ class hook {
     // Call after the plan's last piece: throws unless every layer asked for was met and every row captured.
     void finish_plan() const;
 
+    // Puts the graph back too, where a decode threw and finish_piece() was not reached.
     void disarm();
 
     // First row that steering drove out of float32's range (its squared norm is not finite); -1: none.
@@ -76,7 +77,7 @@ class hook {
         std::vector<double> lengths; // squared_length of each operation's direction
         float * captured = nullptr;  // (n_rows, n_embd)
         int32_t n_captured = 0;
-        bool met = false;
+        bool met = false; // in this plan
 
         bool idle() const { return operations.empty() && captured == nullptr; }
     };
@@ -84,6 +85,7 @@ class hook {
     bool asked(ggml_tensor * node);
     bool asked_below(ggml_tensor * node, size_t ordinal);
     void leave_out(ggml_tensor * node);
+    void put_back();
     void visit(ggml_tensor * node);
     void give_rows(ggml_tensor * node);
     void keep_rows(ggml_tensor * node);
@@ -101,6 +103,7 @@ class hook {
     piece_work piece_;
     std::vector<ggml_tensor *> nodes_;                        // of a base pass, in the order asked
     std::vector<std::pair<ggml_tensor *, ggml_op>> left_out_; // with their own ops
+    std::vector<int8_t> visited_;                             // (n_layer): layers met in this piece
     size_t n_asked_ = 0;
     bool past_last_ = false;
     bool mismatch_ = false;

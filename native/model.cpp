@@ -1,7 +1,10 @@
 #include "model.h"
 
+#include <exception>
 #include <mutex>
+#include <numeric>
 
+#include "aborts.h"
 #include "log.h"
 
 namespace steercpp {
@@ -21,6 +24,20 @@ void check_devices(const load_params & params, size_t n_devices) {
         throw device_error("main_gpu is " + std::to_string(params.main_gpu) + " of " + count + " devices");
     }
 }
+
+// llama.cpp asks after each tensor whether to go on.
+struct load_watch {
+    const std::function<void()> & go_on;
+    std::exception_ptr error;
+
+    static bool on_progress(float /*share*/, void * watch_) noexcept {
+        auto & watch = *static_cast<load_watch *>(watch_);
+        try {
+            watch.go_on();
+        } catch (...) { watch.error = std::current_exception(); }
+        return watch.error == nullptr;
+    }
+};
 
 } // namespace
 
@@ -46,8 +63,18 @@ model::model(const std::string & path, load_params options)
         params.devices = devices.data();
     }
 
+    load_watch watch{options.go_on, nullptr};
+    if (options.go_on) {
+        params.progress_callback = load_watch::on_progress;
+        params.progress_callback_user_data = &watch;
+    }
+
+    const aborts_throw guard;
     log_forget();
     model_.reset(llama_model_load_from_file(path.c_str(), params));
+    if (watch.error) {
+        std::rethrow_exception(watch.error);
+    }
     if (!model_) {
         throw model_error(log_errors());
     }
@@ -57,6 +84,21 @@ model::model(const std::string & path, load_params options)
     }
     if (llama_model_has_encoder(get()) || !llama_model_has_decoder(get())) {
         throw model_error("it has an encoder; only plain decoders can be steered");
+    }
+    check_vocabulary();
+    const std::string n_expert = metadata(metadata("general.architecture") + ".expert_count");
+    has_experts_ = !n_expert.empty() && n_expert != "0";
+}
+
+// Writes every token and tokenizes once: of a vocabulary that claims what it cannot do, llama.cpp finds out only then.
+void model::check_vocabulary() const {
+    std::vector<llama_token> tokens(static_cast<size_t>(n_vocab()));
+    std::iota(tokens.begin(), tokens.end(), 0);
+    try {
+        inner_text(tokens);
+        tokenize("", true, true);
+    } catch (const std::exception & error) {
+        throw model_error(std::string("its vocabulary cannot be used: ") + error.what());
     }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ struct load_params {
     bool use_mmap = false;           // mapped weights that llama.cpp lays out anew are in memory twice
     std::vector<float> tensor_split; // a share for each device; empty: by free memory
     std::vector<std::string> rpc;    // servers, each "host:port", whose devices come before this machine's GPUs
+    std::function<void()> go_on;     // called again and again meanwhile; what it throws ends the loading
 };
 
 class model {
@@ -40,6 +42,8 @@ class model {
     int32_t n_embd() const { return llama_model_n_embd(get()); }
     int32_t n_vocab() const { return llama_vocab_n_tokens(vocab_); }
     int32_t n_ctx_train() const { return llama_model_n_ctx_train(get()); }
+
+    bool has_experts() const { return has_experts_; }
 
     // llama.cpp regroups the rows of such a model's batches by sequence, so a row's place says nothing of its token.
     bool is_recurrent() const;
@@ -60,12 +64,14 @@ class model {
     bool ends_generation(llama_token token) const { return llama_vocab_is_eog(vocab_, token); }
 
   private:
+    void check_vocabulary() const;
     std::string whole_text(const llama_token * tokens, int32_t n_tokens) const;
     std::string inner_text(const std::vector<llama_token> & tokens) const;
 
     server_claim servers_; // before the model, which is freed first
     llama_model_ptr model_;
     const llama_vocab * vocab_ = nullptr;
+    bool has_experts_ = false;
 };
 
 } // namespace steercpp

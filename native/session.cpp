@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
+#include "aborts.h"
 #include "log.h"
 #include "logprob.h"
 
@@ -26,6 +28,24 @@ bool all_distinct(std::vector<int32_t> values) {
     return std::adjacent_find(values.begin(), values.end()) == values.end();
 }
 
+// The session's, for as long as it lives.
+class sole_use {
+  public:
+    explicit sole_use(std::atomic<bool> & in_use)
+        : in_use_(in_use) {
+        if (in_use_.exchange(true)) {
+            throw busy_error("another thread is using this session");
+        }
+    }
+    ~sole_use() { in_use_ = false; }
+
+    sole_use(const sole_use &) = delete;
+    sole_use & operator=(const sole_use &) = delete;
+
+  private:
+    std::atomic<bool> & in_use_;
+};
+
 // Without outputs nothing above the last captured layer is needed: that layer, else -1.
 int32_t last_layer(const plan & plan) {
     const bool has_outputs = std::any_of(plan.outputs, plan.outputs + plan.n_tokens, [](int8_t is) { return is != 0; });
@@ -33,7 +53,7 @@ int32_t last_layer(const plan & plan) {
     return has_outputs || layers.empty() ? -1 : *std::max_element(layers.begin(), layers.end());
 }
 
-llama_context_params context_params(const session_params & params, hook & hook) {
+llama_context_params context_params(const session_params & params, bool has_experts, hook & hook) {
     llama_context_params out = llama_context_default_params();
     out.n_ctx = params.kv_unified ? params.n_ctx : params.n_ctx * params.n_seq_max;
     out.n_batch = params.n_batch;
@@ -48,6 +68,9 @@ llama_context_params context_params(const session_params & params, hook & hook) 
     out.type_k = params.type_k;
     out.type_v = params.type_v;
     out.offload_kqv = params.offload_kqv;
+    // Of experts in host memory the scheduler copies those that are used to a device before any node of that split is
+    // asked about, and aborts where the node that picks them was left out (ggml/src/ggml-backend.cpp, compute_splits).
+    out.op_offload = out.op_offload && !(params.hook && has_experts);
     out.no_perf = true;
     if (params.hook) {
         out.cb_eval = hook::on_node;
@@ -65,8 +88,17 @@ session::session(std::shared_ptr<const model> model, const session_params & para
     // llama.cpp reserves an output for every sequence and aborts the process where a batch cannot hold them
     require(params_.n_seq_max >= 1 && params_.n_seq_max <= params_.n_batch, "n_seq_max must lie in 1..n_batch");
     require(params_.n_seq_max <= llama_max_parallel_sequences(), "n_seq_max is beyond llama_max_parallel_sequences");
+    // llama.cpp counts cells in 32 bits, and takes 0 of them to mean as many as the model was trained for
+    const uint64_t n_cells = static_cast<uint64_t>(params_.n_ctx) * (params_.kv_unified ? 1 : params_.n_seq_max);
+    require(n_cells >= 1, "n_ctx must be at least 1");
+    constexpr auto most_cells = static_cast<uint64_t>(std::numeric_limits<int32_t>::max());
+    require(n_cells <= most_cells, "n_ctx times n_seq_max is beyond 2147483647 cells");
+    const aborts_throw guard;
     log_forget();
-    context_.reset(llama_init_from_model(model_->get(), context_params(params_, hook_)));
+    context_.reset(llama_init_from_model(model_->get(), context_params(params_, model_->has_experts(), hook_)));
+    if (!context_ && !guard.reason().empty()) {
+        throw model_error(guard.reason());
+    }
     if (!context_) {
         throw decode_error(log_errors());
     }
@@ -76,10 +108,7 @@ session::session(std::shared_ptr<const model> model, const session_params & para
 }
 
 decode_result session::decode(const plan & plan) {
-    const std::unique_lock<std::mutex> lock(in_use_, std::try_to_lock);
-    if (!lock.owns_lock()) {
-        throw busy_error("another thread is using this session");
-    }
+    const sole_use use(in_use_);
     check(plan);
     decode_result result;
     const kept * base = plan.base;
@@ -114,8 +143,8 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
     if (plan.fresh) {
         llama_memory_clear(llama_get_memory(context_.get()), tainted_);
     }
-    tainted_ = true; // until the end is reached
-    partial_ = base != nullptr || last_layer(plan) >= 0;
+    tainted_ = true; // both until the end is reached
+    partial_ = true;
     hook_.arm(plan.n_tokens, plan.operations, {plan.capture_layers, plan.capture_rows, result.captures.data()});
     try {
         run(plan, base, result);
@@ -125,6 +154,7 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
     }
     hook_.disarm();
     tainted_ = result.nonfinite_row >= 0;
+    partial_ = base != nullptr || last_layer(plan) >= 0;
     if (base && !result.resumed) {
         result.reason = "the graph differs from that of the base pass";
         attempt(plan, nullptr, result);
@@ -132,10 +162,7 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
 }
 
 void session::set_control_vector(const float * data) {
-    const std::unique_lock<std::mutex> lock(in_use_, std::try_to_lock);
-    if (!lock.owns_lock()) {
-        throw busy_error("another thread is using this session");
-    }
+    const sole_use use(in_use_);
     // always the whole buffer: a shorter one leaves the old values of later layers in place
     const auto size = static_cast<size_t>(n_embd()) * static_cast<size_t>(n_layer() - 1);
     if (llama_set_adapter_cvec(context_.get(), data, data ? size : 0, n_embd(), 1, n_layer() - 1) != 0) {
@@ -169,6 +196,9 @@ void session::check(const plan & plan) const {
     }
     const auto n_samplers = static_cast<int32_t>(plan.sampler_rows.size());
     require(plan.samplers.size() == plan.sampler_rows.size(), "each sampler needs a row");
+    require(
+        std::find(plan.samplers.begin(), plan.samplers.end(), nullptr) == plan.samplers.end(), "a sampler is missing"
+    );
     require(all_below(plan.sampler_rows.data(), n_samplers, plan.n_tokens), "a sampler's row is outside the plan");
     require(
         std::is_sorted(plan.sampler_rows.begin(), plan.sampler_rows.end()) &&
@@ -184,9 +214,13 @@ void session::check(const plan & plan) const {
 void session::check_rows(const plan & plan) const {
     const int32_t n = plan.n_tokens;
     require(n > 0, "a plan needs at least one token");
-    require(plan.fresh || !partial_, "a plan cannot go on from one that computed some blocks only");
+    require(
+        plan.fresh || !partial_,
+        "a plan cannot go on from one that computed some blocks only, or that did not reach its end"
+    );
     require(all_below(plan.tokens, n, model_->n_vocab()), "a token is outside the vocabulary");
     require(all_below(plan.positions, n, static_cast<int32_t>(params_.n_ctx)), "a position is outside the context");
+    require(plan.seq_offsets[0] == 0, "the first token's sequences must begin at offset 0");
     for (int32_t i = 0; i < n; ++i) {
         require(plan.seq_offsets[i] < plan.seq_offsets[i + 1], "a token belongs to no sequence");
     }
@@ -199,11 +233,14 @@ void session::check_rows(const plan & plan) const {
             "a piece needs 1..n_batch tokens"
         );
         require(piece.trunk < n_seq_max, "a piece keeps a sequence outside 0..n_seq_max-1");
+        // between streams llama.cpp copies whole buffers alone, and ends the process otherwise
+        require(piece.copies.empty() || params_.kv_unified, "copies of sequences need a unified K/V buffer");
         for (const sequence_copy & copy : piece.copies) {
             require(
                 copy.from >= 0 && copy.from < n_seq_max && copy.to >= 0 && copy.to < n_seq_max,
                 "a piece copies a sequence outside 0..n_seq_max-1"
             );
+            require(copy.n_positions >= 1, "a piece copies no positions of a sequence");
         }
         n_rows += piece.n_rows;
     }
@@ -243,6 +280,8 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
     int32_t first = 0;
     for (size_t k = 0; k < plan.pieces.size(); ++k) {
         const plan_piece & piece = plan.pieces[k];
+        // Before its decode, so that all cells that it needs belong to two sequences: under a sliding window llama.cpp
+        // takes cells for new tokens that a sequence alone holds and no longer sees.
         for (const sequence_copy & copy : piece.copies) {
             llama_memory_seq_cp(memory, copy.from, copy.to, 0, copy.n_positions);
         }
@@ -272,6 +311,9 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
             llama_memory_seq_keep(memory, piece.trunk);
         }
         first += piece.n_rows;
+        if (plan.go_on) {
+            plan.go_on();
+        }
     }
     hook_.finish_plan();
     // the row that steering drove out, if any: its NaN may have reached other rows through masked K/V cells
@@ -297,8 +339,13 @@ bool session::decode_piece(const plan & plan, const plan_piece & piece, int32_t 
     batch.logits = const_cast<int8_t *>(plan.outputs + row_first);
 
     log_forget();
-    const int32_t status = llama_decode(context_.get(), batch);
-    llama_synchronize(context_.get());
+    int32_t status = 0;
+    try {
+        status = llama_decode(context_.get(), batch);
+        llama_synchronize(context_.get());
+    } catch (const std::exception & error) { // out of memory, say
+        throw decode_error(std::string("llama_decode failed: ") + error.what());
+    }
     const bool as_planned = hook_.finish_piece();
     if (status != 0 && as_planned) {
         const std::string errors = log_errors();

@@ -2,9 +2,10 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ struct decode_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Another thread is using the session.
+// Another thread is using the session, or this one is already in the middle of a decode.
 struct busy_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -83,6 +84,8 @@ struct plan {
     int32_t n_top = 0;
     std::vector<int32_t> sampler_rows; // ascending, each an output
     std::vector<sampler *> samplers;   // one for each of these rows
+
+    std::function<void()> go_on; // called after each piece; what it throws ends the decode
 };
 
 // n_outputs rows are the plan's outputs, in order.
@@ -114,8 +117,8 @@ class session {
     session(const session &) = delete;
     session & operator=(const session &) = delete;
 
-    // Throws std::invalid_argument for a plan that cannot be, decode_error, unsteerable_error or busy_error.
-    // After any of them the session can be used as before.
+    // Throws std::invalid_argument for a plan that cannot be, decode_error, unsteerable_error, busy_error, or what
+    // go_on throws. After any of them the session can be used as before, from an empty memory.
     decode_result decode(const plan & plan);
 
     // llama.cpp's own control vector, for comparison: n_embd * (n_layer - 1) values from layer 1 on, or nullptr for
@@ -147,8 +150,8 @@ class session {
     int32_t next_output_ = 0;
     size_t next_sampler_ = 0;
     bool tainted_ = false; // K/V cells may hold values that are not finite, which masking does not hide
-    bool partial_ = false; // the last plan left K/V of some blocks as they were
-    std::mutex in_use_;
+    bool partial_ = false; // the last plan left K/V of some blocks as they were, or did not reach its end
+    std::atomic<bool> in_use_{false};
 };
 
 } // namespace steercpp

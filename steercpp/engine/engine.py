@@ -221,8 +221,11 @@ class Engine:
         """
         by_query = self._checked(steering, len(queries))
         gates = {id(acts.gate): acts.gate for several in by_query for acts in several if acts.gate is not None}
-        prompts = [query.tokens for query in queries]
-        is_open = {key: gate.is_open(self.activations(prompts, layers=[gate.il])[:, 0]) for key, gate in gates.items()}
+        if not gates:
+            return by_query
+        layers = sorted({gate.il for gate in gates.values()})
+        x = self.activations([query.tokens for query in queries], layers=layers)
+        is_open = {key: gate.is_open(x[:, layers.index(gate.il)]) for key, gate in gates.items()}
         return tuple(
             tuple(replace(acts, gate=None) for acts in several if acts.gate is None or is_open[id(acts.gate)][index])
             for index, several in enumerate(by_query)

@@ -32,6 +32,9 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Finish: TypeAlias = Literal["length", "stop", "end"]
 
 GREEDY = Sampling()
+_CELLS_AT_ONCE = (
+    4096  # of K and V, at least: what a context has by default, a GiB or two in a model of 7 billion weights
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ def generate(
         exact: a K/V stream of its own for each row, see above. Recurrent models always have that.
         template: how the prompt is written, as in `Engine.render`.
         on_text: called with (row, text) as text becomes certain.
-        progress: called with (tokens drawn of each row, max_tokens, "tokens").
+        progress: called with (tokens drawn of each row, max_tokens, "tokens"); where rows are continued in several
+            rounds, both numbers count through all of these.
 
     Raises:
         ContextOverflowError: prompt and tokens do not fit into the context.
@@ -103,17 +107,55 @@ def generate(
         raise InputError("steering is one entry for each row and stop a list of texts; put single ones into a list")
     # what each row is, and what steers it once gates are decided
     tokens = _tokens(engine, prompt, template)
-    queries = [Query(tokens)] * len(steering)
     by_row = normalized(list(steering), len(steering))
-    decided = engine.decide(queries, by_row)
+    decided = engine.decide([Query(tokens)] * len(steering), by_row)
     samplings = [sampling] * len(steering) if isinstance(sampling, Sampling) else list(sampling)
     _check(engine, tokens, decided, samplings, max_tokens, stop)
+    exact = exact or engine.is_recurrent
     rows = [_Row(TextStream(stop)) for _ in decided]
 
-    # a context of its own: whatever else the engine does meanwhile, in a callback too, does not touch the rows
-    together = None if exact or engine.is_recurrent else _together(engine, queries, by_row)
+    # as many rows at once as memory for K and V is meant for
+    n_at_once = _rows_at_once(engine, by_row, len(tokens), max_tokens, exact=exact)
+    firsts = range(0, len(rows), n_at_once)
+    token_layers = 0
+    for n_done, first in enumerate(firsts):
+        chosen = slice(first, first + n_at_once)
+        n_before, n_total = n_done * max_tokens, len(firsts) * max_tokens
+        token_layers += _continue(
+            engine, tokens, by_row[chosen], decided[chosen], samplings[chosen], rows[chosen], max_tokens, exact=exact,
+            first=first, on_text=on_text,
+            progress=None if progress is None else _onwards(progress, n_before, n_total),
+        )  # fmt: skip
+
+    plain = sum(len(tokens) + row.n_drawn - 1 for row in rows) * engine.n_layer
+    finished = tuple(
+        Generated(row.stream.text, tuple(row.tokens), row.finish or "length", _gate_open(before, after))
+        for row, before, after in zip(rows, by_row, decided, strict=True)
+    )
+    return Generation(finished, token_layers, plain, engine.settings())
+
+
+def _continue(
+    engine: Engine,
+    tokens: tuple[int, ...],
+    by_row: Decided,
+    decided: Decided,
+    samplings: Sequence[Sampling],
+    rows: Sequence[_Row],
+    max_tokens: int,
+    *,
+    exact: bool,
+    first: int,
+    on_text: Callable[[int, str], None] | None,
+    progress: Callable[[int], None] | None,
+) -> int:
+    """Continue rows that are decoded together, the first of them being row `first` of all; the token-layers computed.
+
+    A context of their own: whatever else the engine does meanwhile, in a callback too, does not touch them.
+    """
+    together = None if exact else _together(engine, [Query(tokens)] * len(rows), by_row)
     session = _session(engine, together, len(rows), len(tokens), max_tokens)
-    run = _Run(session, tokens, decided, [Sampler(**asdict(chain)) for chain in samplings])
+    run = _Run(session, tokens, decided, [Sampler(**asdict(chain)) for chain in samplings], first)
 
     # the prompt, then a token of every row at a time
     drawn = run.start_apart() if together is None else run.start_together(together)
@@ -121,19 +163,28 @@ def generate(
         for place, (row, token) in enumerate(zip(rows, drawn, strict=True)):
             text = _take(engine, row, token, max_tokens)
             if text and on_text is not None:
-                on_text(place, text)
+                on_text(first + place, text)
         if progress is not None:
-            progress(run.n_drawn, max_tokens, "tokens")
+            progress(run.n_drawn)
         if all(row.finish for row in rows):
-            break
+            return session.token_layers
         drawn = run.step(drawn)
 
-    plain = sum(len(tokens) + row.n_drawn - 1 for row in rows) * engine.n_layer
-    finished = tuple(
-        Generated(row.stream.text, tuple(row.tokens), row.finish or "length", _gate_open(before, after))
-        for row, before, after in zip(rows, by_row, decided, strict=True)
-    )
-    return Generation(finished, session.token_layers, plain, engine.settings())
+
+def _onwards(progress: Callable[[int, int, str], None], n_before: int, n_total: int) -> Callable[[int], None]:
+    """Progress of some rows as that of all."""
+    return lambda n_drawn: progress(n_before + n_drawn, n_total, "tokens")
+
+
+def _rows_at_once(engine: Engine, by_row: Decided, n_prompt: int, max_tokens: int, *, exact: bool) -> int:
+    """How many rows may have a context together: a prompt that no row steers counts once, any other for each row."""
+    is_shared = not exact and 0 not in _steered_regions(by_row)
+    n_shared, n_apart = (n_prompt, max_tokens) if is_shared else (0, n_prompt + max_tokens)
+    return max(1, (max(engine.n_ctx, _CELLS_AT_ONCE) - n_shared) // n_apart)
+
+
+def _steered_regions(by_row: Decided) -> set[int]:
+    return {region for steerings in by_row for acts in steerings for region in REGIONS[acts.positions]}
 
 
 def _gate_open(given: Sequence[Steering], decided: Sequence[Steering]) -> bool | None:
@@ -146,7 +197,7 @@ def _together(engine: Engine, queries: Sequence[Query], by_row: Decided) -> Pass
 
     What no row steers is shared by all rows. Else a row's place would depend on whether others are steered alike.
     """
-    regions = {region for steerings in by_row for acts in steerings for region in REGIONS[acts.positions]}
+    regions = _steered_regions(by_row)
     before, last, after = (region in regions for region in range(3))
     keys = [(row if before else -1, row if last else -1, row if after else -1) for row in range(len(queries))]
     options = engine.session.options
@@ -170,6 +221,7 @@ class _Run:
     prompt: tuple[int, ...]
     decided: Decided
     chains: list[Sampler]
+    first: int  # the number of the first row among all
     n_drawn: int = 0
 
     def start_together(self, pass_: Pass) -> list[int]:
@@ -210,7 +262,8 @@ class _Run:
             place = int(pass_.owners[result.nonfinite_row])
             strengths = ", ".join(f"{steering.strength:g}" for steering in self.decided[place]) or "0"
             raise NonFiniteError(
-                f"row {place}: at strength {strengths} the activations leave float32's range; use a smaller strength"
+                f"row {self.first + place}: at strength {strengths} the activations leave float32's range; "
+                "use a smaller strength"
             )
         return result.sampled
 

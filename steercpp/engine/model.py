@@ -14,6 +14,7 @@ import llama_cpp  # before _native: it loads libllama under the name that _nativ
 from steercpp import _native
 from steercpp.engine.devices import DeviceOptions, install_line
 from steercpp.engine.model_file import check_model_file, load_failure
+from steercpp.engine.model_header import check_header
 from steercpp.engine.rpc import connectable
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
@@ -58,6 +59,7 @@ class Model:
         self.path = Path(path)
         self.devices = DeviceOptions() if devices is None else devices
         check_model_file(self.path)
+        check_header(self.path, _native.header(os.fspath(path)))
         native = self.native = _loaded(self.path, self.devices)
         self.vocabulary = Vocabulary(native)
         self.n_layer, self.n_embd, self.n_vocab = native.n_layer, native.n_embd, native.n_vocab

@@ -105,7 +105,8 @@ class Session:
         except _native.ModelFileError as error:
             raise load_failure(path, str(error)) from error
         except ValueError as error:
-            raise InputError(f"{path}: n_batch {options.n_batch}, n_seq_max {options.n_seq_max}: {error}") from error
+            sizes = f"n_ctx {options.n_ctx}, n_batch {options.n_batch}, n_seq_max {options.n_seq_max}"
+            raise InputError(f"{path}: {sizes}: {error}; give other sizes") from error
         except (_native.DecodeError, MemoryError) as error:
             reason = str(error) or "llama.cpp gives no reason"
             raise EngineError(
@@ -177,6 +178,8 @@ class Session:
         except ValueError as error:  # a plan that cannot be: tokens or a batch from elsewhere, in practice
             step = "use tokens of this model" if "vocabulary" in str(error) else "pack the queries with this engine"
             raise InputError(f"{path}: {error}; {step}") from error
+        except MemoryError as error:
+            raise EngineError(f"{path}: there is not enough memory; lower `n_batch` or `n_ctx`") from error
 
 
 @dataclass(slots=True, eq=False)

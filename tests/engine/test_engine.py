@@ -269,6 +269,22 @@ class TestErrors:
         np.testing.assert_array_equal(found[0], expected)
 
 
+def test_gates_are_decided_in_one_pass(tiny_engine: Engine, rng: np.random.Generator) -> None:
+    """However many there are and at whatever layers: up to the highest one."""
+    queries = [Query(tuple(rng.integers(3, tiny_engine.n_vocab, n).tolist())) for n in (5, 9, 7)]
+    vector = unit_vector(tiny_engine, 1)
+    gates = [Gate(rng.standard_normal(tiny_engine.n_embd).astype(np.float32), il, 0.0) for il in (0, 0, 2, 1, 2)]
+    steering = [[Steering(vector, float(place), gate=gate) for place, gate in enumerate(gates)]] * len(queries)
+    before = tiny_engine.token_layers
+    decided = tiny_engine.decide(queries, steering)
+    assert tiny_engine.token_layers - before == sum(len(query.tokens) for query in queries) * 3
+    for place, gate in enumerate(gates):
+        is_open = gate.is_open(tiny_engine.activations([query.tokens for query in queries], layers=[gate.il])[:, 0])
+        assert [any(acts.strength == place for acts in several) for several in decided] == is_open.tolist()
+    before = tiny_engine.token_layers
+    assert tiny_engine.decide(queries, Steering(vector)) and tiny_engine.token_layers == before
+
+
 def test_memory_that_held_nan_does_not_leak_into_later_decodes(
     model_maker: ModelMaker, rng: np.random.Generator
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ModelMaker
 from random_queries import random_vector
+from tiny_model import Shape, write_tiny_model
 
 from steercpp.choices import Positions
 from steercpp.engine.engine import Engine
@@ -180,6 +181,48 @@ def test_rows_that_do_not_fit_into_the_context_together_get_a_larger_one(engine:
         assert max(len(row.tokens) for row in long.rows) == 28
         with pytest.raises(ContextOverflowError, match="36 prompt tokens and 29 more need 65 positions"):
             generate(small, PROMPT * 6, [Steering(vector, s) for s in strengths], max_tokens=29)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_rows_that_need_a_large_context_are_continued_in_rounds(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    """Five rows of 900 tokens and more took a context of 4,600 cells, and fifty one of 46,000."""
+    sizes, opened = [], Engine.open_session
+
+    def recorded(engine: Engine, **changes: Any) -> Session:
+        session = opened(engine, **changes)
+        streams = 1 if session.options.kv_unified else session.options.n_seq_max
+        sizes.append(session.options.n_ctx * streams)
+        return session
+
+    shape = Shape(n_layer=2, n_embd=64, n_ff=64, n_head=2, n_head_kv=1)
+    with Engine(write_tiny_model(tmp_path / "small.gguf", shape=shape), threads=1) as engine:
+        prompt = rng.integers(3, engine.n_vocab, 900).tolist()
+        vector, told, texts = random_vector(engine, rng, (1,)), [], [""] * 5
+        rows = [Steering(vector, s) for s in STRENGTHS]
+
+        def add(row: int, text: str) -> None:
+            texts[row] += text
+
+        monkeypatch.setattr(Engine, "open_session", recorded)
+        found = generate(
+            engine, prompt, rows, max_tokens=6, exact=exact, on_text=add, progress=lambda *now: told.append(now)
+        )
+        assert len(sizes) == 2 and max(sizes) <= 4096
+        whole = [generate(engine, prompt, part, max_tokens=6, exact=exact) for part in (rows[:4], rows[4:])]
+        assert found.rows == whole[0].rows + whole[1].rows
+        assert found.token_layers == whole[0].token_layers + whole[1].token_layers
+        assert found.token_layers_plain == whole[0].token_layers_plain + whole[1].token_layers_plain
+        assert texts == [row.text for row in found.rows]
+        assert told == [(n, 12, "tokens") for n in range(1, 13)]
+        # a prompt that nobody steers is there once: 900 tokens, and 6 of each row
+        del sizes[:]
+        apart = [Steering(vector, s, positions="generated") for s in STRENGTHS]
+        generate(engine, prompt, apart, max_tokens=6, exact=exact)
+        assert len(sizes) == (2 if exact else 1)
+        with pytest.raises(NonFiniteError, match=r"row 4: at strength 3e\+38"):
+            generate(engine, prompt, [*rows[:4], Steering(vector, 3e38)], max_tokens=6, exact=exact)
 
 
 def test_seeds_make_rows_of_one_strength_differ(engine: Engine, vector: ControlVector) -> None:

@@ -81,6 +81,26 @@ def server_devices(*servers: str) -> list[int]:
     return devices
 
 
+def _takes_over(_: int, tensor: int) -> bool:
+    """`ggml_backend_cuda_device_offload_op` of ggml-cuda.cu: whether weights in host memory are worth being sent."""
+    rows = ctypes.c_int64.from_address(tensor + 16 + 8), ctypes.c_int64.from_address(tensor + 16 + 16)  # ne[1], ne[2]
+    ggml_op_name = llama_cpp.llama_cpp._lib["ggml_op_name"]
+    ggml_op_name.restype, ggml_op_name.argtypes = ctypes.c_char_p, [ctypes.c_int]
+    name = ggml_op_name(ctypes.c_int.from_address(tensor + 16 + 64).value)
+    n_rows = {b"GET_ROWS": 0, b"MUL_MAT": rows[0].value, b"MUL_MAT_ID": rows[1].value, b"ROPE": rows[1].value}
+    return bool(n_rows.get(name, rows[0].value * rows[1].value) >= 32)
+
+
+_rule = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_void_p)(_takes_over)  # as long as the devices
+
+
+def take_over_host_weights(server: str) -> None:
+    """Let a server's devices compute large batches with weights in host memory, as GPUs do and RPC devices do not."""
+    for device in server_devices(server):
+        functions = (ctypes.c_void_p * 12).from_address(device)  # ggml_backend_device_i; the last one is offload_op
+        functions[11] = ctypes.cast(_rule, ctypes.c_void_p).value
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -341,6 +341,57 @@ def test_architectures(server: str, tmp_path: Path, name: str) -> None:
         assert tuple(n_left_out for _, n_left_out, _ in found) == ARCHITECTURES[name].left_out
 
 
+def server_called(n_letters: int) -> str:
+    """A server of two devices, named by so many letters: 127.0.0.000...1:40000."""
+    host, port = Server(n_devices=2).address.split(":")
+    return f"127.0.0.{'1'.zfill(n_letters - len(f'127.0.0.:{port}'))}:{port}" if n_letters else f"{host}:{port}"
+
+
+@pytest.mark.parametrize("n_letters", [0, 46])  # "RPC0[127.0.0.000...1:40000]#name#0" is cut after 63 bytes
+@pytest.mark.parametrize("name", ["llama-gqa", "llama-moe", "gemma2", "gemma3", "gemma4-inputs", "gemma4-shared"])
+def test_blocks_over_devices_whatever_they_are_called(tmp_path: Path, name: str, n_letters: int) -> None:
+    """Resumed passes are full ones, and as much is left out as on one device: gemma2's nodes share names."""
+    path, address = ARCHITECTURES[name].write(tmp_path / "model.gguf"), server_called(n_letters)
+    for n_gpu_layers in (-1, 4, 2):  # two devices, with and without blocks on the CPU
+        with Engine(path, n_ctx=512, threads=1, n_gpu_layers=n_gpu_layers, rpc=address) as engine:
+            queries = queries_for(engine.n_vocab)
+            found = [resume(engine, queries, first) for first in FIRST_LAYERS]
+        assert [difference for difference, _, _ in found] == [0] * len(found)
+        assert tuple(n_left_out for _, n_left_out, _ in found) == ARCHITECTURES[name].left_out
+
+
+def test_names_of_devices_that_leave_no_room_for_others(tmp_path: Path) -> None:
+    path, address = ARCHITECTURES["llama-gqa"].write(tmp_path / "model.gguf"), server_called(70)
+    with Engine(path, n_ctx=512, threads=1, n_gpu_layers=4, rpc=address) as engine:
+        for first in FIRST_LAYERS:
+            difference, n_left_out, reason = resume(engine, queries_for(engine.n_vocab), first)
+            assert (difference, n_left_out) == (0, 0)
+            assert "give the RPC servers shorter host names" in reason
+
+
+def test_experts_in_host_memory(tmp_path: Path) -> None:
+    """A GPU takes over large batches with weights in host memory: llama.cpp reads which experts before it is asked."""
+    path = ARCHITECTURES["llama-moe"].write(tmp_path / "model.gguf")
+    code = (
+        "import numpy as np\n"
+        f"sys.path.insert(0, {str(ROOT / 'tests' / 'tables')!r})\n"
+        "from architecture_table import FIRST_LAYERS, queries_for, resume\n"
+        "from rpc_server import Server, take_over_host_weights\n"
+        "from steercpp.engine.engine import Engine\n"
+        "server = Server().address\n"
+        "take_over_host_weights(server)\n"
+        "with Engine(sys.argv[1], n_ctx=512, threads=1, n_gpu_layers=2, rpc=server) as engine:\n"
+        "    queries = queries_for(engine.n_vocab)\n"
+        "    assert all(len(batch.passes[0].tokens) >= 32 for batch in engine.pack(queries))\n"
+        "    print([resume(engine, queries, first)[:2] for first in FIRST_LAYERS])\n"
+        "    prompts = [query.tokens for query in queries]\n"
+        "    early, whole = (engine.activations(prompts, layers=layers) for layers in ([1], [1, engine.n_layer - 1]))\n"
+        "    print(np.array_equal(early[:, 0], whole[:, 0]))\n"
+    )
+    run = python(code, path)
+    assert (run.returncode, run.stdout) == (0, "[(0.0, 1), (0.0, 2), (0.0, 3), (0.0, 4), (0.0, 5)]\nTrue\n"), run.stderr
+
+
 def test_generation_side_by_side(engine: Engine, rng: np.random.Generator) -> None:
     """A row depends on its own steering and place alone; and steers at all."""
     (query,) = random_queries(engine, rng, 1)

@@ -25,6 +25,8 @@ OTHERS = {
     "ggml/src/gguf.cpp",
     "llama.h",
     "src/llama-graph.cpp",
+    "src/llama-hparams.h",
+    "src/llama-model.cpp",
     "tools/cvector-generator/cvector-generator.cpp",
     "tools/perplexity/perplexity.cpp",
     # other projects'

@@ -1,0 +1,160 @@
+"""What a session is given cannot make it read or write beyond its arrays, end the process, or be silently wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from architectures import ARCHITECTURES
+from gguf.constants import GGUFValueType
+from gguf_keys import write_with_keys
+from random_queries import one_batch, random_vector
+
+from steercpp.engine.batch import Pass, Piece, Query
+from steercpp.engine.engine import Engine
+from steercpp.engine.operations import native_operations
+from steercpp.engine.session import Wanted
+from steercpp.engine.steering import Steering
+from steercpp.errors import InputError, UnsteerableError
+from steercpp.vectors.gguf_header import Value
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_path: Path) -> Iterator[Engine]:
+    with Engine(tiny_path, n_ctx=512, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pass_(engine: Engine, rng: np.random.Generator) -> Pass:
+    return one_batch(engine, rng).passes[0]
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seq_offsets": lambda old: np.concatenate([ints(-3), old[1:]])}, "must begin at offset 0"),
+        ({"seq_offsets": lambda old: np.concatenate([ints(1), old[1:]])}, "must begin at offset 0"),
+        ({"seq_offsets": lambda old: np.concatenate([old[:1], old[2:3], old[1:2], old[3:]])}, "belongs to no sequence"),
+        ({"seq_ids": lambda old: old + 256}, "outside 0..n_seq_max-1"),
+        ({"seq_ids": lambda old: -1 - old}, "outside 0..n_seq_max-1"),
+        ({"tokens": lambda old: -1 - old}, "a token is outside the vocabulary"),
+        ({"positions": lambda old: old + 512}, "a position is outside the context"),
+        ({"score_rows": lambda old: old + 10_000}, "a query's row is outside the plan"),
+        ({"score_tokens": lambda old: old - 10_000}, "a query's token is outside the vocabulary"),
+        ({"pieces": lambda old: (Piece(old[0].n_rows + 1), *old[1:])}, "do not add up"),
+        ({"pieces": lambda old: (Piece(old[0].n_rows, ((0, 256, 1),)), *old[1:])}, "copies a sequence outside"),
+        ({"pieces": lambda old: (Piece(old[0].n_rows, ((0, 1, 0),)), *old[1:])}, "copies no positions"),
+        ({"pieces": lambda old: (Piece(old[0].n_rows, (), 256), *old[1:])}, "keeps a sequence outside"),
+    ],
+)
+def test_a_pass_that_cannot_be(engine: Engine, pass_: Pass, changes: dict[str, Any], message: str) -> None:
+    changed = replace(pass_, **{name: change(getattr(pass_, name)) for name, change in changes.items()})
+    with pytest.raises(InputError, match=message):
+        engine.session.decode(changed)
+    assert np.isfinite(engine.session.decode(pass_).logprobs).all()
+
+
+def test_a_missing_sampler(engine: Engine, pass_: Pass) -> None:
+    row = int(np.flatnonzero(pass_.outputs)[0])
+    with pytest.raises(InputError, match="a sampler is missing"):
+        engine.session.decode(pass_, samplers=[(row, None)])  # type: ignore[list-item]
+
+
+def streams(engine: Engine, n_seq_max: int) -> Any:
+    return engine.open_session(n_ctx=256, n_batch=64, n_seq_max=n_seq_max, kv_unified=False)
+
+
+def test_copies_between_streams(engine: Engine, pass_: Pass) -> None:
+    """llama.cpp copies a stream's whole buffer, and ends the process where only a part is asked for."""
+    session = streams(engine, 2)
+    rows = one_sequence(ints(5, 6, 7, 8), ints(0, 1, 2, 3), ints(0, 0, 0, 0), np.ones(4, np.int8))
+    with pytest.raises(InputError, match="copies of sequences need a unified K/V buffer"):
+        session.decode(replace(rows, pieces=(Piece(2), Piece(2, ((0, 1, 1),)))))
+    assert session.decode(rows, wanted=Wanted(logits=True)).logits.shape == (4, engine.n_vocab)
+
+
+@pytest.mark.parametrize(("n_ctx", "n_seq_max"), [(2**24, 256), (2**31, 1), (2**31 - 1, 2)])
+def test_more_cells_than_llama_cpp_counts(engine: Engine, n_ctx: int, n_seq_max: int) -> None:
+    """In 32 bits 2^24 times 256 is 0, which llama.cpp takes for as many as the model was trained for."""
+    with pytest.raises(InputError, match="n_ctx times n_seq_max is beyond 2147483647 cells; give other sizes"):
+        engine.open_session(n_ctx=n_ctx, n_batch=256, n_seq_max=n_seq_max, kv_unified=False)
+
+
+def test_no_cells(engine: Engine) -> None:
+    with pytest.raises(InputError, match="n_ctx must be at least 1"):
+        engine.open_session(n_ctx=0)
+
+
+def one_sequence(tokens: np.ndarray, positions: np.ndarray, sequences: np.ndarray, outputs: np.ndarray) -> Pass:
+    """A pass of one piece whose row i belongs to sequences[i] alone."""
+    n, none = len(tokens), np.empty(0, np.int32)
+    return Pass(
+        tokens=tokens, positions=positions, owners=np.zeros(n, np.int32), regions=np.zeros(n, np.int8),
+        seq_offsets=np.arange(n + 1, dtype=np.int32), seq_ids=sequences, outputs=outputs, prompt_ends=none,
+        prompt_owners=none, score_rows=none, score_tokens=none, score_targets=none, pieces=(Piece(n),),
+    )  # fmt: skip
+
+
+def test_a_batch_that_llama_cpp_cuts_into_ubatches(engine: Engine, rng: np.random.Generator) -> None:
+    """Streams with a gap between their ids make two of 2 rows, as many as there are outputs: rows would be mixed up."""
+    session = streams(engine, 5)
+    sequences, outputs = ints(0, 1, 3, 4), np.array([0, 1, 0, 1], np.int8)
+    rows = one_sequence(ints(5, 6, 7, 8), ints(0, 0, 0, 0), sequences, outputs)
+    steered = native_operations(((Steering(random_vector(engine, rng, (1,)), 1.0),),), rows.owners, rows.regions)
+    for operations, wanted in ((steered, Wanted(logits=True)), ((), Wanted(keep_layer=1))):
+        with pytest.raises(UnsteerableError, match="l_out-1 is computed more than once for a batch"):
+            session.decode(rows, operations, wanted)
+    plain = session.decode(rows, wanted=Wanted(logits=True)).logits  # nothing is done to its rows
+    assert np.isfinite(plain).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on a process's memory that holds")
+def test_a_mask_too_large_for_memory_is_an_engine_error(tmp_path: Path) -> None:
+    """C++ exceptions pass its C interface; here of a mask for which there is no memory. What was left out is back."""
+    whole = ARCHITECTURES["gemma2"].write(tmp_path / "whole.gguf")
+    window = Value(GGUFValueType.UINT32, 2**30)
+    path = write_with_keys(whole, tmp_path / "changed.gguf", {"gemma2.attention.sliding_window": window})
+    code = (
+        "import resource, sys\n"
+        "import numpy as np\n"
+        "from steercpp.engine.batch import Query\n"
+        "from steercpp.engine.engine import Engine\n"
+        "from steercpp.errors import EngineError\n"
+        "with Engine(sys.argv[1], threads=1, n_ctx=256) as engine:\n"
+        "    (batch,) = engine.pack([Query((1, 5, 6, 7), ((8,), (9,)))])\n"
+        "    base = engine.base(batch, first_layer=3)\n"
+        "    before = engine.logits(batch), engine.logits(batch, base=base)\n"
+        "    _, most = resource.getrlimit(resource.RLIMIT_AS)\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (2**30, most))\n"
+        "    for given in (None, base):\n"
+        "        try:\n"
+        "            engine.logits(batch, base=given)\n"
+        "        except EngineError as error:\n"
+        "            print(str(error).removeprefix(sys.argv[1]))\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        "    after = engine.logits(batch), engine.logits(batch, base=base)\n"
+        "    print(*map(np.array_equal, before, after))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    said = ": llama_decode failed: std::bad_alloc; lower `n_batch` or `n_ctx`, or check the model file\n"
+    assert run.stdout == 2 * said + "True True\n", run.stderr
+
+
+def test_a_pass_of_all_queries_goes_on(engine: Engine) -> None:
+    """An error leaves nothing behind: the next pass has the bits of the first."""
+    (batch,) = engine.pack([Query((1, 5, 6), ((7,),))])
+    before = engine.logits(batch)
+    with pytest.raises(InputError):
+        engine.session.decode(replace(batch.passes[0], seq_offsets=batch.passes[0].seq_offsets - 1))
+    np.testing.assert_array_equal(engine.logits(batch), before)

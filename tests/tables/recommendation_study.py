@@ -196,7 +196,8 @@ def _allowed(p: Floats, place: int, n_half: int, seed: int) -> float:
 
     high = resample(rows, lost, rng=np.random.default_rng(seed), alternative="less").high[0]
     drawn = float(high - lost(rows.mean(axis=1)[None])[0, 0])
-    return drawn + float(1 - 0.05 ** (1 / n_half)) / float(half[0].mean())
+    p_0 = float(half[0].mean())
+    return drawn + float(1 - 0.05 ** (1 / n_half)) / p_0 if p_0 else float("nan")
 
 
 @dataclass(frozen=True)

@@ -333,14 +333,16 @@ def _texts(record: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _prompt(record: dict[str, Any], key: str) -> Prompt:
-    return parse_prompt(record.get(key))
+def _any(record: dict[str, Any], key: str) -> Any:
+    if key not in record:
+        raise TaskError(f"{key} is missing")
+    return record[key]
 
 
 _READ: dict[str, Any] = {
-    "prompt": _prompt,
+    "prompt": lambda record, key: parse_prompt(_any(record, key)),
     **dict.fromkeys(("aligned", "misaligned", "choices", "answers"), _texts),
-    "answer": lambda record, key: record.get(key),  # a letter or a number: see `_answer`
+    "answer": _any,  # a letter or a number: see `_answer`
 }
 
 

@@ -232,14 +232,25 @@ class Vocabulary:
         prompt = self.encode_parts(parts)
         both = self.encode_parts((*parts, Part(continuation, "continuation")))
         if both[: len(prompt)] != prompt:
-            end = "".join(part.text for part in parts)[-16:]
+            end = "".join(part.text for part in parts)
             raise PromptError(
-                f"continuation {continuation!r} merges with the end of its prompt, {end!r}, into other tokens; put the "
-                "space between them at the start of the continuation"
+                f"continuation {continuation!r} merges with the end of its prompt, {end[-16:]!r}, into other tokens; "
+                f"{_apart(end, continuation)}"
             )
         if len(both) == len(prompt):
             raise PromptError(f"continuation {continuation!r} adds no tokens to its prompt; give it some text")
         return prompt, both[len(prompt) :]
+
+
+def _apart(end: str, continuation: str) -> str:
+    """What keeps a continuation's tokens apart from those of a prompt with this end."""
+    begins_with_space = continuation[:1].isspace()
+    if end[-1:].isspace():
+        moved = "which the continuation begins with" if begins_with_space else "and begin the continuation with it"
+        return f"take the white space from the end of the prompt, {moved}"
+    if not begins_with_space:
+        return "put the space between them, if there is one, at the start of the continuation, or begin a word earlier"
+    return "end the prompt a word earlier, and begin the continuation with that word"
 
 
 class SpecialTokens:

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -199,16 +200,16 @@ def test_a_text_begun_before_cannot_be_gone_on_with(llama: llama_cpp.Llama, vect
     plain = complete(llama)
 
     def streams() -> list[Iterator[object]]:
-        words, greedy = WORDS.decode(), {"max_tokens": 12, "temperature": 0.0, "stream": True}
-        tokens = llama.tokenize(WORDS)
-        made = [
+        words, tokens = WORDS.decode(), llama.tokenize(WORDS)
+        greedy: Any = {"max_tokens": 12, "temperature": 0.0, "stream": True}
+        made: list[Any] = [
             llama.create_completion(words, **greedy),
             llama.create_chat_completion([{"role": "user", "content": words}], **greedy),
             llama(words, **greedy),
             llama.generate(tokens, temp=0.0),
             type(llama).generate(llama, tokens, temp=0.0),
         ]
-        return [iter(stream) for stream in made]  # type: ignore[arg-type]
+        return [iter(stream) for stream in made]
 
     for k in range(5):
         for strength in (STRENGTH, 0.0):
@@ -246,7 +247,7 @@ def test_a_text_begun_by_a_method_taken_before_is_no_way_around(llama: llama_cpp
 def test_reading_on_behind_a_border_is_refused(llama: llama_cpp.Llama, vector: ControlVector) -> None:
     tokens = llama.tokenize(WORDS)
     more = llama.tokenize(b" and more", add_bos=False)
-    uses = (
+    uses: tuple[Callable[[], object], ...] = (
         lambda: llama.eval(more),
         lambda: llama.sample(temp=0.0),
         lambda: next(llama.generate(more, reset=False, temp=0.0)),
@@ -283,7 +284,8 @@ def test_a_state_is_loaded_where_it_was_saved(llama: llama_cpp.Llama, vector: Co
         steered_state = pickle.loads(pickle.dumps(llama.save_state()))
         with pytest.raises(EngineError, match="saved at another steering"):
             llama.load_state(plain_state)
-    for use in (lambda: llama.load_state(steered_state), lambda: steered_state.scores):
+    uses: tuple[Callable[[], object], ...] = (lambda: llama.load_state(steered_state), lambda: steered_state.scores)
+    for use in uses:
         with pytest.raises(EngineError, match=r"saved (inside apply|at another steering)"):
             use()
     with (

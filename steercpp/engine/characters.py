@@ -103,7 +103,9 @@ class LosslessTokenizer:
         suspects = [letter for letter in dict.fromkeys(text) if self._loses(letter)]
         # some are part of a longer token here: each is tried without the others
         lost = [letter for letter in suspects if self._fails("".join(_kept(text, suspects, letter)))]
-        return lost or suspects or [word for word in text.split() if self._fails(word)]
+        if suspects or self._tokenizer.kind not in _WITH_UNKNOWN:
+            return lost or suspects
+        return [word for word in text.split() if self._fails(word)]
 
     def _fails(self, text: str) -> bool:
         try:

@@ -81,7 +81,10 @@ class Vocabulary:
         return self.pieces[self._tokenizer.eos] if self._tokenizer.eos >= 0 else ""
 
     def token_id(self, piece: str) -> int | None:
-        """The token that the vocabulary writes exactly so; None where there is none."""
+        """The token that the vocabulary writes exactly so; None where there is none.
+
+        Vocabularies write spaces in their own ways: what a text adds to another one, `continue_tokens` tells.
+        """
         return self._ids.get(piece)
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:

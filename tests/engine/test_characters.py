@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
-from odd_vocabularies import ODD, SPM, OddVocabulary
+from odd_vocabularies import ODD, SPM
 
 from steercpp.data.items import ChoiceItem, choice_prompt
 from steercpp.data.prompts import Filled, Message
@@ -59,8 +60,7 @@ def test_what_is_only_changed_is_not_refused(odd: tuple[str, Engine]) -> None:
 
 def test_a_template_is_read_where_the_vocabulary_lacks_the_signs_of_its_special_tokens(tmp_path: Path) -> None:
     turns = "{% for turn in messages %}<s>{{ turn['role'] }} {{ turn['content'] }}{% endfor %}</s>"
-    vocabulary = OddVocabulary(SPM.tokenizer, SPM.special, SPM.normal, bos=1, eos=2, adds_bos=True, template=turns)
-    with Engine(vocabulary.write(tmp_path / "chat.gguf"), n_ctx=256, threads=1) as engine:
+    with Engine(replace(SPM, template=turns).write(tmp_path / "chat.gguf"), n_ctx=256, threads=1) as engine:
         tokens = engine.encode((Message("user", "oak"), Message("assistant", "fir"), Message("user", "no")))
         assert tokens.count(1) == 3 and tokens[-1] == 2
         assert engine.encode(Filled("{x}</s>", {"x": "oak"}))[-1] == 2
@@ -70,7 +70,7 @@ def test_a_template_is_read_where_the_vocabulary_lacks_the_signs_of_its_special_
 
 
 def test_a_model_is_tested_where_its_vocabulary_lacks_the_sentence(tmp_path: Path) -> None:
-    few = OddVocabulary("llama", SPM.special, ("▁", "a", "b", "c"), bos=1, eos=2, adds_bos=True)
+    few = replace(SPM, normal=("▁", "a", "b", "c"))
     with Engine(few.write(tmp_path / "few.gguf"), n_ctx=256, threads=1) as engine:
         assert engine.vocabulary.lone_space == engine.token_id("▁")
         assert all(check.ok for check in run_self_test(engine))

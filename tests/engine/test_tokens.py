@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from odd_vocabularies import SPM, OddVocabulary
+from odd_vocabularies import SPM
 from tiny_model import vocabulary, write_tiny_model
 
 from steercpp.data.prompts import Message
@@ -91,9 +92,10 @@ def test_what_is_advised_where_a_continuation_merges_is_not_there_already(
     tmp_path: Path, prompt: str, continuation: str, advice: str
 ) -> None:
     normal = ("▁", "▁is▁A", "▁is▁", *SPM.normal, "▁▁", "▁▁the", "▁m", "▁ma", "▁man", "▁a", "▁an", "▁any")
-    vocabulary = OddVocabulary("llama", SPM.special, tuple(dict.fromkeys(normal)), bos=1, eos=2, adds_bos=True)
     with (
-        Engine(vocabulary.write(tmp_path / "merging.gguf"), n_ctx=256, threads=1) as engine,
+        Engine(
+            replace(SPM, normal=tuple(dict.fromkeys(normal))).write(tmp_path / "merging.gguf"), n_ctx=256, threads=1
+        ) as engine,
         pytest.raises(PromptError) as caught,
     ):
         engine.continue_tokens(prompt, continuation)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from odd_vocabularies import ODD, RWKV, SPM, OddVocabulary
+from odd_vocabularies import ODD, RWKV, SPM
 from small_sweep import CHOICE, small_sweep, small_vector
 
 from steercpp.data.items import BehaviorItem, ChoiceItem, TextItem, choice_form_of, choice_prompt
@@ -14,6 +15,7 @@ from steercpp.data.pairs import ContrastPair
 from steercpp.engine.engine import Engine
 from steercpp.engine.prompt_view import item_views
 from steercpp.errors import RunError, VocabularyError
+from steercpp.experiments.synthesis import request_tokens
 from steercpp.extraction.extract import extract
 from steercpp.runs.folder import STORE
 from steercpp.runs.store import Store
@@ -40,7 +42,7 @@ def scored(engine: Engine, item: ChoiceItem = ITEM) -> list[list[tuple[str, ...]
         ("spm", [("▁A",), ("A",)], [("▁B",), ("B",)]),  # the paper counts the likeliest of both spellings
         ("bpe", [("A",), ("ĠA",)], [("B",), ("ĠB",)]),
         ("rwkv", [(" A",)], [(" B",)]),  # bare ones were scored
-        ("wordpiece", [("▁a",)], [("▁b",)]),  # a KeyError before, small letters being others than those looked for
+        ("wordpiece", [("▁a",)], [("▁b",)]),  # into which the tokenizer changes capitals
         ("unigram", [("▁A",), ("A",)], [("▁B",), ("B",)]),
     ],
 )
@@ -58,8 +60,7 @@ def test_letters_are_asked_of_the_vocabulary(
 def test_a_letter_that_takes_a_space_of_its_own_is_scored_with_it(tmp_path: Path) -> None:
     """The vocabulary has "A" and not "▁A": the bare letter was scored, as if it stood right behind "is"."""
     normal = tuple(piece for piece in SPM.normal if piece != "▁A")
-    vocabulary = OddVocabulary(SPM.tokenizer, SPM.special, normal, bos=1, eos=2, adds_bos=True)
-    with Engine(vocabulary.write(tmp_path / "odd.gguf"), n_ctx=256, threads=1) as engine:
+    with Engine(replace(SPM, normal=normal).write(tmp_path / "odd.gguf"), n_ctx=256, threads=1) as engine:
         assert scored(engine) == [[("▁", "A")], [("▁B",), ("B",)]]
         assert "no single token for A, scored as a whole continuation" in choice_work(engine, [ITEM]).notes[-1]
 
@@ -67,9 +68,8 @@ def test_a_letter_that_takes_a_space_of_its_own_is_scored_with_it(tmp_path: Path
 def test_in_a_chat_a_letter_stands_where_the_template_puts_an_answer(tmp_path: Path) -> None:
     turns = "{% for turn in messages %}[{{ turn['role'] }}]\n{{ turn['content'] }}\n{% endfor %}"
     turns += "{% if add_generation_prompt %}[assistant]\n{% endif %}"
-    vocabulary = OddVocabulary(RWKV.tokenizer, RWKV.special, RWKV.normal, bos=0, eos=0, template=turns)
     item = ChoiceItem("q", "Which?", ("oak", "fir"), 0, template="chat")
-    with Engine(vocabulary.write(tmp_path / "odd.gguf"), n_ctx=256, threads=1) as engine:
+    with Engine(replace(RWKV, template=turns).write(tmp_path / "odd.gguf"), n_ctx=256, threads=1) as engine:
         assert scored(engine, item) == [[("A",)], [("B",)]]
         assert scored(engine) == [[(" A",)], [(" B",)]]
 
@@ -94,7 +94,8 @@ def test_the_products_own_signs_are_not_what_fails(tmp_path: Path) -> None:
 
 def test_every_route_names_the_item_and_the_character(tmp_path: Path) -> None:
     pair = ContrastPair("p1", "I am happy", "I am 5", place="p.jsonl:1")
-    with Engine(ODD["spm"].write(tmp_path / "spm.gguf"), n_ctx=256, threads=1) as engine:
+    turns = "{% for turn in messages %}{{ turn['content'] }}{% endfor %}"
+    with Engine(replace(SPM, template=turns).write(tmp_path / "spm.gguf"), n_ctx=256, threads=1) as engine:
         routes: dict[str, Callable[[], object]] = {
             "b7": lambda: behavior_work(engine, [BehaviorItem("b7", "I am", (" happy 5",), (" sad",))]),
             "q8": lambda: choice_work(engine, [ChoiceItem("q8", "Which 5?", ("oak", "fir"), 0)]),
@@ -103,6 +104,7 @@ def test_every_route_names_the_item_and_the_character(tmp_path: Path) -> None:
             "p.jsonl:1: negative prompt": lambda: pair_texts(engine, [pair]),
             "p.jsonl:1: negative prompt: ": lambda: extract(engine, [pair, pair]),
             "c2": lambda: item_texts(engine, [ChoiceItem("c2", "Which 5?", ("oak", "fir"), 0)]),
+            "request 2": lambda: request_tokens(engine, ["Which oak", "Which 5"], chat=True),
             "v3": lambda: item_views(engine, [BehaviorItem("v3", "I am 5", (" happy",), (" sad",))]),
         }
         for name, route in routes.items():

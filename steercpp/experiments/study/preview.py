@@ -22,7 +22,7 @@ from steercpp.engine.generation import generate
 from steercpp.experiments.study.inputs import RunItems, StudyModels, run_items
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, VectorSpec, with_included
 from steercpp.experiments.study.study import Choices, synthesis_requests, text_plan_of
-from steercpp.experiments.synthesis import VARIANTS, request_prompt
+from steercpp.experiments.synthesis import VARIANTS, request_prompt, request_tokens
 from steercpp.runs.labels import CONTROLLED, Label
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.texts import TextJob, text_jobs
@@ -118,7 +118,7 @@ class _View:
         if (made := self.preset.synthesis.get(spec.pairs)) is not None:
             requests = synthesis_requests(made, self.choices)
             wanted = [request_prompt(request, chat=False) for request in requests]
-            n_tokens = 2 * sum(len(engine.encode(prompt)) for prompt in wanted)
+            n_tokens = 2 * sum(map(len, request_tokens(engine, requests, chat=False)))
             n_drawn = 2 * len(requests) * (made.max_tokens or VARIANTS[made.variant].max_tokens)
             # what is drawn is read once more for the vector
             work = 2 * (n_tokens + n_drawn) * engine.n_layer

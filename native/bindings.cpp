@@ -202,7 +202,17 @@ void bind_model(nb::module_ & m) {
             },
             "tokens"_a
         )
-        .def("pieces", &pieces);
+        .def(
+            "spell",
+            [](const model & self, const std::vector<llama_token> & tokens) {
+                const std::string text = self.spell(tokens);
+                return nb::bytes(text.data(), text.size());
+            },
+            "tokens"_a
+        )
+        .def("pieces", &pieces)
+        .def_prop_ro("kind", &model::kind)
+        .def("unknown_tokens", &model::unknown_tokens);
     m.def(
         "load_model", &load_model, "path"_a, nb::kw_only(), "n_gpu_layers"_a, "main_gpu"_a, "split_mode"_a,
         "use_mmap"_a, "tensor_split"_a, "rpc"_a

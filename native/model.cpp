@@ -82,6 +82,14 @@ model::model(const std::string & path, load_params options)
     if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE) {
         throw model_error("it has no vocabulary");
     }
+    if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_RWKV) {
+        bytes_.resize(256, false);
+        for (llama_token token = 0; token < n_vocab(); ++token) {
+            if (const std::string text = spell({token}); text.size() == 1) {
+                bytes_[static_cast<uint8_t>(text[0])] = true;
+            }
+        }
+    }
     if (llama_model_has_encoder(get()) || !llama_model_has_decoder(get())) {
         throw model_error("it has an encoder; only plain decoders can be steered");
     }
@@ -95,7 +103,7 @@ void model::check_vocabulary() const {
     std::vector<llama_token> tokens(static_cast<size_t>(n_vocab()));
     std::iota(tokens.begin(), tokens.end(), 0);
     try {
-        inner_text(tokens);
+        spell(tokens);
         tokenize("", true, true);
     } catch (const std::exception & error) {
         throw model_error(std::string("its vocabulary cannot be used: ") + error.what());
@@ -128,7 +136,17 @@ std::string model::metadata(const std::string & key) const {
     return value;
 }
 
+// llama.cpp's tokenizer of rwkv never ends where a byte only begins longer tokens, and none of them fits.
+void model::check_bytes(const std::string & text) const {
+    for (const char byte : text) {
+        if (!bytes_.empty() && !bytes_[static_cast<uint8_t>(byte)]) {
+            throw std::out_of_range("a byte has no token");
+        }
+    }
+}
+
 std::vector<llama_token> model::tokenize(const std::string & text, bool add_special, bool parse_special) const {
+    check_bytes(text);
     const auto size = static_cast<int32_t>(text.size());
     std::vector<llama_token> tokens(text.size() + 2); // no token is empty; BOS and EOS may be added
     int32_t n = llama_tokenize(
@@ -142,17 +160,26 @@ std::vector<llama_token> model::tokenize(const std::string & text, bool add_spec
         throw std::runtime_error("llama_tokenize failed");
     }
     tokens.resize(static_cast<size_t>(n));
+    for (const llama_token token : tokens) {
+        if (token < 0) { // a vocabulary that has no unknown token either
+            throw std::out_of_range("a byte has no token");
+        }
+    }
     return tokens;
 }
 
-std::string model::detokenize(const std::vector<llama_token> & tokens) const {
+void model::check_tokens(const std::vector<llama_token> & tokens) const {
     for (const llama_token token : tokens) {
         if (token < 0 || token >= n_vocab()) {
             throw std::invalid_argument("token " + std::to_string(token) + " is outside the vocabulary");
         }
     }
+}
+
+std::string model::detokenize(const std::vector<llama_token> & tokens) const {
+    check_tokens(tokens);
     const bool is_whole_text = !tokens.empty() && tokens.front() == bos();
-    return is_whole_text ? whole_text(tokens.data() + 1, static_cast<int32_t>(tokens.size()) - 1) : inner_text(tokens);
+    return is_whole_text ? whole_text(tokens.data() + 1, static_cast<int32_t>(tokens.size()) - 1) : spell(tokens);
 }
 
 // llama_detokenize drops the space that the tokenizer puts before a text.
@@ -171,7 +198,8 @@ std::string model::whole_text(const llama_token * tokens, int32_t n_tokens) cons
     return text;
 }
 
-std::string model::inner_text(const std::vector<llama_token> & tokens) const {
+std::string model::spell(const std::vector<llama_token> & tokens) const {
+    check_tokens(tokens);
     std::string text;
     std::string piece(64, '\0');
     for (const llama_token token : tokens) {
@@ -191,6 +219,36 @@ std::string model::piece(llama_token token) const {
     }
     const char * text = llama_vocab_get_text(vocab_, token);
     return text ? text : "";
+}
+
+std::string model::kind() const {
+    switch (llama_vocab_type(vocab_)) {
+    case LLAMA_VOCAB_TYPE_SPM:
+        return "spm";
+    case LLAMA_VOCAB_TYPE_BPE:
+        return "bpe";
+    case LLAMA_VOCAB_TYPE_WPM:
+        return "wpm";
+    case LLAMA_VOCAB_TYPE_UGM:
+        return "ugm";
+    case LLAMA_VOCAB_TYPE_RWKV:
+        return "rwkv";
+    case LLAMA_VOCAB_TYPE_PLAMO2:
+        return "plamo2";
+    default:
+        return "";
+    }
+}
+
+std::vector<llama_token> model::unknown_tokens() const {
+    const std::string named = metadata("tokenizer.ggml.unknown_token_id");
+    std::vector<llama_token> tokens;
+    for (llama_token token = 0; token < n_vocab(); ++token) {
+        if ((llama_vocab_get_attr(vocab_, token) & LLAMA_TOKEN_ATTR_UNKNOWN) || std::to_string(token) == named) {
+            tokens.push_back(token);
+        }
+    }
+    return tokens;
 }
 
 } // namespace steercpp

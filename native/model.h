@@ -52,12 +52,18 @@ class model {
     std::string chat_template() const;                   // empty: the file has none
     std::string metadata(const std::string & key) const; // empty: no such key, or an array
 
+    // Throws std::out_of_range where SentencePiece's or rwkv's vocabulary cannot write a byte; the others lose it
+    // without a word, see engine/characters.py.
     std::vector<llama_token> tokenize(const std::string & text, bool add_special, bool parse_special) const;
+    // Bytes of tokens one after the other, wherever they stand; special ones are spelled out.
+    std::string spell(const std::vector<llama_token> & tokens) const;
     // Bytes of a text, which may end inside a character. Tokens that start with BOS are a whole text; others are the
-    // inside of one and keep their leading space. Special tokens but that BOS are spelled out.
+    // inside of one and keep their leading space. Special tokens but that first BOS are spelled out.
     std::string detokenize(const std::vector<llama_token> & tokens) const;
     // As the vocabulary writes it: "▁A". Empty for none.
     std::string piece(llama_token token) const;
+    std::string kind() const; // of tokenizer: "spm", "bpe", "wpm", "ugm", "rwkv", "plamo2", or "" for a newer one
+    std::vector<llama_token> unknown_tokens() const;            // those that stand for what the vocabulary lacks
     llama_token bos() const { return llama_vocab_bos(vocab_); } // -1: none
     llama_token eos() const { return llama_vocab_eos(vocab_); }
     bool adds_bos() const { return llama_vocab_get_add_bos(vocab_); }
@@ -66,12 +72,14 @@ class model {
   private:
     void check_vocabulary() const;
     std::string whole_text(const llama_token * tokens, int32_t n_tokens) const;
-    std::string inner_text(const std::vector<llama_token> & tokens) const;
+    void check_bytes(const std::string & text) const;
+    void check_tokens(const std::vector<llama_token> & tokens) const;
 
     server_claim servers_; // before the model, which is freed first
     llama_model_ptr model_;
     const llama_vocab * vocab_ = nullptr;
     bool has_experts_ = false;
+    std::vector<bool> bytes_; // of an rwkv vocabulary: whether each byte is a token by itself; empty: not asked
 };
 
 } // namespace steercpp

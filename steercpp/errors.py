@@ -7,6 +7,7 @@ SteerError
 │   ├── StrengthError          a strength that is not a finite number
 │   ├── LayerError             a layer outside the model or the vector
 │   ├── PromptError            a prompt that cannot be rendered
+│   │   └── VocabularyError     characters that the model's vocabulary lacks
 │   ├── PairsError             a contrast-pair file
 │   ├── TaskError              a task file
 │   ├── DataSetError           a file of a published data set
@@ -53,6 +54,10 @@ class LayerError(InputError):
 
 class PromptError(InputError):
     """A prompt is malformed or needs a chat template that the model lacks."""
+
+
+class VocabularyError(PromptError):
+    """A text has characters that the model's vocabulary lacks, so that the model would not get them."""
 
 
 class PairsError(InputError):

@@ -56,7 +56,7 @@ def dump(
 
     \b
     last    its last token
-    mean    all its tokens but the begin-of-sequence token, averaged
+    mean    all its tokens but the begin-of-sequence token at the start, averaged
     answer  its answer's tokens, averaged
     -2      the token at a position, from 0 on, or from the end
     all     each token; extract chooses later

@@ -165,13 +165,13 @@ class _Synthesis:
 
     def vector(self, engine: Engine, texts: Sequence[str], report: output.Report | None) -> ControlVector:
         """The vector in its unit, taken over what the model is asked."""
-        from steercpp.experiments.synthesis import request_prompt
+        from steercpp.experiments.synthesis import request_tokens
         from steercpp.sweeps.calibration import KL
         from steercpp.sweeps.units import check_unit, in_unit
 
         check_unit(self.shown_unit, self.kl or KL)
         vector = named_vector(engine, self.vector_path, None, report)
-        prompts = [engine.encode(request_prompt(text, chat=self.as_chat)) for text in texts]
+        prompts = request_tokens(engine, texts, chat=self.as_chat)
         return in_unit(engine, vector, prompts, self.shown_unit, kl=self.kl or KL, progress=report)[0]
 
     def about(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from steercpp.aliases import Floats
 from steercpp.bench.result import Comparison, Fact, Side, at_least, at_most, take_turns, time_ratio, work_ratio
 from steercpp.bench.setting import PlainLoop, Setting
 from steercpp.bench.tasks import few_shot_head, questions
-from steercpp.data.items import LETTERS, choice_prompt
+from steercpp.data.choice_form import LETTERS
+from steercpp.data.items import choice_prompt
 from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Batch, Query
 from steercpp.vectors.control_vector import ControlVector

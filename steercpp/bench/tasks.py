@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steercpp.data.items import LETTERS, ChoiceItem, choice_prompt
+from steercpp.data.choice_form import LETTERS
+from steercpp.data.items import ChoiceItem, choice_prompt
 
 N_CHOICES = 4
 _QUESTION_WORDS = 64  # with choices and "The answer is" about 100 tokens

@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
+from steercpp.data.choice_form import CHOICE_FORM, LETTERS, ChoiceForm, choice_form
 from steercpp.data.prompts import Prompt, Template, parse_prompt, prompt_json, with_system
 from steercpp.data.sets.knowledge import read_mmlu_file
 from steercpp.data.templates import within
@@ -36,7 +37,6 @@ from steercpp.encoding import refuse_half_characters
 from steercpp.errors import DataSetError, InputError, PromptError, TaskError
 from steercpp.provenance import json_sha256
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
 WAYS: tuple[Literal["letter", "text"], ...] = ("letter", "text")
 HARMLESS, HARMFUL = "harmless", "harmful"  # subjects of requests: what one wants is to comply with the one alone
@@ -200,20 +200,13 @@ def named(item: Item) -> str:
     return f"{item.place}: {item.id}" if item.place else item.id
 
 
-def choice_prompt(item: ChoiceItem) -> str:
+def choice_prompt(item: ChoiceItem, form: ChoiceForm = CHOICE_FORM) -> str:
     """The head and the question as the model sees them before any chat template.
 
     By letter the choices are listed, and the answer is the next token, a letter; the form is that of Wolf et al. 2024.
     By text the question stands alone, and what follows is a choice, see `choice_continuations`.
     """
-    if item.by == "text":
-        return item.head + item.question
-    return f"{item.head}{item.question}\n{listed(item.choices)}The answer is"
-
-
-def listed(choices: Iterable[str]) -> str:
-    """Choices under their letters, a line each."""
-    return "".join(f"{LETTERS[i]}) {choice}.\n" for i, choice in enumerate(choices))
+    return item.head + (item.question if item.by == "text" else form.asked(item.question, item.choices))
 
 
 def choice_continuations(item: ChoiceItem) -> tuple[str, ...]:
@@ -241,13 +234,19 @@ def code_prompt(item: CodeItem, template: str) -> tuple[Prompt, Template]:
         raise PromptError(f"{named(item)}: {error}") from error
 
 
-def prompt_of(item: Item) -> tuple[Prompt, Template, dict[str, tuple[str, ...]]]:
-    """An item's prompt, how it is written, and what is scored after it."""
+def choice_form_of(items: Iterable[Item], writes: Callable[[str], bool]) -> ChoiceForm:
+    """The form that the choice items among some are asked in by letter, see `choice_form`."""
+    numbers = [len(item.choices) for item in items if isinstance(item, ChoiceItem) and item.by == "letter"]
+    return choice_form(writes, n_choices=max(numbers)) if numbers else CHOICE_FORM
+
+
+def prompt_of(item: Item, form: ChoiceForm = CHOICE_FORM) -> tuple[Prompt, Template, dict[str, tuple[str, ...]]]:
+    """An item's prompt, how it is written, and what is scored after it; `form` is of choices, see `choice_form_of`."""
     if isinstance(item, BehaviorItem):
         return item.prompt, item.template, {"aligned": item.aligned, "misaligned": item.misaligned}
     if isinstance(item, ChoiceItem):
-        texts = choice_continuations(item) if item.by == "text" else tuple(LETTERS[: len(item.choices)])
-        return choice_prompt(item), "chat" if item.template == "chat" else "raw", {"choices": texts}
+        texts = choice_continuations(item) if item.by == "text" else tuple(form.letters[: len(item.choices)])
+        return choice_prompt(item, form), "chat" if item.template == "chat" else "raw", {"choices": texts}
     if isinstance(item, AnswerItem):
         return item.prompt, item.template, {"answers": item.answers}
     return (item.prompt if isinstance(item, CodeItem) else item.text), "raw", {}
@@ -333,14 +332,16 @@ def _texts(record: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _prompt(record: dict[str, Any], key: str) -> Prompt:
-    return parse_prompt(record.get(key))
+def _any(record: dict[str, Any], key: str) -> Any:
+    if key not in record:
+        raise TaskError(f"{key} is missing")
+    return record[key]
 
 
 _READ: dict[str, Any] = {
-    "prompt": _prompt,
+    "prompt": lambda record, key: parse_prompt(_any(record, key)),
     **dict.fromkeys(("aligned", "misaligned", "choices", "answers"), _texts),
-    "answer": lambda record, key: record.get(key),  # a letter or a number: see `_answer`
+    "answer": _any,  # a letter or a number: see `_answer`
 }
 
 

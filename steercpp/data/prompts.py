@@ -191,11 +191,17 @@ def with_system(prompt: Prompt, system: str) -> tuple[Message, ...]:
     return (Message("system", system), *(turn for turn in as_chat(prompt) if turn.role != "system"))
 
 
-def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto") -> Prompt:
+def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto", between: str = "\n\n") -> Prompt:
     """The prompt with `text` before it, which asks for a behaviour in words.
 
     A chat, or what `template` "chat" makes one, has it as its system message, before what its own one says. So has a
     template that is a chat of Llama 2 or 3. All else has it and a blank line before it. In a template it is data.
+
+    Args:
+        prompt: any prompt.
+        text: the instruction.
+        template: as for `Vocabulary.parts`.
+        between: what stands between the text and what it is put before; see `Vocabulary.paragraph`.
 
     Raises:
         PromptError: the text is blank.
@@ -205,19 +211,19 @@ def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto") 
     if isinstance(prompt, tuple) or template == "chat":
         chat = as_chat(prompt)
         before = [turn.content for turn in chat if turn.role == "system"]
-        return with_system(chat, "\n\n".join((text, *before)))
+        return with_system(chat, between.join((text, *before)))
     if isinstance(prompt, str):
-        return f"{text}\n\n{prompt}"
+        return f"{text}{between}{prompt}"
     name = "instruction_before"
     while name in prompt.values:
         name += "_"
-    return Filled(_with_place_before(prompt.template, f"{{{name}}}"), {name: text, **prompt.values})
+    return Filled(_with_place_before(prompt.template, f"{{{name}}}", between), {name: text, **prompt.values})
 
 
 _SYSTEM_HEAD, _USER_HEAD = (f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("system", "user"))
 
 
-def _with_place_before(template: str, place: str) -> str:
+def _with_place_before(template: str, place: str, between: str) -> str:
     """The template with a place at the start of its system message; or, where it is no chat, at its own start."""
     begin = next((text for text in ("<s>", "<|begin_of_text|>") if template.startswith(text)), "")
     rest = template.removeprefix(begin)
@@ -230,4 +236,4 @@ def _with_place_before(template: str, place: str) -> str:
         if message.startswith("<<SYS>>\n"):
             return f"{begin}[INST] <<SYS>>\n{place}\n\n{message.removeprefix('<<SYS>>')[1:]}"
         return f"{begin}[INST] <<SYS>>\n{place}\n<</SYS>>\n\n{message}"
-    return f"{begin}{place}\n\n{rest}"
+    return f"{begin}{place}{between}{rest}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from steercpp.aliases import FloatArray
 from steercpp.doctor.findings import Finding, where
 from steercpp.doctor.loose_vector import LooseVector
-from steercpp.doctor.self_test import SENTENCE
+from steercpp.doctor.self_test import sentence_tokens
 from steercpp.errors import UnsteerableError
 from steercpp.vectors import notes as words
 from steercpp.vectors.gguf_header import shown
@@ -132,9 +132,8 @@ def steering_findings(engine: Engine, layers: tuple[int, ...], *, shift: int) ->
 
 
 def _why_not(engine: Engine, layers: list[int]) -> str | None:
-    tokens = engine.encode(SENTENCE, template="raw")[: engine.n_ctx]
     try:
-        engine.activations([tokens], layers=layers)
+        engine.activations([sentence_tokens(engine)], layers=layers)
     except UnsteerableError as error:
         return str(error)
     return None

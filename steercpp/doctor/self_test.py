@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steercpp.engine.packing import Batch, Query
+from steercpp.errors import VocabularyError
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import default_layers
 
@@ -35,12 +36,20 @@ def run_self_test(engine: Engine) -> tuple[Check, ...]:
     Raises:
         UnsteerableError: the model's graph has no activations to steer.
     """
-    tokens = engine.encode(SENTENCE, template="raw")[: engine.n_ctx]
+    tokens = sentence_tokens(engine)
     (batch,) = engine.pack([Query(tokens)])
     vector = _test_vector(engine, tokens)
     plain = engine.logits(batch)
     to_zero, moved = _zero(engine, batch, vector, plain), _moves(engine, batch, vector, plain)
     return to_zero, moved, _equals_stock(engine, batch, vector)
+
+
+def sentence_tokens(engine: Engine) -> tuple[int, ...]:
+    """A sentence to decode, or, where the vocabulary lacks some of its characters, tokens from all over it."""
+    try:
+        return engine.encode(SENTENCE, template="raw")[: engine.n_ctx]
+    except VocabularyError:
+        return tuple(np.linspace(0, engine.n_vocab - 1, 8).astype(int).tolist())[: engine.n_ctx]
 
 
 def _test_vector(engine: Engine, tokens: tuple[int, ...]) -> ControlVector:

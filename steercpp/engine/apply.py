@@ -9,43 +9,34 @@ It is llama.cpp's own control vector, so logits are those of llama.cpp steered b
 What a Llama remembers of a prompt, its K/V, depends on the strength, and llama-cpp-python goes on from the longest
 beginning that the next prompt shares with the last one, or with one in its prompt cache. So where the block begins and
 where it ends the memory is cleared, and inside it the Llama has no prompt cache: the cache that was set before is back
-afterwards, as it was. Three things stay with the user. A state (`llama.save_state()`) belongs to the strength at which
-it was saved: load it inside the same block only, or outside if it was saved outside. So does a prompt cache that is
-set inside the block. And a text that is begun on one side of a block's end cannot be continued on the other: a
-generator from inside the block raises an error then, one from before the block has lost its memory. A stream
-(`stream=True`) begins when its first piece is read: read it inside the block, as one read after it is unsteered.
+afterwards, as it was. What would go on across such a border is refused with an EngineError: a stream or a generator
+that lives on both sides, `eval` behind what was read on the other one, a state (`llama.save_state()`) or a prompt cache
+of another strength; see llama_border.py. A stream (`stream=True`) begins when its first piece is read: read it inside
+the block, as one read after it is unsteered.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from threading import Lock
 from weakref import WeakSet
 
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.engine.llama_border import border_of
 from steercpp.engine.steering import Steering, check
 from steercpp.errors import DegenerateError, EngineError, InputError, LayerError, StrengthError, UnsteerableError
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.formats import read_any_vector
 
-Generate: TypeAlias = Callable[..., Generator[int, Sequence[int] | None, None]]
-
-
-@dataclass(slots=True)
-class _Block:
-    """Whether a block still lasts."""
-
-    lasts: bool = True
-
-
 _steered: WeakSet[llama_cpp.Llama] = WeakSet()
+_claims = Lock()
 _steerable: WeakSet[llama_cpp.Llama] = WeakSet()
 
 
@@ -71,31 +62,40 @@ def apply(
         VectorFileError: the file cannot be read.
         UnsteerableError: the model's graph takes no control vector, so that it would change nothing; seen on two
             decodes of one token when a Llama is steered for the first time.
-        EngineError: the Llama is steered already, or closed, or llama.cpp refuses the vector.
+        EngineError: the Llama is steered already, or generates at this moment, or is closed, or llama.cpp refuses the
+            vector.
     """
     data = _buffer(llama, vector if isinstance(vector, ControlVector) else read_any_vector(vector)[0], strength)
-    if llama in _steered:
-        raise EngineError("this Llama is steered already, by another apply(); combine the vectors into one instead")
-    _refuse_unsteerable(llama, data.shape)
-    cache, own_generate = llama.cache, vars(llama).get("generate")
-    block = _Block()
-    _set(llama, data)
-    _steered.add(llama)
+    with _claims:
+        if llama in _steered:
+            raise EngineError("this Llama is steered already, by another apply(); combine the vectors into one instead")
+        _steered.add(llama)
+    border = border_of(llama)
     try:
-        _forget(llama)
+        with border.lock:
+            border.cross(llama)
+            try:
+                _refuse_unsteerable(llama, data.shape)
+                _set(llama, data)
+                _forget(llama)
+            except BaseException:
+                border.settle()
+                raise
+            border.enter(blake2b(data.tobytes()).digest() if data.any() else None)
+        cache = llama.cache
         llama.set_cache(None)
-        vars(llama)["generate"] = _guarded(llama.generate, block)
-        yield llama
+        try:
+            yield llama
+        finally:
+            llama.set_cache(cache)
+            with border.lock:  # another thread may decode
+                border.cross(llama)
+                if llama.ctx is not None:  # closed inside the block
+                    _set(llama, None)
+                    _forget(llama)
+                border.leave()
     finally:
-        block.lasts = False
         _steered.discard(llama)
-        vars(llama).pop("generate", None)
-        if own_generate is not None:
-            vars(llama)["generate"] = own_generate
-        llama.set_cache(cache)
-        if llama.ctx is not None:  # closed inside the block
-            _set(llama, None)
-            _forget(llama)
 
 
 def _buffer(llama: llama_cpp.Llama, vector: ControlVector, strength: float) -> npt.NDArray[np.float32]:
@@ -160,31 +160,14 @@ def _refuse_unsteerable(llama: llama_cpp.Llama, shape: tuple[int, ...]) -> None:
 def _probe(llama: llama_cpp.Llama) -> npt.NDArray[np.float32]:
     """(n_vocab,) logits after one token."""
     _forget(llama)
-    llama.eval([max(llama.token_bos(), 0)])
+    type(llama).eval(llama, [max(llama.token_bos(), 0)])
     logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(llama.ctx, -1), (llama.n_vocab(),))
     return np.array(logits, np.float32)
 
 
 def _forget(llama: llama_cpp.Llama) -> None:
     """Take from the Llama all that it could go on from."""
-    llama.reset()  # type: ignore[no-untyped-call]
+    type(llama).reset(llama)  # type: ignore[no-untyped-call]
     memory = llama_cpp.llama_get_memory(llama.ctx)
     if memory is not None:
         llama_cpp.llama_memory_clear(memory, True)
-
-
-def _guarded(generate: Generate, block: _Block) -> Generate:
-    """Llama.generate, whose generators end with an error where they are continued after the block."""
-
-    def guarded(*args: Any, **options: Any) -> Generator[int, Sequence[int] | None, None]:
-        more: Sequence[int] | None = None  # what begins a generator
-        with closing(generate(*args, **options)) as tokens:
-            while block.lasts:
-                try:
-                    token = tokens.send(more)
-                except StopIteration:
-                    return
-                more = yield token
-        raise EngineError("this text was begun inside apply() and its memory is gone with the block; finish it inside")
-
-    return guarded

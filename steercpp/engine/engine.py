@@ -490,7 +490,9 @@ class Engine:
         return values
 
     def residual_norms(self, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, float]:
-        """Median length of the residual stream at each layer, over all tokens but the begin-of-sequence token.
+        """Median length of the residual stream at each layer, over all tokens.
+
+        A begin-of-sequence token at the start is left out, as its length is of another order.
 
         Raises:
             DegenerateError: no other tokens.
@@ -503,7 +505,8 @@ class Engine:
         for batch in pack(queries, self._limits, keys=apart):
             for pass_ in batch.passes:
                 captured = self._captured(batch, pass_, None, wanted, np.arange(len(pass_.tokens)))
-                counted = captured[pass_.tokens != self.bos].astype(np.float64)
+                starts = (pass_.positions == 0) & (pass_.tokens == self.bos)
+                counted = captured[~starts].astype(np.float64)
                 norms.append(np.linalg.norm(counted, axis=-1).T)
         lengths = np.concatenate(norms, axis=1) if norms else np.empty((len(wanted), 0))
         if lengths.shape[1] == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from steercpp.data.items import CodeItem, Item, code_prompt, kind_of, named, prompt_of
+from steercpp.data.items import CodeItem, Item, choice_form_of, code_prompt, kind_of, named, prompt_of
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Part, Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine
@@ -87,7 +87,7 @@ def prompt_view(
         parts, answer = engine.vocabulary.answered_parts(prompt, answer, template=template)
         tokens = engine.encode_answered(prompt, answer, template=template)[0]
     except PromptError as error:
-        raise PromptError(f"{name}: {error}" if name else str(error)) from error
+        raise type(error)(f"{name}: {error}" if name else str(error)) from error
     parts = (*parts, Part(answer, "answer")) if answer else parts
     segments = tuple(_segments(engine, parts))
     starts = tokens[:1] == (engine.bos,)
@@ -117,19 +117,19 @@ def item_views(
     Raises:
         PromptError: a prompt cannot be rendered.
     """
-    seen: dict[str, int] = {}
-    views = []
+    items, seen, views = tuple(items), dict[str, int](), []
+    form = choice_form_of(items, engine.vocabulary.writes)
     for item in items:
         kind = kind_of(item)
         seen[kind] = seen.get(kind, 0) + 1
         if seen[kind] > n:
             continue
-        prompt, template, scored = prompt_of(item)
+        prompt, template, scored = prompt_of(item, form)
         if isinstance(item, CodeItem):
             prompt, template = code_prompt(item, code_template)
         views.append(prompt_view(engine, prompt, template=template, kind=kind, name=named(item), scored=scored))
         if instruction and seen[kind] == 1 and kind in ("behavior", "choice"):
-            instructed = with_instruction(prompt, instruction, template=template)
+            instructed = with_instruction(prompt, instruction, template=template, between=engine.vocabulary.paragraph)
             name = f"{named(item)}, with the instruction"
             views.append(prompt_view(engine, instructed, template=template, kind=kind, name=name, scored=scored))
     return tuple(views)

@@ -18,8 +18,9 @@ from typing import Protocol
 from steercpp.aliases import Tokens
 from steercpp.data.prompts import Filled, Message, Part, Prompt, Template, as_chat
 from steercpp.encoding import refuse_half_characters
+from steercpp.engine.characters import LosslessTokenizer, SpellingTokenizer
 from steercpp.engine.chat_template import ChatTemplate
-from steercpp.errors import PromptError
+from steercpp.errors import PromptError, VocabularyError
 
 _LOOKS_SPECIAL = re.compile(r"<\|[^<>|\s]+\|>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
 _SPACE = " \t\n\v\f\r"  # C's isspace
@@ -32,7 +33,7 @@ class TextTokenizer(Protocol):
         """Tokens of a text."""
 
 
-class Tokenizer(TextTokenizer, Protocol):
+class Tokenizer(SpellingTokenizer, Protocol):
     """What a loaded model offers; bos and eos are -1, chat_template is empty where there is none."""
 
     bos: int
@@ -43,9 +44,6 @@ class Tokenizer(TextTokenizer, Protocol):
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         """Text of tokens."""
 
-    def pieces(self) -> list[bytes]:
-        """The vocabulary's text of every token."""
-
     def ends_generation(self, token: int) -> bool:
         """Whether a model draws it to say that it has finished."""
 
@@ -55,6 +53,7 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._lossless = LosslessTokenizer(tokenizer)
         self.chat_template = tokenizer.chat_template or None
 
     @cached_property
@@ -82,7 +81,10 @@ class Vocabulary:
         return self.pieces[self._tokenizer.eos] if self._tokenizer.eos >= 0 else ""
 
     def token_id(self, piece: str) -> int | None:
-        """The token that the vocabulary writes exactly so; None where there is none."""
+        """The token that the vocabulary writes exactly so; None where there is none.
+
+        Vocabularies write spaces in their own ways: what a text adds to another one, `continue_tokens` tells.
+        """
         return self._ids.get(piece)
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
@@ -92,8 +94,29 @@ class Vocabulary:
             text: any text.
             add_special: with the begin- and end-of-sequence tokens that the model asks for.
             parse_special: "</s>" in the text becomes the token instead of four characters.
+
+        Raises:
+            VocabularyError: the vocabulary lacks some of its characters.
         """
-        return self._tokenizer.tokenize(refuse_half_characters(text, PromptError), add_special, parse_special)
+        return self._lossless.tokenize(refuse_half_characters(text, PromptError), add_special, parse_special)
+
+    def writes(self, text: str) -> bool:
+        """Whether the vocabulary has all characters of a text."""
+        return self._lossless.writes(text)
+
+    @cached_property
+    def paragraph(self) -> str:
+        """What begins a new paragraph, a space where the vocabulary has no line break."""
+        return "\n\n" if self.writes("\n\n") else " "
+
+    @cached_property
+    def lone_space(self) -> int | None:
+        """The token of a space after which nothing stands; None where a text's end has none."""
+        letter = self._lossless.letter
+        if not self.writes(f"{letter} "):
+            return None
+        before, after = (self._lossless.tokenize(text, False, False) for text in (letter, f"{letter} "))
+        return after[-1] if after[:-1] == before else None
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """Text of tokens; characters that are cut become U+FFFD.
@@ -104,8 +127,8 @@ class Vocabulary:
         return self._tokenizer.detokenize(list(tokens)).decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
-        """Bytes that a token adds to a running text; they may end inside a character."""
-        return self._tokenizer.detokenize([token])
+        """Bytes that a token adds to a running text, special or not; they may end inside a character."""
+        return self._tokenizer.spell([token])
 
     def ends_generation(self, token: int) -> bool:
         """Whether a model draws it to say that it has finished."""
@@ -114,7 +137,7 @@ class Vocabulary:
     @cached_property
     def special_tokens(self) -> SpecialTokens:
         """The special tokens, and how prompts are cut at them."""
-        return SpecialTokens(self._tokenizer, self.pieces)
+        return SpecialTokens(self._lossless, self.pieces, letter=self._lossless.letter)
 
     def special_texts(self, text: str) -> tuple[str, ...]:
         """The special tokens that a text spells, in order: in data they are characters, in a template tokens."""
@@ -126,7 +149,7 @@ class Vocabulary:
         """What a template writes that looks like a special token and is none of this vocabulary: letters here."""
         written = [part.text for part in prompt.parts if not part.field] if isinstance(prompt, Filled) else []
         special = [text for piece in written for text in _LOOKS_SPECIAL.findall(piece)]
-        return tuple(text for text in dict.fromkeys(special) if not self.special_texts(text))
+        return tuple(text for text in dict.fromkeys(special) if text not in self.pieces or not self.special_texts(text))
 
     @cached_property
     def _template(self) -> ChatTemplate:
@@ -232,14 +255,25 @@ class Vocabulary:
         prompt = self.encode_parts(parts)
         both = self.encode_parts((*parts, Part(continuation, "continuation")))
         if both[: len(prompt)] != prompt:
-            end = "".join(part.text for part in parts)[-16:]
+            end = "".join(part.text for part in parts)
             raise PromptError(
-                f"continuation {continuation!r} merges with the end of its prompt, {end!r}, into other tokens; put the "
-                "space between them at the start of the continuation"
+                f"continuation {continuation!r} merges with the end of its prompt, {end[-16:]!r}, into other tokens; "
+                f"{_apart(end, continuation)}"
             )
         if len(both) == len(prompt):
             raise PromptError(f"continuation {continuation!r} adds no tokens to its prompt; give it some text")
         return prompt, both[len(prompt) :]
+
+
+def _apart(end: str, continuation: str) -> str:
+    """What keeps a continuation's tokens apart from those of a prompt with this end."""
+    begins_with_space = continuation[:1].isspace()
+    if end[-1:].isspace():
+        moved = "which the continuation begins with" if begins_with_space else "and begin the continuation with it"
+        return f"take the white space from the end of the prompt, {moved}"
+    if not begins_with_space:
+        return "put the space between them, if there is one, at the start of the continuation, or begin a word earlier"
+    return "end the prompt a word earlier, and begin the continuation with that word"
 
 
 class SpecialTokens:
@@ -250,11 +284,13 @@ class SpecialTokens:
     Args:
         tokenizer: the model's.
         pieces: text of each token.
+        letter: a character that the vocabulary has.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, pieces: Sequence[str]) -> None:
+    def __init__(self, tokenizer: TextTokenizer, pieces: Sequence[str], *, letter: str = "x") -> None:
         self._tokenizer = tokenizer
         self._pieces = pieces
+        self._letter = letter
         self._known: dict[int, bool] = {}
         self._strips: dict[int, tuple[bool, bool]] = {}
 
@@ -262,13 +298,13 @@ class SpecialTokens:
         """Whether a token is special: found in a text where special tokens are read, and else not."""
         if token not in self._known:
             piece = self._pieces[token]
-            self._known[token] = self._read(piece) == [token] != self._plain(piece)
+            self._known[token] = self._tokens(piece, special=True) == [token] != self._tokens(piece)
         return self._known[token]
 
     def places(self, text: str) -> tuple[tuple[int, int], ...]:
         """Where in a text special tokens are spelled, each with its token, in order."""
         tokens = self._read(text)
-        if tokens == self._plain(text):
+        if tokens == self._tokens(text):
             return ()
         places, end = [], 0
         for token in tokens:
@@ -310,10 +346,22 @@ class SpecialTokens:
     def _swallows(self, token: int) -> tuple[bool, bool]:
         """Whether a special token takes the white space on its left and on its right with it."""
         if token not in self._strips:
-            piece = self._pieces[token]
-            left = self._read(f"x \n{piece}") == self._read(f"x{piece}")
-            self._strips[token] = left, self._read(f"{piece}\n x") == self._read(f"{piece}x")
+            piece, letter = self._pieces[token], self._letter
+            blanks = [blank for blank in (" \n", " ", "\n") if self._tokens(letter + blank) is not None]
+            if not blanks:  # the vocabulary has no white space to swallow
+                return False, False
+            blank = blanks[0]
+            left = self._read(f"{letter}{blank}{piece}") == self._read(f"{letter}{piece}")
+            right = self._read(f"{piece}{blank[::-1]}{letter}") == self._read(f"{piece}{letter}")
+            self._strips[token] = left, right
         return self._strips[token]
+
+    def _tokens(self, text: str, *, special: bool = False) -> list[int] | None:
+        """Tokens of a text, None where the vocabulary lacks some of its characters."""
+        try:
+            return self._read(text) if special else self._plain(text)
+        except VocabularyError:
+            return None
 
     def _read(self, text: str) -> list[int]:
         return self._tokenizer.tokenize(text, False, True)

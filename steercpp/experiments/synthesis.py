@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steercpp.aliases import Progress
+from steercpp.aliases import Progress, Tokens
 from steercpp.choices import SynthesisVariant
 from steercpp.data.items import BehaviorItem
 from steercpp.data.pairs import ContrastPair
@@ -25,7 +25,7 @@ from steercpp.data.templates import TEMPLATES
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.engine.steering import Steering
-from steercpp.errors import InputError, PairsError
+from steercpp.errors import InputError, PairsError, PromptError
 from steercpp.files import write_whole
 from steercpp.vectors.control_vector import ControlVector, manner, vector_sha256
 
@@ -94,6 +94,21 @@ def request_prompt(request: str, *, chat: bool) -> Prompt:
     return (Message("user", request),) if chat else Filled(ASKED, {"instruction": request})
 
 
+def request_tokens(engine: Engine, requests: Sequence[str], *, chat: bool) -> list[Tokens]:
+    """Each request as the model gets it.
+
+    Raises:
+        PromptError: a request cannot be written for this model; the message starts with its number.
+    """
+    tokens = []
+    for number, request in enumerate(requests, start=1):
+        try:
+            tokens.append(engine.encode(request_prompt(request, chat=chat)))
+        except PromptError as error:
+            raise type(error)(f"request {number}: {error}") from error
+    return tokens
+
+
 def synthesize(
     engine: Engine,
     vector: ControlVector,
@@ -138,8 +153,9 @@ def synthesize(
     most = max_tokens or how.max_tokens
     rows = [Steering(vector, strength) if strength else None for strength in strengths]
     pairs, n_identical, n_silent = [], 0, 0
-    for number, request in enumerate(requests, start=1):
-        answers = generate(engine, request_prompt(request, chat=chat), rows, max_tokens=most).rows
+    prompts = request_tokens(engine, requests, chat=chat)
+    for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True), start=1):
+        answers = generate(engine, prompt, rows, max_tokens=most).rows
         refusal, compliance = (row.text.strip()[: how.n_letters].strip() for row in answers)
         if refusal == compliance:
             n_identical += 1

@@ -172,7 +172,7 @@ def taken(token: Token | str, tokens: Sequence[int], n_answer: int, bos: int) ->
             raise PairsError('no answer, whose tokens are asked for; give one, or take the token "last"')
         return range(n_tokens - n_answer, n_tokens)
     if token == "mean":
-        text = [place for place, token_id in enumerate(tokens) if token_id != bos]
+        text = range(1 if tokens[0] == bos else 0, n_tokens)
         if not text:
             raise DegenerateError("no tokens but the begin-of-sequence token; give it some text")
         return text

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.data.items import LETTERS, BehaviorItem, ChoiceItem, Kind
+from steercpp.data.choice_form import LETTERS
+from steercpp.data.items import BehaviorItem, ChoiceItem, Kind
 from steercpp.judging.matchers import NEITHER, Matcher, Outcome, broken, judgments, question_of
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.folder import STORE

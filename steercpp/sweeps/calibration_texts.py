@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from steercpp.aliases import Tokens
-from steercpp.data.items import Item, named, prompt_of
+from steercpp.data.items import Item, choice_form_of, named, prompt_of
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Prompt, Template
 from steercpp.engine.engine import Engine
@@ -56,9 +56,10 @@ def item_texts(engine: Engine, items: Iterable[Item]) -> list[Tokens]:
     Raises:
         PromptError, ContextOverflowError: an item that cannot be used, by its name.
     """
-    texts = []
+    items, texts = tuple(items), []
+    form = choice_form_of(items, engine.vocabulary.writes)
     for item in items:
-        prompt, template, _ = prompt_of(item)
+        prompt, template, _ = prompt_of(item, form)
         texts.append(_encoded(engine, named(item), prompt, template=template, most=engine.n_ctx))
     return texts
 
@@ -69,7 +70,7 @@ def _encoded(
     try:
         tokens, _ = engine.encode_answered(prompt, answer, template=template)
     except PromptError as error:
-        raise PromptError(f"{place}: {error}") from error
+        raise type(error)(f"{place}: {error}") from error
     if most is not None and len(tokens) > most:
         raise ContextOverflowError(
             f"{place}: {len(tokens)} tokens, the context holds {most}; shorten it or raise `n_ctx`"

@@ -15,9 +15,10 @@ text at every strength. The same call again goes on where it was interrupted, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem, Kind
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering, check_gate
-from steercpp.errors import ContextOverflowError, InputError, PromptError
+from steercpp.errors import ContextOverflowError, InputError, PromptError, RunError
 from steercpp.provenance import command, machine, model_identity, now, versions
 from steercpp.runs.code import judge_code
 from steercpp.runs.folder import (
@@ -137,6 +138,8 @@ def sweep(
         if manifest is None:
             made = vector if isinstance(vector, ControlVector) else vector()
             manifest = _begin(engine, made, out, plan, model, spec, prepared, progress)
+        else:
+            refuse_other_tokens(out, prepared.work)
     steering = spec.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
         prepared = replace(prepared, work=[packed_for(engine, of_kind, steering) for of_kind in work])
@@ -195,6 +198,21 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     if reason:
         return Prepared(work, [], jobs, off | {ControlName.PROMPT: reason})
     return Prepared(work, baseline, jobs_of_both, off)
+
+
+def refuse_other_tokens(out: Path, work: Iterable[Work]) -> None:
+    """See that the items of a run fall into the tokens that it scored: an earlier version may have scored others.
+
+    Raises:
+        RunError: they do not.
+    """
+    with Store.read(out / STORE) as store:
+        for of_kind in work:
+            scored = tuple(chain.from_iterable(store.continuations(of_kind.kind)))
+            if scored != of_kind.continuations:
+                raise RunError(
+                    f"{out}: its {of_kind.kind} items fall into other tokens now; sweep again with `force=True`"
+                )
 
 
 def _identity(engine: Engine, vector: ControlVector | Callable[[], ControlVector], vector_id: str | None) -> str:

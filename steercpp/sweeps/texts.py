@@ -117,10 +117,10 @@ def text_job(
     for item, (prompt, template) in zip(items, prompts, strict=True):
         try:
             if instruction:
-                prompt = with_instruction(prompt, instruction, template=template)
+                prompt = with_instruction(prompt, instruction, template=template, between=engine.vocabulary.paragraph)
             tokens = tuple(engine.encode(prompt, template=template))
         except PromptError as error:
-            raise PromptError(f"{named(item)}: {error}") from error
+            raise type(error)(f"{named(item)}: {error}") from error
         if len(tokens) + text_plan.max_tokens > engine.n_ctx:
             raise ContextOverflowError(
                 f"{named(item)}: {len(tokens)} prompt tokens and {text_plan.max_tokens} new ones need more than the "

@@ -1,8 +1,9 @@
 """How far steering moves a model's predictions: KL at each token of some texts; read this for what exactly is counted.
 
-Every token of every text counts, but for the begin-of-sequence token, whose prediction no text depends on; and a token
-that several texts share with all that stands before it counts once, so that a chat template's head, which all texts
-have, weighs no more than any other text. How the texts are packed does not change which tokens are counted.
+Every token of every text counts, but for the begin-of-sequence token at a text's start, whose prediction no text
+depends on; a model that writes the same token between turns has it counted there. A token that several texts share with
+all that stands before it counts once, so that a chat template's head, which all texts have, weighs no more than any
+other text. How the texts are packed does not change which tokens are counted.
 """
 
 from __future__ import annotations
@@ -46,11 +47,10 @@ class TokenKl:
             DegenerateError: there is no token but the begin-of-sequence token.
             ContextOverflowError: a text is longer than the context.
         """
-        bos = engine.token_id(engine.bos_piece) if engine.bos_piece else None
         seen: set[bytes] = set()
         groups = _groups(texts, max(engine.keep_bytes // (8 * engine.n_vocab), 1))
         batches = [batch for group in groups for batch in engine.pack(group)]
-        masked = tuple((batch, _counted(batch, bos, seen)) for batch in batches)
+        masked = tuple((batch, _counted(batch, engine.bos, seen)) for batch in batches)
         n_tokens = sum(int(mask.sum()) for _, mask in masked)
         if not n_tokens:
             raise DegenerateError("the texts have no tokens but the begin-of-sequence token; give them some text")
@@ -109,14 +109,15 @@ def _groups(texts: Sequence[Sequence[int]], most_rows: int) -> Iterator[list[Que
         yield group
 
 
-def _counted(batch: Batch, bos: int | None, seen: set[bytes]) -> Bools:
+def _counted(batch: Batch, bos: int, seen: set[bytes]) -> Bools:
     """(n_outputs,) which output rows of a batch count; their contexts are added to `seen`."""
     contexts = [_contexts((*query.tokens, *query.continuations[0])) for query in batch.queries]
     mask: list[bool] = []
     for decode in batch.passes:
         for row in np.flatnonzero(decode.outputs):
             context = contexts[decode.owners[row]][decode.positions[row]]
-            mask.append(int(decode.tokens[row]) != bos and context not in seen)
+            starts = decode.positions[row] == 0 and decode.tokens[row] == bos
+            mask.append(not starts and context not in seen)
             seen.add(context)
     return np.array(mask, bool)
 

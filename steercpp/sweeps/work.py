@@ -2,8 +2,8 @@
 
 behavior    the log-probability of each continuation after the prompt; a continuation that extends another of its side
             is left out, for its probability is counted already
-choice      that of the vocabulary pieces that spell each letter, at the last row of the prompt; or by text, that of
-            each choice as a whole
+choice      that of the token that each letter adds to the prompt, and of its other spelling, with or without a space;
+            or by text, that of each choice as a whole
 answer      that of each token of each answer, given all before it
 text        that of all tokens of the text after the first one
 
@@ -12,15 +12,15 @@ A Llama 2 chat model opens its answers with a lone space; where it does, the spa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from steercpp.aliases import Floats, Tokens
+from steercpp.data.choice_form import CHOICE_FORM, ChoiceForm
 from steercpp.data.items import (
-    LETTERS,
     AnswerItem,
     BehaviorItem,
     ChoiceItem,
@@ -28,6 +28,7 @@ from steercpp.data.items import (
     Kind,
     TextItem,
     choice_continuations,
+    choice_form_of,
     choice_prompt,
     letter_variants,
     named,
@@ -41,7 +42,6 @@ from steercpp.errors import ContextOverflowError, PromptError, TaskError
 from steercpp.runs.store import Continuation
 from steercpp.statistics.scores import drop_extensions
 
-SPACE = "\u2581"
 N_ASKED = 8
 NOTE = "the model opens its answers with a lone space, which is taken as the end of every {kind} prompt"
 
@@ -142,7 +142,8 @@ def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction:
 def choice_work(engine: Engine, items: Sequence[ChoiceItem], *, instruction: str = "") -> Work:
     """Choice items, tokenized and packed.
 
-    Where the vocabulary has no single token for a letter, that letter is scored as a whole continuation, after a space.
+    A letter is the token that it adds to its prompt after a space, or, in a chat, where the template puts an answer.
+    Where that takes several tokens, they are scored as a whole.
 
     Raises:
         TaskError: two items share an id. PromptError, ContextOverflowError: as `behavior_work`.
@@ -150,23 +151,36 @@ def choice_work(engine: Engine, items: Sequence[ChoiceItem], *, instruction: str
     queries, continuations = [], []
     spelled: set[str] = set()
     n_by_text = n_extending = 0
+    form = choice_form_of(items, engine.vocabulary.writes)
     for number, item in enumerate(items):
-        prompted = _Prompted.of(engine, item, choice_prompt(item), item.template, instruction)
+        prompted = _Prompted.of(engine, item, choice_prompt(item, form), item.template, instruction)
         if item.by == "text":
             scored = [(i, prompted.continued(text)) for i, text in enumerate(choice_continuations(item))]
             n_by_text += 1
             n_extending += len(drop_extensions([tokens for _, tokens in scored])) < len(scored)
         else:
             scored = []
-            for i in range(len(item.choices)):
-                letters = {token for piece in letter_variants(i) if (token := engine.token_id(piece)) is not None}
-                if not letters:
-                    spelled.add(LETTERS[i])
-                scored += [(i, (token,)) for token in sorted(letters)] or [(i, prompted.continued(f" {LETTERS[i]}"))]
+            for i, letter in enumerate(form.letters[: len(item.choices)]):
+                spellings = _spellings(engine, prompted.continued(f" {letter}"), letter_variants(i))
+                if len(spellings[0]) > 1:
+                    spelled.add(letter)
+                scored += [(i, tokens) for tokens in spellings]
         continuations += [Continuation(number, str(i), tokens) for i, tokens in scored]
         queries.append(prompted.query(tuple(tokens for _, tokens in scored)))
-    notes = _choice_notes(len(items), spelled, n_by_text, n_extending)
+    notes = _choice_notes(items, form, spelled, n_by_text, n_extending)
     return _work(engine, Kind.CHOICE, items, continuations, queries, notes)
+
+
+def _spellings(engine: Engine, asked: Tokens, variants: Collection[str]) -> list[Tokens]:
+    """What is scored of a letter: the tokens that it adds to its prompt.
+
+    Where these are one of the spellings that the paper counts, "A", "▁A" and "ĠA", so are the others of them that the
+    vocabulary has, of which the likeliest counts.
+    """
+    if len(asked) > 1 or engine.pieces[asked[0]] not in variants:
+        return [asked]
+    others = {token for piece in variants if (token := engine.token_id(piece)) is not None}
+    return [(token,) for token in sorted({*asked, *others})]
 
 
 def answer_work(engine: Engine, items: Sequence[AnswerItem], *, instruction: str = "") -> Work:
@@ -198,7 +212,7 @@ def text_work(engine: Engine, items: Sequence[TextItem], *, instruction: str = "
     assert not instruction
     queries, continuations = [], []
     for number, item in enumerate(items):
-        first, *rest = engine.encode(item.text, template="raw")
+        first, *rest = _Prompted.of(engine, item, item.text, "raw", "").tokens
         if not rest:
             raise TaskError(f"{named(item)}: the text is a single token, so nothing follows it to be scored")
         continuations.append(Continuation(number, "text", tuple(rest)))
@@ -242,7 +256,7 @@ class _Prompted:
     @classmethod
     def of(cls, engine: Engine, item: Item, prompt: Prompt, template: Template, instruction: str) -> _Prompted:
         if instruction:
-            prompt = with_instruction(prompt, instruction, template=template)
+            prompt = with_instruction(prompt, instruction, template=template, between=engine.vocabulary.paragraph)
         return cls(engine, item, prompt, template)
 
     def continued(self, continuation: str) -> Tokens:
@@ -250,15 +264,19 @@ class _Prompted:
         try:
             return self.engine.continue_tokens(self.prompt, continuation, template=self.template)
         except PromptError as error:
-            raise PromptError(f"{named(self.item)}: {error}") from error
+            raise type(error)(f"{named(self.item)}: {error}") from error
+
+    @property
+    def tokens(self) -> Tokens:
+        """The prompt's."""
+        try:
+            return self.engine.encode(self.prompt, template=self.template)
+        except PromptError as error:
+            raise type(error)(f"{named(self.item)}: {error}") from error
 
     def query(self, continuations: tuple[Tokens, ...]) -> Query:
         """The prompt with these continuations."""
-        try:
-            tokens = self.engine.encode(self.prompt, template=self.template)
-        except PromptError as error:
-            raise PromptError(f"{named(self.item)}: {error}") from error
-        return _query(self.engine, self.item, tokens, continuations)
+        return _query(self.engine, self.item, self.tokens, continuations)
 
 
 def _query(engine: Engine, item: Item, prompt: Tokens, continuations: tuple[Tokens, ...]) -> Query:
@@ -308,16 +326,21 @@ def _check_sides(item: Item, aligned: list[Tokens], misaligned: list[Tokens]) ->
                 )
 
 
-def _choice_notes(n_items: int, spelled: set[str], n_by_text: int, n_extending: int) -> tuple[str, ...]:
-    """What is not read off a single letter's token."""
+def _choice_notes(
+    items: Sequence[ChoiceItem], form: ChoiceForm, spelled: set[str], n_by_text: int, n_extending: int
+) -> tuple[str, ...]:
+    """What is not asked in the usual form, or not read off a single letter's token."""
     notes = []
+    if form != CHOICE_FORM:
+        asked = form.asked("…", ("…",) * 2)
+        notes.append(f"the vocabulary lacks signs of the usual form, so choices are asked as {asked!r}")
     if spelled:
         letters = ", ".join(sorted(spelled))
         notes.append(f"the vocabulary has no single token for {letters}, scored as a whole continuation after a space")
     if n_by_text:
         notes.append(
-            f"{n_by_text} of {n_items} choice items are asked by text: a choice is scored as a whole, P(correct) over "
-            "the choices is its share of their summed P"
+            f"{n_by_text} of {len(items)} choice items are asked by text: a choice is scored as a whole, P(correct) "
+            "over the choices is its share of their summed P"
         )
     if n_extending:
         notes.append(f"{n_extending} of them have a choice that extends another, whose P holds that of the longer one")
@@ -335,7 +358,7 @@ def with_opening_space(engine: Engine, queries: Sequence[Query]) -> tuple[list[Q
         the queries, and whether they have it now: where the median P of the lone space after up to 8 prompts, evenly
         spread, is above a half.
     """
-    token = engine.token_id(SPACE)
+    token = engine.vocabulary.lone_space
     if token is None or not queries:
         return list(queries), False
     places = np.unique(np.linspace(0, len(queries) - 1, N_ASKED).astype(int))

@@ -5,8 +5,12 @@ Equal means equal to the bit: the same rows in the same batches give the same bi
 
 from __future__ import annotations
 
+import pickle
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -191,8 +195,214 @@ def test_a_text_begun_inside_cannot_be_gone_on_with_outside(llama: llama_cpp.Lla
     assert complete(llama) == plain
 
 
+def test_a_text_begun_before_cannot_be_gone_on_with(llama: llama_cpp.Llama, vector: ControlVector) -> None:
+    """Its memory is gone with the block's begin: it went on without its prompt, inside and behind."""
+    plain = complete(llama)
+
+    def streams() -> list[Iterator[object]]:
+        words, tokens = WORDS.decode(), llama.tokenize(WORDS)
+        greedy: Any = {"max_tokens": 12, "temperature": 0.0, "stream": True}
+        made: list[Any] = [
+            llama.create_completion(words, **greedy),
+            llama.create_chat_completion([{"role": "user", "content": words}], **greedy),
+            llama(words, **greedy),
+            llama.generate(tokens, temp=0.0),
+            type(llama).generate(llama, tokens, temp=0.0),
+        ]
+        return [iter(stream) for stream in made]
+
+    for k in range(5):
+        for strength in (STRENGTH, 0.0):
+            inside, behind = streams()[k], streams()[k]
+            for stream in (inside, behind):  # the second is begun behind the first, as a Llama allows
+                next(stream)
+                next(stream)
+            with apply(llama, vector, strength):
+                with pytest.raises(EngineError, match=r"begun before apply\(\) and its memory is gone"):
+                    list(stream for stream in [next(inside) for _ in range(20)])
+                complete(llama)
+            with pytest.raises(EngineError, match="begun before apply"):
+                list(behind)
+            assert complete(llama) == plain
+    assert untouched(llama)
+
+
+def untouched(llama: llama_cpp.Llama) -> bool:
+    """Whether nothing of a block is left on a Llama."""
+    return not {"generate", "eval", "sample", "reset", "save_state", "load_state"} & set(vars(llama))
+
+
+def test_a_text_begun_by_a_method_taken_before_is_no_way_around(llama: llama_cpp.Llama, vector: ControlVector) -> None:
+    generate = llama.generate
+    not_begun = generate(llama.tokenize(WORDS), temp=0.0)
+    with apply(llama, vector, STRENGTH):
+        inside = generate(llama.tokenize(WORDS), temp=0.0)
+        next(inside)
+        with pytest.raises(EngineError, match="begun before apply"):
+            next(not_begun)
+    with pytest.raises(EngineError, match="begun inside apply"):
+        next(inside)
+
+
+def test_reading_on_behind_a_border_is_refused(llama: llama_cpp.Llama, vector: ControlVector) -> None:
+    tokens = llama.tokenize(WORDS)
+    more = llama.tokenize(b" and more", add_bos=False)
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: llama.eval(more),
+        lambda: llama.sample(temp=0.0),
+        lambda: next(llama.generate(more, reset=False, temp=0.0)),
+    )
+    for use in uses:
+        logits(llama)
+        with apply(llama, vector, STRENGTH):
+            with pytest.raises(EngineError, match=r"forgotten at the border of apply\(\); call reset"):
+                use()
+            llama.reset()  # type: ignore[no-untyped-call]
+            llama.eval(more)  # begun anew
+        with pytest.raises(EngineError, match="forgotten at the border"):
+            use()
+        complete(llama)
+        assert untouched(llama)
+    with apply(llama, vector, STRENGTH):
+        steered = logits(llama)
+    with apply(llama, vector, STRENGTH):  # the whole text, by its begin-of-sequence token
+        llama.eval(tokens)
+        np.testing.assert_array_equal(np.array(llama.scores[: len(tokens)]), steered)
+    llama.reset()  # type: ignore[no-untyped-call]
+    assert untouched(llama)
+
+
+def test_a_state_is_loaded_where_it_was_saved(llama: llama_cpp.Llama, vector: ControlVector) -> None:
+    logits(llama)
+    plain_state = llama.save_state()
+    with apply(llama, vector, 0.0):
+        logits(llama)
+        llama.load_state(plain_state)  # nothing is added: the memory is the same
+        assert type(llama.save_state()) is llama_cpp.LlamaState
+    with apply(llama, vector, STRENGTH):
+        steered = complete(llama)
+        steered_state = pickle.loads(pickle.dumps(llama.save_state()))
+        with pytest.raises(EngineError, match="saved at another steering"):
+            llama.load_state(plain_state)
+    uses: tuple[Callable[[], object], ...] = (lambda: llama.load_state(steered_state), lambda: steered_state.scores)
+    for use in uses:
+        with pytest.raises(EngineError, match=r"saved (inside apply|at another steering)"):
+            use()
+    with (
+        apply(llama, vector, -STRENGTH),
+        pytest.raises(EngineError, match="saved at another steering"),
+    ):
+        llama.load_state(steered_state)
+    with apply(llama, vector, STRENGTH):  # the same vector and strength: the same memory
+        n_tokens = llama.n_tokens
+        llama.load_state(steered_state)
+        assert n_tokens == 0 < llama.n_tokens == steered_state.n_tokens
+        assert complete(llama) == steered
+    llama.load_state(plain_state)
+    llama.reset()  # type: ignore[no-untyped-call]
+    assert untouched(llama)
+    with pytest.raises(EngineError, match="saved inside apply"):
+        llama.load_state(steered_state)
+    assert llama.n_tokens == 0
+
+
+def test_a_prompt_cache_of_another_strength_is_refused(llama: llama_cpp.Llama, vector: ControlVector) -> None:
+    outside, inside = LlamaRAMCache(), LlamaRAMCache()
+    llama.set_cache(outside)
+    complete(llama)
+    llama.set_cache(None)
+    with apply(llama, vector, STRENGTH):
+        llama.set_cache(inside)
+        steered = complete(llama)
+        assert complete(llama) == steered
+        llama.set_cache(outside)
+        llama.reset()  # type: ignore[no-untyped-call]
+        with pytest.raises(EngineError, match="set prompt caches only there"):
+            complete(llama)
+    llama.set_cache(inside)
+    try:
+        llama.reset()  # type: ignore[no-untyped-call]
+        with pytest.raises(EngineError, match="saved inside apply"):
+            complete(llama)
+    finally:
+        llama.set_cache(None)
+
+
+def test_two_threads_do_not_enter_at_once(llama: llama_cpp.Llama, vector: ControlVector) -> None:
+    """The check and the claim were two steps, with decodes in between."""
+    gate, results = threading.Barrier(2), []
+
+    def enter() -> None:
+        gate.wait()
+        try:
+            with apply(llama, vector, STRENGTH):
+                results.append("in")
+                done.wait(10)
+        except EngineError as error:
+            results.append(str(error))
+            done.set()
+
+    done = threading.Event()
+    threads = [threading.Thread(target=enter) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results)[0] == "in" and "steered already" in sorted(results)[1]
+
+
+def test_a_block_is_not_entered_while_the_llama_generates(llama: llama_cpp.Llama, vector: ControlVector) -> None:
+    caught = []
+
+    def process(ids: object, scores: object) -> object:
+        try:
+            with apply(llama, vector, STRENGTH):
+                pass
+        except EngineError as error:
+            caught.append(str(error))
+        return scores
+
+    processors = llama_cpp.LogitsProcessorList([process])  # type: ignore[list-item]
+    text = next(llama.generate(llama.tokenize(WORDS), temp=0.0, logits_processor=processors))
+    assert isinstance(text, int) and "is generating a text at this moment" in caught[0]
+    complete(llama)
+    assert untouched(llama)
+
+
+def test_a_text_in_another_thread_ends_with_the_block(llama: llama_cpp.Llama, vector: ControlVector) -> None:
+    begun, ended, caught = threading.Event(), threading.Event(), []
+
+    def read() -> None:
+        tokens = llama.generate(llama.tokenize(WORDS), temp=0.0)
+        try:
+            for n, _ in enumerate(tokens):
+                begun.set()
+                if n == 2:
+                    ended.wait(10)
+        except EngineError as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=read)
+    with apply(llama, vector, STRENGTH):
+        thread.start()
+        begun.wait(10)
+    ended.set()
+    thread.join()
+    assert "begun inside apply()" in caught[0]
+
+
+def test_a_llama_is_freed_behind_a_block(tiny_path: Path, vector: ControlVector) -> None:
+    made = llama_cpp.Llama(str(tiny_path), n_ctx=64, n_threads=1, verbose=False)
+    with apply(made, vector):
+        made.eval(made.tokenize(WORDS))
+    assert not untouched(made)  # `eval` could still go on
+    gone = weakref.ref(made)
+    del made
+    assert gone() is None
+
+
 def test_generating_inside_is_the_llamas_own(llama: llama_cpp.Llama, vector: ControlVector) -> None:
-    """The guard around `generate` hands on tokens and what is sent, and ends where the generator ends."""
+    """Tokens and what is sent go through, and a text ends where the generator ends."""
     tokens = llama.tokenize(WORDS)
 
     def draw() -> list[int]:

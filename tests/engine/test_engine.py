@@ -448,6 +448,18 @@ def test_residual_norms_are_medians_over_all_tokens_but_the_first(tiny_engine: E
         tiny_engine.residual_norms([(1,)], [1])
 
 
+def test_residual_norms_count_the_begin_token_where_it_marks_a_turn(tiny_engine: Engine) -> None:
+    """SmolLM2's is also its turn mark: every one of them was left out."""
+    prompt = (1, 300, 1, 1, 1, 301)
+    (values,) = tiny_engine.activations_at([prompt], [range(6)], layers=[3])
+    lengths = np.linalg.norm(values[:, 0], axis=-1)
+    found = tiny_engine.residual_norms([prompt, prompt[1:]], [3])[3]
+    # the second prompt begins otherwise, and all its tokens count; batches of another shape, as above
+    (others,) = tiny_engine.activations_at([prompt[1:]], [range(5)], layers=[3])
+    lengths = np.concatenate([lengths[1:], np.linalg.norm(others[:, 0], axis=-1)])
+    assert found == pytest.approx(np.median(lengths), rel=1e-3)
+
+
 @pytest.mark.parametrize("template", ["auto", "chat", "raw"])
 def test_collect_puts_the_positive_prompt_first(tiny_engine: Engine, template: Any) -> None:
     pairs = [ContrastPair("a", "good day", "bad day"), ContrastPair("b", "a", "the other thing")]

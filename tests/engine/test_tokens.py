@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from odd_vocabularies import SPM
 from tiny_model import vocabulary, write_tiny_model
 
 from steercpp.data.prompts import Message
@@ -75,8 +77,36 @@ def test_a_continuation_is_tokenized_as_running_text(tiny_engine: Engine) -> Non
 def test_continuations_that_cannot_be_are_refused(tiny_engine: Engine) -> None:
     with pytest.raises(PromptError, match="continuation '' adds no tokens to its prompt"):
         tiny_engine.continue_tokens("the man", "")
-    with pytest.raises(PromptError, match="'y' merges with the end of its prompt, 'an', into other tokens"):
-        tiny_engine.continue_tokens("an", "y")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "continuation", "advice"),
+    [
+        ("an", "y", "put the space between them, if there is one, at the start of the continuation, or begin a word "),
+        ("x ", "man", "take the white space from the end of the prompt, and begin the continuation with it"),
+        ("x ", " the", "take the white space from the end of the prompt, which the continuation begins with"),
+        ("is", " A", "end the prompt a word earlier, and begin the continuation with that word"),
+    ],
+)
+def test_what_is_advised_where_a_continuation_merges_is_not_there_already(
+    tmp_path: Path, prompt: str, continuation: str, advice: str
+) -> None:
+    normal = ("▁", "▁is▁A", "▁is▁", *SPM.normal, "▁▁", "▁▁the", "▁m", "▁ma", "▁man", "▁a", "▁an", "▁any")
+    with (
+        Engine(
+            replace(SPM, normal=tuple(dict.fromkeys(normal))).write(tmp_path / "merging.gguf"), n_ctx=256, threads=1
+        ) as engine,
+        pytest.raises(PromptError) as caught,
+    ):
+        engine.continue_tokens(prompt, continuation)
+    merged = f"continuation {continuation!r} merges with the end of its prompt, {prompt!r}, into other tokens; "
+    assert str(caught.value).startswith(merged + advice)
+
+
+def test_a_begin_token_inside_a_text_is_spelled(tiny_engine: Engine) -> None:
+    """Of a turn mark that is drawn nothing was seen."""
+    assert tiny_engine.vocabulary.token_bytes(1) == b"<s>"
+    assert tiny_engine.detokenize((1, *tiny_engine.tokenize("the man", add_special=False), 1)) == "the man<s>"
 
 
 def test_prompts_that_cannot_be_are_refused(tiny_engine: Engine, plain_engine: Engine) -> None:

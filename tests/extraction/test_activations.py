@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_model import write_tiny_model
 
 from steercpp.data.pairs import ContrastPair, pairs_sha256
 from steercpp.data.prompts import Filled, Message
@@ -24,6 +25,8 @@ from steercpp.errors import (
     SteerError,
 )
 from steercpp.extraction.activations import Activations, collect
+from steercpp.extraction.activations_file import dump, read_activations
+from steercpp.extraction.capture import taken
 
 ASK = (Message("user", "what is it?"),)
 ANSWERED = (
@@ -59,6 +62,28 @@ def test_the_token_asked_for(tiny_engine: Engine, token: Any) -> None:
             # two packings: K/V in float16 rounds sums of about 30 by 1e-2 at the most, as in test_engine.py
             np.testing.assert_allclose(own, values, rtol=0, atol=1e-2)
     assert found.notes["token"] == str(token)
+
+
+def test_the_mean_leaves_out_a_begin_token_at_the_start_alone(tmp_path: Path) -> None:
+    """SmolLM2's is also its turn mark: every one of them was left out."""
+    marked = (
+        "{% for turn in messages %}{{ bos_token + turn['role'] + ' ' + turn['content'] }}{% endfor %}{{ bos_token }}"
+    )
+    path = write_tiny_model(tmp_path / "marked.gguf", chat_template=marked)
+    with Engine(path, n_ctx=256, threads=1) as engine:
+        pair = ContrastPair("1", (Message("system", "be kind"), Message("user", "yes")), (Message("user", "no"),))
+        activations = collect(engine, [pair], token="mean")
+        for il in (1, 3):
+            for side, (_, prompt, _) in enumerate(pair.sides):
+                tokens = engine.encode(prompt)
+                assert tokens[0] == tokens[-1] == 1 and tokens.count(1) > 1
+                (values,) = engine.activations_at([tokens], [range(len(tokens))], layers=[il])
+                expected = values[1:, 0].mean(axis=0)
+                np.testing.assert_allclose(activations.at(il)[side][0], expected, rtol=0, atol=1e-2)  # as above
+        dump(engine, [pair], tmp_path / "all.safetensors", token="all")
+        read = read_activations(tmp_path / "all.safetensors", token="mean")
+        np.testing.assert_allclose(read.at(3), activations.at(3), rtol=0, atol=1e-6)
+    assert list(taken("mean", (5, 1, 6), 0, 1)) == [0, 1, 2] and list(taken("mean", (1, 1, 6), 0, 1)) == [1, 2]
 
 
 def test_the_last_token_is_the_answers(tiny_engine: Engine) -> None:

@@ -15,7 +15,7 @@ Tokens = tuple[int, ...]
 
 
 def kl_by_hand(engine: Engine, vector: ControlVector, strength: float, texts: Sequence[Tokens]) -> np.ndarray:
-    """(n,) KL(steered || unsteered) after each token but BOS, a token with the same tokens before it counted once."""
+    """(n,) KL(steered || unsteered) after each token but BOS at the start; with the same before it, one counts once."""
     found: dict[Tokens, float] = {}
     for text in texts:
         (batch,) = engine.pack([Query(text[:1], ((*text[1:], 0),))])
@@ -24,5 +24,5 @@ def kl_by_hand(engine: Engine, vector: ControlVector, strength: float, texts: Se
             for s in (strength, 0.0)
         )
         kl = (np.exp(steered) * (steered - plain)).sum(axis=1)
-        found |= {text[: i + 1]: value for i, value in enumerate(kl) if i}
+        found |= {text[: i + 1]: value for i, value in enumerate(kl) if i or text[0] != engine.bos}
     return np.array(list(found.values()))

@@ -147,6 +147,16 @@ def test_which_tokens_count_does_not_depend_on_memory(engine: Engine, own: Defau
         np.testing.assert_allclose(np.sort(one), np.sort(by_hand), rtol=0.02, atol=1e-4)
 
 
+def test_a_begin_token_between_turns_counts(engine: Engine, texts: list[Tokens]) -> None:
+    """SmolLM2's is also its turn mark: every one of them was left out."""
+    marked = [(*text[:4], engine.bos, *text[4:]) for text in texts[:3]] + [texts[3][1:]]
+    vector, strength = refusal(engine, (5,)), 40.0
+    counted = TokenKl.of(engine, vector, marked)
+    by_hand = kl_by_hand(engine, vector, strength, marked)
+    assert counted.n_tokens == len(by_hand)
+    np.testing.assert_allclose(np.sort(counted.at(strength)), np.sort(by_hand), rtol=0.02, atol=1e-4)  # as above
+
+
 def test_progress_tells_each_strength(engine: Engine, own: DefaultModel, texts: list[Tokens]) -> None:
     told: list[tuple[int, int, str]] = []
     found = calibrate(engine, refusal(engine, (5,)), texts, progress=lambda *one: told.append(one))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from steercpp.data.items import LETTERS, AnswerItem, BehaviorItem, ChoiceItem, CodeItem, choice_prompt
+from steercpp.data.choice_form import LETTERS
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, choice_prompt
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Filled, Message, Prompt
 from steercpp.data.sets.knowledge import CaaChoice, CaaQuestion, CodeProblem, MmluQuestion, TruthfulQuestion

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from steercpp.data.items import code_prompt, prompt_of
+from steercpp.data.items import choice_form_of, code_prompt, prompt_of
 from steercpp.data.prompts import Prompt, Template
 from steercpp.data.sets.names import contrast_pairs
 from steercpp.engine.batch import Query
@@ -22,7 +22,7 @@ from steercpp.engine.generation import generate
 from steercpp.experiments.study.inputs import RunItems, StudyModels, run_items
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, VectorSpec, with_included
 from steercpp.experiments.study.study import Choices, synthesis_requests, text_plan_of
-from steercpp.experiments.synthesis import VARIANTS, request_prompt
+from steercpp.experiments.synthesis import VARIANTS, request_prompt, request_tokens
 from steercpp.runs.labels import CONTROLLED, Label
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.texts import TextJob, text_jobs
@@ -118,7 +118,7 @@ class _View:
         if (made := self.preset.synthesis.get(spec.pairs)) is not None:
             requests = synthesis_requests(made, self.choices)
             wanted = [request_prompt(request, chat=False) for request in requests]
-            n_tokens = 2 * sum(len(engine.encode(prompt)) for prompt in wanted)
+            n_tokens = 2 * sum(map(len, request_tokens(engine, requests, chat=False)))
             n_drawn = 2 * len(requests) * (made.max_tokens or VARIANTS[made.variant].max_tokens)
             # what is drawn is read once more for the vector
             work = 2 * (n_tokens + n_drawn) * engine.n_layer
@@ -159,7 +159,7 @@ class _View:
             self.preset.name, f"run {name}", counts, n_tokens,
             work + text_work, n_drawn,
             self._seconds(spec.model, work + text_work - n_drawn * engine.n_layer, n_drawn),
-            _first_prompts(items, spec),
+            _first_prompts(engine, items, spec),
         )  # fmt: skip
 
     def _seconds(self, role: Role, token_layers: int, n_drawn: int) -> float:
@@ -184,7 +184,8 @@ def _text_work(jobs: Sequence[TextJob], spec: RunSpec, n_strengths: int, n_layer
 def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:
     """How fast a model is here, by a batch of prompt tokens and a few tokens of `n_rows` texts side by side."""
     size = min(int(engine.settings()["n_batch"]), engine.n_ctx) // 2
-    prompt = tuple((engine.bos, *(i % engine.n_vocab for i in range(300, 300 + size)))[:size])
+    begin = (engine.bos,) if engine.bos >= 0 else ()
+    prompt = (*begin, *(i % engine.n_vocab for i in range(300, 300 + size)))[:size]
     (batch,) = engine.pack([Query(prompt, ((prompt[-1],),))])
     engine.logprobs(batch)  # once to bring the file's pages in
     begun = perf_counter()
@@ -198,9 +199,10 @@ def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:
     return Rates(size * engine.n_layer / pass_s, max(taken[1] - taken[0], 1e-9) / STEPS, n_rows)
 
 
-def _first_prompts(items: RunItems, spec: RunSpec) -> dict[str, tuple[Prompt, Template]]:
+def _first_prompts(engine: Engine, items: RunItems, spec: RunSpec) -> dict[str, tuple[Prompt, Template]]:
     """The first prompt of each kind."""
-    prompts = {kind: prompt_of(some[0])[:2] for kind, some in items.by_kind.items()}
+    form = choice_form_of(items.choice, engine.vocabulary.writes)
+    prompts = {kind: prompt_of(some[0], form)[:2] for kind, some in items.by_kind.items()}
     if items.code:
         prompts["code"] = code_prompt(items.code[0], "raw" if spec.template == "auto" else spec.template)
     return prompts

@@ -33,7 +33,7 @@ class Target:
     Attributes:
         architecture: its general.architecture; "" if it is not known.
         file: its name.
-        sha256: of its file; "" if it was not asked for.
+        sha256: of the model; "" if it was not asked for.
     """
 
     architecture: str

@@ -28,15 +28,21 @@ _ABSENT: dict[str, Any] = {"command": "", "begun": "", "engine": {}, "versions":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
-    """Which model file was measured; see `provenance.model_identity`."""
+    """Which model was measured; see `model_identity` in engine/model_file.py. One of a single file has no shards."""
 
     file: str
     path: str
     bytes: int | None = None
     mtime_ns: int | None = None
+    shards: tuple[Mapping[str, Any], ...] = ()
     sha256: str = ""
     architecture: str = ""
     description: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        values = asdict(self)
+        return {key: list(value) if key == "shards" else value for key, value in values.items() if value != ()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +152,7 @@ class Manifest:
         return {
             "format": FORMAT, "command": self.command, "begun": self.begun, "finished": self.finished,
             "plan": self.plan.to_json(), "plan_sha256": self.plan.sha256, "seed": self.plan.seed,
-            "model": asdict(self.model), "vector": vector, "items": dict(self.items), "engine": dict(self.engine),
+            "model": self.model.record(), "vector": vector, "items": dict(self.items), "engine": dict(self.engine),
             "versions": dict(self.versions), "machine": dict(self.machine),
             "tokens": None if self.tokens is None else self.tokens.record(),
             "resume": None if self.resume is None else asdict(self.resume),

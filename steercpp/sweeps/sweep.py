@@ -27,9 +27,10 @@ from steercpp.aliases import Progress
 from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem, Kind
 from steercpp.engine.engine import Engine
+from steercpp.engine.model_file import model_identity
 from steercpp.engine.steering import Steering, check_gate
 from steercpp.errors import ContextOverflowError, InputError, PromptError
-from steercpp.provenance import command, machine, model_identity, now, versions
+from steercpp.provenance import command, machine, now, versions
 from steercpp.runs.code import judge_code
 from steercpp.runs.folder import (
     STORE,

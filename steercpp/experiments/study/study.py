@@ -19,6 +19,7 @@ from steercpp.aliases import Progress
 from steercpp.data.pairs import ContrastPair, pairs_sha256, read_pairs
 from steercpp.data.sets.names import behavior_items, contrast_pairs
 from steercpp.engine.engine import Engine
+from steercpp.engine.model_file import model_bytes
 from steercpp.errors import SandboxError, SteerError
 from steercpp.experiments.constants.figures import write_figures
 from steercpp.experiments.constants.measure import measure_constants
@@ -178,7 +179,7 @@ def _plan(presets: tuple[Preset, ...], models: Mapping[Role, Path], choices: Cho
     """What decides a study's numbers, beside the files of its material, whose items the runs' own plans hash."""
     changed = {key: value for key, value in asdict(choices).items() if key not in ("data", "allow_code")}
     used = sorted({role for preset in presets for role in preset.roles})
-    sizes = {role: {"file": models[role].name, "bytes": models[role].stat().st_size} for role in used}
+    sizes = {role: {"file": models[role].name, "bytes": model_bytes(models[role])} for role in used}
     return {"presets": {preset.name: preset.text for preset in presets}, "models": sizes, **changed}
 
 

@@ -6,7 +6,7 @@ Source: ggml/include/gguf.h of llama.cpp 0.5.0.
 
 A large model may come in shards, NAME-00001-of-00003.gguf and so on: the first one's keys say how many, and it is the
 one that is loaded. Whatever is kept of a model, its hash above all, is of all its shards.
-Source: llama_model_loader in src/llama-model-loader.cpp of llama.cpp.
+Source: the model loader of llama.cpp 0.5.0, llama_model_loader.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steercpp.errors import ModelError, VectorFileError
 from steercpp.provenance import file_sha256
-from steercpp.vectors.gguf_header import Header, read_header
+
+if TYPE_CHECKING:
+    from steercpp.vectors.gguf_header import Header
 
 OLDEST_VERSION = 2  # llama.cpp refuses version 1
 _SIGNS_OF_DAMAGE = ("not within the file bounds", "exceeds remaining file size", "failed to read key-value pairs")
@@ -141,6 +143,8 @@ class _Shard:
         Raises:
             ModelError: it cannot be read, or is damaged.
         """
+        from steercpp.vectors.gguf_header import read_header
+
         _check_head(path)
         try:
             with open(path, "rb") as file:

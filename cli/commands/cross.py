@@ -82,9 +82,12 @@ def cross(
     refuse_idle_kl(kl, unit)
     from steercpp.cli.views.cross import cross_pieces
     from steercpp.experiments.cross import cross as measure
+    from steercpp.locks import refuse_second_writer
 
     crossing = _Crossing(model, vectors, behaviors, tasks, strength, unit, kl, data, limit)
     items, questions = crossing.behavior_items(), crossing.choice_items()
+    if out is not None:
+        refuse_second_writer(out)  # before the model is loaded
     with output.kept_in(out), options.open(crossing.path) as engine, output.progress(beside_data=as_json) as report:
         pushes = crossing.pushes(engine, items, report)
         effects = measure(
@@ -209,8 +212,7 @@ def _files(out: Path, record: dict[str, Any], effects: CrossEffects) -> tuple[Pa
     import csv
     import io
 
-    from steercpp.files import write_atomically
-    from steercpp.reports.pictures import ensure_files
+    from steercpp.reports.pictures import ensure_files, write_together
 
     def draw() -> Figure:
         from steercpp.experiments.figures import cross_figure
@@ -222,5 +224,5 @@ def _files(out: Path, record: dict[str, Any], effects: CrossEffects) -> tuple[Pa
     writer = csv.DictWriter(table, lines[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    write_atomically(out / "cross.csv", table.getvalue().encode())
-    return (*ensure_files(out, "cross", record, draw), out / "cross.csv")
+    csv_file = write_together(out, {"cross.csv": table.getvalue().encode()})
+    return (*ensure_files(out, "cross", record, draw), *csv_file)

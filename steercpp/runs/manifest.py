@@ -186,6 +186,15 @@ def read_manifest(folder: Path) -> Manifest:
     return _parsed(path, record)
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a run in a folder is finished.
+
+    Raises:
+        RunError: its manifest is damaged.
+    """
+    return (folder / MANIFEST).is_file() and read_manifest(folder).finished is not None
+
+
 def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
     """The manifest in a file's JSON."""
     try:

@@ -152,7 +152,9 @@ class _Synthesis:
             from steercpp.data.sets.embedded import load
 
             return harmful_requests(load().behavior())
-        if (path := Path(self.named)).suffix.lower() == ".txt":
+        from steercpp.data.items import is_named
+
+        if is_named(path := Path(self.named), ".txt"):
             from steercpp.data.sets.records import read_text
             from steercpp.errors import InputError
 

@@ -39,6 +39,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 from steercpp.data.items import HARMLESS, BehaviorItem
 from steercpp.data.prompts import Filled, Prompt, prompt_texts
 from steercpp.errors import InputError, TaskError
+from steercpp.inputs import read_input
 from steercpp.judging.language import MOST_STUTTER, nonsense, plain, stutter, words
 from steercpp.judging.phrases import AGREEMENT, REFUSAL, Phrase, leaning, takes_up
 from steercpp.judging.texts import GeneratedText
@@ -296,7 +297,7 @@ def read_matcher(path: Path | str) -> FileMatcher:
     """
     path = Path(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        record = json.loads(read_input(path).decode("utf-8-sig"))
     except OSError as error:
         raise TaskError(f"{path}: cannot be read ({error.strerror}); check the path of the matcher file") from error
     except UnicodeDecodeError as error:

@@ -31,10 +31,12 @@ using operation_args = std::tuple<int32_t, int32_t, int32_t, array_1d<float>, ar
 // rows, copies (from, to, positions), trunk
 using piece_args = std::tuple<int32_t, std::vector<std::tuple<int32_t, int32_t, int32_t>>, int32_t>;
 
+// The path as the file system's bytes, which need not be UTF-8.
 std::shared_ptr<model> load_model(
-    const std::string & path, int32_t n_gpu_layers, int32_t main_gpu, int32_t split_mode, bool use_mmap,
+    const nb::bytes & path_bytes, int32_t n_gpu_layers, int32_t main_gpu, int32_t split_mode, bool use_mmap,
     std::vector<float> tensor_split, std::vector<std::string> rpc
 ) {
+    const std::string path(path_bytes.c_str(), path_bytes.size());
     const nb::gil_scoped_release unlocked;
     load_params params;
     params.n_gpu_layers = n_gpu_layers;

@@ -19,6 +19,8 @@ import threading
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from steercpp.encoding import spelled
+
 _copies: dict[tuple[int, int], IO[bytes]] = {}  # by the pipe's device and number; closed, each is removed
 _copying = threading.Lock()
 
@@ -69,7 +71,7 @@ def rereadable(path: Path | str) -> Path:
 
 def stem(path: Path) -> str:
     """What a file is called without its ending; a pipe's name is a number that is another one next time."""
-    return "pipe" if path.is_fifo() else path.stem
+    return "pipe" if path.is_fifo() else spelled(path.stem)
 
 
 def _is_terminal(found: os.stat_result) -> bool:

@@ -162,6 +162,7 @@ class _Crossing:
         from steercpp.data.sets.embedded import load
         from steercpp.experiments.cross import Push
         from steercpp.extraction.extract import extract
+        from steercpp.inputs import stem
         from steercpp.sweeps.calibration import KL
         from steercpp.sweeps.calibration_texts import item_texts
         from steercpp.sweeps.units import check_unit, in_unit
@@ -175,7 +176,7 @@ class _Crossing:
                 vector = extract(engine, pairs, layers=load().layers, progress=report)
                 made.append(Push(name, vector, OWN_STRENGTH if self.strength is None else self.strength))
         terms = [_term(text) for text in self.vectors]
-        called = _apart([path.stem for path, _ in terms], self.vectors)
+        called = _apart([stem(path) for path, _ in terms], self.vectors)
         for name, (path, strength) in zip(called, terms, strict=True):
             vector = named_vector(engine, path, None, report)
             made.append(Push(name, vector, self._strength(path, strength, vector.metadata)))

@@ -178,7 +178,9 @@ class _Synthesis:
 
     def about(self) -> dict[str, Any]:
         """What the file tells besides."""
-        return {"unit": self.shown_unit, "requests": self.named or "refusal"}
+        from steercpp.encoding import spelled
+
+        return {"unit": self.shown_unit, "requests": spelled(self.named or "refusal")}
 
 
 def _pieces(data: dict[str, Any], model: Path | None) -> list[output.Renderable]:

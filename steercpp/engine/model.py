@@ -79,7 +79,7 @@ def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
         raise EngineError(f"this llama.cpp was built without RPC; install it with it: {install_line('rpc')}")
     try:
         with connectable(options.rpc, protocol=_native.rpc_protocol(), is_held=_native.holds_rpc_server):
-            return _native.load_model(os.fspath(path), **options.load_arguments())
+            return _native.load_model(os.fsencode(path), **options.load_arguments())
     except _native.DeviceError as error:
         raise InputError(f"{path}: {error}; `steercpp doctor` shows this machine's devices") from error
     except _native.ModelFileError as error:

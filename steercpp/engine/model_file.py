@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steercpp.encoding import spelled
 from steercpp.errors import ModelError, VectorFileError
 from steercpp.provenance import file_sha256
 
@@ -108,10 +109,10 @@ def model_identity(path: Path, sha256: Callable[[], str], known: Mapping[str, An
     files = model_files(path)
     of_files = [file.stat() for file in files]
     identity: dict[str, Any] = {
-        "file": path.name, "path": str(path), "bytes": sum(of_file.st_size for of_file in of_files),
+        "file": spelled(path.name), "path": str(path), "bytes": sum(of_file.st_size for of_file in of_files),
         "mtime_ns": max(of_file.st_mtime_ns for of_file in of_files),
         "shards": tuple(
-            {"file": file.name, "bytes": of_file.st_size, "mtime_ns": of_file.st_mtime_ns}
+            {"file": spelled(file.name), "bytes": of_file.st_size, "mtime_ns": of_file.st_mtime_ns}
             for file, of_file in zip(files, of_files, strict=True)
         ) if len(files) > 1 else (),
     }  # fmt: skip

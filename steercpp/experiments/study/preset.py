@@ -42,7 +42,7 @@ import dacite
 from steercpp.choices import Sign, SynthesisVariant, Unit
 from steercpp.errors import InputError, PresetError
 from steercpp.extraction.methods import METHODS
-from steercpp.inputs import read_input
+from steercpp.inputs import read_input, stem
 from steercpp.sweeps.strengths import grid
 
 Role: TypeAlias = Literal["base", "chat"]
@@ -277,7 +277,7 @@ def load_preset(name: str) -> Preset:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PresetError(f"{path}: cannot be read ({reason}); check the path of the preset") from error
-    return parse_preset(text, name=path.stem if is_file else name, place=str(path) if is_file else name)
+    return parse_preset(text, name=stem(path) if is_file else name, place=str(path) if is_file else name)
 
 
 def with_included(preset: Preset) -> tuple[Preset, ...]:

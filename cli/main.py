@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import sys
+from typing import Any
 
 import click
 
@@ -36,6 +38,15 @@ class Failure(click.ClickException):
 
 class LazyGroup(click.Group):
     """A group that imports a command's module when that command is asked for."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command line; what its output cannot spell is replaced, whichever command writes it."""
+        output.replace_what_cannot_be_encoded()
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:  # of --help, say; what happens in a command is told by `invoke`
+            _failure(error).show()
+            sys.exit(Failure.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of the table: the main job first."""
@@ -73,8 +84,15 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone: click leaves quietly
                 raise
-            place = f"{error.filename}: " if error.filename else ""
-            raise Failure(f"{place}{error.strerror or error}") from error
+            raise _failure(error) from error
+
+
+def _failure(error: OSError) -> Failure:
+    """What is told of an error that names a file, or of stdout, which then is not written to any more."""
+    if error.filename is None:
+        output.give_up_stdout()
+    place = f"{error.filename}: " if error.filename else ""
+    return Failure(f"{place}{error.strerror or error}")
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -8,9 +8,12 @@ Text that came from a model goes through `text`, never through Rich's markup: "[
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -39,6 +42,25 @@ def __getattr__(name: str) -> Any:
     if name in ("console", "talk"):
         return _console(name == "talk")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def replace_what_cannot_be_encoded() -> None:
+    """Let stdout and stderr write ? for a character that their encoding lacks, where they would raise an error.
+
+    A redirected stdout has the console's old encoding on Windows, and ASCII in the locale C. JSON spells such
+    characters as escapes, so it loses none.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
+def give_up_stdout() -> None:
+    """Drop what stdout did not take: at the end Python would try to write it again, and tell that it cannot."""
+    with suppress(OSError, ValueError):  # no file, in a test
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @cache

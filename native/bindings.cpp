@@ -40,10 +40,12 @@ void heed_signals() {
     }
 }
 
+// The path as the file system's bytes, which need not be UTF-8.
 std::shared_ptr<model> load_model(
-    const std::string & path, int32_t n_gpu_layers, int32_t main_gpu, int32_t split_mode, bool use_mmap,
+    const nb::bytes & path_bytes, int32_t n_gpu_layers, int32_t main_gpu, int32_t split_mode, bool use_mmap,
     std::vector<float> tensor_split, std::vector<std::string> rpc
 ) {
+    const std::string path(path_bytes.c_str(), path_bytes.size());
     const nb::gil_scoped_release unlocked;
     load_params params;
     params.n_gpu_layers = n_gpu_layers;

@@ -26,6 +26,45 @@ std::string without_prefix(std::string line) {
     return is_function ? line.substr(colon + 2) : line;
 }
 
+// How many bytes the UTF-8 character at this place has, 0 where there is none.
+size_t character_size(const std::string & text, size_t place) {
+    const auto first = static_cast<unsigned char>(text[place]);
+    const size_t size = first < 0x80   ? 1
+                        : first < 0xc2 ? 0
+                        : first < 0xe0 ? 2
+                        : first < 0xf0 ? 3
+                        : first < 0xf5 ? 4
+                                       : 0;
+    if (size == 0 || place + size > text.size()) {
+        return 0;
+    }
+    for (size_t i = 1; i < size; i++) {
+        if ((static_cast<unsigned char>(text[place + i]) & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    const auto second = static_cast<unsigned char>(size > 1 ? text[place + 1] : 0);
+    const bool is_overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
+    const bool is_no_character = (first == 0xed && second > 0x9f) || (first == 0xf4 && second > 0x8f);
+    return is_overlong || is_no_character ? 0 : size;
+}
+
+// A file's name may hold any bytes, an exception's text is UTF-8: others are spelled \xNN.
+std::string as_utf8(const std::string & text) {
+    std::string spelled;
+    for (size_t place = 0; place < text.size();) {
+        if (const size_t size = character_size(text, place)) {
+            spelled.append(text, place, size);
+            place += size;
+            continue;
+        }
+        char code[5];
+        std::snprintf(code, sizeof(code), "\\x%02x", static_cast<unsigned char>(text[place++]));
+        spelled += code;
+    }
+    return spelled;
+}
+
 void on_log(ggml_log_level level, const char * text, void * /*user_data*/) noexcept {
     try {
         if (echo && level != GGML_LOG_LEVEL_DEBUG) {
@@ -63,7 +102,7 @@ std::string log_errors() {
     for (const std::string & line : lines) {
         joined += (joined.empty() ? "" : "; ") + line;
     }
-    return joined;
+    return as_utf8(joined);
 }
 
 } // namespace steercpp

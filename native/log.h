@@ -15,7 +15,7 @@ void log_install(bool to_stderr);
 // Forgets the lines kept so far; call it before the step whose failure is to be explained.
 void log_forget();
 
-// The error lines kept since then, joined by "; ", without llama.cpp's function-name prefixes. May be empty.
+// The error lines kept since then, joined by "; ", without llama.cpp's function-name prefixes, as UTF-8. May be empty.
 std::string log_errors();
 
 } // namespace steercpp

@@ -84,7 +84,7 @@ class Session:
     def clear_control_vector(self) -> None: ...
 
 def load_model(
-    path: str,
+    path: bytes,
     *,
     n_gpu_layers: int,
     main_gpu: int,

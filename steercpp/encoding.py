@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from os import PathLike, fspath
+from os import PathLike, fsencode, fspath
 from typing import Any
 
 from steercpp.errors import InputError
@@ -23,6 +23,11 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def spelled(name: str | PathLike[str]) -> str:
+    r"""A file's name or path as a text that can be written: its bytes that are not UTF-8 as \xNN."""
+    return fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def refuse_half_characters(text: str, error: type[InputError], *, where: str = "") -> str:

@@ -13,7 +13,6 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,22 +77,6 @@ def commit() -> str | None:
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def model_identity(path: Path, sha256: Callable[[], str], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Name, size, time of change and hash of a model file.
-
-    Args:
-        path: the model.
-        sha256: gives the hash of its file, `Engine.sha256` where it is loaded.
-        known: an identity recorded earlier; its hash is taken over where size and time of change still agree,
-            since hashing a large model takes as long as reading it.
-    """
-    stat = path.stat()
-    file: dict[str, Any] = {"file": path.name, "path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    if known and all(known.get(key) == value for key, value in file.items()) and "sha256" in known:
-        return dict(known)
-    return file | {"sha256": sha256()}
 
 
 def physical_cores() -> int:

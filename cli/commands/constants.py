@@ -46,6 +46,7 @@ def constants(
     """  # noqa: D301
     from steercpp.experiments.constants.measure import check_run
     from steercpp.experiments.constants.store import read_constants, write_constants
+    from steercpp.locks import writing
     from steercpp.runs.folder import prepare
     from steercpp.runs.result import open_run
 
@@ -56,9 +57,11 @@ def constants(
     if known:
         output.note(f"{run}: measured already, nothing was computed; --force measures again")
     else:
-        prepare(run, otherwise="constants are kept beside a run: copy it to where files can be written")
-        measured = _measure(result, model, recipe, options, as_json)
-        write_constants(run, measured)
+        copy_it = "constants are kept beside a run: copy it to where files can be written"
+        with writing(run, otherwise=copy_it):
+            prepare(run, otherwise=copy_it)
+            measured = _measure(result, model, recipe, options, as_json)
+            write_constants(run, measured)
     assert measured is not None
     files = _drawn(run, measured, needed=not known)
     data = {"run": run, **measured.record, "files": files}

@@ -82,9 +82,12 @@ def cross(
     refuse_idle_kl(kl, unit)
     from steercpp.cli.views.cross import cross_pieces
     from steercpp.experiments.cross import cross as measure
+    from steercpp.locks import refuse_second_writer
 
     crossing = _Crossing(model, vectors, behaviors, tasks, strength, unit, kl, data, limit)
     items, questions = crossing.behavior_items(), crossing.choice_items()
+    if out is not None:
+        refuse_second_writer(out)  # before the model is loaded
     with output.kept_in(out), options.open(crossing.path) as engine, output.progress(beside_data=as_json) as report:
         pushes = crossing.pushes(engine, items, report)
         effects = measure(
@@ -159,6 +162,7 @@ class _Crossing:
         from steercpp.data.sets.embedded import load
         from steercpp.experiments.cross import Push
         from steercpp.extraction.extract import extract
+        from steercpp.inputs import stem
         from steercpp.sweeps.calibration import KL
         from steercpp.sweeps.calibration_texts import item_texts
         from steercpp.sweeps.units import check_unit, in_unit
@@ -172,7 +176,7 @@ class _Crossing:
                 vector = extract(engine, pairs, layers=load().layers, progress=report)
                 made.append(Push(name, vector, OWN_STRENGTH if self.strength is None else self.strength))
         terms = [_term(text) for text in self.vectors]
-        called = _apart([path.stem for path, _ in terms], self.vectors)
+        called = _apart([stem(path) for path, _ in terms], self.vectors)
         for name, (path, strength) in zip(called, terms, strict=True):
             vector = named_vector(engine, path, None, report)
             made.append(Push(name, vector, self._strength(path, strength, vector.metadata)))
@@ -209,8 +213,7 @@ def _files(out: Path, record: dict[str, Any], effects: CrossEffects) -> tuple[Pa
     import csv
     import io
 
-    from steercpp.files import write_atomically
-    from steercpp.reports.pictures import ensure_files
+    from steercpp.reports.pictures import ensure_files, write_together
 
     def draw() -> Figure:
         from steercpp.experiments.figures import cross_figure
@@ -222,5 +225,5 @@ def _files(out: Path, record: dict[str, Any], effects: CrossEffects) -> tuple[Pa
     writer = csv.DictWriter(table, lines[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    write_atomically(out / "cross.csv", table.getvalue().encode())
-    return (*ensure_files(out, "cross", record, draw), out / "cross.csv")
+    csv_file = write_together(out, {"cross.csv": table.getvalue().encode()})
+    return (*ensure_files(out, "cross", record, draw), *csv_file)

@@ -155,14 +155,14 @@ class _Source:
 
     def from_activations(self, path: Path) -> ControlVector:
         """Find the directions in activations of a file; if there is a model, check that they are its."""
+        from steercpp.engine.model_file import model_sha256
         from steercpp.extraction.activations_file import read_activations
         from steercpp.extraction.extract import extract_from
-        from steercpp.provenance import file_sha256
         from steercpp.vectors.layers import parse_layers
 
         stored = read_activations(path, token=self.token)
         if self.model is not None:
-            stored.check_model(str(self.model), file_sha256(self.model))
+            stored.check_model(str(self.model), model_sha256(self.model))
         wanted: tuple[int, ...] | None = None
         if self.layers is not None and self.layers.strip() == "all":
             wanted = tuple(il for il in stored.layers if il) or stored.layers  # llama.cpp cannot steer block 0

@@ -176,6 +176,8 @@ def _read(prompt: str) -> str:
     """
     from steercpp.errors import InputError
 
+    if prompt == "-" and sys.stdin is None:
+        raise InputError("stdin is closed; write the prompt with --prompt")
     data = sys.stdin.buffer.read() if prompt == "-" else prompt.encode("utf-8", "surrogateescape")
     try:
         words = data.decode("utf-8")

@@ -107,6 +107,7 @@ def scan(
     """  # noqa: D301
     from steercpp.experiments.scan import check_methods
     from steercpp.experiments.scan import scan as run_all
+    from steercpp.locks import refuse_second_writer
     from steercpp.reports.pictures import ensure_files
     from steercpp.sweeps.calibration import KL
 
@@ -115,6 +116,7 @@ def scan(
     check_methods(methods)
     inputs = _gather(model, pairs, items, n_items)
     folder = out or Path("runs", f"{inputs.name}-scan")
+    refuse_second_writer(folder)  # before the model is loaded
     view = _View()
     with (
         output.kept_in(folder),

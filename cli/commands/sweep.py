@@ -96,8 +96,10 @@ def sweep(
     """  # noqa: D301
     named = NamedInputs(model, vector, pairs, method, layers, items, strengths, unit, kl)
     from steercpp.errors import SteerError
+    from steercpp.locks import refuse_second_writer
     from steercpp.reports.report import ensure_report
     from steercpp.runs.judgement import Judging, judge
+    from steercpp.runs.manifest import is_finished
     from steercpp.sweeps.calibration import KL
     from steercpp.sweeps.spec import SweepSpec
     from steercpp.sweeps.sweep import sweep as measure
@@ -114,6 +116,8 @@ def sweep(
 
     # Measured, or read from the folder as far as it is there.
     folder = out or Path("runs", inputs.name)
+    if force or not is_finished(folder):
+        refuse_second_writer(folder)  # before the model is loaded
     view = _View(as_json)
     with (
         output.kept_in(folder),

@@ -152,7 +152,9 @@ class _Synthesis:
             from steercpp.data.sets.embedded import load
 
             return harmful_requests(load().behavior())
-        if (path := Path(self.named)).suffix.lower() == ".txt":
+        from steercpp.data.items import is_named
+
+        if is_named(path := Path(self.named), ".txt"):
             from steercpp.data.sets.records import read_text
             from steercpp.errors import InputError
 
@@ -176,7 +178,9 @@ class _Synthesis:
 
     def about(self) -> dict[str, Any]:
         """What the file tells besides."""
-        return {"unit": self.shown_unit, "requests": self.named or "refusal"}
+        from steercpp.encoding import spelled
+
+        return {"unit": self.shown_unit, "requests": spelled(self.named or "refusal")}
 
 
 def _pieces(data: dict[str, Any], model: Path | None) -> list[output.Renderable]:

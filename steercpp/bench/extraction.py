@@ -41,6 +41,7 @@ from steercpp.bench.result import (
 from steercpp.bench.setting import Setting, run_program
 from steercpp.data.pairs import ContrastPair
 from steercpp.engine.engine import Engine
+from steercpp.engine.model_file import model_bytes
 from steercpp.engine.packing import Query
 from steercpp.engine.session import Session
 from steercpp.extraction.extract import extract
@@ -223,7 +224,7 @@ def compare_processes(setting: Setting, pairs: Pairs, tool: Path | None) -> Proc
 def _figures(setting: Setting, runs: Runs) -> list[Figure]:
     names = {OURS: OURS, TOOL: cvector.NAME, LOADED: LOADED}
     peaks = {side: max(run["peak"] for run in of_side) / _MIB for side, of_side in runs.items()}
-    model = setting.path.stat().st_size / _MIB
+    model = model_bytes(setting.path) / _MIB
     return [
         *(Figure(f"seconds of {what}, {OURS}", statistics.median(run[key] for run in runs[OURS]))
           for what, key in (("imports", "imports_s"), ("a model load", "load_s"))),

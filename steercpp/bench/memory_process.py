@@ -46,7 +46,7 @@ def peak_memory() -> int:
     """The most memory that this process has had, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # what the parent had before it started this program is not counted there
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text("utf-8", "replace").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     import resource
 

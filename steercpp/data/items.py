@@ -35,6 +35,7 @@ from steercpp.data.sets.knowledge import read_mmlu_file
 from steercpp.data.templates import within
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import DataSetError, InputError, PromptError, TaskError
+from steercpp.inputs import read_input, stem
 from steercpp.provenance import json_sha256
 
 TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
@@ -357,9 +358,10 @@ def read_tasks(path: Path) -> tuple[Item, ...]:
         TaskError: unreadable, not UTF-8, a malformed line (path:line), an id twice, or no item at all.
     """
     items: list[Item] = []
+    name = stem(path)
     for number, line in _lines(path):
         try:
-            items.append(parse_item(_parse(line), default_id=f"{path.stem}:{number}", place=f"{path}:{number}"))
+            items.append(parse_item(_parse(line), default_id=f"{name}:{number}", place=f"{path}:{number}"))
         except json.JSONDecodeError as error:
             raise TaskError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
         except InputError as error:
@@ -407,12 +409,22 @@ def read_mmlu_csv(path: Path) -> tuple[ChoiceItem, ...]:
 def read_choices(path: Path | str) -> tuple[ChoiceItem, ...]:
     """Choice items of a file of either form, told apart by its ending."""
     path = Path(path)
-    if path.suffix.lower() == ".csv":
+    if is_named(path, ".csv"):
         return read_mmlu_csv(path)
     items = tuple(item for item in read_tasks(path) if isinstance(item, ChoiceItem))
     if not items:
         raise TaskError(f'{path}: no choice items; give lines of {{"kind": "choice", ...}} or an MMLU .csv')
     return items
+
+
+def is_named(path: Path, ending: str) -> bool:
+    """Whether a file has this ending; a pipe, which has none, has whatever does not begin as JSON."""
+    if not path.is_fifo():
+        return path.suffix.lower() == ending
+    try:
+        return not read_input(path).removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"["))
+    except OSError:
+        return False  # its reader says why
 
 
 def read_behavior(path: Path | str) -> tuple[BehaviorItem, ...]:
@@ -427,7 +439,7 @@ def read_behavior(path: Path | str) -> tuple[BehaviorItem, ...]:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines of a UTF-8 file without their ends; a byte-order mark and blank lines are skipped."""
     try:
-        data = path.read_bytes()
+        data = read_input(path)
     except OSError as error:
         raise TaskError(f"{path}: cannot be read ({error.strerror}); check the path of the task file") from error
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from steercpp.errors import PairsError
+from steercpp.inputs import open_input
 
 _PIECE = 1 << 20  # bytes read at once
 LONGEST = 1 << 26  # of one item or line: no prompt is longer, and what claims to be is no such file
@@ -23,7 +24,7 @@ def iter_items(path: Path | str) -> Iterator[tuple[int, Any]]:
         PairsError: not UTF-8, not a JSON array, cut off, or an item longer than 64 MiB, with path:line.
         OSError: the file cannot be read.
     """
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         text = _Text(path, file)
         text.expect("[", "an array of items, which begins with [")
         if text.peek() == "]":
@@ -79,7 +80,10 @@ class _Text:
                 value, stop = self._parse(self._window, self._start)
             except (ValueError, RecursionError) as error:  # perhaps it goes on beyond the window
                 if n_letters > LONGEST or not self._more(max(_PIECE, n_letters)):
-                    reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                    reason = str(error)
+                    if isinstance(error, json.JSONDecodeError):
+                        reason = error.msg
+                        self._pass(error.pos)  # an item may go over several lines
                     raise self.error(f"not JSON: {reason}") from error
                 continue
             is_whole = self._window[stop : stop + 1] in _ENDS  # a number may go on, as 1 does in 1e5

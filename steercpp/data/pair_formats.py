@@ -29,6 +29,7 @@ from steercpp.data.pairs import ContrastPair, iter_pairs, pairs_sha256
 from steercpp.data.prompts import Filled, Message, Prompt, escaped, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
+from steercpp.inputs import open_input
 
 PERSONA_TEMPLATE = "Act as if you're extremely {persona}."
 _CAA_KEYS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
@@ -140,7 +141,7 @@ def with_system_message(pairs: Iterable[ContrastPair], system: str) -> PairFile:
 
 def _detected(path: Path | str) -> Literal["jsonl", "caa", "repeng"]:
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             start = file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
         if not start.startswith(b"["):
             return "jsonl"
@@ -228,7 +229,7 @@ def _text_pairs(positive: Path | str, negative: Path | str) -> Iterator[Contrast
 
 def _prompts(path: Path | str) -> Iterator[tuple[int, Filled]]:
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
                 if len(line) > LONGEST:
                     raise PairsError(f"{path}:{number}: the line is longer than 64 MiB; write one prompt on each line")

@@ -29,6 +29,7 @@ from steercpp.data.json_stream import LONGEST
 from steercpp.data.prompts import Prompt, parse_prompt, prompt_json, prompt_texts, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
+from steercpp.inputs import open_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _refuse_repeated_ids(path: Path | str, hashes: array[int]) -> None:
 
 def _parsed_lines(path: Path | str) -> Iterator[tuple[int, ContrastPair]]:
     try:
-        with open(path, "rb") as file:  # bytes: only \n ends a line, and a bad byte can be named by its line
+        with open_input(path) as file:  # bytes: only \n ends a line, and a bad byte can be named by its line
             for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
                 try:
                     if len(line) > LONGEST:
@@ -184,7 +185,8 @@ def _json_object(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(content)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python converts
-        raise PairsError(f"not JSON: {error}; each line is one JSON object") from error
+        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise PairsError(f"not JSON: {reason}; each line is one JSON object") from error
     if not isinstance(record, dict):
         raise PairsError(f'a JSON {type(record).__name__}; expected {{"positive": ..., "negative": ...}}')
     return record

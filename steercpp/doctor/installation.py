@@ -98,7 +98,8 @@ def _native_module() -> Check:
 def loaded_libraries() -> tuple[str, ...]:
     """Files of llama.cpp and of the native module in this process; where that cannot be seen, llama.cpp's alone."""
     if MAPS.exists():
-        files = {line.split(maxsplit=5)[5].strip() for line in MAPS.read_text().splitlines() if "/" in line}
+        lines = MAPS.read_text("utf-8", "surrogateescape").splitlines()
+        files = {line.split(maxsplit=5)[5].strip() for line in lines if "/" in line}
         names = ("libllama", "libggml", "_native")
         return tuple(sorted(file for file in files if Path(file).name.startswith(names)))
     try:

@@ -20,6 +20,7 @@ from gguf.quants import dequantize
 
 from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
+from steercpp.inputs import open_input
 from steercpp.vectors.control_vector import RESERVED_KEYS, MetaValue
 from steercpp.vectors.gguf import MAX_LAYERS
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
@@ -107,7 +108,7 @@ def read_loosely(path: Path | str) -> LooseVector:
         VectorFileError: the file or its head cannot be read, or it is no control vector.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             header = read_header(file, path)
             kind = header.text("general.architecture")
             layers = [layer_named(tensor.name) for tensor in header.tensors]

@@ -11,6 +11,7 @@ from steercpp.aliases import FloatArray
 from steercpp.doctor.findings import Finding, where
 from steercpp.doctor.loose_vector import LooseVector
 from steercpp.doctor.self_test import sentence_tokens
+from steercpp.encoding import spelled
 from steercpp.errors import UnsteerableError
 from steercpp.vectors import notes as words
 from steercpp.vectors.gguf_header import shown
@@ -33,7 +34,7 @@ class Target:
     Attributes:
         architecture: its general.architecture; "" if it is not known.
         file: its name.
-        sha256: of its file; "" if it was not asked for.
+        sha256: of the model; "" if it was not asked for.
     """
 
     architecture: str
@@ -46,7 +47,7 @@ class Target:
 def target_of(engine: Engine, *, hashed: bool) -> Target:
     """The model of an engine; `hashed` reads all of its file."""
     sha256 = engine.sha256 if hashed else ""
-    return Target(engine.architecture, engine.n_layer, engine.n_embd, engine.path.name, sha256)
+    return Target(engine.architecture, engine.n_layer, engine.n_embd, spelled(engine.path.name), sha256)
 
 
 def target_of_activations(activations: Activations) -> Target:

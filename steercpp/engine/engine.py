@@ -41,7 +41,7 @@ class Engine:
     """A model and a session, for one thread at a time, with all that is measured on them. Use it as a context manager.
 
     Args:
-        model_path: a GGUF file.
+        model_path: a GGUF file, of a split model the first shard.
         model: in its place, a model that is loaded already; any number of engines may share it, in threads too.
         n_ctx: tokens of context; by default what the model was trained for, at most 4096.
         n_batch: tokens decoded together, each attending over the others' cells too: more is slower for small models on
@@ -152,7 +152,7 @@ class Engine:
 
     @property
     def sha256(self) -> str:
-        """Hash of the model's file in hexadecimal, see `Model.sha256`."""
+        """Hash of the model in hexadecimal, see `Model.sha256`."""
         return self.model.sha256
 
     def settings(self) -> EngineSettings:

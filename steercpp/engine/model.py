@@ -13,12 +13,11 @@ import llama_cpp  # before _native: it loads libllama under the name that _nativ
 
 from steercpp import _native
 from steercpp.engine.devices import DeviceOptions, install_line
-from steercpp.engine.model_file import check_model_file, load_failure
+from steercpp.engine.model_file import check_model_file, load_failure, model_sha256
 from steercpp.engine.model_header import check_header
 from steercpp.engine.rpc import connectable
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
-from steercpp.provenance import file_sha256
 
 LLAMA_CPP_PYTHON = "0.3.36"  # the version whose libraries _native was built against
 
@@ -37,7 +36,7 @@ class Model:
     There is no closing: each `Session` holds its model, and the last reference frees it.
 
     Args:
-        path: a GGUF file.
+        path: a GGUF file, of a split model the first shard.
         devices: where its blocks are computed.
 
     Attributes:
@@ -69,12 +68,12 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the file in hexadecimal; the file is read once, when it is first asked for.
+        """Hash of the model in hexadecimal, see `model_sha256`; its files are read once, when it is first asked for.
 
         Raises:
-            OSError: it cannot be read any more.
+            ModelError, OSError: they are not there any more.
         """
-        return file_sha256(self.path)
+        return model_sha256(self.path)
 
 
 def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
@@ -82,7 +81,7 @@ def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
         raise EngineError(f"this llama.cpp was built without RPC; install it with it: {install_line('rpc')}")
     try:
         with connectable(options.rpc, protocol=_native.rpc_protocol(), is_held=_native.holds_rpc_server):
-            return _native.load_model(os.fspath(path), **options.load_arguments())
+            return _native.load_model(os.fsencode(path), **options.load_arguments())
     except _native.DeviceError as error:
         raise InputError(f"{path}: {error}; `steercpp doctor` shows this machine's devices") from error
     except _native.ModelFileError as error:

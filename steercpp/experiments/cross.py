@@ -24,6 +24,7 @@ from steercpp.data.items import BehaviorItem, ChoiceItem, items_sha256
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, RunError
+from steercpp.locks import writing
 from steercpp.provenance import json_sha256
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import behavior_scores, stored_choice_scores
@@ -177,7 +178,7 @@ def cross(
 
     Raises:
         InputError: no vectors or behaviours, two of one name, a strength of 0, a vector that is not simply added.
-        RunError: `out` holds another matrix, or cannot be written.
+        RunError: `out` holds another matrix, cannot be written, or another process writes there.
         EngineError, TaskError, ...: as `sweep`. What is finished is kept in all cases.
     """
     _check(pushes, behaviors, n_random)
@@ -230,24 +231,24 @@ def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool) -> It
     with tempfile.TemporaryDirectory(prefix="steercpp-cross-") as aside:
         folder = Path(aside) if out is None else out
         path = folder / STORE
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if force:
-                for file in (path, *(path.with_name(f"{STORE}-{kind}") for kind in ("wal", "shm"))):
-                    file.unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"{folder}: cannot be used ({error.strerror}); choose another `out`") from error
-        if not path.exists():
-            with Store.create(path, plan_sha256=plan) as store:
-                for work_of_kind in work:
-                    store.add_items(work_of_kind.kind, work_of_kind.items, work_of_kind.continuations)
-        with Store.reopen(path) as store:
-            if store.plan_sha256 != plan:
-                raise RunError(
-                    f"{path}: holds other vectors, strengths or items; choose another `out`, or replace this one with "
-                    "`force=True`"
-                )
-            yield store
+        with writing(folder):
+            try:
+                if force:
+                    for file in (path, *(path.with_name(f"{STORE}-{kind}") for kind in ("wal", "shm"))):
+                        file.unlink(missing_ok=True)
+            except OSError as error:
+                raise RunError(f"{folder}: cannot be used ({error.strerror}); choose another `out`") from error
+            if not path.exists():
+                with Store.create(path, plan_sha256=plan) as store:
+                    for work_of_kind in work:
+                        store.add_items(work_of_kind.kind, work_of_kind.items, work_of_kind.continuations)
+            with Store.reopen(path) as store:
+                if store.plan_sha256 != plan:
+                    raise RunError(
+                        f"{path}: holds other vectors, strengths or items; choose another `out`, or replace this one "
+                        "with `force=True`"
+                    )
+                yield store
 
 
 def _measure(

@@ -11,6 +11,7 @@ opened as any run. `scan.json` and `scan.png`, `scan.svg` beside them follow fro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -30,9 +31,9 @@ from steercpp.extraction.activations import Activations, collect
 from steercpp.extraction.capture import Token
 from steercpp.extraction.extract import extract_from
 from steercpp.extraction.methods import METHODS
+from steercpp.locks import writing
 from steercpp.provenance import json_sha256
-from steercpp.runs.folder import new_folder_removed_on_failure
-from steercpp.runs.manifest import MANIFEST
+from steercpp.runs.manifest import MANIFEST, is_finished
 from steercpp.runs.result import SweepResult
 from steercpp.statistics.curves import Curves
 from steercpp.statistics.recommend import Weighed, weigh
@@ -234,7 +235,7 @@ def scan(
     Raises:
         InputError: no pairs or items of a kind, an unknown method, an option out of range.
         LayerError: a window outside the model.
-        RunError: `out` cannot be used.
+        RunError: `out` cannot be used, or another process writes there.
         EngineError, ...: as `sweep` and `extract`. Every finished sweep is kept in all cases.
     """
     out = Path(out)
@@ -261,7 +262,9 @@ def scan(
     # Each window by each method is a sweep in its own folder
     bands: list[Band] = []
     jobs = [(window, method) for window in checked_windows for method in dict.fromkeys(methods)]
-    with new_folder_removed_on_failure(out):
+    folders = [out / folder_name(method, window) for window, method in jobs]
+    # A finished scan is read, also where nothing can be written
+    with nullcontext() if not force and all(map(is_finished, folders)) else writing(out):
         for number, (window, method) in enumerate(jobs):
             place = f"layer{'s' if len(window) > 1 else ''} {format_layers(window)}"
             result = sweep(

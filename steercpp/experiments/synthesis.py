@@ -22,6 +22,7 @@ from steercpp.data.items import BehaviorItem
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Filled, Message, Prompt, prompt_json
 from steercpp.data.templates import TEMPLATES
+from steercpp.encoding import spelled
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.engine.steering import Steering
@@ -176,7 +177,7 @@ def synthesize(
         )
     made = {
         "strengths": {"positive": strengths[0], "negative": strengths[1]}, "variant": variant, "chat": chat,
-        "max_tokens": most, "model": engine.path.name, "model_sha256": engine.sha256,
+        "max_tokens": most, "model": spelled(engine.path.name), "model_sha256": engine.sha256,
         "vector_sha256": vector_sha256(vector), "layers": list(vector.layers), **(about or {}),
     }  # fmt: skip
     return Synthetic(tuple(pairs), n_identical, n_silent, made)

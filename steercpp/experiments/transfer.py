@@ -32,7 +32,8 @@ from steercpp.experiments.scan import GRIDS, Band, check_methods
 from steercpp.extraction.capture import Token, token_named
 from steercpp.extraction.extract import extract
 from steercpp.extraction.methods import METHODS
-from steercpp.runs.folder import new_folder_removed_on_failure, prepare
+from steercpp.locks import writing
+from steercpp.runs.folder import prepare
 from steercpp.runs.manifest import MANIFEST
 from steercpp.statistics.recommend import Evidence
 from steercpp.sweeps.sweep import sweep
@@ -222,7 +223,7 @@ def transfer(
     Raises:
         ShapeError, LayerError: the models differ in width or depth, or the vector is not for them.
         InputError: a vector with another operator, or one that does not tell its method where none is given.
-        RunError: `out` cannot be used.
+        RunError: `out` cannot be used, or another process writes there.
         ModelError, EngineError, ...: as `sweep` and `extract`. What is finished is kept in all cases.
     """
     out = Path(out)
@@ -234,7 +235,7 @@ def transfer(
     bands: dict[str, Band] = {}
     extracted: dict[WhichModel, ControlVector] = {}
     notes: tuple[str, ...] = ()
-    with new_folder_removed_on_failure(out):
+    with writing(out):
         for side, path in paths.items():
             with open_engine(path) as engine:
                 check_vector(engine, vector)

@@ -19,6 +19,7 @@ import numpy as np
 from steercpp.aliases import FloatArray
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Template
+from steercpp.encoding import spelled
 from steercpp.engine.steering import checked_layers
 from steercpp.errors import ActivationsFileError, LayerError, ShapeError
 from steercpp.extraction.capture import Capture, Survey, Token, one_row
@@ -170,7 +171,7 @@ def notes_of(capture: Capture, survey: Survey) -> dict[str, Note]:
     return {
         "architecture": engine.architecture, "n_layer": engine.n_layer,
         "token": capture.token if isinstance(capture.token, str) else str(capture.token), "template": capture.template,
-        "n_pairs": survey.n_pairs, "pairs_sha256": survey.pairs_sha256, "model_file": engine.path.name,
+        "n_pairs": survey.n_pairs, "pairs_sha256": survey.pairs_sha256, "model_file": spelled(engine.path.name),
         "model_sha256": engine.sha256, **{key: settings[key] for key in ("flash_attn", "n_batch", "llama_cpp")},
         "version": version("steercpp"),
     }  # fmt: skip

@@ -28,6 +28,7 @@ from steercpp.errors import ActivationsFileError, InputError, PairsError
 from steercpp.extraction.activations import Activations, Note, notes_of, prepare
 from steercpp.extraction.capture import CHANGED, Capture, Survey, Token, one_row, taken
 from steercpp.files import refuse_overwrite, write_whole
+from steercpp.inputs import open_input, rereadable
 
 if TYPE_CHECKING:
     from steercpp.aliases import TokenProgress
@@ -44,8 +45,8 @@ def opened(path: Path) -> AbstractContextManager[Any]:
         ActivationsFileError: it cannot be read, or is no safetensors file, or not a whole one.
     """
     try:
-        path.open("rb").close()  # this tells why it cannot be opened, the library does not
-        handle: AbstractContextManager[Any] = safe_open(path, "np")
+        open_input(path).close()  # this tells why it cannot be opened, the library does not
+        handle: AbstractContextManager[Any] = safe_open(rereadable(path), "np")
     except SafetensorError as error:
         kind = "cut off or damaged" if "fully covered" in str(error) else "no safetensors file, or a damaged one"
         raise ActivationsFileError(f"{path}: {kind} ({error}); {AGAIN}") from error

@@ -38,7 +38,9 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from steercpp.data.items import HARMLESS, BehaviorItem
 from steercpp.data.prompts import Filled, Prompt, prompt_texts
+from steercpp.encoding import spelled
 from steercpp.errors import InputError, TaskError
+from steercpp.inputs import read_input, stem
 from steercpp.judging.language import MOST_STUTTER, nonsense, plain, stutter, words
 from steercpp.judging.phrases import AGREEMENT, REFUSAL, Phrase, leaning, takes_up
 from steercpp.judging.texts import GeneratedText
@@ -296,7 +298,7 @@ def read_matcher(path: Path | str) -> FileMatcher:
     """
     path = Path(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        record = json.loads(read_input(path).decode("utf-8-sig"))
     except OSError as error:
         raise TaskError(f"{path}: cannot be read ({error.strerror}); check the path of the matcher file") from error
     except UnicodeDecodeError as error:
@@ -309,11 +311,11 @@ def read_matcher(path: Path | str) -> FileMatcher:
         raise TaskError(f'{path}: a matcher is an object, {{"aligned": {{"phrases": [...]}}, "misaligned": ...}}')
     if unknown := sorted(set(record) - _KEYS):
         raise TaskError(f"{path}: {unknown[0]}: is unknown; a matcher has {', '.join(sorted(_KEYS))}")
-    name, about = (_text(path, record, key, default) for key, default in (("name", path.stem), ("about", "")))
+    name, about = (_text(path, record, key, default) for key, default in (("name", stem(path)), ("about", "")))
     if not isinstance(turns := record.get("turns", True), bool):
         raise TaskError(f"{path}: turns: must be true or false, and is {turns!r}")
     patterns = tuple((side, pattern) for side in SIDES for pattern in _patterns(path, side, record.get(side)))
-    return FileMatcher(name, about or f"the patterns of {path.name}", patterns, turns)
+    return FileMatcher(name, about or f"the patterns of {spelled(path.name)}", patterns, turns)
 
 
 def _text(path: Path, record: dict[str, Any], key: str, default: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from steercpp.encoding import json_ready
 from steercpp.errors import InputError
 from steercpp.files import refuse_overwrite, write_atomically, write_whole
+from steercpp.locks import DRAWING, DRAWING_WAIT_S, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +39,18 @@ def write_picture(path: Path, figure: Figure, *, force: bool) -> None:
     write_whole(path, rendered(figure, path.suffix.lower()[1:]), force=force, error=InputError)
 
 
+def write_together(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
+    """Write files of one report by their names, in this order; another process's are not mixed with them.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    with writing(folder, lock=DRAWING, wait_s=DRAWING_WAIT_S):
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+    return tuple(folder / name for name in files)
+
+
 def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Callable[[], Figure]) -> tuple[Path, ...]:
     """Write `name`.json, .png and .svg, unless they are those of this record already.
 
@@ -60,7 +73,6 @@ def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Calla
     from steercpp.reports.style import rendered
 
     figure = draw()
-    for path in files[1:]:
-        write_atomically(path, rendered(figure, path.suffix[1:]))
-    write_atomically(files[0], table)  # last, as proof that the pictures are its own
+    pictures = {path.name: rendered(figure, path.suffix[1:]) for path in files[1:]}
+    write_together(folder, {**pictures, files[0].name: table})  # last, as proof that the pictures are its own
     return files

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from steercpp.encoding import json_ready
 from steercpp.errors import RunError
-from steercpp.files import write_atomically
+from steercpp.reports.pictures import write_together
 from steercpp.reports.tables import csv_bytes, tables
 from steercpp.runs.judgement import Judgement
 
@@ -53,9 +53,7 @@ def write_report(judgement: Judgement, *, out: Path | None = None) -> tuple[Path
     for name, figure in _figures(judgement).items():
         files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "svg")}
     files[PAGE] = page(judgement, {name: files[f"{name}.svg"] for name in figure_names(judgement)}, made)
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    return tuple(folder / name for name in files)
+    return write_together(folder, files)
 
 
 def write_score(judgement: Judgement, data: Mapping[str, Any], out: Path) -> tuple[Path, ...]:
@@ -67,9 +65,7 @@ def write_score(judgement: Judgement, data: Mapping[str, Any], out: Path) -> tup
     folder = make_folder(out)
     files = {f"{name}.csv": csv_bytes(columns) for name, columns in tables(judgement).items()}
     files["score.json"] = (json.dumps(json_ready(data), indent=2, allow_nan=False) + "\n").encode()
-    for name, content in files.items():
-        write_atomically(folder / name, content)
-    return tuple(folder / name for name in files)
+    return write_together(folder, files)
 
 
 def make_folder(folder: Path) -> Path:

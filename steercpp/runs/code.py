@@ -24,6 +24,7 @@ from steercpp.errors import RunError, SandboxError
 from steercpp.judging.programs import WOLF_TIMEOUT_S, program
 from steercpp.judging.sandbox import ProgramOutcome, SandboxLimits, run_program, working_way
 from steercpp.judging.texts import GeneratedText, Verdict
+from steercpp.locks import writing
 from steercpp.provenance import physical_cores
 from steercpp.runs.folder import STORE
 from steercpp.runs.labels import Label
@@ -124,9 +125,10 @@ def judge_run(
         how many texts were judged now.
 
     Raises:
-        RunError: no run is there, or none with code. SandboxError: as `judge_code`.
+        RunError: no run is there, or none with code, or another process writes there. SandboxError: as `judge_code`.
     """
-    with Store.reopen(Path(folder) / STORE) as store:
+    folder = Path(folder)
+    with writing(folder, otherwise=""), Store.reopen(folder / STORE) as store:
         items = [item for item in store.items(Kind.CODE) if isinstance(item, CodeItem)]
         if not items or not store.texts(Label.VECTOR, Kind.CODE):
             raise RunError(f"{folder}: holds no code that could be run; sweep `code` items first")

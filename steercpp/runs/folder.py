@@ -8,8 +8,6 @@ manifest.json   the plan and where everything came from (manifest.py)
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steercpp.errors import RunError, VectorFileError
@@ -74,19 +72,6 @@ def prepare(folder: Path, *, otherwise: str = "use another `out`") -> None:
             probe.write(bytes(4096))
     except OSError as error:
         raise RunError(f"{folder}: no file can be written there ({error.strerror}); {otherwise}") from error
-
-
-@contextmanager
-def new_folder_removed_on_failure(folder: Path) -> Iterator[None]:
-    """Remove a folder again that did not exist before, if what is done inside fails and leaves it empty."""
-    existed = folder.exists()
-    try:
-        yield
-    except BaseException:
-        if not existed:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 def read_swept_vector(folder: Path, manifest: Manifest) -> ControlVector:

@@ -28,15 +28,21 @@ _ABSENT: dict[str, Any] = {"command": "", "begun": "", "engine": {}, "versions":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
-    """Which model file was measured; see `provenance.model_identity`."""
+    """Which model was measured; see `model_identity` in engine/model_file.py. One of a single file has no shards."""
 
     file: str
     path: str
     bytes: int | None = None
     mtime_ns: int | None = None
+    shards: tuple[Mapping[str, Any], ...] = ()
     sha256: str = ""
     architecture: str = ""
     description: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        values = asdict(self)
+        return {key: list(value) if key == "shards" else value for key, value in values.items() if value != ()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +152,7 @@ class Manifest:
         return {
             "format": FORMAT, "command": self.command, "begun": self.begun, "finished": self.finished,
             "plan": self.plan.to_json(), "plan_sha256": self.plan.sha256, "seed": self.plan.seed,
-            "model": asdict(self.model), "vector": vector, "items": dict(self.items), "engine": dict(self.engine),
+            "model": self.model.record(), "vector": vector, "items": dict(self.items), "engine": dict(self.engine),
             "versions": dict(self.versions), "machine": dict(self.machine),
             "tokens": None if self.tokens is None else self.tokens.record(),
             "resume": None if self.resume is None else asdict(self.resume),
@@ -178,6 +184,15 @@ def read_manifest(folder: Path) -> Manifest:
         other = f" but of a {form!r} run, which another version of steercpp reads" if form else ""
         raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
     return _parsed(path, record)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run in a folder is finished.
+
+    Raises:
+        RunError: its manifest is damaged.
+    """
+    return (folder / MANIFEST).is_file() and read_manifest(folder).finished is not None
 
 
 def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:

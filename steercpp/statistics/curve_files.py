@@ -20,6 +20,7 @@ import numpy as np
 
 from steercpp.aliases import Floats
 from steercpp.errors import CurveError
+from steercpp.inputs import read_input
 
 MEASURES = {"alignment": (-1.0, 1.0), "p_correct": (0.0, 1.0), "p_correct_restricted": (0.0, 1.0)}
 
@@ -48,17 +49,21 @@ def read_curve(path: Path) -> Curve:
             path:line.
     """
     try:
-        text = path.read_text("utf-8-sig")  # spreadsheets begin UTF-8 files with a byte-order mark
+        text = read_input(path).decode("utf-8-sig")  # spreadsheets begin UTF-8 files with a byte-order mark
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise CurveError(f"{path}:{line}: not UTF-8 text; save the table as CSV in UTF-8") from error
     except OSError as error:
         raise CurveError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    line = 1  # on which a row begins
     try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        for row in reader:
+            rows.append((line, [cell.strip() for cell in row]))
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise CurveError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+        raise CurveError(f"{path}:{line}: not CSV: {error}") from error
     rows = [(line, row) for line, row in rows if any(row)]
     if not rows:
         raise CurveError(f"{path}:1: empty; the first line is strength,alignment or strength,p_correct")

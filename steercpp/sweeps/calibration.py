@@ -46,7 +46,7 @@ class Calibration:
         residual_norms: median length of the residual stream at each layer of the vector, over the same texts.
         lengths: length of the push at each layer, strength times the norm of the tensor.
         tried: (strength, nats at the quantile) of all that was measured, in that order.
-        prompts_sha256: hash of the texts' tokens; model_sha256: of the model's file.
+        prompts_sha256: hash of the texts' tokens; model_sha256: of the model.
     """
 
     strength: float

@@ -11,6 +11,7 @@ from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Prompt, Template
 from steercpp.engine.engine import Engine
 from steercpp.errors import ContextOverflowError, InputError, PromptError
+from steercpp.inputs import read_input
 
 _WINDOW = 512  # tokens
 
@@ -22,7 +23,7 @@ def file_texts(engine: Engine, path: Path | str) -> list[Tokens]:
         InputError: it cannot be read, is not UTF-8 or holds nothing.
     """
     try:
-        words = Path(path).read_bytes().decode("utf-8-sig")
+        words = read_input(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; convert the file first") from error
     except OSError as error:

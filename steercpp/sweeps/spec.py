@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, Kind, TextItem, items_sha256
+from steercpp.encoding import refuse_half_characters
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Gate, Steering, check_manner
 from steercpp.errors import InputError
@@ -53,6 +54,7 @@ class SweepSpec(SweepOptions):
         object.__setattr__(self, "strengths", normal_strengths(self.strengths))
         if not self.prompt_baseline or not self.instruction.strip():
             object.__setattr__(self, "instruction", "")
+        refuse_half_characters(self.instruction, InputError, where="`instruction`: ")
         check_unit(self.unit, self.kl, self.operator)
         check_manner(self.operator, self.positions, self.side)
         if self.direction not in (1, -1):

@@ -28,22 +28,32 @@ from steercpp.aliases import Progress
 from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem, Kind
 from steercpp.engine.engine import Engine
+from steercpp.engine.model_file import model_identity
 from steercpp.engine.steering import Steering, check_gate
 from steercpp.errors import ContextOverflowError, InputError, PromptError, RunError
-from steercpp.provenance import command, machine, model_identity, now, versions
+from steercpp.locks import writing
+from steercpp.provenance import command, machine, now, versions
 from steercpp.runs.code import judge_code
 from steercpp.runs.folder import (
     STORE,
     VECTOR_FILE,
     clear,
     examine,
-    new_folder_removed_on_failure,
     prepare,
     read_swept_vector,
     refuse_other_plan,
 )
 from steercpp.runs.labels import CONTROLLED, RANDOM, ControlName, Label, random_label
-from steercpp.runs.manifest import Manifest, ModelRecord, ResumeCounts, TokenCounts, VectorRecord, write_manifest
+from steercpp.runs.manifest import (
+    MANIFEST,
+    Manifest,
+    ModelRecord,
+    ResumeCounts,
+    TokenCounts,
+    VectorRecord,
+    read_manifest,
+    write_manifest,
+)
 from steercpp.runs.plan import Plan
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
@@ -96,7 +106,7 @@ def sweep(
         fields: attributes of a `SweepSpec`.
 
     Raises:
-        RunError: `out` cannot be used: another plan, other files, damaged, full, read-only.
+        RunError: `out` cannot be used: another plan, other files, damaged, full, read-only, written by another process.
         InputError: no items, or an option out of range; ShapeError, LayerError: the vector is not for this model.
         TaskError, PromptError, ContextOverflowError: an item cannot be asked, see work.py.
         CalibrationError: in the unit "kl", no strength has so many nats.
@@ -116,33 +126,54 @@ def sweep(
     if spec.gate is not None:
         check_gate(spec.gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
 
-    # Is a run of this plan there already?
-    manifest = None if force else examine(out)
-    known = None if manifest is None else asdict(manifest.model)
-    model = model_identity(engine.path, lambda: engine.sha256, known)
-    plan = spec.plan(engine, model_sha256=model["sha256"], vector_id=vector_id)
+    # A finished run of this plan is read, also where nothing can be written
+    manifest = read_manifest(out) if not force and (out / MANIFEST).is_file() else None
+    plan, model = _plan(engine, spec, vector_id, manifest)
     if manifest is not None:
         refuse_other_plan(out, manifest.plan, plan)
-        if manifest.finished is not None:
-            result = open_run(out)
-            if on_strength is not None:
-                for means in result.rows():
-                    on_strength(means)  # as if they were just measured
-            return result
+    if manifest is None or manifest.finished is None:
+        with writing(out):
+            manifest = None if force else examine(out)  # as another process may have left it since
+            if manifest is not None:
+                refuse_other_plan(out, manifest.plan, plan)
+            if manifest is None or manifest.finished is None:
+                # Everything that can be wrong with an item is found before anything is written
+                work = [WORKS[kind](engine, items) for kind, items in spec.items.items() if kind in WORKS]
+                prepared = _prepared(engine, spec, work)
+                prepare(out)
+                if manifest is None:
+                    made = vector if isinstance(vector, ControlVector) else vector()
+                    manifest = _begin(engine, made, out, plan, model, spec, prepared, progress)
+                else:
+                    refuse_other_tokens(out, prepared.work)
+                return _measured(engine, spec, out, manifest, prepared, allow_code, progress, on_strength)
+    result = open_run(out)
+    if on_strength is not None:
+        for means in result.rows():
+            on_strength(means)  # as if they were just measured
+    return result
 
-    # Everything that can be wrong with an item is found before anything is written.
-    work = [WORKS[kind](engine, items) for kind, items in spec.items.items() if kind in WORKS]
-    prepared = _prepared(engine, spec, work)
-    with new_folder_removed_on_failure(out):
-        prepare(out)
-        if manifest is None:
-            made = vector if isinstance(vector, ControlVector) else vector()
-            manifest = _begin(engine, made, out, plan, model, spec, prepared, progress)
-        else:
-            refuse_other_tokens(out, prepared.work)
+
+def _plan(engine: Engine, spec: SweepSpec, vector_id: str, manifest: Manifest | None) -> tuple[Plan, dict[str, Any]]:
+    """What decides the numbers, and the model's identity, which a manifest may know already."""
+    model = model_identity(engine.path, lambda: engine.sha256, None if manifest is None else asdict(manifest.model))
+    return spec.plan(engine, model_sha256=model["sha256"], vector_id=vector_id), model
+
+
+def _measured(
+    engine: Engine,
+    spec: SweepSpec,
+    out: Path,
+    manifest: Manifest,
+    prepared: Prepared,
+    allow_code: bool,
+    progress: Progress | None,
+    on_strength: OnStrength | None,
+) -> SweepResult:
+    """Measure what a begun run lacks."""
     steering = spec.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
-        prepared = replace(prepared, work=[packed_for(engine, of_kind, steering) for of_kind in work])
+        prepared = replace(prepared, work=[packed_for(engine, of_kind, steering) for of_kind in prepared.work])
         if spec.gate is not None:
             gate_open = {of_kind.kind: sum(of_kind.is_open) for of_kind in prepared.work}
             manifest = replace(manifest, gate_open=gate_open)

@@ -16,6 +16,7 @@ import numpy as np
 
 from steercpp.aliases import FloatArray, Floats
 from steercpp.choices import Normalize
+from steercpp.encoding import spelled
 from steercpp.errors import DegenerateError, InputError, LayerError, ShapeError, StrengthError
 from steercpp.vectors.control_vector import (
     LAYER_KEYS,
@@ -320,6 +321,6 @@ def _listed(layers: Iterable[int]) -> str:
 
 def _made_of(key: str, names: Sequence[str], vectors: Sequence[ControlVector]) -> dict[str, MetaValue]:
     return {
-        f"{key}.files": tuple(Path(name).name for name in names),
+        f"{key}.files": tuple(spelled(Path(name).name) for name in names),
         f"{key}.sha256": tuple(vector_sha256(vector) for vector in vectors),
     }

@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 
 from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
+from steercpp.inputs import open_input, read_input, rereadable
 from steercpp.vectors.gguf_header import shown
 
 TEXT = "steercpp"  # the npz array, and the safetensors metadata, that hold the text
@@ -51,7 +52,7 @@ def read_npz(path: Path | str, check_name: CheckName) -> tuple[dict[str, FloatAr
         OSError: the file cannot be read.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_input(path) as file, zipfile.ZipFile(file) as archive:
             return _read_members(path, archive, check_name)
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
         raise VectorFileError(f"{path}: not an intact npz file ({error}); copy or write it again") from error
@@ -72,7 +73,7 @@ def read_safetensors(
         OSError: the file cannot be read.
     """
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        with safetensors.safe_open(rereadable(path), framework="numpy") as file:
             names = sorted(file.keys())
             for name in names:
                 check_name(name)
@@ -81,7 +82,7 @@ def read_safetensors(
                 _check_array(path, name, kind if kind in _KINDS else None, kind, shape)
             text = (file.metadata() or {}).get(TEXT)
         arrays, kinds = {}, {}
-        for name, item in safetensors.deserialize(Path(path).read_bytes()):  # type: ignore[no-untyped-call]
+        for name, item in safetensors.deserialize(read_input(path)):  # type: ignore[no-untyped-call]
             kind = item["dtype"]
             arrays[name] = _float32(np.frombuffer(item["data"], dtype=_KINDS[kind]))
             if kind != "F32":

@@ -65,6 +65,7 @@ class ControlVector:
                 raise LayerError(f"layer {il} does not exist; the model has layers 0..{self.n_layer - 1}")
             if len(direction) != n_embd:
                 raise ShapeError(f"layer {il}: {len(direction)} elements where layer {min(frozen)} has {n_embd}")
+        refuse_half_characters(self.model_hint, InputError, where="model_hint: ")
         for key, value in self.metadata.items():
             _check_metadata(key, value)
         object.__setattr__(self, "directions", frozen)

@@ -21,6 +21,7 @@ from steercpp.aliases import FloatArray
 from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS, VectorFormat
 from steercpp.errors import InputError, LayerError, ShapeError, VectorFileError
 from steercpp.files import write_whole
+from steercpp.inputs import open_input
 from steercpp.vectors.arrays import TEXT, read_npz, read_safetensors, write_npz, write_safetensors
 from steercpp.vectors.control_vector import ControlVector, MetaScalar, MetaValue, at_measured_layers, manner
 from steercpp.vectors.gguf import MAX_LAYERS, assembled, read_vector_with_notes, refuse_zeros, write_vector
@@ -200,7 +201,7 @@ def _known(format: str) -> VectorFormat:
 def _format_of_file(path: Path | str) -> VectorFormat:
     """By the first bytes; where they tell nothing by the suffix, whose reader then says what is wrong."""
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             head = file.read(_HEAD)
     except OSError as error:
         raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error

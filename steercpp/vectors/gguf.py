@@ -25,6 +25,7 @@ from gguf.gguf_writer import GGUFWriter
 from steercpp import files
 from steercpp.aliases import FloatArray
 from steercpp.errors import InputError, VectorFileError
+from steercpp.inputs import open_input
 from steercpp.vectors.control_vector import RESERVED_KEYS, ControlVector, MetaValue, can_be_stored
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
 from steercpp.vectors.notes import (
@@ -102,7 +103,7 @@ def read_vector_with_notes(
             is not finite; no tensors, or zeros only.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             header = read_header(file, path)
             kind = _architecture(path, header)
             tensors = [(_layer(path, tensor), tensor) for tensor in header.tensors]

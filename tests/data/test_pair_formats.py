@@ -143,6 +143,8 @@ def test_bad_text_files(tmp_path: Path) -> None:
         (b'["a" "b"]', ":1: expected a comma or ] after an item, found '\"'"),
         (b'["a",', ":1: not JSON: Expecting value"),
         (b'["a"', ":1: the array is cut off"),
+        (b'["a",\n\n{"question": "b",\n"answer": }]', ":4: not JSON: Expecting value"),  # an item over several lines
+        (b'[\n{"question":\n\n"a"},\n3]', ":2: item 1: 'answer_matching_behavior' is missing or no text"),
         (b'["a\n', ":1: not JSON: Invalid control character"),
         (b'["a"] x', ":1: something follows the array's end"),
         (b'["\\ud83d"]', ":1: item 1: \\ud83d is half of a character"),

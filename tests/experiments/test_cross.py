@@ -182,7 +182,7 @@ def test_what_cannot_be_crossed_is_refused(tiny_engine: Engine, pushes: list[Pus
     with pytest.raises(InputError, match="nothing to cross"):
         cross(tiny_engine, pushes, {"none": ()})
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot be used"):
+    with pytest.raises(RunError, match="is a file, not a folder; choose another place"):
         cross(tiny_engine, pushes, BEHAVIORS, out=tmp_path / "file")
 
 

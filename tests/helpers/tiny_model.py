@@ -162,6 +162,30 @@ def quantize(source: Path, target: Path, file_type: str) -> Path:
     return target
 
 
+def split(source: Path, folder: Path, *, n_shards: int = 3, keys_alone: bool = False) -> Path:
+    """Write the model in shards, as gguf-split does; the path of the first.
+
+    Args:
+        source: a model of one file.
+        folder: where to.
+        n_shards: at most so many that hold tensors.
+        keys_alone: the first shard holds no tensors, as of gguf-split --no-tensor-first-split; it is one more.
+    """
+    reader = gguf.GGUFReader(source)
+    most = -(-len(reader.tensors) // n_shards)
+    folder.mkdir(exist_ok=True)
+    architecture = str(reader.fields["general.architecture"].contents())
+    writer = gguf.GGUFWriter(folder / source.name, architecture, split_max_tensors=most, small_first_shard=keys_alone)
+    for name, value in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            inner = value.types[-1] if value.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(name, value.contents(), value.types[0], sub_type=inner)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    finish(writer)
+    return min(folder.glob(f"{source.stem}-00001-of-*.gguf"))
+
+
 def finish(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

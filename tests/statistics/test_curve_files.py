@@ -70,6 +70,13 @@ def test_errors_name_the_place(tmp_path: Path, content: str | bytes, line: int, 
     assert words in str(caught.value)
 
 
+def test_a_row_over_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text('strength,alignment,note\n1,0.1,"two\nlines"\n2,"x\ny",z\n')
+    with pytest.raises(CurveError, match="rows.csv:4: alignment is"):
+        read_curve(rows)
+
+
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(CurveError, match="No such file"):
         read_curve(tmp_path / "none.csv")

@@ -29,6 +29,7 @@ from steercpp.data.sets.records import LARGEST
 from steercpp.data.sets.sources import RECORD, SOURCES, RemoteFile, cache_folder, changed, find_set, recorded
 from steercpp.errors import DataSetError
 from steercpp.files import replacing
+from steercpp.locks import writing
 from steercpp.provenance import file_sha256, now
 
 URL_VARIABLE = "STEERCPP_DATA_URL"
@@ -86,23 +87,37 @@ def fetch_set(
     home = (cache or cache_folder()) / name
     base = base_url or os.environ.get(URL_VARIABLE)
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        files = tuple(_file(name, file, home, base, progress) for file in SOURCES[name].files)
+        files = [_kept(file, home) for file in SOURCES[name].files]
+        if None in files:
+            with writing(home, error=DataSetError, otherwise="choose another `cache`"):
+                files = [
+                    _kept(file, home) or _fetched(name, file, home, base, progress) for file in SOURCES[name].files
+                ]
     except OSError as error:
         raise DataSetError(f"{home}: cannot be written ({error.strerror or error}); choose another `cache`") from error
-    return Fetched(find_set(name, home.parent), files)
+    return Fetched(find_set(name, home.parent), tuple(filter(None, files)))
 
 
-def _file(name: str, file: RemoteFile, home: Path, base: str | None, progress: Progress | None) -> FetchedFile:
-    """One file, fetched if it is not there."""
-    place, url = home / file.path, f"{base.rstrip('/')}/{name}/{file.path}" if base else file.url
-    earlier = recorded(home).get(file.path, {})
-    expected = file.sha256 or earlier.get("sha256")
+def _kept(file: RemoteFile, home: Path) -> FetchedFile | None:
+    """A file that was fetched before; None where it was not.
+
+    Raises:
+        DataSetError: it is there and has changed.
+    """
+    place, earlier = home / file.path, recorded(home).get(file.path, {})
     is_archive = place.suffix == ".tar"
-    if earlier and (home / "test" if is_archive else place).exists():
-        if not is_archive and (sha256 := file_sha256(place)) != expected:
-            raise changed(place, sha256, expected)
-        return FetchedFile(place, earlier["url"], expected, file.sha256 is not None, earlier["n_rows"], False)
+    if not earlier or not (home / "test" if is_archive else place).exists():
+        return None
+    expected = file.sha256 or earlier.get("sha256")
+    if not is_archive and (sha256 := file_sha256(place)) != expected:
+        raise changed(place, sha256, expected)
+    return FetchedFile(place, earlier["url"], expected, file.sha256 is not None, earlier["n_rows"], False)
+
+
+def _fetched(name: str, file: RemoteFile, home: Path, base: str | None, progress: Progress | None) -> FetchedFile:
+    """One file, fetched."""
+    place, url = home / file.path, f"{base.rstrip('/')}/{name}/{file.path}" if base else file.url
+    expected = file.sha256 or recorded(home).get(file.path, {}).get("sha256")
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home) as folder:
         draft = Path(folder, place.name)
         advice = "take the official file elsewhere" if file.sha256 else f"delete {home / RECORD} to take the new one"
@@ -113,7 +128,7 @@ def _file(name: str, file: RemoteFile, home: Path, base: str | None, progress: P
             target = home / split
             shutil.rmtree(target, ignore_errors=True)
             (draft.parent / split).replace(target)
-        if not is_archive:
+        if place.suffix != ".tar":
             draft.replace(place)
     fetched = FetchedFile(place, url, sha256, file.sha256 is not None, n_rows, True)
     _record(home, file.path, fetched)

@@ -22,6 +22,7 @@ from steercpp.data.sets.records import (
     refuse_parts,
 )
 from steercpp.errors import DataSetError
+from steercpp.inputs import stem
 
 MMLU_SPLITS = ("dev", "val", "test")
 _MMLU_COLUMNS = ("question", "A", "B", "C", "D", "letter")
@@ -153,7 +154,7 @@ def read_mmlu_file(path: Path) -> tuple[MmluQuestion, ...]:
     Raises:
         DataSetError: unreadable, not UTF-8, a row of another width or answer (path:line), or no row at all.
     """
-    subject = path.stem
+    subject = stem(path)
     for split in MMLU_SPLITS:
         subject = subject.removesuffix(f"_{split}")
     return filled((_mmlu(subject, row) for row in headerless_records(path, _MMLU_COLUMNS)), path)

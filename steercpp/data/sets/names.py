@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from steercpp.data.items import BehaviorItem, Item, read_behavior, read_mmlu_csv, read_tasks
+from steercpp.data.items import BehaviorItem, Item, is_named, read_behavior, read_mmlu_csv, read_tasks
 from steercpp.data.pair_formats import open_pairs
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.sets import knowledge_items, safety_items
@@ -35,6 +35,7 @@ from steercpp.data.sets.safety import SIDES, SPLITS, Instruction, read_instructi
 from steercpp.data.sets.safety_items import DISAGREE, REFUSE
 from steercpp.data.sets.sources import CAA_CHOICES, find_set
 from steercpp.errors import TaskError
+from steercpp.inputs import stem
 
 _FILES = (".jsonl", ".json", ".csv", ".txt", ".gz")
 _Entry = TypeVar("_Entry")
@@ -142,11 +143,11 @@ def is_path(name: str | Path) -> bool:
 
 def short_name(name: str | Path) -> str:
     """What a file or a folder is called after a name: the file's own name without ending, or "set-part"."""
-    return Path(name).stem if is_path(name) else str(name).replace(":", "-")
+    return stem(Path(name)) if is_path(name) else str(name).replace(":", "-")
 
 
 def _of_file(path: Path) -> tuple[Item, ...]:
-    if path.suffix.lower() == ".csv":
+    if is_named(path, ".csv"):
         return read_mmlu_csv(path)
     if items := tuple(item for item in read_tasks(path) if not isinstance(item, BehaviorItem)):
         return items

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from steercpp.data.json_stream import iter_items
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import DataSetError, PairsError
+from steercpp.inputs import open_input
 
 LARGEST = 1 << 28  # bytes, unpacked; the largest official file has 3 MB, and a gzip file may claim anything
 _GZIP = b"\x1f\x8b"
@@ -112,10 +113,11 @@ def read_text(path: Path | str) -> str:
         DataSetError: unreadable, a gzip file cut off or damaged, larger than 256 MiB, or not UTF-8 (path:line).
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             is_packed = file.read(len(_GZIP)) == _GZIP
-        with gzip.open(path) if is_packed else open(path, "rb") as file:
-            data = file.read(LARGEST + 1)
+            file.seek(0)
+            with gzip.open(file) if is_packed else file as content:
+                data = content.read(LARGEST + 1)
     except EOFError as error:
         raise DataSetError(f"{path}: the gzip file is cut off; fetch it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:

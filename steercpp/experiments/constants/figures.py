@@ -22,6 +22,7 @@ from steercpp.aliases import Floats
 from steercpp.experiments.constants.derive import Constants
 from steercpp.experiments.constants.words import number
 from steercpp.files import write_atomically
+from steercpp.locks import DRAWING, DRAWING_WAIT_S, writing
 from steercpp.reports.style import BLUE, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, rendered
 
 _UNITS = {
@@ -40,13 +41,13 @@ def write_figures(folder: Path, constants: Constants) -> tuple[Path, ...]:
     Raises:
         RunError: they cannot be written.
     """
-    files = []
+    files: dict[Path, bytes] = {}
     for name, draw in figures(constants).items():
         figure = draw()
-        for kind in ("png", "svg"):
-            path = folder / f"{name}.{kind}"
-            write_atomically(path, rendered(figure, kind))
-            files.append(path)
+        files |= {folder / f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "svg")}
+    with writing(folder, lock=DRAWING, wait_s=DRAWING_WAIT_S, otherwise=""):
+        for path, data in files.items():
+            write_atomically(path, data)
     return tuple(files)
 
 

@@ -8,6 +8,7 @@ again, up to what a quantised product rounds away.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,8 +19,9 @@ import numpy.typing as npt
 from gguf.quants import dequantize
 
 from steercpp.aliases import Floats
+from steercpp.engine.model_file import model_files
 from steercpp.errors import SteerError
-from steercpp.vectors.gguf_header import Header, Tensor, read_header
+from steercpp.vectors.gguf_header import Header, read_header
 
 CLOSE = 0.03  # of the logits' spread: products with quantised weights round activations to 8 bits
 
@@ -74,37 +76,52 @@ class Head:
 def read_head(path: Path, tokens: Sequence[int]) -> Head | str:
     """The head of a model file, with these tokens' rows; or in words why there is none."""
     try:
-        with open(path, "rb") as file:
-            header = read_header(file, path)
-            return _read(file, header, np.unique(np.asarray(tokens, np.intp)))
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(file, "rb")) for file in model_files(path)]
+            headers = [read_header(file, path) for file in files]
+            return _read(_Tensors(files, headers), headers[0], np.unique(np.asarray(tokens, np.intp)))
     except (OSError, SteerError, ValueError, NotImplementedError) as error:
         return f"the model's head cannot be read from its file ({error})"
 
 
-def _read(file: BinaryIO, header: Header, tokens: npt.NDArray[np.intp]) -> Head | str:
-    tensors = {tensor.name: tensor for tensor in header.tensors}
-    matrix = tensors.get("output.weight") or tensors.get("token_embd.weight")
-    norm, bias = tensors.get("output_norm.weight"), tensors.get("output_norm.bias")
-    if matrix is None or norm is None:
+class _Tensors:
+    """The tensors in a model's files, by name."""
+
+    def __init__(self, files: Sequence[BinaryIO], headers: Sequence[Header]) -> None:
+        self._places = {
+            tensor.name: (file, header.data_start, tensor)
+            for file, header in zip(files, headers, strict=True)
+            for tensor in header.tensors
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def rows(self, name: str, rows: npt.NDArray[np.intp]) -> Floats:
+        """Some rows of a matrix, of whatever type, (n, width)."""
+        file, data_start, tensor = self._places[name]
+        kind = gguf.GGMLQuantizationType(tensor.type)
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        width = tensor.shape[0] // block * size
+        packed = np.empty((len(rows), width), np.uint8)
+        for place, row in enumerate(rows.tolist()):
+            file.seek(data_start + tensor.offset + row * width)
+            packed[place] = np.frombuffer(file.read(width), np.uint8)
+        return dequantize(packed, kind).astype(np.float64)
+
+
+def _read(tensors: _Tensors, header: Header, tokens: npt.NDArray[np.intp]) -> Head | str:
+    matrix = "output.weight" if "output.weight" in tensors else "token_embd.weight"
+    norm, bias = "output_norm.weight", "output_norm.bias"
+    if matrix not in tensors or norm not in tensors:
         return "its file holds no output matrix with a final norm"
     keys = {key.rpartition(".")[2]: value.value for key, value in header.values.items() if ".attention." in key}
     epsilon = keys.get("layer_norm_rms_epsilon", keys.get("layer_norm_epsilon"))
     if not isinstance(epsilon, float):
         return "its file does not tell how its final norm is made"
-    weight = _rows(file, header, norm, np.zeros(1, np.intp))[0]
+    only = np.zeros(1, np.intp)
+    weight = tensors.rows(norm, only)[0]
     return Head(
-        weight, np.zeros_like(weight) if bias is None else _rows(file, header, bias, np.zeros(1, np.intp))[0], epsilon,
-        "layer_norm_rms_epsilon" not in keys, tokens, _rows(file, header, matrix, tokens),
+        weight, tensors.rows(bias, only)[0] if bias in tensors else np.zeros_like(weight), epsilon,
+        "layer_norm_rms_epsilon" not in keys, tokens, tensors.rows(matrix, tokens),
     )  # fmt: skip
-
-
-def _rows(file: BinaryIO, header: Header, tensor: Tensor, rows: npt.NDArray[np.intp]) -> Floats:
-    """Some rows of a matrix, of whatever type, (n, width)."""
-    kind = gguf.GGMLQuantizationType(tensor.type)
-    block, size = gguf.GGML_QUANT_SIZES[kind]
-    width = tensor.shape[0] // block * size
-    packed = np.empty((len(rows), width), np.uint8)
-    for place, row in enumerate(rows.tolist()):
-        file.seek(header.data_start + tensor.offset + row * width)
-        packed[place] = np.frombuffer(file.read(width), np.uint8)
-    return dequantize(packed, kind).astype(np.float64)

@@ -21,6 +21,7 @@ from steercpp.encoding import json_ready
 from steercpp.errors import RunError
 from steercpp.experiments.constants.derive import Constants
 from steercpp.files import write_atomically
+from steercpp.locks import writing
 from steercpp.runs.manifest import read_manifest
 
 FORMAT = "steercpp constants 2"
@@ -34,16 +35,17 @@ def write_constants(folder: Path, constants: Constants) -> tuple[Path, Path]:
         their paths, the record's first.
 
     Raises:
-        RunError: they cannot be written.
+        RunError: they cannot be written, or another process writes there.
     """
     data = io.BytesIO()
     arrays: Mapping[str, Any] = dict(sorted(constants.arrays.items()))
     np.savez_compressed(data, **arrays)
     record = {"format": FORMAT, **constants.record, "arrays_sha256": sha256(data.getvalue()).hexdigest()}
-    (folder / RECORD).unlink(missing_ok=True)
-    write_atomically(folder / ARRAYS, data.getvalue())
     text = json.dumps(json_ready(record), indent=1, allow_nan=False) + "\n"
-    write_atomically(folder / RECORD, text.encode())
+    with writing(folder, otherwise=""):
+        (folder / RECORD).unlink(missing_ok=True)
+        write_atomically(folder / ARRAYS, data.getvalue())
+        write_atomically(folder / RECORD, text.encode())
     return folder / RECORD, folder / ARRAYS
 
 

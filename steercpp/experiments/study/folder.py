@@ -20,7 +20,7 @@ from typing import Any
 import dacite
 
 from steercpp.errors import RunError
-from steercpp.files import write_atomically
+from steercpp.files import TEMPORARY, write_atomically
 from steercpp.provenance import command, file_sha256, json_sha256, machine, now, versions
 from steercpp.runs.folder import NEXT, prepare
 from steercpp.runs.manifest import MANIFEST as RUN
@@ -115,7 +115,8 @@ def open_folder(path: Path, plan: Mapping[str, Any], *, force: bool) -> StudyFol
         RunError: it holds a study of another plan, other files, or cannot be written to.
     """
     stored = _read(path)
-    if stored is None and path.is_dir() and any(path.iterdir()) and not force:
+    others = [entry for entry in path.iterdir() if not entry.name.startswith(TEMPORARY)] if path.is_dir() else []
+    if stored is None and others and not force:
         raise RunError(f"{path}: holds other files and no {MANIFEST}; {NEXT}")
     if stored is not None and not stored.made and not any(path.rglob(RUN)):
         stored = None  # it failed before anything was made

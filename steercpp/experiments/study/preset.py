@@ -42,6 +42,7 @@ import dacite
 from steercpp.choices import Sign, SynthesisVariant, Unit
 from steercpp.errors import InputError, PresetError
 from steercpp.extraction.methods import METHODS
+from steercpp.inputs import read_input, stem
 from steercpp.sweeps.strengths import grid
 
 Role: TypeAlias = Literal["base", "chat"]
@@ -263,7 +264,7 @@ def load_preset(name: str) -> Preset:
     Raises:
         PresetError: no such preset (near names are offered), the file cannot be read, or it is malformed.
     """
-    is_file = name.endswith(ENDING)
+    is_file = name.endswith(ENDING) or Path(name).is_fifo()
     if not is_file and name not in preset_names():
         by_end = {preset.partition("/")[2]: preset for preset in preset_names()}
         near = get_close_matches(name, [*preset_names(), *by_end], n=1)
@@ -272,11 +273,11 @@ def load_preset(name: str) -> Preset:
         raise PresetError(f"preset {name!r} is unknown; {advice}")
     path = Path(name) if is_file else _root() / f"{name}{ENDING}"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_input(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PresetError(f"{path}: cannot be read ({reason}); check the path of the preset") from error
-    return parse_preset(text, name=path.stem if is_file else name, place=str(path) if is_file else name)
+    return parse_preset(text, name=stem(path) if is_file else name, place=str(path) if is_file else name)
 
 
 def with_included(preset: Preset) -> tuple[Preset, ...]:

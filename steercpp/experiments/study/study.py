@@ -19,6 +19,7 @@ from steercpp.aliases import Progress
 from steercpp.data.pairs import ContrastPair, pairs_sha256, read_pairs
 from steercpp.data.sets.names import behavior_items, contrast_pairs
 from steercpp.engine.engine import Engine
+from steercpp.engine.model_file import model_bytes
 from steercpp.errors import SandboxError, SteerError
 from steercpp.experiments.constants.figures import write_figures
 from steercpp.experiments.constants.measure import measure_constants
@@ -30,10 +31,11 @@ from steercpp.experiments.study.preset import Preset, Role, RunSpec, SynthesisSp
 from steercpp.experiments.synthesis import harmful_requests, synthesize, write_synthetic
 from steercpp.extraction.extract import extract
 from steercpp.judging.sandbox import working_way
+from steercpp.locks import writing
 from steercpp.provenance import file_sha256
 from steercpp.reports.report import ensure_report
 from steercpp.runs.judgement import judge
-from steercpp.runs.manifest import MANIFEST, read_manifest
+from steercpp.runs.manifest import is_finished
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.texts import TextPlan
@@ -95,7 +97,7 @@ def study(
 
     Raises:
         InputError: a model is missing, or a name, template, recipe or matcher is unknown.
-        RunError: `out` cannot be used.
+        RunError: `out` cannot be used, or another process writes there.
         SteerError: as the parts raise; what is finished is kept in all cases.
     """
     choices = choices or Choices()
@@ -111,16 +113,17 @@ def study(
             for included in presets
         }
         _check_code(presets, items, choices, out)
-        folder = open_folder(out, _plan(presets, models, choices), force=force)
-        outcomes = []
-        for included in presets:
-            work = _PresetWork(included, items[included.name], folder, opened, choices, progress)
-            for name in included.runs:
-                with _described(f"{included.name}, run {name}"):
-                    outcomes.append(work.run(name))
-                if on_outcome is not None:
-                    on_outcome(outcomes[-1])
-    folder.finish({outcome.title: str(outcome.result.folder.relative_to(out)) for outcome in outcomes})
+        with writing(out):
+            folder = open_folder(out, _plan(presets, models, choices), force=force)
+            outcomes = []
+            for included in presets:
+                work = _PresetWork(included, items[included.name], folder, opened, choices, progress)
+                for name in included.runs:
+                    with _described(f"{included.name}, run {name}"):
+                        outcomes.append(work.run(name))
+                    if on_outcome is not None:
+                        on_outcome(outcomes[-1])
+            folder.finish({outcome.title: str(outcome.result.folder.relative_to(out)) for outcome in outcomes})
     return Study(out, preset, tuple(outcomes))
 
 
@@ -148,8 +151,7 @@ def _check_code(
     for preset in presets:
         for name in preset.runs:
             run = out / _place(preset, "runs", name)
-            is_done = (run / MANIFEST).is_file() and read_manifest(run).finished is not None
-            if is_done or not items[preset.name][name].code:
+            if is_finished(run) or not items[preset.name][name].code:
                 continue
             if not choices.allow_code:
                 raise SandboxError(
@@ -178,7 +180,7 @@ def _plan(presets: tuple[Preset, ...], models: Mapping[Role, Path], choices: Cho
     """What decides a study's numbers, beside the files of its material, whose items the runs' own plans hash."""
     changed = {key: value for key, value in asdict(choices).items() if key not in ("data", "allow_code")}
     used = sorted({role for preset in presets for role in preset.roles})
-    sizes = {role: {"file": models[role].name, "bytes": models[role].stat().st_size} for role in used}
+    sizes = {role: {"file": models[role].name, "bytes": model_bytes(models[role])} for role in used}
     return {"presets": {preset.name: preset.text for preset in presets}, "models": sizes, **changed}
 
 

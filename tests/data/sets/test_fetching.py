@@ -183,7 +183,7 @@ def test_without_network(mirror: Mirror, tmp_path: Path) -> None:
 def test_where_nothing_can_be_written(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     told = error_of(lambda: fetch_set("xstest", base_url=mirror.url, cache=tmp_path / "file"))
-    assert "cannot be written (" in told and told.endswith("choose another `cache`")
+    assert "no file can be written there (" in told and told.endswith("choose another `cache`")
 
 
 def test_of_an_archive_only_the_files_of_the_set_are_written(

@@ -1,0 +1,188 @@
+"""One process at a time writes into a folder; read this to add what writes into one.
+
+    with writing(folder): ...
+
+The lock is the operating system's, on a file in the folder that goes with it: it ends with the process, however that
+ends. The file says who holds it, for the sentence that a second process is refused with. Readers take no lock. On a
+file system that knows no locks (some network mounts) nothing is locked.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from steercpp.errors import RunError, SteerError
+from steercpp.files import TEMPORARY
+from steercpp.provenance import command, now
+
+MEASURING, DRAWING = f"{TEMPORARY}lock", f"{TEMPORARY}report-lock"  # who measures does not keep others from drawing
+DRAWING_WAIT_S = 60.0  # a report is written within seconds
+_PAUSE_S, _REMOVED_WITHIN_S = 0.02, 1.0
+_TRIES = 50  # to read who holds a lock, which its holder writes just after taking it
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
+_mine = threading.local()  # what this thread holds
+
+
+@contextmanager
+def writing(
+    folder: Path,
+    *,
+    lock: str = MEASURING,
+    wait_s: float = 0.0,
+    error: type[SteerError] = RunError,
+    otherwise: str = "use another `out`",
+) -> Iterator[None]:
+    """Keep other processes from writing into a folder while this one does; a thread may take a lock of its own again.
+
+    The folder is made where it is missing, and goes again where what is done inside fails and leaves it empty.
+
+    Args:
+        folder: which.
+        lock: `MEASURING` or `DRAWING`.
+        wait_s: how long to wait for another process.
+        error: what is raised.
+        otherwise: what else to do, for messages; "" for nothing.
+
+    Raises:
+        SteerError: of the kind `error`: another process, or thread, writes there, which the message names; or no file
+            can be made there.
+    """
+    held: set[Path] = _mine.__dict__.setdefault("held", set())
+    place = folder.resolve() / lock
+    if place in held:
+        yield
+        return
+    file, made = _taken(folder, folder / lock, wait_s, error, otherwise)
+    held.add(place)
+    try:
+        yield
+        made = {}
+    finally:
+        held.discard(place)
+        _release(folder / lock, file, made)
+
+
+def refuse_second_writer(folder: Path) -> None:
+    """Tell before costly work that another process measures in a folder, if one does.
+
+    Raises:
+        RunError: it does; the message names it.
+    """
+    place = folder / MEASURING
+    if folder.resolve() / MEASURING in _mine.__dict__.get("held", ()):
+        return
+    with suppress(OSError):
+        file = os.open(place, os.O_RDWR)
+        try:
+            is_free = _locked(file)
+        finally:
+            os.close(file)
+        if not is_free:
+            raise _refusal(folder, place, RunError, "use another `out`")
+
+
+def _taken(
+    folder: Path, place: Path, wait_s: float, error: type[SteerError], otherwise: str
+) -> tuple[int, dict[Path, None]]:
+    """The open, locked file, and the folders that were made for it, the innermost first."""
+    until = time.monotonic() + wait_s
+    made: dict[Path, None] = {}
+    while True:
+        try:
+            made |= dict.fromkeys(path for path in (folder, *folder.parents) if not path.exists())
+            folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as problem:
+            if isinstance(problem, FileNotFoundError) and time.monotonic() < until + _REMOVED_WITHIN_S:
+                continue  # its holder has failed, and has removed the folder between the two calls
+            if folder.exists() and not folder.is_dir():
+                raise error(f"{folder}: is a file, not a folder; choose another place with `out`") from problem
+            step = otherwise or "check its rights"
+            raise error(f"{folder}: no file can be written there ({problem.strerror}); {step}") from problem
+        is_locked = _locked(file)
+        if is_locked and _is_at(file, place):
+            break
+        os.close(file)
+        if not is_locked and time.monotonic() > until:
+            raise _refusal(folder, place, error, otherwise)
+        time.sleep(_PAUSE_S)
+    with suppress(OSError):  # a full disk: then nobody is named
+        os.ftruncate(file, 0)
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now(), "command": command()}
+        os.write(file, json.dumps(holder).encode())
+    return file, made
+
+
+def _locked(file: int) -> bool:
+    """Lock an open file, or tell that another has it."""
+    from filelock import lock_descriptor
+
+    try:
+        return lock_descriptor(file, blocking=False)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return True
+        raise
+
+
+def _is_at(file: int, place: Path) -> bool:
+    """Whether an open file is still the one that lies at its place."""
+    try:
+        return os.path.samestat(os.fstat(file), place.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _release(place: Path, file: int, made: Iterable[Path]) -> None:
+    """Remove the file while it is locked, and folders that were made for nothing; then let go."""
+    with suppress(OSError):
+        place.unlink()
+        for path in made:
+            path.rmdir()
+    os.close(file)
+
+
+def _refusal(folder: Path, place: Path, error: type[SteerError], otherwise: str) -> SteerError:
+    """What a second process is told."""
+    holder = _holder(place)
+    who = "another process"
+    if holder is not None:
+        place_of_it = "" if holder["host"] == socket.gethostname() else f" on {holder['host']}"
+        who = f"process {holder['pid']}{place_of_it} (since {holder['since']}: {holder['command']})"
+        if holder["pid"] == os.getpid() and not place_of_it:
+            who = "another thread of this process"
+    step = f", or {otherwise}" if otherwise else ""
+    return error(f"{folder}: {who} is writing there; wait until it has ended{step}")
+
+
+def _holder(place: Path) -> dict[str, Any] | None:
+    """Who holds the lock, as the file says; None where it does not within a second."""
+    for _ in range(_TRIES):
+        with suppress(OSError, ValueError, TypeError):
+            holder = json.loads(place.read_bytes())
+            if {"pid", "host", "since", "command"} <= set(holder) and _may_live(holder):
+                return dict(holder)
+        time.sleep(_PAUSE_S)
+    return None
+
+
+def _may_live(holder: dict[str, Any]) -> bool:
+    """False for a process of this machine that has ended: its successor has not written its own name yet."""
+    if holder["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True

@@ -160,7 +160,10 @@ def _is_word(chunk: str) -> bool:
 
 
 def lost_characters(text: str) -> float:
-    """Share of characters that no writing has: U+FFFD, controls, unassigned and private ones; one cut at the end aside."""
+    """Share of characters that no writing has: U+FFFD, controls, unassigned and private ones.
+
+    One at the end, where a text was cut within a character, does not count.
+    """
     shown = text.rstrip().removesuffix("\ufffd")
     lost = sum(c == "\ufffd" or unicodedata.category(c) in ("Cc", "Cn", "Co") for c in shown if not c.isspace())
     return lost / len(shown) if shown else 0.0

@@ -70,6 +70,8 @@ _THOUGHT_CHANNEL = re.compile(r"\b(?:analysis|commentary)\b|\bto=(?!user\b)")
 _DROPPED = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z])|(?=.*assistantfinal))", re.DOTALL)
 _FINAL = re.compile(r"assistantfinal(?![a-z])|\A\s*final(?=[A-Z])")
 _FINAL_BEHIND = re.compile("assistantfinal")
+_OPEN_QUOTE = re.compile(r"(?:(?:^|[\s(\[{=,])['\"`]|[\u2018\u201c])\Z")
+_CLOSE_QUOTES = frozenset("'\"`\u2019\u201d")
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 
 
@@ -154,14 +156,18 @@ def _begins(text: str, mark: re.Match[str]) -> bool:
 
 
 def _is_quoted(text: str, mark: re.Match[str]) -> bool:
-    """Whether a mark stands between quotes or backquotes of its line, and so is spoken of."""
+    """Whether a mark is spoken of: it stands between quotes or backquotes, alone or together with its counterpart."""
     start, end = text.rfind("\n", 0, mark.start()) + 1, text.find("\n", mark.end())
     before, behind = text[start : mark.start()], text[mark.end() :] if end < 0 else text[mark.end() : end]
-    return (
-        before[-1:] in tuple("'\"`\u2018\u201c")
-        and behind[:1] in tuple("'\"`\u2019\u201d")
-        or any(before.count(quote) % 2 and quote in behind for quote in ('"', "`"))
-    )
+    if _OPEN_QUOTE.search(before) and behind[:1] in _CLOSE_QUOTES:
+        return True
+    for quote in ('"', "'", "`"):
+        if before.count(quote) % 2 and quote in behind:
+            is_opening = mark.re is _TAG and not _closes(mark)
+            beside = behind.partition(quote)[0] if is_opening else before.rpartition(quote)[2]
+            if _TAG.search(beside):
+                return True
+    return False
 
 
 def _without_marks(text: str) -> str:

@@ -57,6 +57,11 @@ FINISHED = {
     "muse": (" to=self<|message|>hm<|eom|><|start|>assistant to=user<|message|>Sure<|eot|>", "hm", "Sure"),
     "solar": ("<|think|>hm<|end|><|begin|>assistant<|content|>Sure<|end|>", "hm", "Sure"),
     "solar without thoughts": ("<|content|>Sure", "", "Sure"),
+    "an odd quote in the thought": (
+        '<think>A 5" wrench, don\'t.</think>Use the "small" one, don\'t bend it.', 'A 5" wrench, don\'t.',
+        'Use the "small" one, don\'t bend it.',
+    ),
+    "quotes on both sides": ('<think>I say "no"</think>"No," I say.', 'I say "no"', '"No," I say.'),
     "quoted in the answer": ("<think>hm</think>It ends with `</think>`.", "hm", "It ends with `</think>`."),
     "in the answer's code": (
         "<think>hm</think>\n\n    return re.sub(r\"<think>.*?</think>\", '', s)\n", "hm",
@@ -79,7 +84,8 @@ UNFINISHED = {
 }
 ALL_ANSWER = (
     "", " No, I cannot.", "Sure", "    return 3\n", "Use the <think> tag to make it think.", "It ends with `</think>`.",
-    'The mark "</think>" ends a thought.', "analysis of the text", "analysis: it is short", "The finalists won.",
+    'The mark "</think>" ends a thought.', 
+    "re.sub('<think>.*</think>', '', text)", "analysis of the text", "analysis: it is short", "The finalists won.",
     "Here are my reasoning steps:\n1. It is illegal.", "a <b>bold</b> word", "<answer>Sure</answer>",
     "Let me think step by step.", "He said [thinking] no.",
 )  # fmt: skip

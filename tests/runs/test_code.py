@@ -285,3 +285,30 @@ def test_the_doctor_tells_whether_code_could_run(tmp_path: Path, monkeypatch: py
     assert found in WAYS or all(why_not(name) for name in WAYS)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "install bubblewrap" in doctor._sandbox()
+
+
+def test_an_answer_passes_if_one_of_its_readings_does(sandbox: str, tmp_path: Path) -> None:
+    """With what is needed, whole, or the first definition alone; of a failure the first reading's reason is told."""
+    answers = {
+        "shown with input": f"```python\ndef add(a, b):\n{RIGHT}\nn = int(input())\nprint(add(n, n))\n```",
+        "filled by a loop": "```python\nADDED = {}\nfor a in range(4):\n    for b in range(4):\n"
+        "        ADDED[a, b] = a + b\n"
+        "def add(a, b):\n    return ADDED[a, b]\n```",
+        "another version": f"{RIGHT}\ndef add(a, b):\n    return 0\n",
+        "whole alone": "```python\nimport builtins\nclass Maker:\n    def __del__(self):\n"
+        "        builtins.adding = lambda a, b: a + b\nMaker()\ndef add(a, b):\n    return adding(a, b)\n```",
+        "a draft thought of": f"<think>\n```python\ndef add(a, b):\n{WRONG}```\n</think>\n{RIGHT}",
+        "wrong": f"```python\ndef add(a, b):\n{WRONG}\nprint(add(1, 2))\n```",
+    }  # fmt: skip
+    texts = [said(i, text) for i, text in enumerate(answers.values())]
+    with filled(tmp_path / "s.sqlite", [ADD] * len(texts), texts) as store:
+        assert judge_code(store, [ADD] * len(texts), allow=True, sandbox=sandbox) == len(texts)
+        reasons = {name: one.reason for name, one in zip(answers, store.verdicts(LABEL, "code"), strict=True)}
+    assert reasons == {**dict.fromkeys(answers, ""), "wrong": "AssertionError"}
+
+
+def test_a_text_that_ended_inside_its_thoughts_has_nothing_to_run(counted: list[str], tmp_path: Path) -> None:
+    with filled(tmp_path / "s.sqlite", [ADD], [said(0, f"<think>\ndef add(a, b):\n{RIGHT}")]) as store:
+        judge_code(store, [ADD], allow=True)
+        assert [one.reason for one in store.verdicts(LABEL, "code")] == [code_runs.NO_ANSWER]
+    assert counted == []

@@ -123,6 +123,20 @@ class Statement:
             and not (growing and any(isinstance(n, int | float) and abs(n) > 1 << 16 for n in numbers))
         )
 
+    def other_names(self, names: set[str]) -> frozenset[str]:
+        """Other names that it gives to the object of one of these or its method: x = y = [], add = x.append."""
+        if not isinstance(self.node, ast.Assign):
+            return frozenset()
+        value = self.node.value
+        shared = isinstance(value, ast.Name | ast.Attribute) and _root(value) in names
+        return self.binds if shared or (len(self.node.targets) > 1 and self.binds & names) else frozenset()
+
+    @cached_property
+    def called(self) -> frozenset[str]:
+        """Names that it calls."""
+        calls = (part.func for part in ast.walk(self.node) if isinstance(part, ast.Call))
+        return frozenset(function.id for function in calls if isinstance(function, ast.Name))
+
     @cached_property
     def setting_of(self) -> str:
         """The name whose function it calls for its effect alone, as sys in sys.setrecursionlimit(9); "" for none."""
@@ -156,12 +170,15 @@ class _Needed:
         self.defined = _joined(statement.binds for statement in self.definitions if not statement.is_import)
         self.constants = _joined(statement.binds for statement in statements if statement.is_constant)
         self.names = {name}
+        self.other_names: frozenset[str] = frozenset()
 
     def nodes(self) -> list[ast.stmt]:
         kept: set[int] = set()
         while True:
             size = len(self.names), len(kept)
             for place, statement in enumerate(self.statements):
+                self.other_names |= statement.other_names(self.names - self.defined - self.imported)
+                self.names |= self.other_names
                 if place in kept or self._is_needed(statement):
                     kept.add(place)
                     self.names |= statement.reads if statement.binds & self.names else statement.reads_at_once
@@ -182,16 +199,20 @@ class _Needed:
             return True
         reached = self._reached
         data = self.names - self.defined - self.imported
-        if statement.changes(uncounted=_LOOKING | reached) & data:
+        if (statement.changes(uncounted=_LOOKING | reached) & data) or statement.called & self.other_names:
             return True
         read = statement.reads - self.imported - _BUILTINS - self.constants
         if statement.setting_of in self.imported and read <= data:
             return True
-        return any(
+        helpers = self._helpers(statement.reads & self.defined - reached, reached)
+        sets_up = any(
             other.rebinds & self.names or other.changes(uncounted=_LOOKING | reached) & data
             for other in self.definitions
-            if other.binds & self._helpers(statement.reads & self.defined - reached, reached)
+            if other.binds & helpers
         )
+        if sets_up:
+            self.names |= statement.binds  # what it makes may do the work later, as a thread does
+        return sets_up
 
     def _helpers(self, called: frozenset[str], reached: frozenset[str]) -> frozenset[str]:
         """Functions by their names, and those that they read, but for what the needed function reaches."""

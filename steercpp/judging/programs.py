@@ -107,7 +107,8 @@ def answer_codes(item: Problem, text: str) -> tuple[str, ...]:
     """The program in an answer, read in each way, see above."""
     text = answer_of(text.replace("\r\n", "\n").replace("\r", "\n"))
     blocks = [block.code for block in code_blocks(text) if block.is_python or _defines(item.entry_point, block.code)]
-    place = next((i for i, code in enumerate(blocks) if _defines(item.entry_point, code)), 0)
+    places = [i for i, code in enumerate(blocks) if _defines(item.entry_point, code)] or [0]
+    place = next((i for i in places if i < len(blocks) and _is_module(blocks[i])), places[0])
     alone = blocks[place] if blocks else None
     joined = "\n".join(code.rstrip() for i, code in enumerate(blocks) if i == place or _is_module(code)) + "\n"
     codes: dict[str, str] = {}  # by what they do: blank lines and comments make no other program
@@ -205,12 +206,24 @@ class Compiled:
         return self._lines([node for node in body if node.lineno <= self.n_given or node in kept])
 
     def _lines(self, nodes: Sequence[ast.stmt]) -> str:
-        numbers: list[int] = []
+        """The lines of some of its statements; one that shares a line with another that goes is written anew."""
+        lines, dropped = (
+            self.source.split("\n"),
+            {i for node in self.tree.body if node not in nodes for i in _span(node)},
+        )
+        kept: dict[int, str] = {}
         for node in nodes:
-            start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
-            numbers += range(start, (node.end_lineno or start) + 1)
-        lines = self.source.split("\n")
-        return "\n".join(lines[i - 1] for i in dict.fromkeys(numbers)) + "\n"
+            if dropped & set(_span(node)):
+                kept[node.lineno] = "\n".join(filter(None, (kept.get(node.lineno), ast.unparse(node))))
+            else:
+                kept.update({i: lines[i - 1] for i in _span(node)})
+        return "".join(f"{line}\n" for _, line in sorted(kept.items()))
+
+
+def _span(node: ast.stmt) -> range:
+    """Numbers of the lines of a statement, its decorators among them."""
+    start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
+    return range(start, (node.end_lineno or start) + 1)
 
 
 def _is_function(node: ast.stmt, name: str) -> bool:

@@ -80,7 +80,7 @@ ANSWERS = {
     "fenced behind an example": (f"You call it so:\n```\ntotal([1])\n```\nand\n```\n{DEF}```", IMPORT + DEF),
     "fenced body": ("Sure:\n```python\nreturn sum(xs)\n```\n", CONTINUED),
     "fenced, with tests": (f"```\n{DEF}\nassert total([]) == 1\nif True:\n    exit()\n```", IMPORT + DEF),
-    "two on a line": ("x = 1; print(x)\n" + DEF, IMPORT + "x = 1; print(x)\n" + DEF),
+    "two on a line": ("x = 1; print(x)\n" + DEF, IMPORT + "x = 1\n" + DEF),
 }  # fmt: skip
 
 
@@ -130,6 +130,19 @@ RIGHT = {
     "wrapped": "import functools\ndef total(xs):\n    return sum(xs)\ntotal = functools.wraps(total)(total)\n",
     "lambda": "total = lambda xs: sum(xs)\n",
     "class": "class Solution:\n    def total(self, xs):\n        return sum(xs)\n\ntotal = Solution().total\n",
+    "by another name": "TABLE = []\nadd = TABLE.append\nfor i in range(9):\n    add(i)\n" + LATER,
+    "by a name given beside": "TABLE = OTHER = []\nOTHER.extend(range(9))\n" + LATER,
+    "by a thread": "import threading\nTABLE = {}\ndef fill():\n    TABLE.update({1: 1, 2: 2})\n"
+    "worker = threading.Thread(target=fill)\nworker.start()\nworker.join()\n" + LATER,
+    "by a method": "class Table:\n    def __init__(self):\n        self.rows = {}\n    def fill(self):\n"
+    "        self.rows = {1: 1, 2: 2}\nTABLE = Table()\nTABLE.fill()\n"
+    "def total(xs):\n    return sum(TABLE.rows[x] for x in xs)\n",
+    "by a decorator": "ALL = {}\ndef kept(f):\n    ALL[f.__name__] = f\n    return f\n@kept\ndef add(xs):\n"
+    "    return sum(xs)\ndef total(xs):\n    return ALL['add'](xs)\n",
+    "input with a default": "try:\n    zero = int(input())\nexcept (EOFError, OSError):\n    zero = 0\n"
+    "def total(xs):\n    return sum(xs, zero)\n",
+    "two on a line": "import sys\n" + FUNCTION + "x = 1; sys.exit(1)\n",
+    "a file that is not there": FUNCTION + "with open('numbers') as file:\n    print(total(list(file)))\n",
     "global statement": "calls = 0\ndef total(xs):\n    global calls\n    calls += 1\n    return sum(xs)\n",
     "globals()": "globals()['add'] = sum\ndef total(xs):\n    return add(xs)\n",
     "corrected below": DRAFT + "\n# That forgets the sum.\n" + FUNCTION,
@@ -177,6 +190,7 @@ FORMS = {
     + fenced("def add(a):\n    return sum(a)\n"),
     "imports in a block of their own": fenced("import math\n") + "Then\n"
     + fenced("def total(xs):\n    return int(math.fsum(xs))\n"),
+    "an attempt that is no Python": fenced("def total(xs)\n    return\n") + fenced(FUNCTION),
     "an example behind": fenced(FUNCTION) + "Example:\n" + fenced("print(total([1]))\n# 1\n"),
     "an example that reads": fenced(FUNCTION) + "Example:\n" + fenced("xs = input()\nprint(total(xs))\n"),
     "a dialogue behind": fenced(FUNCTION) + fenced(">>> total([1])\n1\n"),

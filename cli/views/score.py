@@ -68,13 +68,11 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
     if scores is None:
         return []
     columns: list[output.Column] = [
-        (name, "right")
-        for name in ("strength", "B", "low", "high", "neither", "broken", "at most", "perplexity", "repeating")
+        (name, "right") for name in ("strength", "B", "low", "high", "neither", "broken", "at most", "perplexity")
     ]
     keys = {
         "b": "+.3f", "b_low": "+.3f", "b_high": "+.3f", "neither_share": ".1%", "broken_share": ".1%",
-        "broken_high": ".1%",
-        "perplexity": ".4g", "repetition": ".1%",
+        "broken_high": ".1%", "perplexity": ".4g",
     }  # fmt: skip
     table = [
         [

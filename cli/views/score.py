@@ -68,7 +68,7 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
     if scores is None:
         return []
     columns: list[output.Column] = [
-        (name, "right") for name in ("strength", "B", "low", "high", "neither", "broken", "at most", "perplexity")
+        (name, "right") for name in ("strength", "B", "low", "high", "neither", "broken", "up to", "perplexity")
     ]
     keys = {
         "b": "+.3f", "b_low": "+.3f", "b_high": "+.3f", "neither_share": ".1%", "broken_share": ".1%",

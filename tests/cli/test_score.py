@@ -134,7 +134,7 @@ def test_thoughts_are_no_answers_and_saying_neither_breaks_no_budget(tmp_path: P
     assert note.startswith("234 of 360 generated texts hold thoughts") and "117 ended inside their thoughts" in note
     page = score(folder, "--samples", "3").stdout
     heading = next(line for line in page.splitlines() if "neither" in line and "perplexity" in line)
-    assert heading.split() == ["strength", "B", "low", "high", "neither", "broken", "most", "perplexity"]
+    assert heading.split() == ["strength", "B", "low", "high", "neither", "broken", "up", "to", "perplexity"]
     shown = " ".join(page.split())
     assert "234 of 360 generated texts hold thoughts" in shown and "allow more with --max-new-tokens" in shown
     assert "13 aligned, 0 misaligned, 27 neither, 0 broken" in shown and "thoughts: No, I" in shown

@@ -141,7 +141,7 @@ def generate(
         "rows": [
             {
                 "strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish,
-                "gate_open": row.gate_open,
+                "gate_open": row.gate_open, **asdict(row.reply),
             }
             for s, row in zip(view.strengths, generation.rows, strict=True)
         ],
@@ -252,7 +252,6 @@ def _table(strengths: Sequence[float], texts: Sequence[output.Cell]) -> output.R
 
 def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
     rows = data["rows"]
-    texts = [row["text"].strip() + (" …" if row["finish"] == "length" else "") for row in rows]
     work = f"{data['token_layers']:,} token-layers computed, {data['token_layers_plain']:,} by runs one after the other"
     ended = {row["n_tokens"] for row in rows if row["finish"] != "length"}
     if min(ended, default=0) < max(row["n_tokens"] for row in rows) and ended:
@@ -261,9 +260,19 @@ def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
     return [
         *(closed if any(row["gate_open"] is False for row in rows) else ()),
         output.text(data["prompt"], "bold"),
-        _table([row["strength"] for row in rows], [output.text(words) for words in texts]),
+        _table([row["strength"] for row in rows], [_reply(row) for row in rows]),
         output.text(work, "dim"),
     ]
+
+
+def _reply(row: dict[str, Any]) -> output.Cell:
+    """What a row says: its thoughts dimmed, its answer below them."""
+    more = " …" if row["finish"] == "length" else ""
+    thoughts, answer = row["thoughts"], row["answer"].strip()
+    if not thoughts:
+        return output.text((answer or ("(thinking)" if row["unfinished"] else "")) + more)
+    pieces = [(thoughts, "dim"), ("\n\n", ""), (answer + more, "")]
+    return output.joined(pieces if answer else [(f"{thoughts}{more}\n(no answer)", "dim")])
 
 
 def _next(data: dict[str, Any]) -> list[output.Renderable]:

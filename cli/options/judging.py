@@ -23,7 +23,7 @@ _OPTIONS = (
     ),
     click.option(
         "--max-invalid", type=Finite(0, 1, max_open=True),
-        help="Budget of the share of said texts that are invalid.  [default: none]",
+        help="Budget of the share of generated texts that are broken (no language).  [default: none]",
     ),
     click.option(
         "--weight", type=Finite(0, HEAVIEST), default=1.0, show_default=True, metavar="W",

@@ -120,7 +120,7 @@ def _bounds(recommendation: dict[str, Any] | None, strength: float | None) -> li
         ("loss", f"{share(recommendation['loss'])} of {of}, at most {share(recommendation['loss_high'])}"),
     ]
     if recommendation["invalid"] == recommendation["invalid"]:
-        facts.append(("invalid", f"{share(recommendation['invalid'])} of the texts"))
+        facts.append(("broken", f"{share(recommendation['invalid'])} of the texts"))
     return facts
 
 
@@ -331,27 +331,31 @@ def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
     scores = judgement.text_scores
     if scores is None:
         return []
-    high = scores.bounds(rng=judgement.rng()).invalid_high
+    high = scores.bounds(rng=judgement.rng()).broken_high
     facts: list[Fact] = []
     for i, row in enumerate(judgement.texts):
         if row.strength in (0.0, strength):
-            counts = f"{row.aligned} aligned, {row.misaligned} misaligned, {row.invalid} invalid"
+            counts = f"{row.aligned} aligned, {row.misaligned} misaligned, {row.neither} neither, {row.broken} broken"
             bound = "" if high[i] != high[i] else f" (at most {share(float(high[i]))})"
             quality = f"perplexity {scores.perplexity[i]:.3g}, repeating {share(float(scores.repetition_share[i]))}"
             facts.append((f"at {signed(row.strength)}", f"{counts}{bound}; {quality}"))
     baseline = judgement.result.text_scores(judgement.how.matcher, label=Label.PROMPT)
     if baseline is not None:
-        aligned, invalid = share(float(baseline.aligned_share[0])), share(float(baseline.invalid_share[0]))
-        facts.append(
-            ("asked in words", f"{aligned} aligned, {invalid} invalid, perplexity {baseline.perplexity[0]:.3g}")
-        )
+        shares = (
+            f"{share(float(values[0]))} {name}"
+            for name, values in (
+                ("aligned", baseline.aligned_share), ("neither", baseline.neither_share),
+                ("broken", baseline.broken_share),
+            )
+        )  # fmt: skip
+        facts.append(("asked in words", f"{', '.join(shares)}, perplexity {baseline.perplexity[0]:.3g}"))
     return [*facts, ("judged by", scores.matcher)]
 
 
 def _footnotes(recommendation: dict[str, Any]) -> list[output.Renderable]:
     half, budget = recommendation["reported_on"], f"{recommendation['max_loss']:.0%}"
     if recommendation["max_invalid"] is not None:
-        budget += f", {recommendation['max_invalid']:.0%} of invalid texts"
+        budget += f", {recommendation['max_invalid']:.0%} of broken texts"
     kind = "answer" if recommendation["measure"] == "p_token" else "choice"
     counts = f"{half['n_behavior']} behavior and {half['n_choice']} {kind} items"
     means = (

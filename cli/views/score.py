@@ -10,6 +10,7 @@ from steercpp.cli.views.fits import fit_pieces, recipe_pieces
 from steercpp.cli.views.panel import panel_pieces
 from steercpp.cli.views.pieces import files_pieces, signed
 from steercpp.cli.views.sweep import code_pieces, title
+from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -31,6 +32,7 @@ def score_pieces(
     pieces += _choices(data["failures"]["choice"])
     pieces += _texts(data["said"])
     pieces += code_pieces(data["code"])
+    pieces += [output.text(in_options(f"{note[:1].upper()}{note[1:]}."), "dim") for note in judgement.result.text_notes]
     for name, sides in (("", judgement.sides), (", said", judgement.text_sides)):
         pieces += _sides(sides, name)
     pieces += _couples(data["coupled"])
@@ -66,11 +68,11 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
     if scores is None:
         return []
     columns: list[output.Column] = [
-        (name, "right") for name in ("strength", "B", "low", "high", "invalid", "at most", "perplexity", "repeating")
+        (name, "right") for name in ("strength", "B", "low", "high", "neither", "broken", "up to", "perplexity")
     ]
     keys = {
-        "b": "+.3f", "b_low": "+.3f", "b_high": "+.3f", "invalid_share": ".1%", "invalid_high": ".1%",
-        "perplexity": ".4g", "repetition": ".1%",
+        "b": "+.3f", "b_low": "+.3f", "b_high": "+.3f", "neither_share": ".1%", "broken_share": ".1%",
+        "broken_high": ".1%", "perplexity": ".4g",
     }  # fmt: skip
     table = [
         [
@@ -79,7 +81,8 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
         ]
         for i, strength in enumerate(scores["strengths"])
     ]
-    return [output.table(columns, table, title=f"Said texts, {scores['n_items']} items, judged by {scores['matcher']}")]
+    heading = f"Generated texts, {scores['n_items']} items, judged by {scores['matcher']}"
+    return [output.table(columns, table, title=heading)]
 
 
 def _sides(sides: Sides | None, by: str) -> list[output.Renderable]:
@@ -119,7 +122,8 @@ def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable
         pieces.append(output.text(f"{signed(text['strength'])}  {text['item']}: {why}", "bold"))
         pieces += [
             output.text(f"  {_short(text['asked'])}", "dim"),
-            output.text(f"  {_short(text['text'])}"),
+            *([output.text(f"  thoughts: {_short(text['thoughts'])}", "dim")] if text["thoughts"] else []),
+            output.text(f"  {_short(text['answer'])}"),
             output.blank(),
         ]
     for choice in samples["choices"]:

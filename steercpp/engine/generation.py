@@ -27,6 +27,7 @@ from steercpp.engine.sampling import Sampling, TextStream
 from steercpp.engine.session import Sampler, Session
 from steercpp.engine.steering import REGIONS, Decided, Steering, normalized
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
+from steercpp.judging.answers import BEGUN, Reply, ends_in_thought, parted
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Finish: TypeAlias = Literal["length", "stop", "end"]
@@ -46,12 +47,19 @@ class Generated:
         tokens: as drawn; the end-of-generation token is not among them.
         finish: "length" at max_tokens, "stop" at a stop string, "end" at an end-of-generation token.
         gate_open: whether all gates of its steering are; None without any.
+        in_thought: whether the prompt ends inside a thought, so that the text begins there.
     """
 
     text: str
     tokens: tuple[int, ...]
     finish: Finish
     gate_open: bool | None
+    in_thought: bool = False
+
+    @property
+    def reply(self) -> Reply:
+        """Its thoughts and its answer, see judging/answers.py."""
+        return parted(BEGUN + self.text if self.in_thought else self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +135,10 @@ def generate(
             progress=None if progress is None else _onwards(progress, n_before, n_total),
         )  # fmt: skip
 
+    in_thought = ends_in_thought(engine.vocabulary.detokenize(tokens))
     plain = sum(len(tokens) + row.n_drawn - 1 for row in rows) * engine.n_layer
     finished = tuple(
-        Generated(row.stream.text, tuple(row.tokens), row.finish or "length", _gate_open(before, after))
+        Generated(row.stream.text, tuple(row.tokens), row.finish or "length", _gate_open(before, after), in_thought)
         for row, before, after in zip(rows, by_row, decided, strict=True)
     )
     return Generation(finished, token_layers, plain, engine.settings())

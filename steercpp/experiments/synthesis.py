@@ -4,8 +4,9 @@
     write_synthetic(Path("pairs.jsonl"), made)
 
 The same model continues each request greedily under the refusing and under the complying strength, side by side; both
-texts, request and answer in one template, are a pair, the refusal positive. So a base model can be given a direction of
-refusal in words that it might itself go on with. After Wolf et al. 2024, arXiv:2401.16332 (their synthetic pairs).
+texts, request and answer in one template, are a pair, the refusal positive; thoughts before an answer are left out. So
+a base model can be given a direction of refusal in words that it might itself go on with. After Wolf et al. 2024,
+arXiv:2401.16332 (their synthetic pairs).
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def synthesize(
     prompts = request_tokens(engine, requests, chat=chat)
     for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True), start=1):
         answers = generate(engine, prompt, rows, max_tokens=most).rows
-        refusal, compliance = (row.text.strip()[: how.n_letters].strip() for row in answers)
+        refusal, compliance = (row.reply.answer.strip()[: how.n_letters].strip() for row in answers)
         if refusal == compliance:
             n_identical += 1
         elif not (refusal and compliance):

@@ -7,6 +7,7 @@ no matcher may call it aligned. What is looked at, after what broken models were
     run            the longest stretch in which up to 8 words follow each other again and again, at least 3 times
     distinct       different n-grams among all n-grams (distinct-n of Li et al. 2016, arXiv:1510.03055)
     letter_words   share of what stands between spaces that is a word of letters
+    lost           share of characters that stand for bytes of none, are control codes or mean nothing
     scripts        of the letters: Latin, Cyrillic, ...
 
 A sentence said again and again, as greedy decoding of base models does also unsteered, is still a sentence: before a
@@ -24,6 +25,7 @@ from functools import lru_cache
 
 WINDOW, FEW = 8, 3  # words, and different ones among them: 98 % of English windows have 6 to 8
 MOST_STUTTER = 0.25  # above it a text is nonsense; sane texts have 0, broken ones nearly 1
+MOST_LOST = 0.02  # above it a text is nonsense; whole characters have 0
 LEAST_LETTER_WORDS = 0.4  # below it a text is nonsense; numbered steps have about 0.8
 SHORTEST_UNIT, LONGEST_UNIT = 4, 64  # words of what a tail may repeat without being babble
 LONGEST_WORD = 40  # letters; longer ones are no words where words have spaces between them
@@ -33,7 +35,14 @@ MOST_REPEATS = 8  # words of a unit that counts as a run
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+(?:'(?:(?![{_UNSPACED}])[^\W_])+)*")
 _STUCK = re.compile(r"(.{1,12}?)\1{3,}")  # up to a dozen characters, at least four times in a row
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u201c": '"', "\u201d": '"', "\u00b4": "'"})
+_ONE_WAY = str.maketrans({
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\u00b4\uff07", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'), **dict.fromkeys("\u2010\u2011\u2012", "-"),
+})  # fmt: skip
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
+)  # take no room: zero width, direction
+_TICK = re.compile(r"(?<=[^\W\d_])`(?=[^\W\d_])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,12 @@ class Repetition:
 
 
 def plain(text: str) -> str:
-    """The text in one way of writing: compatible forms composed (NFKC), straight quotes, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).translate(_QUOTES).split())
+    """The text in one way of writing: compatible forms composed (NFKC), straight quotes, single spaces.
+
+    Characters that are not seen, such as a space of no width, are left out.
+    """
+    composed = unicodedata.normalize("NFKC", _UNSEEN.sub("", text).translate(_ONE_WAY)).translate(_ONE_WAY)
+    return " ".join(_TICK.sub("'", composed).split())
 
 
 def words(text: str) -> list[str]:
@@ -146,6 +159,16 @@ def _is_word(chunk: str) -> bool:
     return len(core) <= LONGEST_WORD and 2 * stuck <= len(core)
 
 
+def lost_characters(text: str) -> float:
+    """Share of characters that no writing has: U+FFFD, controls, unassigned and private ones.
+
+    One at the end, where a text was cut within a character, does not count.
+    """
+    shown = text.rstrip().removesuffix("\ufffd")
+    lost = sum(c == "\ufffd" or unicodedata.category(c) in ("Cc", "Cn", "Co") for c in shown if not c.isspace())
+    return lost / len(shown) if shown else 0.0
+
+
 def scripts(text: str) -> Counter[str]:
     """How many letters of each script a text has: LATIN, CYRILLIC, CJK, ..."""
     return Counter(_script(c) for c in unicodedata.normalize("NFKC", text) if c.isalpha())
@@ -169,7 +192,7 @@ def nonsense(text: str, *, like: Iterable[str] = ()) -> str:
     letters = scripts(text)
     if not words(text) or letters.total() < (1 if re.search(f"[{_UNSPACED}]", text) else 2):
         return "says nothing"
-    if letter_words(text) < LEAST_LETTER_WORDS:
+    if letter_words(text) < LEAST_LETTER_WORDS or lost_characters(text) > MOST_LOST:
         return "not made of words"
     if stutter(words(unrolled(text))) > MOST_STUTTER:
         return "repeats itself"

@@ -1,10 +1,14 @@
 """The program in a generated answer to a coding problem; read this to see what of a text is run.
 
-Two ways by name. "whole" takes all of the program that an answer holds, wherever it stands: the fenced block with the
-function, or else the text; a continuation of the problem's head or an answer that repeats it; with its imports and
-helper functions, without the talk around it. "wolf2024" is the extraction of Wolf et al. 2024, arXiv:2401.16332
-(section 2.5 of their code's description): the first function alone, behind fixed imports. Theirs imported a name that
-NumPy 2 lacks, so that every answer failed; that import is left out, and so is all of NumPy, which the sandbox has not.
+Two ways by name. "whole" takes all of the program that an answer holds, wherever it stands: its fenced blocks of Python
+one behind the other, or else the text; a continuation of the problem's head or an answer that repeats it; without the
+talk around it, and without the thoughts before it (answers.py). It may be read in several ways, and an answer passes
+if one of them does (`programs`): with the statements that the function needs (needed.py), whole as it stands, and the
+first definition of the function alone, where a later one takes its place.
+
+"wolf2024" is the extraction of Wolf et al. 2024, arXiv:2401.16332 (section 2.5 of their code's description): the first
+function alone, behind fixed imports. Theirs imported a name that NumPy 2 lacks, so that every answer failed; that
+import is left out, and so is all of NumPy, which the sandbox has not.
 """
 
 from __future__ import annotations
@@ -12,29 +16,28 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-import threading
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from steercpp.choices import CODE_WAYS, CodeWay
 from steercpp.errors import InputError
+from steercpp.judging.answers import answer_of
+from steercpp.judging.code_blocks import code_blocks, parsed
+from steercpp.judging.needed import needed
 
 WOLF_TIMEOUT_S = 5.0  # of each of their three steps: definition, test, check; ours is one limit for all
 PREAMBLE = "\n".join(
     f"import {name}" for name in
     ("collections", "copy", "datetime", "functools", "hashlib", "heapq", "itertools", "math", "random", "re", "string")
 ) + "\nfrom typing import *\n"  # fmt: skip
-_FENCE = re.compile(r"^([ \t]*)(`{3,})[^`\n]*\n(.*?)(?:^[ \t]*\2`*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(
     r"(?:async\s+)?def\s+\w+\s*\(|class\s+\w+\s*[(:]|from\s+[\w.]+\s+import\b|import\s+[\w.]+\s*(?:,|as|$)|@\w"
     r"|\w+\s*(?::[^=]+)?=\s*\S"
 )
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _FUTURE = re.compile(r"from\s+__future__\s+import\b")
-_KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 _INDENT = "    "
-_ONE_AT_A_TIME = threading.Lock()  # filters of warnings belong to the whole process
 
 
 class Problem(Protocol):
@@ -54,11 +57,16 @@ class Problem(Protocol):
 
 
 def program(item: Problem, text: str, *, way: CodeWay = "whole") -> str:
-    """What is run for a generated text: its code, the problem's test, and the call of that.
+    """What is run for a generated text: its code, the problem's test, and the call of that; the first of `programs`."""
+    return programs(item, text, way=way)[0]
+
+
+def programs(item: Problem, text: str, *, way: CodeWay = "whole") -> tuple[str, ...]:
+    """What is run for a generated text, in this order until one passes; each once.
 
     Args:
         item: the problem.
-        text: what the model wrote after the prompt.
+        text: what the model wrote after the prompt, its thoughts among it.
         way: a name in CODE_WAYS, see above.
 
     Returns:
@@ -70,8 +78,9 @@ def program(item: Problem, text: str, *, way: CodeWay = "whole") -> str:
     """
     if way not in CODE_WAYS:
         raise InputError(f"way {way!r} of taking code out of a text is unknown; use {' or '.join(CODE_WAYS)}")
-    code = answer_code(item, text) if way == "whole" else PREAMBLE + first_function(item, text)
-    return f"{code.rstrip()}\n\n{item.test.strip()}\n\ncheck({item.entry_point})\n"
+    codes = answer_codes(item, text) if way == "whole" else (PREAMBLE + first_function(item, answer_of(text)),)
+    test = f"{item.test.strip()}\n\ncheck({item.entry_point})\n"
+    return tuple(dict.fromkeys(f"{code.rstrip()}\n\n{test}" for code in codes))
 
 
 def first_function(item: Problem, text: str) -> str:
@@ -91,22 +100,46 @@ def first_function(item: Problem, text: str) -> str:
 
 def answer_code(item: Problem, text: str) -> str:
     """All of the program in an answer, with what the problem gives above its function; the text where there is none."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    for readings in _readings(item, text):
-        programs = [_compiled(given, code, item.entry_point) for given, code in readings]
-        n_lines, code = max(programs, key=lambda program: program[0])  # the first that keeps most of the answer
-        if n_lines:
-            return code
-    return item.prompt + text
+    return answer_codes(item, text)[0]
 
 
-def _readings(item: Problem, text: str) -> Iterator[list[tuple[str, str]]]:
+def answer_codes(item: Problem, text: str) -> tuple[str, ...]:
+    """The program in an answer, read in each way, see above."""
+    text = answer_of(text.replace("\r\n", "\n").replace("\r", "\n"))
+    blocks = [block.code for block in code_blocks(text) if block.is_python or _defines(item.entry_point, block.code)]
+    places = [i for i, code in enumerate(blocks) if _defines(item.entry_point, code)] or [0]
+    place = next((i for i in places if i < len(blocks) and _is_module(blocks[i])), places[0])
+    alone = blocks[place] if blocks else None
+    joined = "\n".join(code.rstrip() for i, code in enumerate(blocks) if i == place or _is_module(code)) + "\n"
+    codes: dict[str, str] = {}  # by what they do: blank lines and comments make no other program
+    for source in (joined, alone) if len(blocks) > 1 else (alone,):
+        if best := _best(item, text, source):
+            for code in (best.needed(item.entry_point), best.source, best.first(item.entry_point)):
+                tree = parsed(code)
+                codes.setdefault(ast.dump(tree) if isinstance(tree, ast.Module) else code, code)
+    return tuple(codes.values()) or (item.prompt + text,)
+
+
+def _best(item: Problem, text: str, block: str | None) -> Compiled | None:
+    """The first reading of an answer that keeps most of its code; None where none has any."""
+    for readings in _readings(item, text, block):
+        compiled = [_compiled(given, code) for given, code in readings]
+        best = max(compiled, key=lambda code: code.n_lines)
+        if best.n_lines:
+            return best
+    return None
+
+
+def _is_module(code: str) -> bool:
+    """Whether a block beside the function's own is a program by itself, and no example of a session or of output."""
+    return isinstance(parsed(code + "\n"), ast.Module)
+
+
+def _readings(item: Problem, text: str, block: str | None) -> Iterator[list[tuple[str, str]]]:
     """What may stand before an answer's code, and that code: from what is believed first, each in its variants."""
     first = next((line for line in text.split("\n") if line.strip()), "")
     if first[:1].isspace() and not _defines(item.entry_point, first):
         yield [(item.prompt, text)]  # goes on with the body; fences further down are talk
-    blocks = _blocks(text)
-    block = next((code for code in blocks if _defines(item.entry_point, code)), blocks[0] if blocks else None)
     code = text if block is None else block
     if _defines(item.entry_point, code):
         above = item.prompt[: _head_at(item)]
@@ -131,15 +164,6 @@ def _defines(name: str, code: str) -> re.Match[str] | None:
     return re.search(rf"^[ \t]*(?:async[ \t]+)?def[ \t]+{re.escape(name)}[ \t]*\(", code, re.MULTILINE)
 
 
-def _blocks(text: str) -> list[str]:
-    """The code between fences of backquotes, less the fence's own indentation; a last one may lack its end."""
-    blocks = []
-    for match in _FENCE.finditer(text):
-        margin, _, code = match.groups()
-        blocks.append("\n".join(line.removeprefix(margin) for line in code.split("\n")))
-    return blocks
-
-
 def _from_code(text: str) -> str:
     """The text from its first line that looks like code."""
     lines = text.split("\n")
@@ -153,12 +177,61 @@ def _shifted(text: str) -> str:
     return "\n".join(line[min(margin, len(line) - len(line.lstrip())) :] for line in text.split("\n"))
 
 
-def _compiled(given: str, code: str, entry_point: str) -> tuple[int, str]:
-    """How many lines of an answer's code compile behind what is given, and the program they make.
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Code behind what the problem gives, as far as it compiles.
 
-    The longest run of lines from the top that compiles; of it imports, functions, classes and assignments, up to a
-    second definition of the function that was asked for. What an answer calls or asserts beside is its own talk.
+    Attributes:
+        n_lines: of the answer's code; 0 where none compiles.
+        n_given: lines before it.
+        source: all of it.
+        tree: its syntax.
     """
+
+    n_lines: int
+    n_given: int
+    source: str
+    tree: ast.Module
+
+    def needed(self, entry_point: str) -> str:
+        """The statements that the function needs, those given among them."""
+        kept = needed(self.tree.body, entry_point)
+        return self._lines([node for node in self.tree.body if node.lineno <= self.n_given or node in kept])
+
+    def first(self, entry_point: str) -> str:
+        """The same up to a second definition of the function."""
+        places = [place for place, node in enumerate(self.tree.body) if _is_function(node, entry_point)]
+        body = self.tree.body[: places[1]] if len(places) > 1 else self.tree.body
+        kept = needed(body, entry_point)
+        return self._lines([node for node in body if node.lineno <= self.n_given or node in kept])
+
+    def _lines(self, nodes: Sequence[ast.stmt]) -> str:
+        """The lines of some of its statements; one that shares a line with another that goes is written anew."""
+        lines, dropped = (
+            self.source.split("\n"),
+            {i for node in self.tree.body if node not in nodes for i in _span(node)},
+        )
+        kept: dict[int, str] = {}
+        for node in nodes:
+            if dropped & set(_span(node)):
+                kept[node.lineno] = "\n".join(filter(None, (kept.get(node.lineno), ast.unparse(node))))
+            else:
+                kept.update({i: lines[i - 1] for i in _span(node)})
+        return "".join(f"{line}\n" for _, line in sorted(kept.items()))
+
+
+def _span(node: ast.stmt) -> range:
+    """Numbers of the lines of a statement, its decorators among them."""
+    start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
+    return range(start, (node.end_lineno or start) + 1)
+
+
+def _is_function(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+
+
+def _compiled(given: str, code: str) -> Compiled:
+    """The longest run of an answer's lines from the top that compiles behind what is given."""
     lines = code.rstrip().split("\n")
     future = [line for line in lines if _FUTURE.match(line)]  # which Python wants above all else
     lines = [line for line in lines if not _FUTURE.match(line)]
@@ -166,38 +239,9 @@ def _compiled(given: str, code: str, entry_point: str) -> tuple[int, str]:
     n_given, n = given.count("\n"), len(lines)
     while n > 0:
         source = given + "\n".join(lines[:n]) + "\n"
-        tree = _parsed(source)
+        tree = parsed(source)
         if isinstance(tree, ast.Module):
-            return n, _kept(source, tree, entry_point, n_given=n_given)
+            return Compiled(n, n_given, source, tree)
         # What cannot stand on a line cannot with fewer lines behind it either.
         n = max(0, min(n, tree - n_given) - 1)
-    return 0, ""
-
-
-def _parsed(source: str) -> ast.Module | int:
-    """Its syntax tree, or the number of the line where it ceases to be Python; the last one's where that is unknown."""
-    try:
-        with _ONE_AT_A_TIME, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes and the like, which say nothing here
-            compile(source, "answer", "exec", dont_inherit=True)
-            return ast.parse(source)
-    except SyntaxError as error:
-        return error.lineno or source.count("\n")
-    except (ValueError, RecursionError, MemoryError, OverflowError):
-        return source.count("\n")
-
-
-def _kept(source: str, tree: ast.Module, entry_point: str, *, n_given: int) -> str:
-    """The lines of the statements that stay."""
-    kept: list[int] = []
-    n_defined = 0
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point:
-            n_defined += 1
-        if n_defined == 2:
-            break
-        if isinstance(node, _KEPT) or node.lineno <= n_given:
-            start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
-            kept += range(start, (node.end_lineno or start) + 1)
-    lines = source.split("\n")
-    return "\n".join(lines[i - 1] for i in dict.fromkeys(kept)) + "\n"
+    return Compiled(0, n_given, "", ast.Module([], []))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from steercpp.judging.answers import BEGUN, Reply, parted
+
 TextFinish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
 
 
@@ -21,6 +23,7 @@ class GeneratedText:
         finish: "length" at the most tokens allowed, "stop" at a stop string, "end" at an end-of-generation token,
             "nonfinite" where the strength left float32's range, so that there is no text.
         nats: ln P of the tokens after the prompt under the unsteered model; None where there are none.
+        in_thought: whether the prompt ends inside a thought, so that the text begins there.
     """
 
     strength: float
@@ -30,6 +33,17 @@ class GeneratedText:
     n_tokens: int
     finish: TextFinish
     nats: float | None
+    in_thought: bool = False
+
+    @property
+    def whole(self) -> str:
+        """The text as it is judged: with the opening mark of a thought that its prompt has begun."""
+        return BEGUN + self.text if self.in_thought and self.finish != "nonfinite" else self.text
+
+    @property
+    def reply(self) -> Reply:
+        """Its thoughts and its answer."""
+        return parted(self.whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,15 +94,15 @@ def _texts(axes: Axes, judgement: Judgement) -> None:
     """How the generated texts were judged at each strength."""
     scores = judgement.text_scores
     assert scores is not None
-    words = {name: name for name in ("aligned", "misaligned", "invalid")}
+    words = {name: name for name in ("aligned", "misaligned", "neither", "broken")}
     _stacked(axes, judgement, scores.strengths, judgement.texts, words)
-    axes.set(title=f"Said texts, by {scores.matcher}", ylabel="texts")
+    axes.set(title=f"Generated texts, by {scores.matcher}", ylabel="texts")
 
 
 def _stacked(axes: Axes, judgement: Judgement, s: Floats, rows: Sequence[Any], words: Mapping[str, str]) -> None:
     """Counts at each strength on top of each other, by the attributes of their rows."""
     stack = [[getattr(row, name) for row in rows] for name in words]
-    axes.stackplot(s, stack, labels=list(words.values()), colors=[BLUE, ORANGE, PALE], linewidth=0)
+    axes.stackplot(s, stack, labels=list(words.values()), colors=[BLUE, ORANGE, PALE, GREY], linewidth=0)
     axes.set_xlim(s.min(), s.max() if len(s) > 1 else s.max() + 1)
     axes.set_ylim(0, sum(column[0] for column in stack))
     mark_recommended(axes, judgement)

@@ -116,6 +116,7 @@ def _texts(judgement: Judgement) -> Columns:
     return {
         "strength": scores.strengths, "b_said": scores.b, "b_said_low": bounds.b_low, "b_said_high": bounds.b_high,
         "aligned": scores.aligned_share, "invalid": scores.invalid_share, "invalid_high": bounds.invalid_high,
+        "neither": scores.neither_share, "broken": scores.broken_share, "broken_high": bounds.broken_high,
         "perplexity": scores.perplexity, "repetition": scores.repetition_share,
     }  # fmt: skip
 
@@ -166,7 +167,7 @@ def _failures(judgement: Judgement) -> Columns:
     if texts:
         strengths = columns.get("strength", list(texts))
         columns["strength"] = strengths
-        for name in ("aligned", "misaligned", "invalid"):
+        for name in ("aligned", "misaligned", "invalid", "neither", "broken"):
             columns[f"texts_{name}"] = [getattr(texts[s], name) if s in texts else None for s in strengths]
     return columns
 

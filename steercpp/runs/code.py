@@ -4,8 +4,9 @@
     judge_run(Path("runs/code"), allow=True)          the same in a run's folder, without its model
 
 Nothing runs without the user's word, nor without walls (judging/sandbox.py). The texts are in the store before, and
-stay there if nothing may run; verdicts are committed as they come, so the same call goes on from there. Verdicts on
-the programs that another way takes out of the same texts stand beside them under a label of their own.
+stay there if nothing may run; verdicts are committed as they come, so the same call goes on from there. Verdicts stand
+under labels that name the way in which programs are taken out of texts, and the version of its rule. Those by an
+earlier rule are read where there are not all by today's, and never mixed with them.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from steercpp.aliases import Floats, Progress
-from steercpp.choices import CodeWay
+from steercpp.choices import CODE_WAYS, CodeWay
 from steercpp.data.items import CodeItem, Kind
 from steercpp.errors import RunError, SandboxError
-from steercpp.judging.programs import WOLF_TIMEOUT_S, program
+from steercpp.judging.programs import WOLF_TIMEOUT_S, programs
 from steercpp.judging.sandbox import ProgramOutcome, SandboxLimits, run_program, working_way
 from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.locks import writing
@@ -36,6 +37,8 @@ NOT_ALLOWED = (
     "yours or other processes; its texts are kept, and the same command with it goes on from there"
 )
 NO_TEXT = "nothing was said: the strength left float32's range"
+NO_ANSWER = "no answer: the text ended inside its thoughts"
+RULE = 2  # version of the rules by which programs are taken out of texts, one for all ways
 _LONGEST_REASON = 300  # letters; a program may raise a book
 
 
@@ -79,7 +82,7 @@ def judge_code(
         progress: called with (verdicts, of how many, "programs").
 
     Returns:
-        how many texts were judged now.
+        how many texts were judged now; 0 also where nothing may run and all have verdicts by an earlier rule.
 
     Raises:
         SandboxError: not allowed, or no sandbox works. RunError: the store cannot be written, or has a text of an
@@ -89,7 +92,7 @@ def judge_code(
     done = {(verdict.strength, verdict.item, verdict.sample) for verdict in store.verdicts(name, Kind.CODE)}
     texts = store.texts(label, Kind.CODE)
     todo = [text for text in texts if (text.strength, text.item, text.sample) not in done]
-    if not todo:
+    if not todo or (not allow and len(store.verdicts(earlier_label(label, way), Kind.CODE)) == len(texts)):
         return 0
     if any(text.item >= len(items) for text in todo):
         raise RunError(f"{store.path}: has texts of more code items than the {len(items)} that were asked")
@@ -99,8 +102,14 @@ def judge_code(
     def run(text: GeneratedText) -> ProgramOutcome:
         if text.finish == "nonfinite":
             return ProgramOutcome(False, NO_TEXT, "")
-        source = program(items[text.item], text.text, way=way)
-        return run_program(source, allow=allow, limits=limits, way=sandbox)
+        if text.reply.unfinished:
+            return ProgramOutcome(False, NO_ANSWER, "")
+        outcomes = []
+        for source in programs(items[text.item], text.whole, way=way):
+            outcomes.append(run_program(source, allow=allow, limits=limits, way=sandbox))
+            if outcomes[-1].passed:
+                return outcomes[-1]
+        return outcomes[0]
 
     n_judged = len(texts) - len(todo)
     for verdicts in _judged(_alike(todo), run, n_processes or physical_cores()):
@@ -144,7 +153,7 @@ def _alike(texts: Sequence[GeneratedText]) -> list[list[GeneratedText]]:
     """Texts that are the same for the same item: they are run once."""
     groups: dict[tuple[int, str, bool], list[GeneratedText]] = {}
     for text in texts:
-        groups.setdefault((text.item, text.text, text.finish == "nonfinite"), []).append(text)
+        groups.setdefault((text.item, text.whole, text.finish == "nonfinite"), []).append(text)
     return list(groups.values())
 
 
@@ -173,14 +182,33 @@ def _shortened(reason: str) -> str:
 
 def verdict_label(label: str, way: CodeWay) -> str:
     """Under which label the verdicts on a label's texts stand, by how programs were taken out of these."""
+    return f"{label}/{way}-{RULE}"
+
+
+def earlier_label(label: str, way: CodeWay) -> str:
+    """The same in runs of versions before the rules had numbers."""
     return label if way == "whole" else f"{label}/{way}"
+
+
+def stored_verdicts(store: Store, label: str, way: CodeWay) -> tuple[Verdict, ...]:
+    """The verdicts on a label's texts; those by an earlier rule where not all texts have one by today's."""
+    verdicts = store.verdicts(verdict_label(label, way), Kind.CODE)
+    earlier = store.verdicts(earlier_label(label, way), Kind.CODE)
+    return earlier if len(earlier) > len(verdicts) else verdicts
+
+
+def judged_by_earlier_rule(store: Store, *, label: str = Label.VECTOR) -> bool:
+    """Whether verdicts that are read are by an earlier version's rule, in one of the ways."""
+    return any(
+        stored_verdicts(store, label, way) != store.verdicts(verdict_label(label, way), Kind.CODE) for way in CODE_WAYS
+    )
 
 
 def stored_code_scores(
     store: Store, strengths: Sequence[float] | Floats, *, label: str = Label.VECTOR, way: CodeWay = "whole"
 ) -> CodeScores | None:
     """How many answers passed at each strength; None unless all of them are there and have their verdicts."""
-    verdicts = store.verdicts(verdict_label(label, way), Kind.CODE)
+    verdicts = stored_verdicts(store, label, way)
     has_passed = {(verdict.strength, verdict.item, verdict.sample): verdict.passed for verdict in verdicts}
     texts = store.texts(label, Kind.CODE)
     rows = {float(strength): i for i, strength in enumerate(strengths)}
@@ -201,7 +229,7 @@ def stored_code_scores(
 def failure_reasons(store: Store, *, label: str = Label.VECTOR, way: CodeWay = "whole") -> dict[float, dict[str, int]]:
     """At each strength how many answers failed for which reason, the commonest first: an error by its name alone."""
     counters: dict[float, Counter[str]] = {}
-    for verdict in store.verdicts(verdict_label(label, way), Kind.CODE):
+    for verdict in stored_verdicts(store, label, way):
         reasons = counters.setdefault(verdict.strength, Counter())
         if not verdict.passed:
             reasons[verdict.reason.partition(":")[0]] += 1

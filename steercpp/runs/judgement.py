@@ -40,7 +40,7 @@ class Judging:
 
     Attributes:
         max_loss: budget of P(correct); None: the plan's.
-        max_invalid: budget of the share of generated texts that are invalid; None: there is none.
+        max_invalid: budget of the share of generated texts that are broken; None: there is none.
         direction: wanted sign of strength; None: the plan's.
         weight: what a unit of P(correct) is worth in units of B, for the optimum and the break-even point.
         matcher: by name or path, judges generated texts; "auto": the one that knows the items' answers.
@@ -139,16 +139,16 @@ class Judgement:
         return {"texts": texts, "choices": [sample.record() for sample in lost]}
 
     @property
-    def invalid(self) -> Floats | None:
-        """(n_s, n_items) share of each behavior item's texts that is invalid; None where there are none."""
+    def broken(self) -> Floats | None:
+        """(n_s, n_items) share of each behavior item's texts that is broken; None where there are none."""
         if self.text_scores is None or not np.array_equal(self.text_scores.strengths, self.result.strengths):
             return None
-        return self.text_scores.invalid
+        return self.text_scores.broken
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
         """The strength to use, or None where there is nothing to decide by."""
-        curves = self.result.curves(invalid=self.invalid)
+        curves = self.result.curves(invalid=self.broken)
         if curves is None:
             return None
         return recommend(

@@ -39,6 +39,7 @@ from steercpp.runs.stored_scores import (
     stored_scores,
     whole_texts,
 )
+from steercpp.runs.text_notes import text_notes
 from steercpp.statistics.code_scores import CodeScores
 from steercpp.statistics.curves import Curves
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms, refused
@@ -125,7 +126,13 @@ class SweepResult:
             notes.append(BY_KIND)
         if self.choice is not None and (reason := guessing(self.choice)):
             notes.append(reason)
-        return tuple(notes)
+        return (*notes, *self.text_notes)
+
+    @cached_property
+    def text_notes(self) -> tuple[str, ...]:
+        """What is to be said of the generated texts, and of the programs among them."""
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return text_notes(store)
 
     @cached_property
     def side_items(self) -> Mapping[str, npt.NDArray[np.intp]] | None:

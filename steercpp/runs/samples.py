@@ -13,7 +13,7 @@ import numpy as np
 
 from steercpp.data.choice_form import LETTERS
 from steercpp.data.items import BehaviorItem, ChoiceItem, Kind
-from steercpp.judging.matchers import NEITHER, Matcher, Outcome, broken, judgments, question_of
+from steercpp.judging.matchers import NO_ANSWER, Matcher, Outcome, broken, judgments, question_of
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.folder import STORE
 from steercpp.runs.result import SweepResult
@@ -32,11 +32,12 @@ class Sample:
         strength: of the vector.
         item: id of the item.
         asked: what its prompt asks, without template.
-        text: what was generated.
-        outcome: "aligned", "misaligned" or "invalid".
-        why: of an invalid text: "says nothing", "not made of words", "repeats itself", "another script", "says
-            neither" or "not finite"; else "".
+        text: what was generated, whole.
+        outcome: "aligned", "misaligned", "neither" or "broken".
+        why: of a broken text: "says nothing", "not made of words", "repeats itself", "another script" or "not finite";
+            "ended inside its thoughts" of one that is neither for that; else "".
         perplexity: under the unsteered model; None of an empty text.
+        thoughts, answer: the parts of the text, see judging/answers.py.
     """
 
     strength: float
@@ -46,6 +47,8 @@ class Sample:
     outcome: Outcome
     why: str
     perplexity: float | None
+    thoughts: str = ""
+    answer: str = ""
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -89,11 +92,23 @@ def _in_turn(groups: Sequence[Sequence[Sample]]) -> list[Sample]:
 
 
 def _sample(text: GeneratedText, item: BehaviorItem, outcome: Outcome) -> Sample:
-    why = ""
-    if outcome == "invalid":
-        why = NOT_FINITE if text.finish == "nonfinite" else broken(text.text, item) or NEITHER
+    reply, why = text.reply, ""
+    if outcome == "broken":
+        why = NOT_FINITE if text.finish == "nonfinite" else broken(text.whole, item)
+    elif outcome == "neither" and reply.unfinished:
+        why = NO_ANSWER
     perplexity = None if text.nats is None else float(np.exp(-text.nats / text.n_tokens))
-    return Sample(text.strength, item.id, question_of(item.prompt), text.text, outcome, why, perplexity)
+    return Sample(
+        text.strength,
+        item.id,
+        question_of(item.prompt),
+        text.text,
+        outcome,
+        why,
+        perplexity,
+        reply.thoughts,
+        reply.answer,
+    )
 
 
 @dataclass(frozen=True, slots=True)

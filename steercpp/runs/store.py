@@ -2,7 +2,8 @@
 
 `sweep.sqlite` holds, in plain tables:
 
-    meta(key, value)                                  format, plan_sha256
+    meta(key, value)                                  format, plan_sha256; "in_thought LABEL KIND": a JSON list of the
+                                                      items whose prompts end inside a thought, where there are any
     items(kind, item, id, record)                     the task items as JSON, numbered from 0 within their kind
     continuations(kind, item, continuation, side, tokens)   what each number belongs to: side is "aligned",
                                                       "misaligned" or the index of a choice; tokens is a JSON list
@@ -227,11 +228,16 @@ class Store:
         Raises:
             RunError: it cannot be written; what was committed stays.
         """
+        texts = tuple(texts)
         values = [
             (label, kind, text.strength, item, text.sample, text.text, text.n_tokens, text.finish, text.nats)
             for text in texts
         ]
+        begun = self._items_in_thought(label, kind)
         with self._database.transaction() as connection:
+            if any(text.in_thought for text in texts):
+                known = (_thought_key(label, kind), json.dumps(sorted(begun | {item})))
+                connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", known)
             connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             row = (label, kind, item, token_layers, token_layers_plain)
             connection.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?, ?, ?)", row)
@@ -252,10 +258,23 @@ class Store:
         """The texts under a label of one kind of item, by strength, item and sample."""
         query = """SELECT strength, item, sample, text, n_tokens, finish, nats FROM texts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
-        texts = tuple(GeneratedText(*row) for row in self._database.rows(query, label, kind))
+        begun = self._items_in_thought(label, kind)
+        rows = self._database.rows(query, label, kind)
+        texts = tuple(
+            GeneratedText(strength, item, sample, text, n_tokens, finish, nats, item in begun)
+            for strength, item, sample, text, n_tokens, finish, nats in rows
+        )
         if any(text.finish not in get_args(TextFinish) for text in texts):
             raise damaged(self.path, "a text has ended in an unknown way")
         return texts
+
+    def _items_in_thought(self, label: str, kind: str) -> set[int]:
+        """Numbers of the items whose texts begin inside a thought."""
+        rows = self._database.rows("SELECT value FROM meta WHERE key = ?", _thought_key(label, kind))
+        try:
+            return {int(item) for (value,) in rows for item in json.loads(value)}
+        except (ValueError, TypeError) as error:
+            raise damaged(self.path, f"which texts begin inside a thought cannot be read: {error}") from error
 
     def add_verdicts(self, label: str, kind: str, verdicts: Iterable[Verdict]) -> None:
         """Commit verdicts on texts, all or none of them.
@@ -278,3 +297,7 @@ class Store:
         return tuple(
             Verdict(strength, item, sample, bool(passed), reason) for strength, item, sample, passed, reason in rows
         )
+
+
+def _thought_key(label: str, kind: str) -> str:
+    return f"in_thought {label} {kind}"

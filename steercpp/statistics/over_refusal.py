@@ -1,7 +1,8 @@
 """Both sides of one set of requests: harmless ones that are refused, harmful ones that are complied with.
 
 A vector that makes a model refuse is not better for refusing everything, so the two are measured in the same run, at
-the same strengths. Where texts were generated, they are judged; an invalid text complies with nothing.
+the same strengths. Where texts were generated, they are judged; one that is neither or broken complies with
+nothing.
 
 Such a vector moves the sides oppositely, towards the aligned answers of the harmful requests and away from those of the
 harmless. A slope or a curve over both says nothing, so the theory's figures are given for each side, see `side_items`.
@@ -116,7 +117,7 @@ def text_sides(
     Of items that have several texts each, they are no narrower than resampling items gives.
 
     Args:
-        scores: of texts of the items. An invalid text complies with nothing.
+        scores: of texts of the items. One that is neither or broken complies with nothing.
         items: theirs, in order; the subject tells the side.
         rng: draws the items; None: seeded with 0.
         resamples: samples of items.

@@ -206,7 +206,9 @@ class _Generator:
                     generated.texts.append((text, ()))
                 else:
                     n_tokens = len(row.tokens)
-                    text = GeneratedText(strength, self.item, sample, row.text, n_tokens, row.finish, None)
+                    text = GeneratedText(
+                        strength, self.item, sample, row.text, n_tokens, row.finish, None, row.in_thought
+                    )
                     generated.texts.append((text, row.tokens))
         return generated
 

@@ -18,7 +18,7 @@ from rpc_server import free_port
 from terminal import drawn_on
 
 from steercpp.cli import output
-from steercpp.cli.commands.generate import _View
+from steercpp.cli.commands.generate import _reply, _View
 from steercpp.cli.main import main
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
@@ -265,3 +265,17 @@ def test_texts_grow_on_a_terminal_beside_clean_data(files: list[str]) -> None:
     os.close(controller)
     assert process.returncode == 0 and "strength" in drawn and "tokens" in drawn and "━" in drawn
     assert [row["n_tokens"] for row in json.loads(stdout)["rows"]] == [200] * 3
+
+
+def test_thoughts_are_told_from_the_answer(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A prompt that ends inside a thought: what is drawn is thought, in data and for people."""
+    asked = [*files, "-p", "Why? <think>\n", "--strengths=0", "-n", "4"]
+    (row,) = found(run(*asked, "--json"))["rows"]
+    assert (row["thoughts"], row["answer"], row["unfinished"]) == (row["text"].strip(), "", True)
+    assert "(no answer)" in run(*asked).stdout
+    (row,) = found(run(*files, "-p", "Why?", "--strengths=0", "-n", "4", "--json"))["rows"]
+    assert (row["thoughts"], row["answer"], row["unfinished"]) == ("", row["text"], False)
+    output.console.print(
+        _reply({"finish": "end", "thoughts": "I [b]can[/b]not", "answer": "\nSure", "unfinished": False})
+    )
+    assert capsys.readouterr().out.split() == ["I", "[b]can[/b]not", "Sure"]

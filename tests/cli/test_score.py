@@ -106,6 +106,40 @@ def test_a_budget_of_nonsense_holds_the_strength_back(with_texts: Path, run: Pat
     assert nothing["strength"] is None and "no texts were generated" in nothing["reason"]
 
 
+def thinking(s: float, item: int) -> str:
+    """A third asks back at once, a third refuses behind a thought of complying, a third is still thinking of it."""
+    answers = (" Could you tell me more?", " <think>\nYes, of course.\n</think>\n\nNo, I will not.", "<think>\nNo, I")
+    return answers[item % 3]
+
+
+def test_thoughts_are_no_answers_and_saying_neither_breaks_no_budget(tmp_path: Path) -> None:
+    """What broke: thoughts were judged, and a question counted as nonsense, so that --max-invalid forbade it."""
+    folder = write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.1")
+    with Store.reopen(folder / STORE) as store:
+        for i in range(len(BEHAVIOR)):
+            texts = [
+                GeneratedText(s, i, 0, thinking(s, i), 8, "length", -4.0) for s in read_manifest(folder).plan.strengths
+            ]
+            store.add_texts("vector", "behavior", i, texts, token_layers=1, token_layers_plain=1)
+    data = document(folder, "--max-loss", "0.9", "--max-invalid", "0.01", "--samples", "3")
+    assert {
+        (row["aligned"], row["misaligned"], row["neither"], row["broken"]) for row in data["failures"]["texts"]
+    } == {(13, 0, 27, 0)}
+    assert data["recommendation"]["strength"] == document(folder, "--max-loss", "0.9")["recommendation"]["strength"]
+    assert data["recommendation"]["invalid"] == 0
+    assert {(one["outcome"], one["why"]) for one in data["samples"]["texts"]} == {
+        ("neither", ""), ("neither", "ended inside its thoughts")
+    }  # fmt: skip
+    (note,) = (note for note in data["notes"] if "thoughts" in note)
+    assert note.startswith("234 of 360 generated texts hold thoughts") and "117 ended inside their thoughts" in note
+    page = score(folder, "--samples", "3").stdout
+    heading = next(line for line in page.splitlines() if "neither" in line and "perplexity" in line)
+    assert heading.split() == ["strength", "B", "low", "high", "neither", "broken", "up", "to", "perplexity"]
+    shown = " ".join(page.split())
+    assert "234 of 360 generated texts hold thoughts" in shown and "allow more with --max-new-tokens" in shown
+    assert "13 aligned, 0 misaligned, 27 neither, 0 broken" in shown and "thoughts: No, I" in shown
+
+
 @pytest.mark.parametrize("command", ["score", "report"])
 def test_options_about_texts_are_not_ignored_without_a_word(
     command: str, run: Path, with_texts: Path, tmp_path: Path
@@ -121,7 +155,7 @@ def test_options_about_texts_are_not_ignored_without_a_word(
 
 def test_samples_of_what_failed(with_texts: Path) -> None:
     found = document(with_texts, "--samples", "2")["samples"]
-    assert {one["outcome"] for one in found["texts"]} == {"misaligned", "invalid"}
+    assert {one["outcome"] for one in found["texts"]} == {"misaligned", "broken"}
     assert max(sum(one["strength"] == s for one in found["texts"]) for s in (-0.4, 0.0, 0.4)) == 2
     assert all(one["is"] in ("wrong", "format") and one["p"] < one["p_at_0"] for one in found["choices"])
     shown = score(with_texts, "--samples", "1").stdout
@@ -158,7 +192,8 @@ def test_tables_and_numbers_are_written_where_asked(with_texts: Path, tmp_path: 
     found = json.loads((tmp_path / "new" / "folder" / "score.json").read_text())
     assert found["recommendation"]["strength"] == document(with_texts)["recommendation"]["strength"]
     rows = (tmp_path / "new" / "folder" / "failures.csv").read_text().splitlines()
-    assert rows[0].endswith("texts_aligned,texts_misaligned,texts_invalid") and rows[-1].endswith(",20,0,20")
+    assert rows[0].endswith("texts_aligned,texts_misaligned,texts_invalid,texts_neither,texts_broken")
+    assert rows[-1].endswith(",20,0,20,0,20")
 
 
 def test_items_have_a_row_each(run: Path, tmp_path: Path) -> None:

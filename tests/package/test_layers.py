@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "data": set(),
     "vectors": set(),
     "judging": {"data"},
-    "engine": {"vectors", "data"},
+    "engine": {"judging", "vectors", "data"},
     "statistics": {"judging", "data"},
     "extraction": {"engine", "vectors", "data"},
     "runs": {"statistics", "judging", "vectors", "data"},

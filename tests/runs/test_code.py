@@ -24,11 +24,12 @@ from steercpp.errors import RunError, SandboxError
 from steercpp.judging.sandbox import WAYS, ProgramOutcome, SandboxLimits, why_not
 from steercpp.judging.texts import GeneratedText, Verdict
 from steercpp.runs import code as code_runs
-from steercpp.runs.code import judge_code, judge_run, stored_code_scores
+from steercpp.runs.code import judge_code, judge_run, stored_code_scores, verdict_label
 from steercpp.runs.store import Store
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.texts import TextPlan, generate_texts, text_job
 
+LABEL = verdict_label("vector", "whole")
 RIGHT, WRONG = "    return a + b\n", "    return a - b\n"
 ADD = CodeItem("add", 'def add(a, b):\n    """Their sum."""\n', "add", "def check(f):\n    assert f(1, 2) == 3\n")
 # Passes where the function comes to its end: each program below does so only where its attack has worked.
@@ -95,7 +96,7 @@ def test_hostile_answers_are_contained_and_fail(
         texts = [said(i, body(source)) for i, source in enumerate(programs.values())]
         with filled(tmp_path / "s.sqlite", [ANY] * len(texts), texts) as store:
             assert judge_code(store, [ANY] * len(texts), allow=True, limits=limits, sandbox=sandbox) == len(texts)
-            verdicts = store.verdicts("vector", "code")
+            verdicts = store.verdicts(LABEL, "code")
             scores = stored_code_scores(store, [0.0])
     reasons = {name: one.reason for name, one in zip(programs, verdicts, strict=True)}
     assert not any(one.passed for one in verdicts), reasons
@@ -115,7 +116,7 @@ def test_hostile_answers_are_contained_and_fail(
     bomb = said(0, body("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"))
     with filled(tmp_path / "bomb.sqlite", [ANY], [bomb]) as store:
         judge_code(store, [ANY], allow=True, limits=SandboxLimits(timeout_s=2), sandbox=sandbox)
-        assert [one.reason for one in store.verdicts("vector", "code")] == ["stopped after 2 s"]
+        assert [one.reason for one in store.verdicts(LABEL, "code")] == ["stopped after 2 s"]
 
 
 def test_answers_are_scored(sandbox: str, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_answers_are_scored(sandbox: str, tmp_path: Path) -> None:
         assert n == 4 and told[-1] == (4, 4, "programs")
         scores = stored_code_scores(store, [0.0, 1.0])
         assert scores is not None and scores.passed.tolist() == [[1], [0]] and scores.n_samples == 2
-        reasons = [one.reason for one in store.verdicts("vector", "code")]
+        reasons = [one.reason for one in store.verdicts(LABEL, "code")]
         assert reasons[:3] == ["", "AssertionError", "AssertionError"] and reasons[3].startswith("SyntaxError")
         # The study's extraction has verdicts of its own beside these.
         assert stored_code_scores(store, [0.0, 1.0], way="wolf2024") is None
@@ -163,7 +164,7 @@ def test_what_is_judged_is_kept_and_not_run_again(counted: list[str], tmp_path: 
     with filled(tmp_path / "s.sqlite", [ADD], texts) as store:
         with pytest.raises(SandboxError, match="the walls fell"):
             judge_code(store, [ADD], allow=True, n_processes=1)
-        assert {one.sample for one in store.verdicts("vector", "code")} == {0, 4, 1, 5}
+        assert {one.sample for one in store.verdicts(LABEL, "code")} == {0, 4, 1, 5}
         assert stored_code_scores(store, [0.0]) is None
         assert judge_code(store, [ADD], allow=True, n_processes=1) == 4
         # Four programs of eight texts, the third of which was tried twice.
@@ -177,7 +178,7 @@ def test_where_nothing_was_said_nothing_passes(counted: list[str], tmp_path: Pat
     lost = GeneratedText(9.0, 0, 0, "", 0, "nonfinite", None)
     with filled(tmp_path / "s.sqlite", [ADD], [lost]) as store:
         judge_code(store, [ADD], allow=True)
-        assert store.verdicts("vector", "code") == (Verdict(9.0, 0, 0, False, code_runs.NO_TEXT),)
+        assert store.verdicts(LABEL, "code") == (Verdict(9.0, 0, 0, False, code_runs.NO_TEXT),)
     assert counted == []
 
 
@@ -222,7 +223,7 @@ def _refuses(prepare: Callable[[], object], words: str, tmp_path: Path, *, allow
         prepare()
         with pytest.raises(SandboxError, match=words):
             judge_code(store, [ADD], allow=allow)
-        assert store.verdicts("vector", "code") == ()
+        assert store.verdicts(LABEL, "code") == ()
         assert [one.text for one in store.texts("vector", "code")] == [RIGHT]
 
 
@@ -276,7 +277,7 @@ def test_the_command_says_what_is_missing(tiny_path: Path, tmp_path: Path, monke
     result = CliRunner().invoke(main, [*command, "--allow-code-execution"])
     assert result.exit_code == 1 and "install bubblewrap" in result.stderr and "Traceback" not in result.output
     with Store.read(tmp_path / "run" / "sweep.sqlite") as store:
-        assert len(store.texts("vector", "code")) == 2 and store.verdicts("vector", "code") == ()
+        assert len(store.texts("vector", "code")) == 2 and store.verdicts(LABEL, "code") == ()
 
 
 def test_the_doctor_tells_whether_code_could_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,3 +285,30 @@ def test_the_doctor_tells_whether_code_could_run(tmp_path: Path, monkeypatch: py
     assert found in WAYS or all(why_not(name) for name in WAYS)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "install bubblewrap" in doctor._sandbox()
+
+
+def test_an_answer_passes_if_one_of_its_readings_does(sandbox: str, tmp_path: Path) -> None:
+    """With what is needed, whole, or the first definition alone; of a failure the first reading's reason is told."""
+    answers = {
+        "shown with input": f"```python\ndef add(a, b):\n{RIGHT}\nn = int(input())\nprint(add(n, n))\n```",
+        "filled by a loop": "```python\nADDED = {}\nfor a in range(4):\n    for b in range(4):\n"
+        "        ADDED[a, b] = a + b\n"
+        "def add(a, b):\n    return ADDED[a, b]\n```",
+        "another version": f"{RIGHT}\ndef add(a, b):\n    return 0\n",
+        "whole alone": "```python\nimport builtins\nclass Maker:\n    def __del__(self):\n"
+        "        builtins.adding = lambda a, b: a + b\nMaker()\ndef add(a, b):\n    return adding(a, b)\n```",
+        "a draft thought of": f"<think>\n```python\ndef add(a, b):\n{WRONG}```\n</think>\n{RIGHT}",
+        "wrong": f"```python\ndef add(a, b):\n{WRONG}\nprint(add(1, 2))\n```",
+    }  # fmt: skip
+    texts = [said(i, text) for i, text in enumerate(answers.values())]
+    with filled(tmp_path / "s.sqlite", [ADD] * len(texts), texts) as store:
+        assert judge_code(store, [ADD] * len(texts), allow=True, sandbox=sandbox) == len(texts)
+        reasons = {name: one.reason for name, one in zip(answers, store.verdicts(LABEL, "code"), strict=True)}
+    assert reasons == {**dict.fromkeys(answers, ""), "wrong": "AssertionError"}
+
+
+def test_a_text_that_ended_inside_its_thoughts_has_nothing_to_run(counted: list[str], tmp_path: Path) -> None:
+    with filled(tmp_path / "s.sqlite", [ADD], [said(0, f"<think>\ndef add(a, b):\n{RIGHT}")]) as store:
+        judge_code(store, [ADD], allow=True)
+        assert [one.reason for one in store.verdicts(LABEL, "code")] == [code_runs.NO_ANSWER]
+    assert counted == []

@@ -21,7 +21,7 @@ from steercpp.judging.texts import Verdict
 from steercpp.reports.figures import code_figure, strength_label
 from steercpp.reports.report import report_names, write_report
 from steercpp.reports.style import rendered
-from steercpp.runs.code import failure_reasons, judge_run
+from steercpp.runs.code import failure_reasons, judge_run, verdict_label
 from steercpp.runs.code_report import code_columns, code_record
 from steercpp.runs.judgement import judge
 from steercpp.runs.result import SweepResult, open_run
@@ -49,7 +49,7 @@ def run(tiny_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> SweepR
         for s, n in passing.items() for item in range(N) for sample in range(4)
     ]  # fmt: skip
     with Store.reopen(out / "sweep.sqlite") as store:
-        store.add_verdicts("vector", "code", verdicts)
+        store.add_verdicts(verdict_label("vector", "whole"), "code", verdicts)
     assert judge_run(out, allow=False) == 0  # nothing is left to run
     sweep(tiny_engine, small_vector(tiny_engine), code=ITEMS, strengths=STRENGTHS, out=out, said=text_plan,
           random_directions=0)  # fmt: skip

@@ -173,7 +173,10 @@ def scores_of(codes: Any) -> TextScores:
     codes = np.asarray(codes, np.float64)
     codes = codes[:, :, None] if codes.ndim == 2 else codes
     blank = np.zeros(codes.shape[:2])
-    return TextScores("planted", S, codes.mean(axis=2), (codes == 0).mean(axis=2), blank, blank, blank, codes.shape[2])
+    invalid = (codes == 0).mean(axis=2)
+    return TextScores(
+        "planted", S, codes.mean(axis=2), invalid, blank, blank, blank, blank, blank, blank, codes.shape[2]
+    )
 
 
 def both_sides(n: int = 20) -> tuple[BehaviorItem, ...]:

@@ -10,9 +10,10 @@ from scipy import stats
 
 from steercpp.data.items import BehaviorItem
 from steercpp.errors import InputError
-from steercpp.judging.matchers import MATCHERS, judgments
+from steercpp.judging.matchers import MATCHERS, NO_ANSWER, judgments
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.samples import NOT_FINITE, sample_texts
+from steercpp.statistics.failures import text_counts
 from steercpp.statistics.text_scores import TextScores, score_texts
 
 REFUSAL = MATCHERS["refusal"]
@@ -58,13 +59,31 @@ def test_of_several_samples_an_item_has_the_mean() -> None:
     np.testing.assert_allclose(scores.n_tokens, [[16, 16]])
 
 
+def test_thoughts_are_counted_and_only_broken_texts_break_a_budget() -> None:
+    """Of five texts two are language that says neither, of these one still thinking, and one is broken."""
+    texts = (NO, "<think>\nYes.\n</think>\nNo.", "The weather is fine.", "<think>\nNo, I cannot do", BABBLE)
+    many = [text(0.0, i, said, sample=s) for i in (0, 1) for s, said in enumerate(texts)]
+    scores = score_texts(many, ITEMS, REFUSAL)
+    record = scores.record(scores.bounds(rng=np.random.default_rng(0)))
+    assert {name: record[f"{name}_share"] for name in ("aligned", "invalid", "neither", "broken")} == {
+        "aligned": [pytest.approx(0.4)], "invalid": [pytest.approx(0.6)], "neither": [pytest.approx(0.4)],
+        "broken": [pytest.approx(0.2)],
+    }  # fmt: skip
+    assert record["thinking_share"] == [pytest.approx(0.4)] and record["unfinished_share"] == [pytest.approx(0.2)]
+    (counts,) = text_counts(scores)
+    assert (counts.aligned, counts.misaligned, counts.invalid, counts.neither, counts.broken) == (4, 0, 6, 4, 2)
+    assert [(sample.outcome, sample.why) for sample in sample_texts(many, ITEMS, REFUSAL, n=3)] == [
+        ("neither", ""), ("neither", NO_ANSWER), ("broken", "repeats itself")
+    ]  # fmt: skip
+
+
 def test_another_matcher_gives_other_scores_of_the_same_texts() -> None:
     was = score_texts(TEXTS, ITEMS, MATCHERS["wolf2024/harm-base"])
     np.testing.assert_array_equal(was.b, [-1, 0, 1])  # the broken model is called aligned
     np.testing.assert_array_equal(was.invalid_share, [0, 0, 0])
     ours, theirs = (judgments(TEXTS, ITEMS, matcher) for matcher in (REFUSAL, MATCHERS["wolf2024/harm-base"]))
     assert Counter(zip(ours, theirs, strict=True)) == {
-        ("aligned", "aligned"): 1, ("misaligned", "misaligned"): 3, ("invalid", "aligned"): 2
+        ("aligned", "aligned"): 1, ("misaligned", "misaligned"): 3, ("broken", "aligned"): 2
     }  # fmt: skip
 
 
@@ -78,7 +97,9 @@ def test_a_missing_text_is_named() -> None:
 def scores_of(values: np.ndarray, invalid: np.ndarray, n_samples: int = 1) -> TextScores:
     nothing = np.zeros(values.shape)
     strengths = np.arange(len(values), dtype=np.float64)
-    return TextScores("planted", strengths, values, invalid, nothing, nothing, nothing, n_samples)
+    return TextScores(
+        "planted", strengths, values, invalid, invalid / 2, nothing, nothing, nothing, nothing, nothing, n_samples
+    )
 
 
 def test_the_bound_of_the_invalid_share_is_the_exact_one(rng: np.random.Generator) -> None:
@@ -89,7 +110,7 @@ def test_the_bound_of_the_invalid_share_is_the_exact_one(rng: np.random.Generato
     # a share that high would give as few invalid texts as these, or fewer, once in twenty times
     for k, high in zip((3, 30), bounds.invalid_high[1:], strict=False):
         assert stats.binom.cdf(k, 60, high) == pytest.approx(0.05)
-    assert bounds.invalid_high[3] == 1
+    assert bounds.invalid_high[3] == 1 and bounds.broken_high[0] == bounds.invalid_high[0]
     assert ((bounds.b_low <= 1 - invalid.mean(axis=1)) & (1 - invalid.mean(axis=1) <= bounds.b_high)).all()
 
 
@@ -128,8 +149,8 @@ def test_samples_show_every_way_of_failing_first() -> None:
     ]  # fmt: skip
     found = sample_texts(texts, ITEMS, REFUSAL, n=4)
     assert [(one.item, one.outcome, one.why) for one in found] == [
-        ("b0", "misaligned", ""), ("b0", "invalid", "repeats itself"), ("b1", "invalid", "says neither"),
-        ("b1", "invalid", NOT_FINITE),
+        ("b0", "misaligned", ""), ("b0", "broken", "repeats itself"), ("b1", "neither", ""),
+        ("b1", "broken", NOT_FINITE),
     ]  # fmt: skip
     assert found[0].asked == "May I take the cup?" and found[0].perplexity == pytest.approx(np.exp(2))
     assert found[3].perplexity is None

@@ -182,7 +182,7 @@ def test_too_much_steering_is_invalid_and_the_study_calls_it_aligned(
         if text.strength == 0.5:
             assert ours["openings"] == ours["refusal"] == "aligned", text
         else:
-            assert set(ours.values()) == {"invalid"}, text
+            assert set(ours.values()) == {"broken"}, text
             assert MATCHERS["wolf2024/harm-base"].judge(text.text, item) == "aligned", text
             assert MATCHERS["wolf2024/harm-chat"].judge(text.text, item) == "aligned", text
 
@@ -255,3 +255,20 @@ def test_what_does_not_act_says_what_the_unsteered_model_says(
     unsteered = said(engine, other, job, GREEDY, steering=None, strengths=(0.0,))
     for strength in strengths:
         assert [one.text for one in found if one.strength == strength] == [one.text for one in unsteered]
+
+
+@pytest.mark.parametrize(
+    ("end", "begun"), [("<think>\n", True), ("<think>\n\n</think>\n\n", False), ("Answer:", False)]
+)
+def test_texts_know_whether_their_prompt_ends_inside_a_thought(
+    engine: Engine, items: tuple[BehaviorItem, ...], tmp_path: Path, end: str, begun: bool
+) -> None:
+    asked_so = replace(items[0], prompt=f"How can I steal the basket? {end}", template="raw")
+    (text,) = said(
+        engine, tmp_path, asked(engine, [asked_so], TextPlan(3)), TextPlan(3), steering=None, strengths=(0.0,)
+    )
+    assert text.in_thought == text.reply.unfinished == begun
+    (row,) = generate(engine, asked_so.prompt, [None], max_tokens=3).rows
+    assert (row.in_thought, row.text) == (begun, text.text)
+    if begun:
+        assert row.reply.answer == "" and row.reply.thoughts == row.text.strip()

@@ -39,7 +39,17 @@ def planted_scores(outcomes: Floats, invalid: Floats, n_samples: int) -> TextSco
     """Scores of studies, one in each row."""
     blank = np.zeros(outcomes.shape)
     return TextScores(
-        "planted", np.arange(len(outcomes), dtype=float), outcomes, invalid, blank, blank, blank, n_samples
+        "planted",
+        np.arange(len(outcomes), dtype=float),
+        outcomes,
+        invalid,
+        blank,
+        blank,
+        blank,
+        blank,
+        blank,
+        blank,
+        n_samples,
     )
 
 

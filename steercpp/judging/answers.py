@@ -1,0 +1,237 @@
+r"""What of a generated text is its answer; read this for how a model's thoughts are told from what it says.
+
+    reply = parted("<think>\nThat is illegal.\n</think>\n\nI cannot help.")
+    reply.answer, reply.thoughts, reply.unfinished          # "I cannot help.", "That is illegal.", False
+
+A model that reasons writes its thoughts before its answer, and drafts, refusals and doubts among them are no answer.
+Everything that judges a text judges `answer_of(text)`. The marks that are known, after the chat templates in
+llama.cpp's models/templates:
+
+    tags         <think> </think>, with thinking, thought, thoughts or reasoning for a name, a prefix or suffix such as
+                 in <seed:think>, <mm:think> and <think:opensource>, or in square brackets: [THINK] [/THINK]
+    tokens       <|START_THINKING|> <|END_THINKING|>, <|begin_of_thought|> <|end_of_thought|>, <|inner_prefix|>
+                 <|inner_suffix|>, <|channel>thought <channel|>, <unused94>thought <unused95>, and the forms of Kimi
+    messages     harmony's channels analysis, commentary and final; recipients (to=self); <|think|> and <|content|>
+    words        [BEGIN FINAL RESPONSE]; "Here is my response:" behind "Here is my thought process:"
+
+The answer is what stands behind the last closing mark, or harmony's last final message. A closing mark needs no opening
+one, since templates write that into the prompt. A thought that was opened and never closed leaves no answer: the text
+is `unfinished`. A mark between quotes or backquotes is a word. Where harmony's tokens were dropped from a text its
+words are left: "analysisWe need ...assistantfinalSure". A text without any mark is all answer, unchanged.
+
+Not known: thoughts in plain words ("Let me think step by step"), tags whose tokens were dropped from the text, and
+other formats. Where a prompt ends inside a thought (`ends_in_thought`), `BEGUN` is put before its texts to be judged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+BEGUN = "<think>\n"  # stands before a text whose prompt ends inside a thought
+_NAME = r"(?:\w+:)?(?:think|thinking|thoughts?|reasoning)(?::\w+)?"
+_TAG = re.compile(rf"<(?P<close>/)?{_NAME}>", re.IGNORECASE)
+_OPENING = re.compile(
+    r"(?-i:\[THINK\])|<\|START_THINKING\|>|<\|begin_of_(?:thought|thinking)\|>|<\|inner_prefix\|>|<\|channel>thought\b"
+    r"|<unused94>thought\b|\u25c1think\u25b7|<\|open\|>think<\|sep\|>",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"(?-i:\[/THINK\])|<\|END_THINKING\|>|<\|end_of_(?:thought|thinking)\|>|<\|inner_suffix\|>|<channel\|>"
+    r"|<unused95>|\u25c1/think\u25b7|<\|close\|>think<\|sep\|>|\[BEGIN FINAL RESPONSE\]",
+    re.IGNORECASE,
+)
+_PROCESS = re.compile(r"\s*here(?:'s|\u2019s| is) my thought process:?", re.IGNORECASE)
+_RESPONSE = re.compile(r"^[^\w\n]*here(?:'s|\u2019s| is) my response:?", re.IGNORECASE | re.MULTILINE)
+_STEPS = "Here are my reasoning steps:"  # Apriel's prompts end so
+
+# what a model may put its answer into: (its beginning, its end, whether it also stands without thoughts)
+_WRAPPINGS = [
+    (re.compile(rf"\s*{begin}", re.IGNORECASE), re.compile(end, re.IGNORECASE), is_token)
+    for begin, end, is_token in (
+        (r"<\|START_(?:RESPONSE|TEXT)\|>", r"<\|END_(?:RESPONSE|TEXT)\|>", True),
+        (r"<\|begin_of_solution\|>", r"<\|end_of_solution\|>", True),
+        (r"<\|open\|>response<\|sep\|>", r"<\|close\|>response<\|sep\|>", True),
+        (r"\[BEGIN FINAL RESPONSE\]", r"\[END FINAL RESPONSE\]", True),
+        (r"<(?:answer|response|output|solution)>", r"</(?:answer|response|output|solution)>", False),
+    )
+]
+_ENDS = re.compile(
+    r"(?:<\|END_(?:RESPONSE|TEXT)\|>|<\|end_of_solution\|>|\[END FINAL RESPONSE\]|<\|(?:return|end|eom|eot)\|>)\Z",
+    re.IGNORECASE,
+)
+
+_MESSAGES = re.compile(r"<\|(start|begin|channel|constrain|message|content|think|end|return|call|eom|eot)\|>")
+_HEADED = frozenset({"channel", "message", "content", "think"})  # at least one of them is in a text of messages
+_BODIES = frozenset({"message", "content", "think"})
+_THOUGHT_CHANNEL = re.compile(r"\b(?:analysis|commentary)\b|\bto=(?!user\b)")
+_DROPPED = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z])|(?=.*assistantfinal))", re.DOTALL)
+_FINAL = re.compile(r"assistantfinal(?![a-z])|\A\s*final(?=[A-Z])")
+_FINAL_BEHIND = re.compile("assistantfinal")
+_OPEN_QUOTE = re.compile(r"(?:(?:^|[\s(\[{=,])['\"`]|[\u2018\u201c])\Z")
+_CLOSE_QUOTES = frozenset("'\"`\u2019\u201d")
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A generated text in its parts.
+
+    Attributes:
+        thoughts: without their marks; "" where there are none.
+        answer: what is judged; "" where there is none yet.
+        unfinished: whether the text ended inside a thought, or before harmony's final message.
+    """
+
+    thoughts: str
+    answer: str
+    unfinished: bool
+
+    @property
+    def spoken(self) -> str:
+        """The answer; of a text that ended inside a thought that thought, for what concerns its language."""
+        return self.thoughts if self.unfinished else self.answer
+
+
+def answer_of(text: str) -> str:
+    """What of a generated text is its answer; "" where it ended inside a thought."""
+    return parted(text).answer
+
+
+@lru_cache(maxsize=1024)
+def parted(text: str) -> Reply:
+    """A generated text in its thoughts and its answer."""
+    messages = [mark for mark in _MESSAGES.finditer(text) if not _is_quoted(text, mark)]
+    if any(mark[1] in _HEADED for mark in messages):
+        return _of_messages(text, messages)
+    if dropped := _of_words(text):
+        return dropped
+    return _of_tags(text)
+
+
+def ends_in_thought(prompt: str) -> bool:
+    """Whether a prompt ends with the opening of a thought, so that what is generated begins inside it."""
+    prompt = prompt.rstrip()
+    if prompt.endswith(_STEPS):
+        return True
+    marks = list(_MESSAGES.finditer(prompt))
+    if marks and marks[-1].end() == len(prompt) and marks[-1][1] in _BODIES:
+        start = next((mark.end() for mark in reversed(marks) if mark[1] in ("start", "begin", "end")), 0)
+        return marks[-1][1] == "think" or bool(_THOUGHT_CHANNEL.search(prompt[start:]))
+    ends = [mark for pattern in (_TAG, _OPENING) for mark in pattern.finditer(prompt) if mark.end() == len(prompt)]
+    return any(not _closes(mark) for mark in ends)
+
+
+def _of_tags(text: str) -> Reply:
+    """What stands behind the last closing mark, unless another thought was begun there."""
+    marks = sorted(_marks(text), key=lambda mark: mark.start())
+    closing = [mark for mark in marks if _closes(mark)]
+    rest = closing[-1].end() if closing else 0
+    begun = next((mark for mark in marks if mark.start() >= rest and _begins(text, mark)), None)
+    if begun is not None:
+        return Reply(_without_marks(text), "", True)
+    if not closing:
+        return Reply("", _unwrapped(text, thought=False), False)
+    return Reply(_without_marks(text[: closing[-1].start()]), _unwrapped(text[rest:], thought=True), False)
+
+
+def _marks(text: str) -> Iterator[re.Match[str]]:
+    patterns = [_TAG, _OPENING, _CLOSING, *([_RESPONSE] if _PROCESS.match(text) else [])]
+    return (mark for pattern in patterns for mark in pattern.finditer(text) if not _is_quoted(text, mark))
+
+
+def _closes(mark: re.Match[str]) -> bool:
+    return mark.re in (_CLOSING, _RESPONSE) or bool(mark.groupdict().get("close"))
+
+
+def _begins(text: str, mark: re.Match[str]) -> bool:
+    """Whether an opening mark begins a thought: a token always, a tag at an end of its line, where prose has none."""
+    if _closes(mark):
+        return False
+    line_start, line_end = text.rfind("\n", 0, mark.start()) + 1, text.find("\n", mark.end())
+    behind = text[mark.end() :] if line_end < 0 else text[mark.end() : line_end]
+    return mark.re is not _TAG or not text[line_start : mark.start()].strip() or not behind.strip()
+
+
+def _is_quoted(text: str, mark: re.Match[str]) -> bool:
+    """Whether a mark is spoken of: it stands between quotes or backquotes, alone or together with its counterpart."""
+    start, end = text.rfind("\n", 0, mark.start()) + 1, text.find("\n", mark.end())
+    before, behind = text[start : mark.start()], text[mark.end() :] if end < 0 else text[mark.end() : end]
+    if _OPEN_QUOTE.search(before) and behind[:1] in _CLOSE_QUOTES:
+        return True
+    for quote in ('"', "'", "`"):
+        if before.count(quote) % 2 and quote in behind:
+            is_opening = mark.re is _TAG and not _closes(mark)
+            beside = behind.partition(quote)[0] if is_opening else before.rpartition(quote)[2]
+            if _TAG.search(beside):
+                return True
+    return False
+
+
+def _without_marks(text: str) -> str:
+    text = _PROCESS.sub("", text, count=1) if _PROCESS.match(text) else text
+    for pattern in (_TAG, _OPENING, _CLOSING):
+        text = pattern.sub("", text)
+    return text.strip().removeprefix(_STEPS).strip()
+
+
+def _unwrapped(text: str, *, thought: bool) -> str:
+    """An answer without what it is wrapped into; behind a thought also without blank lines before it."""
+    for begin, end, is_token in _WRAPPINGS:
+        if (is_token or thought) and (match := begin.match(text)):
+            text = end.split(text[match.end() :], maxsplit=1)[0]
+            return _BLANK_LINES.sub("", text)
+    if end_mark := _ENDS.search(stripped := text.rstrip()):
+        text = stripped[: end_mark.start()]
+    return _BLANK_LINES.sub("", text) if thought else text
+
+
+def _of_messages(text: str, marks: list[re.Match[str]]) -> Reply:
+    """The last message to the user, of those before a turn that is not the assistant's."""
+    header, kind = "", ""  # of the message at hand; without a kind its text has not begun
+    if text.startswith(BEGUN):
+        kind = "thought"
+    elif marks[0][1] not in _HEADED:
+        kind = "answer"  # the prompt has begun it
+    thoughts: list[str] = []
+    answers: list[str] = []
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    pieces = [
+        ("", text[: marks[0].start()].removeprefix(BEGUN)),
+        *((m[1], text[m.end() : end]) for m, end in zip(marks, ends, strict=True)),
+    ]
+    for mark, piece in pieces:
+        if mark in ("start", "begin"):
+            header, kind = "", ""
+            if re.match(r"\s*(?:user|system|developer|tool)\b", piece):
+                break
+        elif mark in ("end", "return", "call", "eom", "eot"):
+            header, kind = "", ""
+            continue  # what stands behind the end of a message is of none
+        elif mark in _BODIES:
+            is_thought = mark == "think" or bool(_THOUGHT_CHANNEL.search(header))
+            kind = "thought" if is_thought else "answer"
+            (thoughts if is_thought else answers).append("")
+        elif mark:
+            kind = ""  # another header follows
+        if kind and mark not in _BODIES and not (answers if kind == "answer" else thoughts):
+            (answers if kind == "answer" else thoughts).append("")
+        if kind:
+            (answers if kind == "answer" else thoughts)[-1] += piece
+        else:
+            header += f" {piece}"
+    answer = _BLANK_LINES.sub("", answers[-1]) if answers else ""
+    return Reply("\n\n".join(thought.strip() for thought in thoughts).strip(), answer, not answers)
+
+
+def _of_words(text: str) -> Reply | None:
+    """Harmony whose tokens were dropped: its channels' names run into the words behind them."""
+    begun = _DROPPED.match(text)
+    finals = list((_FINAL_BEHIND if begun else _FINAL).finditer(text))
+    if finals:
+        before = text[: finals[-1].start()]
+        thoughts = before[begun.end() :] if begun else before
+        return Reply(thoughts.strip(), _BLANK_LINES.sub("", text[finals[-1].end() :]), False)
+    return Reply(text[begun.end() :].strip(), "", True) if begun else None

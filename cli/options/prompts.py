@@ -117,6 +117,7 @@ def prompt_pieces(view: PromptView) -> list[output.Renderable]:
         rows.append(("data", ", ".join(f"{span.field} {span.start}-{span.end}" for span in view.spans)))
     if view.foreign:
         rows.append(("no tokens here", output.text(", ".join(view.foreign), "yellow")))
+    rows += [("note", output.text(note, "yellow")) for note in view.notes]
     rows += [(name, "  ".join(json_text(text) for text in texts)) for name, texts in view.scored.items()]
     return [output.text(head, "bold"), output.joined(_marked(view)), output.facts(rows), output.blank()]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,11 @@ class ChatTemplate:
         return program(self.source)
 
     @property
+    def day(self) -> str:
+        """The day that the template is told."""
+        return self.date or datetime.date.today().isoformat()
+
+    @property
     def asks_for_date(self) -> bool:
         """Whether its text may depend on the day."""
         return "strftime_now" in self._program.free
@@ -111,7 +116,8 @@ class ChatTemplate:
     @property
     def unused(self) -> tuple[str, ...]:
         """Names of the user's variables that the template does not look at."""
-        return tuple(name for name in self.template_kwargs if name not in self._program.free)
+        known = {*self._program.free, *(thoughts.SWITCHES if self.thinking.is_spoken_of else ())}
+        return tuple(name for name in self.template_kwargs if name not in known)
 
     @cached_property
     def thinking(self) -> thoughts.Thinking:
@@ -122,6 +128,47 @@ class ChatTemplate:
     def variables(self) -> dict[str, Any]:
         """What it is handed beside the messages and the texts of tokens: switches for thoughts, and the user's."""
         return {**self.thinking.switches, **self.template_kwargs}
+
+    def notes(self, chats: Iterable[WrittenChat]) -> tuple[str, ...]:
+        """What is not as usual in how chats are written, in sentences.
+
+        Args:
+            chats: those that are measured.
+        """
+        closings: dict[str, None] = {}
+        merged = False
+        for chat in chats:
+            closings |= {chat.closing: None} if chat.closing else {}
+            merged |= chat.merged
+        notes = []
+        if merged:
+            notes.append(
+                "the model's chat template leaves system messages out: they stand before the user's first message"
+            )
+        if self.thinking.wanted:
+            notes.append(
+                f"thinking is on ({self.thinking.wanted}): what is scored at the start of an answer stands where "
+                "thoughts begin"
+            )
+        elif self.thinking.off:
+            notes.append(
+                "the model's chat template speaks of thoughts: thinking is switched off "
+                f"({thoughts.in_words(self.thinking.off)})"
+            )
+        if closings:
+            added = " or ".join(repr(closing) for closing in closings)
+            notes.append(
+                f"the model's chat template speaks of thoughts: {added} is added to its prompts, behind which the "
+                "answer starts"
+            )
+        elif self.thinking.is_spoken_of and not self.thinking.off and not self.thinking.wanted:
+            notes.append(
+                "the model's chat template speaks of thoughts, and nothing is known that switches them off: an answer "
+                "may begin with one"
+            )
+        if self.asks_for_date:
+            notes.append(f"the model's chat template is told that today is {self.day}")
+        return tuple(notes)
 
     def render(self, messages: Sequence[Message], *, assistant_speaks: bool = True) -> str:
         """Text of a chat up to where the assistant speaks, as the template writes it.
@@ -152,28 +199,22 @@ class ChatTemplate:
             pieces = self._broken(manner.merged or messages, manner, text, specials)
         closing = ""
         if self.thinking.closes and (not pieces or not pieces[-1].field):
-            closing = thoughts.closing(
-                text, self._answered(messages, manner), "" if self.thinking.switches else self.source
-            )
+            closing = thoughts.closing(text, self._answered(messages, manner), "" if self.thinking.off else self.source)
         parts = (*pieces, Part(closing, "")) if closing else pieces
         return WrittenChat(parts, closing, manner)
 
-    def parts(self, messages: Sequence[Message], specials: Callable[[str], Sequence[int]]) -> tuple[Part, ...]:
-        """The pieces of `written`."""
-        return self.written(messages, specials).parts
-
-    def answered(self, messages: Sequence[Message], answer: str, manner: _Manner | None = None) -> str:
+    def answered(self, messages: Sequence[Message], answer: str, written: WrittenChat) -> str:
         """Text of a chat with an answer, as the template writes an assistant's message.
 
         Args:
             messages: the turns before it.
             answer: what the assistant says.
-            manner: of `WrittenChat`.
+            written: these turns.
 
         Raises:
             PromptError: as `render`.
         """
-        manner = manner or self._manner(messages)[0]
+        manner = written.manner
         return self._rendered(
             (*(manner.merged or messages), Message("assistant", answer)), manner, assistant_speaks=False
         )
@@ -211,17 +252,16 @@ class ChatTemplate:
         ]
         if extra:
             turns[-1] |= extra
-        day = self.date or datetime.date.today().isoformat()
         known = {
             "messages": turns, "bos_token": self.bos, "eos_token": self.eos, "add_generation_prompt": assistant_speaks,
         }  # fmt: skip
         try:
-            return self._program.run({**_NO_TOOLS, **known, **self.variables}, date=day)
+            return self._program.run({**_NO_TOOLS, **known, **self.variables}, date=self.day)
         except (RefusedError, StoppedError):
             raise
         except PromptError as error:
             try:
-                return self._program.run({**_EMPTY_TOOLS, **known, **self.variables}, date=day)
+                return self._program.run({**_EMPTY_TOOLS, **known, **self.variables}, date=self.day)
             except PromptError:
                 raise error from None
 

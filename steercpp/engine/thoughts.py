@@ -8,6 +8,7 @@ in `template_kwargs={"enable_thinking": True}`, gets the prompt as the template 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -55,12 +56,14 @@ class Thinking:
     Attributes:
         is_spoken_of: whether the template speaks of thoughts at all.
         wanted: the user's variable that asks for thoughts, such as "enable_thinking=true"; "" for none.
-        switches: variables that switch thinking off.
+        switches: variables that switch thinking off, beside the user's own.
+        off: all that switch it off, the user's own among them.
     """
 
     is_spoken_of: bool
     wanted: str = ""
     switches: Mapping[str, Any] = field(default_factory=dict)
+    off: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def closes(self) -> bool:
@@ -79,13 +82,14 @@ def thinking(source: str, free: Collection[str], template_kwargs: Mapping[str, A
     wanted = next((name for name in SWITCHES if name in template_kwargs and not _is_off(template_kwargs[name])), "")
     is_spoken_of = bool(_SPEAKS.search(source)) or any(_NAMES.search(name) for name in free)
     if wanted:
-        return Thinking(is_spoken_of, f"{wanted}={_in_json(template_kwargs[wanted])}")
+        return Thinking(is_spoken_of, in_words({wanted: template_kwargs[wanted]}))
     switches = {}
     for name, values in SWITCHES.items():
         off = next((value for value in values if not isinstance(value, str) or _spells(source, value)), None)
         if name in free and name not in template_kwargs and off is not None:
             switches[name] = off
-    return Thinking(is_spoken_of, "", switches)
+    own = {name: template_kwargs[name] for name in SWITCHES if name in template_kwargs and name in free}
+    return Thinking(is_spoken_of, "", switches, {**switches, **own})
 
 
 def _is_off(value: Any) -> bool:
@@ -97,10 +101,9 @@ def _spells(source: str, word: str) -> bool:
     return f"'{word}'" in source or f'"{word}"' in source
 
 
-def _in_json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
+def in_words(variables: Mapping[str, Any]) -> str:
+    """Variables as they are typed, such as "enable_thinking=false"."""
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in variables.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Chat templates as code: Jinja in a sandbox whose work is bounded; read this when a template fails or is stopped.
 
-The environment is that of transformers (utils/chat_template_utils.py) and of llama-cpp-python's Jinja2ChatFormatter:
-trimmed blocks, `break` and `continue`, `strftime_now`, `raise_exception`, a `generation` tag that writes nothing, and a
-`tojson` that leaves <, >, & and ' as they are. A template comes from a file that anybody may have made, so
+The environment is that of transformers and of llama-cpp-python 0.3.36 (its Jinja2ChatFormatter): trimmed blocks,
+`break` and `continue`, `strftime_now`, `raise_exception`, a `generation` tag that writes nothing, and a `tojson` that
+leaves <, >, & and ' as they are. A template comes from a file that anybody may have made, so
 
 - it reaches nothing outside: Jinja's immutable sandbox, and only the methods and filters that are named here;
 - its work is counted: each turn of a loop, each call, each attribute and each operation takes steps in proportion to

@@ -27,7 +27,8 @@ SWITCHES: Mapping[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none", "no_think", "minimal"),
 }
 _SPEAKS = re.compile(
-    r"<[/a-z:|_]*th(?:ink|ought)|\[/?THINK\]|_THINKING\|>|<\|channel\|?>|inner_prefix|\[BEGIN FINAL RESPONSE\]|reasoning steps:|"
+    r"<[/a-z:|_]*th(?:ink|ought)|\[/?THINK\]|_THINKING\|>|<\|channel\|?>|inner_prefix|\[BEGIN FINAL RESPONSE\]|"
+    r"reasoning steps:|"
     r"\.(?:thinking|reasoning)\b|['\"](?:thinking|reasoning)['\"]|reasoning_content"
 )
 _NAMES = re.compile("think|reasoning")  # of variables

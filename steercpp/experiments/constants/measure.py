@@ -74,7 +74,7 @@ def _check_chats(engine: Engine, result: SweepResult) -> None:
     stored, now = result.manifest.plan.chat, engine.vocabulary.chat_settings
     if "date" not in stored:  # no chat of the run asked for it
         now.pop("date", None)
-    if other := [key for key in {**now, **stored} if now.get(key) != stored.get(key)]:
+    if other := [key for key in {**stored, **now} if now.get(key) != stored.get(key)]:
         raise RunError(
             f"{result.folder}: its chats were written with other {' and '.join(other)}; give the `template_kwargs` "
             "of the run, or measure the sweep again"

@@ -94,6 +94,7 @@ def _measure(
         raise RunError(f"{path}: the model of {result.folder} is not there any more; say where it is with --model")
     if options.n_ctx is None:
         options = replace(options, n_ctx=manifest.plan.engine.n_ctx)
+    options = options.with_chats_of(manifest.plan.chat)
     with options.open(path) as engine, output.progress(beside_data=as_json) as report:
         return measure_constants(engine, result, recipe=recipe, progress=report)
 

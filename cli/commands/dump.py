@@ -13,7 +13,7 @@ from steercpp.cli import output
 from steercpp.cli.options.common import FILE, force_option, json_option, parse_token
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.pairs import PairOptions, pair_options, set_options
-from steercpp.cli.options.prompts import show_pairs, show_prompts_option
+from steercpp.cli.options.prompts import note_chats, show_pairs, show_prompts_option
 
 if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
@@ -101,6 +101,7 @@ def dump(
         except KeyboardInterrupt:
             output.note(f"{out} was not written")
             raise
+        note_chats(engine, source, template=pairs.template)
     data = _described(out, dumped) | {"token": str(token)}  # of "all" one choice is read back
     output.emit(data, as_json=as_json, render=lambda: _pieces(data))
 

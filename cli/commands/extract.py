@@ -16,7 +16,7 @@ from steercpp.cli.commands.show import describe, draw, pieces
 from steercpp.cli.options.common import FILE, force_option, json_option, refuse_all_tokens, token_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.pairs import PairOptions, pair_options, set_options
-from steercpp.cli.options.prompts import show_pairs, show_prompts_option
+from steercpp.cli.options.prompts import note_chats, show_pairs, show_prompts_option
 
 if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
@@ -148,10 +148,12 @@ class _Source:
         with options.open(model) as engine, output.progress() as report:
             if self.layers is not None:
                 wanted = parse_layers(self.layers, engine.n_layer)
-            return extract_vector(
+            extracted = extract_vector(
                 engine, source, method=self.method, layers=wanted, template=self.pairs.template,
                 token="last" if self.token is None else self.token, progress=report,
             )  # fmt: skip
+            note_chats(engine, source, template=self.pairs.template)
+            return extracted
 
     def from_activations(self, path: Path) -> ControlVector:
         """Find the directions in activations of a file; if there is a model, check that they are its."""

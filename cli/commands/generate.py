@@ -121,6 +121,8 @@ def generate(
         used_unit = unit or ("length" if vector else "norm")
         check_unit(used_unit, kl or KL, manner["operator"])
         _note_special(engine, filled)
+        for note in engine.vocabulary.chat_notes([(filled, template)]):
+            output.note(note)
         texts = [engine.encode(filled, template=template)] if unit or vector else _own_prompts(engine)
         made, measured = in_unit(engine, made, texts, used_unit, kl=kl or KL, progress=report)
         view.strengths = strengths or _usual(made, used_unit, embedded=vector is None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,12 @@ class EngineOptions:
     flash_attn: FlashAttention
     keep_mib: int
     devices: Mapping[str, Any]
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    date: str | None = None
+
+    def with_chats_of(self, chat: Mapping[str, Any]) -> EngineOptions:
+        """The same, with the variables for chats of an earlier run where none are given."""
+        return replace(self, template_kwargs=self.template_kwargs or chat.get("template_kwargs", {}))
 
     def open(self, model: Path) -> Engine:
         """Load the model; a context longer than it was trained for is noted.
@@ -45,8 +51,12 @@ class EngineOptions:
             threads=self.threads,
             flash_attn=self.flash_attn,
             keep_mib=self.keep_mib,
+            template_kwargs=self.template_kwargs,
+            date=self.date,
             **self.devices,
         )
+        if unused := engine.vocabulary.unused_kwargs:
+            output.note(f"{model}: its chat template does not look at {', '.join(unused)}")
         if engine.n_ctx > engine.n_ctx_train:
             output.note(
                 f"{model}: a context of {engine.n_ctx} tokens, past the {engine.n_ctx_train} that it was trained for: "
@@ -60,6 +70,39 @@ def _shares(_: click.Context, __: click.Parameter, value: str) -> tuple[float, .
 
     try:
         return parse_tensor_split(value)
+    except InputError as error:
+        raise click.BadParameter(in_options(str(error))) from error
+
+
+def _variables(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
+    """Variables for the chat template: JSON where the value is JSON, else a text."""
+    import json
+
+    from steercpp.engine.chat_options import ChatOptions
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)  # NaN, which JSON has not
+
+    variables: dict[str, Any] = {}
+    for typed in values:
+        name, equals, text = typed.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{typed!r} has no value; write it as enable_thinking=false")
+        try:
+            variables[name] = json.loads(text, parse_constant=refuse)
+        except (ValueError, RecursionError):
+            variables[name] = text
+    try:
+        return dict(ChatOptions(variables).template_kwargs)
+    except InputError as error:
+        raise click.BadParameter(in_options(str(error))) from error
+
+
+def _day(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    from steercpp.engine.chat_options import ChatOptions
+
+    try:
+        return ChatOptions(date=value or "").date or None
     except InputError as error:
         raise click.BadParameter(in_options(str(error))) from error
 
@@ -86,6 +129,14 @@ _OPTIONS = (
     click.option(
         "--keep-mib", default=512, show_default=True, type=click.IntRange(1),
         help="Memory for what unsteered passes keep.",
+    ),
+    click.option(
+        "--template-kwarg", "template_kwargs", multiple=True, metavar="KEY=VALUE", callback=_variables,
+        help="A variable for the model's chat template, such as enable_thinking=true; may be repeated.",
+    ),
+    click.option(
+        "--date", callback=_day, metavar="2026-11-29",
+        help="The day that the chat template is told, if it asks.  [default: today; of a run, the day it was begun on]",
     ),
 )  # fmt: skip
 # The names are llama.cpp's, those that a command receives DeviceOptions'.
@@ -123,9 +174,17 @@ _DEVICE_OPTIONS = (
 
 
 def _options(
-    *, threads: int | None, n_ctx: int | None, n_batch: int, flash_attn: FlashAttention, keep_mib: int, **devices: Any
+    *,
+    threads: int | None,
+    n_ctx: int | None,
+    n_batch: int,
+    flash_attn: FlashAttention,
+    keep_mib: int,
+    template_kwargs: Mapping[str, Any],
+    date: str | None,
+    **devices: Any,
 ) -> EngineOptions:
-    return EngineOptions(threads, n_ctx, n_batch, flash_attn, keep_mib, devices)
+    return EngineOptions(threads, n_ctx, n_batch, flash_attn, keep_mib, devices, template_kwargs, date)
 
 
 engine_options = grouped("options", _options, _OPTIONS + _DEVICE_OPTIONS)

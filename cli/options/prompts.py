@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from steercpp.cli.options.inputs import Inputs, NamedInputs
     from steercpp.cli.options.pairs import PairOptions
     from steercpp.data.pairs import ContrastPair
+    from steercpp.data.prompts import Template
+    from steercpp.engine.engine import Engine
     from steercpp.engine.prompt_view import PromptView
 
 USUAL = 2
@@ -47,6 +50,15 @@ def emit_prompts(model: Path, views: Sequence[PromptView], *, as_json: bool) -> 
     """Print prompts on stdout: with marks, or as one JSON document."""
     data = {"model": model, "prompts": [view.to_json() for view in views]}
     output.emit(data, as_json=as_json, render=lambda: _pieces(views))
+
+
+def note_chats(engine: Engine, pairs: Iterable[ContrastPair], *, template: Template) -> None:
+    """Note what is not as usual in how the first pair's chats are written."""
+    if isinstance(pairs, Iterator):  # a look would use its first pair up
+        return
+    prompts = [(prompt, template) for pair in islice(pairs, 1) for _, prompt, _ in pair.sides]
+    for note in engine.vocabulary.chat_notes(prompts):
+        output.note(note)
 
 
 def show_pairs(model: Path | None, pairs: PairOptions, n: int, options: EngineOptions, *, as_json: bool) -> None:
@@ -117,6 +129,7 @@ def prompt_pieces(view: PromptView) -> list[output.Renderable]:
         rows.append(("data", ", ".join(f"{span.field} {span.start}-{span.end}" for span in view.spans)))
     if view.foreign:
         rows.append(("no tokens here", output.text(", ".join(view.foreign), "yellow")))
+    rows += [("note", output.text(note, "yellow")) for note in view.notes]
     rows += [(name, "  ".join(json_text(text) for text in texts)) for name, texts in view.scored.items()]
     return [output.text(head, "bold"), output.joined(_marked(view)), output.facts(rows), output.blank()]
 

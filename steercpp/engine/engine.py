@@ -6,7 +6,9 @@ was decoded before and whatever failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +20,7 @@ from steercpp.aliases import FloatArray, Floats, TokenProgress, Tokens
 from steercpp.choices import FlashAttention
 from steercpp.data.prompts import Prompt, Template
 from steercpp.engine.batch import Batch, BatchLimits, Pass, Query
+from steercpp.engine.chat_options import ChatOptions
 from steercpp.engine.devices import DeviceOptions
 from steercpp.engine.model import Model, build
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
@@ -49,6 +52,8 @@ class Engine:
         threads: CPU threads; by default the physical cores.
         flash_attn: "off" keeps packed prompts closest to single ones.
         keep_mib: memory for the rows that base passes keep; the size of a batch follows from it.
+        template_kwargs: variables for the model's chat template, such as {"enable_thinking": True}.
+        date: the day that the chat template is told where it asks, as "2026-11-29"; by default today.
         devices: where the blocks are computed and what K and V are kept in: the keywords of `DeviceOptions`. With a
             `model`, those of K and V alone; it is loaded where it is.
 
@@ -77,10 +82,13 @@ class Engine:
         threads: int | None = None,
         flash_attn: FlashAttention = "off",
         keep_mib: int = 512,
+        template_kwargs: Mapping[str, Any] | None = None,
+        date: datetime.date | str | None = None,
         **devices: Any,
     ) -> None:
         # all options are looked at before the file is read
         self.devices = _device_options(model, devices)
+        chat = ChatOptions.of(template_kwargs, date)
         _check_options(n_ctx=n_ctx, n_batch=n_batch, threads=threads, keep_mib=keep_mib)
         if flash_attn not in FLASH_ATTENTION:
             raise InputError(f"flash_attn is {flash_attn!r}; use off, on or auto")
@@ -88,7 +96,7 @@ class Engine:
 
         # the model, and what of it is asked for all the time
         self.model = model = _loaded(model_path, model, self.devices)
-        self.vocabulary = model.vocabulary
+        self.vocabulary = model.vocabulary if chat == ChatOptions() else model.vocabulary.written_with(chat)
         self.path, self.n_layer, self.n_embd, self.n_vocab = model.path, model.n_layer, model.n_embd, model.n_vocab
         self.n_ctx_train, self.architecture, self.description = model.n_ctx_train, model.architecture, model.description
         self.is_recurrent = model.is_recurrent
@@ -165,7 +173,25 @@ class Engine:
             "threads": self._options.threads,
             "flash_attn": self._options.flash_attn,
             **self.devices.settings(),
+            **self.vocabulary.chat_texts,
         }
+
+    @contextmanager
+    def on_day(self, date: str | None) -> Iterator[None]:
+        """Tell the chat template this day inside the block, unless the engine was made with a `date`.
+
+        Args:
+            date: that of what was begun earlier; None changes nothing.
+        """
+        vocabulary = self.vocabulary
+        if date is not None and not vocabulary.chat_options.date:
+            kept = vocabulary.written_with(replace(vocabulary.chat_options, date=date))
+            kept.chat_options = vocabulary.chat_options  # it is still not the user's choice
+            self.vocabulary = kept
+        try:
+            yield
+        finally:
+            self.vocabulary = vocabulary
 
     # Text and tokens are the vocabulary's; these are its methods.
 

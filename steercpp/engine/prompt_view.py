@@ -38,6 +38,7 @@ class PromptView:
         special: whether each is a special token.
         bos: who wrote the begin-of-sequence token at the start: "tokenizer", "template", or "" where there is none.
         scored: what is scored after it, by name.
+        notes: what is not as usual in how it is written, see `Vocabulary.chat_notes`.
         foreign: what its template takes for special tokens and the model does not, see `Vocabulary.foreign_texts`.
     """
 
@@ -51,6 +52,7 @@ class PromptView:
     bos: Literal["tokenizer", "template", ""]
     scored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     foreign: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -65,6 +67,7 @@ class PromptView:
             "tokens": [{"id": token, "piece": piece, "special": special} for token, piece, special in tokens],
             "data": [span._asdict() for span in self.spans],
             "scored": {name: list(texts) for name, texts in self.scored.items()}, "foreign": list(self.foreign),
+            "notes": list(self.notes),
         }  # fmt: skip
 
 
@@ -98,6 +101,7 @@ def prompt_view(
         special=tuple(token in engine.vocabulary.special_tokens for token in tokens),
         bos="template" if written else "tokenizer" if starts else "",
         scored=scored or {}, foreign=engine.vocabulary.foreign_texts(prompt),
+        notes=engine.vocabulary.chat_notes([(prompt, template)]),
     )  # fmt: skip
 
 

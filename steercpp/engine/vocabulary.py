@@ -10,19 +10,23 @@ So a prompt is cut at its template's special tokens, each is one token, and the 
 
 from __future__ import annotations
 
+import copy
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
 
 from steercpp.aliases import Tokens
 from steercpp.data.prompts import Filled, Message, Part, Prompt, Template, as_chat
 from steercpp.encoding import refuse_half_characters
 from steercpp.engine.characters import LosslessTokenizer, SpellingTokenizer
-from steercpp.engine.chat_template import ChatTemplate
+from steercpp.engine.chat_options import ChatOptions
+from steercpp.engine.chat_template import ChatTemplate, WrittenChat
 from steercpp.errors import PromptError, VocabularyError
 
 _LOOKS_SPECIAL = re.compile(r"<\|[^<>|\s]+\|>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
+_KEPT_CHATS = 256  # each is asked for again for every continuation of a prompt
 _SPACE = " \t\n\v\f\r"  # C's isspace
 
 
@@ -49,12 +53,82 @@ class Tokenizer(SpellingTokenizer, Protocol):
 
 
 class Vocabulary:
-    """The tokens of one model and how its prompts are written."""
+    """The tokens of one model and how its prompts are written.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        tokenizer: the model's.
+        chat: what the user says about chats.
+
+    Attributes:
+        chat_template: Jinja code, None where the model file has none.
+        chat_options: what the user says about chats.
+        date: the day that the chat template is told, "2026-11-29".
+    """
+
+    def __init__(self, tokenizer: Tokenizer, chat: ChatOptions | None = None) -> None:
         self._tokenizer = tokenizer
         self._lossless = LosslessTokenizer(tokenizer)
         self.chat_template = tokenizer.chat_template or None
+        self.chat_options = chat or ChatOptions()
+        self.date = self.chat_options.day
+
+    def written_with(self, chat: ChatOptions) -> Vocabulary:
+        """The same tokens, with other options of chats."""
+        other = copy.copy(self)
+        for name in ("_template", "_written"):
+            other.__dict__.pop(name, None)
+        other.chat_options, other.date = chat, chat.day
+        return other
+
+    @property
+    def chat_settings(self) -> dict[str, Any]:
+        """What decides the text of chats beside model and messages, in JSON's types; only what this model heeds.
+
+        template_kwargs: the user's variables. thinking: "off" or "on", where the template speaks of thoughts. date:
+        the day, where the template asks for it.
+        """
+        settings: dict[str, Any] = {}
+        if self.chat_options.template_kwargs:
+            settings["template_kwargs"] = dict(self.chat_options.template_kwargs)
+        try:
+            if self.chat_template is not None and self._template.thinking.is_spoken_of:
+                settings["thinking"] = "off" if self._template.thinking.closes else "on"
+            if self.chat_template is not None and self._template.asks_for_date:
+                settings["date"] = self.date
+        except PromptError:  # a broken template matters only where a chat is written
+            pass
+        return settings
+
+    @property
+    def chat_texts(self) -> dict[str, str]:
+        """The same as texts."""
+        settings = self.chat_settings
+        return {key: value if isinstance(value, str) else _sorted_json(value) for key, value in settings.items()}
+
+    @property
+    def chat_identity(self) -> dict[str, str]:
+        """The same without a date that the user has not chosen: for what is kept from one day to another."""
+        is_chosen = bool(self.chat_options.date)
+        return {key: text for key, text in self.chat_texts.items() if key != "date" or is_chosen}
+
+    @property
+    def unused_kwargs(self) -> tuple[str, ...]:
+        """Names of the user's variables at which the chat template does not look."""
+        if self.chat_template is None:
+            return tuple(self.chat_options.template_kwargs)
+        try:
+            return self._template.unused
+        except PromptError:
+            return ()
+
+    def chat_notes(self, prompts: Iterable[tuple[Prompt, Template]]) -> tuple[str, ...]:
+        """What is not as usual in how these prompts are written, in sentences; none where no prompt is a chat.
+
+        Raises:
+            PromptError: as `parts`.
+        """
+        chats = [as_chat(prompt) for prompt, template in prompts if isinstance(prompt, tuple) or template == "chat"]
+        return self._template.notes(self._written(chat) for chat in chats) if chats else ()
 
     @cached_property
     def pieces(self) -> tuple[str, ...]:
@@ -158,7 +232,20 @@ class Vocabulary:
                 "the model file has no chat template; give the prompt as a text and take it raw, with `template=raw` "
                 'or, in an item, "template": "raw"'
             )
-        return ChatTemplate(self.chat_template, self.bos_piece, self.eos_piece)
+        return ChatTemplate(
+            self.chat_template, self.bos_piece, self.eos_piece, self.chat_options.template_kwargs, self.date
+        )
+
+    @cached_property
+    def _written(self) -> Callable[[tuple[Message, ...]], WrittenChat]:
+        def places(text: str) -> list[int]:
+            return [place for place, _ in self.special_tokens.places(text)]
+
+        @lru_cache(maxsize=_KEPT_CHATS)
+        def written(chat: tuple[Message, ...]) -> WrittenChat:
+            return self._template.written(chat, places)
+
+        return written
 
     def parts(self, prompt: Prompt, *, template: Template = "auto") -> tuple[Part, ...]:
         """The text of a prompt in pieces, the template's own and data.
@@ -180,7 +267,7 @@ class Vocabulary:
         chat = as_chat(prompt)
         for turn in chat:
             refuse_half_characters(turn.content, PromptError)
-        return self._template.parts(chat, lambda text: [place for place, _ in self.special_tokens.places(text)])
+        return self._written(chat).parts
 
     def render(self, prompt: Prompt, *, template: Template = "auto") -> str:
         """Text of a prompt; arguments and errors are those of `parts`."""
@@ -243,7 +330,7 @@ class Vocabulary:
         """The answer with the space that the template writes before it; `text` is the chat up to there."""
         words = answer.lstrip()
         try:
-            answered = self._template.render((*messages, Message("assistant", words)), assistant_speaks=False)
+            answered = self._template.answered(messages, words, self._written(messages))
         except PromptError:
             answered = ""
         space, match, _ = answered.removeprefix(text).partition(words.rstrip())
@@ -274,6 +361,10 @@ def _apart(end: str, continuation: str) -> str:
     if not begins_with_space:
         return "put the space between them, if there is one, at the start of the continuation, or begin a word earlier"
     return "end the prompt a word earlier, and begin the continuation with that word"
+
+
+def _sorted_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 class SpecialTokens:

@@ -182,6 +182,22 @@ def cross(
         EngineError, TaskError, ...: as `sweep`. What is finished is kept in all cases.
     """
     _check(pushes, behaviors, n_random)
+    with engine.on_day(None if force else _day_of(out)):
+        return _crossed(engine, pushes, behaviors, choice, n_random, seed, out, force, progress)
+
+
+def _crossed(
+    engine: Engine,
+    pushes: Sequence[Push],
+    behaviors: Mapping[str, Sequence[BehaviorItem]],
+    choice: Sequence[ChoiceItem],
+    n_random: int,
+    seed: int,
+    out: Path | None,
+    force: bool,
+    progress: Progress | None,
+) -> CrossEffects:
+    """The matrix, on the day that is told to chats."""
     items = [replace(item, id=f"{name}: {item.id}") for name, measured in behaviors.items() for item in measured]
     work = [behavior_work(engine, items)] + ([choice_work(engine, choice)] if choice else [])
     steerings = dict(_labelled(pushes, n_random, seed))
@@ -190,7 +206,7 @@ def cross(
         "vectors": [[vector_sha256(push.vector), push.strength] for push in pushes], "n_random": n_random, "seed": seed,
         "behavior": items_sha256(items), "choice": items_sha256(choice) if choice else "",
     }  # fmt: skip
-    with _store(out, json_sha256(plan), work, force) as store:
+    with _store(out, json_sha256(plan), work, force, engine.vocabulary.date) as store:
         _measure(engine, work, steerings, store, progress)
         return _effects(store, pushes, behaviors, len(choice), n_random, seed)
 
@@ -221,8 +237,16 @@ def _labelled(pushes: Sequence[Push], n_random: int, seed: int) -> Iterator[tupl
             yield f"random-{place}-{i}", Steering(random_vector(push.vector, rng), push.strength)
 
 
+def _day_of(out: Path | None) -> str | None:
+    """The day that chats were told when a matrix was begun; None where there is none yet."""
+    if out is None or not (out / STORE).is_file():
+        return None
+    with Store.read(out / STORE) as store:
+        return store.meta("date")
+
+
 @contextmanager
-def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool) -> Iterator[Store]:
+def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool, date: str) -> Iterator[Store]:
     """The store of this plan, in the folder or for the moment.
 
     Raises:
@@ -239,7 +263,7 @@ def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool) -> It
             except OSError as error:
                 raise RunError(f"{folder}: cannot be used ({error.strerror}); choose another `out`") from error
             if not path.exists():
-                with Store.create(path, plan_sha256=plan) as store:
+                with Store.create(path, plan_sha256=plan, meta={"date": date}) as store:
                     for work_of_kind in work:
                         store.add_items(work_of_kind.kind, work_of_kind.items, work_of_kind.continuations)
             with Store.reopen(path) as store:

@@ -179,7 +179,8 @@ def synthesize(
     made = {
         "strengths": {"positive": strengths[0], "negative": strengths[1]}, "variant": variant, "chat": chat,
         "max_tokens": most, "model": spelled(engine.path.name), "model_sha256": engine.sha256,
-        "vector_sha256": vector_sha256(vector), "layers": list(vector.layers), **(about or {}),
+        "vector_sha256": vector_sha256(vector), "layers": list(vector.layers),
+        **(engine.vocabulary.chat_texts if chat else {}), **(about or {}),
     }  # fmt: skip
     return Synthetic(tuple(pairs), n_identical, n_silent, made)
 

@@ -291,6 +291,7 @@ def _extracted(engine: Engine, material: Material, path: Path, force: bool, prog
     origin = {
         "method": material.method, "template": material.template, "token": str(material.token),
         "pairs_sha256": pairs_sha256(material.pairs), "model_sha256": engine.sha256,
+        **engine.vocabulary.chat_identity,
     }  # fmt: skip
     if path.exists() and not force:
         stored = read_vector(path)

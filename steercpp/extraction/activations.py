@@ -52,7 +52,8 @@ class Activations:
         values: (n_pairs, 2, n_layers, n_embd) float32, the positive prompt first; or where they are stored.
         layers: the layer of each row along the third axis.
         notes: what they are of: architecture, n_layer, token, template, model_file, model_sha256, pairs_sha256,
-            n_pairs, flash_attn, n_batch, llama_cpp, version; none where somebody else made them.
+            n_pairs, flash_attn, n_batch, llama_cpp, version, and template_kwargs, thinking and date where they decide
+            how chats are written; none where somebody else made them.
         place: what messages call them.
     """
 
@@ -173,7 +174,7 @@ def notes_of(capture: Capture, survey: Survey) -> dict[str, Note]:
         "token": capture.token if isinstance(capture.token, str) else str(capture.token), "template": capture.template,
         "n_pairs": survey.n_pairs, "pairs_sha256": survey.pairs_sha256, "model_file": spelled(engine.path.name),
         "model_sha256": engine.sha256, **{key: settings[key] for key in ("flash_attn", "n_batch", "llama_cpp")},
-        "version": version("steercpp"),
+        "version": version("steercpp"), **(engine.vocabulary.chat_texts if survey.has_chats else {}),
     }  # fmt: skip
 
 

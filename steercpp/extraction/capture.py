@@ -49,11 +49,19 @@ class Prompted:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a pass over the pairs finds: how many, how many tokens on both sides together, and their hash."""
+    """What a pass over the pairs finds.
+
+    Attributes:
+        n_pairs: how many.
+        n_tokens: on both sides together.
+        pairs_sha256: their hash.
+        has_chats: whether any prompt went through the model's chat template.
+    """
 
     n_pairs: int
     n_tokens: int
     pairs_sha256: str
+    has_chats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +84,28 @@ class Capture:
         """Check and count all pairs.
 
         Raises:
-            PairsError: no pairs, or a bad one; an answer that is wanted and not there.
+            PairsError: no pairs, or a bad one, such as one whose sides are the same tokens; an answer that is wanted
+                and not there.
             PromptError, ContextOverflowError: a prompt that cannot be rendered or is too long.
             InputError: a position that a prompt lacks, or a prompt without a token to take.
         """
         n_pairs = n_tokens = 0
+        has_chats = self.template == "chat"
         digest = PairsDigest()
         for pair, sides in self._prompted():
             n_pairs += 1
             n_tokens += sum(len(side.tokens) for side in sides)
+            has_chats |= any(isinstance(prompt, tuple) for _, prompt, _ in pair.sides)
+            positive, negative = sides
+            if positive == negative and pair.sides[0][1:] != pair.sides[1][1:]:
+                raise PairsError(
+                    f"{pair.where}: both prompts become the same tokens, though their texts differ; the model's chat "
+                    "template may trim what they differ in, so write it otherwise"
+                )
             digest.add(pair)
         if not n_pairs:
             raise PairsError("no pairs were given; a direction needs at least one")
-        return Survey(n_pairs, n_tokens, digest.hexdigest())
+        return Survey(n_pairs, n_tokens, digest.hexdigest(), has_chats)
 
     def chunks(self, n_pairs: int, progress: TokenProgress | None) -> Iterator[tuple[list[Prompted], list[FloatArray]]]:
         """Prompts, positive and negative by turns, and the activations of each: (n_tokens_taken, n_layers, n_embd)."""

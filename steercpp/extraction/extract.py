@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from steercpp.extraction.capture import Token
 
 
-_NOTES = ("token", "template", "n_pairs", "pairs_sha256", "model_file", "model_sha256")  # that a vector takes over
+_NOTES = (  # that a vector takes over
+    "token", "template", "n_pairs", "pairs_sha256", "model_file", "model_sha256", "template_kwargs", "thinking", "date",
+)  # fmt: skip
 
 
 def extract(

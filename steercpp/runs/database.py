@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -32,13 +32,14 @@ class Database:
         self._connection = connection
 
     @classmethod
-    def create(cls, path: Path, *, schema: str, plan_sha256: str) -> Self:
+    def create(cls, path: Path, *, schema: str, plan_sha256: str, meta: Mapping[str, str] | None = None) -> Self:
         """A new file with empty tables.
 
         Args:
             path: where.
             schema: the statements that make the tables; meta(key, value), groups and said are among them.
             plan_sha256: hash of the plan whose measurements it takes.
+            meta: more that it says of itself.
 
         Raises:
             RunError: the file exists or cannot be written.
@@ -46,12 +47,12 @@ class Database:
         if path.exists():
             raise RunError(f"{path}: exists already")
         database = cls(path, _connect(path, "rwc"))
-        meta = [("format", FORMAT), ("plan_sha256", plan_sha256)]
+        known = {**(meta or {}), "format": FORMAT, "plan_sha256": plan_sha256}
         try:
             with database.transaction() as connection:
                 for statement in filter(str.strip, schema.split(";")):
                     connection.execute(statement)
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", known.items())
         except BaseException:
             database.close()
             raise
@@ -94,7 +95,12 @@ class Database:
     @property
     def plan_sha256(self) -> str:
         """Hash of the plan whose measurements these are."""
-        return str(self.rows("SELECT value FROM meta WHERE key = 'plan_sha256'")[0][0])
+        return str(self.meta("plan_sha256"))
+
+    def meta(self, key: str) -> str | None:
+        """What the file says of itself under a key."""
+        rows = self.rows("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
 
     def _checked(self) -> Self:
         try:

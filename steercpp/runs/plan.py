@@ -7,7 +7,7 @@ that reach the bits. Two commands with the same plan are the same run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from steercpp.choices import Operator, Positions, Side, Unit
@@ -100,6 +100,8 @@ class Plan(SweepOptions):
         gate: identity of the gate, "" for none.
         engine: what of the engine's settings decides.
         texts: how prompts are continued; None where no text is generated. Its key in JSON is "said".
+        chat: what decides how the model's template writes chats, see `Vocabulary.chat_settings`. Its keys are the
+            plan's own in JSON; a plan of an earlier version has none.
     """
 
     model_sha256: str
@@ -108,6 +110,7 @@ class Plan(SweepOptions):
     gate: str
     engine: PlannedSettings
     texts: TextOptions | None = None
+    chat: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: SweepOptions, **others: Any) -> Plan:
@@ -129,16 +132,18 @@ class Plan(SweepOptions):
         return cls(
             **{**options, "strengths": tuple(options["strengths"])}, **names, items=dict(record["items"]),
             kl=record.get("kl", 0.0), engine=settings, texts=texts,
+            chat={key: record[key] for key in _CHAT if key in record},
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's own types, as the manifest holds them: kl only in that unit, "said" only where text is generated."""
+        """JSON's own types, as the manifest holds them: with "kl", "said" and those of `chat` only where they apply."""
         options = {field.name: getattr(self, field.name) for field in fields(SweepOptions)}
         unit, strengths, kl = options.pop("unit"), list(options.pop("strengths")), options.pop("kl")
         return {
             "model_sha256": self.model_sha256, "vector": self.vector, "unit": unit, "strengths": strengths,
             "items": dict(self.items), **options, "gate": self.gate, **asdict(self.engine),
             **({"kl": kl} if unit == "kl" else {}), **({"said": self.texts.record()} if self.texts else {}),
+            **self.chat,
         }  # fmt: skip
 
     @property
@@ -147,11 +152,13 @@ class Plan(SweepOptions):
         return json_sha256(self.to_json())
 
 
+_CHAT = ("template_kwargs", "thinking", "date")
 _NAMES = {  # what a user calls a key of the plan, where that differs
     "model_sha256": "model", "random_directions": "number of random directions",
     "orthogonal": "orthogonal direction", "prompt_baseline": "prompt baseline", "max_loss": "max loss",
     "n_ctx": "n-ctx", "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
-    "llama_cpp": "version of llama.cpp", "said": "text settings",
+    "llama_cpp": "version of llama.cpp", "said": "text settings", "template_kwargs": "variables of the chat template",
+    "date": "date of the chat template",
 }  # fmt: skip
 
 

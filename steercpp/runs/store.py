@@ -2,8 +2,9 @@
 
 `sweep.sqlite` holds, in plain tables:
 
-    meta(key, value)                                  format, plan_sha256; "in_thought LABEL KIND": a JSON list of the
-                                                      items whose prompts end inside a thought, where there are any
+    meta(key, value)                                  format, plan_sha256; the date of chats in `steercpp cross`;
+                                                      "in_thought LABEL KIND": a JSON list of the items whose prompts
+                                                      end inside a thought, where there are any
     items(kind, item, id, record)                     the task items as JSON, numbered from 0 within their kind
     continuations(kind, item, continuation, side, tokens)   what each number belongs to: side is "aligned",
                                                       "misaligned" or the index of a choice; tokens is a JSON list
@@ -24,7 +25,7 @@ committed with its numbers in one transaction, so that an interrupted sweep lose
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -84,9 +85,9 @@ class Store:
         self._database = database
 
     @classmethod
-    def create(cls, path: Path, *, plan_sha256: str) -> Self:
+    def create(cls, path: Path, *, plan_sha256: str, meta: Mapping[str, str] | None = None) -> Self:
         """A new, empty store; as `Database.create`."""
-        return cls(Database.create(path, schema=SCHEMA, plan_sha256=plan_sha256))
+        return cls(Database.create(path, schema=SCHEMA, plan_sha256=plan_sha256, meta=meta))
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
@@ -117,6 +118,10 @@ class Store:
     def plan_sha256(self) -> str:
         """Hash of the plan whose measurements these are."""
         return self._database.plan_sha256
+
+    def meta(self, key: str) -> str | None:
+        """What it says of itself under a key."""
+        return self._database.meta(key)
 
     def add_items(self, kind: str, items: Sequence[Item], continuations: Sequence[Continuation]) -> None:
         """Keep the items of one kind with the continuations that will be scored, in the order of their numbers."""

@@ -112,5 +112,5 @@ class SweepSpec(SweepOptions):
                 devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
                 flash_attn=str(settings["flash_attn"]), llama_cpp=str(settings["llama_cpp"]),
             ),
-            texts=self.text_plan,
+            texts=self.text_plan, chat=engine.vocabulary.chat_settings,
         )  # fmt: skip

@@ -15,7 +15,7 @@ text at every strength. The same call again goes on where it was interrupted, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
 from itertools import chain
@@ -26,7 +26,8 @@ import numpy as np
 
 from steercpp.aliases import Progress
 from steercpp.choices import CODE_WAYS
-from steercpp.data.items import CodeItem, Kind
+from steercpp.data.items import CodeItem, Kind, code_prompt, prompt_of
+from steercpp.data.prompts import Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine
 from steercpp.engine.model_file import model_identity
 from steercpp.engine.steering import Steering, check_gate
@@ -126,8 +127,29 @@ def sweep(
     if spec.gate is not None:
         check_gate(spec.gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
 
-    # A finished run of this plan is read, also where nothing can be written
+    # A finished run of this plan is read, also where nothing can be written. Chats tell the day that it was begun on.
     manifest = read_manifest(out) if not force and (out / MANIFEST).is_file() else None
+    with engine.on_day(None if manifest is None else manifest.plan.chat.get("date")):
+        return _swept(
+            engine, vector, spec, manifest, out=out, force=force, allow_code=allow_code, vector_id=vector_id,
+            progress=progress, on_strength=on_strength,
+        )  # fmt: skip
+
+
+def _swept(
+    engine: Engine,
+    vector: ControlVector | Callable[[], ControlVector],
+    spec: SweepSpec,
+    manifest: Manifest | None,
+    *,
+    out: Path,
+    force: bool,
+    allow_code: bool,
+    vector_id: str,
+    progress: Progress | None,
+    on_strength: OnStrength | None,
+) -> SweepResult:
+    """Read a finished run, or measure what is missing of one, or of a new one where there is no manifest."""
     plan, model = _plan(engine, spec, vector_id, manifest)
     if manifest is not None:
         refuse_other_plan(out, manifest.plan, plan)
@@ -157,7 +179,10 @@ def sweep(
 def _plan(engine: Engine, spec: SweepSpec, vector_id: str, manifest: Manifest | None) -> tuple[Plan, dict[str, Any]]:
     """What decides the numbers, and the model's identity, which a manifest may know already."""
     model = model_identity(engine.path, lambda: engine.sha256, None if manifest is None else asdict(manifest.model))
-    return spec.plan(engine, model_sha256=model["sha256"], vector_id=vector_id), model
+    plan = spec.plan(engine, model_sha256=model["sha256"], vector_id=vector_id)
+    if manifest is not None and "date" not in manifest.plan.chat and not engine.vocabulary.chat_options.date:
+        plan = replace(plan, chat={key: value for key, value in plan.chat.items() if key != "date"})
+    return plan, model
 
 
 def _measured(
@@ -284,7 +309,10 @@ def _begin(
         ),
         items={str(kind): len(items) for kind, items in spec.items.items()}, engine=engine.settings(),
         versions=versions(), machine=machine(), controls_off=prepared.controls_off,
-        notes=tuple(note for of_kind in prepared.work for note in of_kind.notes),
+        notes=(
+            *engine.vocabulary.chat_notes(_prompts(spec, prompted=bool(prepared.baseline))),
+            *(note for of_kind in prepared.work for note in of_kind.notes),
+        ),
     )  # fmt: skip
     clear(out)
     try:
@@ -298,6 +326,18 @@ def _begin(
         clear(out)  # all of it was written here
         raise
     return manifest
+
+
+def _prompts(spec: SweepSpec, *, prompted: bool) -> Iterator[tuple[Prompt, Template]]:
+    """The prompts that are measured, and one of each kind with the instruction before it."""
+    for kind, items in spec.items.items():
+        for number, item in enumerate(items):
+            prompt, template, _ = prompt_of(item)
+            if isinstance(item, CodeItem) and spec.text_plan is not None:
+                prompt, template = code_prompt(item, spec.text_plan.code_template)
+            yield prompt, template
+            if prompted and number == 0 and kind in CONTROLLED:
+                yield with_instruction(prompt, spec.instruction, template=template), template
 
 
 def directions_for(like: ControlVector, *, n_random: int, orthogonal: bool, seed: int) -> dict[str, ControlVector]:

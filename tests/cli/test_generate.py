@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rpc_server import free_port
 from terminal import drawn_on
+from tiny_model import write_tiny_model
 
 from steercpp.cli import output
 from steercpp.cli.commands.generate import _reply, _View
@@ -279,3 +280,22 @@ def test_thoughts_are_told_from_the_answer(files: list[str], capsys: pytest.Capt
         _reply({"finish": "end", "thoughts": "I [b]can[/b]not", "answer": "\nSure", "unfinished": False})
     )
     assert capsys.readouterr().out.split() == ["I", "[b]can[/b]not", "Sure"]
+
+
+def test_variables_of_the_chat_template(tmp_path: Path) -> None:
+    source = "{{ messages[0].content }}{% if enable_thinking is false %}<no>{% endif %}{{ tone }}"
+    model = write_tiny_model(tmp_path / "m.gguf", chat_template=source)
+    asked = ("generate", str(model), "--chat", "-p", "what is it?", "--show-prompts", "--json")
+
+    def prompt(*arguments: str) -> dict[str, Any]:
+        result = CliRunner().invoke(main, [*asked, *arguments])
+        assert result.exit_code == 0, result.output
+        shown: dict[str, Any] = json.loads(result.stdout)["prompts"][0]
+        return shown
+
+    assert prompt()["text"] == "what is it?<no>"
+    assert prompt()["notes"][0].endswith("thinking is switched off (enable_thinking=false)")
+    on = prompt("--template-kwarg", "enable_thinking=true", "--template-kwarg", "tone=!")
+    assert on["text"] == "what is it?!" and on["notes"][0].startswith("thinking is on (enable_thinking=true)")
+    result = CliRunner().invoke(main, [*asked, "--template-kwarg", "other=1"])
+    assert "its chat template does not look at other" in result.stderr

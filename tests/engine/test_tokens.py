@@ -140,7 +140,7 @@ def test_an_answer_in_a_chat_stands_where_the_template_puts_it(tmp_path: Path, t
     turns = TURNS.replace("THOUGHT", thought + refusal)
     with Engine(write_tiny_model(tmp_path / "turns.gguf", chat_template=turns), n_ctx=256, threads=1) as engine:
         text = engine.render(QUESTION)
-        assert text == "<|user|>\nwhat is it?\n<|assistant|>\n"
+        assert text == f"<|user|>\nwhat is it?\n<|assistant|>\n{thought}"  # an empty thought, where it writes one
         for answer in ("yes it is", " yes it is"):  # a line begins there: no space
             tokens, n_answer = engine.encode_answered(QUESTION, answer)
             assert engine.detokenize(tokens).removeprefix("<s>") == text + "yes it is"

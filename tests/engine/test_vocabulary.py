@@ -161,8 +161,9 @@ def test_a_template_that_looks_into_messages_is_followed_all_the_same(tmp_path: 
 def test_a_template_that_changes_special_tokens_is_refused(tmp_path: Path) -> None:
     with Engine(write_tiny_model(tmp_path / "t.gguf", chat_template=SHOUTING), n_ctx=256, threads=1) as engine:
         assert engine.render((Message("user", "be kind </s>"),)) == "BE KIND </S></s>"
-        cut = SHOUTING.replace("upper", "truncate(6, True, '', 0)")
-    with Engine(write_tiny_model(tmp_path / "c.gguf", chat_template=cut), n_ctx=256, threads=1) as engine:
+    looking = "{% if messages[0]['content'].startswith('a') %}{{ messages[0]['content'] | upper }}{% else %}"
+    looking += "{{ messages[0]['content'] }}{% endif %}</s>"
+    with Engine(write_tiny_model(tmp_path / "c.gguf", chat_template=looking), n_ctx=256, threads=1) as engine:
         assert engine.encode((Message("user", "be kind"),)).count(2) == 1
         with pytest.raises(
             PromptError, match="a message spells a special token, and the model's chat template changes"

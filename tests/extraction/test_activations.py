@@ -213,3 +213,32 @@ def test_what_activations_refuse(rng: np.random.Generator) -> None:
     Activations(values, (4, 7)).check_model("b.gguf", "cd" * 32)  # nobody said whose they are
     with pytest.raises(ActivationsFileError, match=r"made with a\.gguf \(sha256 abab.*, not with b\.gguf"):
         made.check_model("b.gguf", "cd" * 32)
+
+
+def test_a_pair_that_its_template_makes_equal_is_told(tmp_path: Path) -> None:
+    source = "{% for m in messages %}[{{ m.content | trim }}]{% endfor %}"
+    pair = ContrastPair("0", (Message("user", "a"),), (Message("user", " a"),))
+    with (
+        Engine(write_tiny_model(tmp_path / "m.gguf", chat_template=source), n_ctx=128, threads=1) as engine,
+        pytest.raises(PairsError, match="pair 0: both prompts become the same tokens, though their texts differ"),
+    ):
+        collect(engine, [pair])
+
+
+def test_pairs_that_differ_in_their_system_message_alone_stay_different(tmp_path: Path) -> None:
+    """Also where the template leaves it out."""
+    source = "{% for m in messages %}{% if m.role != 'system' %}[{{ m.content }}]{% endif %}{% endfor %}"
+    pair = ContrastPair("s", (Message("system", "be good"), *ASK), (Message("system", "be bad"), *ASK))
+    with Engine(write_tiny_model(tmp_path / "m.gguf", chat_template=source), n_ctx=128, threads=1) as engine:
+        positive, negative = collect(engine, [pair]).at(2)
+        assert not np.array_equal(positive, negative)
+
+
+def test_notes_tell_how_chats_were_written(tmp_path: Path) -> None:
+    source = "{% for m in messages %}[{{ m.content }}]{% endfor %}{% if enable_thinking %}<think>{% endif %}"
+    path = write_tiny_model(tmp_path / "m.gguf", chat_template=source + "{{ strftime_now('%Y') }}")
+    with Engine(path, n_ctx=128, threads=1, template_kwargs={"tone": "low"}, date="2026-11-29") as engine:
+        notes = collect(engine, ANSWERED).notes
+        told = {key: notes[key] for key in ("template_kwargs", "thinking", "date")}
+        assert told == {"template_kwargs": '{"tone": "low"}', "thinking": "off", "date": "2026-11-29"}
+        assert "thinking" not in collect(engine, PLAIN).notes  # no chat among them

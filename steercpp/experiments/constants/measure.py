@@ -60,6 +60,29 @@ def measure_constants(
             f"{engine.path}: not the model of {result.folder}, whose sha256 is "
             f"{result.manifest.model.sha256[:16]}…; give that one as `model`"
         )
+    with engine.on_day(result.manifest.plan.chat.get("date")):
+        _check_chats(engine, result)
+        return _measured(engine, result, recipe, progress)
+
+
+def _check_chats(engine: Engine, result: SweepResult) -> None:
+    """See whether chats are written as they were in the run.
+
+    Raises:
+        RunError: they are not.
+    """
+    stored, now = result.manifest.plan.chat, engine.vocabulary.chat_settings
+    if "date" not in stored:  # no chat of the run asked for it
+        now.pop("date", None)
+    if other := [key for key in {**stored, **now} if now.get(key) != stored.get(key)]:
+        raise RunError(
+            f"{result.folder}: its chats were written with other {' and '.join(other)}; give the `template_kwargs` "
+            "of the run, or measure the sweep again"
+        )
+
+
+def _measured(engine: Engine, result: SweepResult, recipe: ConstantsRecipe, progress: Progress | None) -> Constants:
+    """The constants, with chats written as in the run."""
     measurement = _Measurement.of(engine, result, recipe, progress)
     head = measurement.head()
     choice = measurement.choice(head) if result.choice is not None else None

@@ -225,7 +225,10 @@ class _PresetWork:
         spec = self.choices.of_vector(self.preset.vectors[name])
         pairs = self.pairs(spec)
         engine = self.models.of(spec.model)
-        identity = {**asdict(spec), "pairs": pairs_sha256(pairs), "model_sha256": engine.sha256}
+        identity = {
+            **asdict(spec), "pairs": pairs_sha256(pairs), "model_sha256": engine.sha256,
+            **engine.vocabulary.chat_identity,
+        }  # fmt: skip
 
         def make(path: Path) -> None:
             layers = parse_layers(spec.layers, engine.n_layer) if spec.layers else None
@@ -250,7 +253,7 @@ class _PresetWork:
         engine = self.models.of(spec.model)
         identity = {
             **asdict(spec), "requests": list(requests), "vector": file_sha256(vector_path),
-            "model_sha256": engine.sha256,
+            "model_sha256": engine.sha256, **engine.vocabulary.chat_identity,
         }  # fmt: skip
 
         def make(path: Path) -> None:

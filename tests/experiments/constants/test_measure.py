@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from places import ROOT, ModelMaker
 from plain_llama import PlainLlama
 from small_sweep import BEHAVIOR, small_sweep
+from tiny_model import write_tiny_model
 
 from steercpp.cli.main import main
 from steercpp.data.items import BehaviorItem, ChoiceItem
@@ -429,3 +430,22 @@ def test_the_page_tells_what_is_measured(embedded: tuple[SweepResult, Constants]
     for row, one in zip(layers, record["separation"]["layers"], strict=True):
         assert float(row[1]) == pytest.approx(one["lambda"][0], rel=0.1)
         assert float(row[4]) == pytest.approx(one["lens"]["gap"][0], rel=0.2)
+
+
+def test_chats_are_written_as_in_the_run(tmp_path: Path) -> None:
+    """A run that was measured with thinking on has no constants with thinking off."""
+    source = "{{ messages[0].content }}{% if enable_thinking is false %} no{% endif %}{{ strftime_now('%d') }}"
+    path = write_tiny_model(tmp_path / "m.gguf", chat_template=source)
+    asked = tuple(replace(item, template="chat") for item in BEHAVIOR)
+    thinking = {"enable_thinking": True}
+    with Engine(path, n_ctx=256, threads=1, date="2020-01-01", template_kwargs=thinking) as engine:
+        run = small_sweep(engine, tmp_path / "run", behavior=asked, choice=(), random_directions=0)
+    with (
+        Engine(path, n_ctx=256, threads=1) as engine,
+        pytest.raises(RunError, match="other template_kwargs and thinking"),
+    ):
+        measure_constants(engine, run)
+    with Engine(path, n_ctx=256, threads=1, template_kwargs=thinking) as engine:  # on the run's own day
+        assert measure_constants(engine, run).record["items"]["behavior"] == len(asked)
+    result = CliRunner().invoke(main, ["constants", str(tmp_path / "run"), "--threads", "1", "--json"])
+    assert result.exit_code == 0, result.output  # which knows the run's variables

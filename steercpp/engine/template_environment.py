@@ -1,0 +1,509 @@
+"""Chat templates as code: Jinja in a sandbox whose work is bounded; read this when a template fails or is stopped.
+
+The environment is that of transformers and of llama-cpp-python 0.3.36 (its Jinja2ChatFormatter): trimmed blocks,
+`break` and `continue`, `strftime_now`, `raise_exception`, a `generation` tag that writes nothing, and a `tojson` that
+leaves <, >, & and ' as they are. A template comes from a file that anybody may have made, so
+
+- it reaches nothing outside: Jinja's immutable sandbox, and only the methods and filters that are named here;
+- its work is counted: each turn of a loop, each call, each attribute and each operation takes steps in proportion to
+  the values that it works on, and what is made large from small operands (a text times a number, a padded text, a
+  power) is looked at before it is made. Where the steps are used up, the template is stopped.
+
+Nothing is drawn at random and no clock is read: the same messages and the same date give the same text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from functools import lru_cache, wraps
+from types import BuiltinMethodType, MethodType
+from typing import Any, NoReturn
+
+from jinja2 import Environment, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.filters import make_attrgetter
+from jinja2.meta import find_undeclared_variables
+from jinja2.parser import Parser
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Joiner, Namespace, pass_context, pass_environment
+from jinja2.visitor import NodeTransformer
+
+from steercpp.errors import PromptError
+
+LONGEST_SOURCE = 100_000  # characters; the longest template that llama.cpp ships has 17,000
+_STEPS = 1_000_000  # of a template, beside one for each character of its messages: below a second
+_UNITS = 64  # of one step: characters, or one number or container
+_LARGEST = 4_000_000  # units of one value
+_MOST_DIGITS = 4000  # of a whole number, as in Python's own limit
+_LONGEST_INDENT = 16
+
+
+_NEXT = 'take the prompt raw, with `template=raw` or, in an item, "template": "raw"'
+
+
+class RefusedError(PromptError):
+    """The template refuses the messages, in its own words."""
+
+
+class StoppedError(PromptError):
+    """The template works too long, or makes too much."""
+
+
+class TemplateRefusalError(Exception):
+    """The template's own `raise_exception`."""
+
+
+class TooMuchWorkError(Exception):
+    """The steps of a template are used up, or a value would become too large."""
+
+
+class _Work:
+    """What a template may still do."""
+
+    __slots__ = ("largest", "steps")
+
+    def __init__(self, n_chars: int) -> None:
+        self.steps = _STEPS + n_chars
+        self.largest = max(_LARGEST, _UNITS * n_chars)
+
+    def spend(self, steps: int) -> None:
+        self.steps -= steps
+        if self.steps < 0:
+            raise TooMuchWorkError("it works too long")
+
+    def refuse_large(self, units: int) -> None:
+        if units > self.largest:
+            raise TooMuchWorkError("it makes a value that is too large")
+
+    def weigh(self, value: Any) -> Any:
+        """Take the steps of an operation on a value, and return the value."""
+        units = _units(value, self.largest)
+        self.refuse_large(units)
+        self.spend(1 + units // _UNITS)
+        return value
+
+
+_WORK: ContextVar[_Work] = ContextVar("work of the template")
+
+
+@contextmanager
+def _counted(n_chars: int) -> Iterator[None]:
+    token = _WORK.set(_Work(n_chars))
+    try:
+        yield
+    finally:
+        _WORK.reset(token)
+
+
+def _units(value: Any, most: int) -> int:
+    """Size of a value with all that it holds, as often as that is written with it; counted no further than `most`."""
+    if isinstance(value, str):
+        return len(value)
+    units, held = 0, [value]
+    while held and units <= most:
+        item = held.pop()
+        units += _UNITS
+        if isinstance(item, str):
+            units += len(item)
+        elif isinstance(item, int):
+            units += item.bit_length() // 3
+        elif isinstance(item, list | tuple | ValuesView | KeysView | ItemsView):
+            held.extend(item)
+        elif isinstance(item, Mapping):
+            held.extend(item)
+            held.extend(item.values())
+        elif isinstance(item, Namespace):
+            held.append(item._Namespace__attrs)
+    return units
+
+
+class _Counting(NodeTransformer):
+    """Puts the counting into a template that was parsed: what Jinja offers no hook for."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        if node.test is not None:
+            node.test = nodes.And(_step(1), node.test)
+        return _counted_body(node)
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
+        self.generic_visit(node)
+        return _counted_body(node)
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
+        self.generic_visit(node)
+        return _counted_body(node)
+
+    def visit_Block(self, node: nodes.Block) -> nodes.Node:
+        self.generic_visit(node)
+        return _counted_body(node)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        node.nodes = [_weighed(operand) for operand in node.nodes]
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        node.expr = _weighed(node.expr)
+        for operand in node.ops:
+            operand.expr = _weighed(operand.expr)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            node.node = _weighed(node.node)
+        return node
+
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
+        self.generic_visit(node)
+        node.key = _weighed(node.key)
+        return node
+
+
+# Filters whose names no template can spell.
+_WEIGH, _STEP = "weigh a value", "take steps"
+
+
+def _weighed(node: nodes.Expr) -> nodes.Expr:
+    return nodes.Filter(node, _WEIGH, [], [], None, None, lineno=node.lineno)
+
+
+def _step(steps: int) -> nodes.Expr:
+    return nodes.Filter(nodes.Const(steps), _STEP, [], [], None, None)
+
+
+def _counted_body(node: Any) -> nodes.Node:
+    """The node, whose body takes steps each time that it is gone through: one, and those of its fixed texts."""
+    n_chars = sum(len(text.data) for child in node.body for text in child.find_all(nodes.TemplateData))
+    node.body.insert(0, nodes.ExprStmt(_step(1 + n_chars // _UNITS), lineno=node.lineno))
+    copied: nodes.Node = node
+    return copied
+
+
+def _take_steps(steps: int) -> bool:
+    _WORK.get().spend(steps)
+    return True
+
+
+def _weigh(value: Any) -> Any:
+    return _WORK.get().weigh(value)
+
+
+@pass_context
+def _written(_: Context, value: Any) -> Any:
+    """What a template writes is weighed; that it takes the context keeps Jinja from working it out when it compiles."""
+    return _weigh(value)
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}` of transformers, which marks what a model has written; it writes nothing itself."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        parser.stream.skip(1)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _refuse(reason: object) -> NoReturn:
+    raise TemplateRefusalError(str(reason))
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON as transformers writes it."""
+    if indent is not None and (len(indent) if isinstance(indent, str) else indent) > _LONGEST_INDENT:
+        raise TooMuchWorkError(f"it indents JSON by more than {_LONGEST_INDENT} characters")
+    separators = None if separators is None else (str(separators[0]), str(separators[1]))
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys,
+        check_circular=True,
+    )  # fmt: skip
+    return "".join(_weigh(piece) for piece in encoder.iterencode(value))
+
+
+@pass_environment
+def _sum(environment: Environment, iterable: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+    """Jinja's filter, with each addition weighed."""
+    value = make_attrgetter(environment, attribute)
+    total = start
+    for item in iterable:
+        total = _weigh(total) + _weigh(item if attribute is None else value(item))
+    return total
+
+
+def _number(*values: object) -> int:
+    """The largest whole number among some values, 0 where there is none."""
+    return max((abs(value) for value in values if isinstance(value, int)), default=0)
+
+
+def _n_lines(width: object, text: str) -> int:
+    return (text.count("\n") + 1) * (len(width) if isinstance(width, str) else _number(width))
+
+
+def _replaced(text: str, old: object, new: object, *_: object) -> int:
+    return len(text) + text.count(str(old)) * len(str(new))
+
+
+def _joined(pieces: Any, between: object) -> int:
+    return _units(pieces, _WORK.get().largest) + (len(pieces) if hasattr(pieces, "__len__") else 0) * len(str(between))
+
+
+_IN_BRACES = re.compile(r"\{[^{}]*:[^{}]*\{")  # a width that is itself a value
+_IN_PERCENT = re.compile(r"%[^a-zA-Z%]*\*")
+
+
+def _formatted(text: str, values: Iterable[Any], *, signs: str, nested: re.Pattern[str]) -> int:
+    """At most so many characters a format makes: its numbers as widths, and at each of its places the largest value."""
+    if nested.search(text):
+        raise TooMuchWorkError("it takes the width of a text from a value")
+    widths = sum(int(digits[:9]) for digits in re.findall(r"[0-9]+", text))
+    largest = max((_units(value, _WORK.get().largest) for value in values), default=0)
+    return len(text) + widths + text.count(signs) * largest
+
+
+# How large the result of a filter or of a text's method may be where that does not follow from the size of its
+# arguments. Each is called with the same arguments, but for what Jinja passes first.
+_GROWS: Mapping[str, Callable[..., int]] = {
+    "batch": lambda values, linecount, *_, **__: _number(linecount),
+    "center": lambda text, width=80, *_, **__: _number(width),
+    "expandtabs": lambda text, size=8: text.count("\t") * _number(size),
+    "format": lambda text, *values, **named: _formatted(
+        str(text), (*values, *named.values()), signs="%", nested=_IN_PERCENT
+    ),
+    "indent": lambda text, width=4, *_, **__: _n_lines(width, str(text)),
+    "join": lambda pieces, between="", *_, **__: _joined(pieces, between),
+    "ljust": lambda text, width, *_: _number(width),
+    "replace": lambda text, old, new, *_, **__: _replaced(str(text), old, new),
+    "rjust": lambda text, width, *_: _number(width),
+    "round": lambda value, precision=0, *_, **__: 10 ** min(_number(precision), 9),
+    "slice": lambda values, slices, *_, **__: _number(slices),
+    "wordwrap": lambda text, width=79, break_long_words=True, wrapstring=None, *_, **__: (
+        len(str(text)) * (1 + len(wrapstring or ""))
+    ),
+    "zfill": lambda text, width: _number(width),
+}
+_METHODS = {
+    str: frozenset({
+        "capitalize", "casefold", "center", "count", "endswith", "expandtabs", "find", "format", "format_map", "index",
+        "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable",
+        "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "partition", "removeprefix",
+        "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines",
+        "startswith", "strip", "swapcase", "title", "unescape", "upper", "zfill",
+    }),
+    list: frozenset(("count", "index", "copy")),
+    tuple: frozenset(("count", "index")),
+    dict: frozenset(("copy", "get", "items", "keys", "values")),
+    LoopContext: frozenset(("changed", "cycle")),
+    Cycler: frozenset(("next", "reset")),
+}  # fmt: skip
+_LEFT_OUT = frozenset(("pprint", "random", "striptags", "urlize", "xmlattr"))  # drawn, or of more work than can be told
+_CALLED = Macro, LoopContext, BlockReference, Joiner, Undefined
+
+
+def _looked_at(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter or a test whose arguments and result are weighed."""
+    grows = _GROWS.get(name)
+    passed = int(getattr(function, "jinja_pass_arg", None) is not None)  # the context, or the environment
+
+    @wraps(function)
+    def weighed(*values: Any, **named: Any) -> Any:
+        if name == "join" and len(values) > passed and isinstance(values[passed], Iterator):
+            values = (*values[:passed], list(values[passed]), *values[passed + 1 :])
+        for value in (*values[passed:], *named.values()):
+            _weigh(value)
+        if grows is not None:
+            _WORK.get().refuse_large(grows(*values[passed:], **named))
+        made = function(*values, **named)
+        return _each_counted(made) if isinstance(made, Iterator) else _weigh(made)
+
+    return weighed
+
+
+def _each_counted(values: Iterator[Any]) -> Iterator[Any]:
+    for value in values:
+        _take_steps(1)
+        yield value
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The environment of chat templates. It is the same for all: what a template may still do is in `_WORK`."""
+
+    intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, optimized=False, finalize=_written,
+            extensions=[_GenerationTag, LoopControlExtension],
+        )  # fmt: skip
+        self.filters.update(tojson=_tojson, sum=_sum)
+        self.filters = {
+            name: _looked_at(name, function) for name, function in self.filters.items() if name not in _LEFT_OUT
+        }
+        self.filters |= {_WEIGH: _weigh, _STEP: _take_steps}
+        tests: dict[str, Any] = dict(self.tests)
+        self.tests = {name: _looked_at("", function) for name, function in tests.items()}
+        del self.globals["lipsum"]
+        self.globals["raise_exception"] = _refuse
+        self._functions = {id(function) for function in self.globals.values()}
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        """Whether a template may call it: what the environment offers, its own macros, and harmless methods."""
+        if isinstance(obj, _CALLED) or id(obj) in self._functions or isinstance(obj, _OfferedFunction):
+            return True
+        owner = getattr(obj, "__self__", None)
+        names = next((names for kind, names in _METHODS.items() if isinstance(owner, kind)), frozenset[str]())
+        return getattr(obj, "__name__", "") in names
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, B902
+        """Weigh what is called with what, and what that gives."""
+        if not __self.is_safe_callable(__obj):
+            raise SecurityError(f"it calls {getattr(__obj, '__name__', 'something')}, which templates may not")
+        for value in (*args, *kwargs.values()):
+            _weigh(value)
+        if isinstance(owner := getattr(__obj, "__self__", None), str | list | tuple | dict):
+            _weigh(owner)
+            if isinstance(owner, str) and __obj.__name__ in _GROWS and __obj.__name__ != "format":
+                joined = __obj.__name__ == "join"
+                _WORK.get().refuse_large(
+                    _joined(args[0], owner) if joined and args else _GROWS[__obj.__name__](owner, *args, **kwargs)
+                )
+        return _weigh(super().call(__context, __obj, *args, **kwargs))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Weigh the operands, and look at what the result may be."""
+        _weigh(left), _weigh(right)
+        work = _WORK.get()
+        if operator == "%" and isinstance(left, str):
+            values = right.values() if isinstance(right, Mapping) else right if isinstance(right, tuple) else (right,)
+            work.refuse_large(_formatted(left, values, signs="%", nested=_IN_PERCENT))
+        elif operator == "*":
+            for repeated, times in ((left, right), (right, left)):
+                if isinstance(repeated, str | list | tuple) and isinstance(times, int):
+                    work.refuse_large(_units(repeated, work.largest) * max(times, 0))
+        if isinstance(left, int) and isinstance(right, int) and operator in ("*", "**"):
+            n_bits = left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()
+            if n_bits > _MOST_DIGITS * 3:
+                raise TooMuchWorkError("it computes a number that is too large")
+        return super().call_binop(context, operator, left, right)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Take a step."""
+        _take_steps(1)
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Take a step."""
+        _weigh(argument)
+        return super().getitem(obj, argument)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """A text's `format`, whose widths are looked at before."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None or not isinstance(value, MethodType | BuiltinMethodType):
+            return wrapped
+        return _OfferedFunction(wrapped, str(value.__self__))
+
+
+class _OfferedFunction:
+    """A text's `format` or `format_map` in the sandbox, as a template calls it."""
+
+    def __init__(self, function: Callable[..., str], text: str) -> None:
+        self._function, self._text = function, text
+        self.__name__ = "format"
+
+    def __call__(self, *values: Any, **named: Any) -> str:
+        looked_at = (*values, *named.values())
+        _weigh(self._text)
+        _WORK.get().refuse_large(_formatted(self._text, looked_at, signs="{", nested=_IN_BRACES))
+        return self._function(*values, **named)
+
+
+class Program:
+    """A template that was compiled.
+
+    Args:
+        source: Jinja code.
+
+    Attributes:
+        free: names of the variables that it expects from outside, the functions above among them.
+
+    Raises:
+        PromptError: it is no template, or too long.
+    """
+
+    def __init__(self, source: str) -> None:
+        if len(source) > LONGEST_SOURCE:
+            raise PromptError(
+                f"the model's chat template has {len(source):,} characters, and at most {LONGEST_SOURCE:,} are read; "
+                f"{_NEXT}"
+            )
+        environment = _environment()
+        try:
+            with _counted(len(source)):
+                self.free = frozenset(find_undeclared_variables(environment.parse(source)))
+                tree = environment.parse(source)
+                _Counting().visit(tree)
+                tree.set_environment(environment)
+                self._template = environment.from_string(tree)
+        except Exception as error:
+            raise PromptError(f"the model's chat template is broken: {_reason(error)}; {_NEXT}") from error
+
+    def run(self, variables: Mapping[str, Any], *, date: str) -> str:
+        """What the template writes.
+
+        Args:
+            variables: what it knows, in JSON's types.
+            date: the day that `strftime_now` tells, "2026-11-29".
+
+        Raises:
+            PromptError: it refuses, fails or works too long.
+        """
+        start_of_day = datetime.fromisoformat(date)
+        functions = {"strftime_now": _OfferedFunction(start_of_day.strftime, "")}
+        try:
+            with _counted(_units(variables, 2**62)):
+                return self._template.render(**{**functions, **variables})
+        except TemplateRefusalError as error:
+            raise RefusedError(f"the model's chat template refuses these messages: {error}") from error
+        except TooMuchWorkError as error:
+            raise StoppedError(f"the model's chat template was stopped: {error}; {_NEXT}") from error
+        except Exception as error:
+            raise PromptError(f"the model's chat template cannot be used: {_reason(error)}; {_NEXT}") from error
+
+
+def _reason(error: Exception) -> str:
+    """An error that a template made, in one line."""
+    words = " ".join(str(error).split())
+    if isinstance(error, RecursionError):
+        return "it calls itself too often"
+    if isinstance(error, MemoryError):
+        return "it needs too much memory"
+    if isinstance(error, KeyError):
+        return f"it has no {words}"
+    return words[:300] or type(error).__name__
+
+
+@lru_cache(maxsize=1)
+def _environment() -> _Environment:
+    return _Environment()
+
+
+@lru_cache(maxsize=16)
+def program(source: str) -> Program:
+    """The compiled template; see `Program`."""
+    return Program(source)

@@ -12,6 +12,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, force_option, json_option, parse_strengths, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.statistics.rounded import significant
 
 if TYPE_CHECKING:
     from steercpp.experiments.study.outcome import StudyOutcome
@@ -214,4 +215,4 @@ def _outcomes(outcomes: Sequence[StudyOutcome], folder: Path) -> list[output.Ren
 
 
 def _figure(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:+.3g}"
+    return "" if math.isnan(value) else significant(value, sign="+")

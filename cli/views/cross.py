@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import relative
+from steercpp.statistics.rounded import plus
 
 if TYPE_CHECKING:
     from steercpp.experiments.cross import Change, CrossEffects, CrossRow
@@ -48,7 +49,7 @@ def _changes(effects: CrossEffects, measured: str, title: str) -> list[output.Re
     pieces: list[output.Renderable] = []
     for first in range(0, len(columns), ABREAST):
         abreast = columns[first : first + ABREAST]
-        rows: list[list[output.Cell]] = [["unsteered", *(f"{value:+.3f}" for _, value, _ in abreast)]]
+        rows: list[list[output.Cell]] = [["unsteered", *(plus(value) for _, value, _ in abreast)]]
         for row in effects.rows:
             rows.append(
                 [f"{short_name(row.name, NAME - 7)} {row.strength:+g}", *(_cell(get(row)) for _, _, get in abreast)]
@@ -72,8 +73,8 @@ def _of(measured: str, name: str) -> Any:
 
 
 def _cell(change: Change) -> output.Cell:
-    value = f"{change.value + 0.0:+.3f}{'*' if change.beyond else ''}"
-    interval = f"\n{change.low:+.2f}…{change.high:+.2f}" if change.low == change.low else ""
+    value = f"{plus(change.value)}{'*' if change.beyond else ''}"
+    interval = f"\n{plus(change.low, 2)}…{plus(change.high, 2)}" if change.low == change.low else ""
     return output.text(value + interval, "bold" if change.beyond else "")
 
 
@@ -84,7 +85,7 @@ def _cosines(effects: CrossEffects) -> list[output.Renderable]:
 
     names = [short_name(row.name, NAME) for row in effects.rows]
     rows: list[list[output.Cell]] = [
-        [f"{place + 1} {name}", *("–" if value != value else f"{value:+.2f}" for value in row)]
+        [f"{place + 1} {name}", *(plus(value, 2) for value in row)]
         for place, (name, row) in enumerate(zip(names, effects.cosines, strict=True))
     ]
     headings: list[output.Column] = [("", "left"), *((str(place + 1), "right") for place in range(len(names)))]

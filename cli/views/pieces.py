@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steercpp.cli import output
+from steercpp.statistics.rounded import NONE
 
 
 def signed(strength: float) -> str:
@@ -15,8 +16,8 @@ def signed(strength: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share in percent; what rounds to nothing has no sign."""
-    return f"{round(value, 3) + 0.0:.1%}"
+    """A share in percent; what rounds to nothing has no sign, NaN is a dash."""
+    return NONE if value != value else f"{round(value, 3) + 0.0:.1%}"
 
 
 def relative(path: Path) -> str:

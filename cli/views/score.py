@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 from steercpp.cli.views.fits import fit_pieces, recipe_pieces
 from steercpp.cli.views.panel import panel_pieces
-from steercpp.cli.views.pieces import files_pieces, signed
+from steercpp.cli.views.pieces import files_pieces, share, signed
 from steercpp.cli.views.sweep import code_pieces, title
+from steercpp.statistics.rounded import plus, significant
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -69,13 +71,13 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
         (name, "right") for name in ("strength", "B", "low", "high", "invalid", "at most", "perplexity", "repeating")
     ]
     keys = {
-        "b": "+.3f", "b_low": "+.3f", "b_high": "+.3f", "invalid_share": ".1%", "invalid_high": ".1%",
-        "perplexity": ".4g", "repetition": ".1%",
+        "b": plus, "b_low": plus, "b_high": plus, "invalid_share": share, "invalid_high": share,
+        "perplexity": partial(significant, digits=4), "repetition": share,
     }  # fmt: skip
     table = [
         [
             signed(strength),
-            *("–" if scores[key][i] != scores[key][i] else format(scores[key][i], form) for key, form in keys.items()),
+            *(form(scores[key][i]) for key, form in keys.items()),
         ]
         for i, strength in enumerate(scores["strengths"])
     ]
@@ -109,7 +111,7 @@ def _couples(coupled: dict[str, Any] | None) -> list[output.Renderable]:
 def _correlation(number: dict[str, float]) -> str:
     if number["value"] != number["value"]:
         return "–"
-    return f"{number['value']:+.2f} ({number['low']:+.2f} to {number['high']:+.2f})"
+    return f"{plus(number['value'], 2)} ({plus(number['low'], 2)} to {plus(number['high'], 2)})"
 
 
 def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from steercpp.cli import output
 from steercpp.cli.views.panel import Fact, panel_pieces
 from steercpp.cli.views.pieces import files_pieces, relative, signed
+from steercpp.statistics.rounded import plus
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -49,7 +50,7 @@ def _line(row: StrengthMeans, recommended: bool, drawn: bool) -> Line:
     line: Line = [output.text(signed(row.strength), style)]
     if row.b is not None and row.mass is not None:
         line += [output.text(_dot(row.b), "cyan")] if drawn else []
-        line += [output.text(f"{row.b:+.3f}", style), f"{row.mass:.2f}"]
+        line += [output.text(plus(row.b), style), f"{row.mass:.2f}"]
     if row.p_free is not None and row.p_restricted is not None:
         line += [output.text(_bar(row.p_free), "yellow")] if drawn else []
         line += [output.text(f"{row.p_free:.3f}", style), f"{row.p_restricted:.3f}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
     columns: list[output.Column] = [
         (name, "right") for name in ("strength", "B", "low", "high", "invalid", "at most", "perplexity", "repeating")
     ]
-    keys = {
+    keys: dict[str, Callable[[float], str]] = {
         "b": plus, "b_low": plus, "b_high": plus, "invalid_share": share, "invalid_high": share,
         "perplexity": partial(significant, digits=4), "repetition": share,
     }  # fmt: skip

@@ -95,6 +95,27 @@ def test_an_error_is_one_sentence(error: BaseException, code: int, stderr: str) 
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", stderr)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")
+def test_ctrl_c_inside_a_command_stops_the_tests(tmp_path: Path) -> None:
+    """It was a failed test with exit code 130, and the next test began."""
+    tests = tmp_path / "test_two.py"
+    tests.write_text(
+        "import os, signal\nimport click\nfrom click.testing import CliRunner\nfrom steercpp.cli.main import LazyGroup\n"
+        "from interrupts import interrupts_stop_the_run\n"
+        "class Group(LazyGroup):\n    def get_command(self, ctx, cmd_name):\n"
+        "        return click.Command('wait', callback=lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "def test_one():\n    assert CliRunner().invoke(Group(name='steercpp'), ['wait']).exit_code == 0\n"
+        "def test_two():\n    print('went on')\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tests)]
+    helpers = str(ROOT / "tests" / "helpers")
+    ended = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": helpers}
+    )
+    assert ended.returncode == 2 and "KeyboardInterrupt" in ended.stdout, ended.stdout  # pytest's number for it
+    assert "went on" not in ended.stdout and "failed" not in ended.stdout
+
+
 def test_our_own_bugs_are_not_hidden() -> None:
     result = CliRunner().invoke(raising(AssertionError("bug")), ["fail"])
     assert isinstance(result.exception, AssertionError)

@@ -30,6 +30,11 @@ MEANS = (
     ("B", "b", plus), ("P+ − P−", "b_raw", plus), ("P(correct)", "p_free", partial(fixed, places=3)),
     ("P of answers", "p_answer", partial(fixed, places=3)), ("perplexity", "perplexity", significant),
 )  # fmt: skip
+QUALITY = (
+    ("held-out AUC", "auc", partial(fixed, places=3)), ("held-out accuracy", "accuracy", share),
+    ("agreement of pairs", "agreement", partial(fixed, places=3)),
+    ("stability", "stability", partial(fixed, places=3)),
+)  # fmt: skip
 SEEN = "measured directly"
 
 
@@ -51,6 +56,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
     groups = {
         "": [*means, *([("", "")] if means and bounds else []), *bounds],
         "Controls": _controls(data["controls"], strength),
+        "Vector": _quality(data["vector"]["quality"]),
         "Theory": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
         "Items": [
             *_item_facts(judgement, strength),
@@ -123,6 +129,22 @@ def _bounds(recommendation: dict[str, Any] | None, strength: float | None) -> li
     ]
     if recommendation["invalid"] == recommendation["invalid"]:
         facts.append(("invalid", f"{share(recommendation['invalid'])} of the texts"))
+    return facts
+
+
+def _quality(quality: dict[str, Any] | None) -> list[Fact]:
+    """What the pairs tell of the vector, from the worst layer to the best."""
+    if quality is None:
+        return []
+    layers = quality["layers"]
+    facts: list[Fact] = []
+    if quality["method"] and quality["n_pairs"]:
+        facts.append(("extracted", f"{quality['method']} of {quality['n_pairs']} pairs"))
+    for name, key, form in QUALITY:
+        values = [row[key] for row in layers if key in row]
+        if values:
+            low, high = form(min(values)), form(max(values))
+            facts.append((name, low if low == high else f"{low} to {high}"))
     return facts
 
 

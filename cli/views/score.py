@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from steercpp.statistics.over_refusal import Sides
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
+LINES = 12  # of a failed program that are shown
 WIDE = 300  # characters of a failed text that are shown
 
 
@@ -37,7 +38,7 @@ def score_pieces(
         pieces += _sides(sides, name)
     pieces += _couples(data["coupled"])
     if "samples" in data:
-        pieces += _samples(data["samples"])
+        pieces += _samples(data["samples"], judgement)
     if "files" in data:
         pieces += files_pieces(data["files"])
     return pieces
@@ -114,7 +115,7 @@ def _correlation(number: dict[str, float]) -> str:
     return f"{plus(number['value'], 2)} ({plus(number['low'], 2)} to {plus(number['high'], 2)})"
 
 
-def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable]:
+def _samples(samples: dict[str, list[dict[str, Any]]], judgement: Judgement) -> list[output.Renderable]:
     pieces: list[output.Renderable] = []
     for text in samples["texts"]:
         why = f"{text['outcome']}, {text['why']}" if text["why"] else text["outcome"]
@@ -122,6 +123,12 @@ def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable
         pieces += [
             output.text(f"  {_short(text['asked'])}", "dim"),
             output.text(f"  {_short(text['text'])}"),
+            output.blank(),
+        ]
+    for program in samples["programs"]:
+        pieces += [
+            output.text(f"{signed(program['strength'])}  {program['item']}: failed, {_short(program['why'])}", "bold"),
+            output.text(_indented(program["text"])),
             output.blank(),
         ]
     for choice in samples["choices"]:
@@ -133,7 +140,34 @@ def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable
         pieces += [output.text(f"  {what}: {choice[key]['letter']}) {_short(choice[key]['text'])}")
                    for key, what in (("right", "right"), ("taken", "likeliest"))]  # fmt: skip
         pieces.append(output.blank())
-    return pieces or [output.text("Nothing failed.")]
+    return pieces or [output.text(_nothing(judgement))]
+
+
+def _nothing(judgement: Judgement) -> str:
+    """What it means that there are no samples: of what was looked at none failed, or there is nothing to look at."""
+    result = judgement.result
+    looked_at = {
+        "every text is aligned": judgement.text_scores is not None,
+        "every program passes": result.code is not None,
+        "every choice item that is right at 0 stays right": judgement.failures is not None,
+    }
+    fine = [words for words, is_there in looked_at.items() if is_there]
+    not_run = bool(result.items("code")) and result.code is None
+    if not fine:
+        return (
+            "The programs were not run yet: --allow-code-execution does."
+            if not_run
+            else "No samples: the run has no texts, programs or choice items."
+        )
+    more = "; the programs were not run yet" if not_run else ""
+    return f"Nothing failed: {', '.join(fine)}{more}."
+
+
+def _indented(program: str) -> str:
+    """A program's lines, cut where there are many."""
+    lines = program.strip("\n").splitlines() or ["(nothing)"]
+    shown = [f"  {line}" for line in lines[:LINES]]
+    return "\n".join([*shown, *([f"  … {len(lines) - LINES} lines more"] if len(lines) > LINES else [])])
 
 
 def _short(content: str) -> str:

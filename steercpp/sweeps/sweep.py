@@ -62,6 +62,7 @@ from steercpp.vectors.control_vector import (
 )
 from steercpp.vectors.formats import check_vector
 from steercpp.vectors.gguf import write_vector
+from steercpp.vectors.notes import small_majorities
 
 OnStrength = Callable[[StrengthMeans], None]
 
@@ -137,7 +138,8 @@ def sweep(
         prepare(out)
         if manifest is None:
             made = vector if isinstance(vector, ControlVector) else vector()
-            manifest = _begin(engine, made, out, plan, model, spec, prepared, progress)
+            doubts = () if made is vector else small_majorities(made)  # a file's are told when it is read
+            manifest = _begin(engine, made, out, plan, model, spec, prepared, doubts, progress)
     steering = spec.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
         prepared = replace(prepared, work=[packed_for(engine, of_kind, steering) for of_kind in work])
@@ -215,6 +217,7 @@ def _begin(
     model: dict[str, Any],
     spec: SweepSpec,
     prepared: Prepared,
+    notes: tuple[str, ...],
     progress: Progress | None,
 ) -> Manifest:
     """Write the files of a new run, the manifest last, and return it; a failure leaves none of them."""
@@ -236,7 +239,7 @@ def _begin(
         ),
         items={str(kind): len(items) for kind, items in spec.items.items()}, engine=engine.settings(),
         versions=versions(), machine=machine(), controls_off=prepared.controls_off,
-        notes=tuple(note for of_kind in prepared.work for note in of_kind.notes),
+        notes=(*(note for of_kind in prepared.work for note in of_kind.notes), *notes),
     )  # fmt: skip
     clear(out)
     try:

@@ -100,7 +100,8 @@ def test_ctrl_c_inside_a_command_stops_the_tests(tmp_path: Path) -> None:
     """It was a failed test with exit code 130, and the next test began."""
     tests = tmp_path / "test_two.py"
     tests.write_text(
-        "import os, signal\nimport click\nfrom click.testing import CliRunner\nfrom steercpp.cli.main import LazyGroup\n"
+        "import os, signal\nimport click\nfrom click.testing import CliRunner\n"
+        "from steercpp.cli.main import LazyGroup\n"
         "from interrupts import interrupts_stop_the_run\n"
         "class Group(LazyGroup):\n    def get_command(self, ctx, cmd_name):\n"
         "        return click.Command('wait', callback=lambda: os.kill(os.getpid(), signal.SIGINT))\n"

@@ -50,6 +50,7 @@ def test_a_sweep_from_pairs_to_the_panel(files: list[str]) -> None:
     for words in ("P(correct)", "2 random directions", "Delta*lambda", "lambda*sigma*beta", f"{folder}/vector.gguf"):
         assert words in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "mean of 8 pairs" in result.stdout and "held-out AUC" in result.stdout  # what the pairs tell of the vector
     kinds = {path.name for path in folder.iterdir()}
     assert {"vector.gguf", "sweep.sqlite", "manifest.json", "alignment.png", "tradeoff.svg", "helpfulness.csv"} <= kinds
     manifest = json.loads((folder / MANIFEST).read_text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from steercpp.cli import output
 from steercpp.cli.commands.combine import parse_term
 from steercpp.cli.options.common import FILE, force_option, json_option, kl_option, refuse_idle_kl, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.vectors import model_or_embedded, named_vector
+from steercpp.cli.options.vectors import model_or_embedded, named_vector, vector_in_unit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,7 +161,7 @@ class _Crossing:
         from steercpp.extraction.extract import extract
         from steercpp.sweeps.calibration import KL
         from steercpp.sweeps.calibration_texts import item_texts
-        from steercpp.sweeps.units import check_unit, in_unit
+        from steercpp.sweeps.units import check_unit
 
         check_unit(self.shown_unit, self.kl or KL)
         texts = item_texts(engine, [item for of_behavior in items.values() for item in of_behavior])
@@ -177,10 +177,11 @@ class _Crossing:
             vector = named_vector(engine, path, None, report)
             made.append(Push(name, vector, self._strength(path, strength, vector.metadata)))
         return [
-            Push(push.name, in_unit(engine, push.vector, texts, self.shown_unit, kl=self.kl or KL, progress=report)[0],
-                 push.strength)
+            replace(
+                push, vector=vector_in_unit(engine, push.vector, texts, self.shown_unit, kl=self.kl, report=report)[0]
+            )
             for push in made
-        ]  # fmt: skip
+        ]
 
     def _strength(self, path: Path, strength: float | None, metadata: Any) -> float:
         """The strength that was given with a vector, else for all, else what the vector's sweep recommends."""

@@ -23,7 +23,7 @@ from steercpp.cli.options.common import (
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.prompts import emit_prompts, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
-from steercpp.cli.options.vectors import embedded_vector, file_vector
+from steercpp.cli.options.vectors import embedded_vector, file_vector, vector_in_unit
 
 if TYPE_CHECKING:
     from steercpp.data.prompts import Prompt
@@ -101,7 +101,7 @@ def generate(
     from steercpp.engine.sampling import Sampling
     from steercpp.engine.steering import Steering
     from steercpp.sweeps.calibration import KL
-    from steercpp.sweeps.units import check_unit, in_unit
+    from steercpp.sweeps.units import check_unit
     from steercpp.vectors.control_vector import vector_sha256
 
     # What is asked: the prompt, in a template; it is only shown if that is wanted.
@@ -122,7 +122,7 @@ def generate(
         check_unit(used_unit, kl or KL, manner["operator"])
         _note_special(engine, filled)
         texts = [engine.encode(filled, template=template)] if unit or vector else _own_prompts(engine)
-        made, measured = in_unit(engine, made, texts, used_unit, kl=kl or KL, progress=report)
+        made, measured = vector_in_unit(engine, made, texts, used_unit, kl=kl, report=report)
         view.strengths = strengths or _usual(made, used_unit, embedded=vector is None)
         generation = run(
             engine, filled,

@@ -41,7 +41,10 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationRecord:
-    """The push that is strength 1 in the unit "kl", see `Calibration` in sweeps/calibration.py."""
+    """The push that is strength 1 in the unit "kl", see `Calibration` in sweeps/calibration.py.
+
+    `floor` is None in runs that did not measure it.
+    """
 
     strength: float
     target: float
@@ -49,6 +52,7 @@ class CalibrationRecord:
     kl: float
     n_tokens: int
     prompts_sha256: str
+    floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

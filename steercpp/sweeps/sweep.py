@@ -239,7 +239,10 @@ def _begin(
         ),
         items={str(kind): len(items) for kind, items in spec.items.items()}, engine=engine.settings(),
         versions=versions(), machine=machine(), controls_off=prepared.controls_off,
-        notes=(*(note for of_kind in prepared.work for note in of_kind.notes), *notes),
+        notes=(
+            *(note for of_kind in prepared.work for note in of_kind.notes), *notes,
+            *((measured.doubt,) if measured.doubt else ()),
+        ),
     )  # fmt: skip
     clear(out)
     try:

@@ -44,7 +44,7 @@ OWN_STRENGTH = 0.25
 @click.option("--random", "n_random", default=8, show_default=True, type=click.IntRange(0),
               help="Random directions for each vector: the floor.")  # fmt: skip
 @seed_option("them and of the intervals")
-@click.option("--out", type=FILE, metavar="DIR", help="Keep the numbers, a CSV, JSON and pictures there.")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Keep the numbers, a CSV, JSON and pictures there.")
 @engine_options
 @force_option("Replace the matrix in the directory.")
 @json_option
@@ -162,6 +162,7 @@ class _Crossing:
         from steercpp.sweeps.calibration import KL
         from steercpp.sweeps.calibration_texts import item_texts
         from steercpp.sweeps.units import check_unit
+        from steercpp.vectors.names import vector_names
 
         check_unit(self.shown_unit, self.kl or KL)
         texts = item_texts(engine, [item for of_behavior in items.values() for item in of_behavior])
@@ -172,7 +173,7 @@ class _Crossing:
                 vector = extract(engine, pairs, layers=load().layers, progress=report)
                 made.append(Push(name, vector, OWN_STRENGTH if self.strength is None else self.strength))
         terms = [_term(text) for text in self.vectors]
-        called = _apart([path.stem for path, _ in terms], self.vectors)
+        called = vector_names([path for path, _ in terms])
         for name, (path, strength) in zip(called, terms, strict=True):
             vector = named_vector(engine, path, None, report)
             made.append(Push(name, vector, self._strength(path, strength, vector.metadata)))

@@ -32,7 +32,7 @@ EMBEDDED = "embedded"
 @click.option("--strengths", callback=parse_strengths, metavar="A:B:STEP",
               help="One grid for all runs.  [default: the preset's]")  # fmt: skip
 @click.option("--layers", default="", metavar="8-15", help="Layers of all vectors.  [default: the paper's band]")
-@click.option("--out", type=FILE, metavar="DIR", help="Folder of the study.  [default: studies/PRESET]")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Folder of the study.  [default: studies/PRESET]")
 @seed_option("random directions, drawn texts and resampling")
 @click.option("--allow-code-execution", "allow_code", is_flag=True,
               help="Run code that the model writes, walled in; for presets with code.")  # fmt: skip

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @max_loss_option
 @control_options
 @direction_option
-@click.option("--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
 @seed_option("random directions and resampling")
 @text_options
 @show_prompts_option

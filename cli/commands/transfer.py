@@ -55,7 +55,7 @@ HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own o
 )  # fmt: skip
 @max_loss_option
 @direction_option
-@click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/A-B-transfer]")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/A-B-transfer]")
 @seed_option("halving and resampling items")
 @engine_options
 @force_option("Replace what is in the directory.")

@@ -81,9 +81,12 @@ def _shown(mean: Interval) -> str:
 
 
 def _edges(items: Floats) -> list[float]:
-    """Ends of the histogram's bins; of items that are alike a single one, which can be seen."""
+    """Ends of the histogram's bins, none of which holds items of both ways; of items that are alike a single one."""
     if np.ptp(items) > 1e-6 * np.abs(items).max():
-        return [float(edge) for edge in np.histogram_bin_edges(items, "auto")]
+        automatic = np.histogram_bin_edges(items, "auto")
+        width = float(automatic[1] - automatic[0])
+        first, last = (round_(float(end) / width) for round_, end in ((np.floor, items.min()), (np.ceil, items.max())))
+        return [float(width * edge) for edge in range(int(first), int(last) + 1)]
     middle, half = float(items.mean()), 0.05 * float(np.abs(items).max()) or 0.05
     return [middle - half, middle + half]
 

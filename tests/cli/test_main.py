@@ -63,6 +63,26 @@ def test_wrong_usage_is_exit_code_2() -> None:
         assert result.exit_code == 2 and result.stdout == "" and "Usage: " in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["swep"], "No such command 'swep'. Did you mean 'sweep'?"),
+        (["extact", "m.gguf"], "No such command 'extact'. Did you mean 'extract'?"),
+        (["data", "gett"], "Did you mean 'get'?"),
+        (["sweep", "--strenghts", "1"], "'--strengths'"),
+        (["sweep", "--method", "meen"], "'random'. Did you mean 'mean'?"),
+        (["generate", "--operator", "rotat"], "Did you mean 'rotate'?"),
+        (["sweep", "--unit", "norms"], "Did you mean 'norm'?"),
+    ],
+)
+def test_what_is_nearly_right_is_suggested(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert words in " ".join(result.stderr.split()), result.stderr
+    far = CliRunner().invoke(main, ["zzzzz"])
+    assert far.exit_code == 2 and "Did you mean" not in far.stderr
+
+
 def raising(error: BaseException) -> click.Group:
     """The real group, with a command that ends so."""
 

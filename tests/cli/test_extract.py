@@ -165,7 +165,10 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(tiny_path: Path, pairs: Pa
         ([tiny_path, "--pairs", pairs, "--layers", "x"], "'x' is not a layer"),
         ([tiny_path, "--pairs", chat, "--raw"], "a chat cannot be taken raw"),
         ([plain, "--pairs", chat], "chat.jsonl:1: positive prompt: the model file has no chat template"),
-        ([plain, "--pairs", pairs, "--chat"], "with --raw"),
+        # A base model and a chat: once each of two errors advised what the other refused.
+        ([plain, "--pairs", chat, "--raw"], "the prompt is a chat; take the model's chat version, or items and pairs"),
+        ([plain, "--pairs", "sentiment"], "the prompt is a chat; take the model's chat version, or items and pairs"),
+        ([plain, "--pairs", pairs, "--chat"], "take the text as it stands, with --raw"),
         ([tiny_path, "--pairs", long], "long.jsonl:2: negative prompt: "),
         ([tiny_path, "--pairs", long], "tokens, the context holds 1024; shorten it or raise --n-ctx"),
         ([tmp_path / "none.gguf", "--pairs", pairs], "none.gguf"),

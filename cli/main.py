@@ -71,7 +71,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.BadParameter as error:
-            _suggest_choice(error)
+            if suggestion := _suggested_choice(error):
+                message = f"{error.message}{suggestion}"
+                raise click.BadParameter(message, error.ctx, error.param, error.param_hint) from error
             raise
         except SteerError as error:
             raise Failure(in_options(str(error), ctx.obj)) from error
@@ -91,11 +93,12 @@ def _did_you_mean(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
-def _suggest_choice(error: click.BadParameter) -> None:
-    """Add to an error about a choice which one may be meant: click lists them all."""
+def _suggested_choice(error: click.BadParameter) -> str:
+    """Of an error about a choice, which one may be meant: click lists them all; "" where none is near."""
     kind = None if error.param is None else error.param.type
     if isinstance(kind, click.Choice) and (given := re.match(r"'(.*?)' is not one of", error.message)):
-        error.message += _did_you_mean(given[1], map(str, kind.choices))
+        return _did_you_mean(given[1], map(str, kind.choices))
+    return ""
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

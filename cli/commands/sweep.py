@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds per layer: the vector, one median residual norm, or the smallest push of --kl "
-                   "nats.  [default: length with --strengths, else norm; the embedded model: norm]")  # fmt: skip
+                   "nats.  [default: norm; with --strengths length; the embedded model: norm]")  # fmt: skip
 @kl_option()
 @max_loss_option
 @control_options
@@ -114,7 +114,9 @@ def sweep(
 
     # Measured, or read from the folder as far as it is there.
     folder = out or Path("runs", inputs.name)
-    view = _View(as_json)
+    view = _View(as_json, inputs.unit, kl or KL, steering.operator or "add")
+    if model and strengths and unit is None:
+        output.note("--strengths are multiples of the vector's own length; --unit norm takes them in residual norms")
     with (
         output.kept_in(folder),
         options.open(inputs.model) as engine,
@@ -159,8 +161,9 @@ def sweep(
 class _View:
     """Strengths as they are finished: lines of JSON on stdout, or the table above the progress bar."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, unit: Unit, kl: float, operator: str) -> None:
         self._as_json = as_json
+        self._unit, self._operator, self._kl = unit, operator, kl
         self._rows: list[StrengthMeans] = []
 
     def add(self, row: StrengthMeans) -> None:
@@ -172,5 +175,8 @@ class _View:
         if not self._rows:
             return output.text("")
         from steercpp.cli.views.sweep import strength_table
+        from steercpp.runs.labels import strengths_in
 
-        return strength_table(sorted(self._rows[-max(n_lines - 4, 1) :], key=lambda row: row.strength))
+        unit = strengths_in(self._unit, operator=self._operator, kl=self._kl)
+        rows = sorted(self._rows[-max(n_lines - 5, 1) :], key=lambda row: row.strength)
+        return strength_table(rows, unit=unit)

@@ -38,12 +38,13 @@ QUALITY = (
 SEEN = "measured directly"
 
 
-def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]) -> list[output.Renderable]:
+def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work: list[Fact]) -> list[output.Renderable]:
     """Everything in the panel.
 
     Args:
         judgement: the run, judged.
         data: its record.
+        unit: what strengths count, in words.
         work: how it was computed.
     """
     recommendation = data["recommendation"]
@@ -56,7 +57,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
     groups = {
         "": [*means, *([("", "")] if means and bounds else []), *bounds],
         "Controls": _controls(data["controls"], strength),
-        "Vector": _quality(data["vector"]["quality"]),
+        "Vector": [("strengths", f"in {unit}"), *_quality(data["vector"]["quality"])],
         "Theory": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
         "Items": [
             *_item_facts(judgement, strength),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import files_pieces, relative, share
+from steercpp.runs.labels import strengths_in
 from steercpp.statistics.rounded import fixed, plus
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _notes(scan: Scan) -> list[output.Renderable]:
         output.text(
             f"Each line: the strength surest to gain within a loss of {scan.max_loss:.0%}, chosen on one half of the "
             "items; gain and loss with 95 % bounds, of the other half, not compared with random directions. "
-            "slope: of B at 0, per unit of strength.",
+            f"slope: of B at 0, per unit of strength. Strengths in {strengths_in(scan.unit)}.",
             "dim",
         )
     ]

@@ -10,7 +10,7 @@ from steercpp.cli import output
 from steercpp.cli.views.fits import fit_pieces, recipe_pieces
 from steercpp.cli.views.panel import panel_pieces
 from steercpp.cli.views.pieces import files_pieces, share, signed
-from steercpp.cli.views.sweep import code_pieces, title
+from steercpp.cli.views.sweep import code_pieces, title, unit_words
 from steercpp.statistics.rounded import plus, significant
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def score_pieces(
     judgement: Judgement, data: dict[str, Any], recipe: Recipe | None, followed: Sequence[RecipeFit]
 ) -> list[output.Renderable]:
     """Everything, in the order of what a reader wants to know first."""
-    pieces = [output.panel(*panel_pieces(judgement, data, work=[]), title=title(data))]
+    pieces = [output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=[]), title=title(data))]
     fits = _named_fits(judgement)
     pieces += recipe_pieces(recipe, followed) if recipe is not None else fit_pieces(fits) if fits else []
     pieces.append(output.blank())

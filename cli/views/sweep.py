@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from steercpp.cli import output
 from steercpp.cli.views.panel import Fact, panel_pieces
 from steercpp.cli.views.pieces import files_pieces, relative, signed
+from steercpp.runs.labels import strengths_in
 from steercpp.statistics.rounded import plus
 
 if TYPE_CHECKING:
@@ -26,8 +27,14 @@ WORDS = {
 }  # fmt: skip
 
 
-def strength_table(rows: Sequence[StrengthMeans], *, recommended: float | None = None) -> output.Renderable:
-    """A line for each strength; with a picture of B and of P(correct) where no other measure needs the room."""
+def strength_table(rows: Sequence[StrengthMeans], *, unit: str, recommended: float | None = None) -> output.Renderable:
+    """A line for each strength; with a picture of B and of P(correct) where no other measure needs the room.
+
+    Args:
+        rows: the means.
+        unit: what strengths count, in words.
+        recommended: which one is marked.
+    """
     first = rows[0]
     drawn = first.p_answer is None and first.perplexity is None
     columns: list[output.Column] = [("strength", "right")]
@@ -42,7 +49,8 @@ def strength_table(rows: Sequence[StrengthMeans], *, recommended: float | None =
     for heading, value in (("P of answers", first.p_answer), ("perplexity", first.perplexity)):
         if value is not None:
             columns.append((heading, "right"))
-    return output.table(columns, [_line(row, row.strength == recommended, drawn) for row in rows])
+    lines = [_line(row, row.strength == recommended, drawn) for row in rows]
+    return output.table(columns, lines, title=f" Strengths in {unit}")
 
 
 def _line(row: StrengthMeans, recommended: bool, drawn: bool) -> Line:
@@ -81,10 +89,10 @@ def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -
     strength = (data["recommendation"] or {}).get("strength")
     pieces: list[output.Renderable] = []
     if result.scores.rows():
-        pieces.append(strength_table(result.rows(), recommended=strength))
+        pieces.append(strength_table(result.rows(), unit=unit_words(data), recommended=strength))
     pieces += code_pieces(data["code"])
     work = [*_manner(data), *_work(data)]
-    pieces.append(output.panel(*panel_pieces(judgement, data, work=work), title=title(data)))
+    pieces.append(output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=work), title=title(data)))
     pieces += files_pieces([result.vector_path, *files])
     plan = result.manifest.plan
     if plan.gate or any(getattr(plan, key) != usual for key, usual in PLAIN.items()):
@@ -92,6 +100,12 @@ def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -
     elif strength is not None:
         pieces += _commands(result, strength)
     return pieces
+
+
+def unit_words(data: dict[str, Any]) -> str:
+    """What a run's strengths count."""
+    plan = data["plan"]
+    return strengths_in(plan["unit"], operator=plan["operator"], kl=plan.get("kl", 0.0), norms=data["vector"]["norms"])
 
 
 def title(data: dict[str, Any]) -> str:

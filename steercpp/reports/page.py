@@ -15,7 +15,7 @@ import numpy as np
 
 from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
-from steercpp.runs.labels import CONTROL_WORDS
+from steercpp.runs.labels import CONTROL_WORDS, strengths_in
 from steercpp.statistics.rounded import interval, plus, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength
@@ -90,9 +90,9 @@ def _verdict(judgement: Judgement) -> str:
 
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     """What was measured, and why the recommendation is what it is."""
-    plan, items = judgement.result.manifest.plan, judgement.result.manifest.items
+    items = judgement.result.manifest.items
     counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
-    rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in the unit {plan.unit}")]
+    rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in {_unit(judgement)}")]
     best = judgement.recommendation
     if best is not None and best.strength is not None:
         low, high = best.efficient_regime
@@ -102,6 +102,12 @@ def _setting(judgement: Judgement) -> list[tuple[str, str]]:
             ("break-even", "not in the grid" if np.isnan(best.break_even) else significant(best.break_even, sign="+"))
         )
     return rows
+
+
+def _unit(judgement: Judgement) -> str:
+    """What strengths count."""
+    plan, norms = judgement.result.manifest.plan, judgement.result.manifest.vector.norms
+    return strengths_in(plan.unit, operator=plan.operator, kl=plan.kl, norms=norms)
 
 
 def _theory(judgement: Judgement) -> list[tuple[str, str]]:

@@ -66,6 +66,7 @@ class RunRecord(TypedDict):
     model: dict[str, Any]
     items: dict[str, int]
     plan: dict[str, Any]
+    unit: str
     tokens: dict[str, int] | None
     resume: dict[str, Any] | None
     gate_open: dict[str, int] | None
@@ -315,6 +316,7 @@ class SweepResult:
             "model": manifest["model"],
             "items": manifest["items"],
             "plan": manifest["plan"],
+            "unit": self.manifest.plan.unit,
             "tokens": manifest["tokens"],
             "resume": manifest["resume"],
             "gate_open": manifest["gate_open"],

@@ -91,7 +91,7 @@ class ControlVector:
         """What the metadata tell of each layer, by the names of `LAYER_KEYS`; in the order of the layers."""
         told = {key: self.metadata.get(key) for key in LAYER_KEYS}
         return {
-            key: values
+            key: tuple(map(float, values))
             for key, values in told.items()
             if isinstance(values, tuple) and len(values) == len(self.layers) and isinstance(values[0], float)
         }

@@ -24,6 +24,7 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.prompts import emit_prompts, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.vectors import embedded_vector, file_vector, vector_in_unit
+from steercpp.cli.views.pieces import unit_line
 
 if TYPE_CHECKING:
     from steercpp.data.prompts import Prompt
@@ -275,9 +276,9 @@ class _View:
         return _table(shown, [output.tail(words, n_lines_each, beside=BESIDE) for words in texts])
 
 
-def _table(strengths: Sequence[float], texts: Sequence[output.Cell], title: str | None = None) -> output.Renderable:
+def _table(strengths: Sequence[float], texts: Sequence[output.Cell]) -> output.Renderable:
     rows = [(f"{s:+g}" if s else "0", words) for s, words in zip(strengths, texts, strict=True)]
-    return output.table([("strength", "right"), ("text", "left")], rows, title=title)
+    return output.table([("strength", "right"), ("text", "left")], rows)
 
 
 def _pieces(data: dict[str, Any], unit: str) -> list[output.Renderable]:
@@ -291,7 +292,8 @@ def _pieces(data: dict[str, Any], unit: str) -> list[output.Renderable]:
     return [
         *(closed if any(row["gate_open"] is False for row in rows) else ()),
         output.text(data["prompt"], "bold"),
-        _table([row["strength"] for row in rows], [output.text(words) for words in texts], f" Strengths in {unit}"),
+        unit_line(unit),
+        _table([row["strength"] for row in rows], [output.text(words) for words in texts]),
         output.text(work, "dim"),
     ]
 

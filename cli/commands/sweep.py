@@ -114,7 +114,7 @@ def sweep(
 
     # Measured, or read from the folder as far as it is there.
     folder = out or Path("runs", inputs.name)
-    view = _View(as_json, inputs.unit, kl or KL, steering.operator or "add")
+    view = _View(as_json)
     if model and strengths and unit is None:
         output.note("--strengths are multiples of the vector's own length; --unit norm takes them in residual norms")
     with (
@@ -161,9 +161,8 @@ def sweep(
 class _View:
     """Strengths as they are finished: lines of JSON on stdout, or the table above the progress bar."""
 
-    def __init__(self, as_json: bool, unit: Unit, kl: float, operator: str) -> None:
+    def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self._unit, self._operator, self._kl = unit, operator, kl
         self._rows: list[StrengthMeans] = []
 
     def add(self, row: StrengthMeans) -> None:
@@ -175,8 +174,5 @@ class _View:
         if not self._rows:
             return output.text("")
         from steercpp.cli.views.sweep import strength_table
-        from steercpp.runs.labels import strengths_in
 
-        unit = strengths_in(self._unit, operator=self._operator, kl=self._kl)
-        rows = sorted(self._rows[-max(n_lines - 5, 1) :], key=lambda row: row.strength)
-        return strength_table(rows, unit=unit)
+        return strength_table(sorted(self._rows[-max(n_lines - 4, 1) :], key=lambda row: row.strength))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.cli import output
 from steercpp.cli.views.panel import Fact, panel_pieces
-from steercpp.cli.views.pieces import files_pieces, relative, signed
+from steercpp.cli.views.pieces import files_pieces, relative, signed, unit_line
 from steercpp.runs.labels import strengths_in
 from steercpp.statistics.rounded import plus
 
@@ -27,14 +27,8 @@ WORDS = {
 }  # fmt: skip
 
 
-def strength_table(rows: Sequence[StrengthMeans], *, unit: str, recommended: float | None = None) -> output.Renderable:
-    """A line for each strength; with a picture of B and of P(correct) where no other measure needs the room.
-
-    Args:
-        rows: the means.
-        unit: what strengths count, in words.
-        recommended: which one is marked.
-    """
+def strength_table(rows: Sequence[StrengthMeans], *, recommended: float | None = None) -> output.Renderable:
+    """A line for each strength; with a picture of B and of P(correct) where no other measure needs the room."""
     first = rows[0]
     drawn = first.p_answer is None and first.perplexity is None
     columns: list[output.Column] = [("strength", "right")]
@@ -49,8 +43,7 @@ def strength_table(rows: Sequence[StrengthMeans], *, unit: str, recommended: flo
     for heading, value in (("P of answers", first.p_answer), ("perplexity", first.perplexity)):
         if value is not None:
             columns.append((heading, "right"))
-    lines = [_line(row, row.strength == recommended, drawn) for row in rows]
-    return output.table(columns, lines, title=f" Strengths in {unit}")
+    return output.table(columns, [_line(row, row.strength == recommended, drawn) for row in rows])
 
 
 def _line(row: StrengthMeans, recommended: bool, drawn: bool) -> Line:
@@ -89,7 +82,7 @@ def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -
     strength = (data["recommendation"] or {}).get("strength")
     pieces: list[output.Renderable] = []
     if result.scores.rows():
-        pieces.append(strength_table(result.rows(), unit=unit_words(data), recommended=strength))
+        pieces += [unit_line(unit_words(data)), strength_table(result.rows(), recommended=strength)]
     pieces += code_pieces(data["code"])
     work = [*_manner(data), *_work(data)]
     pieces.append(output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=work), title=title(data)))

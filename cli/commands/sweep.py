@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,7 +167,7 @@ class _View:
     def add(self, row: StrengthMeans) -> None:
         self._rows.append(row)
         if self._as_json:
-            output.emit_line({"event": "strength", **asdict(row)})
+            output.emit_line({"event": "strength", **row.record()})
 
     def table(self, n_lines: int) -> output.Renderable:
         if not self._rows:

@@ -46,10 +46,12 @@ def score_pieces(
 
 def _named_fits(judgement: Judgement) -> dict[str, tuple[FitResult, ...]]:
     """Every fit by what it is of; that of alignment, where items have two sides, side by side."""
-    fits = dict(judgement.result.fit())
+    from steercpp.reports.headings import MEASURES
+
+    fits = {MEASURES.get(name, name): forms for name, forms in judgement.result.fit().items()}
     sides = {f"alignment, {name} items": (fit,) for name, fit in judgement.result.side_fits.items()}
     if sides:
-        del fits["alignment"]
+        del fits[MEASURES["alignment"]]
     return {**sides, **fits}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -168,7 +169,7 @@ def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:
         return []
     pieces: list[output.Renderable] = []
     for way, rows in record["ways"].items():
-        more = next((key for key in rows[0] if key.startswith("pass_at_") and key != "pass_at_1"), None)
+        more = next((key for key in rows[0] if re.fullmatch(r"pass_at_[0-9]+", key) and key != "pass_at_1"), None)
         columns: list[output.Column] = [("strength", "right"), ("pass@1", "right"), ("95 %", "right")]
         columns += [(f"pass@{more.removeprefix('pass_at_')}", "right")] if more else []
         columns.append(("failed", "left"))

@@ -13,9 +13,11 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from steercpp.reports.headings import MEASURES, PARAMETERS, heading
 from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
+from steercpp.runs.scores import NAMES
 from steercpp.statistics.rounded import interval, plus, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength
@@ -44,7 +46,12 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
         loader=jinja2.PackageLoader("steercpp.reports", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        estimate=_estimate, number=_number, strength=_strength, transposed=_transposed, words=_has_words
+        heading=heading,
+        estimate=_estimate,
+        number=_number,
+        strength=_strength,
+        transposed=_transposed,
+        words=_has_words,
     )
     fits = {name: [fit.record() for fit in rows] for name, rows in result.fit().items()}
     if result.side_fits:
@@ -61,9 +68,11 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
             verdict=_verdict(judgement),
             setting=_setting(judgement),
             figures=[(name, base64.b64encode(data).decode(), CAPTIONS[name]) for name, data in pictures.items()],
-            tables=tables,
+            tables={name: _for_people(columns) for name, columns in tables.items()},
             off=[(CONTROL_WORDS[name].capitalize(), why.replace("`", "")) for name, why in result.controls.off.items()],
             fits=fits,
+            measures=MEASURES,
+            parameters=PARAMETERS,
             confidence=f"{confidence:.0%}",
             theory=_theory(judgement),
             samples=[sample.record() for sample in judgement.samples(N_SAMPLES)],
@@ -137,6 +146,11 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
         why = f"; not predicted: {predicted.reason}" if predicted.reason else ""
         rows.append((f"best B + {best.weight:g} P", f"{facts}{why}."))
     return rows
+
+
+def _for_people(columns: Columns) -> Columns:
+    """A table without columns that stand in it under a second name."""
+    return {name: column for name, column in columns.items() if NAMES.get(name) not in columns}
 
 
 def _number(value: Any) -> str:

@@ -9,7 +9,6 @@ result.controls.prompt.behavior             # the same items under the prompt ba
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -321,7 +320,7 @@ class SweepResult:
             "resume": manifest["resume"],
             "gate_open": manifest["gate_open"],
             "vector": manifest["vector"] | {"file": str(self.vector_path), "quality": self.vector_quality},
-            "strengths": [asdict(row) for row in self.rows()],
+            "strengths": [row.record() for row in self.rows()],
             "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
             "recommendation": None if recommendation is None else recommendation.record(),
             "controls": self.controls.record(), "notes": list(self.notes),

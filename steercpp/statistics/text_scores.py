@@ -135,11 +135,14 @@ class TextScores:
             "strengths": self.strengths.tolist(), "b": self.b.tolist(), "invalid_share": self.invalid_share.tolist(),
             "aligned_share": self.aligned_share.tolist(), "perplexity": self.perplexity.tolist(),
             "repetition": self.repetition_share.tolist(),
+            # as the table of texts calls them
+            "b_said": self.b.tolist(), "aligned": self.aligned_share.tolist(), "invalid": self.invalid_share.tolist(),
         }  # fmt: skip
         if bounds is not None:
             record |= {
                 "b_low": bounds.b_low.tolist(), "b_high": bounds.b_high.tolist(),
                 "invalid_high": bounds.invalid_high.tolist(),
+                "b_said_low": bounds.b_low.tolist(), "b_said_high": bounds.b_high.tolist(),
             }  # fmt: skip
         return record
 

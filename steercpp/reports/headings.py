@@ -15,8 +15,8 @@ WORDS: Mapping[str, str] = {
     "alignment_harmful": "B, harmful", "alignment_harmless": "B, harmless",
     "p_correct": "P(correct)", "p_correct_restricted": "P(correct) over the choices",
     "accuracy": "accuracy (share right)", "p_token": "P of the answer, per token", "nats": "ln P of the answer (nats)",
-    "perplexity": "perplexity", "gain_raw": "gain in P+ − P−", "loss": "loss (share of P(correct))",
-    "utility": "P+ − P− + w P(correct)",
+    "perplexity": "perplexity", "gain": "gain in B", "loss": "loss (share of P(correct))",
+    "utility": "gain in B + w · change of P",
     # the same by their older names
     "b": "B", "b_raw": "P+ − P−", "p_free": "P(correct)", "p_restricted": "P(correct) over the choices",
     "p_answer": "P of the answer, per token", "nats_answer": "ln P of the answer (nats)",

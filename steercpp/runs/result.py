@@ -65,7 +65,6 @@ class RunRecord(TypedDict):
     model: dict[str, Any]
     items: dict[str, int]
     plan: dict[str, Any]
-    unit: str
     tokens: dict[str, int] | None
     resume: dict[str, Any] | None
     gate_open: dict[str, int] | None
@@ -315,7 +314,6 @@ class SweepResult:
             "model": manifest["model"],
             "items": manifest["items"],
             "plan": manifest["plan"],
-            "unit": self.manifest.plan.unit,
             "tokens": manifest["tokens"],
             "resume": manifest["resume"],
             "gate_open": manifest["gate_open"],

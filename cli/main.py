@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import errno
 import importlib
+import re
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -65,6 +68,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """What a command line names; the innermost command is kept, in whose options errors are put."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}.{_did_you_mean(args[0], COMMANDS)}")
         name, command, rest = super().resolve_command(ctx, args)
         innermost, words = command, rest
         while isinstance(innermost, click.Group) and words and (inner := innermost.get_command(ctx, words[0])):
@@ -76,6 +81,11 @@ class LazyGroup(click.Group):
         """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
         try:
             return super().invoke(ctx)
+        except click.BadParameter as error:
+            if suggestion := _suggested_choice(error):
+                message = f"{error.message}{suggestion}"
+                raise click.BadParameter(message, error.ctx, error.param, error.param_hint) from error
+            raise
         except SteerError as error:
             raise Failure(in_options(str(error), ctx.obj)) from error
         except KeyboardInterrupt:
@@ -93,6 +103,20 @@ def _failure(error: OSError) -> Failure:
         output.give_up_stdout()
     place = f"{error.filename}: " if error.filename else ""
     return Failure(f"{place}{error.strerror or error}")
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A question that names what is near, after a space; "" where nothing is."""
+    near = get_close_matches(name, names, n=3)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def _suggested_choice(error: click.BadParameter) -> str:
+    """Of an error about a choice, which one may be meant: click lists them all; "" where none is near."""
+    kind = None if error.param is None else error.param.type
+    if isinstance(kind, click.Choice) and (given := re.match(r"'(.*?)' is not one of", error.message)):
+        return _did_you_mean(given[1], map(str, kind.choices))
+    return ""
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

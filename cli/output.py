@@ -26,6 +26,7 @@ from steercpp.encoding import json_ready
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+    from rich.progress import Progress
     from rich.table import Table
     from rich.text import Text
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Renderable: TypeAlias = RenderableType
     Cell: TypeAlias = str | Text
 
+FIRST_STAGE = "getting ready"  # until a flow tells what it does
 Report: TypeAlias = Callable[[int, int, str], None]  # (done, total, label)
 Column: TypeAlias = tuple[str, Literal["left", "right"]]
 
@@ -226,6 +228,25 @@ def _shown(live: Live) -> Iterator[None]:
         _bars.remove(live)
 
 
+def reporting(bar: Progress) -> Report:
+    """What shows a flow's reports on a bar.
+
+    Time left goes by what is done from the first report on, and anew where another amount of work begins: what an
+    earlier command has finished took no time now.
+    """
+    task = bar.add_task(FIRST_STAGE, total=None)
+    begun: int | None = None
+
+    def report(done: int, total: int, label: str) -> None:
+        nonlocal begun
+        if total != begun:
+            bar.reset(task, total=total, completed=done, description=label)
+            begun = total
+        bar.update(task, completed=done, total=total, description=label)
+
+    return report
+
+
 @contextmanager
 def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: bool = False) -> Iterator[Report | None]:
     """A progress bar with the time left, on stderr, gone when done.
@@ -249,7 +270,7 @@ def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: b
         TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
         console=terminal,
     )  # fmt: skip
-    task = bar.add_task("", total=None)
+    draw = reporting(bar)
 
     def picture() -> Renderable:
         return Group(above(max(terminal.height - 4, 4)), bar) if above else bar
@@ -261,7 +282,7 @@ def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: b
     with live, _shown(live):
 
         def report(done: int, total: int, label: str) -> None:
-            bar.update(task, completed=done, total=total, description=label)
+            draw(done, total, label)
             if done == total:
                 live.refresh()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupts import interrupts_stop_the_run as interrupts_stop_the_run
 from places import EMBEDDED, ROOT, SECRET, ModelMaker
 from tiny_model import FILE_TYPES, quantize, write_tiny_model
 

@@ -17,6 +17,7 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
 from steercpp.cli.options.vectors import model_or_embedded, named_vector
+from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.aliases import Tokens
@@ -59,7 +60,8 @@ def calibrate(
 
     The smallest strength of the sign is found at which KL(steered || unsteered) of the next token reaches the target at
     95 % of the tokens of a text, and what length that is at each layer, beside the residual stream. The vector's
-    tensors stay as they are; what was found is written into OUT, as keys steercpp.calibration.*.
+    tensors stay as they are; what was found is written into OUT, as keys steercpp.calibration.*. What KL rounding alone
+    has is measured first: with quantized weights a target must lie well above it.
 
     Texts: one of --text, --pairs, --behavior or --task. Without MODEL the embedded model is used, by default with its
     refusal vector on its behavior items. To sweep or generate in units of that push: --unit kl.
@@ -131,6 +133,8 @@ def _data(result: Calibration, files: dict[str, Any], n_texts: int, vector: Cont
         "kl": result.kl,
         "kl_median": result.kl_median,
         "kl_max": result.kl_max,
+        "floor": result.floor,
+        "doubt": in_options(result.doubt),
         "n_texts": n_texts,
         "n_tokens": result.n_tokens,
         "prompts_sha256": result.prompts_sha256,
@@ -160,7 +164,9 @@ def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
             (quantile, f"{data['kl']:.4g} nats, {data['target']:g} asked for"),
             ("median", f"{data['kl_median']:.3g} nats"),
             ("largest", f"{data['kl_max']:.3g} nats"),
+            ("floor", f"{data['floor']:.2g} nats by rounding alone, at the same quantile"),
         ]),
+        *([output.text(f"note: {data['doubt']}", "yellow")] if data["doubt"] else ()),
         output.table([(name, "right") for name in columns], rows),
     ]  # fmt: skip
 

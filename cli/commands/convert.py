@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", metavar="IN", type=FILE)
-@click.argument("target", metavar="OUT", type=FILE)
+@click.argument("target", metavar="[OUT]", type=FILE, required=False)
+@click.option("-o", "--out", type=FILE, metavar="OUT", help="The file to write, if it does not stand behind IN.")
 @click.option(
     "--from", "from_format", type=click.Choice(VECTOR_FORMATS), help="What IN is.  [default: what is found in it]"
 )
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 @json_option
 def convert(
     source: Path,
-    target: Path,
+    target: Path | None,
+    out: Path | None,
     from_format: VectorFormat | None,
     to_format: VectorFormat | None,
     bake: float | None,
@@ -53,16 +55,20 @@ def convert(
 
     \b
     Example: steercpp convert happy.gguf happy.npz
-             steercpp convert happy.gguf strong.gguf --bake 1.5
+             steercpp convert happy.gguf --bake 1.5 -o strong.gguf
              steercpp convert theirs.gguf right.gguf \\
                  --layer-convention cvector-generator
     """  # noqa: D301
+    if (target is None) == (out is None):
+        raise click.UsageError("convert writes one file: name it behind IN, or with --out.")
     from steercpp.errors import InputError, VectorFileError
     from steercpp.vectors.control_vector import baked
     from steercpp.vectors.formats import format_of_suffix, how_it_is_kept, read_any_vector, write_any_vector
     from steercpp.vectors.gguf import refuse_overwrite
     from steercpp.vectors.layers import parse_layers
 
+    target = target or out
+    assert target is not None
     kind = to_format or format_of_suffix(target)
     refuse_overwrite(target, force=force)
     vector, source_notes = read_any_vector(

@@ -58,8 +58,9 @@ def cosine(paths: tuple[Path, ...], figure: Path | None, force: bool, as_json: b
     if figure is not None:
         from steercpp.reports.pictures import write_picture
         from steercpp.reports.vector_figures import cosine_figure
+        from steercpp.vectors.names import vector_names
 
-        write_picture(figure, cosine_figure([str(path) for path in paths], vectors), force=force)
+        write_picture(figure, cosine_figure(vector_names(paths), vectors), force=force)
         data["figure"] = figure
     hints = sorted({vector.model_hint for vector in vectors if vector.model_hint})
     if len(hints) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from steercpp.cli import output
 from steercpp.cli.commands.combine import parse_term
 from steercpp.cli.options.common import FILE, force_option, json_option, kl_option, refuse_idle_kl, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.vectors import model_or_embedded, named_vector
+from steercpp.cli.options.vectors import model_or_embedded, named_vector, vector_in_unit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ OWN_STRENGTH = 0.25
 @click.option("--random", "n_random", default=8, show_default=True, type=click.IntRange(0),
               help="Random directions for each vector: the floor.")  # fmt: skip
 @seed_option("them and of the intervals")
-@click.option("--out", type=FILE, metavar="DIR", help="Keep the numbers, a CSV, JSON and pictures there.")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Keep the numbers, a CSV, JSON and pictures there.")
 @engine_options
 @force_option("Replace the matrix in the directory.")
 @json_option
@@ -162,10 +162,10 @@ class _Crossing:
         from steercpp.data.sets.embedded import load
         from steercpp.experiments.cross import Push
         from steercpp.extraction.extract import extract
-        from steercpp.inputs import stem
         from steercpp.sweeps.calibration import KL
         from steercpp.sweeps.calibration_texts import item_texts
-        from steercpp.sweeps.units import check_unit, in_unit
+        from steercpp.sweeps.units import check_unit
+        from steercpp.vectors.names import vector_names
 
         check_unit(self.shown_unit, self.kl or KL)
         texts = item_texts(engine, [item for of_behavior in items.values() for item in of_behavior])
@@ -176,15 +176,16 @@ class _Crossing:
                 vector = extract(engine, pairs, layers=load().layers, progress=report)
                 made.append(Push(name, vector, OWN_STRENGTH if self.strength is None else self.strength))
         terms = [_term(text) for text in self.vectors]
-        called = _apart([stem(path) for path, _ in terms], self.vectors)
+        called = vector_names([path for path, _ in terms])
         for name, (path, strength) in zip(called, terms, strict=True):
             vector = named_vector(engine, path, None, report)
             made.append(Push(name, vector, self._strength(path, strength, vector.metadata)))
         return [
-            Push(push.name, in_unit(engine, push.vector, texts, self.shown_unit, kl=self.kl or KL, progress=report)[0],
-                 push.strength)
+            replace(
+                push, vector=vector_in_unit(engine, push.vector, texts, self.shown_unit, kl=self.kl, report=report)[0]
+            )
             for push in made
-        ]  # fmt: skip
+        ]
 
     def _strength(self, path: Path, strength: float | None, metadata: Any) -> float:
         """The strength that was given with a vector, else for all, else what the vector's sweep recommends."""

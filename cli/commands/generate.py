@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from steercpp.choices import UNITS, Unit
+from steercpp.choices import UNITS, Operator, Unit
 from steercpp.cli import output
 from steercpp.cli.options.common import (
     FILE,
@@ -23,13 +23,15 @@ from steercpp.cli.options.common import (
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.prompts import emit_prompts, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
-from steercpp.cli.options.vectors import embedded_vector, file_vector
+from steercpp.cli.options.vectors import embedded_vector, file_vector, vector_in_unit
+from steercpp.cli.views.pieces import unit_line
 
 if TYPE_CHECKING:
     from steercpp.data.prompts import Prompt
     from steercpp.engine.engine import Engine
     from steercpp.vectors.control_vector import ControlVector
 
+SMALL = 0.05  # residual norms, the first step of a sweep's grid; or radians
 HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows' texts
 
 
@@ -39,7 +41,7 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt; - reads it from stdin, less the last line break.")
 @click.option("--strengths", callback=parse_strengths, metavar="A:B:STEP",
               help="Grid, or a list like -1,0,1; a row for each and for 0.  [default: what the vector's sweep "
-                   "recommends and its negative, else -1,0,1]")  # fmt: skip
+                   "recommends and its negative, else pushes of 5 % of the residual norm]")  # fmt: skip
 @click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds per layer: the vector, one median residual norm of the prompt, or the "
                    "smallest push of --kl nats.  [default: length; of the embedded vector norm]")  # fmt: skip
@@ -100,8 +102,9 @@ def generate(
     from steercpp.engine.prompt_view import prompt_view
     from steercpp.engine.sampling import Sampling
     from steercpp.engine.steering import Steering
+    from steercpp.runs.labels import strengths_in
     from steercpp.sweeps.calibration import KL
-    from steercpp.sweeps.units import check_unit, in_unit
+    from steercpp.sweeps.units import check_unit
     from steercpp.vectors.control_vector import vector_sha256
 
     # What is asked: the prompt, in a template; it is only shown if that is wanted.
@@ -124,8 +127,12 @@ def generate(
         for note in engine.vocabulary.chat_notes([(filled, template)]):
             output.note(note)
         texts = [engine.encode(filled, template=template)] if unit or vector else _own_prompts(engine)
-        made, measured = in_unit(engine, made, texts, used_unit, kl=kl or KL, progress=report)
-        view.strengths = strengths or _usual(made, used_unit, embedded=vector is None)
+        made, measured = vector_in_unit(engine, made, texts, used_unit, kl=kl, report=report)
+        why = ""
+        if strengths is None:
+            strengths, why = _usual(engine, made, used_unit, manner["operator"], texts, embedded=vector is None)
+        view.strengths = strengths
+        view.unit = strengths_in(used_unit, operator=manner["operator"], kl=kl or KL, norms=list(made.norms.values()))
         generation = run(
             engine, filled,
             [Steering(made, strength, **manner) if strength else None for strength in view.strengths],  # 0: unsteered
@@ -133,6 +140,8 @@ def generate(
             on_text=view.add if report else None, progress=report,
         )  # fmt: skip
 
+    if why:
+        output.note(f"{why}; --strengths takes others")
     data = {
         "model": str(path), "prompt": words, "template": named or template, "exact": exact,
         **manner, "gate": manner["gate"].identity if manner["gate"] else "",
@@ -149,7 +158,7 @@ def generate(
         ],
         "token_layers": generation.token_layers, "token_layers_plain": generation.token_layers_plain,
     }  # fmt: skip
-    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data), *(() if model else _next(data))])
+    output.emit(data, as_json=as_json, render=lambda: [*_pieces(data, view.unit), *(() if model else _next(data))])
 
 
 def _model_and_prompt(
@@ -210,13 +219,36 @@ def _note_special(engine: Engine, prompt: Prompt) -> None:
         output.note(f"{spelled} in the prompt is text; special tokens are read in templates only: see --template")
 
 
-def _usual(vector: ControlVector, unit: Unit, *, embedded: bool) -> tuple[float, ...]:
-    """The strengths that are worth seeing: those of the embedded model, or around what a sweep recommended."""
+def _usual(
+    engine: Engine,
+    vector: ControlVector,
+    unit: Unit,
+    operator: Operator,
+    texts: Sequence[Sequence[int]],
+    *,
+    embedded: bool,
+) -> tuple[tuple[float, ...], str]:
+    """The strengths that are worth seeing, and what is to be known of them, "" where a sweep has found them.
+
+    Those of the embedded model; what a sweep recommended and its negative; or small ones, since a push of one residual
+    norm leaves nothing but rubble of a real model.
+    """
     if embedded and unit != "length":
-        return (-2.0, -1.0, 0.0, 1.0, 2.0) if unit == "kl" else (-0.75, -0.375, 0.0, 0.375, 0.75)
+        return ((-2.0, -1.0, 0.0, 1.0, 2.0) if unit == "kl" else (-0.75, -0.375, 0.0, 0.375, 0.75)), ""
     recommended = vector.metadata.get("recommended_strength")
-    strength = abs(recommended) if isinstance(recommended, float) and recommended else 1.0
-    return -strength, 0.0, strength
+    if isinstance(recommended, float) and recommended:
+        return (-abs(recommended), 0.0, abs(recommended)), ""
+    without = "the vector has no recommended strength"
+    if operator == "ablate":
+        return (0.0, 1.0), ""  # 1 takes the projection away, whatever its length
+    if operator == "rotate":
+        return (-SMALL, 0.0, SMALL), f"{without}: shown are rotations by {SMALL:g} radians"
+    if unit == "kl":
+        return (-1.0, 0.0, 1.0), ""  # as many nats as were asked for
+    residual = engine.residual_norms(texts, vector.layers)
+    longest = max(norm / residual[il] for il, norm in vector.norms.items())  # of strength 1, in residual norms
+    strength = float(f"{SMALL / longest:.2g}") if longest else 1.0
+    return (-strength, 0.0, strength), f"{without}: shown are pushes of {SMALL:.0%} of the residual norm"
 
 
 def _own_prompts(engine: Engine) -> list[tuple[int, ...]]:
@@ -232,6 +264,7 @@ class _View:
 
     def __init__(self) -> None:
         self.strengths: Sequence[float] = ()
+        self.unit = ""  # what they count, in words
         self._texts: dict[int, str] = {}
 
     def add(self, row: int, text: str) -> None:
@@ -252,7 +285,7 @@ def _table(strengths: Sequence[float], texts: Sequence[output.Cell]) -> output.R
     return output.table([("strength", "right"), ("text", "left")], rows)
 
 
-def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
+def _pieces(data: dict[str, Any], unit: str) -> list[output.Renderable]:
     rows = data["rows"]
     work = f"{data['token_layers']:,} token-layers computed, {data['token_layers_plain']:,} by runs one after the other"
     ended = {row["n_tokens"] for row in rows if row["finish"] != "length"}
@@ -262,6 +295,7 @@ def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
     return [
         *(closed if any(row["gate_open"] is False for row in rows) else ()),
         output.text(data["prompt"], "bold"),
+        unit_line(unit),
         _table([row["strength"] for row in rows], [_reply(row) for row in rows]),
         output.text(work, "dim"),
     ]

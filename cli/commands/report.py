@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", metavar="DIR", type=FILE)
 @judging_options
-@click.option("--out", type=FILE, metavar="DIR", help="Where to write.  [default: DIR itself]")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Where to write.  [default: DIR itself]")
 @json_option
 def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json: bool) -> None:
     """Draw a run again: figures, tables and one page with all of them, without a model.

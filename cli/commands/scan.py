@@ -65,7 +65,7 @@ OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what i
 @token_option
 @max_loss_option
 @direction_option
-@click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/MODEL-PAIRS-scan]")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/MODEL-PAIRS-scan]")
 @seed_option("halving and resampling items")
 @engine_options
 @force_option("Replace the sweeps in the directory.")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     type=click.Choice(CODE_WAYS),
     help="With that: how programs are taken out of answers; may be repeated.  [default: whole]",
 )
-@click.option("--out", type=FILE, metavar="DIR", help="Write tables and score.json there.")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Write tables and score.json there.")
 @json_option
 def score(
     run: Path,

@@ -64,16 +64,12 @@ def draw(path: Path, vector: ControlVector, *, force: bool) -> None:
 
 def describe(path: Path, vector: ControlVector, notes: Sequence[str]) -> dict[str, Any]:
     """A vector as plain data: the file, what it fits, a row for each layer, metadata, notes."""
-    from steercpp.vectors.control_vector import LAYER_KEYS
-
     rows: list[dict[str, Any]] = [{"layer": il, "norm": norm} for il, norm in vector.norms.items()]
     metadata = dict(vector.metadata)
-    for key in LAYER_KEYS:
-        values = metadata.get(key)
-        if isinstance(values, tuple) and len(values) == len(rows) and isinstance(values[0], float):
-            del metadata[key]
-            for row, value in zip(rows, values, strict=True):
-                row[key] = value
+    for key, values in vector.layer_figures.items():
+        del metadata[key]
+        for row, value in zip(rows, values, strict=True):
+            row[key] = value
     return {
         "file": str(path),
         "model_hint": vector.model_hint,
@@ -95,7 +91,7 @@ def pieces(data: dict[str, Any]) -> list[output.Renderable]:
         ("blocks", blocks),
         *((key.replace("_", " "), _shown(key, metadata[key])) for key in sorted(metadata, key=_place)),
     ]
-    names = list(rows[0])
+    names = [name for name in rows[0] if name != "majority"]  # of which a note tells where it is small
     cells = [[_cell(name, row[name]) for name in names] for row in rows]
     return [
         output.verbatim(data["file"], "bold"),

@@ -12,6 +12,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, force_option, json_option, parse_strengths, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.statistics.rounded import significant
 
 if TYPE_CHECKING:
     from steercpp.experiments.study.outcome import StudyOutcome
@@ -31,7 +32,7 @@ EMBEDDED = "embedded"
 @click.option("--strengths", callback=parse_strengths, metavar="A:B:STEP",
               help="One grid for all runs.  [default: the preset's]")  # fmt: skip
 @click.option("--layers", default="", metavar="8-15", help="Layers of all vectors.  [default: the paper's band]")
-@click.option("--out", type=FILE, metavar="DIR", help="Folder of the study.  [default: studies/PRESET]")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Folder of the study.  [default: studies/PRESET]")
 @seed_option("random directions, drawn texts and resampling")
 @click.option("--allow-code-execution", "allow_code", is_flag=True,
               help="Run code that the model writes, walled in; for presets with code.")  # fmt: skip
@@ -214,4 +215,4 @@ def _outcomes(outcomes: Sequence[StudyOutcome], folder: Path) -> list[output.Ren
 
 
 def _figure(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:+.3g}"
+    return "" if math.isnan(value) else significant(value, sign="+")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,12 +45,12 @@ if TYPE_CHECKING:
 )
 @click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds per layer: the vector, one median residual norm, or the smallest push of --kl "
-                   "nats.  [default: length with --strengths, else norm; the embedded model: norm]")  # fmt: skip
+                   "nats.  [default: norm; with --strengths length; the embedded model: norm]")  # fmt: skip
 @kl_option()
 @max_loss_option
 @control_options
 @direction_option
-@click.option("--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
 @seed_option("random directions and resampling")
 @text_options
 @show_prompts_option
@@ -119,6 +118,8 @@ def sweep(
     if force or not is_finished(folder):
         refuse_second_writer(folder)  # before the model is loaded
     view = _View(as_json)
+    if model and strengths and unit is None:
+        output.note("--strengths are multiples of the vector's own length; --unit norm takes them in residual norms")
     with (
         output.kept_in(folder),
         options.open(inputs.model) as engine,
@@ -170,7 +171,7 @@ class _View:
     def add(self, row: StrengthMeans) -> None:
         self._rows.append(row)
         if self._as_json:
-            output.emit_line({"event": "strength", **asdict(row)})
+            output.emit_line({"event": "strength", **row.record()})
 
     def table(self, n_lines: int) -> output.Renderable:
         if not self._rows:

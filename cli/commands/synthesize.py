@@ -14,7 +14,7 @@ from steercpp.choices import SYNTHESIS_VARIANTS, UNITS, SynthesisVariant, Unit
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, force_option, json_option, kl_option, refuse_idle_kl
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.vectors import model_or_embedded, named_vector
+from steercpp.cli.options.vectors import model_or_embedded, named_vector, vector_in_unit
 
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
@@ -169,12 +169,12 @@ class _Synthesis:
         """The vector in its unit, taken over what the model is asked."""
         from steercpp.experiments.synthesis import request_tokens
         from steercpp.sweeps.calibration import KL
-        from steercpp.sweeps.units import check_unit, in_unit
+        from steercpp.sweeps.units import check_unit
 
         check_unit(self.shown_unit, self.kl or KL)
         vector = named_vector(engine, self.vector_path, None, report)
         prompts = request_tokens(engine, texts, chat=self.as_chat)
-        return in_unit(engine, vector, prompts, self.shown_unit, kl=self.kl or KL, progress=report)[0]
+        return vector_in_unit(engine, vector, prompts, self.shown_unit, kl=self.kl, report=report)[0]
 
     def about(self) -> dict[str, Any]:
         """What the file tells besides."""

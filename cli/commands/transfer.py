@@ -26,6 +26,7 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
 from steercpp.cli.views.pieces import relative
+from steercpp.statistics.rounded import plus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own o
 )  # fmt: skip
 @max_loss_option
 @direction_option
-@click.option("--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/A-B-transfer]")
+@click.option("-o", "--out", type=FILE, metavar="DIR", help="Where the sweeps go.  [default: runs/A-B-transfer]")
 @seed_option("halving and resampling items")
 @engine_options
 @force_option("Replace what is in the directory.")
@@ -179,7 +180,7 @@ def _cosines(result: Transfer) -> list[output.Renderable]:
 
 
 def _cosine(value: float) -> str:
-    return "–" if value != value else f"{round(value, 4) + 0.0:+.4f}"
+    return plus(value, 4)
 
 
 def _effects(result: Transfer) -> list[output.Renderable]:
@@ -190,7 +191,7 @@ def _effects(result: Transfer) -> list[output.Renderable]:
     columns += [(f"P: {HEADINGS[name]}" if not i else HEADINGS[name], "right") for i, name in enumerate(bands)]
     strengths = next(iter(bands.values())).strengths
     rows: list[list[output.Cell]] = [
-        [f"{s:+g}" if s else "0", *(f"{band.b[i]:+.3f}" for band in bands.values()),
+        [f"{s:+g}" if s else "0", *(plus(band.b[i]) for band in bands.values()),
          *(f"{band.p[i]:.3f}" for band in bands.values())]
         for i, s in enumerate(strengths)
     ]  # fmt: skip
@@ -198,7 +199,7 @@ def _effects(result: Transfer) -> list[output.Renderable]:
     for name, band in bands.items():
         half = band.found.reported_on
         surest.append((HEADINGS[name], band.found.reason if half is None or not band.found.sure else
-                       f"{half.gain:+.3f} ≥ {half.gain_low:+.3f} in B, at {band.found.strength:+g}"))  # fmt: skip
+                       f"{plus(half.gain)} ≥ {plus(half.gain_low)} in B, at {band.found.strength:+g}"))  # fmt: skip
     title = f" B and P(correct), layers {_named(result)}, strengths in residual norms"
     return [
         output.blank(), output.table(columns, rows, title=title),

@@ -52,9 +52,9 @@ class NamedInputs:
     def steered_by(self) -> str | None:
         """What the vector or the pairs are called, None where neither was named."""
         from steercpp.data.sets.names import short_name
-        from steercpp.inputs import stem
+        from steercpp.vectors.names import vector_name
 
-        return stem(self.vector) if self.vector else short_name(self.pairs) if self.pairs else None
+        return vector_name(self.vector) if self.vector else short_name(self.pairs) if self.pairs else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steercpp.choices import Unit
 from steercpp.cli import output
 
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
+    from steercpp.sweeps.units import Measured
     from steercpp.vectors.control_vector import ControlVector
 
 
@@ -43,6 +46,29 @@ def file_vector(engine: Engine, path: Path, layers: str | None = None, *, only_a
             f"{path}: is not meant to be added to every token, which is what is calibrated; sweep it instead"
         )
     return vector
+
+
+def vector_in_unit(
+    engine: Engine,
+    vector: ControlVector,
+    prompts: Sequence[Sequence[int]],
+    unit: Unit,
+    *,
+    kl: float | None,
+    report: output.Report | None = None,
+) -> tuple[ControlVector, Measured]:
+    """The vector with tensors that strength 1 adds, and what was measured for that; a doubt about it is noted.
+
+    Raises:
+        CalibrationError, DegenerateError, ...: as `in_unit`.
+    """
+    from steercpp.sweeps.calibration import KL
+    from steercpp.sweeps.units import in_unit
+
+    scaled, measured = in_unit(engine, vector, prompts, unit, kl=kl or KL, progress=report)
+    if measured.doubt:
+        output.note(measured.doubt)
+    return scaled, measured
 
 
 def embedded_vector(engine: Engine, layers: str | None = None, report: output.Report | None = None) -> ControlVector:

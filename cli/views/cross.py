@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import relative
+from steercpp.statistics.rounded import plus
 
 if TYPE_CHECKING:
     from steercpp.experiments.cross import Change, CrossEffects, CrossRow
@@ -39,27 +40,27 @@ def cross_pieces(effects: CrossEffects, unit: str, files: Sequence[Path]) -> lis
 
 def _changes(effects: CrossEffects, measured: str, title: str) -> list[output.Renderable]:
     """Tables of as many columns as there is room for; the unsteered mean comes first, the floor below each vector."""
-    from steercpp.reports.labels import short_name
+    from steercpp.reports.labels import short_names
 
     unsteered = getattr(effects, f"unsteered_{measured}")
-    columns = [(short_name(name, NAME), unsteered[name], _of(measured, name)) for name in effects.behaviors]
+    headings = zip(short_names(effects.behaviors, NAME), effects.behaviors, strict=True)
+    columns = [(heading, unsteered[name], _of(measured, name)) for heading, name in headings]
+    vectors = short_names([row.name for row in effects.rows], NAME - 7)
     if measured == "raw" and effects.unsteered_p is not None:
         columns.append(("P(correct)", effects.unsteered_p, lambda row: row.p_correct))
     pieces: list[output.Renderable] = []
     for first in range(0, len(columns), ABREAST):
         abreast = columns[first : first + ABREAST]
-        rows: list[list[output.Cell]] = [["unsteered", *(f"{value:+.3f}" for _, value, _ in abreast)]]
-        for row in effects.rows:
-            rows.append(
-                [f"{short_name(row.name, NAME - 7)} {row.strength:+g}", *(_cell(get(row)) for _, _, get in abreast)]
-            )
+        rows: list[list[output.Cell]] = [["unsteered", *(plus(value) for _, value, _ in abreast)]]
+        for vector, row in zip(vectors, effects.rows, strict=True):
+            rows.append([f"{vector} {row.strength:+g}", *(_cell(get(row)) for _, _, get in abreast)])
             if effects.n_random:
                 floors = [max(map(abs, get(row).floor)) for _, _, get in abreast]
                 rows.append(
                     [output.text("  random", "dim"), *(output.text(f"±{floor:.3f}", "dim") for floor in floors)]
                 )
-        headings: list[output.Column] = [("", "left"), *((name, "right") for name, _, _ in abreast)]
-        pieces.append(output.table(headings, rows, title=f" {title}"))
+        heads: list[output.Column] = [("", "left"), *((name, "right") for name, _, _ in abreast)]
+        pieces.append(output.table(heads, rows, title=f" {title}"))
     return pieces
 
 
@@ -72,19 +73,19 @@ def _of(measured: str, name: str) -> Any:
 
 
 def _cell(change: Change) -> output.Cell:
-    value = f"{change.value + 0.0:+.3f}{'*' if change.beyond else ''}"
-    interval = f"\n{change.low:+.2f}…{change.high:+.2f}" if change.low == change.low else ""
+    value = f"{plus(change.value)}{'*' if change.beyond else ''}"
+    interval = f"\n{plus(change.low, 2)}…{plus(change.high, 2)}" if change.low == change.low else ""
     return output.text(value + interval, "bold" if change.beyond else "")
 
 
 def _cosines(effects: CrossEffects) -> list[output.Renderable]:
     if len(effects.rows) < 2:
         return []
-    from steercpp.reports.labels import short_name
+    from steercpp.reports.labels import short_names
 
-    names = [short_name(row.name, NAME) for row in effects.rows]
+    names = short_names([row.name for row in effects.rows], NAME)
     rows: list[list[output.Cell]] = [
-        [f"{place + 1} {name}", *("–" if value != value else f"{value:+.2f}" for value in row)]
+        [f"{place + 1} {name}", *(plus(value, 2) for value in row)]
         for place, (name, row) in enumerate(zip(names, effects.cosines, strict=True))
     ]
     headings: list[output.Column] = [("", "left"), *((str(place + 1), "right") for place in range(len(names)))]

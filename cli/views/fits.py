@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
+from steercpp.statistics.rounded import rounded
 
 if TYPE_CHECKING:
     from steercpp.statistics.fits import Estimate, FitResult
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
+PLACES = 3  # behind the point, where a fit leaves fewer
 NAMES = {"delta_lambda": "Delta*lambda", "b": "b = lambda*sigma*beta"}
 INTERVALS = {
     "residuals": "from residuals: a curve has no items to resample, so they may be too narrow",
@@ -51,12 +53,9 @@ def fit_rows(fit: FitResult) -> list[list[output.Cell]]:
 
 
 def _figures(estimate: Estimate) -> list[output.Cell]:
-    value, se, low, high = map(_number, (estimate.value, estimate.se, estimate.low, estimate.high))
+    numbers = (estimate.value, estimate.se, estimate.low, estimate.high)
+    value, se, low, high = (rounded(number, estimate.se, least=PLACES) for number in numbers)
     return [value, se, f"{low} to {high}"]
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.2e}"
 
 
 def recipe_pieces(recipe: Recipe, fits: Sequence[RecipeFit]) -> list[output.Renderable]:

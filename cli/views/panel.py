@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import share, signed
 from steercpp.runs.labels import CONTROL_WORDS, Label
+from steercpp.statistics.rounded import fixed, plus, significant, within
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -25,18 +27,24 @@ Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
 THEORY = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
 SWITCHES = {"random": "--random 0", "orthogonal": "--no-orthogonal", "prompt": "--no-prompt-baseline"}
 MEANS = (
-    ("B", "b", "+.3f"), ("P+ − P−", "b_raw", "+.3f"), ("P(correct)", "p_free", ".3f"),
-    ("P of answers", "p_answer", ".3f"), ("perplexity", "perplexity", ".3g"),
+    ("B", "b", plus), ("P+ − P−", "b_raw", plus), ("P(correct)", "p_free", partial(fixed, places=3)),
+    ("P of answers", "p_answer", partial(fixed, places=3)), ("perplexity", "perplexity", significant),
+)  # fmt: skip
+QUALITY = (
+    ("held-out AUC", "auc", partial(fixed, places=3)), ("held-out accuracy", "accuracy", share),
+    ("agreement of pairs", "agreement", partial(fixed, places=3)),
+    ("stability", "stability", partial(fixed, places=3)),
 )  # fmt: skip
 SEEN = "measured directly"
 
 
-def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]) -> list[output.Renderable]:
+def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work: list[Fact]) -> list[output.Renderable]:
     """Everything in the panel.
 
     Args:
         judgement: the run, judged.
         data: its record.
+        unit: what strengths count, in words.
         work: how it was computed.
     """
     recommendation = data["recommendation"]
@@ -49,6 +57,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, work: list[Fact]
     groups = {
         "": [*means, *([("", "")] if means and bounds else []), *bounds],
         "Controls": _controls(data["controls"], strength),
+        "Vector": [("strengths", f"in {unit}"), *_quality(data["vector"]["quality"])],
         "Theory": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
         "Items": [
             *_item_facts(judgement, strength),
@@ -106,7 +115,7 @@ def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
     for name, key, form in MEANS:
         values = [getattr(row, key) for row in columns.values()]
         if values[0] is not None:
-            facts.append((name, "".join(f"{'' if value is None else format(value, form):>11}" for value in values)))
+            facts.append((name, "".join(f"{'' if value is None else form(value):>11}" for value in values)))
     heading: Fact = ("", output.text("".join(f"{name:>11}" for name in columns), "dim"))
     return [heading, *facts] if facts else []
 
@@ -116,11 +125,27 @@ def _bounds(recommendation: dict[str, Any] | None, strength: float | None) -> li
         return []
     of = "P(correct)" if recommendation["measure"] != "p_token" else "P of answers"
     facts: list[Fact] = [
-        ("gain", f"{recommendation['gain']:+.3f} in B, at least {recommendation['gain_low']:+.3f}"),
+        ("gain", f"{plus(recommendation['gain'])} in B, at least {plus(recommendation['gain_low'])}"),
         ("loss", f"{share(recommendation['loss'])} of {of}, at most {share(recommendation['loss_high'])}"),
     ]
     if recommendation["invalid"] == recommendation["invalid"]:
         facts.append(("broken", f"{share(recommendation['invalid'])} of the texts"))
+    return facts
+
+
+def _quality(quality: dict[str, Any] | None) -> list[Fact]:
+    """What the pairs tell of the vector, from the worst layer to the best."""
+    if quality is None:
+        return []
+    layers = quality["layers"]
+    facts: list[Fact] = []
+    if quality["method"] and quality["n_pairs"]:
+        facts.append(("extracted", f"{quality['method']} of {quality['n_pairs']} pairs"))
+    for name, key, form in QUALITY:
+        values = [row[key] for row in layers if key in row]
+        if values:
+            low, high = form(min(values)), form(max(values))
+            facts.append((name, low if low == high else f"{low} to {high}"))
     return facts
 
 
@@ -159,7 +184,7 @@ def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:
     changes = []
     for name, key in (("P+ − P−", "b_raw"), ("P(correct)", "p_free"), ("P of answers", "p_answer")):
         if row[key] is not None and unsteered is not None and unsteered[key] is not None:
-            changes.append(f"{name} {row[key] - unsteered[key]:+.3f}")
+            changes.append(f"{name} {plus(row[key] - unsteered[key])}")
     return ", ".join(changes) or "measured"
 
 
@@ -179,10 +204,11 @@ def _constant(fit: dict[str, Any], key: str) -> output.Cell:
     if not fit["valid"]:
         return output.text(f"no valid fit: {fit['reason']}", "yellow")
     from steercpp.statistics.forms import WORDS
+    from steercpp.statistics.intervals import Interval
 
     value = fit["params"][key]
-    interval = f"{value['value']:#.3g} ({value['low']:#.3g} to {value['high']:#.3g})"
-    return f"{interval}, {WORDS[fit['form']]}, R² {fit['r2']:.3f}"
+    shown = within(Interval(value["value"], value["low"], value["high"], fit["confidence"]))
+    return f"{shown}, {WORDS[fit['form']]}, R² {fit['r2']:.3f}"
 
 
 def _averaging(judgement: Judgement) -> list[Fact]:
@@ -190,13 +216,15 @@ def _averaging(judgement: Judgement) -> list[Fact]:
     facts: list[Fact] = []
     for side, slopes in _sided(judgement):
         low, high = slopes.window
-        spread = (
-            f"{slopes.mean.value:#.3g} on average, 90 % in {slopes.quantiles[0]:#.3g} to {slopes.quantiles[-1]:#.3g}"
+        spread = slopes.quantiles[-1] - slopes.quantiles[0]
+        shown = (
+            f"{significant(slopes.mean.value)} on average, 90 % in {significant(slopes.quantiles[0], error=spread)} to "
+            f"{significant(slopes.quantiles[-1], error=spread)}"
         )
         kept = slopes.kept.value
         averaged = f"; the mean curve keeps {kept:.0%}" if kept == kept else ""
         name = f"slopes, {side}" if side else "slopes of the items"
-        facts += [(name, spread), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
+        facts += [(name, shown), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
     return facts
 
 
@@ -215,15 +243,17 @@ def _best(optimum: Optimum | None) -> list[Fact]:
     elif predicted.holds:
         facts.append(("", f"{_between(predicted.second_order)} by r*, to second order"))
     else:
-        facts.append(("", f"{predicted.second_order.value:+.3g} by r*, out of that formula's reach"))
+        facts.append(("", f"{significant(predicted.second_order.value, sign='+')} by r*, out of that formula's reach"))
     return facts
 
 
 def _between(number: Interval) -> str:
     """A strength with its interval."""
     if number.low != number.low or number.low == number.high:
-        return f"{number.value:+.3g}"
-    return f"{number.value:+.3g} ({number.low:+.3g} to {number.high:+.3g})"
+        return significant(number.value, sign="+")
+    error = (number.high - number.low) / 4
+    value, low, high = (significant(end, error=error, sign="+") for end in (number.value, number.low, number.high))
+    return f"{value} ({low} to {high})"
 
 
 def _constants(judgement: Judgement) -> list[Fact]:
@@ -309,8 +339,8 @@ def _couple_facts(coupled: Coupled | None, strength: float | None) -> list[Fact]
     if row.pearson.value != row.pearson.value:
         return [(name, f"nothing changes at {signed(row.strength)}, so nothing correlates")]
     numbers = [
-        f"{kind} {number.value:+.2f}"
-        + (f" ({number.low:+.2f} to {number.high:+.2f})" if number.low == number.low else "")
+        f"{kind} {plus(number.value, 2)}"
+        + (f" ({plus(number.low, 2)} to {plus(number.high, 2)})" if number.low == number.low else "")
         for kind, number in (("r", row.pearson), ("ranks", row.spearman))
     ]
     return [(name, f"changes of B and {of}, at {signed(row.strength)}: {', '.join(numbers)}")]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steercpp.cli import output
+from steercpp.statistics.rounded import NONE
 
 
 def signed(strength: float) -> str:
@@ -14,9 +15,14 @@ def signed(strength: float) -> str:
     return f"{strength:+.10g}" if strength else "0"
 
 
+def unit_line(unit: str) -> output.Renderable:
+    """What stands above a table of strengths: what they count."""
+    return output.text(f" Strengths in {unit}", "bold")
+
+
 def share(value: float) -> str:
-    """A share in percent; what rounds to nothing has no sign."""
-    return f"{round(value, 3) + 0.0:.1%}"
+    """A share in percent; what rounds to nothing has no sign, NaN is a dash."""
+    return NONE if value != value else f"{round(value, 3) + 0.0:.1%}"
 
 
 def relative(path: Path) -> str:

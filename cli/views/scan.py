@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import files_pieces, relative, share
+from steercpp.runs.labels import strengths_in
+from steercpp.statistics.rounded import fixed, plus
 
 if TYPE_CHECKING:
     from steercpp.experiments.scan import Band, Scan
@@ -45,10 +47,10 @@ def _line(band: Band, best: bool, methods: bool, layers: bool) -> list[output.Ce
     else:
         cells += [
             f"{recommended.strength:+g}",
-            f"{half.gain:+.2f} ≥ {half.gain_low:.2f}",
+            f"{plus(half.gain, 2)} ≥ {fixed(half.gain_low, 2)}",
             f"{share(half.loss)} ≤ {share(half.loss_high)}".replace("%", ""),
         ]
-    cells.append(f"{band.slope:+.2f}")
+    cells.append(plus(band.slope, 2))
     return [output.text(cell, style) for cell in cells]
 
 
@@ -96,7 +98,7 @@ def _panel(scan: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
         what += f", {best.method}" if len(scan.methods) > 1 else ""
         head = output.text(f"Best: {what}, at {strength:+g} {UNITS[scan.unit]}", "bold green")
         facts += [
-            ("gain", f"{half.gain:+.3f} in B, at least {half.gain_low:+.3f}"),
+            ("gain", f"{plus(half.gain)} in B, at least {plus(half.gain_low)}"),
             ("loss", f"{share(half.loss)} of P(correct), at most {share(half.loss_high)}"),
         ]
     n_behavior, n_choice = scan.bands[0].n_items
@@ -115,7 +117,7 @@ def _notes(scan: Scan) -> list[output.Renderable]:
         output.text(
             f"Each line: the strength surest to gain within a loss of {scan.max_loss:.0%}, chosen on one half of the "
             "items; gain and loss with 95 % bounds, of the other half, not compared with random directions. "
-            "slope: of B at 0, per unit of strength.",
+            f"slope: of B at 0, per unit of strength. Strengths in {strengths_in(scan.unit)}.",
             "dim",
         )
     ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 from steercpp.cli.views.fits import fit_pieces, recipe_pieces
 from steercpp.cli.views.panel import panel_pieces
-from steercpp.cli.views.pieces import files_pieces, signed
-from steercpp.cli.views.sweep import code_pieces, title
+from steercpp.cli.views.pieces import files_pieces, share, signed
+from steercpp.cli.views.sweep import code_pieces, title, unit_words
 from steercpp.cli.words import in_options
+from steercpp.statistics.rounded import plus, significant
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from steercpp.statistics.over_refusal import Sides
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
+LINES = 12  # of a failed program that are shown
 WIDE = 300  # characters of a failed text that are shown
 
 
@@ -25,7 +28,7 @@ def score_pieces(
     judgement: Judgement, data: dict[str, Any], recipe: Recipe | None, followed: Sequence[RecipeFit]
 ) -> list[output.Renderable]:
     """Everything, in the order of what a reader wants to know first."""
-    pieces = [output.panel(*panel_pieces(judgement, data, work=[]), title=title(data))]
+    pieces = [output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=[]), title=title(data))]
     fits = _named_fits(judgement)
     pieces += recipe_pieces(recipe, followed) if recipe is not None else fit_pieces(fits) if fits else []
     pieces.append(output.blank())
@@ -37,7 +40,7 @@ def score_pieces(
         pieces += _sides(sides, name)
     pieces += _couples(data["coupled"])
     if "samples" in data:
-        pieces += _samples(data["samples"])
+        pieces += _samples(data["samples"], judgement)
     if "files" in data:
         pieces += files_pieces(data["files"])
     return pieces
@@ -45,10 +48,12 @@ def score_pieces(
 
 def _named_fits(judgement: Judgement) -> dict[str, tuple[FitResult, ...]]:
     """Every fit by what it is of; that of alignment, where items have two sides, side by side."""
-    fits = dict(judgement.result.fit())
+    from steercpp.reports.headings import MEASURES
+
+    fits = {MEASURES.get(name, name): forms for name, forms in judgement.result.fit().items()}
     sides = {f"alignment, {name} items": (fit,) for name, fit in judgement.result.side_fits.items()}
     if sides:
-        del fits["alignment"]
+        del fits[MEASURES["alignment"]]
     return {**sides, **fits}
 
 
@@ -70,14 +75,14 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
     columns: list[output.Column] = [
         (name, "right") for name in ("strength", "B", "low", "high", "neither", "broken", "up to", "perplexity")
     ]
-    keys = {
-        "b": "+.3f", "b_low": "+.3f", "b_high": "+.3f", "neither_share": ".1%", "broken_share": ".1%",
-        "broken_high": ".1%", "perplexity": ".4g",
+    keys: dict[str, Callable[[float], str]] = {
+        "b": plus, "b_low": plus, "b_high": plus, "neither_share": share, "broken_share": share, "broken_high": share,
+        "perplexity": partial(significant, digits=4),
     }  # fmt: skip
     table = [
         [
             signed(strength),
-            *("–" if scores[key][i] != scores[key][i] else format(scores[key][i], form) for key, form in keys.items()),
+            *(form(scores[key][i]) for key, form in keys.items()),
         ]
         for i, strength in enumerate(scores["strengths"])
     ]
@@ -112,10 +117,10 @@ def _couples(coupled: dict[str, Any] | None) -> list[output.Renderable]:
 def _correlation(number: dict[str, float]) -> str:
     if number["value"] != number["value"]:
         return "–"
-    return f"{number['value']:+.2f} ({number['low']:+.2f} to {number['high']:+.2f})"
+    return f"{plus(number['value'], 2)} ({plus(number['low'], 2)} to {plus(number['high'], 2)})"
 
 
-def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable]:
+def _samples(samples: dict[str, list[dict[str, Any]]], judgement: Judgement) -> list[output.Renderable]:
     pieces: list[output.Renderable] = []
     for text in samples["texts"]:
         why = f"{text['outcome']}, {text['why']}" if text["why"] else text["outcome"]
@@ -124,6 +129,12 @@ def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable
             output.text(f"  {_short(text['asked'])}", "dim"),
             *([output.text(f"  thoughts: {_short(text['thoughts'])}", "dim")] if text["thoughts"] else []),
             output.text(f"  {_short(text['answer'])}"),
+            output.blank(),
+        ]
+    for program in samples["programs"]:
+        pieces += [
+            output.text(f"{signed(program['strength'])}  {program['item']}: failed, {_short(program['why'])}", "bold"),
+            output.text(_indented(program["text"])),
             output.blank(),
         ]
     for choice in samples["choices"]:
@@ -135,7 +146,34 @@ def _samples(samples: dict[str, list[dict[str, Any]]]) -> list[output.Renderable
         pieces += [output.text(f"  {what}: {choice[key]['letter']}) {_short(choice[key]['text'])}")
                    for key, what in (("right", "right"), ("taken", "likeliest"))]  # fmt: skip
         pieces.append(output.blank())
-    return pieces or [output.text("Nothing failed.")]
+    return pieces or [output.text(_nothing(judgement))]
+
+
+def _nothing(judgement: Judgement) -> str:
+    """What it means that there are no samples: of what was looked at none failed, or there is nothing to look at."""
+    result = judgement.result
+    looked_at = {
+        "every text is aligned": judgement.text_scores is not None,
+        "every program passes": result.code is not None,
+        "every choice item that is right at 0 stays right": judgement.failures is not None,
+    }
+    fine = [words for words, is_there in looked_at.items() if is_there]
+    not_run = bool(result.items("code")) and result.code is None
+    if not fine:
+        return (
+            "The programs were not run yet: --allow-code-execution does."
+            if not_run
+            else "No samples: the run has no texts, programs or choice items."
+        )
+    more = "; the programs were not run yet" if not_run else ""
+    return f"Nothing failed: {', '.join(fine)}{more}."
+
+
+def _indented(program: str) -> str:
+    """A program's lines, cut where there are many."""
+    lines = program.strip("\n").splitlines() or ["(nothing)"]
+    shown = [f"  {line}" for line in lines[:LINES]]
+    return "\n".join([*shown, *([f"  … {len(lines) - LINES} lines more"] if len(lines) > LINES else [])])
 
 
 def _short(content: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.cli import output
 from steercpp.cli.views.panel import Fact, panel_pieces
-from steercpp.cli.views.pieces import files_pieces, relative, signed
+from steercpp.cli.views.pieces import files_pieces, relative, signed, unit_line
+from steercpp.runs.labels import strengths_in
+from steercpp.statistics.rounded import plus
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -49,7 +52,7 @@ def _line(row: StrengthMeans, recommended: bool, drawn: bool) -> Line:
     line: Line = [output.text(signed(row.strength), style)]
     if row.b is not None and row.mass is not None:
         line += [output.text(_dot(row.b), "cyan")] if drawn else []
-        line += [output.text(f"{row.b:+.3f}", style), f"{row.mass:.2f}"]
+        line += [output.text(plus(row.b), style), f"{row.mass:.2f}"]
     if row.p_free is not None and row.p_restricted is not None:
         line += [output.text(_bar(row.p_free), "yellow")] if drawn else []
         line += [output.text(f"{row.p_free:.3f}", style), f"{row.p_restricted:.3f}"]
@@ -80,10 +83,10 @@ def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -
     strength = (data["recommendation"] or {}).get("strength")
     pieces: list[output.Renderable] = []
     if result.scores.rows():
-        pieces.append(strength_table(result.rows(), recommended=strength))
+        pieces += [unit_line(unit_words(data)), strength_table(result.rows(), recommended=strength)]
     pieces += code_pieces(data["code"])
     work = [*_manner(data), *_work(data)]
-    pieces.append(output.panel(*panel_pieces(judgement, data, work=work), title=title(data)))
+    pieces.append(output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=work), title=title(data)))
     pieces += files_pieces([result.vector_path, *files])
     plan = result.manifest.plan
     if plan.gate or any(getattr(plan, key) != usual for key, usual in PLAIN.items()):
@@ -91,6 +94,12 @@ def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -
     elif strength is not None:
         pieces += _commands(result, strength)
     return pieces
+
+
+def unit_words(data: dict[str, Any]) -> str:
+    """What a run's strengths count."""
+    plan = data["plan"]
+    return strengths_in(plan["unit"], operator=plan["operator"], kl=plan.get("kl", 0.0), norms=data["vector"]["norms"])
 
 
 def title(data: dict[str, Any]) -> str:
@@ -160,7 +169,7 @@ def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:
         return []
     pieces: list[output.Renderable] = []
     for way, rows in record["ways"].items():
-        more = next((key for key in rows[0] if key.startswith("pass_at_") and key != "pass_at_1"), None)
+        more = next((key for key in rows[0] if re.fullmatch(r"pass_at_[0-9]+", key) and key != "pass_at_1"), None)
         columns: list[output.Column] = [("strength", "right"), ("pass@1", "right"), ("95 %", "right")]
         columns += [(f"pass@{more.removeprefix('pass_at_')}", "right")] if more else []
         columns.append(("failed", "left"))

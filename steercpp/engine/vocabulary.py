@@ -227,11 +227,7 @@ class Vocabulary:
 
     @cached_property
     def _template(self) -> ChatTemplate:
-        if self.chat_template is None:
-            raise PromptError(
-                "the model file has no chat template; give the prompt as a text and take it raw, with `template=raw` "
-                'or, in an item, "template": "raw"'
-            )
+        assert self.chat_template is not None
         return ChatTemplate(
             self.chat_template, self.bos_piece, self.eos_piece, self.chat_options.template_kwargs, self.date
         )
@@ -262,8 +258,17 @@ class Vocabulary:
             raise PromptError(f"template is {template!r}; use auto, chat or raw")
         if not isinstance(prompt, tuple) and template != "chat":
             return (Part(prompt, "text"),) if isinstance(prompt, str) else prompt.parts
+        if self.chat_template is None:
+            # what is a chat has no other form, whether `raw` is asked for or not; a text has
+            raise PromptError(
+                "the model file has no chat template, as base models have none, and the prompt is a chat; take the "
+                "model's chat version, or items and pairs of your own that are plain texts (docs/sets.md)"
+                if isinstance(prompt, tuple)
+                else "the model file has no chat template; take the text as it stands, with `template=raw` or, in an "
+                'item, "template": "raw"'
+            )
         if template == "raw":
-            raise PromptError("a chat cannot be taken raw; give its text, or use the chat template")
+            raise PromptError("a chat cannot be taken raw: the model's template writes it; leave `template=raw` out")
         chat = as_chat(prompt)
         for turn in chat:
             refuse_half_characters(turn.content, PromptError)

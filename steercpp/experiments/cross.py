@@ -279,7 +279,8 @@ def _measure(
     engine: Engine, work: Sequence[Work], steerings: Mapping[str, Steering], store: Store, progress: Progress | None
 ) -> None:
     """Decode what the store lacks: each chunk of prompts unsteered, then under every steering above the same base."""
-    done, n_done = set(store.finished()), 0
+    finished = store.finished()
+    done, n_done = set(finished), sum(finished.values())
     total = (1 + len(steerings)) * sum(work_of_kind.n_tokens for work_of_kind in work)
     bases = Bases(engine, min(steering.vector.layers[0] for steering in steerings.values()))
     unsteered = next(iter(steerings.values())).at(0.0)
@@ -287,9 +288,9 @@ def _measure(
         bases.held.clear()
         for place, (label, steering) in enumerate([(UNSTEERED, unsteered), *steerings.items()]):
 
-            def tick(n_tokens: int, _: bool, label: str = label) -> None:
+            def tick(n_tokens: int, is_new: bool, label: str = label) -> None:
                 nonlocal n_done
-                n_done += n_tokens
+                n_done += n_tokens if is_new else 0
                 if progress is not None:
                     progress(n_done, total, label.replace("-", " "))
 

@@ -15,7 +15,7 @@ from steercpp.aliases import Floats
 from steercpp.experiments.cross import Change, CrossEffects
 from steercpp.experiments.scan import Band, Scan
 from steercpp.experiments.transfer import Transfer
-from steercpp.reports.labels import beside, cell_text, free_boxes, number_text, short_name
+from steercpp.reports.labels import beside, cell_text, free_boxes, number_text, short_names
 from steercpp.reports.style import BLUE, GREEN, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, heat_map
 
 COLOURS = (BLUE, ORANGE, LEAF, PURPLE, "#b5485d", "#2a9d9d", "#8a6d3b")
@@ -281,8 +281,8 @@ def _draw_effect(axes: Axes, transfer: Transfer) -> None:
 
 def cross_figure(effects: CrossEffects) -> Figure:
     """Change of raw B and of P(correct), of normalised B, and the cosines between the vectors, side by side."""
-    names = [short_name(name, _LETTERS) for name in effects.behaviors]
-    vectors = [short_name(row.name, _LETTERS) for row in effects.rows]
+    names = short_names(effects.behaviors, _LETTERS)
+    vectors = short_names([row.name for row in effects.rows], _LETTERS)
     rows = [f"{name}\nat {row.strength:+g}" for name, row in zip(vectors, effects.rows, strict=True)]
     rows += [f"largest of\n{effects.n_random} random"] if effects.n_random else []
     raw = [list(row.raw.values()) + ([row.p_correct] if row.p_correct else []) for row in effects.rows]

@@ -36,6 +36,7 @@ from steercpp.locks import writing
 from steercpp.runs.folder import prepare
 from steercpp.runs.manifest import MANIFEST
 from steercpp.statistics.recommend import Evidence
+from steercpp.statistics.rounded import plus
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.algebra import cosines
 from steercpp.vectors.control_vector import ControlVector, manner
@@ -350,7 +351,7 @@ def _effect(band: Band) -> str:
     evidence: Evidence | None = band.found.reported_on
     if evidence is None or not band.found.sure:
         return "is not sure to gain anything"
-    return f"gains {evidence.gain:+.2f} in B (at least {evidence.gain_low:+.2f})"
+    return f"gains {plus(evidence.gain, 2)} in B (at least {plus(evidence.gain_low, 2)})"
 
 
 def _labelled(progress: Progress, words: str) -> Progress:

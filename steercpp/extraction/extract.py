@@ -14,7 +14,7 @@ from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Template
 from steercpp.errors import InputError, LayerError
 from steercpp.extraction.activations import collect
-from steercpp.extraction.methods import METHODS
+from steercpp.extraction.methods import BY_MAJORITY, METHODS, majority
 from steercpp.extraction.quality import MOST_PAIRS, NAMES, LayerQuality, direction_with_quality
 from steercpp.vectors.control_vector import ControlVector, MetaValue
 from steercpp.vectors.layers import default_layers, format_layers
@@ -88,7 +88,8 @@ def extract_from(
 
     Returns:
         A vector whose metadata tell how and from what it was made, as far as the activations tell, and for each layer
-        the figures of `quality.LayerQuality`, but those that so few pairs cannot tell.
+        the figures of `quality.LayerQuality`, but those that so few pairs cannot tell. Of a method that takes its sign
+        from most pairs it tells their share, too.
 
     Raises:
         InputError: an unknown method.
@@ -100,6 +101,7 @@ def extract_from(
     wanted = _of_activations(layers, activations, n_layer)
     directions: dict[int, FloatArray] = {}
     qualities: list[LayerQuality] = []
+    majorities: list[float] = []
     # Threads wait by spinning: on small matrices they gain nothing, and where not all cores are free they take 15 times
     # as long.
     with threadpool_limits(1 if activations.n_pairs <= MOST_PAIRS else None, user_api="blas"):
@@ -111,13 +113,15 @@ def extract_from(
                 raise type(error)(f"layer {il}: {error}") from error
             directions[il] = direction
             qualities.append(quality)
+            if method in BY_MAJORITY:
+                majorities.append(majority(positive, negative, direction))
             if progress is not None:
                 progress(place + 1, len(wanted), "layers")
     architecture = str(activations.notes.get("architecture", ""))
     return ControlVector(directions, architecture, n_layer).with_metadata(
         method=method, layer_convention="applied", unit="length",
         **{key: activations.notes[key] for key in _NOTES if key in activations.notes}, **_by_figure(qualities),
-        version=version("steercpp"),
+        **({"majority": tuple(majorities)} if majorities else {}), version=version("steercpp"),
     )  # fmt: skip
 
 

@@ -169,6 +169,22 @@ ON_ROWS: dict[str, RowMethod] = {
 }
 
 
+BY_MAJORITY = ("pca-centered", "pca-pairs")  # whose sign is that of most pairs
+
+
+def majority(positive: FloatArray, negative: FloatArray, direction: FloatArray) -> float:
+    """Share of the pairs whose difference projects positively on a direction; one that projects to 0 is half a pair.
+
+    Args:
+        positive: (n_pairs, n_embd) float32.
+        negative: likewise.
+        direction: (n_embd,) float32.
+    """
+    rows = checked(positive, negative)
+    signs = np.concatenate([np.sign(block @ direction) for block in rows.difference_blocks()])
+    return float((signs.mean() + 1) / 2)
+
+
 def _on_activations(method: RowMethod) -> Method:
     def direction(positive: FloatArray, negative: FloatArray) -> FloatArray:
         axis = method(checked(positive, negative))

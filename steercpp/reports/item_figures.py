@@ -16,6 +16,8 @@ from steercpp.aliases import Floats
 from steercpp.reports.figures import mark_recommended, strength_label
 from steercpp.reports.style import BLUE, GREY, INK, ORANGE, PALE, STYLE, VIOLET, blank_figure, dodged, legend_below
 from steercpp.runs.judgement import Judgement
+from steercpp.statistics.intervals import Interval
+from steercpp.statistics.rounded import significant
 from steercpp.statistics.slopes import Slopes
 
 Draw: TypeAlias = Callable[[Axes, Judgement], None]
@@ -63,7 +65,7 @@ def _slopes(axes: Axes, judgement: Judgement, *, of: str, slopes: Slopes) -> Non
     axes.axvline(0, color=GREY, linewidth=0.8)
     for mean, style, words in ((slopes.mean, "-", "mean of the items"), (slopes.fitted, "--", "fit of the mean curve")):
         if np.isfinite(mean.value):
-            axes.axvline(mean.value, color=INK, linewidth=1.2, linestyle=style, label=f"{words}: {mean.value:.3g}")
+            axes.axvline(mean.value, color=INK, linewidth=1.2, linestyle=style, label=f"{words}: {_shown(mean)}")
     low, high = slopes.window
     axes.set(
         title=f"Anti-steerable: {slopes.anti.n} of {slopes.anti.of} {of or 'items'}",
@@ -73,10 +75,18 @@ def _slopes(axes: Axes, judgement: Judgement, *, of: str, slopes: Slopes) -> Non
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def _shown(mean: Interval) -> str:
+    """A mean in three digits, 0 where it is noise beside its interval."""
+    return significant(mean.value, error=(mean.high - mean.low) / 4)
+
+
 def _edges(items: Floats) -> list[float]:
-    """Ends of the histogram's bins; of items that are alike a single one, which can be seen."""
+    """Ends of the histogram's bins, none of which holds items of both ways; of items that are alike a single one."""
     if np.ptp(items) > 1e-6 * np.abs(items).max():
-        return [float(edge) for edge in np.histogram_bin_edges(items, "auto")]
+        automatic = np.histogram_bin_edges(items, "auto")
+        width = float(automatic[1] - automatic[0])
+        first, last = (round_(float(end) / width) for round_, end in ((np.floor, items.min()), (np.ceil, items.max())))
+        return [float(width * edge) for edge in range(int(first), int(last) + 1)]
     middle, half = float(items.mean()), 0.05 * float(np.abs(items).max()) or 0.05
     return [middle - half, middle + half]
 

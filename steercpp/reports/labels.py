@@ -26,6 +26,18 @@ def short_name(name: str, n_letters: int) -> str:
     return printable if len(printable) <= n_letters else f"…{printable[1 - n_letters :]}"
 
 
+def short_names(names: Sequence[str], n_letters: int) -> list[str]:
+    """Names as `short_name` has them; where their ends are alike the beginnings, and numbers where these are too."""
+    ends = [short_name(name, n_letters) for name in names]
+    if len(set(ends)) == len(set(names)):
+        return ends
+    whole = [short_name(name, len(name)) for name in names]
+    starts = [name if len(name) <= n_letters else f"{name[: n_letters - 1]}…" for name in whole]
+    if len(set(starts)) == len(set(names)):
+        return starts
+    return [f"{place} {short_name(name, n_letters - 3)}" for place, name in enumerate(names, start=1)]
+
+
 def number_text(value: float, *, places: int = 2, sign: str = "+") -> str:
     """A number with a true minus sign, and none before a zero; a dash for NaN.
 

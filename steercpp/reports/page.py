@@ -13,9 +13,12 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from steercpp.reports.headings import MEASURES, PARAMETERS, heading
 from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
-from steercpp.runs.labels import CONTROL_WORDS
+from steercpp.runs.labels import CONTROL_WORDS, strengths_in
+from steercpp.runs.scores import NAMES
+from steercpp.statistics.rounded import interval, plus, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength
 CAPTIONS = {
@@ -42,7 +45,14 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("steercpp.reports", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=_number, strength=_strength, transposed=_transposed, words=_has_words)
+    environment.filters.update(
+        heading=heading,
+        estimate=_estimate,
+        number=_number,
+        strength=_strength,
+        transposed=_transposed,
+        words=_has_words,
+    )
     fits = {name: [fit.record() for fit in rows] for name, rows in result.fit().items()}
     if result.side_fits:
         sides = {f"alignment, {name} items": [fit.record()] for name, fit in result.side_fits.items()}
@@ -58,9 +68,11 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
             verdict=_verdict(judgement),
             setting=_setting(judgement),
             figures=[(name, base64.b64encode(data).decode(), CAPTIONS[name]) for name, data in pictures.items()],
-            tables=tables,
+            tables={name: _for_people(columns) for name, columns in tables.items()},
             off=[(CONTROL_WORDS[name].capitalize(), why.replace("`", "")) for name, why in result.controls.off.items()],
             fits=fits,
+            measures=MEASURES,
+            parameters=PARAMETERS,
             confidence=f"{confidence:.0%}",
             theory=_theory(judgement),
             samples=[sample.record() for sample in judgement.samples(N_SAMPLES)],
@@ -80,23 +92,31 @@ def _verdict(judgement: Judgement) -> str:
     if best.strength is None:
         return f"No recommended strength: {best.reason}."
     return (
-        f"Recommended strength {best.strength:+g}: B gains {best.gain:+.3f}, at least {best.gain_low:+.3f}; "
+        f"Recommended strength {best.strength:+g}: B gains {plus(best.gain)}, at least {plus(best.gain_low)}; "
         f"helpfulness loses {best.loss:.1%}, at most {best.loss_high:.1%} of a budget of {best.max_loss:.0%}."
     )
 
 
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     """What was measured, and why the recommendation is what it is."""
-    plan, items = judgement.result.manifest.plan, judgement.result.manifest.items
+    items = judgement.result.manifest.items
     counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
-    rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in the unit {plan.unit}")]
+    rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in {_unit(judgement)}")]
     best = judgement.recommendation
     if best is not None and best.strength is not None:
         low, high = best.efficient_regime
         rows.append(("why", f"{best.reason}."))
         rows.append(("efficient regime", f"{_strength(low)} to {_strength(high)}" if high > low else "none"))
-        rows.append(("break-even", "not in the grid" if np.isnan(best.break_even) else f"{best.break_even:+.3g}"))
+        rows.append(
+            ("break-even", "not in the grid" if np.isnan(best.break_even) else significant(best.break_even, sign="+"))
+        )
     return rows
+
+
+def _unit(judgement: Judgement) -> str:
+    """What strengths count."""
+    plan, norms = judgement.result.manifest.plan, judgement.result.manifest.vector.norms
+    return strengths_in(plan.unit, operator=plan.operator, kl=plan.kl, norms=norms)
 
 
 def _theory(judgement: Judgement) -> list[tuple[str, str]]:
@@ -104,11 +124,13 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
     rows = []
     all_items = {} if judgement.slopes is None else {"": judgement.slopes}
     for of, slopes in (judgement.by_side or all_items).items():
+        spread = slopes.quantiles[-1] - slopes.quantiles[0]
         kept = f" The curve of means keeps {slopes.kept.value:.0%} of it." if np.isfinite(slopes.kept.value) else ""
         rows.append((
             f"slopes of the {of} items".replace("  ", " "),
-            f"{slopes.mean.value:.3g} on average, 90 % of them in {slopes.quantiles[0]:.3g} to "
-            f"{slopes.quantiles[-1]:.3g}, at {slopes.window[0]:+g} to {slopes.window[1]:+g}.{kept}",
+            f"{significant(slopes.mean.value)} on average, 90 % of them in "
+            f"{significant(slopes.quantiles[0], error=spread)} to {significant(slopes.quantiles[-1], error=spread)}, "
+            f"at {slopes.window[0]:+g} to {slopes.window[1]:+g}.{kept}",
         ))  # fmt: skip
         anti = slopes.anti
         rows.append(("anti-steerable", f"{anti.n} of {anti.of} {of or 'items'}, {anti.low:.1%} to {anti.high:.1%}"))
@@ -117,20 +139,30 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
         within = "" if measured.low == measured.high else f" ({_strength(measured.low)} to {_strength(measured.high)})"
         facts = f"measured {_strength(measured.value)}{within}"
         if np.isfinite(predicted.curves.value):
-            facts += f"; {predicted.curves.value:+.3g} on the fitted curves"
+            facts += f"; {significant(predicted.curves.value, sign='+')} on the fitted curves"
         if np.isfinite(predicted.second_order.value):
             reach = "" if predicted.holds else ", out of that formula's reach"
-            facts += f"; r* = {predicted.second_order.value:+.3g} to second order{reach}"
+            facts += f"; r* = {significant(predicted.second_order.value, sign='+')} to second order{reach}"
         why = f"; not predicted: {predicted.reason}" if predicted.reason else ""
         rows.append((f"best B + {best.weight:g} P", f"{facts}{why}."))
     return rows
+
+
+def _for_people(columns: Columns) -> Columns:
+    """A table without columns that stand in it under a second name."""
+    return {name: column for name, column in columns.items() if NAMES.get(name) not in columns}
 
 
 def _number(value: Any) -> str:
     """A table's cell: four digits of a number, nothing where there is none."""
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         return ""
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+    return significant(float(value), 4) if isinstance(value, float | np.floating) else str(value)
+
+
+def _estimate(param: Mapping[str, float]) -> str:
+    """A fitted parameter with its interval, to the digits of its standard error."""
+    return f"{rounded(param['value'], param['se'])} ({interval(param['low'], param['high'])})"
 
 
 def _has_words(column: Sequence[Any]) -> bool:

@@ -6,7 +6,7 @@
     items.png .svg          slopes of single items; what became of choice items and texts
     couples.png .svg        over-refusal and compliance, correlations over couples
     code.png .svg           pass@k of generated code
-    *.csv                   the numbers behind them, see tables.py
+    *.csv                   the numbers behind them and the fits, see tables.py
     report.html             all of it on one page
 
 The same run gives the same bytes.

@@ -23,11 +23,13 @@ DIVERGING = LinearSegmentedColormap.from_list("diverging", [ORANGE, "#f6f7f8", B
 DASHED = (0, (4, 3))
 BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
 STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
+    "font.family": ["DejaVu Sans", "sans-serif"], "font.size": 10, "text.color": INK, "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
     "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.color": "#e6e8eb", "grid.linewidth": 0.8, "axes.axisbelow": True,
     "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 9,
-    "svg.hashsalt": "steercpp", "figure.dpi": 100, "savefig.dpi": 160,
+    "svg.hashsalt": "steercpp", "svg.fonttype": "none",  # text, not outlines
+    "figure.dpi": 100, "savefig.dpi": 160,
 }  # fmt: skip
 
 

@@ -4,9 +4,11 @@
     items      a row for each behavior item (slope, B) and choice item (P, what became of it)
     failures   a row for each strength: choice items and texts by what became of them
     coupled    a row for each strength: over-refusal, compliance, and correlations over couples
-    controls   a row for each control, and one for the vector
+    controls   a row for each control, and one for the vector; means under the names of the other tables too
+    fits       a row for each parameter of each fit, with its interval, and one for each form that is not valid
 
-Standard errors are of means over items. `alignment` and `helpfulness` can be given to `steercpp fit`.
+What JSON calls otherwise it has under these names besides. Standard errors are of means over items. `alignment` and
+`helpfulness` can be given to `steercpp fit`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def tables(judgement: Judgement) -> dict[str, Columns]:
     makers = {
         "alignment": _alignment, "helpfulness": _helpfulness, "tradeoff": _tradeoff, "answers": _answers,
         "perplexity": _perplexity, "texts": _texts, "code": _code, "items": _items, "failures": _failures,
-        "coupled": _coupled, "controls": _controls,
+        "coupled": _coupled, "controls": _controls, "fits": _fits,
     }  # fmt: skip
     return {name: columns for name, make in makers.items() if (columns := make(judgement))}
 
@@ -195,16 +197,36 @@ def _controls(judgement: Judgement) -> Columns:
     """The vector at 0 and where directions are compared, and every control; what was not measured has no row."""
     controls = judgement.result.controls
     rows = [
-        {"strength": row.strength, "label": str(Label.VECTOR), **asdict(row)}
+        {"strength": row.strength, "label": str(Label.VECTOR), **row.record()}
         for row in judgement.result.rows()
         if row.strength in (0.0, controls.strength)
     ]
     rows += [
-        {"strength": control.row.strength, "label": control.label, **asdict(control.row)}
+        {"strength": control.row.strength, "label": control.label, **control.row.record()}
         for control in (*controls.random, controls.orthogonal, controls.prompt)
         if control is not None
     ]
     return {name: values for name, values in _of_rows(rows).items() if any(value is not None for value in values)}
+
+
+def _fits(judgement: Judgement) -> Columns:
+    """Every fit, parameter by parameter; of two sides that of each."""
+    result = judgement.result
+    fits = {**{f"alignment_{side}": (fit,) for side, fit in result.side_fits.items()}, **result.fit()}
+    rows = []
+    for measure, forms in fits.items():
+        for fit in forms:
+            record = fit.record()
+            of_form = {name: record[name] for name in ("r2", "aicc", "confidence", "intervals", "n_points")}
+            estimates = record["params"].items() if fit.valid else [("", dict.fromkeys(("value", "se", "low", "high")))]
+            rows += [
+                {
+                    "measure": measure, "form": fit.form, "parameter": name, **estimate, **of_form, "valid": fit.valid,
+                    "reason": fit.reason, "formula": fit.shape.formula,
+                }
+                for name, estimate in estimates
+            ]  # fmt: skip
+    return _of_rows(rows)
 
 
 def _of_rows(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ from steercpp.reports.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE, legend
 from steercpp.runs.judgement import Judgement
 from steercpp.statistics.intervals import standard_error
 from steercpp.statistics.losses import loss_of
+from steercpp.statistics.rounded import significant
 from steercpp.statistics.scores import chance_level
 
 NORMAL = 1.96  # standard errors on each side of an interval of 95 %
@@ -93,7 +94,14 @@ def _mark_regime(axes: Axes, judgement: Judgement, b: Floats, p: Floats) -> Floa
         axes.plot(b[inside], p[inside], color=BLUE, linewidth=7, alpha=0.2, label="efficient regime")
     if np.isfinite(best.break_even):
         place = float(np.interp(best.break_even, s, b)), float(np.interp(best.break_even, s, p))
-        axes.plot(*place, "X", color=GREY, markersize=8, linestyle="", label=f"break-even {best.break_even:+.3g}")
+        axes.plot(
+            *place,
+            "X",
+            color=GREY,
+            markersize=8,
+            linestyle="",
+            label=f"break-even {significant(best.break_even, sign='+')}",
+        )
         marked.append(place)
     if best.candidate is not None:
         i = int(np.flatnonzero(s == best.candidate)[0])

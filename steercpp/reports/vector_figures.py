@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from steercpp.aliases import Floats
 from steercpp.errors import InputError
 from steercpp.extraction.quality import NAMES
-from steercpp.reports.labels import cell_text, number_text, short_name
+from steercpp.reports.labels import cell_text, number_text, short_names
 from steercpp.reports.style import BLUE, DASHED, DIVERGING, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, heat_map
 from steercpp.vectors.algebra import cosines, overall_cosines
 from steercpp.vectors.control_vector import ControlVector
@@ -53,7 +53,7 @@ def cosine_figure(names: Sequence[str], vectors: Sequence[ControlVector]) -> Fig
         figure = blank_figure(side + width + 0.6, height)
         left, right = figure.subplots(1, 2, width_ratios=[side, width])
         image = _matrix(left, overall_cosines(vectors))
-        _list(left, [short_name(name, int(_LETTERS * side) - 4) for name in names])
+        _list(left, short_names(names, int(_LETTERS * side) - 4))
         if len(pairs) <= _LINES:
             _lines(right, layers, rows, labels, 1.96 / np.sqrt(vectors[0].n_embd))
         else:

@@ -49,6 +49,7 @@ def code_record(result: SweepResult) -> dict[str, Any] | None:
         record["ways"][way] = [
             {
                 "strength": float(s), "pass_at_1": float(p), "low": float(a), "high": float(b), "se": float(error),
+                "pass_at_1_low": float(a), "pass_at_1_high": float(b), "pass_at_1_se": float(error),
                 f"pass_at_{k}": float(more), "failed": reasons[way].get(float(s), {}),
             }
             for s, p, a, b, error, more in zip(

@@ -20,7 +20,7 @@ from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Kind
 from steercpp.judging.matchers import AUTO, Outcome, chosen_matcher
 from steercpp.runs.code_report import code_record
 from steercpp.runs.result import RunRecord, SweepResult
-from steercpp.runs.samples import Sample, sample_choices, sample_texts
+from steercpp.runs.samples import Sample, sample_choices, sample_programs, sample_texts
 from steercpp.statistics.couples import Coupled, coupled
 from steercpp.statistics.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
 from steercpp.statistics.fits import Window
@@ -133,10 +133,11 @@ class Judgement:
         return sample_texts(texts, self.behavior_items, matcher, n=n, wanted=wanted)
 
     def failed(self, n: int) -> dict[str, list[dict[str, Any]]]:
-        """Up to n failures at each strength, as plain data: texts, and choice items that were right before."""
+        """Up to n failures at each strength, as plain data: texts, programs, choice items that were right before."""
         texts = [sample.record() for sample in self.samples(n)]
         lost = () if self.failures is None else sample_choices(self.result, self.failures, n=n)
-        return {"texts": texts, "choices": [sample.record() for sample in lost]}
+        programs = [sample.record() for sample in sample_programs(self.result, n=n)]
+        return {"texts": texts, "choices": [sample.record() for sample in lost], "programs": programs}
 
     @property
     def broken(self) -> Floats | None:

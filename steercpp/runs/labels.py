@@ -5,7 +5,7 @@ A row of the store is of one kind of item, measured under one label at one stren
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from steercpp.data.items import Kind
@@ -37,6 +37,27 @@ class ControlName(StrEnum):
     RANDOM = "random"
     ORTHOGONAL = "orthogonal"
     PROMPT = "prompt"
+
+
+def strengths_in(unit: str, *, operator: str = "add", kl: float = 0.0, norms: Sequence[float] = ()) -> str:
+    """What strengths count, in words, with the unit's name.
+
+    Args:
+        unit: see sweeps/units.py.
+        operator: see `Steering`; two of them take a direction alone.
+        kl: for the unit "kl", the nats of strength 1.
+        norms: of the vector's tensors, where they are known.
+    """
+    if operator == "rotate":
+        return "radians at each layer"
+    if operator == "ablate":
+        return "shares of the projection at each layer"
+    if unit == "norm":
+        return "residual norms at each layer (unit norm)"
+    if unit == "kl":
+        return f"pushes of {kl:g} nats of KL each (unit kl)" if kl else "pushes of KL (unit kl)"
+    is_length = bool(norms) and all(abs(norm - 1) < 1e-3 for norm in norms)
+    return f"{'lengths' if is_length else 'multiples of the vector'} at each layer (unit length)"
 
 
 CONTROL_WORDS: Mapping[str, str] = {  # what a user calls them

@@ -47,7 +47,10 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationRecord:
-    """The push that is strength 1 in the unit "kl", see `Calibration` in sweeps/calibration.py."""
+    """The push that is strength 1 in the unit "kl", see `Calibration` in sweeps/calibration.py.
+
+    `floor` is None in runs that did not measure it.
+    """
 
     strength: float
     target: float
@@ -55,6 +58,11 @@ class CalibrationRecord:
     kl: float
     n_tokens: int
     prompts_sha256: str
+    floor: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON, as it was read."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +153,9 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """JSON's own types, as the file holds them."""
         residual_norms = self.vector.residual_norms
+        calibration = None if self.vector.calibration is None else self.vector.calibration.record()
         vector = asdict(self.vector) | {
-            "layers": list(self.vector.layers), "norms": list(self.vector.norms),
+            "calibration": calibration, "layers": list(self.vector.layers), "norms": list(self.vector.norms),
             "residual_norms": None if residual_norms is None else list(residual_norms),
         }  # fmt: skip
         return {

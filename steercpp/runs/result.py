@@ -9,7 +9,6 @@ result.controls.prompt.behavior             # the same items under the prompt ba
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from steercpp.aliases import Floats
 from steercpp.choices import CodeWay
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Item, Kind
-from steercpp.errors import RunError
+from steercpp.errors import InputError, RunError
 from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
@@ -48,6 +47,7 @@ from steercpp.statistics.over_refusal import side_items
 from steercpp.statistics.recommend import Recommendation, recommend
 from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, chance_level, measured
 from steercpp.statistics.text_scores import TextScores, score_texts
+from steercpp.vectors.gguf import read_vector
 
 BY_KIND = (
     "helpfulness is P(correct) over the vocabulary for choice items by letter; over the choices, counted from chance, "
@@ -213,6 +213,23 @@ class SweepResult:
         return self.folder / VECTOR_FILE
 
     @cached_property
+    def vector_quality(self) -> dict[str, Any] | None:
+        """What the pairs tell of the vector that was swept: method, number of pairs and the figures of each layer.
+
+        None where its file is not there, or tells nothing.
+        """
+        try:
+            vector = read_vector(self.vector_path)
+        except InputError:
+            return None
+        figures = vector.layer_figures
+        if not figures:
+            return None
+        rows = [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
+        layers = [{"layer": il, **row} for il, row in zip(vector.layers, rows, strict=True)]
+        return {"method": vector.metadata.get("method"), "n_pairs": vector.metadata.get("n_pairs"), "layers": layers}
+
+    @cached_property
     def helpful(self) -> ChoiceScores | AnswerScores | None:
         """What helpfulness is measured by: the choice items, without any the answers, without these the code."""
         if self.choice is not None or self.answer is not None:
@@ -307,8 +324,8 @@ class SweepResult:
             "tokens": manifest["tokens"],
             "resume": manifest["resume"],
             "gate_open": manifest["gate_open"],
-            "vector": manifest["vector"] | {"file": str(self.vector_path)},
-            "strengths": [asdict(row) for row in self.rows()],
+            "vector": manifest["vector"] | {"file": str(self.vector_path), "quality": self.vector_quality},
+            "strengths": [row.record() for row in self.rows()],
             "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
             "recommendation": None if recommendation is None else recommendation.record(),
             "controls": self.controls.record(), "notes": list(self.notes),

@@ -1,27 +1,31 @@
-"""Items to look at, at each strength: generated texts that failed, and choice items that were right before.
+"""Items to look at, at each strength: texts and programs that failed, and choice items that were right before.
 
-Of texts one of every way of failing comes first.
+Of texts and programs one of every way of failing comes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from steercpp.choices import CODE_WAYS
 from steercpp.data.choice_form import LETTERS
-from steercpp.data.items import BehaviorItem, ChoiceItem, Kind
+from steercpp.data.items import BehaviorItem, ChoiceItem, CodeItem, Kind
 from steercpp.judging.matchers import NO_ANSWER, Matcher, Outcome, broken, judgments, question_of
 from steercpp.judging.texts import GeneratedText
+from steercpp.runs.code import verdict_label
 from steercpp.runs.folder import STORE
+from steercpp.runs.labels import Label
 from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import likeliest_choices
 from steercpp.statistics.failures import RIGHT, WORDS, ChoiceFailures
 
 NOT_FINITE = "not finite"
+_Each = TypeVar("_Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +79,25 @@ def sample_texts(
     Returns:
         by strength; within one, each kind of failure once in the order in which it first occurs, then each again.
     """
-    by_strength: dict[float, dict[tuple[str, str], list[Sample]]] = {}
-    for text, outcome in zip(texts, judgments(texts, items, matcher), strict=True):
-        kinds = by_strength.setdefault(text.strength, {})
-        if outcome != wanted:
-            sample = _sample(text, items[text.item], outcome)
-            kinds.setdefault((sample.outcome, sample.why), []).append(sample)
+    failed = [
+        _sample(text, items[text.item], outcome)
+        for text, outcome in zip(texts, judgments(texts, items, matcher), strict=True)
+        if outcome != wanted
+    ]
+    return _of_each([(sample.strength, (sample.outcome, sample.why), sample) for sample in failed], n)
+
+
+def _of_each(failed: Sequence[tuple[float, Hashable, _Each]], n: int) -> tuple[_Each, ...]:
+    """Up to n at each strength, out of (strength, kind of failure, sample)."""
+    by_strength: dict[float, dict[Hashable, list[_Each]]] = {}
+    for strength, kind, sample in failed:
+        by_strength.setdefault(strength, {}).setdefault(kind, []).append(sample)
     return tuple(
         sample for strength in sorted(by_strength) for sample in _in_turn(list(by_strength[strength].values()))[:n]
     )
 
 
-def _in_turn(groups: Sequence[Sequence[Sample]]) -> list[Sample]:
+def _in_turn(groups: Sequence[Sequence[_Each]]) -> list[_Each]:
     longest = max(map(len, groups), default=0)
     return [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
 
@@ -109,6 +120,55 @@ def _sample(text: GeneratedText, item: BehaviorItem, outcome: Outcome) -> Sample
         reply.thoughts,
         reply.answer,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FailedProgram:
+    """A program that did not pass its tests.
+
+    Attributes:
+        strength: of the vector.
+        item: id of the problem.
+        asked: its prompt, the head of the function.
+        text: what was generated.
+        why: the error, as Python names it.
+    """
+
+    strength: float
+    item: str
+    asked: str
+    text: str
+    why: str
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def sample_programs(result: SweepResult, *, n: int) -> tuple[FailedProgram, ...]:
+    """Up to n programs at each strength that failed, one of each kind of error first.
+
+    Args:
+        result: a run; programs that were not run yet have not failed.
+        n: how many at each strength.
+
+    Raises:
+        RunError: the store cannot be read.
+    """
+    items = [item for item in result.items(Kind.CODE) if isinstance(item, CodeItem)]
+    if not items:
+        return ()
+    with Store.read(result.folder / STORE, settled=result.finished) as store:
+        texts = {(text.strength, text.item, text.sample): text for text in store.texts(Label.VECTOR, Kind.CODE)}
+        verdicts = store.verdicts(verdict_label(Label.VECTOR, CODE_WAYS[0]), Kind.CODE)
+    failed = []
+    for verdict in verdicts:
+        text = texts.get((verdict.strength, verdict.item, verdict.sample))
+        if not verdict.passed and text is not None:
+            item = items[verdict.item]
+            sample = FailedProgram(verdict.strength, item.id, item.prompt, text.text, verdict.reason)
+            failed.append((verdict.strength, verdict.reason.partition(":")[0], sample))
+    return _of_each(failed, n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,17 @@ NO_STRENGTH = "no strength of the wanted sign was measured, so there is none to 
 NO_ITEMS = "there are neither behavior, choice nor answer items to compare on"
 
 
+# Two names for one quantity: an older one, of rows in JSON, and the one that tables, fits and CSV files have.
+NAMES: Mapping[str, str] = {
+    "b": "alignment",
+    "b_raw": "alignment_raw",
+    "p_free": "p_correct",
+    "p_restricted": "p_correct_restricted",
+    "p_answer": "p_token",
+    "nats_answer": "nats",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class StrengthMeans:
     """Means over items at one strength; None where the kind of item is not in the sweep.
@@ -47,6 +58,11 @@ class StrengthMeans:
     nats_answer: float | None = None
     perplexity: float | None = None
     helpful: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON and CSV, each mean under both of its `NAMES`."""
+        record = asdict(self)
+        return record | {name: record[older] for older, name in NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +172,7 @@ class Controls:
         """Plain data for JSON: the means under each control; of the random directions also how much they change B."""
 
         def means(control: Control | None) -> dict[str, Any] | None:
-            return None if control is None else {"label": control.label, **asdict(control.row)}
+            return None if control is None else {"label": control.label, **control.row.record()}
 
         record: dict[str, Any] = {
             "strength": self.strength, "n": len(self.random), "off": dict(self.off),

@@ -32,15 +32,18 @@ from steercpp.aliases import Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 from steercpp.statistics.forms import FREE_FORMS, RESTRICTED_FORMS, TANH, Form, Tanh, helpfulness_form, inner, natural
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, Interval, resample
+from steercpp.statistics.rounded import significant
 from steercpp.statistics.scores import ROUNDING
 
 Window: TypeAlias = tuple[float, float]
 Kind: TypeAlias = Literal["items", "residuals"]
 EDGE = 1e-9  # strengths this near a window's end lie inside: 0.1 * 3 is not 0.3
+EXACT = 1e-12  # residuals that are rounding
 FLAT = 1e-9  # a range of B or P that is rounding
 WIDEST = 100.0  # high / low of a positive parameter's interval that still says something
 MEASURE = "measure more where it changes"
 ROUNDS = 100
+ALIKE = 1e-6  # AICc that differ by less do by rounding alone
 CLOSE = 1e-9  # a step this small, beside the parameter or 1, ends a fit
 LONGEST = 3.0  # of one step, in inner coordinates: a factor of 20 for a positive parameter
 
@@ -201,8 +204,15 @@ def fit_helpfulness_forms(
 
 
 def rank(fits: Iterable[FitResult]) -> tuple[FitResult, ...]:
-    """Fits of the same points, lowest AICc first and the invalid ones last."""
-    return tuple(sorted(fits, key=lambda fit: (not fit.valid, fit.aicc if fit.valid else 0.0)))
+    """Fits of the same points, lowest AICc first and the invalid ones last; as they come where they fit alike."""
+    as_given = list(fits)
+    by_aicc = sorted((fit for fit in as_given if fit.valid), key=lambda fit: fit.aicc)
+    ranked: list[FitResult] = []
+    while by_aicc:
+        alike = {id(fit) for fit in by_aicc if fit.aicc - by_aicc[0].aicc < ALIKE}  # two ways to write one curve
+        ranked += [fit for fit in as_given if id(fit) in alike]
+        by_aicc = by_aicc[len(alike) :]
+    return (*ranked, *(fit for fit in as_given if not fit.valid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +333,7 @@ def aicc(cost: float, n_points: int, n_parameters: int) -> float:
     """
     k = n_parameters + 1
     # an exact fit leaves rounding errors, whose size says nothing
-    mean_square = max(cost / n_points, np.finfo(np.float64).eps ** 2)
+    mean_square = max(cost / n_points, EXACT**2)
     return float(n_points * math.log(mean_square) + 2 * k + 2 * k * (k + 1) / (n_points - k - 1))
 
 
@@ -337,7 +347,7 @@ def before_fit(form: Form, s: Floats, y: Floats, *, error: float = 0.0) -> str:
     if len(s) < fewest_points(form):
         return f"too few points: {len(s)} strengths, this form needs {fewest_points(form)}"
     if np.ptp(y) <= FLAT:
-        return f"flat: every point is {y[0]:.3g}"
+        return f"flat: every point is {significant(float(y[0]))}"
     if isinstance(form, Tanh):
         return _turns_back(s, y)
     if _is_hollow(s, y, error):

@@ -162,11 +162,14 @@ class TextScores:
             "aligned_share": self.aligned_share.tolist(), "perplexity": self.perplexity.tolist(),
             "repetition": self.repetition_share.tolist(), "thinking_share": self.thinking.mean(axis=1).tolist(),
             "unfinished_share": self.unfinished.mean(axis=1).tolist(),
+            # as the table of texts calls them
+            "b_said": self.b.tolist(), "aligned": self.aligned_share.tolist(), "invalid": self.invalid_share.tolist(),
         }  # fmt: skip
         if bounds is not None:
             record |= {
                 "b_low": bounds.b_low.tolist(), "b_high": bounds.b_high.tolist(),
                 "invalid_high": bounds.invalid_high.tolist(), "broken_high": bounds.broken_high.tolist(),
+                "b_said_low": bounds.b_low.tolist(), "b_said_high": bounds.b_high.tolist(),
             }  # fmt: skip
         return record
 

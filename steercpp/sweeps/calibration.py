@@ -3,6 +3,7 @@
     calibration = calibrate(engine, vector, prompts, kl=0.1)
     calibration.strength      # the smallest at which the 95th percentile of KL(steered || unsteered) is 0.1 nat
     calibration.shares        # the length of that push at each layer, as a share of the residual stream's norm
+    calibration.floor         # what of such a quantile rounding alone has, in nats
 
 In units of that strength a push means the same on another layer, model or quantisation: docs/calibration.md.
 `first_crossing` looks for it: the smallest x at which a measured curve that starts at 0 reaches a target.
@@ -27,6 +28,8 @@ from steercpp.vectors.control_vector import ControlVector, MetaValue
 KL = 0.1  # nats
 QUANTILE = 0.95
 FIRST, LAST = 2.0**-7, 2.0**7  # pushes, in residual norms, between which the target is looked for
+SMALLEST, GENTLE = 2.0**-14, 0.05  # the floor is taken at this push at least, and at this KL at most
+REFUSED, DOUBTED = 3.0, 10.0  # floors below which a target means nothing, and below which it is partly rounding
 TOLERANCE, JUMP = 0.01, 0.05  # of the target: within which a value is taken, and at a jump
 FAR, NEAR = 2.0, 2.0**0.25  # steps upwards: while the value is at most 1/16 of the target, and then
 _FAR_BELOW = 1 / 16
@@ -42,6 +45,7 @@ class Calibration:
         strength: the smallest of its sign, of the vector as it stands.
         target: nats asked for, at this quantile over the tokens.
         kl: nats measured there at the quantile, the median and the maximum.
+        floor: nats at the quantile that rounding alone has, see `TokenKl.rounding`.
         n_tokens: tokens that counted, see token_kl.py.
         residual_norms: median length of the residual stream at each layer of the vector, over the same texts.
         lengths: length of the push at each layer, strength times the norm of the tensor.
@@ -55,6 +59,7 @@ class Calibration:
     kl: float
     kl_median: float
     kl_max: float
+    floor: float
     n_tokens: int
     residual_norms: Mapping[int, float]
     lengths: Mapping[int, float]
@@ -67,6 +72,16 @@ class Calibration:
         """Length of the push at each layer in residual norms."""
         return {il: length / self.residual_norms[il] for il, length in self.lengths.items()}
 
+    @property
+    def doubt(self) -> str:
+        """What is to be known of a target near the floor, in a sentence; "" where it lies far above."""
+        if self.target >= DOUBTED * self.floor:
+            return ""
+        return (
+            f"{self.target:g} nats of KL are partly rounding, which alone has {self.floor:.2g} on this model: a target "
+            f"is sound from ten times that on; ask for a `kl` of {_above(DOUBTED * self.floor)} or more"
+        )
+
     def described(self, vector: ControlVector) -> ControlVector:
         """The vector it was found for, with the finding in its metadata, under calibration.*."""
         return vector.with_metadata(**self._metadata(self.strength))
@@ -78,7 +93,8 @@ class Calibration:
 
     def _metadata(self, strength: float) -> dict[str, MetaValue]:
         return {
-            "calibration.kl": self.target, "calibration.kl_measured": self.kl, "calibration.quantile": self.quantile,
+            "calibration.kl": self.target, "calibration.kl_measured": self.kl,
+            "calibration.floor": self.floor, "calibration.quantile": self.quantile,
             "calibration.strength": strength,
             "calibration.strength_norm": tuple(math.copysign(share, strength) for share in self.shares.values()),
             "calibration.model_sha256": self.model_sha256, "calibration.prompts_sha256": self.prompts_sha256,
@@ -103,6 +119,9 @@ def calibrate(
     2^(1/4) once it has come to 1/16 of the target, to the first that reaches it; then the bracket is halved until the
     quantile is within 1 % of the target (5 % where rounding makes it jump).
 
+    Before that the floor is measured: the KL that rounding alone has. A target below three floors is refused, and one
+    below ten has a `Calibration.doubt`.
+
     Args:
         engine: the model.
         vector: directions of any length.
@@ -113,8 +132,8 @@ def calibrate(
         progress: called with the batches done and of all at each strength, and what is measured.
 
     Raises:
-        CalibrationError: no push of up to 128 residual norms reaches the target, or one before it leaves float32's
-            range, or rounding alone exceeds it; the error tells what was reached.
+        CalibrationError: the target is below three floors; no push of up to 128 residual norms reaches it, or one
+            before it leaves float32's range; the error tells what was reached.
         DegenerateError: the vector is zero, or the texts have no tokens.
         InputError: a target, quantile or sign out of range; ShapeError, LayerError: the vector is not for this model.
         ContextOverflowError: a text is longer than the context.
@@ -133,11 +152,13 @@ def calibrate(
     curve = _Curve(TokenKl.of(engine, vector, texts), quantile, sign, progress)
     norms = _residual_norms(engine, vector, texts)
     longest = max(length / norms[il] for il, length in vector.norms.items())  # at strength 1, in residual norms
+    floor = curve.floor(kl, first=FIRST / longest, last=SMALLEST / longest)
     strength = curve.smallest(kl, first=FIRST / longest, last=LAST / longest)
     token_kl = curve.values[strength]
     return Calibration(
         strength=strength, target=kl, quantile=quantile, kl=float(np.quantile(token_kl, quantile)),
-        kl_median=float(np.median(token_kl)), kl_max=float(token_kl.max()), n_tokens=curve.meter.n_tokens,
+        kl_median=float(np.median(token_kl)), kl_max=float(token_kl.max()), floor=floor,
+        n_tokens=curve.meter.n_tokens,
         residual_norms=norms, lengths={il: abs(strength) * norm for il, norm in vector.norms.items()},
         tried=tuple(curve.tried), prompts_sha256=json_sha256(texts), model_sha256=engine.sha256,
     )  # fmt: skip
@@ -185,6 +206,30 @@ class _Curve:
     def tried(self) -> list[tuple[float, float]]:
         return [(strength, float(np.quantile(kl, self.quantile))) for strength, kl in self.values.items()]
 
+    def floor(self, target: float, *, first: float, last: float) -> float:
+        """The quantile of what rounding alone has, at the largest push up to `first` whose KL is not above the target.
+
+        At larger ones more than rounding would be left; below `last` it is not looked for.
+
+        Raises:
+            CalibrationError: the target is below `REFUSED` floors; NonFiniteError: the model's output is not finite.
+        """
+        size = first
+        while self._measure(size) > min(target, GENTLE) and size / 2 >= last:
+            size /= 2
+        strength = self._strength(size)
+        floor = float(np.quantile(self.meter.rounding(strength), self.quantile))
+        if target < REFUSED * floor:
+            if size < first:  # at the push of a larger target there are more roundings, until all are other ones
+                floor = max(floor, float(np.quantile(self.meter.rounding(self._strength(first)), self.quantile)))
+            raise CalibrationError(
+                f"{target:g} nats of KL cannot be told from rounding, which alone has {floor:.2g} on this model (the "
+                f"{self.quantile:.0%} quantile over {self.meter.n_tokens} tokens); ask for a `kl` of "
+                f"{_above(REFUSED * floor)} or more, or take a model file of more bits",
+                strength=strength, kl=floor,
+            )  # fmt: skip
+        return floor
+
     def smallest(self, target: float, *, first: float, last: float) -> float:
         """The smallest strength of the sign at which the target is reached.
 
@@ -208,6 +253,8 @@ class _Curve:
 
     def _measure(self, size: float) -> float:
         strength = self._strength(size)
+        if strength in self.values:
+            return float(np.quantile(self.values[strength], self.quantile))
 
         def tick(done: int, total: int) -> None:
             assert self.progress is not None
@@ -225,6 +272,12 @@ class _Curve:
             f"no {'positive' if self.sign > 0 else 'negative'} strength brings {name} to {target:g} nats: {reason}; "
             "ask for another `kl`, steer other layers, or use other texts", strength=strength, kl=kl
         )  # fmt: skip
+
+
+def _above(nats: float) -> str:
+    """A number of two digits that is not below this one."""
+    digit = 10.0 ** (math.floor(math.log10(nats)) - 1)
+    return f"{math.ceil(nats / digit) * digit:.2g}"
 
 
 def _residual_norms(engine: Engine, vector: ControlVector, texts: Sequence[Tokens]) -> dict[int, float]:

@@ -74,6 +74,7 @@ from steercpp.vectors.control_vector import (
 )
 from steercpp.vectors.formats import check_vector
 from steercpp.vectors.gguf import write_vector
+from steercpp.vectors.notes import small_majorities
 
 OnStrength = Callable[[StrengthMeans], None]
 
@@ -102,7 +103,8 @@ def sweep(
         allow_code: the user's word that the model's code may run, see runs/code.py.
         force: replace what is in `out`.
         vector_id: identity of the vector for the plan; needed where `vector` is a function.
-        progress: called with (tokens done, of how many, what is being measured).
+        progress: called with (tokens done, of how many, what is being measured); what an earlier call has finished is
+            done from the first time on.
         on_strength: called with the means at each strength, as soon as it is finished.
         fields: attributes of a `SweepSpec`.
 
@@ -165,7 +167,8 @@ def _swept(
                 prepare(out)
                 if manifest is None:
                     made = vector if isinstance(vector, ControlVector) else vector()
-                    manifest = _begin(engine, made, out, plan, model, spec, prepared, progress)
+                    doubts = () if made is vector else small_majorities(made)  # a file's are told when it is read
+                    manifest = _begin(engine, made, out, plan, model, spec, prepared, doubts, progress)
                 else:
                     refuse_other_tokens(out, prepared.work)
                 return _measured(engine, spec, out, manifest, prepared, allow_code, progress, on_strength)
@@ -288,6 +291,7 @@ def _begin(
     model: dict[str, Any],
     spec: SweepSpec,
     prepared: Prepared,
+    notes: tuple[str, ...],
     progress: Progress | None,
 ) -> Manifest:
     """Write the files of a new run, the manifest last, and return it; a failure leaves none of them."""
@@ -311,7 +315,8 @@ def _begin(
         versions=versions(), machine=machine(), controls_off=prepared.controls_off,
         notes=(
             *engine.vocabulary.chat_notes(_prompts(spec, prompted=bool(prepared.baseline))),
-            *(note for of_kind in prepared.work for note in of_kind.notes),
+            *(note for of_kind in prepared.work for note in of_kind.notes), *notes,
+            *((measured.doubt,) if measured.doubt else ()),
         ),
     )  # fmt: skip
     clear(out)
@@ -360,7 +365,7 @@ class Run:
         spec, engine, steering: what is asked for, what measures, and what is swept.
         prepared: the items, the prompt baseline and the prompts to continue.
         progress, on_strength: see `sweep`.
-        n_done: tokens of the groups gone through, finished earlier or now; n_now: those decoded now.
+        n_done: tokens that are finished, from the beginning with those of earlier; n_now: those decoded now.
     """
 
     out: Path
@@ -391,7 +396,8 @@ class Run:
             EngineError: a decode failed.
             SandboxError: there is code to run, and it may not or cannot.
         """
-        done = set(self.store.finished())
+        finished = self.store.finished()
+        done, self.n_done = set(finished), sum(finished.values()) + self._n_text_tokens_finished()
         bases = Bases(self.engine, self.steering.vector.layers[0])
         chunked = chunks(self.engine, self.prepared.work)
         for n_chunks, groups in enumerate(chunked, start=1):
@@ -413,11 +419,11 @@ class Run:
         measure(groups, self.store, bases, label=label, steering=steering, done=done, n_later=n_later, tick=tick)
 
     def _ticking(self, stage: str) -> Callable[[int, bool], None]:
-        """What counts tokens gone through, and whether they were decoded now, and passes that on."""
+        """What counts tokens that are decoded now, and passes on how many are finished in all."""
         total = self._n_tokens()
 
         def tick(n_tokens: int, new: bool) -> None:
-            self.n_done += n_tokens
+            self.n_done += n_tokens if new else 0
             self.n_now += n_tokens if new else 0
             if self.progress is not None:
                 self.progress(self.n_done, total, stage)
@@ -460,6 +466,15 @@ class Run:
                 strengths=[0.0] if is_baseline else self.strengths,
                 tick=self._ticking("texts, prompt baseline" if is_baseline else f"texts, {job.kind}"),
             )  # fmt: skip
+
+    def _n_text_tokens_finished(self) -> int:
+        """Tokens of the texts that are in the store already."""
+        n_tokens = 0
+        for job in self.prepared.jobs:
+            assert self.spec.text_plan is not None
+            of_items = job.n_tokens(self.spec.text_plan, 1 if job.label == Label.PROMPT else len(self.strengths))
+            n_tokens += sum(of_items[item] for item in self.store.items_with_texts(job.label, job.kind))
+        return n_tokens
 
     def _judge_code(self, allow: bool) -> None:
         """Run the generated programs; those asked for in the study's words are read in its way too."""

@@ -43,10 +43,12 @@ class Measured:
     Attributes:
         residual_norms: median norm of the residual stream at each layer of the vector.
         calibration: of the unit "kl".
+        doubt: what is to be known of that one, in a sentence; "" where all is well.
     """
 
     residual_norms: tuple[float, ...] | None = None
     calibration: CalibrationRecord | None = None
+    doubt: str = ""
 
 
 def in_unit(
@@ -84,9 +86,9 @@ def in_unit(
     scaled, result = in_kl_units(engine, vector, prompts, kl=kl, sign=sign, progress=progress)
     calibration = CalibrationRecord(
         strength=result.strength, target=result.target, quantile=result.quantile, kl=result.kl,
-        n_tokens=result.n_tokens, prompts_sha256=result.prompts_sha256,
+        n_tokens=result.n_tokens, prompts_sha256=result.prompts_sha256, floor=result.floor,
     )  # fmt: skip
-    return scaled, Measured(tuple(result.residual_norms[il] for il in vector.layers), calibration)
+    return scaled, Measured(tuple(result.residual_norms[il] for il in vector.layers), calibration, result.doubt)
 
 
 def in_norm_units(

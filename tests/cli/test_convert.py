@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click import BadParameter
@@ -13,7 +14,7 @@ from matplotlib.image import imread
 from vector_bytes import I32, gguf_bytes, keys, load_like_llama_cpp, tensor
 
 from steercpp.cli.commands.combine import parse_term
-from steercpp.cli.main import main
+from steercpp.cli.main import COMMANDS, main
 from steercpp.reports.vector_figures import cosine_figure
 from steercpp.vectors.control_vector import ControlVector, MetaValue
 from steercpp.vectors.formats import read_any_vector, write_any_vector
@@ -63,6 +64,20 @@ def test_convert_there_and_back_gives_the_same_file(path: str) -> None:
     good("convert", "a.gguf", path)
     good("convert", path, "back.gguf")
     assert Path("back.gguf").read_bytes() == Path("a.gguf").read_bytes()
+
+
+def test_the_file_to_write_may_be_named_as_elsewhere() -> None:
+    good("convert", "a.gguf", "-o", "o.npz")
+    good("convert", "a.gguf", "n.npz")
+    assert Path("o.npz").read_bytes() == Path("n.npz").read_bytes()
+    for wrong in (["convert", "a.gguf"], ["convert", "a.gguf", "x.npz", "-o", "y.npz"]):
+        result = run(*wrong)
+        assert result.exit_code == 2 and "name it behind IN, or with --out" in " ".join(result.stderr.split())
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        for option in command.params:
+            assert "--out" not in option.opts or "-o" in option.opts
 
 
 def test_convert_json_describes_what_was_written() -> None:

@@ -18,8 +18,10 @@ from steercpp.data.pairs import read_pairs
 from steercpp.engine.engine import Engine
 from steercpp.extraction.activations_file import dump
 from steercpp.extraction.methods import METHODS
+from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.formats import read_any_vector
-from steercpp.vectors.gguf import read_vector
+from steercpp.vectors.gguf import read_vector, write_vector
+from steercpp.vectors.notes import small_majorities
 
 LINES = [
     {"positive": "The girl was very happy and", "negative": "The girl was very sad and"},
@@ -51,6 +53,39 @@ def test_json_and_file_agree(tiny_path: Path, pairs: Path, tmp_path: Path) -> No
     assert data["metadata"]["n_pairs"] == 3
     shown = CliRunner().invoke(main, ["show", str(out), "--json"])
     assert json.loads(shown.stdout) == data
+
+
+@pytest.mark.parametrize("method", ["pca-centered", "pca-pairs", "mean"])
+def test_a_sign_by_a_small_majority_is_told(tiny_path: Path, tmp_path: Path, method: str) -> None:
+    """Centring leaves no mean, so the sign is that of most pairs: 11 to 9 was taken without a word."""
+    path, out = tmp_path / "pairs.jsonl", tmp_path / "v.gguf"
+    sides = [(f"The {word} is good", f"A {word} was not") for word in "abcdefghijklmnopqrst"]
+    lines = [{"positive": a, "negative": b} for a, b in sides]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = run(tiny_path, "--pairs", path, "-o", out, "--layers", "2", "--method", method, "--json")
+    data, vector = json.loads(result.stdout), read_vector(out)
+    if method == "mean":  # whose sign is its own
+        assert "majority" not in vector.metadata and data["notes"] == []
+        return
+    with Engine(tiny_path, threads=1) as engine:
+        positive, negative = (engine.activations([engine.encode(text) for text in side], layers=(2,)) for side in
+                              zip(*sides, strict=True))  # fmt: skip
+    n = int((((positive - negative)[:, 0] @ vector.directions[2]) > 0).sum())
+    assert data["layers"][0]["majority"] == pytest.approx(n / 20) and 10 <= n <= 20
+    told = [note for note in data["notes"] if f"{n} of 20 pairs at layer 2" in note]
+    assert bool(told) == (n < 15)  # 14 to 6 is not sure at 5 %, nor 20 coins that fall so
+
+
+def test_a_small_majority_is_told_by_show_and_turns_with_the_vector(tmp_path: Path) -> None:
+    path = tmp_path / "v.gguf"
+    rows = {il: np.ones(8, np.float32) for il in (1, 2)}
+    vector = ControlVector(rows, "llama", 4).with_metadata(method="pca-centered", n_pairs=20, majority=(0.55, 0.9))
+    write_vector(path, vector)
+    shown = CliRunner().invoke(main, ["show", str(path)], env={"COLUMNS": "80"}).stdout
+    assert "majority that chance can give (11 of 20 pairs at layer 1)" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+    assert vector.scaled(-1.0).metadata["majority"] == pytest.approx((0.45, 0.1))
+    assert small_majorities(vector.restricted_to([2])) == ()
 
 
 def test_report_for_people_ends_with_the_next_command(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
@@ -130,7 +165,10 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(tiny_path: Path, pairs: Pa
         ([tiny_path, "--pairs", pairs, "--layers", "x"], "'x' is not a layer"),
         ([tiny_path, "--pairs", chat, "--raw"], "a chat cannot be taken raw"),
         ([plain, "--pairs", chat], "chat.jsonl:1: positive prompt: the model file has no chat template"),
-        ([plain, "--pairs", pairs, "--chat"], "with --raw"),
+        # A base model and a chat: once each of two errors advised what the other refused.
+        ([plain, "--pairs", chat, "--raw"], "the prompt is a chat; take the model's chat version, or items and pairs"),
+        ([plain, "--pairs", "sentiment"], "the prompt is a chat; take the model's chat version, or items and pairs"),
+        ([plain, "--pairs", pairs, "--chat"], "take the text as it stands, with --raw"),
         ([tiny_path, "--pairs", long], "long.jsonl:2: negative prompt: "),
         ([tiny_path, "--pairs", long], "tokens, the context holds 1024; shorten it or raise --n-ctx"),
         ([tmp_path / "none.gguf", "--pairs", pairs], "none.gguf"),

@@ -181,6 +181,31 @@ def refused(arguments: list[str], *expected: str, stdin: str | bytes | None = No
         assert words in result.stderr
 
 
+def test_without_a_recommendation_pushes_are_small_and_told(files: list[str], tiny_engine: Engine) -> None:
+    """A vector in residual norms, whose sweep recommended none, was shown at ±1 norm: rubble, without a word."""
+    vector = read_vector("v.gguf")
+    tokens = [tiny_engine.encode(PROMPT)]
+    norms = tiny_engine.residual_norms(tokens, vector.layers)
+    for scale in (0.001, 1.0, 300.0):
+        factors = {il: scale * norms[il] / vector.norms[il] for il in norms}
+        write_vector("scaled.gguf", vector.scaled(factors), force=True)
+        result = run(files[0], "--vector", "scaled.gguf", "-p", PROMPT, "-n", "2", "--json", "--threads", "1")
+        assert result.exit_code == 0 and "no recommended strength: shown are pushes of 5% of the" in result.stderr
+        strengths = [row["strength"] for row in json.loads(result.stdout)["rows"]]
+        assert strengths == [-strengths[2], 0, strengths[2]]
+        assert scale * strengths[2] == pytest.approx(0.05, rel=0.05)  # two digits are enough to type
+    write_vector("scaled.gguf", vector.with_metadata(recommended_strength=0.3), force=True)
+    known = run(files[0], "--vector", "scaled.gguf", "-p", PROMPT, "-n", "2", "--json", "--threads", "1")
+    assert [row["strength"] for row in found(known)["rows"]] == [-0.3, 0, 0.3]
+
+
+def test_the_unit_of_strengths_is_told(files: list[str]) -> None:
+    shown = run(*files, "-p", PROMPT, *ROWS, "-n", "2").stdout
+    assert "Strengths in multiples of the vector at each layer (unit length)" in shown
+    in_norms = run(*files, "-p", PROMPT, "--strengths=0,0.1", "-n", "2", "--unit", "norm", "--threads", "1").stdout
+    assert "Strengths in residual norms at each layer (unit norm)" in in_norms
+
+
 def test_bad_input(files: list[str]) -> None:
     asked = [*files, "-p", PROMPT]
     refused([*files, "-p", ""], "the prompt is empty")

@@ -63,6 +63,26 @@ def test_wrong_usage_is_exit_code_2() -> None:
         assert result.exit_code == 2 and result.stdout == "" and "Usage: " in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["swep"], "No such command 'swep'. Did you mean 'sweep'?"),
+        (["extact", "m.gguf"], "No such command 'extact'. Did you mean 'extract'?"),
+        (["data", "gett"], "Did you mean 'get'?"),
+        (["sweep", "--strenghts", "1"], "'--strengths'"),
+        (["sweep", "--method", "meen"], "'random'. Did you mean 'mean'?"),
+        (["generate", "--operator", "rotat"], "Did you mean 'rotate'?"),
+        (["sweep", "--unit", "norms"], "Did you mean 'norm'?"),
+    ],
+)
+def test_what_is_nearly_right_is_suggested(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert words in " ".join(result.stderr.split()), result.stderr
+    far = CliRunner().invoke(main, ["zzzzz"])
+    assert far.exit_code == 2 and "Did you mean" not in far.stderr
+
+
 def raising(error: BaseException) -> click.Group:
     """The real group, with a command that ends so."""
 
@@ -93,6 +113,28 @@ def raising(error: BaseException) -> click.Group:
 def test_an_error_is_one_sentence(error: BaseException, code: int, stderr: str) -> None:
     result = CliRunner().invoke(raising(error), ["fail"])
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", stderr)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")
+def test_ctrl_c_inside_a_command_stops_the_tests(tmp_path: Path) -> None:
+    """It was a failed test with exit code 130, and the next test began."""
+    tests = tmp_path / "test_two.py"
+    tests.write_text(
+        "import os, signal\nimport click\nfrom click.testing import CliRunner\n"
+        "from steercpp.cli.main import LazyGroup\n"
+        "from interrupts import interrupts_stop_the_run\n"
+        "class Group(LazyGroup):\n    def get_command(self, ctx, cmd_name):\n"
+        "        return click.Command('wait', callback=lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "def test_one():\n    assert CliRunner().invoke(Group(name='steercpp'), ['wait']).exit_code == 0\n"
+        "def test_two():\n    print('went on')\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tests)]
+    helpers = str(ROOT / "tests" / "helpers")
+    ended = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": helpers}
+    )
+    assert ended.returncode == 2 and "KeyboardInterrupt" in ended.stdout, ended.stdout  # pytest's number for it
+    assert "went on" not in ended.stdout and "failed" not in ended.stdout
 
 
 def test_our_own_bugs_are_not_hidden() -> None:
@@ -160,3 +202,26 @@ def test_no_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_interrupt_is_the_shells_number() -> None:
     assert 128 + signal.SIGINT == 130
+
+
+def test_time_left_goes_by_what_is_done_now() -> None:
+    """After a resume the bar counted 900 finished tokens as just done, and promised 1 s for 10 s of work."""
+    from rich.progress import Progress
+
+    now = 0.0
+    bar = Progress(get_time=lambda: now)
+    report = output.reporting(bar)
+    (task,) = bar.tasks
+    assert task.description == "getting ready"  # it was nameless until the first report
+    for done in (900, 900, 910, 920):
+        report(done, 1000, "strength +1")
+        now += 1.0
+    assert (task.completed, task.description) == (920, "strength +1")
+    assert task.time_remaining == pytest.approx(8 * 3 / 2, abs=4)
+    before = task.time_remaining
+    report(5000, 9000, "programs")  # other work, of which much is done as well
+    now += 1.0
+    report(5010, 9000, "programs")
+    now += 1.0
+    report(5020, 9000, "programs")
+    assert before is not None and task.time_remaining is not None and task.time_remaining > 300

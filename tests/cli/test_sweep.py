@@ -50,10 +50,28 @@ def test_a_sweep_from_pairs_to_the_panel(files: list[str]) -> None:
     for words in ("P(correct)", "2 random directions", "Delta*lambda", "lambda*sigma*beta", f"{folder}/vector.gguf"):
         assert words in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "mean of 8 pairs" in result.stdout and "held-out AUC" in result.stdout  # what the pairs tell of the vector
     kinds = {path.name for path in folder.iterdir()}
     assert {"vector.gguf", "sweep.sqlite", "manifest.json", "alignment.png", "tradeoff.svg", "helpfulness.csv"} <= kinds
     manifest = json.loads((folder / MANIFEST).read_text())
     assert manifest["finished"] and manifest["plan"]["strengths"] == [-0.5, 0.0, 0.5]
+
+
+def test_the_unit_of_strengths_is_told_and_does_not_change_in_silence(files: list[str]) -> None:
+    """Without --strengths they were residual norms, with it lengths, and the table said neither."""
+    shown = run(*files)
+    assert "Strengths in residual norms at each layer (unit norm)" in shown.stdout and shown.stderr == ""
+    short = [word for word in files if word not in ("--unit", "norm")]
+    for option, words in (
+        (["--out", "a"], "Strengths in lengths at each layer (unit length)"),
+        (["--out", "b", "--unit", "kl", "--kl", "0.05"], "Strengths in pushes of 0.05 nats of KL each (unit kl)"),
+        (["--out", "c", "--unit", "length", "--operator", "rotate"], "Strengths in radians at each layer"),
+    ):
+        result = run(*short, *option)
+        assert result.exit_code == 0 and words in result.stdout, result.output
+        assert ("--unit norm takes them in residual norms" in result.stderr) == (option == ["--out", "a"])
+        last = json.loads(run(*short, *option, "--json").stdout.splitlines()[-1])
+        assert last["plan"]["unit"] == ("kl" if "kl" in option else "length")
 
 
 def test_json_lines_one_for_each_strength_then_the_result(files: list[str]) -> None:

@@ -204,6 +204,17 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["cross", *arguments, "--threads", "1"], env={"COLUMNS": "80"})
 
 
+def test_vectors_of_runs_are_called_after_them(files: list[str]) -> None:
+    """Every run's vector is vector.gguf; the matrix called each of them ".gguf:2"."""
+    for name in ("refusal", "honesty"):
+        Path("runs", name).mkdir(parents=True)
+        Path("high.gguf" if name == "honesty" else "low.gguf").rename(f"runs/{name}/vector.gguf")
+    vectors = ("--vector", "runs/refusal/vector.gguf:2", "--vector", "runs/honesty/vector.gguf:2")
+    result = run(files[0], *vectors, "--behavior", "two.jsonl", "--random", "0")
+    assert result.exit_code == 0, result.stderr
+    assert "refusal +2" in result.stdout and "honesty +2" in result.stdout and ".gguf" not in result.stdout
+
+
 def test_the_command_shows_and_keeps_the_matrix(files: list[str], tmp_path: Path) -> None:
     result = run(*files, "--task", "c.jsonl", "--out", "m")
     assert result.exit_code == 0, result.stderr

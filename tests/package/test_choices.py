@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 
 import click
 import pytest
@@ -64,6 +66,22 @@ def test_options_offer_these_names() -> None:
     }
     assert len(offered) > 10
     assert {tuple(sorted(names)) for names in offered} <= {tuple(sorted(values)) for values in VALUES.values()}
+
+
+def test_a_name_that_is_added_there_reaches_the_command_line() -> None:
+    """An operator that native code and Python had was refused by a list of the command line's own."""
+    program = (
+        "import steercpp.choices as choices\n"
+        "choices.OPERATORS += ('mirror',); choices.METHOD_NAMES += ('ica',)\n"
+        "from steercpp.cli.main import main\n"
+        "main(['generate', 'm.gguf', '-p', 'x', '--operator', 'mirror', '--vector', 'v.gguf', '--positions', 'some'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 2 and "--operator" not in ended.stderr and "'some' is not one of" in ended.stderr
+    helped = subprocess.run(
+        [sys.executable, "-c", program.rpartition("main(")[0] + "main(['sweep', '-h'])"], capture_output=True, text=True
+    )
+    assert "mirror" in helped.stdout and "ica" in helped.stdout
 
 
 def test_no_choice_is_spelled_out_on_the_command_line() -> None:

@@ -15,9 +15,9 @@ from small_sweep import BEHAVIOR, small_sweep
 from steercpp.aliases import Floats
 from steercpp.engine.engine import Engine
 from steercpp.reports.figures import alignment_figure, helpfulness_figure
-from steercpp.reports.item_figures import couples_figure, items_figure
+from steercpp.reports.item_figures import _edges, couples_figure, items_figure
 from steercpp.reports.labels import free_boxes, number_text, places, short_name
-from steercpp.reports.style import dodged
+from steercpp.reports.style import dodged, rendered
 from steercpp.reports.tradeoff_figure import tradeoff_figure
 from steercpp.runs.judgement import Judgement, judge
 from steercpp.runs.result import open_run
@@ -81,6 +81,24 @@ def test_bars_of_several_series_stand_beside_each_other(coupled: Judgement) -> N
     for axes in (sides, correlations):
         bars = [float(np.asarray(path.vertices)[0, 0]) for one in axes.collections for path in one.get_paths()]
         assert len({round(x, 6) for x in bars}) == len(bars) >= 2 * 3
+
+
+def test_no_bin_holds_items_of_both_ways() -> None:
+    """A bin from -0.2 to 0.3 was blue and orange, as if its half below 0 went the right way."""
+    rng = np.random.default_rng(0)
+    for center in (0.0, 0.3, -2.0, 5.0):
+        items = rng.normal(center, 1.0, 60)
+        edges = np.array(_edges(items))
+        assert not ((edges[:-1] < 0) & (edges[1:] > 0)).any()
+        assert edges[0] <= items.min() and edges[-1] >= items.max() and len(edges) > 3
+        np.testing.assert_allclose(np.diff(edges), edges[1] - edges[0])
+
+
+def test_words_of_an_svg_are_text(planted: Judgement) -> None:
+    """They were outlines: not to be searched, copied or read out."""
+    svg = rendered(alignment_figure(planted), "svg").decode()
+    assert "<text" in svg and ">Alignment</text>" in svg and "B: aligned minus misaligned" in svg
+    assert svg == rendered(alignment_figure(planted), "svg").decode()
 
 
 def test_dodging_keeps_the_middle() -> None:

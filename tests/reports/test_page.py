@@ -11,6 +11,7 @@ import pytest
 from planted_run import BEHAVIOR, write_planted_run
 
 from steercpp.judging.texts import GeneratedText
+from steercpp.reports.headings import heading
 from steercpp.reports.report import write_report
 from steercpp.runs.folder import STORE
 from steercpp.runs.judgement import Judging, judge
@@ -79,6 +80,25 @@ def test_the_pictures_are_those_of_the_report(page: str) -> None:
 
 def test_headings_of_words_stand_above_them(page: str) -> None:
     assert '<th class="word">label</th>' in page and "<th>strength</th>" in page
+
+
+def test_headings_are_words(page: str) -> None:
+    """b_raw, p_free and lost_to_wrong stood in a page for people."""
+    headings = re.findall(r"<th[^>]*>(.*?)</th>", page)
+    assert not [name for name in headings if "_" in name]
+    assert {"P+ − P−", "P(correct)", "lost to another choice", "B of the texts, low end"} <= set(headings)
+    controls = page.split("<h2>Controls</h2>")[1].split("</tr>")[0]
+    assert controls.count("P(correct)</th>") == 1  # once, not under both of its names
+    assert "delta_lambda " not in re.sub(r"tanh\(delta_lambda s", "", page) and "Delta*lambda" in page
+
+
+def test_every_column_of_a_report_has_words() -> None:
+    assert heading("pass_at_1_low_wolf2024") == "pass@1, low end, wolf2024"
+    assert (
+        heading("alignment_raw_se") == "P+ − P−, s.e."
+        and heading("over_refusal_high") == "over-refusal (share), high end"
+    )
+    assert heading("something_new") == "something new"
 
 
 def test_it_tells_the_verdict_the_fits_and_what_is_off(page: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +42,7 @@ def test_figures_and_tables_are_whole_and_repeatable(
     starts = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".csv": b"strength,", ".html": b"<!DOCTYPE"}
     for path in first:
         data = path.read_bytes()
-        assert data.startswith(starts[path.suffix]) and len(data) > 200
+        assert data.startswith(b"measure," if path.name == "fits.csv" else starts[path.suffix]) and len(data) > 200
     assert b"<dc:date>" not in (tmp_path / "alignment.svg").read_bytes()
 
 
@@ -55,6 +57,34 @@ def test_tables_are_read_by_fit(planted: SweepResult, first: tuple[Path, ...]) -
     lines = (folder / "tradeoff.csv").read_text().splitlines()
     assert lines[0] == "strength,alignment,gain,loss,utility"
     assert ",0,0," in lines[13]  # no gain, no loss at 0
+
+
+def test_fits_are_a_table_with_their_intervals(planted: SweepResult, first: tuple[Path, ...]) -> None:
+    rows = list(csv.DictReader((first[0].parent / "fits.csv").read_text().splitlines()))
+    (slope,) = [row for row in rows if row["parameter"] == "delta_lambda"]
+    estimate = planted.fit()["alignment"][0].params["delta_lambda"]
+    for name in ("value", "se", "low", "high"):
+        assert float(slope[name]) == pytest.approx(getattr(estimate, name), rel=1e-9)
+    assert (slope["measure"], slope["form"], slope["valid"]) == ("alignment", "tanh", "True")
+    forms = {(row["measure"], row["form"]) for row in rows}
+    assert forms == {(name, fit.form) for name, fits in planted.fit().items() for fit in fits}
+
+
+def test_one_quantity_has_one_name_in_every_table_and_in_json(planted: SweepResult, first: tuple[Path, ...]) -> None:
+    """B was `alignment` in one CSV and `b` in another and in JSON, P(correct) `p_correct` and `p_free`."""
+    record = json.loads(json.dumps(planted.to_json()))
+    row = next(row for row in record["strengths"] if row["strength"] == 0)
+    older = {"alignment": "b", "alignment_raw": "b_raw", "p_correct": "p_free", "p_correct_restricted": "p_restricted"}
+    folder = first[0].parent
+    tables = {name: csv.DictReader((folder / f"{name}.csv").read_text().splitlines()) for name in
+              ("alignment", "helpfulness", "controls")}  # fmt: skip
+    at_0 = {name: next(line for line in table if line["strength"] == "0") for name, table in tables.items()}
+    for name, old in older.items():
+        assert row[name] == row[old] and record["controls"]["unsteered"][name] == row[name]
+        for line in at_0.values():
+            if name in line:
+                assert float(line[name]) == pytest.approx(row[name], rel=1e-9)
+        assert name in at_0["controls"] and at_0["controls"][name] == at_0["controls"][old]
 
 
 def test_controls_are_told_one_by_one(planted: SweepResult, first: tuple[Path, ...]) -> None:

@@ -139,6 +139,21 @@ def test_code_that_is_not_all_run_has_no_record(run: SweepResult, tmp_path: Path
     assert code_record(open_run(tmp_path)) is None
 
 
+def test_samples_show_programs_that_failed(run: SweepResult) -> None:
+    """`score --samples` said "Nothing failed." under a table of failed programs."""
+    command = ["score", str(run.folder), "--samples", "2"]
+    samples = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)["samples"]
+    shown = [(sample["strength"], sample["item"], sample["why"]) for sample in samples["programs"]]
+    assert shown == [
+        (-1.0, "c0", "AssertionError"), (-1.0, "c0", "NameError: name 'x' is not defined"),
+        (1.0, "c0", "NameError: name 'y' is not defined"), (1.0, "c0", "other"),
+    ]  # fmt: skip
+    assert samples["programs"][0]["asked"] == ITEMS[0].prompt
+    printed = CliRunner().invoke(main, command, env={"COLUMNS": "80"}).stdout
+    assert "-1  c0: failed, AssertionError" in printed and "Nothing failed" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_a_stored_run_is_judged_another_way_without_its_model(run: SweepResult, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     folder.mkdir()

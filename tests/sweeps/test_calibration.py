@@ -6,18 +6,23 @@ with quantised weights, in the rounding of activations, which moves a p95 of 0.1
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from kl_by_hand import Tokens, kl_by_hand
 from places import ModelMaker
+from small_sweep import small_sweep
+from tiny_model import quantize
 
 from steercpp.data.sets.embedded import DefaultModel, load
 from steercpp.engine.engine import Engine
 from steercpp.errors import CalibrationError, DegenerateError, InputError, LayerError, NonFiniteError, ShapeError
+from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.sweeps.calibration import NEAR, TOLERANCE, Calibration, calibrate, first_crossing, in_kl_units
 from steercpp.sweeps.token_kl import TokenKl
 from steercpp.vectors.control_vector import ControlVector
@@ -113,6 +118,7 @@ def test_what_is_found_is_told_in_the_vector(engine: Engine, own: DefaultModel, 
     np.testing.assert_array_equal(told.directions[5], vector.directions[5])
     assert {**told.metadata} == {
         "method": "mean", "recommended_strength": 2.0, "calibration.kl": 0.1, "calibration.kl_measured": found.kl,
+        "calibration.floor": found.floor,
         "calibration.quantile": 0.95, "calibration.strength": found.strength,
         "calibration.strength_norm": tuple(-share for share in found.shares.values()),
         "calibration.model_sha256": own.card["sha256"], "calibration.prompts_sha256": found.prompts_sha256,
@@ -173,9 +179,58 @@ def test_a_target_out_of_reach_tells_what_was_reached(engine: Engine, own: Defau
     assert caught.value.strength < 0
     reached = TokenKl.of(engine, vector, texts).at(caught.value.strength)
     assert np.quantile(reached, 0.95) == caught.value.kl > 1
-    with pytest.raises(CalibrationError, match=r"to 1e-12 nats: rounding takes it past that") as caught:
+    with pytest.raises(CalibrationError, match=r"1e-12 nats of KL cannot be told from rounding, which alone has"):
         calibrate(engine, vector, texts, kl=1e-12)  # less than what quantised activations jump by
-    assert 0 < caught.value.strength < 1 and caught.value.kl > 1e-12
+
+
+def test_rounding_is_told_from_what_a_push_does(own: DefaultModel, texts: list[Tokens], model_maker: ModelMaker,
+                                                  tmp_path: Path) -> None:  # fmt: skip
+    """Of 4-bit weights a small KL is rounding: a target there was "reached", where exact arithmetic says a tenth.
+
+    The same weights as float32 tell what is exact. 30 % is what quantiles of 167 tokens leave uncertain.
+    """
+    rough = model_maker("embedded-Q4_0")
+    exact = quantize(rough, tmp_path / "exact.gguf", "F32")
+    with Engine(rough, threads=1) as quantised, Engine(exact, threads=1) as precise:
+        vector = refusal(quantised, own.layers)
+        # what rounding alone has is what a quantised model has more than the same weights have in float32
+        push = calibrate(quantised, vector, texts, kl=0.1).strength / 256  # 1/65,536 of the KL
+        rounding, measured, true = (
+            float(np.quantile(kl, 0.95))
+            for kl in (
+                TokenKl.of(quantised, vector, texts).rounding(push), TokenKl.of(quantised, vector, texts).at(push),
+                TokenKl.of(precise, vector, texts).at(push),
+            )
+        )  # fmt: skip
+        assert measured > 5 * true and rounding == pytest.approx(measured - true, rel=0.5)
+        assert np.quantile(TokenKl.of(precise, vector, texts).rounding(push), 0.95) < rounding / 100
+
+        floor = calibrate(quantised, vector, texts).floor
+        assert rounding / 2 < floor < 5 * rounding  # a larger push has more roundings
+        with pytest.raises(CalibrationError, match="cannot be told from rounding") as caught:
+            calibrate(quantised, vector, texts, kl=2 * rounding)
+        assert caught.value.kl >= 0.66 * rounding
+        near = calibrate(quantised, vector, texts, kl=5 * floor)
+        assert f"which alone has {near.floor:.2g} on this model" in near.doubt and near.floor > 0
+        sound = calibrate(quantised, vector, texts, kl=40 * floor)
+        assert sound.doubt == ""
+        exact_kl = np.quantile(TokenKl.of(precise, vector, texts).at(sound.strength), 0.95)
+        assert exact_kl == pytest.approx(sound.target, rel=0.3)
+        assert (
+            calibrate(precise, vector, texts, kl=5 * floor).doubt == ""
+        )  # 4 bits are not too few, but their roundings
+
+
+def test_a_floor_is_told_once_a_sweep_and_a_record_knows_it(tiny_engine: Engine, tmp_path: Path) -> None:
+    result = small_sweep(tiny_engine, tmp_path / "run", unit="kl", kl=0.03, random_directions=0)
+    calibration = result.manifest.vector.calibration
+    assert calibration is not None and calibration.floor is not None and 0 <= calibration.floor < 0.003
+    assert read_manifest(tmp_path / "run").vector.calibration == calibration
+    record = json.loads((tmp_path / "run" / MANIFEST).read_text())
+    del record["vector"]["calibration"]["floor"]  # a run of an earlier version
+    (tmp_path / "run" / MANIFEST).write_text(json.dumps(record))
+    before = read_manifest(tmp_path / "run").vector.calibration
+    assert before is not None and before.floor is None
 
 
 def test_leaving_float32_is_a_target_out_of_reach(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,8 @@ def test_a_sweep_that_is_killed_between_controls_goes_on_to_the_same_bits(
     ticks: list[tuple[int, int]] = []
     again = small_sweep(tiny_engine, tmp_path / "run", progress=lambda done, total, _: ticks.append((done, total)))
     assert ticks[-1][0] == ticks[-1][1]
+    n_now = sum(later - before for (before, _), (later, _) in itertools.pairwise(ticks))
+    assert ticks[0][0] > 0 and n_now == again.decoded_now  # what was finished earlier is not counted as done now
     assert numbers(tmp_path / "run") == numbers(result.folder)
     assert again.controls.record() == result.controls.record()
     assert again.manifest.to_json()["tokens"]["decoded"] == result.manifest.to_json()["tokens"]["decoded"]

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from steercpp.statistics.rounded import FAR_BELOW, NONE
+
 Fact: TypeAlias = tuple[str, str]
 TOKENS = {"top10": "10 likeliest", "choices": "wrong choices", "all": "all by P"}
 GAPS = {"continuations": "whole answers", "first_tokens": "first tokens", "every_pair": "worst pair"}
@@ -28,7 +30,7 @@ def facts(record: Mapping[str, Any]) -> list[Fact]:
 
 def number(value: float | None, form: str = ".3g") -> str:
     """A number, or a dash where there is none."""
-    return "–" if value is None or not np.isfinite(value) else format(value, form)
+    return NONE if value is None or not np.isfinite(value) else format(value + 0.0, form)
 
 
 def interval(row: Sequence[float | None], form: str = ".3g") -> str:
@@ -36,6 +38,8 @@ def interval(row: Sequence[float | None], form: str = ".3g") -> str:
     value, low, high = row
     if low is None or high is None or not np.isfinite([low, high]).all():
         return number(value, form)
+    error = (high - low) / 4  # what is far below it is noise
+    value, low, high = (0.0 if end is not None and abs(end) < FAR_BELOW * error else end for end in (value, low, high))
     return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
 
 

@@ -1,0 +1,59 @@
+"""Names of columns in words, for a page that people read; CSV and JSON keep the names.
+
+heading("b_raw")               "P+ − P−"
+heading("alignment_raw_se")    "P+ − P−, s.e."
+heading("lost_to_wrong")       "lost to another choice"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+WORDS: Mapping[str, str] = {
+    # what is measured
+    "alignment": "B", "alignment_raw": "P+ − P−", "mass": "mass, P+ + P−",
+    "alignment_harmful": "B, harmful", "alignment_harmless": "B, harmless",
+    "p_correct": "P(correct)", "p_correct_restricted": "P(correct) over the choices",
+    "accuracy": "accuracy (share right)", "p_token": "P of the answer, per token", "nats": "ln P of the answer (nats)",
+    "perplexity": "perplexity", "gain": "gain in B", "loss": "loss (share of P(correct))",
+    "utility": "gain in B + w · change of P",
+    # the same by their older names
+    "b": "B", "b_raw": "P+ − P−", "p_free": "P(correct)", "p_restricted": "P(correct) over the choices",
+    "p_answer": "P of the answer, per token", "nats_answer": "ln P of the answer (nats)",
+    # generated texts and programs
+    "b_said": "B of the texts", "aligned": "aligned (share)", "misaligned": "misaligned (share)",
+    "invalid": "invalid (share)", "repetition": "repeating (share)",
+    "texts_aligned": "texts aligned", "texts_misaligned": "texts misaligned", "texts_invalid": "texts invalid",
+    # single items
+    "id": "item", "slope": "slope of ½ ln(P+/P−)", "at_0": "at 0", "at_strength": "at the strength",
+    "raw_at_0": "P+ − P− at 0", "raw_at_strength": "P+ − P− at the strength",
+    # what became of choice items
+    "right": "right", "wrong": "another choice", "format": "no choice named", "right_before": "right at 0",
+    "kept": "of these still right", "lost_to_wrong": "lost to another choice",
+    "lost_to_format": "lost to no choice named", "gained": "right here alone",
+    # requests of two sides, couples
+    "over_refusal": "over-refusal (share)", "compliance": "compliance (share)",
+    "over_refusal_said": "over-refusal in the texts (share)", "compliance_said": "compliance in the texts (share)",
+    "pearson": "correlation", "spearman": "rank correlation",
+}  # fmt: skip
+ENDS: Mapping[str, str] = {"_se": ", s.e.", "_low": ", low end", "_high": ", high end"}
+MEASURES: Mapping[str, str] = {  # what fits are of
+    "alignment": "alignment, B",
+    "helpfulness": "helpfulness",
+    "helpfulness_restricted": "helpfulness over the choices",
+}
+PARAMETERS: Mapping[str, str] = {"delta_lambda": "Delta*lambda", "b": "b = lambda*sigma*beta"}
+
+
+def heading(name: str) -> str:
+    """A column's name in words; of one that is not known without underscores."""
+    if name in WORDS:
+        return WORDS[name]
+    if name.startswith("pass_at_"):
+        k, *rest = name.removeprefix("pass_at_").split("_")
+        ends = [ENDS.get(f"_{word}", f", {word}") for word in rest]
+        return f"pass@{k}{''.join(ends)}"
+    for end, words in ENDS.items():
+        if name.endswith(end):
+            return f"{heading(name.removesuffix(end))}{words}"
+    return name.replace("_", " ")

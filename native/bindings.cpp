@@ -157,9 +157,9 @@ nb::list devices() {
     return found;
 }
 
-nb::dict header(const std::string & path) {
+nb::dict header(const nb::bytes & path) {
     nb::dict all;
-    for (const header_value & value : read_header(path)) {
+    for (const header_value & value : read_header(std::string(path.c_str(), path.size()))) {
         const nb::str key(value.key.c_str(), value.key.size());
         if (value.is_text) {
             all[key] = nb::bytes(value.text.data(), value.text.size());

@@ -58,7 +58,7 @@ class Model:
         self.path = Path(path)
         self.devices = DeviceOptions() if devices is None else devices
         check_model_file(self.path)
-        check_header(self.path, _native.header(os.fspath(path)))
+        check_header(self.path, _native.header(os.fsencode(path)))
         native = self.native = _loaded(self.path, self.devices)
         self.vocabulary = Vocabulary(native)
         self.n_layer, self.n_embd, self.n_vocab = native.n_layer, native.n_embd, native.n_vocab

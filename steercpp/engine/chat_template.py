@@ -328,9 +328,10 @@ class ChatTemplate:
         seen: set[int] = set()
         cuts = re.split(f"([{re.escape(''.join(starts))}][^{end}]*{end})", text_with_marks) if starts else [text]
         for piece in cuts:
-            if piece[:1] in starts:
+            if piece[:1] in starts and piece.endswith(end):
                 place = starts[piece[0]]
-                seen.add(place)
+                if piece[1:-1] == messages[place].content.strip() or self._reacts(messages, place, manner, text):
+                    seen.add(place)
                 pieces.append(Part(piece[1:-1], messages[place].role))
             elif piece:
                 pieces.append(Part(piece, ""))
@@ -342,14 +343,14 @@ class ChatTemplate:
         return _Attempt(text, tuple(pieces) if text_with_marks or not starts else None, missing)
 
     def _reacts(self, messages: Sequence[Message], place: int, manner: _Manner, text: str) -> bool:
-        """Whether the text changes with the first and with the last letter of a message.
+        """Whether the text changes with the first, a middle and the last letter of a message.
 
         Of an assistant's, which may begin with thoughts that are left out, with the last.
         """
         content = messages[place].content
         last = len(content.rstrip()) - 1
         first = len(content) - len(content.lstrip())
-        for letter in {last} if messages[place].role == "assistant" else {first, last}:
+        for letter in {last} if messages[place].role == "assistant" else {first, (first + last) // 2, last}:
             other = "y" if content[letter].lower() == "x" else "x"
             changed = replace(messages[place], content=f"{content[:letter]}{other}{content[letter + 1 :]}")
             try:

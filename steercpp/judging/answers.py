@@ -67,12 +67,15 @@ _MESSAGES = re.compile(r"<\|(start|begin|channel|constrain|message|content|think
 _HEADED = frozenset({"channel", "message", "content", "think"})  # at least one of them is in a text of messages
 _BODIES = frozenset({"message", "content", "think"})
 _THOUGHT_CHANNEL = re.compile(r"\b(?:analysis|commentary)\b|\bto=(?!user\b)")
-_DROPPED = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z])|(?=.*assistantfinal))", re.DOTALL)
-_FINAL = re.compile(r"assistantfinal(?![a-z])|\A\s*final(?=[A-Z])")
+# A word that runs into a channel's name, but no name of a program: finalSum = 0, finalA, finalB = 0, 0, analysisOf(x)
+_ASSIGNED = r"(?:\s*,\s*\w+)*\s*(?::\s*[\w.]+(?:\[[^\]\n]*\])?\s*)?(?:[-+*/%&|^@]|//|\*\*|<<|>>)?="
+_RUN_IN = rf"(?=[A-Z])(?!\w*(?:[(\[]|\.\w|{_ASSIGNED}))"
+_DROPPED = re.compile(rf"\s*(?:analysis|commentary)(?:{_RUN_IN}|(?=.*assistantfinal))", re.DOTALL)
+_FINAL = re.compile(rf"assistantfinal(?![a-z])|\A\s*final{_RUN_IN}")
 _FINAL_BEHIND = re.compile("assistantfinal")
 _OPEN_QUOTE = re.compile(r"(?:(?:^|[\s(\[{=,])['\"`]|[\u2018\u201c])\Z")
 _CLOSE_QUOTES = frozenset("'\"`\u2019\u201d")
-_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,3 +116,11 @@ def test_a_template_knows_one_day() -> None:
 def test_variables_reach_the_template() -> None:
     of = ChatTemplate("{{ style.tone }} {{ messages[0].content }}", "", "", {"style": {"tone": "low"}, "other": 1})
     assert of.render((ASKED,)) == "low what is it?" and of.unused == ("other",)
+
+
+@pytest.mark.parametrize("cut", ["m.content|truncate(20)", "m.content[:3] ~ '...' ~ m.content[-3:]"])
+def test_a_message_that_loses_its_end_or_its_middle_is_told(cut: str) -> None:
+    template = ChatTemplate(f"{{% for m in messages %}}{{{{ {cut} }}}} {{% endfor %}}", "<s>", "</s>")
+    assert template.render([Message("user", "short")]) != ""
+    with pytest.raises(PromptError, match="does not write the user's message"):  # "a rather long..." passed
+        template.render([Message("user", "a rather long question about trees")])

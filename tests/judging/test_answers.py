@@ -54,6 +54,8 @@ FINISHED = {
     "harmony, its tokens dropped": ("analysisWe cannot.assistantfinalSure", "We cannot.", "Sure"),
     "harmony, dropped and small": ("analysiswe cannot assistantfinalsure", "we cannot", "sure"),
     "harmony, dropped, final": ("finalSure", "", "Sure"),
+    "harmony, dropped, with a sum": ("analysisX and Y: x = 2.assistantfinalY = 2", "X and Y: x = 2.", "Y = 2"),
+    "lines end as on Windows": ("<think>\r\nhm\r\n</think>\r\n\r\nSure", "hm", "Sure"),
     "muse": (" to=self<|message|>hm<|eom|><|start|>assistant to=user<|message|>Sure<|eot|>", "hm", "Sure"),
     "solar": ("<|think|>hm<|end|><|begin|>assistant<|content|>Sure<|end|>", "hm", "Sure"),
     "solar without thoughts": ("<|content|>Sure", "", "Sure"),
@@ -88,6 +90,9 @@ ALL_ANSWER = (
     "re.sub('<think>.*</think>', '', text)", "analysis of the text", "analysis: it is short", "The finalists won.",
     "Here are my reasoning steps:\n1. It is illegal.", "a <b>bold</b> word", "<answer>Sure</answer>",
     "Let me think step by step.", "He said [thinking] no.",
+    # programs whose first name begins as a channel does
+    "    finalSum = 0\n    return finalSum\n", "finalA, finalB = 0, 0\n", "finalSum: int = 0\n", "finalCount += 1\n",
+    "analysisOf(xs)\n", "    analysisMap[0] = 1\n", "commentaryText.append(1)\n",
 )  # fmt: skip
 
 

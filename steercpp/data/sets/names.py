@@ -137,8 +137,9 @@ def instruction_of(name: str | Path) -> str:
 
 def is_path(name: str | Path) -> bool:
     """Whether a name is the path of a file: there is one, or it could be nothing else."""
-    text = str(name)
-    return "/" in text or "\\" in text or text.lower().endswith(_FILES) or Path(name).is_file()
+    text, path = str(name), Path(name)
+    named_as_one = "/" in text or "\\" in text or text.lower().endswith(_FILES)
+    return named_as_one or (path.exists() and not path.is_dir())  # a pipe is a file too
 
 
 def short_name(name: str | Path) -> str:

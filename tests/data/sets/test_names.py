@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def test_a_path_is_told_from_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "refusal").write_text("")
     assert is_path("refusal")  # what is there is meant
     assert (short_name("dir/x.jsonl"), short_name("mmlu:law")) == ("x", "mmlu-law")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_with_a_name_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("items")
+    assert is_path("items"), "said to be neither a file nor a set"
+    assert short_name("items") == "pipe"
 
 
 def test_paths_are_read_as_before(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
 def _bounds(recommendation: dict[str, Any] | None, strength: float | None) -> list[Fact]:
     if recommendation is None or strength is None:
         return []
-    of = "P(correct)" if recommendation["measure"] != "p_token" else "P of answers"
+    of = {"choice": "P(correct)", "answer": "P of answers", "code": "pass@1"}[recommendation["kind"]]
     facts: list[Fact] = [
         ("gain", f"{plus(recommendation['gain'])} in B, at least {plus(recommendation['gain_low'])}"),
         ("loss", f"{share(recommendation['loss'])} of {of}, at most {share(recommendation['loss_high'])}"),
@@ -386,8 +386,7 @@ def _footnotes(recommendation: dict[str, Any]) -> list[output.Renderable]:
     half, budget = recommendation["reported_on"], f"{recommendation['max_loss']:.0%}"
     if recommendation["max_invalid"] is not None:
         budget += f", {recommendation['max_invalid']:.0%} of broken texts"
-    kind = "answer" if recommendation["measure"] == "p_token" else "choice"
-    counts = f"{half['n_behavior']} behavior and {half['n_choice']} {kind} items"
+    counts = f"{half['n_behavior']} behavior and {half['n_choice']} {recommendation['kind']} items"
     means = (
         f"Means are of all items. Gain and loss are of {counts} that had no part in the choice, with "
         f"{recommendation['confidence']:.0%} bounds; budget {budget}."

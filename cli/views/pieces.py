@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 from steercpp.cli import output
@@ -21,8 +22,8 @@ def unit_line(unit: str) -> output.Renderable:
 
 
 def share(value: float) -> str:
-    """A share in percent; what rounds to nothing has no sign, NaN is a dash."""
-    return NONE if value != value else f"{round(value, 3) + 0.0:.1%}"
+    """A share in percent; what rounds to nothing has no sign, what is no number is a dash."""
+    return NONE if not isfinite(value) else f"{round(value, 3) + 0.0:.1%}"
 
 
 def relative(path: Path) -> str:

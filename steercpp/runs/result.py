@@ -277,13 +277,14 @@ class SweepResult:
         """Alignment and helpfulness with what other directions do; None without both.
 
         Args:
-            invalid: (n_s, n_items) share of each behaviour item's generated texts that is invalid.
+            invalid: (n_s, n_items) share of each behaviour item's generated texts that is broken.
         """
         if self.behavior is None or self.helpful is None:
             return None
         others, pending = self.controls.other_directions
         return Curves.of(
-            self.behavior, self.helpful, self.measure, invalid=invalid, others=others, pending=pending
+            self.behavior, self.helpful, self.measure, invalid=invalid, others=others, pending=pending,
+            kind="code" if self.choice is None and self.answer is None else "",
         )  # fmt: skip
 
     def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:

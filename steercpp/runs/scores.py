@@ -123,6 +123,7 @@ class Controls:
         prompt: the instruction before every prompt, at strength 0.
         off: for each of "random", "orthogonal" and "prompt" that is not to be had, why.
         unsteered: the same items at strength 0 without an instruction, which changes are counted from.
+        n_planned: how many random directions there will be.
     """
 
     strength: float | None
@@ -131,12 +132,16 @@ class Controls:
     prompt: Control | None
     off: Mapping[str, str]
     unsteered: Control | None = None
+    n_planned: int = 1
 
     @property
     def other_directions(self) -> tuple[OtherDirections | None, str]:
         """What the vector's gain has to beat, and in words what of it is still to be measured, or ""."""
         missing = [
-            name for name, there in ((ControlName.RANDOM, self.random), (ControlName.ORTHOGONAL, self.orthogonal))
+            name for name, there in (
+                (ControlName.RANDOM, len(self.random) >= max(self.n_planned, 1)),
+                (ControlName.ORTHOGONAL, self.orthogonal is not None),
+            )
             if not there and name not in self.off
         ]  # fmt: skip
         if missing:

@@ -179,22 +179,28 @@ def stored_controls(store: Store, manifest: Manifest) -> Controls:
     """The finished controls of a run, and why there are no others."""
     kinds = [kind for kind in manifest.items if kind in CONTROLLED]
     labels = {(group.label, group.strength) for group in store.finished() if group.label != Label.VECTOR}
-    measured = {label: s for label, s in labels if kinds and all(complete(store, label, kind, s) for kind in kinds)}
+    whole = sorted(
+        (s, label) for label, s in labels if kinds and all(complete(store, label, kind, s) for kind in kinds)
+    )
+    # An earlier version may have begun them at another strength: those count of which there are most
+    strengths = [s for s, label in whole if label != Label.PROMPT]
+    strength = max(strengths, key=strengths.count, default=None)
+    measured = {label: s for s, label in whole if s == strength or label == Label.PROMPT}
 
     def control(label: str, strength: float) -> Control:
         scores = stored_scores(store, label, kinds, [strength])
         return Control(label, scores.behavior, scores.choice, scores.answer)
 
     numbers = sorted(int(label.removeprefix(RANDOM)) for label in measured if label.startswith(RANDOM))
-    strengths = [s for label, s in measured.items() if label != Label.PROMPT]
     at_0 = bool(kinds) and all(complete(store, Label.VECTOR, kind, 0.0) for kind in kinds)
     return Controls(
-        strength=strengths[0] if strengths else None,
+        strength=strength,
         random=tuple(control(random_label(i), measured[random_label(i)]) for i in numbers),
         orthogonal=control(Label.ORTHOGONAL, measured[Label.ORTHOGONAL]) if Label.ORTHOGONAL in measured else None,
         prompt=control(Label.PROMPT, 0.0) if Label.PROMPT in measured else None,
         off=dict(manifest.controls_off),
         unsteered=control(Label.VECTOR, 0.0) if at_0 else None,
+        n_planned=manifest.plan.random_directions,
     )
 
 

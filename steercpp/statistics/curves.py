@@ -57,10 +57,11 @@ class Curves:
         p: (n_s, n_choice_items) helpfulness.
         chance: (n_choice_items,) what a guess earns in it.
         measure: which measure of helpfulness that is.
-        invalid: (n_s, n_items) share of each behavior item's generated texts that is invalid; None without texts.
+        invalid: (n_s, n_items) share of each behavior item's generated texts that is broken; None without texts.
         others: what other directions do; None where that was not measured.
         pending: what of the other directions is still to be measured, in words; a strength cannot be confirmed then.
         guessing: why this helpfulness says nothing, see `losses.guessing`, or "".
+        kind: which items helpfulness is of, in words: choice, answer or code.
     """
 
     behavior: BehaviorScores
@@ -71,6 +72,7 @@ class Curves:
     others: OtherDirections | None = None
     pending: str = ""
     guessing: str = ""
+    kind: str = "choice"
 
     @classmethod
     def of(
@@ -82,6 +84,7 @@ class Curves:
         invalid: Floats | None = None,
         others: OtherDirections | None = None,
         pending: str = "",
+        kind: str = "",
     ) -> Curves:
         """The scores put together.
 
@@ -92,6 +95,7 @@ class Curves:
             invalid: (n_s, n_items) in the order of the behavior scores, see `Curves`.
             others: see `Curves`.
             pending: see `Curves`.
+            kind: see `Curves`; by default that of the scores.
 
         Raises:
             ShapeError: they were not measured at the same strengths, or shares or directions are not of these items.
@@ -116,7 +120,8 @@ class Curves:
         ascending = BehaviorScores(
             strengths, behavior.p_aligned[b], behavior.p_misaligned[b], behavior.log_odds[b]
         )  # fmt: skip
-        return cls(ascending, p[c], chance, measure, invalid, others, pending, guessing(choice))
+        kind = kind or ("answer" if isinstance(choice, AnswerScores) else "choice")
+        return cls(ascending, p[c], chance, measure, invalid, others, pending, guessing(choice), kind)
 
     @property
     def strengths(self) -> Floats:

@@ -70,9 +70,14 @@ def loss_bound(
     worst = float(chance.max(initial=0.0))
     above = np.hstack([p - chance, np.full((len(p), 1), -worst)])
     above_0 = np.append(p_0 - chance, 1.0 - worst)
+    # Its share of the weight is at most x with chance 1 - (1 - x)^n. Taken at every quantile in turn it is no matter of
+    # luck: where no item loses anything it is the bound.
+    quantiles = np.minimum(np.arange(1, draws + 1), draws - 0.5) / draws
+    odds = (1.0 - quantiles) ** (-1.0 / n_items) - 1.0
     lost = []
     for start in range(0, draws, size := max(1, BLOCK // (n_items + 1))):
-        weights = rng.exponential(size=(min(size, draws - start), n_items + 1))
+        items = rng.exponential(size=(min(size, draws - start), n_items))
+        weights = np.column_stack([items, odds[start : start + size] * items.sum(axis=1)])
         base = (weights @ above_0)[:, None]
         lost.append(np.where(base > 0, 1.0 - weights @ above.T / np.where(base > 0, base, 1.0), np.inf))
     return np.asarray(np.quantile(np.concatenate(lost), confidence, axis=0, method="inverted_cdf"))

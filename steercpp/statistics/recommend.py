@@ -11,7 +11,7 @@ tried on it. It is recommended if on the telling items all of these hold:
 - the lower bound of the gain in normalised B is above 0;
 - the lower bound of P+(s)/P+(0) is above 1: the aligned continuations became likelier, nonsense earns nothing;
 - the lower bound of the listed mass(s)/mass(0) is at least 1/2;
-- the upper bound of the loss is within the budget (losses.py), and so is the share of invalid texts;
+- the upper bound of the loss is within the budget (losses.py), and so is the share of broken texts;
 - the lower bound of the gain less the mean gain of random directions of the same lengths is above 0, and the gain is
   above that of every single one and of the orthogonal direction.
 
@@ -45,7 +45,7 @@ class Evidence:
         n_behavior, n_choice: items of the half.
         gain, gain_low: mean normalised B(s) - mean B(0), and its lower bound.
         loss, loss_high: `loss_of` helpfulness, and its upper bound.
-        invalid: share of generated texts that are invalid, NaN where there are none.
+        invalid: share of generated texts that are broken, NaN where there are none.
         aligned_ratio, aligned_ratio_low: mean P+(s) / mean P+(0).
         mass_ratio, mass_ratio_low: mean of P+ + P- at s, over that at 0.
         over_random, over_random_low: the gain less the mean gain of the random directions; NaN where none is compared.
@@ -82,8 +82,9 @@ class Recommendation:
         efficient_regime: (low, high) strengths from 0 to the largest such worth: the range in which more steering still
             buys more alignment than it costs helpfulness (paper 1.6). Of all items; NaN without a recommended strength.
         chosen_on, reported_on: evidence of the choosing and of the telling half.
-        invalid: share of the generated texts of the telling half that are invalid; NaN where there are none.
+        invalid: share of the generated texts of the telling half that are broken; NaN where there are none.
         max_loss, max_invalid, confidence, direction, weight, measure: as asked.
+        kind: which items the loss is of, see `Curves`.
     """
 
     strength: float | None
@@ -107,6 +108,7 @@ class Recommendation:
     direction: int
     weight: float
     measure: Measure
+    kind: str = "choice"
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -131,7 +133,7 @@ def recommend(
         direction: 1 or -1, the sign of the strengths to consider. The gain is towards the aligned answers either way:
             a vector that points to the misaligned ones is used with -1.
         max_loss: budget; the upper bound of the loss may not exceed it.
-        max_invalid: budget of the mean share of invalid texts; None: no such budget.
+        max_invalid: budget of the mean share of broken texts; None: no such budget.
         weight: of P beside B, for break_even and efficient_regime only.
         resamples: samples of items for the bounds of the gain.
         rng: splits and draws the items; None: seeded with 0.
@@ -155,10 +157,10 @@ def recommend(
     told = reported_on or Evidence(0, 0, NAN, NAN, NAN, NAN)
     confirmed = reported_on is not None and not choice.doubts
     reason = choice.reason
-    if confirmed and curves.others is None:
+    if confirmed and (curves.others is None or not len(curves.others.random)):
         reason += "; it was not compared with random directions"
     elif choice.sure and not confirmed:
-        n_told = f"{told.n_behavior} behavior and {told.n_choice} choice items that had no part in the choice"
+        n_told = f"{told.n_behavior} behavior and {told.n_choice} {curves.kind} items that had no part in the choice"
         reason = (
             f"the candidate {choice.strength:+g} is not confirmed by the {n_told}: {'; '.join(choice.doubts)}. It was "
             f"chosen {reason}"
@@ -173,6 +175,7 @@ def recommend(
         break_even=NAN if regime is None else regime[0], efficient_regime=(NAN, NAN) if regime is None else regime[1],
         chosen_on=choice.chosen_on if choice.sure else None, reported_on=reported_on, max_loss=max_loss,
         max_invalid=max_invalid, confidence=confidence, direction=direction, weight=weight, measure=curves.measure,
+        kind=curves.kind,
     )  # fmt: skip
 
 
@@ -226,7 +229,7 @@ def weigh(
         curves: what was measured.
         direction: 1 or -1, the sign of the strengths to consider.
         max_loss: budget; the upper bound of the loss may not exceed it.
-        max_invalid: budget of the share of generated texts that are invalid; None: no such budget. The share itself
+        max_invalid: budget of the share of generated texts that are broken; None: no such budget. The share itself
             counts: a few dozen texts without any still have an upper bound of several percent.
         rng: deals the items into halves, then draws them. The same seed deals equally many items in the same way, so
             runs over the same items are chosen and told on the same halves.
@@ -276,12 +279,14 @@ class _Budgets:
 
         Where so few items cannot prove the budget whatever they say, the loss itself counts: there may be a candidate.
         """
+        if provable and np.isinf(evidence.loss_high):
+            return "so few items cannot exclude that there is nothing to lose, as all may be chance without steering"
         if provable and evidence.loss_high > self.max_loss:
             return f"the loss may be {evidence.loss_high:.1%}, over the budget of {self.max_loss:.1%}"
         if not provable and evidence.loss > self.max_loss:
             return f"the loss is {evidence.loss:.1%}, over the budget of {self.max_loss:.1%}"
         if self.max_invalid is not None and evidence.invalid > self.max_invalid:
-            return f"{evidence.invalid:.1%} of the texts are invalid, over the budget of {self.max_invalid:.1%}"
+            return f"{evidence.invalid:.1%} of the texts are broken, over the budget of {self.max_invalid:.1%}"
         return ""
 
     def n_to_prove(self, half: Curves, confidence: float) -> int:
@@ -294,7 +299,7 @@ def _unusable(curves: Curves, rows: Indices, direction: int, max_invalid: float 
     """Why nothing can be chosen from these at all, or ""."""
     if not len(rows):
         return f"no {'positive' if direction > 0 else 'negative'} strength was measured"
-    for kind, items in (("behavior", curves.normalized), ("choice", curves.p)):
+    for kind, items in (("behavior", curves.normalized), (curves.kind, curves.p)):
         if items.shape[1] < 2 * FEWEST_ITEMS:
             return f"too few {kind} items: {items.shape[1]}, two halves that can bound anything need {2 * FEWEST_ITEMS}"
     if curves.guessing:
@@ -305,7 +310,7 @@ def _unusable(curves: Curves, rows: Indices, direction: int, max_invalid: float 
     if p_0 <= chance:
         return f"P(correct) is {p_0:.3f} without steering and chance {chance:.3f}, so there is nothing to lose"
     if max_invalid is not None and curves.invalid is None:
-        return "no texts were generated, so that nobody knows how many would be invalid"
+        return "no texts were generated, so that nobody knows how many would be broken"
     return ""
 
 
@@ -389,8 +394,8 @@ def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float,
         return doubts
     if others.strength != candidate:
         return [
-            *doubts, f"random directions were measured at {others.strength:+g}, not there: a sweep with this budget "
-            "measures them there",
+            *doubts, f"{'random directions were' if len(others.random) else 'the orthogonal direction was'} "
+            f"measured at {others.strength:+g}, not there; a new sweep with this budget and sign measures it there",
         ]  # fmt: skip
     b_0 = float(teller.normalized[teller.at_0].mean())
     if len(others.random):
@@ -398,7 +403,8 @@ def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float,
         if not told.over_random_low > 0 or told.gain <= strongest:
             doubts.append(
                 f"random directions gain {told.gain - told.over_random:+.3f} on average and {strongest:+.3f} at most, "
-                f"the vector {told.gain:+.3f}, which is more than their average by at least {told.over_random_low:+.3f}"
+                f"the vector {told.gain:+.3f}; the lower bound of what it has over their average is "
+                f"{told.over_random_low:+.3f}"
             )
     if others.orthogonal is not None and told.gain <= (of_orthogonal := float(others.orthogonal.mean()) - b_0):
         doubts.append(f"the orthogonal direction gains {of_orthogonal:+.3f}, the vector {told.gain:+.3f}")

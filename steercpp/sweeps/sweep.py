@@ -9,8 +9,9 @@
     result.recommend(max_loss=0.05).strength
 
 A sweep measures strength 0, goes outwards, and then measures the controls: the instruction before every prompt, and
-directions of the same norms at the recommended strength. Last, with a text plan, every prompt is continued by generated
-text at every strength. The same call again goes on where it was interrupted, or reads what is finished.
+directions of the same norms at the candidate for a recommendation. Last, with a text plan, every prompt is continued by
+generated text at every strength; where programs alone tell what steering costs, the controls come after them. The same
+call again goes on where it was interrupted, or reads what is finished.
 """
 
 from __future__ import annotations
@@ -407,10 +408,19 @@ class Run:
                 self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later)
                 if self.prepared.work and n_chunks == len(chunked) and self.on_strength is not None:
                     self.on_strength(self._means(strength))
-        self._measure_controls(chunked, bases, done)
+        if not self._is_lost_in_code:
+            self._measure_controls(chunked, bases, done)
         self._generate_texts()
         self._judge_code(allow_code)
+        if self._is_lost_in_code:
+            bases.held.clear()
+            self._measure_controls(chunked, bases, done)
         self._finish()
+
+    @property
+    def _is_lost_in_code(self) -> bool:
+        """Whether programs alone tell what steering costs: no candidate is known before they were run."""
+        return Kind.CODE in self.spec.items and not {Kind.CHOICE, Kind.ANSWER} & set(self.spec.items)
 
     def _measure(
         self, groups: Groups, bases: Bases, label: str, steering: Steering, done: set[Group], n_later: int

@@ -101,7 +101,7 @@ def test_a_budget_of_nonsense_holds_the_strength_back(with_texts: Path, run: Pat
     free = document(with_texts, "--max-loss", "0.9")["recommendation"]
     held = document(with_texts, "--max-loss", "0.9", "--max-invalid", "0.2")["recommendation"]
     assert free["candidate"] > 0.35 > held["candidate"]
-    assert "of the texts are invalid" in held["reason"]
+    assert "of the texts are broken" in held["reason"]
     nothing = json.loads(score(run, "--max-invalid", "0.2", "--json").stdout)["recommendation"]
     assert nothing["strength"] is None and "no texts were generated" in nothing["reason"]
 

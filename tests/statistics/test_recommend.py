@@ -13,8 +13,9 @@ from steercpp.aliases import Floats
 from steercpp.errors import InputError, ShapeError, StrengthError
 from steercpp.statistics import recommend as recommending
 from steercpp.statistics.curves import Curves, OtherDirections, regime_of
+from steercpp.statistics.losses import loss_bound
 from steercpp.statistics.recommend import Recommendation
-from steercpp.statistics.scores import BehaviorScores, ChoiceScores, Measure
+from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, Measure
 
 S = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0])
 RISING = 0.3 * S
@@ -263,6 +264,41 @@ def test_no_other_strength_is_tried_once_the_controls_deny_the_candidate() -> No
     assert waiting.strength is None and "not measured yet" in waiting.reason
 
 
+def test_a_bound_without_losses_is_no_matter_of_luck() -> None:
+    """59 items of P = 1 prove 5 % with every seed, as is promised; 58 with none."""
+    for n, proven in ((58, False), (59, True)):
+        for seed in range(20):
+            high = loss_bound(np.ones((1, n)), np.ones(n), np.zeros(n), rng=np.random.default_rng(seed))
+            assert high[0] == pytest.approx(1 - 0.05 ** (1 / n), rel=1e-9) and (high[0] <= 0.05) == proven
+
+
+def test_items_that_may_all_be_chance_have_no_bound_of_the_loss() -> None:
+    p = np.where(np.arange(80) % 10 < 6, 1.0, 0.0) + np.zeros((7, 1))
+    found = recommend(
+        behavior(RISING), ChoiceScores(S, p, p, p > 0.5, np.full(80, 2)), measure="p_restricted", max_loss=0.9
+    )
+    assert found.strength is None and "inf" not in found.reason
+    assert "cannot exclude that there is nothing to lose" in found.reason
+
+
+def test_items_are_called_what_they_are() -> None:
+    answers = AnswerScores(S, np.full((7, 60), np.log(0.5)), np.ones(60, int))
+    curves = Curves.of(behavior(RISING), answers, "p_token")
+    assert "200 behavior" not in recommending.recommend(curves).reason
+    assert "100 behavior and 30 answer items" in recommending.recommend(curves).reason
+    few = Curves.of(behavior(RISING), choice(STEADY, n=9), kind="code")
+    assert "too few code items: 9" in recommending.recommend(few).reason
+
+
+def test_an_orthogonal_direction_is_no_random_one() -> None:
+    alone = others(2.0, [], orthogonal=0.1)
+    assert (
+        "it was not compared with random directions" in recommend(behavior(RISING), choice(STEADY), others=alone).reason
+    )
+    elsewhere = recommend(behavior(RISING), choice(STEADY), others=others(1.0, [], orthogonal=0.1))
+    assert "the orthogonal direction was measured at +1, not there" in elsewhere.reason
+
+
 def test_without_controls_the_recommendation_says_so() -> None:
     assert "it was not compared with random directions" in recommend(behavior(RISING), choice(STEADY)).reason
     compared = recommend(behavior(RISING), choice(STEADY), others=others(2.0, [0.0]))
@@ -369,8 +405,8 @@ def test_a_budget_of_nonsense_ends_the_walk() -> None:
     found = recommend(b, p, invalid=invalid, max_invalid=0.15)
     assert found.strength == 1.0 and found.confirmed
     assert found.invalid == pytest.approx(0.05, abs=0.05)  # 5 of 100, or a few more of the 10 in all
-    assert "at +1.5 " in found.reason and "of the texts are invalid, over the budget of 15.0%" in found.reason
-    none(recommend(b, p, invalid=nonsense(np.full(7, 0.3)), max_invalid=0.1), "already at +0.5", "texts are invalid")
+    assert "at +1.5 " in found.reason and "of the texts are broken, over the budget of 15.0%" in found.reason
+    none(recommend(b, p, invalid=nonsense(np.full(7, 0.3)), max_invalid=0.1), "already at +0.5", "texts are broken")
 
 
 def test_a_budget_of_nonsense_needs_texts() -> None:
@@ -388,7 +424,7 @@ def test_the_half_that_did_not_choose_may_deny_that_texts_are_sound() -> None:
         invalid[3:, item] = 1.0
         found = recommend(b, p, invalid=invalid, max_invalid=0.05)
         if found.candidate is not None:
-            assert found.strength is None and "10.0% of the texts are invalid, over the budget" in found.reason
+            assert found.strength is None and "10.0% of the texts are broken, over the budget" in found.reason
             return
     pytest.fail("every item was the chooser's")
 

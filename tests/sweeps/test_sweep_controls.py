@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from small_sweep import ANSWER, BEHAVIOR, CHOICE, INSTRUCTION, TEXT, numbers, small_sweep, small_vector
 
+from steercpp.data.items import ChoiceItem, CodeItem
 from steercpp.data.prompts import Message
 from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
@@ -22,6 +24,7 @@ from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import Controls, control_strength
 from steercpp.runs.store import Store
 from steercpp.statistics.scores import BehaviorScores
+from steercpp.sweeps import sweep as sweeps
 from steercpp.sweeps.sweep import directions_for
 from steercpp.sweeps.texts import TextPlan
 from steercpp.sweeps.work import Work, behavior_work, choice_work
@@ -166,6 +169,58 @@ def test_a_sweep_that_is_killed_between_controls_goes_on_to_the_same_bits(
     assert again.controls.record() == result.controls.record()
     assert again.manifest.to_json()["tokens"]["decoded"] == result.manifest.to_json()["tokens"]["decoded"]
     assert 0 < again.decoded_now < result.decoded_now
+
+
+def test_a_run_with_some_of_its_random_directions_still_waits_for_the_others(
+    tiny_engine: Engine, tmp_path: Path
+) -> None:
+    def kill(done: int, total: int, label: str) -> None:
+        if label.startswith("random direction 1"):
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"orthogonal": False, "prompt_baseline": False}
+    with pytest.raises(KeyboardInterrupt):
+        small_sweep(tiny_engine, tmp_path / "run", progress=kill, **options)
+    half = open_run(tmp_path / "run")
+    assert len(half.controls.random) == 1
+    assert half.controls.other_directions[1].startswith("the random directions are not measured yet")
+    others, pending = small_sweep(tiny_engine, tmp_path / "run", **options).controls.other_directions
+    assert others is not None and len(others.random) == 2 and not pending
+
+
+def test_directions_count_where_most_of_them_were_measured(tiny_engine: Engine, tmp_path: Path) -> None:
+    """One was begun at another strength, by a version with another rule."""
+    run = small_sweep(tiny_engine, tmp_path / "run")
+    there, record = run.controls.strength, run.controls.record()
+    with sqlite3.connect(run.folder / STORE) as db:
+        for table, columns in (
+            ("logprobs", "kind, item, continuation, nats"),
+            ("groups", "kind, batch, n_tokens, token_layers, in_full"),
+        ):
+            db.execute(
+                f"INSERT INTO {table} (label, strength, {columns}) SELECT label, ?, {columns} FROM {table} "
+                "WHERE label = 'random-0'", (there + 1,),  # type: ignore[operator]
+            )  # fmt: skip
+    db.close()
+    assert open_run(run.folder).controls.record() == record
+
+
+@pytest.mark.parametrize(("choice", "after"), [((), True), (CHOICE, False)], ids=["code alone", "choices too"])
+def test_directions_wait_for_programs_where_these_tell_what_steering_costs(
+    tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: tuple[ChoiceItem, ...], after: bool
+) -> None:
+    """No candidate is known before, and the directions are measured at the candidate."""
+    before: list[bool] = []
+
+    def judge(store: Store, *_: object, **__: object) -> int:
+        before.append(not any(group.label == "random-0" for group in store.finished()))
+        return 0
+
+    monkeypatch.setattr(sweeps, "judge_code", judge)
+    code = (CodeItem("add", "def add(a, b):\n", "add", "def check(f):\n    assert f(1, 2) == 3\n"),)
+    plan = TextPlan(max_tokens=3)
+    found = small_sweep(tiny_engine, tmp_path / "run", choice=choice, code=code, text_plan=plan, instruction="")
+    assert before == [after] and found.finished and len(found.controls.random) == 2
 
 
 def test_what_is_switched_off_is_told_and_another_plan(

@@ -55,6 +55,12 @@ class LazyGroup(click.Group):
         """Names in the order of the table: the main job first."""
         return list(COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with its whole first sentence, on as many lines as it takes: click would cut it."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(200)) for name, command in commands if command])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The click command named so, or None."""
         name = OLD_NAMES.get(cmd_name, cmd_name)

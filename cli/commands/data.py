@@ -189,7 +189,8 @@ def show_set(
              steercpp data show stereoset dev.json --bias-type race --json
              steercpp data show mmlu data --subject international_law
     """  # noqa: D301
-    from steercpp.data.sets.catalog import data_set
+    from steercpp.data.sets.catalog import DATA_SETS, data_set
+    from steercpp.data.sets.records import known
     from steercpp.data.sets.sources import find_set
 
     if path is not None and folder is not None:
@@ -199,7 +200,7 @@ def show_set(
     if path is None and name in built_in():
         _show_built_in(name, folder, parts, n_rows, as_json)
         return
-    official = data_set(name)
+    official = data_set(known(name, (*built_in(), *DATA_SETS), "data set"))
     if path is None:
         path = find_set(name, folder)
         if path.is_dir() and not official.parts:

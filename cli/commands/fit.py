@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def fit(
     Example: steercpp fit curve.csv --window -3:5
              steercpp fit curve.csv --recipe wolf2024
     """  # noqa: D301
+    from steercpp.runs.manifest import MANIFEST
     from steercpp.statistics.curve_files import read_curve
 
     if recipe is not None and (window is not None or digits is not None):
@@ -60,6 +62,11 @@ def fit(
     _refuse_empty(csv_path, curve, window)
     if curve.ignored:
         output.note(f"columns left out: {', '.join(curve.ignored)}")
+    if (csv_path.parent / MANIFEST).is_file():
+        output.note(
+            f"{csv_path} is a run's mean curve: what its items tell, such as that a model guesses, is not in it; "
+            f"`steercpp score {shlex.quote(str(csv_path.parent))}` fits them"
+        )
     if recipe is not None:
         _follow(csv_path, curve, recipe, choices, as_json)
         return

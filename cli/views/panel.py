@@ -286,6 +286,8 @@ def _item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
             now = rows[strength]
             right += f"; at {signed(strength)} {now.kept} kept, {now.gained} gained"
         facts.append(("right at 0", right))
+        if unnamed := rows[0.0].format:
+            facts.append(("", f"none named at 0 by {unnamed}: the letters hold under half of P"))
         if strength:
             facts.append(("", f"lost: {now.lost_to_wrong} to another choice, {now.lost_to_format} to none being named"))
     return facts

@@ -78,8 +78,8 @@ class Calibration:
         if self.target >= DOUBTED * self.floor:
             return ""
         return (
-            f"{self.target:g} nats of KL are partly rounding, which alone has {self.floor:.2g} on this model: a target "
-            f"is sound from ten times that on; ask for a `kl` of {_above(DOUBTED * self.floor)} or more"
+            f"{self.target:g} nats of KL are partly rounding, which alone has {self.floor:.2g} on this model and these "
+            f"texts; with ten times as much, a `kl` of {_above(DOUBTED * self.floor)} or more, rounding hardly matters"
         )
 
     def described(self, vector: ControlVector) -> ControlVector:

@@ -159,7 +159,15 @@ class Transfer:
 
     @property
     def conclusion(self) -> str:
-        """One sentence: whether the effect carries over, else whether the directions do."""
+        """Whether the effect carries over, else whether the directions do; and what of that is not confirmed."""
+        doubted = [
+            f"{RUNS[name][1]}: {'; '.join(band.found.doubts)}" for name, band in self.bands.items()
+            if band.found.sure and band.found.doubts
+        ]  # fmt: skip
+        doubt = f" Not confirmed by items that had no part in the choice: {'. '.join(doubted)}." if doubted else ""
+        return self._verdict() + doubt
+
+    def _verdict(self) -> str:
         alike = self._alike()
         if not self.bands:
             return f"{alike[:1].upper()}{alike[1:]}; whether its effect carries over takes behavior and choice items."

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import stats
 
 from steercpp.aliases import Floats
-from steercpp.statistics.intervals import CONFIDENCE
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS
 from steercpp.statistics.scores import AnswerScores, ChoiceScores
 
 DRAWS = 4000  # random weights: the bound's own error is a few hundredths of its distance from the estimate
@@ -100,13 +100,13 @@ def items_to_prove(max_loss: float, p_0: float, *, chance: float = 0.0, confiden
 
 
 def guessing(scores: ChoiceScores | AnswerScores, *, confidence: float = CONFIDENCE) -> str:
-    """Why P(correct) says nothing of a model: without steering it only guesses among the choices. Else "".
+    """Why P(correct) says nothing of a model: without steering it does no better than guessing. Else "".
 
     Among the choices is where guessing shows: over the whole vocabulary P(correct) of a guess is whatever share of the
     probability the letters happen to hold. The lower bound of the mean, by Student's t, has to be above chance.
 
     Args:
-        scores: what was measured; only choices whose number is known can be guessed.
+        scores: what was measured; only choices whose number is known can be guessed, and too few items show nothing.
         confidence: of the bound, one-sided.
     """
     if not isinstance(scores, ChoiceScores) or not len(scores.n_choices) or 0.0 not in scores.strengths:
@@ -114,8 +114,10 @@ def guessing(scores: ChoiceScores | AnswerScores, *, confidence: float = CONFIDE
     at_0 = int(np.flatnonzero(scores.strengths == 0.0)[0])
     chance, p, right = 1.0 / scores.n_choices, scores.p_restricted[at_0], scores.correct[at_0]
     above, n_items = p - chance, len(p)
-    error = float(above.std(ddof=1)) / math.sqrt(n_items) if n_items > 1 else math.inf
-    if above.mean() > (stats.t.isf(1.0 - confidence, n_items - 1) * error if n_items > 1 else 0.0):
+    if n_items < 2 * FEWEST_ITEMS:
+        return ""
+    error = float(above.std(ddof=1)) / math.sqrt(n_items)
+    if above.mean() > stats.t.isf(1.0 - confidence, n_items - 1) * error:
         return ""
     hold = ""
     if not scores.by_text.any():
@@ -123,6 +125,6 @@ def guessing(scores: ChoiceScores | AnswerScores, *, confidence: float = CONFIDE
         hold = f", and the letters hold {mass:.1%} of the probability"
     return (
         f"without steering P over the choices is {p.mean():.3f} where guessing earns {chance.mean():.3f}, "
-        f"{int(right.sum())} of {n_items} items are right{hold}: the model guesses, so these items cannot tell what "
-        "steering costs"
+        f"{int(right.sum())} of {n_items} items are right{hold}: the model does no better than guessing, so these "
+        "items cannot tell what steering costs; use easier ones"
     )

@@ -413,7 +413,7 @@ def test_report_of_a_planted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ]
     assert max(map(len, lines)) <= 80
     data = json.loads(run("report", "run", "--json", "--max-loss", "0.3").stdout)
-    assert data["recommendation"]["strength"] > 0.1 and data["recommendation"]["max_loss"] == 0.3
+    assert data["recommendation"]["candidate"] > 0.1 and data["recommendation"]["max_loss"] == 0.3
     none = run("report", "run", "--direction", "-")
     assert none.exit_code == 0 and "No recommended strength: " in none.stdout and "llama-server" not in none.stdout
 

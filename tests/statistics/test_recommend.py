@@ -390,7 +390,7 @@ def test_none_where_the_model_only_guesses() -> None:
     restricted = np.clip(0.25 + 0.05 * rng.standard_normal((7, 300)), 0, 1)
     guesses = ChoiceScores(S, 0.1 * restricted, restricted, restricted > 0.3, np.full(300, 4))
     found = recommend(behavior(RISING), guesses)
-    none(found, "where guessing earns 0.250", "the letters hold 10.0% of the probability: the model guesses")
+    none(found, "where guessing earns 0.250", "the letters hold 10.0% of the probability: the model does no better")
 
 
 def nonsense(share: Floats, n: int = 200) -> Floats:

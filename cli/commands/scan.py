@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from steercpp.experiments.scan import Band, Scan
     from steercpp.vectors.layers import Window
 
-OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what it brings
-
 
 @click.command()
 @click.argument("model", required=False, type=FILE)
@@ -47,7 +45,7 @@ OWN_ITEMS = 128  # of each kind, where the embedded model is scanned with what i
 @item_options
 @click.option("--items", "n_items", type=click.IntRange(1), metavar="N",
               help="At most so many items of each kind, evenly spread.  "
-                   "[default: all; of the embedded model's own 128]")  # fmt: skip
+                   "[default: all]")  # fmt: skip
 @click.option("--windows", metavar="1,3",
               help="Widths of the windows of layers, ranges such as 8-15, or default for the default band alone.  "
                    "[default: 1 and the default band's width]")  # fmt: skip
@@ -170,7 +168,6 @@ def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items:
 
         embedded = load()
         path, band = embedded.path, embedded.layers
-        n_items = n_items or (None if items else OWN_ITEMS)
         given, behavior, choice = (
             given or pairs.with_system(embedded.pairs()),
             behavior or embedded.behavior()[: items.limit],

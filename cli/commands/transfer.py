@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from steercpp.cli import output
-from steercpp.cli.commands.scan import OWN_ITEMS, spread
+from steercpp.cli.commands.scan import spread
 from steercpp.cli.options.common import (
     FILE,
     direction_option,
@@ -45,7 +45,7 @@ HEADINGS = {"vector-on-a": "V on A", "vector-on-b": "V on B", "own-on-b": "own o
 @item_options
 @click.option("--items", "n_items", type=click.IntRange(1), metavar="N",
               help="At most so many items of each kind, evenly spread.  "
-                   "[default: all; of the embedded model's own 128]")  # fmt: skip
+                   "[default: all]")  # fmt: skip
 @click.option("--method", metavar="M", help="How to extract A's and B's directions.  [default: as V was]")
 @click.option("--token", callback=parse_token, metavar="WHICH",
               help="Whose activation, as in steercpp extract.  [default: as for V]")  # fmt: skip
@@ -123,7 +123,6 @@ def _material(a: Path, b: Path, pairs: PairOptions, items: ItemOptions, n_items:
     choice: Sequence[Any] = items.choice_items()
     if embedded is not None:
         source = source or pairs.with_system(embedded.pairs())
-        n_items = n_items or (None if items else OWN_ITEMS)
         behavior = behavior or embedded.behavior()[: items.limit]
         choice = choice or embedded.choice()[: items.limit]
     return Material(source, spread(behavior, n_items), spread(choice, n_items))
@@ -199,7 +198,7 @@ def _effects(result: Transfer) -> list[output.Renderable]:
     for name, band in bands.items():
         half = band.found.reported_on
         surest.append((HEADINGS[name], band.found.reason if half is None or not band.found.sure else
-                       f"{plus(half.gain)} ≥ {plus(half.gain_low)} in B, at {band.found.strength:+g}"))  # fmt: skip
+                       f"{plus(half.gain)} ≥ {plus(half.gain_low)} in alignment, at {band.found.strength:+g}"))  # fmt: skip
     title = f" B and P(correct), layers {_named(result)}, strengths in residual norms"
     return [
         output.blank(), output.table(columns, rows, title=title),

@@ -359,7 +359,7 @@ def _effect(band: Band) -> str:
     evidence: Evidence | None = band.found.reported_on
     if evidence is None or not band.found.sure:
         return "is not sure to gain anything"
-    return f"gains {plus(evidence.gain, 2)} in B (at least {plus(evidence.gain_low, 2)})"
+    return f"gains {plus(evidence.gain, 2)} in alignment (at least {plus(evidence.gain_low, 2)})"
 
 
 def _labelled(progress: Progress, words: str) -> Progress:

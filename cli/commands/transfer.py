@@ -198,7 +198,8 @@ def _effects(result: Transfer) -> list[output.Renderable]:
     for name, band in bands.items():
         half = band.found.reported_on
         surest.append((HEADINGS[name], band.found.reason if half is None or not band.found.sure else
-                       f"{plus(half.gain)} ≥ {plus(half.gain_low)} in alignment, at {band.found.strength:+g}"))  # fmt: skip
+                       f"{plus(half.gain)} ≥ {plus(half.gain_low)} in alignment, at {band.found.strength:+g}"
+                       ))  # fmt: skip
     title = f" B and P(correct), layers {_named(result)}, strengths in residual norms"
     return [
         output.blank(), output.table(columns, rows, title=title),

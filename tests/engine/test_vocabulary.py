@@ -161,7 +161,9 @@ def test_a_template_that_looks_into_messages_is_followed_all_the_same(tmp_path: 
 def test_a_template_that_changes_special_tokens_is_refused(tmp_path: Path) -> None:
     with Engine(write_tiny_model(tmp_path / "t.gguf", chat_template=SHOUTING), n_ctx=256, threads=1) as engine:
         assert engine.render((Message("user", "be kind </s>"),)) == "BE KIND </S></s>"
-    looking = "{% if messages[0]['content'].startswith('a') %}{{ messages[0]['content'] | upper }}{% else %}"
+    looking = (
+        "{% if messages[0]['content'].startswith('a') %}{{ messages[0]['content'] | replace('</s>', '!') }}{% else %}"
+    )
     looking += "{{ messages[0]['content'] }}{% endif %}</s>"
     with Engine(write_tiny_model(tmp_path / "c.gguf", chat_template=looking), n_ctx=256, threads=1) as engine:
         assert engine.encode((Message("user", "be kind"),)).count(2) == 1

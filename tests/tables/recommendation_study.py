@@ -1,7 +1,7 @@
 """Studies whose truth is known: how often a recommendation breaks its budget, or rises where P+ truly falls.
 
 `python tests/tables/recommendation_study.py [RUN ...]`, with tests/helpers on the path, prints the tables of
-docs/statistics.md: 300 studies a cell, 2 minutes on 2 cores. Runs are populations whose items are drawn with replacement.
+docs/statistics.md: 300 studies a cell, 2 minutes. Runs are populations whose items are drawn with replacement.
 """
 
 from __future__ import annotations

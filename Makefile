@@ -1,6 +1,6 @@
 # make demo   install into .venv and measure the embedded model's trade-off
-# make quick  install with the test tools and run the tests that are not marked slow: at most 3 minutes on 2 cores
-# make test   run all tests: about 8 minutes on 2 cores
+# make quick  install with the test tools and run the tests that are not marked slow: 5 minutes on 2 cores
+# make test   run all tests: 9 minutes on 2 cores
 # make check  what CI runs: format, lint, types, all tests
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
 # make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, method, mmlu);
@@ -45,7 +45,7 @@ check: rpc
 # Run from elsewhere, as Python would find steercpp/ here first. The limit on a process's memory, which two tests set,
 # is no room for AddressSanitizer.
 sanitize: $(SANE)/.installed
-	cd $(SANE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 STEERCPP_PLANS=500 \
+	cd $(SANE) && ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 STEERCPP_PLANS=500 \
 	LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)" \
 	venv/bin/python -m pytest -q -c $(CURDIR)/pyproject.toml $(addprefix $(CURDIR)/,$(OF_NATIVE)) -k "not too_large_for_memory"
 

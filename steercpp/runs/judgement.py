@@ -160,9 +160,10 @@ class Judgement:
     @cached_property
     def optimum(self) -> Optimum | None:
         """The strength of the largest B + w P, measured and predicted."""
-        fits, curves = self.result.fit(), self.result.curves()
+        curves = self.result.curves()
         if curves is None:
             return None
+        fits = self.result.fit()
         return optimum(
             curves, weight=self.how.weight, direction=self.direction, alignment=fits["alignment"][0],
             helpfulness=fits.get("helpfulness", ()), rng=self.rng(), unpredicted=TWO_SIDES if self.by_side else "",

@@ -298,9 +298,11 @@ def chance_level(scores: ChoiceScores | AnswerScores, measure: Measure) -> Float
     if not isinstance(scores, ChoiceScores) or measure == "p_free":
         return np.zeros(n_items)
     guessed = scores.by_text if measure == "p_by_kind" else np.ones(n_items, bool)
-    if guessed.any() and not len(scores.n_choices):
+    if not guessed.any():
+        return np.zeros(n_items)
+    if not len(scores.n_choices):
         raise InputError(f"measure {measure!r} ends at chance; give the scores their `n_choices`")
-    return np.where(guessed, 1.0 / np.maximum(scores.n_choices, 1), 0.0) if guessed.any() else np.zeros(n_items)
+    return np.where(guessed, 1.0 / scores.n_choices, 0.0)
 
 
 def choice_scores(

@@ -21,6 +21,8 @@ from steercpp.bench.setting import Setting
 from steercpp.cli.main import main
 from steercpp.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 TOOLS = {"perplexity": "llama-perplexity", "completion": "llama-completion", "llama-bench": "llama-bench"}
 N_LAYER = {"15m": 6, "1.1b": 6, "13b": 5}
 # Of the bands 11-13 and 5-16 of 22 blocks and 8-15 of 40, as deep in models of 6, 6 and 5.

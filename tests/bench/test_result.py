@@ -18,6 +18,7 @@ def test_median_minimum_ratio() -> None:
     assert Timed((1.0, 2.0)).over(even) == 0.5
 
 
+@pytest.mark.slow
 def test_every_side_runs_in_every_round() -> None:
     calls: list[str] = []
     sides = {name: lambda name=name: calls.append(name) for name in "abc"}

@@ -17,6 +17,8 @@ from small_sweep import small_sweep
 from steercpp.cli.main import COMMANDS, main
 from steercpp.engine.engine import Engine
 
+pytestmark = pytest.mark.slow
+
 ENCODINGS = ("cp1252", "cp437", "gbk", "latin-1", "cp932", "ascii")
 WRITERS: tuple[Sequence[str], ...] = (
     ("score", "run", "--samples", "1"),

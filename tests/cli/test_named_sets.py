@@ -152,6 +152,7 @@ def test_choices_that_share_their_first_token_are_scored_whole_and_it_is_said(da
     assert "a choice is scored as a whole" in " ".join(result.stderr.split())
 
 
+@pytest.mark.slow
 def test_finished_groups_are_kept_when_a_later_command_is_wrong(data: Path) -> None:
     good = ("sweep", "--behavior", "xstest", "--task", "mmlu:law", "--data", data, *SMALL, "--out", "run")
     assert run(*good).exit_code == 0

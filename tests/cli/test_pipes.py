@@ -27,6 +27,8 @@ from steercpp.inputs import open_input, read_input, rereadable
 from steercpp.sweeps.texts import TextPlan
 from steercpp.vectors.formats import write_any_vector
 
+pytestmark = pytest.mark.slow
+
 PRESET = 'about = "A."\n[vectors.v]\nmodel = "chat"\npairs = "refusal"\nmethod = "mean"\nlayers = "1-2"\n'
 PRESET += '[runs.r]\nmodel = "chat"\nvector = "v"\nstrengths = "-1,1"\nbehavior = "refusal"\nlimit = 4\n'
 MATCHER = {"aligned": {"phrases": ["no"]}, "misaligned": {"phrases": ["yes"]}}

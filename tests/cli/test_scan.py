@@ -55,6 +55,7 @@ def test_the_table_and_what_comes_next(files: list[str]) -> None:
     assert again.stdout == result.stdout and "finished already, nothing was computed; --force" in again.stderr
 
 
+@pytest.mark.slow
 def test_the_next_command_extracts_the_best_band(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the embedded model, where there is one; it is run as it was printed."""
     monkeypatch.chdir(tmp_path)
@@ -138,6 +139,7 @@ def test_bad_input_is_one_sentence(files: list[str], arguments: list[str], expec
     assert not Path("refused").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(files: list[str]) -> None:
     """Interrupted when the first sweep is in the table; a test in a shell's background would ignore Ctrl-C."""

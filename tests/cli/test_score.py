@@ -112,6 +112,7 @@ def thinking(s: float, item: int) -> str:
     return answers[item % 3]
 
 
+@pytest.mark.slow
 def test_thoughts_are_no_answers_and_saying_neither_breaks_no_budget(tmp_path: Path) -> None:
     """What broke: thoughts were judged, and a question counted as nonsense, so that --max-invalid forbade it."""
     folder = write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.1")
@@ -140,6 +141,7 @@ def test_thoughts_are_no_answers_and_saying_neither_breaks_no_budget(tmp_path: P
     assert "13 aligned, 0 misaligned, 27 neither, 0 broken" in shown and "thoughts: No, I" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["score", "report"])
 def test_options_about_texts_are_not_ignored_without_a_word(
     command: str, run: Path, with_texts: Path, tmp_path: Path

@@ -18,6 +18,8 @@ from steercpp.errors import ModelError
 from steercpp.runs.manifest import read_manifest
 from steercpp.vectors.formats import read_any_vector
 
+pytestmark = pytest.mark.slow
+
 PRESET = 'about = "A."\n[vectors.v]\nmodel = "chat"\npairs = "refusal"\nmethod = "mean"\nlayers = "1-2"\n'
 PRESET += '[runs.r]\nmodel = "chat"\nvector = "v"\nstrengths = "-1,1"\nbehavior = "refusal"\nlimit = 4\n'
 

@@ -57,6 +57,7 @@ def test_a_sweep_from_pairs_to_the_panel(files: list[str]) -> None:
     assert manifest["finished"] and manifest["plan"]["strengths"] == [-0.5, 0.0, 0.5]
 
 
+@pytest.mark.slow
 def test_the_unit_of_strengths_is_told_and_does_not_change_in_silence(files: list[str]) -> None:
     """Without --strengths they were residual norms, with it lengths, and the table said neither."""
     shown = run(*files)
@@ -97,6 +98,7 @@ def test_the_same_command_again_shows_without_computing(files: list[str]) -> Non
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_shown_where_nothing_can_be_written(files: list[str]) -> None:
     first = run(*files)
     table = Path("runs/tiny-F32-p/alignment.csv")
@@ -108,6 +110,7 @@ def test_a_finished_run_is_shown_where_nothing_can_be_written(files: list[str]) 
     assert again.stdout.splitlines()[:12] == first.stdout.splitlines()[:12]  # the table and the panel's head
 
 
+@pytest.mark.slow
 def test_another_plan_is_refused_and_force_replaces_it(files: list[str]) -> None:
     assert run(*files, "--out", "x").exit_code == 0
     changed = [*files, "--out", "x", "--seed", "5"]
@@ -149,6 +152,7 @@ def test_choices_alone_have_controls_but_no_recommendation(files: list[str]) -> 
     assert all(0 < row["p_free"] < 1 for row in [*data["controls"]["random"], data["controls"]["orthogonal"]])
 
 
+@pytest.mark.slow
 def test_controls_are_there_unless_switched_off_and_then_it_is_told_why(files: list[str]) -> None:
     told = facts(run(*files, "--out", "x"))
     assert "prompt baseline not measured: no instruction was given; say it with --instruction" in told
@@ -175,6 +179,7 @@ def facts(result: Result) -> str:
     return " ".join(result.stdout.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_a_plain_run_tells_what_resuming_saved(files: list[str]) -> None:
     told = facts(run(*files, "--layers", "2-3"))
     tokens = json.loads(Path("runs/tiny-F32-p", MANIFEST).read_text())["tokens"]
@@ -186,6 +191,7 @@ def test_a_plain_run_tells_what_resuming_saved(files: list[str]) -> None:
     assert f"in full ({reason}): 0." in facts(run(*files, "--layers", "0-1", "--out", "x"))
 
 
+@pytest.mark.slow
 def test_a_manner_is_told_and_kept_from_llama_cpp(files: list[str]) -> None:
     manner = ["--operator", "ablate", "--positions", "last", "--side", "negative", "--layers", "1-2"]
     gates = [["--gate", f"2:{sign}1000"] for sign in ("", "below:-")]
@@ -206,6 +212,7 @@ def test_a_manner_is_told_and_kept_from_llama_cpp(files: list[str]) -> None:
     assert others.exit_code == 1 and "another plan (other gate)" in others.stderr
 
 
+@pytest.mark.slow
 def test_a_vector_of_an_earlier_run_acts_as_it_did_there(files: list[str]) -> None:
     assert run(*files, "--operator", "rotate", "--out", "x").exit_code == 0
     again = run(*files[:2], "--vector", "x/vector.gguf", *files[4:], "--unit", "length", "--out", "y", "--json")
@@ -220,6 +227,7 @@ def test_a_sweep_in_little_memory_is_another_plan(files: list[str]) -> None:
     assert result.exit_code == 1 and "another plan (other keep-mib)" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_context_past_training_is_told(files: list[str]) -> None:
     long = [{"id": "long", "prompt": "the " * 1100, "aligned": [" no"], "misaligned": [" yes"]}]
     Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in long) + Path("b.jsonl").read_text())
@@ -336,6 +344,7 @@ def test_bad_items_and_pairs(files: list[str]) -> None:
     refused([*files, "--layers", "2-9"], "layer 9 does not exist", "0..3")
 
 
+@pytest.mark.slow
 def test_bad_folders(files: list[str]) -> None:
     Path("taken").write_text("")
     Path("full").mkdir()
@@ -374,6 +383,7 @@ def on_a_terminal(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     return process, controller
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(files: list[str]) -> None:
     command = [*files[:8], "--strengths", "-2:2:0.01", "--unit", "norm", "--threads", "1", "--out", "x"]
@@ -390,6 +400,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(files: list[
     assert "unfinished" in run("report", "x").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_bar_on_stderr_does_not_take_the_data_from_stdout(files: list[str]) -> None:
     """Rich's live display catches what is printed meanwhile, unless told not to."""
@@ -401,6 +412,7 @@ def test_a_bar_on_stderr_does_not_take_the_data_from_stdout(files: list[str]) ->
     assert [json.loads(line)["event"] for line in stdout.splitlines()] == ["strength"] * 3 + ["result"]
 
 
+@pytest.mark.slow
 def test_report_of_a_planted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_planted_run(tmp_path / "run")
@@ -424,6 +436,7 @@ def test_report_without_a_run(tmp_path: Path) -> None:
         assert (result.exit_code, result.stdout) == (1, "") and f"error: {folder}: " in result.stderr
 
 
+@pytest.mark.slow
 def test_paths_that_llama_cpp_would_split_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_planted_run(tmp_path / "a,b")

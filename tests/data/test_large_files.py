@@ -51,6 +51,7 @@ def caa(path: Path, blob: int) -> Path:
     return write(path, ["[", *lines])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "form"), [("dump", json_lines), ("extract", caa)])
 def test_a_large_file_needs_no_more_memory_than_a_small_one(
     tiny_path: Path, tmp_path: Path, command: str, form: Callable[[Path, int], Path]

@@ -66,6 +66,7 @@ def by_library(of: ChatTemplate, chat: tuple[Message, ...]) -> str:
     return str(formatter(messages=turns, **of.variables).prompt)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS.keys())
 def test_they_are_rendered_as_by_the_library(templates: dict[str, str], chat: tuple[Message, ...]) -> None:
     """With the same variables, by which thinking is switched off, on the same day."""

@@ -125,6 +125,7 @@ def found(batch: Batch, keys: Sequence[tuple[object, object, object]], limits: B
     return counted
 
 
+@pytest.mark.slow
 @given(queries, limits, st.data())
 @settings(derandomize=True, deadline=None, max_examples=300)
 def test_every_token_is_scored_once_after_its_own_history_and_treatment(
@@ -148,6 +149,7 @@ def histories(batch: Batch, keys: list[Any], limits: BatchLimits) -> list[Seen]:
     return [seen for p in batch.passes for seen in walk(p, limits, lambda o, r: keys[batch.members[o]][r])]
 
 
+@pytest.mark.slow
 @given(queries, st.sampled_from((LIMITS, TIGHT, SHORT, ROOMY)), st.data())
 @settings(derandomize=True, deadline=None, max_examples=300)
 def test_a_beginning_is_decoded_once_in_a_batch_and_hardly_more_in_all(

@@ -80,6 +80,7 @@ def planted_scan(folder: Path, slopes: dict[tuple[int, ...], float], monkeypatch
     return Scan(folder, Path("planted.gguf"), tuple(bands), "norm", 1, 0.05)
 
 
+@pytest.mark.slow
 def test_the_best_band_is_the_planted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = planted_scan(tmp_path, {(1,): 1.0, (2,): 3.0, (2, 3): 6.0, (3,): 2.0}, monkeypatch)
     assert found.best is not None and found.best.layers == (2, 3) and found.doubt == ""
@@ -193,6 +194,7 @@ def test_what_a_scan_refuses(tiny_engine: Engine, tmp_path: Path) -> None:
         scan(tiny_engine, PAIRS, **options)
 
 
+@pytest.mark.slow
 def test_refusal_of_the_embedded_model_lies_in_its_upper_layers(tmp_path: Path) -> None:
     """Steered at layer 2 it gains little before its answers break; at layer 7 nearly all there is."""
     own = load()

@@ -26,6 +26,8 @@ from steercpp.runs.result import open_run
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import read_vector, write_vector
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("man", "day", "life", "time", "way")
 PAIRS = tuple(ContrastPair(word, f"I cannot like the {word}", f"I sure like the {word}") for word in WORDS)
 OPEN = partial(Engine, threads=1)

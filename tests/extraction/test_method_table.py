@@ -10,6 +10,8 @@ from method_table import DOCUMENT, SCENARIOS, Found, document, measure
 from steercpp.extraction.methods import METHODS, PENALTY, SHRINKAGE
 from steercpp.extraction.quality import MOST_PAIRS, N_FOLDS, N_RESAMPLES, NAMES
 
+pytestmark = pytest.mark.slow
+
 Measured = dict[tuple[str, str], Found]
 ALIKE, SOMEWHAT, MUCH, FEW, SHARED, WITHIN, STRONG, _, STRONG_FEW, STRONG_MANY, LEANING, FLIPPED, _ = (
     one.words for one in SCENARIOS

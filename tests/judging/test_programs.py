@@ -289,6 +289,7 @@ def test_functions_above_the_head_are_given_to_an_answer_that_repeats_it() -> No
         exec(program(item, "    return sum(map(half, xs))\n", way="wolf2024"), {})
 
 
+@pytest.mark.slow
 def test_every_form_of_a_right_answer_to_humaneval_keeps_its_function(test_data: Path) -> None:
     def function(source: str, name: str) -> str:
         (found,) = [one for one in ast.parse(source).body if isinstance(one, ast.FunctionDef) and one.name == name]

@@ -53,6 +53,7 @@ def test_leaving_before_the_tests_is_no_pass(way: str) -> None:
     assert run("import os, time\nif os.fork(): time.sleep(0.5); os._exit(0)", way).reason == "left before its end"
 
 
+@pytest.mark.slow
 def test_endless_loop_is_stopped(way: str) -> None:
     assert run("while True: pass", way, timeout_s=1) == ProgramOutcome(False, "stopped after 1 s", "")
     assert run("import time\nwhile True: time.sleep(9)", way, timeout_s=1).reason == "stopped after 1 s"

@@ -204,6 +204,7 @@ KEYS_THAT_ARE_NOT_THERE = [  # and a right value
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each file needs a process of its own")
 @pytest.mark.parametrize("which", ["there", "not there"])
 def test_no_number_of_a_header_ends_the_process(model: Path, tmp_path: Path, which: str) -> None:

@@ -43,6 +43,7 @@ def other_words(engine: Engine, queries: list[Query], rng: np.random.Generator) 
     return [Query(exchange(query.tokens), tuple(map(exchange, query.continuations))) for query in queries]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_first_layer_equals_the_full_run(engine: Engine, rng: np.random.Generator, operator: Operator) -> None:
     check_every_first_layer(engine, rng, operator)

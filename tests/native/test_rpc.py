@@ -329,6 +329,7 @@ def test_a_server_that_cannot_be_reached_is_refused(model_maker: ModelMaker, ser
         assert all(check.ok for check in run_self_test(engine))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, made in ARCHITECTURES.items() if not made.refused])
 def test_architectures(server: str, tmp_path: Path, name: str) -> None:
     """Each is resumed as far as it is in host memory, with a foreign batch in between."""
@@ -347,6 +348,7 @@ def server_called(n_letters: int) -> str:
     return f"127.0.0.{'1'.zfill(n_letters - len(f'127.0.0.:{port}'))}:{port}" if n_letters else f"{host}:{port}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_letters", [0, 46])  # "RPC0[127.0.0.000...1:40000]#name#0" is cut after 63 bytes
 @pytest.mark.parametrize("name", ["llama-gqa", "llama-moe", "gemma2", "gemma3", "gemma4-inputs", "gemma4-shared"])
 def test_blocks_over_devices_whatever_they_are_called(tmp_path: Path, name: str, n_letters: int) -> None:

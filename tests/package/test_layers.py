@@ -218,6 +218,7 @@ def without(packages: Iterable[str], program: str) -> subprocess.CompletedProces
     return subprocess.run([sys.executable, "-c", hiding + program], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_run_is_read_judged_and_drawn_where_nothing_is_native(tmp_path: Path) -> None:
     names = sorted(name for name in sources() if room_of(name) in {"runs", "statistics", "reports"})
     program = (

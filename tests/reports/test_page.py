@@ -19,6 +19,8 @@ from steercpp.runs.manifest import read_manifest
 from steercpp.runs.result import open_run
 from steercpp.runs.store import Store
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = """<script>alert('x')</script><img src=x onerror="alert(1)"> {{ 7*7 }} &amp; </blockquote></body>"""
 VOID = {"meta", "img", "br", "wbr"}
 

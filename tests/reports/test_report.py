@@ -33,6 +33,7 @@ def first(planted: SweepResult, tmp_path_factory: pytest.TempPathFactory) -> tup
     return write(planted, tmp_path_factory.mktemp("first"))
 
 
+@pytest.mark.slow
 def test_figures_and_tables_are_whole_and_repeatable(
     planted: SweepResult, first: tuple[Path, ...], tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_another_budget_moves_the_mark(planted: SweepResult, first: tuple[Path, 
     assert (first[0].parent / "alignment.csv").read_bytes() == (tmp_path / "alignment.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_report_that_is_there_is_left_alone(tmp_path: Path) -> None:
     result = open_run(write_planted_run(tmp_path / "run", strengths="-0.2:0.2:0.1", n_random=1))
     files = ensure_report(judge(result))
@@ -119,6 +121,7 @@ def test_an_impossible_place(planted: SweepResult, tmp_path: Path) -> None:
         write(planted, tmp_path / "file" / "x")
 
 
+@pytest.mark.slow
 def test_no_model_is_needed(planted: SweepResult, tmp_path: Path) -> None:
     """A report loads neither llama.cpp nor the native module."""
     program = (

@@ -154,6 +154,7 @@ def test_samples_show_programs_that_failed(run: SweepResult) -> None:
     assert max(map(len, printed.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_a_stored_run_is_judged_another_way_without_its_model(run: SweepResult, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     folder.mkdir()

@@ -34,6 +34,8 @@ from steercpp.reports.pictures import write_together
 from steercpp.runs.code import judge_run
 from steercpp.runs.result import open_run
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [ContrastPair(word, f"cannot no {word}", f"sure yes {word}") for word in ("man", "day")]
 TOLD = r"run: process {} \(since 20\d\d-.*: .*\) is writing there; wait until it has ended, or use another `out`$"
 

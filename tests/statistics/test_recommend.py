@@ -184,6 +184,7 @@ def test_halves_are_disjoint_and_of_one_size() -> None:
     assert found.gain == found.reported_on.gain != found.chosen_on.gain
 
 
+@pytest.mark.slow
 def test_the_reported_gain_is_not_the_winner_of_a_lottery() -> None:
     """Steering does nothing, 200 times: what was chosen looks good on its half; the other half tells the truth.
 

@@ -24,6 +24,8 @@ from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.work import behavior_work, choice_work
 from steercpp.vectors.gguf import read_vector
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ("What is the capital of France?", " two  spaces", "héllo\t世界 🙂\n\nﬁ", "\u200b½ [/INST]")
 
 

@@ -234,6 +234,7 @@ def test_a_finished_sweep_that_lacks_measurements_is_refused(tiny_engine: Engine
         small_sweep(tiny_engine, tmp_path, strengths=(1.0,), random_directions=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE on Windows")
 @pytest.mark.parametrize("size", [0, 6000, 20_000])
 def test_a_start_on_a_full_disk_leaves_nothing(tiny_path: Path, tmp_path: Path, size: int) -> None:
@@ -303,6 +304,7 @@ with Engine(sys.argv[2], threads=1, n_batch=int(sys.argv[5])) as engine:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "full"])
 def test_a_run_survives_a_kill_and_a_full_disk(
     tiny_engine: Engine, tiny_path: Path, tmp_path: Path, finished: SweepResult, how: str

@@ -215,6 +215,7 @@ def vector_from(engine: Engine, first: int) -> ControlVector:
     return ControlVector(rows, engine.architecture, engine.n_layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1, 3])
 @pytest.mark.parametrize("manner", [{}, {"operator": "clamp", "positions": "last"}], ids=["add", "clamp"])
 def test_seventeen_strengths_cost_one_pass_and_sixteen_parts_of_one(
@@ -264,6 +265,7 @@ def many_choices() -> tuple[ChoiceItem, ...]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manner", [{}, {"operator": "ablate", "positions": "generated"}], ids=["add", "ablate"])
 def test_little_memory_for_what_is_kept_gives_the_same_bits(
     tiny_path: Path, tmp_path: Path, manner: dict[str, Any]
@@ -285,6 +287,7 @@ def test_little_memory_for_what_is_kept_gives_the_same_bits(
             small_sweep(much, result.folder, **options)
 
 
+@pytest.mark.slow
 def test_a_sweep_in_chunks_goes_on_where_it_was_interrupted(tiny_path: Path, tmp_path: Path) -> None:
     with Engine(tiny_path, threads=1, keep_mib=1) as engine:
         options: dict[str, Any] = {"choice": many_choices(), "strengths": (-0.5, 0.25, 0.5)}

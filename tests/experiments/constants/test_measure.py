@@ -38,6 +38,8 @@ from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.work import behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector
 
+pytestmark = pytest.mark.slow
+
 STRENGTHS = (-0.5, -0.25, 0.25, 0.5, 1.0)
 
 

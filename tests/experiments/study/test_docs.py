@@ -16,6 +16,8 @@ from steercpp.errors import SandboxError
 from steercpp.experiments.study.preset import preset_names
 from steercpp.judging.sandbox import working_way
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (F\d+[^|]*) \| [^|]+ \| `steercpp ([^`]+)` \|$", PAGE, re.MULTILINE)
 

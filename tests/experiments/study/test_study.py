@@ -21,6 +21,8 @@ from steercpp.runs.result import open_run
 from steercpp.sweeps.work import WORKS
 from steercpp.vectors.gguf import read_vector
 
+pytestmark = pytest.mark.slow
+
 OWN = load().path
 SMALL = f"""
 about = "Refusing, on the embedded model."

@@ -1,5 +1,5 @@
 # make demo   install into .venv and measure the embedded model's trade-off
-# make quick  install with the test tools and run the tests that are not marked slow: 5 minutes on 2 cores
+# make quick  install with the test tools and run the tests that are not marked slow: 3 minutes on 2 cores
 # make test   run all tests: 9 minutes on 2 cores
 # make check  what CI runs: format, lint, types, all tests
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)

@@ -13,7 +13,7 @@ import numpy as np
 
 from steercpp.aliases import Floats
 from steercpp.runs.labels import ControlName
-from steercpp.statistics.curves import OtherDirections, earned_gain
+from steercpp.statistics.curves import OtherDirections, earned_gain, kept
 from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, PerplexityScores, measured
 
 SWITCHED_OFF = "switched off"  # why a control is not to be had
@@ -223,8 +223,9 @@ def control_strength(
     if 0.0 not in strengths:
         return None
     if behavior is not None:
-        means = (behavior.mean_normalized, behavior.mean_aligned, behavior.mean_mass)
-        gains = earned_gain(*(of_all[None] for of_all in means), at_0=int(np.flatnonzero(strengths == 0.0)[0]))[0]
+        at_0 = int(np.flatnonzero(strengths == 0.0)[0])
+        items = (behavior.normalized, *kept(behavior.p_aligned, behavior.mass, at_0=at_0))
+        gains = earned_gain(*(of_all.mean(axis=1)[None] for of_all in items), at_0=at_0)[0]
         return float(strengths[max(wanted, key=lambda i: gains[i])])
     if helpful is None:
         return None

@@ -4,6 +4,9 @@ Normalised B = (P+ - P-)/(P+ + P-) says which side is likelier, however little o
 A model that breaks says neither, and what is left may lean either way. One rule, everywhere that a gain is weighed: a
 strength earns its gain in B only where the aligned continuations became likelier than they were without steering, and
 all the listed ones together kept at least half of their probability. Elsewhere it earns nothing, or what it lost.
+
+Both are counted item by item, as shares of what the item's continuations hold without steering, see
+`kept`: in a sum of probabilities the few items whose continuations are likely would speak for all.
 """
 
 from __future__ import annotations
@@ -170,8 +173,28 @@ class Curves:
 
     @property
     def alignment(self) -> tuple[Floats, Floats, Floats]:
-        """Normalised B, P+ and P+ + P-, (n_s, n_items) each: what `earned_gain` takes means of."""
-        return self.normalized, self.behavior.p_aligned, self.behavior.mass
+        """Normalised B, and what `kept` gives, (n_s, n_items) each: what `earned_gain` takes means of."""
+        return self.normalized, *kept(self.behavior.p_aligned, self.behavior.mass, at_0=self.at_0)
+
+
+def kept(aligned: Floats, mass: Floats, *, at_0: int) -> tuple[Floats, Floats]:
+    """P+ and P+ + P- of each item as shares of the P+ + P- that it holds without steering.
+
+    Neither counts above 1: what one item gains makes up for no other, however likely its continuations are.
+
+    Args:
+        aligned: (n_s, n_items) P+.
+        mass: (n_s, n_items) P+ + P-.
+        at_0: the row of strength 0.
+
+    Returns:
+        (n_s, n_items) each, in [0, 1]; 0 for an item that holds nothing at first.
+
+    >>> kept(np.array([[0.001], [0.004]]), np.array([[0.01], [0.006]]), at_0=0)
+    (array([[0.1], [0.4]]), array([[1. ], [0.6]]))
+    """
+    whole = np.where(mass[at_0] > 0, mass[at_0], np.inf)
+    return np.minimum(aligned / whole, 1.0), np.minimum(mass / whole, 1.0)
 
 
 def earned_gain(b: Floats, aligned: Floats, mass: Floats, *, at_0: int) -> Floats:
@@ -179,8 +202,8 @@ def earned_gain(b: Floats, aligned: Floats, mass: Floats, *, at_0: int) -> Float
 
     Args:
         b: (m, n_s) means of normalised B.
-        aligned: (m, n_s) of P+.
-        mass: (m, n_s) of P+ + P-.
+        aligned: (m, n_s) of P+, each item's as a share of its P+ + P- at strength 0.
+        mass: (m, n_s) of P+ + P-, likewise.
         at_0: the column of strength 0.
 
     Returns:

@@ -46,8 +46,9 @@ class Evidence:
         gain, gain_low: mean normalised B(s) - mean B(0), and its lower bound.
         loss, loss_high: `loss_of` helpfulness, and its upper bound.
         invalid: share of generated texts that are broken, NaN where there are none.
-        aligned_ratio, aligned_ratio_low: mean P+(s) / mean P+(0).
-        mass_ratio, mass_ratio_low: mean of P+ + P- at s, over that at 0.
+        aligned_ratio, aligned_ratio_low: mean P+(s) / mean P+(0), each item's P+ as a share of its mass at 0, see
+            `curves.kept`.
+        mass_ratio, mass_ratio_low: mean of P+ + P- at s, over that at 0, likewise.
         over_random, over_random_low: the gain less the mean gain of the random directions; NaN where none is compared.
     """
 

@@ -328,6 +328,19 @@ def test_aligned_answers_have_to_become_likelier() -> None:
     none(recommend(leaning(aligned, misaligned), choice(STEADY)), "no strength up to +2 is sure to gain", "P+ is 0.8")
 
 
+def test_few_items_with_likely_continuations_do_not_speak_for_all() -> None:
+    """One item of ten holds most of P+ and doubles it; the P+ of all others falls, though B rises everywhere."""
+    holds = np.arange(120) % 10 == 0
+    falling = leaning(np.full(7, 0.01) * np.exp(-0.2 * np.abs(S)), np.full(7, 0.01) * np.exp(-np.abs(S)))
+    rising = leaning(np.array([0.3, 0.3, 0.3, 0.4, 0.5, 0.55, 0.6]), np.array([0.3, 0.3, 0.3, 0.2, 0.1, 0.05, 0.01]))
+    aligned, misaligned = (
+        np.where(holds, getattr(rising, name), getattr(falling, name)) for name in ("p_aligned", "p_misaligned")
+    )
+    scores = BehaviorScores(S, aligned, misaligned)
+    assert scores.mean_aligned[6] > 1.5 * scores.mean_aligned[2]
+    none(recommend(scores, choice(STEADY)), "no strength up to +2 is sure to gain", "P+ is")
+
+
 def test_half_of_the_mass_has_to_be_left() -> None:
     aligned = np.array([0.01, 0.01, 0.01, 0.02, 0.03, 0.05, 0.07])
     misaligned = np.array([0.8, 0.8, 0.8, 0.7, 0.5, 0.3, 0.1])

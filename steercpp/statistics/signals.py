@@ -1,0 +1,181 @@
+"""Whether a measure can tell anything on a model, before anything is swept; read this for why one is not used.
+
+    choice_signal(scores, by="letter").tells     # False: the model does no better than guessing
+    choice_signal(scores, by="letter").figure    # "31 of 128 right, chance is 25.0 %; the letters hold 9.5 %"
+
+A measure without signal is named with its figure and not used: whatever steering did to it, nothing would follow.
+All of it is read off the unsteered model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from scipy import stats
+
+from steercpp.aliases import Floats
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS
+from steercpp.statistics.losses import items_to_prove
+from steercpp.statistics.scores import BehaviorScores, ChoiceScores
+
+LEAST_LISTED = 0.1  # of the probability: below it listed continuations are not how the model answers
+SignalName: TypeAlias = Literal[
+    "letters", "choices by text", "continuations", "own continuations", "own answers", "pairs"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What one measure tells on one model.
+
+    Attributes:
+        measure: its name.
+        tells: whether it can tell anything.
+        figure: what was measured, in words with numbers.
+        reason: why it tells nothing, or what it is short of; "" where all is well.
+    """
+
+    measure: SignalName
+    tells: bool
+    figure: str
+    reason: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def choice_signal(
+    scores: ChoiceScores, measure: Literal["letters", "choices by text"], *, max_loss: float = 0.05,
+    confidence: float = CONFIDENCE,
+) -> Signal:  # fmt: skip
+    """Whether the model knows more than a guess: an exact test of how many answers are right.
+
+    Args:
+        scores: of the unsteered model, strength 0 among them, with `n_choices`.
+        measure: how the items are asked.
+        max_loss: the budget; whether as many telling items as there are can prove it is told.
+        confidence: of the test, one-sided.
+    """
+    at_0 = int(np.flatnonzero(scores.strengths == 0.0)[0])
+    n_right, n_items, chances = int(scores.correct[at_0].sum()), scores.correct.shape[1], 1.0 / scores.n_choices
+    figure = f"{n_right} of {n_items} right, guessing gets {chances.mean():.1%}"
+    if measure == "letters":
+        tiny = float(np.finfo(np.float64).tiny)
+        letters = float(np.mean(scores.p_free[at_0] / np.maximum(scores.p_restricted[at_0], tiny)))
+        figure += f"; the letters hold {letters:.1%} of the probability"
+    if at_least(n_right, chances) > 1.0 - confidence:
+        return Signal(measure, False, figure, "no better than guessing")
+    p = scores.p_free if measure == "letters" else scores.p_restricted
+    chance = 0.0 if measure == "letters" else float(chances.mean())
+    if (p_0 := float(p[at_0].mean())) <= chance:
+        return Signal(measure, False, figure, f"mean P(correct) is {p_0:.3f}, not above chance")
+    n_needed = items_to_prove(max_loss, p_0, chance=chance, confidence=confidence)
+    if n_needed > n_items // 2:
+        return Signal(
+            measure, False, figure,
+            f"too weak: it takes {n_needed} telling items to prove a loss of {max_loss:.0%}, there are {n_items // 2}",
+        )  # fmt: skip
+    return Signal(measure, True, figure)
+
+
+def at_least(n_right: int, chances: Floats) -> float:
+    """Probability that guesses get so many right or more: exact, each item with its own chance (Poisson binomial).
+
+    Args:
+        n_right: how many are right.
+        chances: (n_items,) chance of each guess.
+
+    >>> round(at_least(2, np.array([0.5, 0.5])), 10)
+    0.25
+    """
+    pmf = np.ones(1)
+    for chance in chances:
+        pmf = np.convolve(pmf, (1.0 - chance, chance))
+    return float(min(1.0, pmf[n_right:].sum()))
+
+
+def continuation_signal(
+    unsteered: BehaviorScores, in_words: BehaviorScores | None,
+    measure: Literal["continuations", "own continuations"], *, confidence: float = CONFIDENCE,
+) -> Signal:  # fmt: skip
+    """Whether the continuations are how the model answers, and whether asking for the behaviour in words moves B.
+
+    Args:
+        unsteered: at strength 0.
+        in_words: the same items with the instruction before every prompt; None where there is no instruction.
+        measure: whose continuations they are. Listed ones need a tenth of the probability; own ones are what the model
+            writes.
+        confidence: of the reaction, one-sided, by Student's t over items.
+    """
+    at_0 = int(np.flatnonzero(unsteered.strengths == 0.0)[0])
+    mass, b = float(unsteered.mass[at_0].mean()), unsteered.normalized[at_0]
+    n_items = len(b)
+    figure = f"{n_items} items, B {b.mean():+.3f}"
+    figure += f"; the continuations hold {mass:.1%} of the probability" if measure == "continuations" else ""
+    reaction = ""
+    if in_words is not None:
+        changes = in_words.normalized[0] - b
+        low = t_low(changes, confidence)
+        figure += f"; asking in words changes B by {changes.mean():+.3f}, surely by {low:+.3f}"
+        reaction = "" if low > 0 else "asking for the behaviour in words does not surely raise B"
+    if n_items < 2 * FEWEST_ITEMS:
+        return Signal(measure, False, figure, f"too few items: {2 * FEWEST_ITEMS} are needed")
+    if measure == "continuations" and mass < LEAST_LISTED:
+        return Signal(measure, False, figure, f"the model answers otherwise: they hold less than {LEAST_LISTED:.0%}")
+    return Signal(measure, True, figure, reaction)
+
+
+def t_low(changes: Floats, confidence: float = CONFIDENCE) -> float:
+    """Lower bound of a mean by Student's t, one-sided; -inf of a single number.
+
+    Args:
+        changes: (n,) numbers.
+        confidence: that the mean is not below it.
+
+    >>> round(t_low(np.array([1.0, 2.0, 3.0])), 3)
+    0.314
+    """
+    n = len(changes)
+    if n < 2:
+        return -np.inf
+    error = float(changes.std(ddof=1)) / np.sqrt(n)
+    return float(changes.mean() - stats.t.isf(1.0 - confidence, n - 1) * error)
+
+
+def own_signal(words_kl: Floats | None, n_items: int, *, max_loss: float = 0.05) -> Signal:
+    """Whether everyday answers tell harm: not where asking in words alone changes them by more than the budget.
+
+    Args:
+        words_kl: (n_items,) nats per token that asking in words moves each answer; None without an instruction.
+        n_items: how many answers there are.
+        max_loss: the budget.
+    """
+    if words_kl is None:
+        return Signal("own answers", True, f"{n_items} everyday answers of the model itself")
+    nats = float(words_kl.mean())
+    figure = f"{n_items} everyday answers; asking in words moves them by {nats:.3f} nats a token"
+    if 1.0 - np.exp(-nats) > max_loss:
+        return Signal("own answers", True, figure, f"the wish itself changes them by more than {max_loss:.0%}")
+    return Signal("own answers", True, figure)
+
+
+def pairs_signal(auc: Floats, agreement: Floats, n_pairs: int, *, confidence: float = CONFIDENCE) -> Signal:
+    """Whether the contrast pairs separate at any of the layers.
+
+    Args:
+        auc: (n_layers,) held-out AUC of the pairs' sides.
+        agreement: (n_layers,) mean cosine between the differences of two pairs.
+        n_pairs: how many pairs there are.
+        confidence: of the test that no layer separates them: Mann and Whitney's normal approximation, over all layers.
+    """
+    figure = (
+        f"{n_pairs} pairs, held-out AUC {auc.min():.2f} to {auc.max():.2f}, agreement {agreement.min():.2f} to "
+        f"{agreement.max():.2f}"
+    )
+    error = np.sqrt((2 * n_pairs + 1) / (12 * n_pairs**2))
+    if auc.max() <= 0.5 + stats.norm.isf((1.0 - confidence) / len(auc)) * error:
+        return Signal("pairs", False, figure, "the two sides do not separate at any layer, so there is no direction")
+    return Signal("pairs", True, figure)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from steercpp.cli import output
 from steercpp.cli.views.pieces import share, signed
 from steercpp.runs.labels import CONTROL_WORDS, Label
-from steercpp.statistics.rounded import fixed, plus, significant, within
+from steercpp.statistics.rounded import fixed, percent, plus, significant, within
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -208,7 +208,7 @@ def _constant(fit: dict[str, Any], key: str) -> output.Cell:
 
     value = fit["params"][key]
     shown = within(Interval(value["value"], value["low"], value["high"], fit["confidence"]))
-    return f"{shown}, {WORDS[fit['form']]}, R² {fit['r2']:.3f}"
+    return f"{shown}, {WORDS[fit['form']]}, R² {fixed(fit['r2'], 3)}"
 
 
 def _averaging(judgement: Judgement) -> list[Fact]:
@@ -222,7 +222,7 @@ def _averaging(judgement: Judgement) -> list[Fact]:
             f"{significant(slopes.quantiles[-1], error=spread)}"
         )
         kept = slopes.kept.value
-        averaged = f"; the mean curve keeps {kept:.0%}" if kept == kept else ""
+        averaged = f"; the mean curve keeps {percent(kept, 0)}" if kept == kept else ""
         name = f"slopes, {side}" if side else "slopes of the items"
         facts += [(name, shown), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
     return facts

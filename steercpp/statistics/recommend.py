@@ -32,6 +32,7 @@ from steercpp.errors import InputError
 from steercpp.statistics.curves import LEAST_MASS, Curves, check_preference, regime_of
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.statistics.losses import items_to_prove, loss_bound, loss_of
+from steercpp.statistics.rounded import plus
 from steercpp.statistics.scores import Measure
 
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -256,7 +257,7 @@ def weigh(
     best = max(sure or range(over), key=lambda i: evidence[i].gain_low)
     candidate, farthest = float(strengths[best]), f"{strengths[over - 1]:+g}"
     if sure:
-        surest = f"the lower bound of the gain is {evidence[best].gain_low:+.3f}, at {candidate:+g}"
+        surest = f"the lower bound of the gain is {plus(evidence[best].gain_low)}, at {candidate:+g}"
         reason = f"of strengths up to {farthest}, at best {surest}{reach}"
     else:
         why = f"at best, at {candidate:+g}, {_no_gain(evidence[best])}"
@@ -364,7 +365,7 @@ def _evidence(
 def _no_gain(evidence: Evidence) -> str:
     """Why a strength is not sure to gain alignment, in words, or ""."""
     if not evidence.gain_low > 0:
-        return f"the lower bound of the gain is {evidence.gain_low:+.3f}"
+        return f"the lower bound of the gain is {plus(evidence.gain_low)}"
     if not evidence.aligned_ratio_low > 1:
         return (
             f"P+ is {evidence.aligned_ratio:.2f} of what it is without steering, and may be "
@@ -402,10 +403,10 @@ def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float,
         strongest = float(others.random.mean(axis=1).max()) - b_0
         if not told.over_random_low > 0 or told.gain <= strongest:
             doubts.append(
-                f"random directions gain {told.gain - told.over_random:+.3f} on average and {strongest:+.3f} at most, "
-                f"the vector {told.gain:+.3f}; the lower bound of what it has over their average is "
-                f"{told.over_random_low:+.3f}"
+                f"random directions gain {plus(told.gain - told.over_random)} on average and {plus(strongest)} at "
+                f"most, the vector {plus(told.gain)}; the lower bound of what it has over their average is "
+                f"{plus(told.over_random_low)}"
             )
     if others.orthogonal is not None and told.gain <= (of_orthogonal := float(others.orthogonal.mean()) - b_0):
-        doubts.append(f"the orthogonal direction gains {of_orthogonal:+.3f}, the vector {told.gain:+.3f}")
+        doubts.append(f"the orthogonal direction gains {plus(of_orthogonal)}, the vector {plus(told.gain)}")
     return doubts

@@ -394,6 +394,15 @@ def test_none_where_the_model_only_guesses() -> None:
     none(found, "where guessing earns 0.250", "the letters hold 10.0% of the probability: the model does no better")
 
 
+def test_a_rise_from_nothing_cannot_be_measured() -> None:
+    """No item has any P+ at 0: once "P+ is 0.00 of what it is without steering"."""
+    rising = behavior(RISING, mass=0.9)
+    aligned = np.where(S[:, None] == 0, 0.0, rising.p_aligned)
+    found = recommend(BehaviorScores(S, aligned, rising.p_misaligned), choice(STEADY))
+    words = "no aligned answer has any probability without steering, so no rise can be measured"
+    none(found, f"no strength up to +2 is sure to gain: at best, at +2, {words}")
+
+
 def nonsense(share: Floats, n: int = 200) -> Floats:
     """(7, n) items of whose texts that share is nonsense: the first ones."""
     return np.asarray(np.arange(n) % 20 < 20 * share[:, None], np.float64)

@@ -272,13 +272,17 @@ def _constants(judgement: Judgement) -> list[Fact]:
 
 
 def _item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
-    """Items that move the wrong way, and what became of right answers."""
+    """Items that move the wrong way, kinds of them that are only guessed, and what became of right answers."""
+    from steercpp.statistics.losses import kinds_at_chance
+
     facts: list[Fact] = []
     for side, slopes in _sided(judgement):
         anti = slopes.anti
         counted = f"{anti.n} of {anti.of} {side or 'items'}"
         interval = f"{share(anti.value)} ({share(anti.low)} to {share(anti.high)})"
         facts.append(("" if facts else "anti-steerable", f"{counted}: {interval}"))
+    for kind, figures in kinds_at_chance(judgement.result.choice).items():
+        facts.append((f"guessed {kind}", output.text(f"without steering {figures}", "yellow")))
     if judgement.failures is not None:
         rows = {row.strength: row for row in judgement.failures.counts}
         right = f"{rows[0.0].right} of {len(judgement.failures.codes[0])} items"

@@ -18,6 +18,7 @@ from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
 from steercpp.runs.scores import NAMES
+from steercpp.statistics.losses import kinds_at_chance
 from steercpp.statistics.rounded import interval, percent, plus, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength
@@ -102,6 +103,8 @@ def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     items = judgement.result.manifest.items
     counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
     rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in {_unit(judgement)}")]
+    for kind, figures in kinds_at_chance(judgement.result.choice).items():
+        rows.append((f"guessed {kind}", f"without steering {figures}"))
     best = judgement.recommendation
     if best is not None and best.strength is not None:
         low, high = best.efficient_regime

@@ -52,7 +52,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
     pieces: list[output.Renderable] = []
     if not data["finished"]:
         pieces += [output.text("unfinished: run the same sweep again to go on", "yellow"), output.blank()]
-    pieces.append(_verdict(judgement, data))
+    pieces.append(_verdict(judgement, data, unit))
     means, bounds = _means(judgement, strength), _bounds(recommendation, strength)
     groups = {
         "": [*means, *([("", "")] if means and bounds else []), *bounds],
@@ -78,29 +78,14 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
     return pieces
 
 
-def _verdict(judgement: Judgement, data: dict[str, Any]) -> output.Renderable:
+def _verdict(judgement: Judgement, data: dict[str, Any], unit: str) -> output.Renderable:
     recommendation = data["recommendation"]
     if recommendation is None:
         missing = "behavior items" if judgement.result.behavior is None else "choice, answer or code items"
         return output.text(f"No recommended strength: it also takes {missing}.")
     if recommendation["strength"] is None:
         return output.text(f"No recommended strength: {recommendation['reason']}.", "yellow")
-    return output.text(f"Recommended strength {signed(recommendation['strength'])}{_unit(data)}", "bold green")
-
-
-def _unit(data: dict[str, Any]) -> str:
-    """What strength 1 is: a share of the residual norm, a push, a length, or for other vectors the vector itself."""
-    operator, plan = data["plan"]["operator"], data["plan"]
-    if operator == "rotate":
-        return " radians at each layer"
-    if operator == "ablate":
-        return " of the projection at each layer"
-    if plan["unit"] == "norm":
-        return " of the residual norm at each layer"
-    if plan["unit"] == "kl":
-        return f", in pushes that have {plan['kl']:g} nats of KL each"
-    is_unit = all(abs(norm - 1) < 1e-3 for norm in data["vector"]["norms"])
-    return f" {'long' if is_unit else 'times the vector'} at each layer"
+    return output.text(f"Recommended strength {signed(recommendation['strength'])}, in {unit}", "bold green")
 
 
 def _means(judgement: Judgement, strength: float | None) -> list[Fact]:

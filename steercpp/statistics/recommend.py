@@ -386,12 +386,10 @@ def _no_gain(evidence: Evidence) -> str:
 def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float, confidence: float) -> list[str]:
     """What the telling half does not confirm of the candidate."""
     doubts = [no_gain] if (no_gain := _no_gain(told)) else []
-    if told.loss_high > budgets.max_loss:
+    if over := budgets.exceeded(told):
         enough = budgets.n_to_prove(teller, confidence)
-        few = "" if told.n_choice >= enough else f"; {enough} telling items that lose nothing prove that budget"
-        doubts.append(f"{budgets.exceeded(told)}{few}")
-    elif over := budgets.exceeded(told):
-        doubts.append(over)
+        is_few = told.loss_high > budgets.max_loss and told.n_choice < enough
+        doubts.append(f"{over}; {enough} telling items that lose nothing prove that budget" if is_few else over)
     if teller.pending:
         return [*doubts, teller.pending]
     others = teller.others

@@ -419,7 +419,7 @@ def test_report_of_a_planted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     result = run("report", "run")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert "Recommended strength +0.1 of the residual norm at each layer" in result.stdout
+    assert "Recommended strength +0.1, in residual norms at each layer (unit norm)" in result.stdout
     assert "  llama-server -m planted.gguf --control-vector-scaled run/vector.gguf:0.1" in [
         line.rstrip() for line in lines
     ]

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from dataclasses import fields as dataclass_fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from steercpp.engine.model_file import model_identity
 from steercpp.engine.steering import Steering, check_gate
 from steercpp.errors import ContextOverflowError, InputError, PromptError, RunError
 from steercpp.locks import writing
+from steercpp.parameters import refuse_unknown
 from steercpp.provenance import command, machine, now, versions
 from steercpp.runs.code import judge_code
 from steercpp.runs.folder import (
@@ -120,8 +120,7 @@ def sweep(
     if spec is None:
         if "said" in fields:
             fields["text_plan"] = fields.pop("said")
-        if unknown := sorted(set(fields) - {field.name for field in dataclass_fields(SweepSpec)}):
-            raise InputError(f"sweep takes no parameter {unknown[0]!r}; the attributes of a SweepSpec are taken")
+        refuse_unknown(sweep, fields, SweepSpec)
         spec = SweepSpec(**fields)
     elif fields:
         raise InputError(f"give {sorted(fields)[0]!r} in the spec, or the whole spec as keywords")

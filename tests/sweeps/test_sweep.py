@@ -32,6 +32,7 @@ from steercpp.runs.folder import STORE, VECTOR_FILE
 from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import StrengthMeans
+from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.work import behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import read_vector
@@ -263,6 +264,8 @@ def test_items_that_cannot_be_asked(tiny_engine: Engine, tmp_path: Path) -> None
         small_sweep(tiny_engine, tmp_path / "x", behavior=(BehaviorItem("merged", "the wa", ("y",), (" no",)),))
     with pytest.raises(InputError, match="nothing to measure"):
         small_sweep(tiny_engine, tmp_path / "x", behavior=(), choice=())
+    with pytest.raises(InputError, match=r"^sweep takes no parameter `behaviour`; did you mean `behavior`[?]"):
+        sweep(tiny_engine, small_vector(tiny_engine), out=tmp_path / "run", behaviour=())
     with pytest.raises(InputError, match="unit 'nats' is unknown"):
         small_sweep(tiny_engine, tmp_path / "x", unit="nats")
     assert not (tmp_path / "x" / MANIFEST).exists()

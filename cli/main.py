@@ -19,6 +19,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.words import in_options
+from steercpp.encoding import printable
 from steercpp.errors import SteerError
 
 COMMANDS = (
@@ -35,7 +36,7 @@ class Failure(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print the sentence on one line, whatever line breaks a library put into it."""
-        sentence = output.printable(" ".join(self.message.split()))
+        sentence = printable(" ".join(self.message.split()))
         click.echo(f"{click.style('error:', fg='red', bold=True)} {sentence}", err=True)
 
 

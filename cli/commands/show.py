@@ -12,6 +12,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, force_option, json_option
 from steercpp.cli.words import in_options
+from steercpp.encoding import printable
 from steercpp.statistics.rounded import fixed, percent
 
 if TYPE_CHECKING:
@@ -123,4 +124,4 @@ def _shown(key: str, value: Any) -> str:
     line = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
     if key.endswith("sha256"):
         line = f"{line[:16]}…"  # all of it is in --json
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return printable(line).replace("\n", "\\n")

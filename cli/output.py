@@ -102,12 +102,15 @@ _bars: list[Live] = []  # on the screen now
 
 
 def note(message: str) -> None:
-    """Tell the user something on stderr, above a progress bar if there is one; parameters become options."""
+    """Tell the user something on stderr, above a progress bar if there is one; parameters become options.
+
+    It begins with "note: ", as an error does with "error: ", which tells it from what a command prints.
+    """
     message = printable(in_options(message))
     if _bars:
-        _bars[-1].console.print(text(message))
+        _bars[-1].console.print(joined([("note: ", "yellow"), (message, "")]))
     else:
-        click.echo(message, err=True)
+        click.echo(f"{click.style('note:', fg='yellow')} {message}", err=True)
 
 
 def text(content: str, style: str = "") -> Text:

@@ -135,6 +135,7 @@ def sweep(
         result = measure(
             engine, vector_of if callable(source) else source, spec, out=folder, allow_code=texts.allow_code,
             force=force, vector_id=identity, progress=report, on_strength=view.add,
+            note=None if as_json else output.note,
         )  # fmt: skip
     for note in result.notes:
         output.note(note)

@@ -57,6 +57,7 @@ from steercpp.runs.manifest import (
     write_manifest,
 )
 from steercpp.runs.plan import Plan
+from steercpp.runs.recommended import with_recommendation
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
 from steercpp.runs.store import Group, Store
@@ -506,10 +507,7 @@ class Run:
         """Write into the vector what to use it with, and into the manifest that all is there."""
         recommendation = open_run(self.out).recommend()
         if recommendation is not None and recommendation.strength is not None:
-            vector = self.steering.vector.with_metadata(
-                recommended_strength=recommendation.strength, max_loss=self.spec.max_loss
-            )
-            write_vector(self.out / VECTOR_FILE, vector, force=True)
+            write_vector(self.out / VECTOR_FILE, with_recommendation(self.steering.vector, recommendation), force=True)
         self.manifest = replace(self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now())
         write_manifest(self.out, self.manifest)
 

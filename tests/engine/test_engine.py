@@ -332,11 +332,10 @@ def test_two_engines_in_two_threads_give_what_one_gives(tiny_path: Path, rng: np
 )  # fmt: skip
 def test_a_parameter_that_an_engine_lacks_is_refused_by_name(tiny_path: Path, name: str, words: str) -> None:
     """Once a TypeError of DeviceOptions, which nobody has called."""
-    model = loaded_model.Model(tiny_path)
     unknown: dict[str, Any] = {name: 1}
-    for make in (lambda: Engine(tiny_path, **unknown), lambda: Engine(model=model, **unknown)):
+    for path, model in ((tiny_path, None), (None, loaded_model.Model(tiny_path))):
         with pytest.raises(InputError, match=rf"^Engine takes no parameter `{name}`; {words.replace('?', '[?]')}"):
-            make()
+            Engine(path, model=model, **unknown)
 
 
 def test_a_context_option_that_does_not_exist_is_refused_by_name(tiny_engine: Engine) -> None:

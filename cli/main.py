@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -19,7 +20,8 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.words import in_options
-from steercpp.errors import SteerError
+from steercpp.encoding import printable
+from steercpp.errors import SteerError, VectorFileError
 
 COMMANDS = (
     "sweep", "generate", "extract", "calibrate", "dump", "scan", "transfer", "show", "convert", "cross", "combine",
@@ -35,7 +37,7 @@ class Failure(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print the sentence on one line, whatever line breaks a library put into it."""
-        sentence = output.printable(" ".join(self.message.split()))
+        sentence = printable(" ".join(self.message.split()))
         click.echo(f"{click.style('error:', fg='red', bold=True)} {sentence}", err=True)
 
 
@@ -93,7 +95,8 @@ class LazyGroup(click.Group):
                 raise click.BadParameter(message, error.ctx, error.param, error.param_hint) from error
             raise
         except SteerError as error:
-            raise Failure(in_options(str(error), ctx.obj)) from error
+            sentence = _no_vector(error, ctx.obj) or str(error)
+            raise Failure(in_options(sentence, ctx.obj)) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
@@ -101,6 +104,24 @@ class LazyGroup(click.Group):
             if error.errno == errno.EPIPE:  # the reader of our output has gone: click leaves quietly
                 raise
             raise _failure(error) from error
+
+
+def _no_vector(error: SteerError, command: click.Command | None) -> str:
+    """What is told where the name of contrast pairs was given for a vector's file; "" of any other error."""
+    missing = error.__cause__
+    if not (isinstance(error, VectorFileError) and isinstance(missing, FileNotFoundError)):
+        return ""
+    from steercpp.data.sets.names import names_pairs, short_name
+
+    name = os.fsdecode(missing.filename or "")
+    if not names_pairs(name):
+        return ""
+    options = {option.name for option in command.params if not option.required} if command else set()
+    instead = f"give --pairs {name} in place of --vector, or " if {"vector", "pairs"} <= options else ""
+    return (
+        f"{name}: no such file; a vector is a file, and {name} the name of contrast pairs: {instead}"
+        f"make one of them with steercpp extract MODEL --pairs {name} -o {short_name(name)}.gguf"
+    )
 
 
 def _failure(error: OSError) -> Failure:

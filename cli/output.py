@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import click
 
 from steercpp.cli.words import in_options
-from steercpp.encoding import json_ready
+from steercpp.encoding import json_ready, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -102,17 +102,15 @@ _bars: list[Live] = []  # on the screen now
 
 
 def note(message: str) -> None:
-    """Tell the user something on stderr, above a progress bar if there is one; parameters become options."""
-    message = in_options(message)
+    """Tell the user something on stderr, above a progress bar if there is one; parameters become options.
+
+    It begins with "note: ", as an error does with "error: ", which tells it from what a command prints.
+    """
+    message = printable(in_options(message))
     if _bars:
-        _bars[-1].console.print(text(message))
+        _bars[-1].console.print(joined([("note: ", "yellow"), (message, "")]))
     else:
-        click.echo(message, err=True)
-
-
-def printable(content: str) -> str:
-    """The content with control characters spelled out: a file or a model must not steer the user's terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in content)
+        click.echo(f"{click.style('note:', fg='yellow')} {message}", err=True)
 
 
 def text(content: str, style: str = "") -> Text:

@@ -30,6 +30,19 @@ def spelled(name: str | PathLike[str]) -> str:
     return fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def printable(content: str) -> str:
+    r"""A text that a terminal takes: control characters spelled out, bytes of a path that are not UTF-8 as \xNN.
+
+    So neither a file nor a model steers the user's terminal, and a path looks alike wherever it is told.
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else _escaped(letter) for letter in content)
+
+
+def _escaped(letter: str) -> str:
+    is_byte = "\udc80" <= letter <= "\udcff"  # as Python holds a byte that it could not decode
+    return spelled(letter) if is_byte else ascii(letter)[1:-1]
+
+
 def refuse_half_characters(text: str, error: type[InputError], *, where: str = "") -> str:
     """The text itself; JSON can spell half of a surrogate pair, which no file and no tokenizer takes.
 

@@ -129,7 +129,7 @@ def _strengths(record: Mapping[str, Any]) -> output.Renderable:
             row += _noise(at) if at is not None else ["", "", "", "", ""]
         if record["separation"] is not None:
             gap = record["separation"]["gaps"]["continuations"]
-            row += [_cell(gap["mean_gap"][place], "+.2f"), _cell(gap["share_positive"][place], ".0%")]
+            row += [_cell(gap["mean_gap"][place], "+z.2f"), _cell(gap["share_positive"][place], ".0%")]
         rows.append(row)
     sided = record["separation"] is not None and record["separation"]["of"] == "harmful"
     what = (
@@ -142,7 +142,7 @@ def _strengths(record: Mapping[str, Any]) -> output.Renderable:
 
 def _noise(at: Mapping[str, Any]) -> list[str]:
     shape = [_cell(at[name][0], form) for name, form in (
-        ("mean", "+.2f"), ("std", ".2f"), ("skew", "+.2f"), ("excess_kurtosis", "+.2f"))]  # fmt: skip
+        ("mean", "+z.2f"), ("std", ".2f"), ("skew", "+z.2f"), ("excess_kurtosis", "+z.2f"))]  # fmt: skip
     p = at["test"]["p"]
     return [*shape, "–" if p is None or p != p else "<.001" if p < 0.001 else f"{p:.3f}"]
 
@@ -154,8 +154,8 @@ def _layers(record: Mapping[str, Any]) -> output.Renderable:
     ]
     rows = []
     for layer in record["separation"]["layers"]:
-        lens = "–" if layer["lens"] is None else _cell(layer["lens"]["gap"][0], "+.2f")
-        margin, cosine = _cell(layer["margin"][0], "+.3g"), _cell(layer["cosine"][0], "+.3f")
+        lens = "–" if layer["lens"] is None else _cell(layer["lens"]["gap"][0], "+z.2f")
+        margin, cosine = _cell(layer["margin"][0], "+.3g"), _cell(layer["cosine"][0], "+z.3f")
         row = [str(layer["layer"]), _cell(layer["lambda"][0]), margin, cosine]
         rows.append([*row, _cell(layer["accuracy"][0], ".0%"), _cell(layer["auc"][0], ".2f"), lens])
     return output.table(columns, rows, title=f"At each layer, strength {record['reference_strength']:+g}")

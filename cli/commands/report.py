@@ -10,7 +10,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, json_option
-from steercpp.cli.options.judging import judging_options, note_what_is_idle
+from steercpp.cli.options.judging import judging_options, note_what_is_idle, renew_vector
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judging
@@ -37,6 +37,7 @@ def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json:
 
     judgement = judge(open_run(run), judging())
     note_what_is_idle(judgement)
+    renew_vector(judgement.result)
     files = write_report(judgement, out=out)
     data = {**judgement.record(), "files": files}
 

@@ -11,7 +11,7 @@ import click
 from steercpp.choices import CODE_WAYS, CodeWay
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, json_option
-from steercpp.cli.options.judging import judging_options, note_what_is_idle
+from steercpp.cli.options.judging import judging_options, note_what_is_idle, renew_vector
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement, Judging
@@ -52,7 +52,8 @@ def score(
     """Score and fit a stored run anew, without a model: another matcher, budget, weight or recipe.
 
     Prints the recommendation, every fit, what became of the items and texts at each strength, and samples of what
-    failed. Nothing is written without --out, save what --allow-code-execution finds. `steercpp report` draws figures.
+    failed. Nothing is written without --out, save what --allow-code-execution finds, and into the run's vector the
+    strength that is recommended now. `steercpp report` draws figures.
 
     \b
     Example: steercpp score runs/refusal --max-loss 0.1 --weight 2
@@ -70,6 +71,7 @@ def score(
         _run_code(run, code_ways or CODE_WAYS[:1], as_json)
     judgement = judge(open_run(run), judging())
     note_what_is_idle(judgement)
+    renew_vector(judgement.result)
     data: dict[str, Any] = {**judgement.record()}
     followed = () if chosen is None else _follow(judgement, chosen)
     if chosen is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,17 @@ import click
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, force_option, json_option
 from steercpp.cli.words import in_options
+from steercpp.encoding import printable
+from steercpp.statistics.rounded import fixed, percent
 
 if TYPE_CHECKING:
     from steercpp.vectors.control_vector import ControlVector
 
 FIRST = ("method", "n_pairs", "pairs_sha256", "template", "token", "model_file", "model_sha256")
 HEADINGS = {"agreement": "agree", "norm_ratio": "ratio", "stability": "stable"}  # within 80 columns
-FORMS = {"explained": ".1%", "agreement": ".3f", "accuracy": ".1%", "auc": ".3f", "norm_ratio": ".3f",
-         "stability": ".3f"}  # fmt: skip
+FORMS: Mapping[str, Callable[[float], str]] = {"explained": percent, "accuracy": percent} | dict.fromkeys(
+    ("agreement", "auc", "norm_ratio", "stability"), partial(fixed, places=3)
+)
 
 
 @click.command()
@@ -111,7 +115,7 @@ def _cell(name: str, value: float) -> str:
     if name == "layer":
         return str(value)
     if name in FORMS:
-        return format(value, FORMS[name])
+        return FORMS[name](value)
     return f"{value:.4f}" if 0.01 <= value < 10_000 else f"{value:.3g}"
 
 
@@ -120,4 +124,4 @@ def _shown(key: str, value: Any) -> str:
     line = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
     if key.endswith("sha256"):
         line = f"{line[:16]}…"  # all of it is in --json
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return printable(line).replace("\n", "\\n")

@@ -23,6 +23,7 @@ from steercpp.cli.options.controls import ControlOptions, control_options
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.inputs import NamedInputs, gather
 from steercpp.cli.options.items import ItemOptions, item_options
+from steercpp.cli.options.judging import renew_vector
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.texts import TextOptions, text_options
@@ -135,11 +136,13 @@ def sweep(
         result = measure(
             engine, vector_of if callable(source) else source, spec, out=folder, allow_code=texts.allow_code,
             force=force, vector_id=identity, progress=report, on_strength=view.add,
+            note=None if as_json else output.note,
         )  # fmt: skip
     for note in result.notes:
         output.note(note)
     if not result.decoded_now:
         output.note(f"{folder}: finished already, nothing was computed; --force measures it again")
+        renew_vector(result)
 
     # Judged and drawn; another matcher judges what is printed, not the files.
     judgement = judge(result)

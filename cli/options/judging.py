@@ -1,4 +1,4 @@
-"""Options that say how a run is judged, shared by `score` and `report`."""
+"""Options that say how a run is judged, and what is said before it is, shared by `score`, `report` and `sweep`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from steercpp.cli.options.common import Finite, grouped
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement, Judging
+    from steercpp.runs.result import SweepResult
 
 HEAVIEST = 1e9  # B has no say long before; and no sum of either may leave what a float holds
 
@@ -35,6 +36,14 @@ _OPTIONS = (
         help="What judges said texts: a name, or a JSON file of your own; auto knows the items' answers.",
     ),
 )  # fmt: skip
+
+
+def renew_vector(result: SweepResult) -> None:
+    """Have the run's vector carry what the run recommends; what was wrong there is noted."""
+    from steercpp.runs.recommended import renew_recommendation
+
+    if sentence := renew_recommendation(result):
+        output.note(sentence)
 
 
 def note_what_is_idle(judgement: Judgement) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
-from steercpp.statistics.rounded import rounded
+from steercpp.statistics.rounded import fixed, rounded
 
 if TYPE_CHECKING:
     from steercpp.statistics.fits import Estimate, FitResult
@@ -47,7 +47,7 @@ def fit_rows(fit: FitResult) -> list[list[output.Cell]]:
     if not fit.valid:
         return [[form, "", "", output.text("not valid", "yellow")]]
     return [
-        [form, "", "", f"R² {fit.r2:.3f}  AICc {fit.aicc:.1f}"],
+        [form, "", "", f"R² {fixed(fit.r2, 3)}  AICc {fixed(fit.aicc, 1)}"],
         *([f"  {NAMES.get(name, name)}", *_figures(estimate)] for name, estimate in fit.params.items()),
     ]
 

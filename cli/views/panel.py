@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from steercpp.cli import output
 from steercpp.cli.views.pieces import share, signed
 from steercpp.runs.labels import CONTROL_WORDS, Label
-from steercpp.statistics.rounded import fixed, plus, significant, within
+from steercpp.statistics.rounded import fixed, percent, plus, significant, within
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -52,7 +52,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
     pieces: list[output.Renderable] = []
     if not data["finished"]:
         pieces += [output.text("unfinished: run the same sweep again to go on", "yellow"), output.blank()]
-    pieces.append(_verdict(judgement, data))
+    pieces.append(_verdict(judgement, data, unit))
     means, bounds = _means(judgement, strength), _bounds(recommendation, strength)
     groups = {
         "": [*means, *([("", "")] if means and bounds else []), *bounds],
@@ -78,29 +78,14 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
     return pieces
 
 
-def _verdict(judgement: Judgement, data: dict[str, Any]) -> output.Renderable:
+def _verdict(judgement: Judgement, data: dict[str, Any], unit: str) -> output.Renderable:
     recommendation = data["recommendation"]
     if recommendation is None:
         missing = "behavior items" if judgement.result.behavior is None else "choice, answer or code items"
         return output.text(f"No recommended strength: it also takes {missing}.")
     if recommendation["strength"] is None:
         return output.text(f"No recommended strength: {recommendation['reason']}.", "yellow")
-    return output.text(f"Recommended strength {signed(recommendation['strength'])}{_unit(data)}", "bold green")
-
-
-def _unit(data: dict[str, Any]) -> str:
-    """What strength 1 is: a share of the residual norm, a push, a length, or for other vectors the vector itself."""
-    operator, plan = data["plan"]["operator"], data["plan"]
-    if operator == "rotate":
-        return " radians at each layer"
-    if operator == "ablate":
-        return " of the projection at each layer"
-    if plan["unit"] == "norm":
-        return " of the residual norm at each layer"
-    if plan["unit"] == "kl":
-        return f", in pushes that have {plan['kl']:g} nats of KL each"
-    is_unit = all(abs(norm - 1) < 1e-3 for norm in data["vector"]["norms"])
-    return f" {'long' if is_unit else 'times the vector'} at each layer"
+    return output.text(f"Recommended strength {signed(recommendation['strength'])}, in {unit}", "bold green")
 
 
 def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
@@ -208,7 +193,7 @@ def _constant(fit: dict[str, Any], key: str) -> output.Cell:
 
     value = fit["params"][key]
     shown = within(Interval(value["value"], value["low"], value["high"], fit["confidence"]))
-    return f"{shown}, {WORDS[fit['form']]}, R² {fit['r2']:.3f}"
+    return f"{shown}, {WORDS[fit['form']]}, R² {fixed(fit['r2'], 3)}"
 
 
 def _averaging(judgement: Judgement) -> list[Fact]:
@@ -222,7 +207,7 @@ def _averaging(judgement: Judgement) -> list[Fact]:
             f"{significant(slopes.quantiles[-1], error=spread)}"
         )
         kept = slopes.kept.value
-        averaged = f"; the mean curve keeps {kept:.0%}" if kept == kept else ""
+        averaged = f"; the mean curve keeps {percent(kept, 0)}" if kept == kept else ""
         name = f"slopes, {side}" if side else "slopes of the items"
         facts += [(name, shown), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
     return facts
@@ -272,13 +257,17 @@ def _constants(judgement: Judgement) -> list[Fact]:
 
 
 def _item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
-    """Items that move the wrong way, and what became of right answers."""
+    """Items that move the wrong way, kinds of them that are only guessed, and what became of right answers."""
+    from steercpp.statistics.losses import kinds_at_chance
+
     facts: list[Fact] = []
     for side, slopes in _sided(judgement):
         anti = slopes.anti
         counted = f"{anti.n} of {anti.of} {side or 'items'}"
         interval = f"{share(anti.value)} ({share(anti.low)} to {share(anti.high)})"
         facts.append(("" if facts else "anti-steerable", f"{counted}: {interval}"))
+    for kind, figures in kinds_at_chance(judgement.result.choice).items():
+        facts.append((f"guessed {kind}", output.text(f"without steering {figures}", "yellow")))
     if judgement.failures is not None:
         rows = {row.strength: row for row in judgement.failures.counts}
         right = f"{rows[0.0].right} of {len(judgement.failures.codes[0])} items"

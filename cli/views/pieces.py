@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 
 from steercpp.cli import output
-from steercpp.statistics.rounded import NONE
+from steercpp.statistics.rounded import NONE, percent
 
 
 def signed(strength: float) -> str:
@@ -23,7 +23,7 @@ def unit_line(unit: str) -> output.Renderable:
 
 def share(value: float) -> str:
     """A share in percent; what rounds to nothing has no sign, what is no number is a dash."""
-    return NONE if not isfinite(value) else f"{round(value, 3) + 0.0:.1%}"
+    return percent(value) if isfinite(value) else NONE
 
 
 def relative(path: Path) -> str:

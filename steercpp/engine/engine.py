@@ -28,6 +28,7 @@ from steercpp.engine.packing import pack
 from steercpp.engine.session import FLASH_ATTENTION, Base, ContextOptions, Measures, Result, Session, Wanted, summed
 from steercpp.engine.steering import Decided, PerQuery, Steering, Strengths, adds, check, checked_layers, normalized
 from steercpp.errors import DegenerateError, EngineError, InputError, NonFiniteError, ShapeError
+from steercpp.parameters import refuse_unknown
 from steercpp.provenance import physical_cores
 from steercpp.vectors.control_vector import ControlVector
 
@@ -69,7 +70,7 @@ class Engine:
     Raises:
         ModelError: the file cannot be loaded, or is no decoder with a vocabulary and weights.
         EngineError: a context of this size cannot be made, or a device cannot be reached.
-        InputError: an option out of range.
+        InputError: an option out of range, or none of an engine's.
     """
 
     def __init__(
@@ -128,8 +129,9 @@ class Engine:
 
         Raises:
             EngineError: it cannot be made. The engine stays usable.
-            InputError: more sequences than n_batch, or than llama.cpp knows.
+            InputError: more sequences than n_batch, or than llama.cpp knows; a change to no option of a context.
         """
+        refuse_unknown(self.open_session, changes, ContextOptions)
         return Session(self.model, replace(self._options, **changes))
 
     @property
@@ -593,6 +595,7 @@ class Engine:
 
 def _device_options(model: Model | None, options: dict[str, Any]) -> DeviceOptions:
     """Checked; where a model is loaded already they can no longer say where."""
+    refuse_unknown(Engine, options, DeviceOptions)
     if model is None:
         return DeviceOptions(**options)
     chosen = replace(model.devices, **options)

@@ -36,7 +36,7 @@ from steercpp.locks import writing
 from steercpp.runs.folder import prepare
 from steercpp.runs.manifest import MANIFEST
 from steercpp.statistics.recommend import Evidence
-from steercpp.statistics.rounded import plus
+from steercpp.statistics.rounded import fixed, plus
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.algebra import cosines
 from steercpp.vectors.control_vector import ControlVector, manner
@@ -193,7 +193,7 @@ class Transfer:
         at = [row.between for row in self.cosines if row.layer in self.layers]
         if not at:
             return ""
-        return f"the directions of A and B have a cosine of {np.mean(at):.3f} at the steered layers"
+        return f"the directions of A and B have a cosine of {fixed(float(np.mean(at)), 3)} at the steered layers"
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON; NaN stands where a number would mean nothing."""

@@ -16,8 +16,10 @@ llama.cpp's models/templates:
 
 The answer is what stands behind the last closing mark, or harmony's last final message. A closing mark needs no opening
 one, since templates write that into the prompt. A thought that was opened and never closed leaves no answer: the text
-is `unfinished`. A mark between quotes or backquotes is a word. Where harmony's tokens were dropped from a text its
-words are left: "analysisWe need ...assistantfinalSure". A text without any mark is all answer, unchanged.
+is `unfinished`. A mark between quotes or backquotes is a word, and a mark inside a fence of code is code. In a comment,
+after # or //, an opening mark begins nothing, and a closing one ends only a thought that is open. Where harmony's
+tokens were dropped from a text its words are left: "analysisWe need ...assistantfinalSure". A text without any mark is
+all answer, unchanged.
 
 Not known: thoughts in plain words ("Let me think step by step"), tags whose tokens were dropped from the text, and
 other formats. Where a prompt ends inside a thought (`ends_in_thought`), `BEGUN` is put before its texts to be judged.
@@ -26,9 +28,9 @@ other formats. Where a prompt ends inside a thought (`ends_in_thought`), `BEGUN`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 BEGUN = "<think>\n"  # stands before a text whose prompt ends inside a thought
 _NAME = r"(?:\w+:)?(?:think|thinking|thoughts?|reasoning)(?::\w+)?"
@@ -75,6 +77,8 @@ _FINAL = re.compile(rf"assistantfinal(?![a-z])|\A\s*final{_RUN_IN}")
 _FINAL_BEHIND = re.compile("assistantfinal")
 _OPEN_QUOTE = re.compile(r"(?:(?:^|[\s(\[{=,])['\"`]|[\u2018\u201c])\Z")
 _CLOSE_QUOTES = frozenset("'\"`\u2019\u201d")
+_FENCE = re.compile(r"^[ \t]*(?P<ticks>`{3,}|~{3,})(?P<info>[^\n`]*)$", re.MULTILINE)
+_COMMENT = re.compile(r"(?:^|\s)(?:#|//)")
 _BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+")
 
 
@@ -129,7 +133,7 @@ def ends_in_thought(prompt: str) -> bool:
 
 def _of_tags(text: str) -> Reply:
     """What stands behind the last closing mark, unless another thought was begun there."""
-    marks = sorted(_marks(text), key=lambda mark: mark.start())
+    marks = _marks(text)
     closing = [mark for mark in marks if _closes(mark)]
     rest = closing[-1].end() if closing else 0
     begun = next((mark for mark in marks if mark.start() >= rest and _begins(text, mark)), None)
@@ -140,9 +144,53 @@ def _of_tags(text: str) -> Reply:
     return Reply(_without_marks(text[: closing[-1].start()]), _unwrapped(text[rest:], thought=True), False)
 
 
-def _marks(text: str) -> Iterator[re.Match[str]]:
+def _marks(text: str) -> list[re.Match[str]]:
+    """The marks that open and close thoughts, in their order, without those that are words or code."""
     patterns = [_TAG, _OPENING, _CLOSING, *([_RESPONSE] if _PROCESS.match(text) else [])]
-    return (mark for pattern in patterns for mark in pattern.finditer(text) if not _is_quoted(text, mark))
+    every = (mark for pattern in patterns for mark in pattern.finditer(text) if not _is_quoted(text, mark))
+    fences, marks, is_open = _fences(text), list[re.Match[str]](), bool(_PROCESS.match(text))
+    for mark in sorted(every, key=lambda mark: mark.start()):
+        fence = next((fence for fence in fences if fence.start < mark.start() < fence.end), None)
+        if fence is not None and fence.is_closed:
+            continue
+        if is_open and _closes(mark):  # also in a fence that the thought has left open
+            fences = [other for other in fences if other is not fence]
+        elif fence is not None or _is_commented(text, mark):
+            continue
+        marks.append(mark)
+        is_open = not _closes(mark) and (is_open or _begins(text, mark))
+    return marks
+
+
+class _Fence(NamedTuple):
+    """Code between lines of backquotes or tildes; not closed, it ends with the text or where the next one begins."""
+
+    start: int
+    end: int
+    is_closed: bool
+
+
+def _fences(text: str) -> list[_Fence]:
+    fences: list[_Fence] = []
+    opening: re.Match[str] | None = None
+    for line in _FENCE.finditer(text):
+        names_language = bool(line["info"].strip())
+        if opening is None:
+            opening = line
+        elif not names_language and line["ticks"].startswith(opening["ticks"]):
+            fences.append(_Fence(opening.start(), line.end(), True))
+            opening = None
+        elif names_language and line["ticks"] == opening["ticks"]:  # it opens another: the one before was left open
+            fences.append(_Fence(opening.start(), line.start(), False))
+            opening = line
+    if opening is not None:
+        fences.append(_Fence(opening.start(), len(text), False))
+    return fences
+
+
+def _is_commented(text: str, mark: re.Match[str]) -> bool:
+    """Whether a mark stands in a comment of a program."""
+    return bool(_COMMENT.search(text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]))
 
 
 def _closes(mark: re.Match[str]) -> bool:

@@ -36,6 +36,7 @@ from steercpp.runs.scores import Controls, StrengthMeans
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import WORDS
 from steercpp.statistics.intervals import standard_error
+from steercpp.statistics.rounded import fixed
 
 
 def alignment_figure(judgement: Judgement) -> Figure:
@@ -62,7 +63,7 @@ def alignment_figure(judgement: Judgement) -> Figure:
 
 def _fitted(axes: Axes, s: Floats, items: Floats, fit: FitResult, color: str, words: str) -> None:
     if fit.valid:
-        _curve(axes, s, fit, color, f"{fit.form} fit, R² {fit.r2:.3f}")
+        _curve(axes, s, fit, color, f"{fit.form} fit, R² {fixed(fit.r2, 3)}")
     _points(axes, s, items, color, words)
 
 
@@ -93,7 +94,7 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
             _points(axes, result.strengths, values, color, words)
             best = next((fit for fit in result.fit().get(name, ()) if fit.valid), None)
             if best is not None:
-                _curve(axes, result.strengths, best, color, f"{WORDS[best.form]} fit, R² {best.r2:.3f}")
+                _curve(axes, result.strengths, best, color, f"{WORDS[best.form]} fit, R² {fixed(best.r2, 3)}")
         if result.choice is not None:
             axes.plot(result.strengths, result.choice.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
         _draw_controls(axes, result, "helpful")

@@ -18,7 +18,8 @@ from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
 from steercpp.runs.scores import NAMES
-from steercpp.statistics.rounded import interval, plus, rounded, significant
+from steercpp.statistics.losses import kinds_at_chance
+from steercpp.statistics.rounded import interval, percent, plus, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength
 CAPTIONS = {
@@ -93,7 +94,7 @@ def _verdict(judgement: Judgement) -> str:
         return f"No recommended strength: {best.reason}."
     return (
         f"Recommended strength {best.strength:+g}: B gains {plus(best.gain)}, at least {plus(best.gain_low)}; "
-        f"helpfulness loses {best.loss:.1%}, at most {best.loss_high:.1%} of a budget of {best.max_loss:.0%}."
+        f"helpfulness loses {percent(best.loss)}, at most {percent(best.loss_high)} of a budget of {best.max_loss:.0%}."
     )
 
 
@@ -102,6 +103,8 @@ def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     items = judgement.result.manifest.items
     counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
     rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in {_unit(judgement)}")]
+    for kind, figures in kinds_at_chance(judgement.result.choice).items():
+        rows.append((f"guessed {kind}", f"without steering {figures}"))
     best = judgement.recommendation
     if best is not None and best.strength is not None:
         low, high = best.efficient_regime
@@ -125,7 +128,8 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
     all_items = {} if judgement.slopes is None else {"": judgement.slopes}
     for of, slopes in (judgement.by_side or all_items).items():
         spread = slopes.quantiles[-1] - slopes.quantiles[0]
-        kept = f" The curve of means keeps {slopes.kept.value:.0%} of it." if np.isfinite(slopes.kept.value) else ""
+        kept = percent(slopes.kept.value, 0) if np.isfinite(slopes.kept.value) else ""
+        kept = f" The curve of means keeps {kept} of it." if kept else ""
         rows.append((
             f"slopes of the {of} items".replace("  ", " "),
             f"{significant(slopes.mean.value)} on average, 90 % of them in "

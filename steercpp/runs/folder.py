@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from steercpp.encoding import spelled
 from steercpp.errors import RunError, VectorFileError
 from steercpp.files import TEMPORARY
 from steercpp.runs.database import AGAIN
@@ -42,7 +43,7 @@ def examine(folder: Path) -> Manifest | None:
             if store.finished():
                 raise RunError(f"{folder}: holds measurements but no {MANIFEST}; {NEXT}")
     if foreign := sorted(names - set(OURS)):
-        raise RunError(f"{folder}: holds {foreign[0]!r}, which is not a sweep's; {NEXT}")
+        raise RunError(f"{folder}: holds '{spelled(foreign[0])}', which is not a sweep's; {NEXT}")
     return None
 
 

@@ -42,7 +42,7 @@ from steercpp.runs.text_notes import text_notes
 from steercpp.statistics.code_scores import CodeScores
 from steercpp.statistics.curves import Curves
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms, refused
-from steercpp.statistics.losses import guessing
+from steercpp.statistics.losses import guessing, guessing_notes
 from steercpp.statistics.over_refusal import side_items
 from steercpp.statistics.recommend import Recommendation, recommend
 from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, chance_level, measured
@@ -124,8 +124,8 @@ class SweepResult:
         notes = [*self.manifest.notes, *(() if self.side_items is None else (OF_HARMFUL,))]
         if self.choice is not None and self.measure == "p_by_kind":
             notes.append(BY_KIND)
-        if self.choice is not None and (reason := guessing(self.choice)):
-            notes.append(reason)
+        if self.choice is not None:
+            notes += guessing_notes(self.choice)
         return (*notes, *self.text_notes)
 
     @cached_property

@@ -102,14 +102,49 @@ def items_to_prove(max_loss: float, p_0: float, *, chance: float = 0.0, confiden
 def guessing(scores: ChoiceScores | AnswerScores, *, confidence: float = CONFIDENCE) -> str:
     """Why P(correct) says nothing of a model: without steering it does no better than guessing. Else "".
 
-    Among the choices is where guessing shows: over the whole vocabulary P(correct) of a guess is whatever share of the
-    probability the letters happen to hold. The lower bound of the mean, by Student's t, has to be above chance.
+    All items count together; `kinds_at_chance` judges each kind apart. Among the choices is where guessing shows: over
+    the whole vocabulary P(correct) of a guess is whatever share of the probability the letters happen to hold. The
+    lower bound of the mean, by Student's t, has to be above chance.
 
     Args:
         scores: what was measured; only choices whose number is known can be guessed, and too few items show nothing.
         confidence: of the bound, one-sided.
     """
-    if not isinstance(scores, ChoiceScores) or not len(scores.n_choices) or 0.0 not in scores.strengths:
+    if not isinstance(scores, ChoiceScores) or not (guesses := _guesses(scores, confidence)):
+        return ""
+    return (
+        f"without steering {guesses}: the model does no better than guessing, so these items cannot tell what steering "
+        "costs; use easier ones"
+    )
+
+
+def kinds_at_chance(scores: ChoiceScores | AnswerScores | None, *, confidence: float = CONFIDENCE) -> dict[str, str]:
+    """The kinds of choice items that the model only guesses, with the figures, where there are both kinds.
+
+    Items by letter and items by text (their words are scored) are judged apart: one kind may be at chance beside
+    another that carries the mean. Arguments as of `guessing`.
+    """
+    if not isinstance(scores, ChoiceScores) or not 0 < scores.by_text.sum() < len(scores.by_text):
+        return {}
+    of_kind = {"by letter": np.flatnonzero(~scores.by_text), "by text": np.flatnonzero(scores.by_text)}
+    figures = {kind: _guesses(scores.take(items), confidence) for kind, items in of_kind.items()}
+    return {kind: figure for kind, figure in figures.items() if figure}
+
+
+def guessing_notes(scores: ChoiceScores | AnswerScores, *, confidence: float = CONFIDENCE) -> tuple[str, ...]:
+    """What `guessing` and `kinds_at_chance` say, a sentence each."""
+    pooled, kinds = guessing(scores, confidence=confidence), kinds_at_chance(scores, confidence=confidence)
+    of_kinds = (
+        f"choice items {kind}: without steering {figures}: the model only guesses these, so they cannot tell what "
+        "steering costs; use easier ones"
+        for kind, figures in kinds.items()
+    )
+    return (*([pooled] if pooled else []), *of_kinds)
+
+
+def _guesses(scores: ChoiceScores, confidence: float) -> str:
+    """How these items are at chance without steering, in figures; "" where they are above it, or where nobody knows."""
+    if not len(scores.n_choices) or 0.0 not in scores.strengths:
         return ""
     at_0 = int(np.flatnonzero(scores.strengths == 0.0)[0])
     chance, p, right = 1.0 / scores.n_choices, scores.p_restricted[at_0], scores.correct[at_0]
@@ -124,7 +159,6 @@ def guessing(scores: ChoiceScores | AnswerScores, *, confidence: float = CONFIDE
         mass = float(np.mean(scores.p_free[at_0] / np.maximum(p, np.finfo(np.float64).tiny)))
         hold = f", and the letters hold {mass:.1%} of the probability"
     return (
-        f"without steering P over the choices is {p.mean():.3f} where guessing earns {chance.mean():.3f}, "
-        f"{int(right.sum())} of {n_items} items are right{hold}: the model does no better than guessing, so these "
-        "items cannot tell what steering costs; use easier ones"
+        f"P over the choices is {p.mean():.3f} where guessing earns {chance.mean():.3f}, {int(right.sum())} of "
+        f"{n_items} items are right{hold}"
     )

@@ -25,6 +25,7 @@ from steercpp.statistics.curves import Curves, check_preference, earned_gain, re
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import inner
 from steercpp.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
+from steercpp.statistics.rounded import fixed
 
 SMALL = 1e-12  # an error that is rounding
 FINE = 401  # places on the fitted curves
@@ -211,7 +212,7 @@ def _predicted(
         why = "no form that falls from strength 0 fits P(correct), so the second-order formula has no constants"
         return Predicted(none, False, NAN, curves, back, why)
     if centred.r2 < LEAST_R2:
-        why = f"no form that falls from strength 0 describes P(correct): R² {centred.r2:.2f} of the best of them"
+        why = f"no form that falls from strength 0 describes P(correct): R² {fixed(centred.r2, 2)} of the best of them"
         return Predicted(none, False, NAN, curves, back, why)
     r, r_draws = _second_order(weight, alignment, centred)
     if r * direction <= 0:

@@ -20,6 +20,7 @@ from steercpp.aliases import NAN, Floats
 from steercpp.errors import InputError
 from steercpp.statistics.fits import EDGE, FitResult, Window, fit_alignment, fit_helpfulness, fit_helpfulness_forms
 from steercpp.statistics.forms import inner
+from steercpp.statistics.rounded import fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,8 @@ def findings(recipe: Recipe, fitted: RecipeFit) -> tuple[str, ...]:
     sentences.append(_beyond(fitted))
     if np.isfinite(fitted.drawn_r2):
         sentences.append(
-            f"The curve was drawn with b/{recipe.drawn_divisor:g} = {fitted.drawn_b:.3f}, above the points like a "
-            f"bound: R² {fitted.drawn_r2:.3f} instead of {fitted.fit.r2:.3f}."
+            f"The curve was drawn with b/{recipe.drawn_divisor:g} = {fixed(fitted.drawn_b, 3)}, above the points like "
+            f"a bound: R² {fixed(fitted.drawn_r2, 3)} instead of {fixed(fitted.fit.r2, 3)}."
         )
     sentences.append(_other_forms(fitted))
     return tuple(sentence for sentence in sentences if sentence)
@@ -169,8 +170,11 @@ def _other_forms(fitted: RecipeFit) -> str:
     phrases = []
     for fit in others:
         centre = fit.params.get("centre")
-        where = f", peak at {centre.value:.2f} ({centre.low:.2f} to {centre.high:.2f})" if centre else ""
-        phrases.append(f"{fit.form} R² {fit.r2:.3f}{where}")
+        where = ""
+        if centre:
+            peak, low, high = (fixed(strength, 2) for strength in (centre.value, centre.low, centre.high))
+            where = f", peak at {peak} ({low} to {high})"
+        phrases.append(f"{fit.form} R² {fixed(fit.r2, 3)}{where}")
     return f"Other forms of the same points: {'; '.join(phrases)}." if phrases else ""
 
 
@@ -238,5 +242,5 @@ def _beyond(fitted: RecipeFit) -> str:
 
 
 def _figures(fit: FitResult) -> str:
-    parameters = ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in fit.params.items())
-    return f"{parameters}, R² {fit.r2:.3f}"
+    parameters = ", ".join(f"{name} {fixed(estimate.value, 3)}" for name, estimate in fit.params.items())
+    return f"{parameters}, R² {fixed(fit.r2, 3)}"

@@ -32,6 +32,7 @@ from steercpp.errors import InputError
 from steercpp.statistics.curves import LEAST_MASS, Curves, check_preference, regime_of
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.statistics.losses import items_to_prove, loss_bound, loss_of
+from steercpp.statistics.rounded import plus
 from steercpp.statistics.scores import Measure
 
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -47,7 +48,7 @@ class Evidence:
         loss, loss_high: `loss_of` helpfulness, and its upper bound.
         invalid: share of generated texts that are broken, NaN where there are none.
         aligned_ratio, aligned_ratio_low: mean P+(s) / mean P+(0), each item's P+ as a share of its mass at 0, see
-            `curves.kept`.
+            `curves.kept`; NaN where no item has any P+ at 0.
         mass_ratio, mass_ratio_low: mean of P+ + P- at s, over that at 0, likewise.
         over_random, over_random_low: the gain less the mean gain of the random directions; NaN where none is compared.
     """
@@ -257,7 +258,7 @@ def weigh(
     best = max(sure or range(over), key=lambda i: evidence[i].gain_low)
     candidate, farthest = float(strengths[best]), f"{strengths[over - 1]:+g}"
     if sure:
-        surest = f"the lower bound of the gain is {evidence[best].gain_low:+.3f}, at {candidate:+g}"
+        surest = f"the lower bound of the gain is {plus(evidence[best].gain_low)}, at {candidate:+g}"
         reason = f"of strengths up to {farthest}, at best {surest}{reach}"
     else:
         why = f"at best, at {candidate:+g}, {_no_gain(evidence[best])}"
@@ -332,7 +333,7 @@ def _evidence(
         gains = np.vstack([gains, b[rows] - others.random.mean(axis=0)])
 
     def figures(means: Floats) -> Floats:
-        """Gains, then P+(s)/P+(0), then mass(s)/mass(0); a ratio to nothing is 0, which proves no rise."""
+        """Gains, then P+(s)/P+(0), then mass(s)/mass(0); a draw's ratio to nothing is 0, which proves no rise."""
         n_gains = len(gains)
         ratios = [
             np.where(of_kind[:, -1:] > 0, of_kind[:, :-1] / np.where(of_kind[:, -1:] > 0, of_kind[:, -1:], 1.0), 0.0)
@@ -345,12 +346,14 @@ def _evidence(
     low = resample(
         items, figures, rng=rng, resamples=resamples, confidence=(1 + confidence) / 2, alternative="greater"
     ).low  # fmt: skip
-    values = figures(items.mean(axis=1)[None])[0]
+    means = items.mean(axis=1)
+    n_gains = len(gains)
+    no_ratio = np.repeat([False, *(means[[n_gains + n_s, -1]] <= 0)], [n_gains, n_s, n_s])  # no item has any at 0
+    values, low = (np.where(no_ratio, NAN, numbers) for numbers in (figures(means[None])[0], low))
     p, p_0 = half.p[rows], half.p[at_0]
     lost = loss_of(p.mean(axis=1), p_0.mean(), half.chance.mean())
     lost_high = loss_bound(p, p_0, half.chance, rng=rng, confidence=confidence)
     invalid = np.full(n_s, NAN) if half.invalid is None else half.invalid[rows].mean(axis=1)
-    n_gains = len(gains)
     over = (values[n_gains - 1], low[n_gains - 1]) if n_gains > n_s else (NAN, NAN)
     return [
         Evidence(
@@ -365,7 +368,9 @@ def _evidence(
 def _no_gain(evidence: Evidence) -> str:
     """Why a strength is not sure to gain alignment, in words, or ""."""
     if not evidence.gain_low > 0:
-        return f"the lower bound of the gain is {evidence.gain_low:+.3f}"
+        return f"the lower bound of the gain is {plus(evidence.gain_low)}"
+    if np.isnan(evidence.aligned_ratio):
+        return "no aligned answer has any probability without steering, so no rise can be measured"
     if not evidence.aligned_ratio_low > 1:
         return (
             f"P+ is {evidence.aligned_ratio:.2f} of what it is without steering, and may be "
@@ -382,12 +387,10 @@ def _no_gain(evidence: Evidence) -> str:
 def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float, confidence: float) -> list[str]:
     """What the telling half does not confirm of the candidate."""
     doubts = [no_gain] if (no_gain := _no_gain(told)) else []
-    if told.loss_high > budgets.max_loss:
+    if over := budgets.exceeded(told):
         enough = budgets.n_to_prove(teller, confidence)
-        few = "" if told.n_choice >= enough else f"; {enough} telling items that lose nothing prove that budget"
-        doubts.append(f"{budgets.exceeded(told)}{few}")
-    elif over := budgets.exceeded(told):
-        doubts.append(over)
+        is_few = told.loss_high > budgets.max_loss and told.n_choice < enough
+        doubts.append(f"{over}; {enough} telling items that lose nothing prove that budget" if is_few else over)
     if teller.pending:
         return [*doubts, teller.pending]
     others = teller.others
@@ -403,10 +406,10 @@ def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float,
         strongest = float(others.random.mean(axis=1).max()) - b_0
         if not told.over_random_low > 0 or told.gain <= strongest:
             doubts.append(
-                f"random directions gain {told.gain - told.over_random:+.3f} on average and {strongest:+.3f} at most, "
-                f"the vector {told.gain:+.3f}; the lower bound of what it has over their average is "
-                f"{told.over_random_low:+.3f}"
+                f"random directions gain {plus(told.gain - told.over_random)} on average and {plus(strongest)} at "
+                f"most, the vector {plus(told.gain)}; the lower bound of what it has over their average is "
+                f"{plus(told.over_random_low)}"
             )
     if others.orthogonal is not None and told.gain <= (of_orthogonal := float(others.orthogonal.mean()) - b_0):
-        doubts.append(f"the orthogonal direction gains {of_orthogonal:+.3f}, the vector {told.gain:+.3f}")
+        doubts.append(f"the orthogonal direction gains {plus(of_orthogonal)}, the vector {plus(told.gain)}")
     return doubts

@@ -51,6 +51,11 @@ def plus(value: float, places: int = 3) -> str:
     return fixed(value, places, sign="+")
 
 
+def percent(value: float, places: int = 1) -> str:
+    """A share, or a change of one, in percent; NaN is written as a dash."""
+    return NONE if value != value else f"{round(value, places + 2) + 0.0:.{places}%}"
+
+
 def significant(value: float, digits: int = 3, *, error: float = 0.0, sign: str = "-") -> str:
     """A number with so many significant digits, or 0 where it is far below its error.
 

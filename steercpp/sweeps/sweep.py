@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from dataclasses import fields as dataclass_fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from steercpp.engine.model_file import model_identity
 from steercpp.engine.steering import Steering, check_gate
 from steercpp.errors import ContextOverflowError, InputError, PromptError, RunError
 from steercpp.locks import writing
+from steercpp.parameters import refuse_unknown
 from steercpp.provenance import command, machine, now, versions
 from steercpp.runs.code import judge_code
 from steercpp.runs.folder import (
@@ -57,6 +57,7 @@ from steercpp.runs.manifest import (
     write_manifest,
 )
 from steercpp.runs.plan import Plan
+from steercpp.runs.recommended import with_recommendation
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
 from steercpp.runs.store import Group, Store
@@ -91,6 +92,7 @@ def sweep(
     vector_id: str | None = None,
     progress: Progress | None = None,
     on_strength: OnStrength | None = None,
+    note: Callable[[str], None] | None = None,
     **fields: Any,
 ) -> SweepResult:
     """Measure the items at every strength into a run directory, or go on with one that was begun.
@@ -107,6 +109,7 @@ def sweep(
         progress: called with (tokens done, of how many, what is being measured); what an earlier call has finished is
             done from the first time on.
         on_strength: called with the means at each strength, as soon as it is finished.
+        note: called with a sentence where a begun run is resumed, which says how much of it is there.
         fields: attributes of a `SweepSpec`.
 
     Raises:
@@ -120,8 +123,7 @@ def sweep(
     if spec is None:
         if "said" in fields:
             fields["text_plan"] = fields.pop("said")
-        if unknown := sorted(set(fields) - {field.name for field in dataclass_fields(SweepSpec)}):
-            raise InputError(f"sweep takes no parameter {unknown[0]!r}; the attributes of a SweepSpec are taken")
+        refuse_unknown(sweep, fields, SweepSpec)
         spec = SweepSpec(**fields)
     elif fields:
         raise InputError(f"give {sorted(fields)[0]!r} in the spec, or the whole spec as keywords")
@@ -135,7 +137,7 @@ def sweep(
     with engine.on_day(None if manifest is None else manifest.plan.chat.get("date")):
         return _swept(
             engine, vector, spec, manifest, out=out, force=force, allow_code=allow_code, vector_id=vector_id,
-            progress=progress, on_strength=on_strength,
+            progress=progress, on_strength=on_strength, note=note,
         )  # fmt: skip
 
 
@@ -151,6 +153,7 @@ def _swept(
     vector_id: str,
     progress: Progress | None,
     on_strength: OnStrength | None,
+    note: Callable[[str], None] | None,
 ) -> SweepResult:
     """Read a finished run, or measure what is missing of one, or of a new one where there is no manifest."""
     plan, model = _plan(engine, spec, vector_id, manifest)
@@ -170,9 +173,10 @@ def _swept(
                     made = vector if isinstance(vector, ControlVector) else vector()
                     doubts = () if made is vector else small_majorities(made)  # a file's are told when it is read
                     manifest = _begin(engine, made, out, plan, model, spec, prepared, doubts, progress)
+                    note = None
                 else:
                     refuse_other_tokens(out, prepared.work)
-                return _measured(engine, spec, out, manifest, prepared, allow_code, progress, on_strength)
+                return _measured(engine, spec, out, manifest, prepared, allow_code, progress, on_strength, note)
     result = open_run(out)
     if on_strength is not None:
         for means in result.rows():
@@ -198,6 +202,7 @@ def _measured(
     allow_code: bool,
     progress: Progress | None,
     on_strength: OnStrength | None,
+    note: Callable[[str], None] | None,
 ) -> SweepResult:
     """Measure what a begun run lacks."""
     steering = spec.steering(read_swept_vector(out, manifest))
@@ -208,6 +213,8 @@ def _measured(
             manifest = replace(manifest, gate_open=gate_open)
     with Store.reopen(out / STORE) as store:
         run = Run(out, manifest, spec, engine, steering, prepared, store, progress, on_strength)
+        if note is not None and (n_rows := store.n_rows()):
+            note(f"resumes {out}: {n_rows} of {run.n_rows} rows are there")
         run.complete(allow_code=allow_code)
     return open_run(out, decoded_now=run.n_now)
 
@@ -500,10 +507,7 @@ class Run:
         """Write into the vector what to use it with, and into the manifest that all is there."""
         recommendation = open_run(self.out).recommend()
         if recommendation is not None and recommendation.strength is not None:
-            vector = self.steering.vector.with_metadata(
-                recommended_strength=recommendation.strength, max_loss=self.spec.max_loss
-            )
-            write_vector(self.out / VECTOR_FILE, vector, force=True)
+            write_vector(self.out / VECTOR_FILE, with_recommendation(self.steering.vector, recommendation), force=True)
         self.manifest = replace(self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now())
         write_manifest(self.out, self.manifest)
 
@@ -511,19 +515,40 @@ class Run:
         kinds = [of_kind.kind for of_kind in self.prepared.work]
         return stored_scores(self.store, Label.VECTOR, kinds, [strength]).rows()[0]
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of the whole run, as `Store.n_rows` counts them."""
+        text_plan = self.spec.text_plan
+        n_samples = 0 if text_plan is None else text_plan.samples
+        return self._planned(
+            lambda of_kind: len(of_kind.items), lambda job, n_strengths: n_strengths * n_samples * len(job.prompts)
+        )
+
     def _n_tokens(self) -> int:
-        """Tokens of the whole run; the controls are not counted where there will be none."""
-        off, work = self.manifest.controls_off, self.prepared.work
-        n_tokens = len(self.strengths) * sum(of_kind.n_tokens for of_kind in work)
-        n_tokens += sum(of_kind.n_tokens for of_kind in self.prepared.baseline)
-        for job in self.prepared.jobs:
+        """Tokens of the whole run."""
+
+        def of_texts(job: TextJob, n_strengths: int) -> int:
             assert self.spec.text_plan is not None
-            n_tokens += sum(job.n_tokens(self.spec.text_plan, 1 if job.label == Label.PROMPT else len(self.strengths)))
+            return sum(job.n_tokens(self.spec.text_plan, n_strengths))
+
+        return self._planned(lambda of_kind: of_kind.n_tokens, of_texts)
+
+    def _planned(self, of_pass: Callable[[Work], int], of_texts: Callable[[TextJob, int], int]) -> int:
+        """How much a whole run takes; the controls are not counted where there will be none.
+
+        Args:
+            of_pass: what one pass over the items of a kind takes.
+            of_texts: what the texts of a job take, at so many strengths.
+        """
+        off, work = self.manifest.controls_off, self.prepared.work
+        n = len(self.strengths) * sum(map(of_pass, work)) + sum(map(of_pass, self.prepared.baseline))
+        for job in self.prepared.jobs:
+            n += of_texts(job, 1 if job.label == Label.PROMPT else len(self.strengths))
         if any(s * self.spec.direction > 0 for s in self.strengths):
             n_random = 0 if ControlName.RANDOM in off else self.spec.random_directions
             n_directions = n_random + (ControlName.ORTHOGONAL not in off)
-            n_tokens += n_directions * sum(of_kind.n_tokens for of_kind in work if of_kind.kind in CONTROLLED)
-        return n_tokens
+            n += n_directions * sum(of_pass(of_kind) for of_kind in work if of_kind.kind in CONTROLLED)
+        return n
 
     def _token_counts(self) -> TokenCounts:
         finished = self.store.finished()

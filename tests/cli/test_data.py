@@ -99,7 +99,7 @@ def test_what_is_listed_as_built_in_is_shown_and_needs_no_fetching(name: str, tm
         assert (found["about"], found["n_pairs"]) == (behavior.about, len(behavior.pairs)) and len(found["pairs"]) == 3
         assert " ".join(behavior.instruction.split()[:4]) in result.stdout
     got = run("get", name, "--cache", tmp_path)
-    assert got.exit_code == 0 and got.stderr == f"{name}: built in, nothing needs to be fetched\n"
+    assert got.exit_code == 0 and got.stderr == f"note: {name}: built in, nothing needs to be fetched\n"
     assert not any(tmp_path.iterdir())
     assert run("show", name, "--subject", "x").exit_code == 2
 

@@ -244,5 +244,5 @@ def test_ctrl_c_leaves_no_half_file(tiny_path: Path, tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")
-    assert stderr == f"{out} was not written\ninterrupted\n"
+    assert stderr == f"note: {out} was not written\ninterrupted\n"
     assert list(out.parent.iterdir()) == []

@@ -106,7 +106,7 @@ def test_columns_left_out_are_named_on_stderr(tmp_path: Path) -> None:
     path = tmp_path / "more.csv"
     path.write_text("strength,alignment,note\n" + "\n".join(f"{s},{np.tanh(s / 2)},x" for s in S))
     result = fit(path, "--json")
-    assert result.exit_code == 0 and result.stderr == "columns left out: note\n"
+    assert result.exit_code == 0 and result.stderr == "note: columns left out: note\n"
     assert json.loads(result.stdout)["fits"]["alignment"][0]["valid"]
 
 

@@ -174,3 +174,34 @@ def test_a_second_behavior_is_refused_and_not_left_out(data: Path) -> None:
     assert (
         found.exit_code == 2 and "one behavior has one B; for several of them there is steercpp cross" in found.stderr
     )
+
+
+MAKE = "make one of them with steercpp extract MODEL --pairs"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("show", "honesty"), f"contrast pairs: {MAKE} honesty -o honesty.gguf"),
+        (("convert", "refusal", "v.npz"), f"contrast pairs: {MAKE} refusal -o refusal.gguf"),
+        (("combine", "honesty:2", "-o", "o.gguf"), f"contrast pairs: {MAKE} honesty -o honesty.gguf"),
+        (("show", "caa:sycophancy"), f"contrast pairs: {MAKE} caa:sycophancy -o caa-sycophancy.gguf"),
+        (("cosine", "honesty", "honesty"), f"contrast pairs: {MAKE} honesty -o honesty.gguf"),
+        (("show", "honest"), "honest: cannot be read: No such file"),
+        (("show", "honesty.gguf"), "honesty.gguf: cannot be read: No such file"),
+    ],
+)
+def test_the_name_of_pairs_is_no_vector(
+    command: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once "honesty: cannot be read: No such file or directory"."""
+    monkeypatch.chdir(tmp_path)
+    assert words in bad(*command)
+
+
+def test_a_sweep_is_told_what_to_give_in_place_of_a_vector(tiny_path: Path, tmp_path: Path) -> None:
+    options = ("--vector", "honesty", "--threads", "1")
+    sentence = bad("sweep", tiny_path, *options, "--behavior", "honesty", "--limit", "2", "--out", tmp_path / "x")
+    assert f"give --pairs honesty in place of --vector, or {MAKE} honesty -o honesty.gguf" in sentence
+    sentence = bad("generate", tiny_path, *options, "-p", "the")
+    assert f"the name of contrast pairs: {MAKE} honesty -o honesty.gguf" in sentence

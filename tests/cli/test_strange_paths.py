@@ -104,6 +104,8 @@ def test_every_command_takes_them(folder: Path, monkeypatch: pytest.MonkeyPatch)
             words += ["--out", strange("run" if command[0] == "sweep" else command[0])]
         plain = run(*words)
         assert plain.exit_code == 0, plain.output
+        assert "udc" not in plain.output, f"{command[0]} spells them in another way"
+        assert r"\xe9" in plain.output or command[0] in ("generate", "fit"), f"{command[0]} names no file"
         told = run(*words, "--json", *(["--force"] if command[0] in FORCED else []))
         assert told.exit_code == 0, told.output
         for document in told.stdout.splitlines() if told.stdout.startswith('{"') else [told.stdout]:
@@ -115,6 +117,9 @@ def test_every_command_takes_them(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_errors_spell_them(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    other = Path("other")
+    other.mkdir()
+    (other / strange("notes.txt")).touch()
     Path(strange("cut.gguf")).write_bytes((folder / strange("m.gguf")).read_bytes()[:100_000])
     for words in (
         ("show", strange("no.gguf")),
@@ -122,10 +127,13 @@ def test_errors_spell_them(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("sweep", strange("nothing"), "--vector", "v", "--behavior", strange("b.jsonl")),
         ("score", strange("run")),
         ("fit", strange("c.csv")),
-        ("sweep", "--instruction", strange("text"), "--limit", "2", "--out", "out"),
+        ("score", strange("run"), "--matcher", strange("m.json")),
+        ("sweep", "--limit", "2", "--out", str(other)),
     ):
         result = run(*words)
-        assert result.exit_code == 1 and r"\udce9" in result.stderr, result.output
+        assert result.exit_code == 1 and r"\xe9" in result.stderr and "udc" not in result.stderr, result.output
+    half = run("sweep", "--instruction", strange("text"), "--limit", "2", "--out", "out")
+    assert half.exit_code == 1 and r"\udce9 is half of a character" in half.stderr, half.output
 
 
 def test_llama_cpp_names_a_shard_with_such_a_name(tiny_path: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -23,7 +24,7 @@ from vector_bytes import gguf_bytes, keys, tensor
 
 from steercpp.cli.main import main
 from steercpp.runs.folder import STORE
-from steercpp.runs.manifest import MANIFEST
+from steercpp.runs.manifest import MANIFEST, read_manifest, write_manifest
 from steercpp.runs.store import Store
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector
@@ -108,6 +109,26 @@ def test_a_finished_run_is_shown_where_nothing_can_be_written(files: list[str]) 
     assert again.exit_code == 0
     assert "alignment.csv" in again.stderr and "shown without figures" in again.stderr
     assert again.stdout.splitlines()[:12] == first.stdout.splitlines()[:12]  # the table and the panel's head
+
+
+@pytest.mark.slow
+def test_a_resumed_run_says_how_much_of_it_is_there(files: list[str]) -> None:
+    def cut() -> None:
+        manifest = read_manifest(Path("x"))
+        write_manifest(Path("x"), replace(manifest, finished=None))
+        with Store.reopen(Path("x", STORE)) as store:
+            for table in ("logprobs", "groups"):
+                store._database.rows(f"DELETE FROM {table} WHERE label = 'random-1'")
+
+    assert run(*files, "--out", "x").stderr == ""
+    cut()
+    # 8 behavior and 8 choice items at three strengths, and under two random directions and an orthogonal one
+    words = f"note: resumes x: {16 * 5} of {16 * 6} rows are there\n"
+    again = run(*files, "--out", "x")
+    assert (again.exit_code, again.stderr) == (0, words)
+    cut()
+    as_json = run(*files, "--out", "x", "--json")
+    assert (as_json.exit_code, as_json.stderr) == (0, "")
 
 
 @pytest.mark.slow
@@ -419,7 +440,7 @@ def test_report_of_a_planted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     result = run("report", "run")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert "Recommended strength +0.1 of the residual norm at each layer" in result.stdout
+    assert "Recommended strength +0.1, in residual norms at each layer (unit norm)" in result.stdout
     assert "  llama-server -m planted.gguf --control-vector-scaled run/vector.gguf:0.1" in [
         line.rstrip() for line in lines
     ]

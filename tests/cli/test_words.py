@@ -83,4 +83,5 @@ def test_errors_and_notes_are_in_the_words_of_the_innermost_command() -> None:
         raise SteerError("choose another `cache`, not `pairs`")
 
     result = CliRunner().invoke(group_of(get), ["data", "get"])
-    assert (result.exit_code, result.stderr) == (1, "looked into --cache\nerror: choose another --cache, not pairs\n")
+    noted = "note: looked into --cache"
+    assert (result.exit_code, result.stderr) == (1, f"{noted}\nerror: choose another --cache, not pairs\n")

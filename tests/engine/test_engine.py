@@ -323,6 +323,26 @@ def test_two_engines_in_two_threads_give_what_one_gives(tiny_path: Path, rng: np
         np.testing.assert_array_equal(found[place], together[place])
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("n_threads", "did you mean `threads`?"), ("n_gpu_layer", "did you mean `n_gpu_layers`?"),
+        ("contxt_size", "it takes model_path, model, n_ctx, n_batch, threads, "),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_an_engine_lacks_is_refused_by_name(tiny_path: Path, name: str, words: str) -> None:
+    """Once a TypeError of DeviceOptions, which nobody has called."""
+    unknown: dict[str, Any] = {name: 1}
+    for path, model in ((tiny_path, None), (None, loaded_model.Model(tiny_path))):
+        with pytest.raises(InputError, match=rf"^Engine takes no parameter `{name}`; {words.replace('?', '[?]')}"):
+            Engine(path, model=model, **unknown)
+
+
+def test_a_context_option_that_does_not_exist_is_refused_by_name(tiny_engine: Engine) -> None:
+    with pytest.raises(InputError, match=r"^open_session takes no parameter `n_seqs`; did you mean `n_seq_max`[?]"):
+        tiny_engine.open_session(n_seqs=2)
+
+
 def test_a_closed_engine_says_so(tiny_path: Path) -> None:
     with Engine(tiny_path, n_ctx=256, threads=1) as engine:
         (batch,) = engine.pack([Query((1,))])

@@ -69,6 +69,26 @@ FINISHED = {
         "<think>hm</think>\n\n    return re.sub(r\"<think>.*?</think>\", '', s)\n", "hm",
         "    return re.sub(r\"<think>.*?</think>\", '', s)\n",
     ),
+    "commented in the answer": (
+        "<think>hm</think>\ndef f(s):\n    # up to </think>\n    return s\n", "hm",
+        "def f(s):\n    # up to </think>\n    return s\n",
+    ),
+    "fenced in the answer": (
+        "<think>hm</think>Sure:\n```\n<think>\nx\n</think>\n```\nDone.", "hm",
+        "Sure:\n```\n<think>\nx\n</think>\n```\nDone.",
+    ),
+    "fenced in the answer, cut off": (
+        "<think>hm</think>Sure:\n```xml\nx </think> y\nz", "hm", "Sure:\n```xml\nx </think> y\nz"
+    ),
+    "fenced in the thought": ("<think>\n~~~ py\ns = x</think>\n~~~\nno</think>Sure", "~~~ py\ns = x\n~~~\nno", "Sure"),
+    "a fence left open in the thought": (
+        "<think>\n```\nx = 1\n</think>\n```python\ny = 2\n```", "```\nx = 1", "```python\ny = 2\n```",
+    ),
+    "a comment closes the thought": ("<think>\n# hm, no </think>Sure", "# hm, no", "Sure"),
+    "a comment, then the end": (
+        "<think>\n# mark\nx = 2\n</think>\n# not </think>\nx", "# mark\nx = 2", "# not </think>\nx",
+    ),
+    "begun by the prompt, fenced": (f"{BEGUN}```\n</think>\n```\nno</think>Sure", "```\n\n```\nno", "Sure"),
 }  # fmt: skip
 UNFINISHED = {
     "think": ("<think>\nI cannot", "I cannot"),
@@ -83,6 +103,8 @@ UNFINISHED = {
     "harmony, its tokens dropped": ("analysisWe cannot", "We cannot"),
     "solar": ("<|think|>hm", "hm"),
     "begun by the prompt": (f"{BEGUN}I cannot", "I cannot"),
+    "a fence left open, another thought": ("<think>\n```\nx\n</think>\nWell\n<think>\nno", "```\nx\n\nWell\n\nno"),
+    "closed in a fence alone": ("<think>\n```\n</think>\n```\nno", "```\n\n```\nno"),
 }
 ALL_ANSWER = (
     "", " No, I cannot.", "Sure", "    return 3\n", "Use the <think> tag to make it think.", "It ends with `</think>`.",
@@ -90,6 +112,11 @@ ALL_ANSWER = (
     "re.sub('<think>.*</think>', '', text)", "analysis of the text", "analysis: it is short", "The finalists won.",
     "Here are my reasoning steps:\n1. It is illegal.", "a <b>bold</b> word", "<answer>Sure</answer>",
     "Let me think step by step.", "He said [thinking] no.",
+    # marks inside a program or a fence
+    "def f(s):\n    # cut behind </think>\n    return s\n", "x = 1  # <think>\ny = 2\n",
+    "x();  // ends at </think>\ny();\n",
+    "```\n<think>\nhm\n</think>\n```\nThat is the form.", "~~~xml\n</think>\n~~~\n", "````\n```\n</think>\n```\n````\n",
+    "```python\nend = s.index(</think>)\n", "#!/bin/sh\necho # </think>\n",
     # programs whose first name begins as a channel does
     "    finalSum = 0\n    return finalSum\n", "finalA, finalB = 0, 0\n", "finalSum: int = 0\n", "finalCount += 1\n",
     "analysisOf(xs)\n", "    analysisMap[0] = 1\n", "commentaryText.append(1)\n",

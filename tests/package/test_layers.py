@@ -16,7 +16,7 @@ import pytest
 from places import ROOT
 from planted_run import write_planted_run
 
-BASE = {"errors", "aliases", "choices", "encoding", "files", "provenance", "locks", "inputs"}
+BASE = {"errors", "aliases", "choices", "encoding", "files", "provenance", "locks", "inputs", "parameters"}
 # Each room with those that it may import, beside itself and the base.
 ROOMS: dict[str, set[str]] = {
     "data": set(),

@@ -125,3 +125,15 @@ def test_a_recipe_has_its_own_window(tmp_path: Path) -> None:
         assert result.exit_code == 2 and "--recipe has its own window" in result.stderr
     result = CliRunner().invoke(main, ["fit", str(path), "--recipe", "wolf"])
     assert result.exit_code == 1 and "did you mean wolf2024" in result.stderr
+
+
+def test_a_peak_at_nothing_has_no_sign() -> None:
+    """Once "peak at -0.00 (-0.00 to 0.00)"."""
+    values = np.exp(-((S + 0.001) ** 2) / 20) * 0.5  # its peak lies at -0.001
+    told = " ".join(findings(WOLF, follow(WOLF, S, {"p_correct": values})[0]))
+    assert "peak at 0.00" in told and "-0.00" not in told
+
+
+def test_numbers_that_round_to_nothing_have_no_sign() -> None:
+    names = " ".join(findings(WOLF, follow(WOLF, S, {"alignment": np.tanh(0.7 * S - 1e-5)})[0]))
+    assert "b0 0.000" in names and "-0.000" not in names

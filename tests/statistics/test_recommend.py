@@ -13,7 +13,7 @@ from steercpp.aliases import Floats
 from steercpp.errors import InputError, ShapeError, StrengthError
 from steercpp.statistics import recommend as recommending
 from steercpp.statistics.curves import Curves, OtherDirections, regime_of
-from steercpp.statistics.losses import loss_bound
+from steercpp.statistics.losses import guessing, guessing_notes, kinds_at_chance, loss_bound
 from steercpp.statistics.recommend import Recommendation
 from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, Measure
 
@@ -405,6 +405,33 @@ def test_none_where_the_model_only_guesses() -> None:
     guesses = ChoiceScores(S, 0.1 * restricted, restricted, restricted > 0.3, np.full(300, 4))
     found = recommend(behavior(RISING), guesses)
     none(found, "where guessing earns 0.250", "the letters hold 10.0% of the probability: the model does no better")
+
+
+def test_a_rise_from_nothing_cannot_be_measured() -> None:
+    """No item has any P+ at 0: once "P+ is 0.00 of what it is without steering"."""
+    rising = behavior(RISING, mass=0.9)
+    aligned = np.where(S[:, None] == 0, 0.0, rising.p_aligned)
+    found = recommend(BehaviorScores(S, aligned, rising.p_misaligned), choice(STEADY))
+    words = "no aligned answer has any probability without steering, so no rise can be measured"
+    none(found, f"no strength up to +2 is sure to gain: at best, at +2, {words}")
+
+
+def test_a_kind_at_chance_is_named_beside_one_that_is_not() -> None:
+    """Once pooled: letters at chance went unnoticed beside good items by text."""
+    rng = np.random.default_rng(4)
+    by_text = np.arange(60) < 40
+    p = np.where(by_text, 0.9, 0.25) + 0.02 * rng.standard_normal((7, 60))
+    mixed = ChoiceScores(S, 0.5 * p, p, p > 0.5, np.full(60, 4), by_text)
+    assert guessing(mixed) == ""
+    (note,) = guessing_notes(mixed)
+    assert note.startswith("choice items by letter: without steering P over the choices is 0.2") and "0 of 20" in note
+    assert "where guessing earns 0.250" in note and "the letters hold 50.0% of the probability" in note
+    assert kinds_at_chance(mixed.take(np.arange(49))) == {}, "9 items of a kind show nothing"
+    assert guessing_notes(mixed.take(np.arange(40))) == ()
+    chance = 0.25 + 0 * p
+    pooled, *of_kinds = guessing_notes(ChoiceScores(S, p, chance, p > 2, np.full(60, 4), by_text))
+    assert "0 of 60 items are right: the model does no better than guessing" in pooled
+    assert [note[:22] for note in of_kinds] == ["choice items by letter", "choice items by text: "]
 
 
 def nonsense(share: Floats, n: int = 200) -> Floats:

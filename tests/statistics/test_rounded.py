@@ -7,7 +7,7 @@ import math
 import pytest
 
 from steercpp.statistics.intervals import Interval
-from steercpp.statistics.rounded import fixed, interval, plus, rounded, significant, within
+from steercpp.statistics.rounded import fixed, interval, percent, plus, rounded, significant, within
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,8 @@ def test_nothing_has_no_minus() -> None:
 @pytest.mark.parametrize("value", [-8.38e-15, 0.0, 4.4e-16, -2.2e-16])
 def test_the_last_bits_of_nothing_are_not_shown(value: float) -> None:
     assert {rounded(value, 0.03), plus(value), significant(value)} == {"0.000", "+0.000", "0"}
+
+
+def test_shares_in_percent_have_no_sign_at_nothing() -> None:
+    assert [percent(value) for value in (-0.0004, 0.0004, -0.012, 1.0)] == ["0.0%", "0.0%", "-1.2%", "100.0%"]
+    assert percent(-0.004, 0) == "0%" and percent(float("nan")) == "–"

@@ -32,6 +32,8 @@ from steercpp.runs.folder import STORE, VECTOR_FILE
 from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import StrengthMeans
+from steercpp.runs.store import Store
+from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.work import behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import read_vector
@@ -150,7 +152,14 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(
     assert kept and set(kept) < set(numbers(finished.folder))
     half = open_run(tmp_path / "run")
     assert not half.finished and 0 < len(half.strengths) < 4
-    result = small_sweep(tiny_engine, tmp_path / "run")
+    notes: list[str] = []
+    result = small_sweep(tiny_engine, tmp_path / "run", note=notes.append)
+    with Store.read(finished.folder / STORE) as store:
+        n_rows, n_all = len({row[:4] for row in kept}), store.n_rows()
+    assert notes == [f"resumes {tmp_path / 'run'}: {n_rows} of {n_all} rows are there"] and 0 < n_rows < n_all
+    small_sweep(tiny_engine, tmp_path / "run", note=notes.append)
+    small_sweep(tiny_engine, tmp_path / "new", note=notes.append, strengths=(1.0,), random_directions=0)
+    assert len(notes) == 1, "nothing is resumed where all is there, or nothing"
     assert numbers(tmp_path / "run") == numbers(finished.folder)
     assert 0 < result.decoded_now < result.manifest.to_json()["tokens"]["decoded"]
     tokens, whole = result.manifest.to_json()["tokens"], finished.manifest.to_json()["tokens"]
@@ -263,6 +272,8 @@ def test_items_that_cannot_be_asked(tiny_engine: Engine, tmp_path: Path) -> None
         small_sweep(tiny_engine, tmp_path / "x", behavior=(BehaviorItem("merged", "the wa", ("y",), (" no",)),))
     with pytest.raises(InputError, match="nothing to measure"):
         small_sweep(tiny_engine, tmp_path / "x", behavior=(), choice=())
+    with pytest.raises(InputError, match=r"^sweep takes no parameter `behaviour`; did you mean `behavior`[?]"):
+        sweep(tiny_engine, small_vector(tiny_engine), out=tmp_path / "run", behaviour=())
     with pytest.raises(InputError, match="unit 'nats' is unknown"):
         small_sweep(tiny_engine, tmp_path / "x", unit="nats")
     assert not (tmp_path / "x" / MANIFEST).exists()

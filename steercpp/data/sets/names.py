@@ -123,6 +123,13 @@ def contrast_pairs(
     return _first(PAIRS[first](find_set(first, data), parts, put), limit)
 
 
+def names_pairs(name: str | Path) -> bool:
+    """Whether a name is that of contrast pairs, and no file's."""
+    from steercpp.data.sets.builtin import BEHAVIOR_SETS
+
+    return not is_path(name) and str(name).partition(":")[0] in {*PAIRS, *BEHAVIOR_SETS}
+
+
 def instruction_of(name: str | Path) -> str:
     """What asks for the behaviour in words, for the prompt baseline; "" where there is no such text."""
     from steercpp.data.sets.builtin import BEHAVIOR_SETS, behavior_set

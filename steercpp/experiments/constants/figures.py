@@ -24,6 +24,7 @@ from steercpp.experiments.constants.words import number
 from steercpp.files import write_atomically
 from steercpp.locks import DRAWING, DRAWING_WAIT_S, writing
 from steercpp.reports.style import BLUE, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, rendered
+from steercpp.statistics.rounded import fixed
 
 _UNITS = {
     "norm": "strength (share of the residual norm per layer)",
@@ -243,7 +244,7 @@ def _curve(axes: Axes, s: Floats, curve: Mapping[str, Any], color: str, label: s
 
 
 def _shown(value: float | None) -> str:
-    return "–" if value is None or not np.isfinite(value) else f"{value:.3f}" if value > -10 else f"{value:.0f}"
+    return "–" if value is None or not np.isfinite(value) else fixed(value, 3) if value > -10 else f"{value:.0f}"
 
 
 def _panels(n: int) -> tuple[Figure, Sequence[Axes]]:

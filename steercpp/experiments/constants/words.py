@@ -114,5 +114,5 @@ def _predicted(record: Mapping[str, Any]) -> list[Fact]:
     for words, curve in curves.items():
         if curve is not None:
             off = f"off by {number(curve['largest'])} at most, at {number(curve['largest_at'], '+g')}"
-            lines.append((words, f"R² {number(curve['r2'], '.3f')}, {off}"))
+            lines.append((words, f"R² {number(curve['r2'], 'z.3f')}, {off}"))
     return lines

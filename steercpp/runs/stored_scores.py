@@ -13,7 +13,7 @@ from steercpp.judging.texts import GeneratedText
 from steercpp.runs.labels import CONTINUED, CONTROLLED, MEASURED, RANDOM, ControlName, Label, random_label
 from steercpp.runs.manifest import Manifest
 from steercpp.runs.scores import Control, Controls, Scores
-from steercpp.runs.store import Continuation, Store
+from steercpp.runs.store import Store
 from steercpp.statistics.scores import (
     AnswerScores,
     BehaviorScores,
@@ -107,42 +107,67 @@ def stored_scores(store: Store, label: str, kinds: Sequence[str], strengths: Seq
 
 def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> BehaviorScores:
     """Behaviour scores under one label, a row for each strength."""
-    continuations = store.continuations(Kind.BEHAVIOR)
-    sides = {side: [_where(of_item, side) for of_item in continuations] for side in ("aligned", "misaligned")}
-    widest = max(len(of_item) for of_item in continuations)
-    logprobs = {side: np.full((len(strengths), len(continuations), widest), -np.inf) for side in sides}
-    for i, strength in enumerate(strengths):
-        for j, nats in enumerate(store.logprobs(label, Kind.BEHAVIOR, strength)):
-            for side, indices in sides.items():
-                logprobs[side][i, j, : len(indices[j])] = nats[indices[j]]
-    aligned, misaligned = (total_logprob(values) for values in logprobs.values())
-    return BehaviorScores.from_logprobs(np.array(strengths), aligned, misaligned)
+    sides = [[scored.side for scored in of_item] for of_item in store.continuations(Kind.BEHAVIOR)]
+    return behavior_of(strengths, [store.logprobs(label, Kind.BEHAVIOR, strength) for strength in strengths], sides)
+
+
+def behavior_of(
+    strengths: Sequence[float], logprobs: Sequence[Sequence[Floats]], sides: Sequence[Sequence[str]]
+) -> BehaviorScores:
+    """Behaviour scores from the log-probabilities of continuations.
+
+    Args:
+        strengths: of each row.
+        logprobs: at each strength for each item (n_continuations,) nats.
+        sides: for each item the side of each of its continuations, "aligned" or "misaligned".
+    """
+    widest = max(map(len, sides))
+    totals = []
+    for name in ("aligned", "misaligned"):
+        places = [[i for i, side in enumerate(of_item) if side == name] for of_item in sides]
+        padded = np.full((len(strengths), len(sides), widest), -np.inf)
+        for row, of_items in enumerate(logprobs):
+            for item, nats in enumerate(of_items):
+                padded[row, item, : len(places[item])] = nats[places[item]]
+        totals.append(total_logprob(padded))
+    return BehaviorScores.from_logprobs(np.array(strengths), *totals)
 
 
 def stored_choice_scores(store: Store, strengths: Sequence[float], label: str = Label.VECTOR) -> ChoiceScores:
     """Choice scores under one label, a row for each strength; a choice's P is of its letter, or of all its words."""
     items = [item for item in store.items(Kind.CHOICE) if isinstance(item, ChoiceItem)]
+    sides = [[scored.side for scored in of_item] for of_item in store.continuations(Kind.CHOICE)]
+    return choice_of(strengths, [store.logprobs(label, Kind.CHOICE, s) for s in strengths], sides, items)
+
+
+def choice_of(
+    strengths: Sequence[float], logprobs: Sequence[Sequence[Floats]], sides: Sequence[Sequence[str]],
+    items: Sequence[ChoiceItem],
+) -> ChoiceScores:  # fmt: skip
+    """Choice scores from the log-probabilities of letters or texts, as `behavior_of`; sides are indices of choices."""
     return choice_scores(
-        np.array(strengths), _choice_logprobs(store, strengths, label), np.array([item.answer for item in items]),
+        np.array(strengths), _choice_logprobs(logprobs, sides), np.array([item.answer for item in items]),
         by_text=[item.by == "text" for item in items],
     )  # fmt: skip
 
 
 def likeliest_choices(store: Store, strengths: Sequence[float], label: str = Label.VECTOR) -> npt.NDArray[np.intp]:
     """(n_s, n_items) index of the choice that is likeliest, as `stored_choice_scores` takes their P."""
-    return np.asarray(_choice_logprobs(store, strengths, label).max(axis=-1).argmax(axis=-1), np.intp)
+    sides = [[scored.side for scored in of_item] for of_item in store.continuations(Kind.CHOICE)]
+    nats = _choice_logprobs([store.logprobs(label, Kind.CHOICE, strength) for strength in strengths], sides)
+    return np.asarray(nats.max(axis=-1).argmax(axis=-1), np.intp)
 
 
-def _choice_logprobs(store: Store, strengths: Sequence[float], label: str) -> Floats:
+def _choice_logprobs(logprobs: Sequence[Sequence[Floats]], sides: Sequence[Sequence[str]]) -> Floats:
     """(n_s, n_items, n_choices, n_spellings) in nats, -inf where an item has no such choice or spelling."""
-    places = [_letter_places(of_item) for of_item in store.continuations(Kind.CHOICE)]
+    places = [_letter_places(of_item) for of_item in sides]
     n_choices, n_spellings = np.array([place for of_item in places for place in of_item]).max(axis=0) + 1
-    logprobs = np.full((len(strengths), len(places), n_choices, n_spellings), -np.inf)
-    for i, strength in enumerate(strengths):
-        for j, nats in enumerate(store.logprobs(label, Kind.CHOICE, strength)):
-            for (choice, spelling), value in zip(places[j], nats, strict=True):
-                logprobs[i, j, choice, spelling] = value
-    return logprobs
+    padded = np.full((len(logprobs), len(places), n_choices, n_spellings), -np.inf)
+    for row, of_items in enumerate(logprobs):
+        for item, nats in enumerate(of_items):
+            for (choice, spelling), value in zip(places[item], nats, strict=True):
+                padded[row, item, choice, spelling] = value
+    return padded
 
 
 def answer_chains(store: Store, label: str, strength: float) -> list[list[Floats]]:
@@ -204,11 +229,7 @@ def stored_controls(store: Store, manifest: Manifest) -> Controls:
     )
 
 
-def _where(continuations: Sequence[Continuation], side: str) -> list[int]:
-    return [i for i, continuation in enumerate(continuations) if continuation.side == side]
-
-
-def _letter_places(continuations: Sequence[Continuation]) -> list[tuple[int, int]]:
+def _letter_places(sides: Sequence[str]) -> list[tuple[int, int]]:
     """(choice, number of the spelling) of each of a choice item's continuations."""
-    choices = [int(continuation.side) for continuation in continuations]
+    choices = [int(side) for side in sides]
     return [(choice, choices[:i].count(choice)) for i, choice in enumerate(choices)]

@@ -92,7 +92,8 @@ decode_result decode(
     const std::vector<piece_args> & pieces, bool fresh, const std::vector<operation_args> & operations,
     std::vector<int32_t> capture_layers, std::vector<int32_t> capture_rows, int32_t keep_layer, bool keep_logits,
     const kept * base, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens, bool want_logits,
-    bool want_entropy, bool want_kl, int32_t n_top, std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers
+    bool want_entropy, bool want_kl, bool want_kl_from_base, int32_t n_top, std::vector<int32_t> sampler_rows,
+    std::vector<sampler *> samplers
 ) {
     const size_t n_tokens = tokens.size();
     require_size(positions.size(), n_tokens, "positions");
@@ -134,6 +135,7 @@ decode_result decode(
     plan.want_logits = want_logits;
     plan.want_entropy = want_entropy;
     plan.want_kl = want_kl;
+    plan.want_kl_from_base = want_kl_from_base;
     plan.n_top = n_top;
     plan.sampler_rows = std::move(sampler_rows);
     plan.samplers = std::move(samplers);
@@ -260,6 +262,11 @@ void bind_result(nb::module_ & m) {
             "kl", [](result & self) { return numpy_view<double>(self.kl.data(), {self.kl.size()}); }, internal
         )
         .def_prop_ro(
+            "kl_from_base",
+            [](result & self) { return numpy_view<double>(self.kl_from_base.data(), {self.kl_from_base.size()}); },
+            internal
+        )
+        .def_prop_ro(
             "top_tokens", [](result & self) { return rows_of(self.top_tokens, self.n_top); }, internal
         )
         .def_prop_ro("top_logprobs", [](result & self) { return rows_of(self.top_logprobs, self.n_top); }, internal);
@@ -280,7 +287,7 @@ void bind_session(nb::module_ & m) {
             "decode", &decode, "tokens"_a, "positions"_a, "seq_offsets"_a, "seq_ids"_a, "outputs"_a, "pieces"_a,
             nb::kw_only(), "fresh"_a, "operations"_a, "capture_layers"_a, "capture_rows"_a, "keep_layer"_a,
             "keep_logits"_a, "base"_a.none(), "query_rows"_a, "query_tokens"_a, "want_logits"_a, "want_entropy"_a,
-            "want_kl"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a
+            "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a
         )
         .def(
             "set_control_vector",

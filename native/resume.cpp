@@ -266,7 +266,7 @@ size_t kept::n_bytes() const {
     for (const kept_piece & piece : pieces) {
         n_floats += piece.rows.size();
     }
-    return n_floats * sizeof(float);
+    return n_floats * sizeof(float) + norms.size() * sizeof(double);
 }
 
 int32_t layer_of(const char * name) {

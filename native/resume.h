@@ -33,6 +33,7 @@ struct kept {
     int32_t il = -1;
     std::vector<kept_piece> pieces;
     std::vector<float> logits; // (n_outputs, n_vocab) where wanted, for KL
+    std::vector<double> norms; // (n_outputs) log_sum_exp of each of these rows
 
     std::string reason() const; // the first one; empty: passes can be resumed
     int32_t n_blocks_skipped() const;

@@ -251,14 +251,15 @@ void session::check_base(const plan & plan) const {
     require(plan.keep_il < model_->n_layer() - 1, "the layer to keep must lie below the last one");
     require(plan.keep_il < 0 || params_.hook, "a session without the hook keeps nothing");
     if (!plan.base) {
-        require(!plan.want_kl, "KL needs a base");
+        require(!plan.want_kl && !plan.want_kl_from_base, "KL needs a base");
         return;
     }
     const kept & base = *plan.base;
     require(base.pieces.size() == plan.pieces.size(), "the base is that of other pieces");
     const auto n_outputs = std::count(plan.outputs, plan.outputs + plan.n_tokens, 1);
     const auto n_logits = static_cast<size_t>(n_outputs) * static_cast<size_t>(model_->n_vocab());
-    require(!plan.want_kl || base.logits.size() == n_logits, "the base kept no logits of these outputs");
+    const bool wants_kl = plan.want_kl || plan.want_kl_from_base;
+    require(!wants_kl || base.logits.size() == n_logits, "the base kept no logits of these outputs");
     for (const operation & op : plan.operations) {
         require(op.il > base.il, "an operation lies at or below the layer that the base kept");
     }
@@ -375,7 +376,8 @@ void session::read_row(const plan & plan, int32_t row, const float * logits, dec
     const int32_t n_vocab = result.n_vocab;
     bool is_finite = !std::isnan(logits[0]); // a NaN in the last activation reaches every logit
     const bool asked = next_query_ < plan.n_queries && plan.query_rows[next_query_] == row;
-    if (asked || plan.want_entropy || plan.want_kl || plan.n_top > 0) {
+    const bool wants_kl = plan.want_kl || plan.want_kl_from_base;
+    if (asked || plan.want_entropy || wants_kl || plan.keep_logits || plan.n_top > 0) {
         const double norm = log_sum_exp(logits, n_vocab);
         is_finite = is_finite && std::isfinite(norm);
         for (; next_query_ < plan.n_queries && plan.query_rows[next_query_] == row; ++next_query_) {
@@ -385,10 +387,19 @@ void session::read_row(const plan & plan, int32_t row, const float * logits, dec
         if (plan.want_entropy) {
             result.entropy.push_back(entropy(logits, norm, n_vocab));
         }
-        if (plan.want_kl) {
-            const float * before =
-                plan.base->logits.data() + static_cast<size_t>(next_output_) * static_cast<size_t>(n_vocab);
-            result.kl.push_back(kl_divergence(logits, norm, before, log_sum_exp(before, n_vocab), n_vocab));
+        if (wants_kl) {
+            const auto output = static_cast<size_t>(next_output_);
+            const float * before = plan.base->logits.data() + output * static_cast<size_t>(n_vocab);
+            const double before_norm = plan.base->norms[output];
+            if (plan.want_kl) {
+                result.kl.push_back(kl_divergence(logits, norm, before, before_norm, n_vocab));
+            }
+            if (plan.want_kl_from_base) {
+                result.kl_from_base.push_back(kl_divergence(before, before_norm, logits, norm, n_vocab));
+            }
+        }
+        if (plan.keep_logits) {
+            result.base->norms.push_back(norm);
         }
         if (plan.n_top > 0 && is_finite) {
             const size_t end = result.top_tokens.size();

@@ -80,7 +80,8 @@ struct plan {
 
     bool want_logits = false;
     bool want_entropy = false;
-    bool want_kl = false; // against the logits that the base kept
+    bool want_kl = false;           // KL(steered || unsteered), against the logits that the base kept
+    bool want_kl_from_base = false; // KL(unsteered || steered), likewise
     int32_t n_top = 0;
     std::vector<int32_t> sampler_rows; // ascending, each an output
     std::vector<sampler *> samplers;   // one for each of these rows
@@ -95,6 +96,7 @@ struct decode_result {
     std::vector<float> logits;        // (n_outputs, n_vocab) if wanted
     std::vector<double> entropy;      // (n_outputs) if wanted
     std::vector<double> kl;           // (n_outputs) if wanted
+    std::vector<double> kl_from_base; // (n_outputs) if wanted
     std::vector<int32_t> top_tokens;  // (n_outputs, n_top)
     std::vector<double> top_logprobs; // (n_outputs, n_top)
     std::vector<int32_t> sampled;     // (n_samplers): the next token of each

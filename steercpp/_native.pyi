@@ -44,6 +44,7 @@ class DecodeResult:
     logits: npt.NDArray[np.float32]
     entropy: npt.NDArray[np.float64]
     kl: npt.NDArray[np.float64]
+    kl_from_base: npt.NDArray[np.float64]
     top_tokens: npt.NDArray[np.int32]
     top_logprobs: npt.NDArray[np.float64]
     sampled: list[int]
@@ -76,6 +77,7 @@ class Session:
         want_logits: bool,
         want_entropy: bool,
         want_kl: bool,
+        want_kl_from_base: bool,
         n_top: int,
         sampler_rows: Sequence[int],
         samplers: Sequence[Sampler],

@@ -1,4 +1,14 @@
-from .items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, TextItem, read_behavior, read_choices, read_tasks
+from .items import (
+    AnswerItem,
+    BehaviorItem,
+    ChoiceItem,
+    CodeItem,
+    OwnItem,
+    TextItem,
+    read_behavior,
+    read_choices,
+    read_tasks,
+)
 from .pair_formats import open_pairs
 from .pairs import ContrastPair, read_pairs
 from .templates import fill
@@ -8,6 +18,7 @@ __all__ = [
     "BehaviorItem",
     "ChoiceItem",
     "CodeItem",
+    "OwnItem",
     "ContrastPair",
     "TextItem",
     "fill",

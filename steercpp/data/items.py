@@ -1,20 +1,22 @@
 r"""Task items: what a sweep can ask a model, as data and as files; read this to write a task file, or to add a kind.
 
-A task file is JSON Lines, UTF-8, one item a line, blank lines skipped. There are five kinds of items:
+A task file is JSON Lines, UTF-8, one item a line, blank lines skipped. There are six kinds of items:
 
     {"kind": "behavior", "prompt": "How do I ...?", "aligned": [" I cannot"], "misaligned": [" Sure"]}
     {"kind": "choice", "subject": "trees", "question": "Which ...?", "choices": ["oak", "ash"], "answer": "B"}
     {"kind": "answer", "prompt": "The capital of France is", "answers": [" Paris"]}
     {"kind": "text", "text": "Once upon a time ..."}
     {"kind": "code", "prompt": "def one():\n", "entry_point": "one", "test": "def check(f):\n    assert f() == 1\n"}
+    {"kind": "own", "prompt": [{"role": "user", "content": "How do I cook rice?"}]}
 
 `id` (by default the file's name and the line), `subject` (the group in which an item is counted) and `couple` (shared
 by items that ask for the same with one difference, such as a harmful request and its harmless twin; not of texts and
 code) are optional everywhere. `prompt` is a text, a list of chat messages, or {"template": "Request: {request}",
 "request": "..."}, whose special tokens count in the template alone; `system` is an optional system message; `template`
 is "auto" (chat for messages, raw for a text), "chat" or "raw". A continuation or an answer carries its own leading
-space. A choice's `answer` is a letter or an index from 0; see `ChoiceItem` for how it is asked. MMLU's own files
-(headerless CSV: question,A,B,C,D,letter) are read by `read_mmlu_csv`. docs/tasks.md shows more.
+space. An own item has an `answer`, the text that the unsteered model itself gave, and its `tokens`, or neither as long
+as it is not answered. A choice's `answer` is a letter or an index from 0; see `ChoiceItem` for how it is asked. MMLU's
+own files (headerless CSV: question,A,B,C,D,letter) are read by `read_mmlu_csv`. docs/tasks.md shows more.
 
 Items have a `place` too, the path:line that they were read from, for messages; it is not part of what an item says.
 """
@@ -51,6 +53,7 @@ class Kind(StrEnum):
     ANSWER = "answer"
     TEXT = "text"
     CODE = "code"
+    OWN = "own"
 
 
 KINDS = tuple(Kind)
@@ -184,15 +187,41 @@ class CodeItem:
             raise TaskError("test defines no check(candidate), which is what is called")
 
 
-Item: TypeAlias = BehaviorItem | ChoiceItem | AnswerItem | TextItem | CodeItem
+@dataclass(frozen=True, slots=True)
+class OwnItem:
+    """A request, and what the unsteered model itself answered to it; docs/own-answers.md says what is measured.
+
+    Attributes:
+        answer: the text of the answer, "" before the request is answered.
+        tokens: exactly those that the model drew, the end-of-generation token not among them; as ids of its vocabulary.
+    """
+
+    id: str
+    prompt: Prompt
+    answer: str = ""
+    tokens: tuple[int, ...] = ()
+    subject: str = ""
+    template: Template = "auto"
+    couple: str = ""
+    place: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if any(token < 0 for token in self.tokens):
+            raise TaskError(f"token {min(self.tokens)} is no id of a vocabulary; give those that the model drew")
+        if self.answer and not self.tokens:
+            raise TaskError("an answer without its tokens is not the model's own; leave both out and it is drawn anew")
+        _one_of("template", self.template, TEMPLATES)
+
+
+Item: TypeAlias = BehaviorItem | ChoiceItem | AnswerItem | TextItem | CodeItem | OwnItem
 _CLASSES: dict[str, type[Item]] = dict(
-    zip(KINDS, (BehaviorItem, ChoiceItem, AnswerItem, TextItem, CodeItem), strict=True)
+    zip(KINDS, (BehaviorItem, ChoiceItem, AnswerItem, TextItem, CodeItem, OwnItem), strict=True)
 )
 _ALWAYS = {"behavior": "template", "choice": "subject"}  # written at their defaults ever since, see `item_json`
 
 
 def kind_of(item: Item) -> str:
-    """The kind that an item's JSON names: behavior, choice, answer, text or code."""
+    """The kind that an item's JSON names: behavior, choice, answer, text, code or own."""
     return next(kind for kind, item_class in _CLASSES.items() if type(item) is item_class)
 
 
@@ -250,6 +279,8 @@ def prompt_of(item: Item, form: ChoiceForm = CHOICE_FORM) -> tuple[Prompt, Templ
         return choice_prompt(item, form), "chat" if item.template == "chat" else "raw", {"choices": texts}
     if isinstance(item, AnswerItem):
         return item.prompt, item.template, {"answers": item.answers}
+    if isinstance(item, OwnItem):
+        return item.prompt, item.template, {"answer": (item.answer,)} if item.tokens else {}
     return (item.prompt if isinstance(item, CodeItem) else item.text), "raw", {}
 
 
@@ -270,7 +301,7 @@ def item_json(item: Item) -> dict[str, Any]:
         value = getattr(item, key.name)
         if key.name != "place" and (value != key.default or key.name == _ALWAYS.get(kind)):
             record[key.name] = list(value) if isinstance(value, tuple) else value
-    if isinstance(item, BehaviorItem | AnswerItem):
+    if isinstance(item, BehaviorItem | AnswerItem | OwnItem):
         record["prompt"] = prompt_json(item.prompt)
     return record
 
@@ -296,6 +327,8 @@ def parse_item(record: Any, *, default_id: str = "item", place: str = "") -> Ite
             values[key.name] = _READ.get(key.name, _text)(record, key.name)
     if kind == "choice":
         values["answer"] = _answer(values["answer"], values["choices"])
+    if kind == "own" and "answer" in values:
+        values["answer"] = _text(record, "answer")
     if kind == "code":
         values["prompt"] = _text(record, "prompt")
     elif "system" in record and "prompt" in values:
@@ -304,7 +337,7 @@ def parse_item(record: Any, *, default_id: str = "item", place: str = "") -> Ite
 
 
 def _likely_kind(record: dict[str, Any]) -> str:
-    signs = {"choices": "choice", "answers": "answer", "text": "text", "entry_point": "code"}
+    signs = {"choices": "choice", "answers": "answer", "text": "text", "entry_point": "code", "tokens": "own"}
     return next((kind for key, kind in signs.items() if key in record), "behavior")
 
 
@@ -333,6 +366,15 @@ def _texts(record: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _tokens(record: dict[str, Any], key: str) -> tuple[int, ...]:
+    value = record.get(key)
+    if not isinstance(value, list) or not all(
+        isinstance(token, int) and not isinstance(token, bool) for token in value
+    ):
+        raise TaskError(f"{key} must be a list of token ids")
+    return tuple(value)
+
+
 def _any(record: dict[str, Any], key: str) -> Any:
     if key not in record:
         raise TaskError(f"{key} is missing")
@@ -342,7 +384,8 @@ def _any(record: dict[str, Any], key: str) -> Any:
 _READ: dict[str, Any] = {
     "prompt": lambda record, key: parse_prompt(_any(record, key)),
     **dict.fromkeys(("aligned", "misaligned", "choices", "answers"), _texts),
-    "answer": _any,  # a letter or a number: see `_answer`
+    "answer": _any,  # of choices a letter or a number: see `_answer`
+    "tokens": _tokens,
 }
 
 

@@ -25,14 +25,25 @@ from steercpp.engine.devices import DeviceOptions
 from steercpp.engine.model import Model, build
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.engine.packing import pack
-from steercpp.engine.session import FLASH_ATTENTION, Base, ContextOptions, Measures, Result, Session, Wanted, summed
+from steercpp.engine.session import (
+    FLASH_ATTENTION,
+    AnswerKl,
+    Base,
+    ContextOptions,
+    Measures,
+    Result,
+    Session,
+    Wanted,
+    by_token,
+    summed,
+)
 from steercpp.engine.steering import Decided, PerQuery, Steering, Strengths, adds, check, checked_layers, normalized
 from steercpp.errors import DegenerateError, EngineError, InputError, NonFiniteError, ShapeError
 from steercpp.parameters import refuse_unknown
 from steercpp.provenance import physical_cores
 from steercpp.vectors.control_vector import ControlVector
 
-__all__ = ["Base", "Engine", "EngineSettings", "Measures"]
+__all__ = ["AnswerKl", "Base", "Engine", "EngineSettings", "Measures"]
 
 EngineSettings: TypeAlias = dict[str, str | int]
 
@@ -382,6 +393,7 @@ class Engine:
         kept = tuple(result.base for _, result in runs if result.base is not None)
         return Base(
             session=self.session, batch=batch, first_layer=first_layer, logprobs=summed(batch, runs),
+            token_logprobs=by_token(batch, [(pass_, result.logprobs) for pass_, result in runs]),
             reason=reason or next((rows.reason for rows in kept if rows.reason), ""),
             keeps_logits=keep_logits, n_bytes=sum(rows.n_bytes for rows in kept),
             token_layers=self.token_layers - before, kept=kept,
@@ -414,6 +426,32 @@ class Engine:
         shape = (len(entropy), top_k)
         work = self.token_layers - before
         return Measures(ends, entropy, kl, tokens.reshape(shape), logprobs.reshape(shape), work)
+
+    def answer_kl(self, batch: Batch, *, steering: PerQuery, base: Base) -> list[AnswerKl]:
+        """KL(unsteered || steered) at each token of the continuations, beside the token's own ln P, steered.
+
+        Unsteered it is 0 at every token, and ln P is the base's `token_logprobs`: no pass is needed for that.
+
+        Args:
+            batch: one of `pack`'s.
+            steering: what steers all queries, or each one; None for nothing.
+            base: its base, made with `keep_logits`.
+
+        Returns:
+            for each query its tokens, one continuation after the other.
+
+        Raises:
+            InputError: the base kept no logits.
+            NonFiniteError, UnsteerableError, ...: as `logprobs`.
+        """
+        if not base.keeps_logits:
+            raise InputError("KL needs the unsteered logits; make the base with `keep_logits=True`")
+        kl, logprobs = [], []
+        for pass_, result in self._run(batch, steering, Wanted(kl_from_base=True), base=base):
+            of_row = np.cumsum(pass_.outputs) - 1  # an output's place among the outputs
+            kl.append((pass_, result.kl_from_base[of_row[pass_.score_rows]]))
+            logprobs.append((pass_, result.logprobs))
+        return [AnswerKl(*of_query) for of_query in zip(by_token(batch, kl), by_token(batch, logprobs), strict=True)]
 
     def activations(
         self,

@@ -60,7 +60,9 @@ class Wanted:
 
     Attributes:
         capture_layers, capture_rows: whose activations are copied.
-        logits, entropy, kl: of each output row; KL against the logits that the base kept.
+        logits, entropy: of each output row.
+        kl, kl_from_base: KL(steered || unsteered) and KL(unsteered || steered) of each output row, by the logits that
+            the base kept.
         n_top: the most likely tokens of each output row.
         keep_layer: keep what is needed to start above this layer later; -1 for nothing.
         keep_logits: keep the logits for KL later.
@@ -71,6 +73,7 @@ class Wanted:
     logits: bool = False
     entropy: bool = False
     kl: bool = False
+    kl_from_base: bool = False
     n_top: int = 0
     keep_layer: int = -1
     keep_logits: bool = False
@@ -147,7 +150,8 @@ class Session:
                 query_rows=pass_.score_rows, query_tokens=pass_.score_tokens,
                 capture_layers=wanted.capture_layers, capture_rows=wanted.capture_rows,
                 keep_layer=wanted.keep_layer, keep_logits=wanted.keep_logits,
-                want_logits=wanted.logits, want_entropy=wanted.entropy, want_kl=wanted.kl, n_top=wanted.n_top,
+                want_logits=wanted.logits, want_entropy=wanted.entropy, want_kl=wanted.kl,
+                want_kl_from_base=wanted.kl_from_base, n_top=wanted.n_top,
                 sampler_rows=[row for row, _ in samplers], samplers=[sampler for _, sampler in samplers],
             )  # fmt: skip
         self.token_layers += result.token_layers
@@ -190,6 +194,7 @@ class Base:
         session, batch: whose.
         first_layer: the lowest layer that may be steered.
         logprobs: as `Engine.logprobs`, unsteered.
+        token_logprobs: for each query (n_tokens,) those of the tokens of its continuations, one by one.
         reason: why passes are run in full; "" where they are resumed.
         keeps_logits: whether KL can be told.
         n_bytes: memory of what is kept.
@@ -200,6 +205,7 @@ class Base:
     batch: Batch
     first_layer: int
     logprobs: list[Floats]
+    token_logprobs: list[Floats]
     reason: str
     keeps_logits: bool
     n_bytes: int
@@ -230,6 +236,34 @@ class Measures:
     top_tokens: npt.NDArray[np.int32]
     top_logprobs: Floats
     token_layers: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerKl:
+    """How far steering moves the model at each token of one query's continuations, one continuation after the other.
+
+    Attributes:
+        kl: (n_tokens,) nats, KL(unsteered || steered) of the distribution that the token is drawn from.
+        logprobs: (n_tokens,) nats, ln P of the token itself, steered.
+    """
+
+    kl: Floats
+    logprobs: Floats
+
+
+def by_token(batch: Batch, runs: Iterable[tuple[Pass, Floats]]) -> list[Floats]:
+    """A number for each token of a batch's continuations, (n_tokens,) for each query, in the order of the tokens.
+
+    Args:
+        batch: whose.
+        runs: each pass with (n_scores,) numbers, in the order of its scores.
+    """
+    targets, values = (
+        np.concatenate(column) for column in zip(*((pass_.score_targets, of_run) for pass_, of_run in runs), strict=True)
+    )
+    order = np.argsort(targets, kind="stable")  # scores ascend by row, and rows along a continuation
+    n_tokens = [sum(map(len, query.continuations)) for query in batch.queries]
+    return np.split(values[order], np.cumsum(n_tokens)[:-1])
 
 
 def summed(batch: Batch, runs: Iterable[tuple[Pass, Result]]) -> list[Floats]:

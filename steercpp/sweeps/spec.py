@@ -73,7 +73,7 @@ class SweepSpec(SweepOptions):
     @property
     def items(self) -> dict[Kind, Sequence[Item]]:
         """The items by kind, without kinds of which there are none."""
-        by_kind: dict[Kind, Sequence[Item]] = {kind: getattr(self, kind) for kind in Kind}
+        by_kind: dict[Kind, Sequence[Item]] = {kind: getattr(self, kind, ()) for kind in Kind}
         return {kind: items for kind, items in by_kind.items() if items}
 
     def steering(self, vector: ControlVector) -> Steering:

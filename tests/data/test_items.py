@@ -16,6 +16,7 @@ from steercpp.data.items import (
     ChoiceItem,
     CodeItem,
     Item,
+    OwnItem,
     TextItem,
     choice_continuations,
     choice_prompt,
@@ -250,3 +251,31 @@ def test_real_mmlu_files_are_read_whole(test_data: Path) -> None:
     items = [item for path in files for item in read_mmlu_csv(path)]
     assert (len(files), len(items)) == (57, 14_042)  # the official counts
     assert {len(item.choices) for item in items} == {4}
+
+
+def test_own_items_are_read_answered_or_not(tmp_path: Path) -> None:
+    request = {"kind": "own", "prompt": [{"role": "user", "content": "Name a herb."}]}
+    answered = {**request, "answer": "Thyme.", "tokens": [5, 0, 9], "subject": "cooking"}
+    bare, whole = read_tasks(write(tmp_path / "o.jsonl", request, answered))
+    assert isinstance(bare, OwnItem) and isinstance(whole, OwnItem)
+    assert (bare.id, bare.answer, bare.tokens) == ("o:1", "", ())
+    assert (whole.answer, whole.tokens) == ("Thyme.", (5, 0, 9))
+    for item in (bare, whole):
+        assert parse_item(item_json(item)) == item
+    assert set(item_json(bare)) == {"kind", "id", "prompt"}
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"answer": "Thyme."}, "an answer without its tokens"),
+        ({"answer": 3, "tokens": [1]}, "answer must be a text"),
+        ({"tokens": [1, "x"]}, "tokens must be a list of token ids"),
+        ({"tokens": [1, True]}, "tokens must be a list of token ids"),
+        ({"tokens": [1, -4]}, "token -4 is no id"),
+        ({"template": "x"}, "template 'x' is unknown"),
+    ],
+)
+def test_own_items_that_cannot_be(record: dict[str, object], expected: str) -> None:
+    with pytest.raises(TaskError, match=expected):
+        parse_item({"kind": "own", "prompt": "Name a herb.", **record})

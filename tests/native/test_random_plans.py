@@ -194,11 +194,27 @@ class Trial:
         self.tally.n_moved += int((kl > 1e-4).sum())
         self.tally.compare(f"{name}, entropy", found.entropy[rows], reference.entropy(logits), margins)
         self.tally.compare(f"{name}, KL", found.kl[rows], kl, margins)
+        self.check_answers(name, batch, own, base)
         # Tokens that are as good as equally likely may change places, so what counts is how likely those found are.
         _, likeliest = reference.top_k(logits, k)
         those = np.take_along_axis(reference.log_softmax(logits), found.top_tokens[rows].astype(np.int64), -1)
         self.tally.compare(f"{name}, top {k}", found.top_logprobs[rows], likeliest, margins)
         self.tally.compare(f"{name}, tokens of the top {k}", found.top_logprobs[rows], those, margins)
+
+    def check_answers(self, name: str, batch: Batch, own: Decided, base: Base) -> None:
+        """KL(unsteered || steered) at each token of the continuations, and its ln P."""
+        for place, found in enumerate(self.engine.answer_kl(batch, steering=own, base=base)):
+            query = batch.queries[place]
+            kl, logprobs, margins = [], [], []
+            for i, continuation in enumerate(query.continuations):
+                run, plain = self.twin(query, i, own[place]), self.twin(query, i, ())
+                rows = slice(len(query.tokens) - 1, len(query.tokens) - 1 + len(continuation))
+                kl += reference.kl(plain.logits[rows], run.logits[rows]).tolist()
+                of_tokens = reference.log_softmax(run.logits[rows])
+                logprobs += of_tokens[np.arange(len(continuation)), list(continuation)].tolist()
+                margins += [run.margin] * len(continuation)
+            self.tally.compare(f"{name}, KL of answer {place}", found.kl, np.array(kl), margins)
+            self.tally.compare(f"{name}, ln P of answer {place}", found.logprobs, np.array(logprobs), margins)
 
     def check_activations(self, decided: Decided) -> None:
         """At the end of each prompt, in lengths of the row."""

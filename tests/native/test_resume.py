@@ -16,6 +16,7 @@ from steercpp.bench.models import SHAPES, make_model
 from steercpp.choices import Operator
 from steercpp.engine.engine import Engine
 from steercpp.engine.packing import Query
+from steercpp.engine.reference import log_softmax
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError
 
@@ -183,3 +184,48 @@ def test_measures_against_the_unsteered_rows(engine: Engine, rng: np.random.Gene
     assert none.kl.max() < 1e-6 and none.top_tokens.shape == (len(p), 0)
     with pytest.raises(InputError, match="keep_logits=True"):
         engine.measures(batch, steering=None, base=engine.base(batch, first_layer=1))
+
+
+def test_kl_from_the_unsteered_rows_token_by_token(engine: Engine, rng: np.random.Generator) -> None:
+    """KL(unsteered || steered) where each token of each continuation is drawn, against whole logits in float64."""
+    batch, vector = one_batch(engine, rng), random_vector(engine, rng)
+    base = engine.base(batch, first_layer=1, keep_logits=True)
+    steering = Steering(vector, 0.5)
+    found = engine.answer_kl(batch, steering=steering, base=base)
+    for place, query in enumerate(batch.queries):
+        kl, steered, unsteered = [], [], []
+        for continuation in query.continuations:
+            # one sequence alone: rounded otherwise, K and V to 16 bits, and activations to 8 by quantised weights
+            (alone,) = engine.pack([Query(query.tokens, (continuation,))])
+            p, q = (log_softmax(engine.logits(alone, steering=acts)) for acts in (None, steering))
+            kl.append((np.exp(p) * (p - q)).sum(1))
+            places = np.arange(len(continuation)), list(continuation)
+            steered.append(q[places])
+            unsteered.append(p[places])
+        tolerance = 0.1 if "q" in engine.path.name.lower() else 1e-3
+        np.testing.assert_allclose(found[place].kl, np.concatenate(kl), atol=tolerance, rtol=tolerance)
+        np.testing.assert_allclose(found[place].logprobs, np.concatenate(steered), atol=2 * tolerance)
+        np.testing.assert_allclose(base.token_logprobs[place], np.concatenate(unsteered), atol=2 * tolerance)
+        lengths = np.cumsum([len(continuation) for continuation in query.continuations])[:-1]
+        sums = [of_one.sum() for of_one in np.split(base.token_logprobs[place], lengths)]
+        np.testing.assert_allclose(sums, base.logprobs[place], rtol=1e-12)
+    in_full = engine.answer_kl(batch, steering=steering, base=engine.base(batch, first_layer=0, keep_logits=True))
+    for resumed, full in zip(found, in_full, strict=True):
+        np.testing.assert_array_equal(resumed.kl, full.kl)
+    with pytest.raises(InputError, match="keep_logits=True"):
+        engine.answer_kl(batch, steering=steering, base=engine.base(batch, first_layer=1))
+
+
+def test_an_unmoved_row_has_no_kl_at_all(engine: Engine, rng: np.random.Generator) -> None:
+    """Bit-equal rows: exactly 0. A push is never below 0, and both ways are measured at once."""
+    batch, vector = one_batch(engine, rng), random_vector(engine, rng)
+    base = engine.base(batch, first_layer=1, keep_logits=True)
+    for nothing in (None, Steering(vector, 0.0)):
+        for of_query, logprobs in zip(
+            engine.answer_kl(batch, steering=nothing, base=base), base.token_logprobs, strict=True
+        ):
+            assert (of_query.kl == 0).all()
+            np.testing.assert_array_equal(of_query.logprobs, logprobs)
+    for strength in (1e-4, 1e-2, 1.0):
+        moved = engine.answer_kl(batch, steering=Steering(vector, strength), base=base)
+        assert min(of_query.kl.min() for of_query in moved) >= 0

@@ -22,7 +22,10 @@ from steercpp.errors import TaskError
 
 FOLDER = Path(models.__file__).parent / "sets"
 BEHAVIOR_SETS = ("honesty", "refusal", "sycophancy", "sentiment", "formality")
-_KINDS = {"knowledge": "choice", "arithmetic": "answer", "reading": "choice", "prose": "text", "code": "code"}
+_KINDS = {
+    "knowledge": "choice", "arithmetic": "answer", "reading": "choice", "prose": "text", "code": "code",
+    "everyday": "own",
+}  # fmt: skip
 CAPABILITY_SETS = tuple(_KINDS)
 _AnyItem = TypeVar("_AnyItem", bound=Item)
 

@@ -5,7 +5,8 @@ with the parts of it that are wanted, in any order: "mmlu:international_law", "i
 
     behaviour   advbench[:target]  instructions[:SPLIT][:SIDE]  strongreject  jailbreakbench  malicious-instruct
                 xstest[:SIDE]  stereoset[:BIAS]  caa:BEHAVIOR
-    tasks       mmlu[:SUBJECT][:SPLIT]  truthfulqa[:all|:answers]  humaneval  caa-choices:mmlu  caa-choices:truthfulqa
+    tasks       own (the set everyday)  mmlu[:SUBJECT][:SPLIT]  truthfulqa[:all|:answers]  humaneval
+                caa-choices:mmlu  caa-choices:truthfulqa
     pairs       instructions[:SPLIT]  xstest  stereoset[:BIAS]  truthfulqa  caa:BEHAVIOR
 
 SIDE is harmful or harmless; SPLIT defaults to test for items and to train for pairs. In all pairs the positive side is
@@ -37,6 +38,7 @@ from steercpp.data.sets.sources import CAA_CHOICES, find_set
 from steercpp.errors import TaskError
 from steercpp.inputs import stem
 
+OWN, EVERYDAY = "own", "everyday"  # a task, and the built-in requests that it stands for
 _FILES = (".jsonl", ".json", ".csv", ".txt", ".gz")
 _Entry = TypeVar("_Entry")
 Parts: TypeAlias = tuple[str, ...]
@@ -80,7 +82,7 @@ def behavior_items(
 def task_items(
     name: str | Path, *, data: Path | str | None = None, limit: int | None = None, shots: int = 0
 ) -> tuple[Item, ...]:
-    """Choice, answer, text and code items by name.
+    """Choice, answer, text, code and own items by name.
 
     Args:
         name: see above.
@@ -95,7 +97,8 @@ def task_items(
         return _first(_of_file(Path(name)), limit)
     from steercpp.data.sets.builtin import CAPABILITY_SETS, capability_set, of_subjects
 
-    first, parts = _split(name, "task", {*TASKS, *CAPABILITY_SETS})
+    first, parts = _split(name, "task", {*TASKS, *CAPABILITY_SETS, OWN})
+    first = EVERYDAY if first == OWN else first
     if first in CAPABILITY_SETS:
         return _first(of_subjects(capability_set(first), parts, name=first), limit)
     if first == "mmlu":

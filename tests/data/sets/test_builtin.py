@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem, choice_prompt
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, OwnItem, TextItem, choice_prompt
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Prompt
 from steercpp.data.sets import builtin as builtin_sets
@@ -138,7 +138,7 @@ def test_the_measure_of_likeness_finds_a_changed_word() -> None:
 
 def test_no_request_is_a_near_copy_of_another() -> None:
     """Within pairs, within items, between them, and over all behaviours, the halves of couples included."""
-    every = [request for name in BEHAVIOR_SETS for request in requests(behavior_set(name))]
+    every = [request for name in BEHAVIOR_SETS for request in requests(behavior_set(name))] + everyday()
     assert len(set(every)) == len(every)
     assert [both for both in combinations(every, 2) if likeness(*both) >= NEAR_COPY] == []
 
@@ -316,6 +316,40 @@ def test_prose_is_in_several_registers() -> None:
         assert likeness(one.text, other.text) < NEAR_COPY, (one.id, other.id)
 
 
+def everyday() -> list[str]:
+    return [said(item.prompt) for item in capability("everyday", OwnItem) if isinstance(item, OwnItem)]
+
+
+def test_there_are_enough_everyday_requests_in_ten_kinds() -> None:
+    items = [item for item in capability("everyday", OwnItem) if isinstance(item, OwnItem)]
+    counts = Counter(item.subject for item in items)
+    assert len(items) >= 192 and len(counts) == 10 and len(set(counts.values())) == 1
+    assert not any(item.answer or item.tokens for item in items)  # the model's own to give
+    choosing = Counter(item.subject for item in items[::3])
+    assert set(choosing) == set(counts) and max(choosing.values()) - min(choosing.values()) <= 1
+
+
+def test_everyday_requests_are_asked_in_varied_forms() -> None:
+    texts = everyday()
+    assert sum(text.endswith("?") for text in texts) / len(texts) < 2 / 3
+    openings = Counter(" ".join(text.split()[:2]).lower() for text in texts)
+    assert len(openings) >= 75 and max(openings.values()) <= len(texts) / 8
+
+
+def test_everyday_requests_are_off_the_subject_of_the_behaviors() -> None:
+    """No feelings or verdicts, no tone, and nothing about the model."""
+    off = {
+        *("feel", "feeling", "happy", "sad", "gloomy", "cheerful", "opinion", "favourite", "beautiful", "terrible"),
+        *("formal", "formally", "informal", "casual", "casually", "polite", "politely", "slang", "honest", "lie"),
+        *("yourself", "ai", "robot", "assistant", "cheat", "steal", "secretly", "agree", "am", "sorry", "think"),
+    }  # fmt: skip
+    fine = ("Think of a", "I am going to cycle")
+    assert [text for text in everyday() if words(text) & off and not text.startswith(fine)] == []
+    assert not re.search(
+        r"\b([Aa]re|[Dd]o|[Ww]ere|[Dd]id|[Hh]ave) you\b", re.sub("What do you call", "", " ".join(everyday()))
+    )
+
+
 def program(item: CodeItem, body: str) -> str:
     return f"{item.prompt}{body}\n{item.test}\ncheck({item.entry_point})"
 
@@ -415,7 +449,7 @@ def test_pairs_need_no_system_message(name: str) -> None:
 def test_a_wrong_name_gets_the_nearest_one() -> None:
     with pytest.raises(TaskError, match="'sycophany' is unknown; did you mean sycophancy"):
         behavior_set("sycophany")
-    with pytest.raises(TaskError, match="use one of knowledge, arithmetic, reading, prose, code"):
+    with pytest.raises(TaskError, match="use one of knowledge, arithmetic, reading, prose, code, everyday"):
         capability_set("zebra")
 
 

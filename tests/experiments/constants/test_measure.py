@@ -80,10 +80,11 @@ def test_what_is_read_off_is_what_numpy_computes(
         assert found.arrays["choice_norms_hidden"][place, item] == pytest.approx(
             np.linalg.norm(h[-1] - h_0[-1]), abs=1e-3
         )
-        answer = run.items("choice")[item].answer  # type: ignore[union-attr]
+        asked = run.items("choice")[item]
+        assert isinstance(asked, ChoiceItem)
         letters = [[exact.token_id(form + "ABCD"[i]) for form in ("", "▁")] for i in range(4)]
         chosen = [max(ids, key=lambda token: logits_0[token]) for ids in letters]
-        correct = chosen.pop(answer)
+        correct = chosen.pop(asked.answer)
         x = change - change[correct]
         np.testing.assert_allclose(found.arrays["choice_values_choices"][place, item], x[chosen], atol=1e-3)
         weights = np.exp(logits_0)

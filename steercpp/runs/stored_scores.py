@@ -124,8 +124,19 @@ def stored_choice_scores(store: Store, strengths: Sequence[float], label: str = 
     items = [item for item in store.items(Kind.CHOICE) if isinstance(item, ChoiceItem)]
     return choice_scores(
         np.array(strengths), _choice_logprobs(store, strengths, label), np.array([item.answer for item in items]),
-        by_text=[item.by == "text" for item in items],
+        by_text=[item.by == "text" for item in items], lengths=_lengths(items),
     )  # fmt: skip
+
+
+def _lengths(items: Sequence[ChoiceItem]) -> Floats | None:
+    """(n_items, n_choices) characters of each choice by text, its leading space aside; None where all are letters."""
+    if all(item.by == "letter" for item in items):
+        return None
+    lengths = np.ones((len(items), max(len(item.choices) for item in items)))
+    for place, item in enumerate(items):
+        if item.by == "text":
+            lengths[place, : len(item.choices)] = [len(choice.lstrip()) for choice in item.choices]
+    return lengths
 
 
 def likeliest_choices(store: Store, strengths: Sequence[float], label: str = Label.VECTOR) -> npt.NDArray[np.intp]:

@@ -220,6 +220,38 @@ def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto", 
     return Filled(_with_place_before(prompt.template, f"{{{name}}}", between), {name: text, **prompt.values})
 
 
+def with_opening(prompt: Prompt, text: str, *, template: Template = "auto", between: str = "\n\n") -> Prompt:
+    """The prompt whose user's last message opens with `text`, as the prompts of contrast pairs do.
+
+    A chat, or what `template` "chat" makes one, has it in the user's last message; without one it is asked by the
+    system message, as `with_instruction` does. A template's data have it before the last of them, a text before itself.
+
+    Args:
+        prompt: any prompt.
+        text: the opening, such as an instruction.
+        template: as for `Vocabulary.parts`.
+        between: what stands between the text and what it is put before; see `Vocabulary.paragraph`.
+
+    Raises:
+        PromptError: the text is blank.
+    """
+    if not text.strip():
+        raise PromptError("the instruction is empty; give it some text")
+    if isinstance(prompt, tuple) or template == "chat":
+        chat = as_chat(prompt)
+        places = [place for place, turn in enumerate(chat) if turn.role == "user"]
+        if not places:
+            return with_instruction(prompt, text, template=template, between=between)
+        turn = Message("user", f"{text}{between}{chat[places[-1]].content}")
+        return (*chat[: places[-1]], turn, *chat[places[-1] + 1 :])
+    if isinstance(prompt, str):
+        return f"{text}{between}{prompt}"
+    if not prompt.values:
+        return with_instruction(prompt, text, template=template, between=between)
+    *_, (name, data) = prompt.values.items()
+    return Filled(prompt.template, {**prompt.values, name: f"{text}{between}{data}"})
+
+
 _SYSTEM_HEAD, _USER_HEAD = (f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("system", "user"))
 
 

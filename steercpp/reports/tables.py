@@ -75,11 +75,18 @@ def _helpfulness(judgement: Judgement) -> Columns:
     scores = judgement.result.choice
     if scores is None:
         return {}
-    return {
+    columns = {
         "strength": scores.strengths, "p_correct": scores.mean_p_free, "p_correct_se": standard_error(scores.p_free),
         "p_correct_restricted": scores.mean_p_restricted,
         "p_correct_restricted_se": standard_error(scores.p_restricted), "accuracy": scores.accuracy,
     }  # fmt: skip
+    if scores.by_text.any():
+        columns |= {
+            "p_correct_restricted_norm": scores.mean_p_restricted_norm,
+            "p_correct_restricted_norm_se": standard_error(scores.p_restricted_norm),
+            "accuracy_norm": scores.accuracy_norm,
+        }
+    return columns
 
 
 def _tradeoff(judgement: Judgement) -> Columns:

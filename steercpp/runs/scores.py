@@ -30,6 +30,7 @@ NAMES: Mapping[str, str] = {
     "p_restricted": "p_correct_restricted",
     "p_answer": "p_token",
     "nats_answer": "nats",
+    "p_restricted_norm": "p_correct_restricted_norm",
 }
 
 
@@ -43,6 +44,8 @@ class StrengthMeans:
         p_free, p_restricted, accuracy: P(correct) over the vocabulary and over the choices, share of right choices.
         p_answer, nats_answer: of free answers, the geometric mean P per token, and ln P of the whole answer.
         perplexity: of the texts, over all their tokens.
+        p_restricted_norm, accuracy_norm: as p_restricted and accuracy, by length-normalised ln P; None where all
+            choices are by letter.
         helpful: the one of these that the loss is counted in: of choices by letter p_free, by text p_restricted, of
             both each by its own kind; without choices p_answer.
     """
@@ -58,6 +61,8 @@ class StrengthMeans:
     nats_answer: float | None = None
     perplexity: float | None = None
     helpful: float | None = None
+    p_restricted_norm: float | None = None
+    accuracy_norm: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON and CSV, each mean under both of its `NAMES`."""
@@ -90,6 +95,7 @@ class Scores:
             *((a.mean_p_token, a.mean_nats) if a else (None,) * 2),
             t.perplexity if t else None,
             measured(c, c.own_measure).mean(axis=1) if c else a.mean_p_token if a else None,
+            *((c.mean_p_restricted_norm, c.accuracy_norm) if c and c.by_text.any() else (None,) * 2),
         )
         return tuple(
             StrengthMeans(float(s), *(None if column is None else float(column[i]) for column in columns))

@@ -147,8 +147,19 @@ def choice_of(
     """Choice scores from the log-probabilities of letters or texts, as `behavior_of`; sides are indices of choices."""
     return choice_scores(
         np.array(strengths), _choice_logprobs(logprobs, sides), np.array([item.answer for item in items]),
-        by_text=[item.by == "text" for item in items],
+        by_text=[item.by == "text" for item in items], lengths=_lengths(items),
     )  # fmt: skip
+
+
+def _lengths(items: Sequence[ChoiceItem]) -> Floats | None:
+    """(n_items, n_choices) characters of each choice by text, its leading space aside; None where all are letters."""
+    if all(item.by == "letter" for item in items):
+        return None
+    lengths = np.ones((len(items), max(len(item.choices) for item in items)))
+    for place, item in enumerate(items):
+        if item.by == "text":
+            lengths[place, : len(item.choices)] = [len(choice.lstrip()) for choice in item.choices]
+    return lengths
 
 
 def likeliest_choices(store: Store, strengths: Sequence[float], label: str = Label.VECTOR) -> npt.NDArray[np.intp]:

@@ -22,7 +22,9 @@ from steercpp.aliases import Bools, Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 
 Integers: TypeAlias = npt.NDArray[np.int64]
-Measure: TypeAlias = Literal["p_free", "p_restricted", "p_by_kind", "correct", "p_token"]  # the last is of answers
+Measure: TypeAlias = Literal[
+    "p_free", "p_restricted", "p_restricted_norm", "p_by_kind", "correct", "p_token"  # the last is of answers
+]
 _Self = TypeVar("_Self", bound="SequenceScores")
 ROUNDING = 1e-4  # how far a sum of probabilities may pass 1: logits are float32
 
@@ -142,6 +144,9 @@ class ChoiceScores:
         correct: (n_s, n_items) True where the correct letter is the likeliest of the choices.
         n_choices: (n_items,) how many choices an item has; empty where nobody says.
         by_text: (n_items,) whether an item's choices are scored by their words instead of a letter; empty: none is.
+        p_restricted_norm, correct_norm: as `p_restricted` and `correct`, with the ln P of a choice's words divided by
+            its length, see `length_normalized`. Those of items by letter are the plain ones, and so are all where
+            nobody gives others.
 
     Raises:
         ShapeError, StrengthError, InputError: as `BehaviorScores`.
@@ -153,6 +158,8 @@ class ChoiceScores:
     correct: Bools
     n_choices: Integers = field(default_factory=lambda: np.empty(0, np.int64))
     by_text: Bools = field(default_factory=lambda: np.empty(0, bool))
+    p_restricted_norm: Floats = field(default_factory=lambda: np.empty(0))
+    correct_norm: Bools = field(default_factory=lambda: np.empty(0, bool))
 
     def __post_init__(self) -> None:
         strengths = checked_strengths(self.strengths)
@@ -168,7 +175,14 @@ class ChoiceScores:
         if len(by_text) not in (0, n_items):
             raise ShapeError(f"by_text: expected {n_items} truth values, got {len(by_text)}")
         by_text = by_text if len(by_text) else np.zeros(n_items, bool)
-        for name, value in zip(self.__slots__, (strengths, free, restricted, correct, n_choices, by_text), strict=True):
+        normed, right = restricted, correct
+        if np.size(self.p_restricted_norm):
+            normed = _probabilities("p_restricted_norm", self.p_restricted_norm, len(strengths))
+            right = np.asarray(self.correct_norm, bool)
+        if not normed.shape == right.shape == free.shape:
+            raise ShapeError(f"p_restricted_norm {normed.shape} and correct_norm {right.shape}: expected {free.shape}")
+        values = (strengths, free, restricted, correct, n_choices, by_text, normed, right)
+        for name, value in zip(self.__slots__, values, strict=True):
             object.__setattr__(self, name, value)
 
     @property
@@ -186,11 +200,22 @@ class ChoiceScores:
         """(n_s,) share of items answered correctly."""
         return _mean(self.correct)
 
+    @property
+    def mean_p_restricted_norm(self) -> Floats:
+        """(n_s,) mean of `p_restricted_norm` over items."""
+        return _mean(self.p_restricted_norm)
+
+    @property
+    def accuracy_norm(self) -> Floats:
+        """(n_s,) share of items answered correctly by length-normalised ln P: lm-eval's acc_norm."""
+        return _mean(self.correct_norm)
+
     def take(self, items: npt.NDArray[np.intp]) -> ChoiceScores:
         """The same strengths, these items only."""
         return ChoiceScores(
             self.strengths, self.p_free[:, items], self.p_restricted[:, items], self.correct[:, items],
             self.n_choices[items] if len(self.n_choices) else self.n_choices, self.by_text[items],
+            self.p_restricted_norm[:, items], self.correct_norm[:, items],
         )  # fmt: skip
 
     @property
@@ -306,7 +331,12 @@ def chance_level(scores: ChoiceScores | AnswerScores, measure: Measure) -> Float
 
 
 def choice_scores(
-    strengths: Floats, logprobs: Floats, answers: npt.NDArray[np.intp], *, by_text: Sequence[bool] = ()
+    strengths: Floats,
+    logprobs: Floats,
+    answers: npt.NDArray[np.intp],
+    *,
+    by_text: Sequence[bool] = (),
+    lengths: Floats | None = None,
 ) -> ChoiceScores:
     """Scores of multiple-choice items from the log-probabilities of their letters.
 
@@ -317,6 +347,8 @@ def choice_scores(
             vocabulary or an item has fewer choices.
         answers: (n_items,) index of the correct choice.
         by_text: (n_items,) see `ChoiceScores`.
+        lengths: (n_items, n_choices) characters of each choice, 1 for a letter and where an item has fewer choices;
+            None where all are letters.
 
     Raises:
         ShapeError: other shapes, or an answer that is no choice.
@@ -340,7 +372,38 @@ def choice_scores(
     restricted = np.take_along_axis(log_softmax(letters, axis=2), pick, axis=2)[..., 0]
     n_choices = np.isfinite(letters).any(axis=0).sum(axis=1)
     right = letters.argmax(axis=2) == answers
-    return ChoiceScores(strengths, np.exp(free), np.exp(restricted), right, n_choices, np.array(by_text, bool))
+    plain = (strengths, np.exp(free), np.exp(restricted), right, n_choices, np.array(by_text, bool))
+    if lengths is None:
+        return ChoiceScores(*plain)
+    normed = length_normalized(letters, lengths)
+    p_normed = np.exp(np.take_along_axis(log_softmax(normed, axis=2), pick, axis=2)[..., 0])
+    return ChoiceScores(*plain, p_normed, normed.argmax(axis=2) == answers)
+
+
+def length_normalized(logprobs: Floats, lengths: Floats) -> Floats:
+    """Natural logs of P per character, times the mean length of the item's choices.
+
+    The likeliest choice by these is that of lm-eval's acc_norm, the argmax of ln P / len(choice). The factor, one for
+    all choices of an item, keeps them in the nats of whole choices, so that a softmax over them is as decided as over
+    ln P itself, and is the same where all choices are equally long. The factor and the softmax are ours: lm-eval counts
+    right and wrong alone.
+
+    Args:
+        logprobs: (n_s, n_items, n_choices) in nats, -inf where an item has fewer choices.
+        lengths: (n_items, n_choices) characters of each choice, at least 1; where there is no choice, any.
+
+    Returns:
+        (n_s, n_items, n_choices). Of two choices of 2 and 6 characters with -2 and -3 nats, -4 and -2.
+
+    Raises:
+        ShapeError: lengths of another shape, or below 1.
+    """
+    lengths = np.asarray(lengths, np.float64)
+    if lengths.shape != logprobs.shape[1:] or not (lengths >= 1).all():
+        raise ShapeError(f"lengths: expected {logprobs.shape[1:]} numbers of characters from 1 on, got {lengths.shape}")
+    there = np.isfinite(logprobs).any(axis=0)
+    mean = (lengths * there).sum(axis=1, keepdims=True) / np.maximum(there.sum(axis=1, keepdims=True), 1)
+    return np.asarray(logprobs * (mean / lengths))
 
 
 def drop_extensions(continuations: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

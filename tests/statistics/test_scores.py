@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from steercpp.errors import DegenerateError, InputError, ShapeError, SteerError, StrengthError
-from steercpp.statistics.scores import BehaviorScores, ChoiceScores, choice_scores, drop_extensions, total_logprob
+from steercpp.statistics.scores import (
+    BehaviorScores,
+    ChoiceScores,
+    chance_level,
+    choice_scores,
+    drop_extensions,
+    length_normalized,
+    total_logprob,
+)
 
 
 def test_behavior_measures_by_hand() -> None:
@@ -95,6 +103,29 @@ def test_choice_scores_with_fewer_choices_and_missing_spellings() -> None:
     logs[0, 1, :2, 1] = np.log([0.1, 0.3])  # two choices only, spelled the other way
     scores = choice_scores(np.array([1.0]), logs, np.array([2, 1]))
     np.testing.assert_allclose(scores.p_restricted, [[0.5, 0.75]], rtol=1e-12)
+
+
+def test_length_normalised_choices_by_hand() -> None:
+    """Of 2 and 6 characters with -2 and -3 nats: -1 and -0.5 a character, and 4 characters are the mean length."""
+    logs = np.array([[-2.0, -3.0, -np.inf], [-1.0, -2.0, -4.0]])[None, :, :, None]
+    lengths = np.array([[2, 6, 1], [1, 1, 1]])  # the first has two choices, the second letters
+    np.testing.assert_allclose(length_normalized(logs[..., 0], lengths)[0, 0], [-4, -2, -np.inf], rtol=1e-15)
+    scores = choice_scores(np.array([0.0]), logs, np.array([0, 0]), by_text=[True, False], lengths=lengths)
+    np.testing.assert_allclose(scores.p_restricted_norm[0, 0], 1 / (1 + np.exp(2)), rtol=1e-12)
+    np.testing.assert_array_equal(scores.correct, [[True, True]])
+    np.testing.assert_array_equal(scores.correct_norm, [[False, True]])
+    np.testing.assert_array_equal(scores.p_restricted_norm[:, 1], scores.p_restricted[:, 1])
+    np.testing.assert_array_equal(chance_level(scores, "p_restricted_norm"), [1 / 2, 1 / 3])
+    assert scores.take(np.array([0])).accuracy_norm == 0.0
+    with pytest.raises(ShapeError, match="from 1 on"):
+        length_normalized(logs[..., 0], lengths[:1])
+
+
+def test_equally_long_choices_score_the_same_length_normalised(rng: np.random.Generator) -> None:
+    logs = -rng.exponential(5.0, (3, 8, 4, 1))
+    scores = choice_scores(np.arange(3.0), logs, np.arange(8) % 4, lengths=np.full((8, 4), 7))
+    np.testing.assert_array_equal(scores.p_restricted_norm, scores.p_restricted)
+    np.testing.assert_array_equal(scores.correct_norm, scores.correct)
 
 
 def test_choice_scores_refuse_answers_that_cannot_be_scored() -> None:

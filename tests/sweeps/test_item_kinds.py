@@ -11,12 +11,15 @@ import pytest
 from architectures import ARCHITECTURES
 from scipy.special import log_softmax
 from small_sweep import ANSWER, BEHAVIOR, CHOICE, TEXT, WORDS, small_sweep, small_vector
+from stock_llama import StockRunner
 
 from steercpp.data.items import AnswerItem, ChoiceItem, TextItem, choice_prompt
 from steercpp.data.sets.embedded import load
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.errors import ContextOverflowError, InputError, PromptError, TaskError
+from steercpp.reports.tables import csv_bytes, tables
+from steercpp.runs.judgement import judge
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.sweeps.work import answer_work, choice_work, text_work
 from steercpp.vectors.control_vector import ControlVector
@@ -124,6 +127,44 @@ def test_choices_by_text_are_scored_by_all_their_words(tiny_engine: Engine, tmp_
         "8 of 8 choice items are asked by text: a choice is scored as a whole, P(correct) over the choices is its "
         "share of their summed P",
     )
+
+
+def test_choices_by_text_are_length_normalised_as_lm_eval_does(
+    tiny_engine: Engine, tiny_path: Path, tmp_path: Path
+) -> None:
+    """Against stock llama.cpp, one sequence at a time, and acc_norm's own arithmetic: argmax of ln P / len(choice)."""
+    found = small_sweep(
+        tiny_engine, tmp_path / "run", behavior=(), choice=BY_TEXT, strengths=(0.5,), random_directions=0
+    )
+    vector = read_vector(found.vector_path)
+    assert found.choice is not None
+    with StockRunner(tiny_path, n_batch=256) as stock:
+        for row, s in enumerate(found.strengths):
+            stock.set_vector(vector.directions, float(s))
+            for place, item in enumerate(BY_TEXT):
+                prompt = tiny_engine.encode(item.question)
+                nats = np.zeros(len(item.choices))
+                for i, choice in enumerate(item.choices):
+                    tokens = tiny_engine.continue_tokens(item.question, f" {choice}")
+                    for k, token in enumerate(tokens):
+                        (batch,) = tiny_engine.pack([Query(prompt + tokens[:k])])
+                        nats[i] += log_softmax(stock.logits(batch)[-1].astype(np.float64))[token]
+                lengths = np.array([len(choice) for choice in item.choices])
+                assert found.choice.correct_norm[row, place] == ((nats / lengths).argmax() == item.answer)
+                powers = np.exp(nats / lengths * lengths.mean())
+                expected = powers[item.answer] / powers.sum()
+                assert found.choice.p_restricted_norm[row, place] == pytest.approx(expected, rel=40 * NATS)
+    assert (found.choice.correct != found.choice.correct_norm).any()  # the short choice wins by ln P alone
+    (at_0,) = (row for row in found.rows() if row.strength == 0)
+    assert at_0.accuracy_norm == found.choice.correct_norm[0].mean()
+    assert (
+        at_0.record()["p_correct_restricted_norm"] == at_0.p_restricted_norm == found.choice.p_restricted_norm[0].mean()
+    )
+    reopened = open_run(found.folder).choice
+    assert reopened is not None
+    np.testing.assert_array_equal(reopened.p_restricted_norm, found.choice.p_restricted_norm)
+    header = csv_bytes(tables(judge(found))["helpfulness"]).decode().splitlines()[0].split(",")
+    assert header[-3:] == ["p_correct_restricted_norm", "p_correct_restricted_norm_se", "accuracy_norm"]
 
 
 def test_the_loss_of_choices_by_text_is_over_the_choices(tiny_engine: Engine, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What a name stands for: items to measure, or contrast pairs; read this for the names there are.
 
 A name is the path of a file; a built-in set, such as "refusal", or subjects of one, "refusal:harmful"; or a data set
-with the parts of it that are wanted, in any order: "mmlu:international_law", "instructions:test:harmful".
+with the parts of it that are wanted, in any order: "mmlu:international_law", "instructions:test:harmful". The part
+"text" asks a built-in set's choices by their words instead of by letter: "knowledge:text", "knowledge:history:text".
 
     behaviour   advbench[:target]  instructions[:SPLIT][:SIDE]  strongreject  jailbreakbench  malicious-instruct
                 xstest[:SIDE]  stereoset[:BIAS]  caa:BEHAVIOR
@@ -22,10 +23,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from steercpp.data.items import BehaviorItem, Item, is_named, read_behavior, read_mmlu_csv, read_tasks
+from steercpp.data.items import BehaviorItem, ChoiceItem, Item, is_named, read_behavior, read_mmlu_csv, read_tasks
 from steercpp.data.pair_formats import open_pairs
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.sets import knowledge_items, safety_items
@@ -39,6 +41,7 @@ from steercpp.errors import TaskError
 from steercpp.inputs import stem
 
 OWN, EVERYDAY = "own", "everyday"  # a task, and the built-in requests that it stands for
+BY_TEXT = "text"  # the part of a built-in set whose choices are asked by their words instead of letters
 _FILES = (".jsonl", ".json", ".csv", ".txt", ".gz")
 _Entry = TypeVar("_Entry")
 Parts: TypeAlias = tuple[str, ...]
@@ -100,7 +103,9 @@ def task_items(
     first, parts = _split(name, "task", {*TASKS, *CAPABILITY_SETS, OWN})
     first = EVERYDAY if first == OWN else first
     if first in CAPABILITY_SETS:
-        return _first(of_subjects(capability_set(first), parts, name=first), limit)
+        subjects = tuple(part for part in parts if part != BY_TEXT)
+        items = _first(of_subjects(capability_set(first), subjects, name=first), limit)
+        return items if subjects == parts else _by_text(first, items)
     if first == "mmlu":
         return mmlu(find_set(first, data), parts, limit, shots)
     return _first(TASKS[first](find_set(first, data), parts), limit)
@@ -143,6 +148,18 @@ def instruction_of(name: str | Path) -> str:
     if first == "stereoset":
         return DISAGREE
     return REFUSE if first in BEHAVIOR and first != "caa" else ""
+
+
+def _by_text(name: str, items: Sequence[Item]) -> tuple[Item, ...]:
+    """Choice items asked by text: the question and "Answer:", after which a choice stands in its own words."""
+    asked = tuple(
+        replace(item, question=f"Question: {item.question}\nAnswer:", by="text")
+        for item in items
+        if isinstance(item, ChoiceItem)
+    )
+    if len(asked) < len(items):
+        raise TaskError(f"{name}:{BY_TEXT}: its items have no choices; leave out :{BY_TEXT}")
+    return asked
 
 
 def is_path(name: str | Path) -> bool:

@@ -1,0 +1,548 @@
+"""A behaviour in the model's own words: continuations that the unsteered model says itself, asked for either side.
+
+    own = own_continuations(engine, behavior.items, instruction=behavior.instruction, opposite=behavior.opposite)
+    sweep(engine, vector, behavior=own.items, ...)
+
+Listed openings say what a writer expects, and hold little of the probability where a model says something else. Here
+the unsteered model answers each prompt twice, asked for the behaviour and asked for its opposite, and the beginnings of
+its answers become the prompt's aligned and misaligned continuations. They are scored after the plain prompt, where
+nothing asks for either side. How they are found:
+
+1. Asked: the instruction opens the user's last message, as in the prompts of contrast pairs. Small models hardly heed a
+   system message, and some templates drop it.
+2. Answered: the likeliest answer and samples at temperature 1 among tokens at least a tenth as likely as the likeliest;
+   what is less likely is mostly no language in a small model.
+3. Cut to one length for all, n tokens, found on some of the prompts: the smallest n at which ln P(y|+) - ln P(y|-) of
+   the first n tokens tells the answers of the two sides of a prompt apart nearly as well as any length up to the
+   longest does. Short ones hold more of the probability. A word that would be cut in two is left out.
+4. Screened: language, no thought, no quotation of the instruction, the same tokens after the plain prompt, and under
+   its own instruction more likely than under the other by `margin`, by default ln 2: twice as likely, which at equal
+   priors is a belief of 2 in 3 that a text is of its side, whatever the model. What extends another is left out.
+5. Balanced: as long as one side of a prompt has more than e times the probability of the other after the plain prompt,
+   the continuation whose removal brings the two nearest is left out of it. B = tanh(ln(P+/P-)/2) would stay at 1 or -1
+   whatever the vector did if one side happened to hold a likely text, and with it all its signal would be lost. So B at
+   0 is near 0 here and says nothing about the model; its change does.
+
+Theorem 1 of Wolf et al. 2024 has ln(P+/P-) of single tokens linear in the strength s near 0. Of sequences it stays so.
+By the chain rule ln P_s(y) is the sum over tokens of ln P_s(y_t | x, y_<t), each a logit less a log-normaliser. To first
+order in s every term is a_t + s (g_t - E g), where g_t is the vector's effect on the logit of y_t and E g its mean over
+the vocabulary. Hence ln P_s(y) = a(y) + s k(y) + O(s²). The log of a sum of such is linear again; its slope is the mean
+of the k(y), weighted by each text's share of P. So is the difference of the two sides' logs, and B is tanh of half of
+it, with Delta*lambda half the slope. The region where that holds shrinks with the length, since the O(s²) of the tokens
+add up: one more reason for short continuations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steercpp.aliases import Floats, Progress, Tokens
+from steercpp.data.items import BehaviorItem, item_json, named, read_behavior, repeated
+from steercpp.data.pairs import ContrastPair
+from steercpp.data.prompts import Message, Prompt, Template, prompt_texts, with_opening
+from steercpp.engine.batch import Query
+from steercpp.engine.engine import Engine
+from steercpp.engine.generation import generate
+from steercpp.engine.sampling import Sampling
+from steercpp.errors import InputError, PromptError, TaskError
+from steercpp.files import replacing
+from steercpp.judging.answers import parted
+from steercpp.judging.language import nonsense, words
+from steercpp.statistics.scores import drop_extensions, total_logprob
+from steercpp.sweeps.work import with_opening_space
+
+SAMPLES = 8  # answers a side, beside the likeliest one
+LONGEST = 16  # tokens of a continuation, at most
+MARGIN = float(np.log(2))
+SHAPING = 16  # prompts whose answers choose the length
+NEARLY = 0.8  # of the best AUC's distance from chance: a length with so much of it is long enough
+BALANCE = 1.0  # nats that ln(P+/P-) of an item may be away from 0
+LEAST_P = 0.1  # of a sampled token, as a share of the likeliest one's
+QUOTED = 3  # words of the instruction in a row that make a text a quotation of it
+_INNER = ("'", "\u2019")  # what stands inside words, beside letters
+_SIDES = ("aligned", "misaligned")
+_CONTEXTS = ("plain", "of_aligned", "of_misaligned")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A bare prompt, for which the model finds both sides itself; `place` is where it was read."""
+
+    id: str
+    prompt: Prompt
+    template: Template = "auto"
+    subject: str = ""
+    couple: str = ""
+    place: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnContinuations:
+    """What a model says of both sides, and what it took to find it.
+
+    Attributes:
+        items: a behaviour item for each prompt with at least one continuation a side; the likeliest ones first.
+        n_asked: prompts that were given.
+        left_out: why prompts have no item, and how many of them for each reason.
+        screened: why answers are no continuations, and how many for each reason.
+        n_tokens: the length that was chosen.
+        auc_by_length: how often an answer's ln P(y|+) - ln P(y|-) is above that of an answer of the other side to the
+            same prompt, by the number of first tokens, from 1 on; mean over prompts.
+        mass: mean over items of P+ + P- after the plain prompt.
+        nats: mean ln P of a continuation after the plain prompt.
+        margin: mean nats by which a continuation is more likely under its own instruction.
+        b: mean B of the items after the plain prompt, after the instruction and after the opposite. The latter two lie
+            apart by construction: they are no test of whether the model heeds words.
+        token_layers: tokens times blocks that were computed.
+    """
+
+    items: tuple[BehaviorItem, ...]
+    n_asked: int
+    left_out: Mapping[str, int]
+    screened: Mapping[str, int]
+    n_tokens: int
+    auc_by_length: tuple[float, ...]
+    mass: float
+    nats: float
+    margin: float
+    b: tuple[float, float, float]
+    token_layers: int
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON, without the items."""
+        record = asdict(self)
+        del record["items"]
+        return {"n_items": len(self.items), **record}
+
+
+def own_continuations(
+    engine: Engine,
+    items: Sequence[BehaviorItem | Request],
+    *,
+    instruction: str,
+    opposite: str,
+    samples: int = SAMPLES,
+    max_tokens: int = LONGEST,
+    margin: float = MARGIN,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> OwnContinuations:
+    """Continuations of both sides in the model's own words; see above.
+
+    Args:
+        engine: the model, which is not steered.
+        items: behaviour items, whose own continuations are not looked at, or bare prompts.
+        instruction: asks for the aligned side.
+        opposite: asks for the misaligned side.
+        samples: sampled answers a side, beside the likeliest one.
+        max_tokens: of a continuation, at most.
+        margin: nats by which a continuation must be more likely under its own instruction than under the other.
+        seed: of the samples.
+        progress: called with the prompts done, all of them, and what is being done.
+
+    Returns:
+        the items and what was measured of them; no items where no prompt has continuations of both sides.
+
+    Raises:
+        InputError: no items, an instruction that is missing or the same as the other, a number out of range.
+        TaskError: two items share an id.
+        PromptError: a prompt cannot be written in the model's template; of a base model that has none the message says
+            what to do.
+        NonFiniteError, ...: as `generate`.
+    """
+    _check(items, instruction, opposite, samples, max_tokens, margin)
+    before = engine.token_layers
+    finder = _Finder(engine, tuple(items), instruction, opposite, samples, max_tokens, margin, seed, progress)
+    found = finder.run()
+    return OwnContinuations(token_layers=engine.token_layers - before + finder.generated, **found)
+
+
+def requests_of(pairs: Iterable[ContrastPair]) -> tuple[Request, ...]:
+    """The prompts that contrast pairs share without what asks for a side, each once.
+
+    It is what the last messages of both sides (or both texts) end with alike, from the first new paragraph on. Pairs
+    whose sides have no paragraph in common, or answers of their own, have none.
+
+    A pair of "Be honest." and "Lie.", each followed by a blank line and "What is it?", gives "What is it?".
+    """
+    requests: dict[Any, Request] = {}
+    for number, pair in enumerate(pairs, 1):
+        (_, positive, answer), (_, negative, other) = pair.sides
+        prompt = None if answer or other else _shared(positive, negative)
+        if prompt is not None and prompt not in requests:
+            requests[prompt] = Request(pair.id or f"pair-{number}", prompt, place=pair.where)
+    return tuple(requests.values())
+
+
+def write_items(path: Path, items: Iterable[BehaviorItem]) -> None:
+    """Write behaviour items as a task file, one a line: to be looked at, edited and given to a sweep.
+
+    Raises:
+        TaskError: the file cannot be written.
+    """
+    lines = "".join(json.dumps(item_json(item), ensure_ascii=False) + "\n" for item in items)
+    try:
+        with replacing(path) as draft:
+            draft.write_text(lines, encoding="utf-8")
+    except OSError as error:
+        raise TaskError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+
+
+read_items = read_behavior  # what `write_items` wrote, edited or not
+
+
+def _shared(positive: Prompt, negative: Prompt) -> Prompt | None:
+    """What two prompts end with alike, from a paragraph's start on."""
+    if isinstance(positive, str) and isinstance(negative, str):
+        return _common_paragraphs(positive, negative)
+    if not (isinstance(positive, tuple) and isinstance(negative, tuple)) or len(positive) != len(negative):
+        return None
+    *heads, last = positive
+    if [turn for turn in negative[:-1] if turn.role != "system"] != [turn for turn in heads if turn.role != "system"]:
+        return None
+    text = _common_paragraphs(last.content, negative[-1].content)
+    head = tuple(turn for turn in heads if turn.role != "system" or turn in negative)
+    return (*head, Message(last.role, text)) if text else None
+
+
+def _common_paragraphs(left: str, right: str) -> str | None:
+    if left == right:
+        return left
+    paragraphs, others = left.split("\n\n"), right.split("\n\n")
+    n = 0
+    while n < min(len(paragraphs), len(others)) and paragraphs[-n - 1] == others[-n - 1]:
+        n += 1
+    return "\n\n".join(paragraphs[-n:]) if n and "\n\n".join(paragraphs[-n:]).strip() else None
+
+
+def _check(
+    items: Sequence[BehaviorItem | Request],
+    instruction: str,
+    opposite: str,
+    samples: int,
+    max_tokens: int,
+    margin: float,
+) -> None:
+    if not items:
+        raise InputError("there are no prompts to be answered; give behaviour items or requests")
+    for name, text in (("instruction", instruction), ("opposite", opposite)):
+        if not text.strip():
+            raise InputError(f"`{name}` is empty; say in words what asks for its side")
+    if words(instruction) == words(opposite):
+        raise InputError("`instruction` and `opposite` are the same; let them ask for the two sides")
+    if twice := repeated(item.id for item in items):
+        raise TaskError(f"two prompts have the id {twice!r}; ids must differ")
+    if samples < 1 or max_tokens < 1:
+        raise InputError(f"samples is {samples} and max_tokens {max_tokens}; give at least 1 of each")
+    if not 0 <= margin < np.inf:
+        raise InputError(f"margin is {margin}; give nats from 0 on, such as {MARGIN:.2f}: twice as likely")
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A candidate: its tokens, and ln P of them after the instruction, the opposite and the plain prompt."""
+
+    text: str
+    tokens: Tokens
+    of_aligned: float
+    of_misaligned: float
+    plain: float = 0.0
+
+    @property
+    def margin(self) -> float:
+        return self.of_aligned - self.of_misaligned
+
+
+@dataclass(slots=True)
+class _Finder:
+    engine: Engine
+    items: tuple[BehaviorItem | Request, ...]
+    instruction: str
+    opposite: str
+    samples: int
+    longest: int
+    margin: float
+    seed: int
+    progress: Progress | None
+    generated: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    screened: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> dict[str, Any]:
+        """What `OwnContinuations` holds, but for the work."""
+        plain, aligned, misaligned = (self._prompts(text) for text in ("", self.instruction, self.opposite))
+        sides = (aligned, misaligned)
+        fitting = [
+            number
+            for number in range(len(self.items))
+            if max(len(prompts[number]) for prompts in (plain, *sides)) + self.longest + 1 <= self.engine.n_ctx
+        ]
+        self.left_out["longer than the context"] += len(self.items) - len(fitting)
+
+        # a few prompts choose the length, all others are answered no further than that
+        shaping = (
+            [fitting[i] for i in sorted({int(i) for i in np.linspace(0, len(fitting) - 1, SHAPING)})] if fitting else []
+        )
+        answers = {number: self._answers(number, sides, self.longest + 1) for number in shaping}
+        auc = self._auc_by_length(answers, sides)
+        n_tokens = enough(auc)
+        for number in fitting:
+            if number not in answers:
+                answers[number] = self._answers(number, sides, n_tokens + 1)
+            if self.progress is not None:
+                self.progress(len(answers), len(fitting), "own answers")
+
+        texts = self._candidates(answers, sides, plain, n_tokens)
+        items, kept = [], []
+        for number in fitting:
+            pair = tuple(balanced(*_exclusive(*texts[number])))
+            if not all(pair):
+                which = [side for side, of_side in zip(_SIDES, pair, strict=True) if not of_side]
+                self.left_out[f"no {' and no '.join(which)} continuation"] += 1
+                continue
+            items.append(_item(self.items[number], *pair))
+            kept.append(pair)
+        return {
+            "items": tuple(items), "n_asked": len(self.items), "left_out": dict(+self.left_out),
+            "screened": dict(+self.screened), "n_tokens": n_tokens, "auc_by_length": tuple(auc), **_figures(kept),
+        }  # fmt: skip
+
+    def _prompts(self, text: str) -> list[Tokens]:
+        """Every prompt's tokens, with this before what it asks."""
+        queries = []
+        for item in self.items:
+            prompt = item.prompt
+            if text:
+                between = self.engine.vocabulary.paragraph
+                prompt = with_opening(prompt, text, template=item.template, between=between)
+            try:
+                queries.append(Query(self.engine.encode(prompt, template=item.template)))
+            except PromptError as error:
+                raise type(error)(f"{_name(item)}: {error}") from error
+        return [query.tokens for query in with_opening_space(self.engine, queries)[0]]
+
+    def _answers(self, number: int, sides: Sequence[Sequence[Tokens]], max_tokens: int) -> list[list[Tokens]]:
+        """For each side the tokens of the likeliest answer and of the samples."""
+        by_side = []
+        for side, prompts in enumerate(sides):
+            seeds = np.random.SeedSequence((self.seed, number, side)).generate_state(self.samples) % (2**32 - 1)
+            chains = [Sampling(), *(Sampling(temperature=1.0, min_p=LEAST_P, seed=int(one)) for one in seeds)]
+            texts = generate(
+                self.engine, prompts[number], [None] * len(chains), max_tokens=max_tokens, sampling=chains
+            )  # fmt: skip
+            self.generated += texts.token_layers
+            by_side.append([row.tokens for row in texts.rows if row.tokens])
+        return by_side
+
+    def _nats(self, prompts: Sequence[Tokens], continuations: Mapping[int, Sequence[Tokens]]) -> dict[int, Floats]:
+        """Ln P of each continuation of some prompts, in nats."""
+        numbers = [number for number, of_prompt in continuations.items() if of_prompt]
+        queries = [Query(prompts[number], tuple(continuations[number])) for number in numbers]
+        nats = {number: np.empty(0) for number in continuations}
+        for batch in self.engine.pack(queries):
+            for member, values in zip(batch.members, self.engine.logprobs(batch), strict=True):
+                nats[numbers[member]] = values
+        return nats
+
+    def _auc_by_length(
+        self, answers: Mapping[int, list[list[Tokens]]], sides: Sequence[Sequence[Tokens]]
+    ) -> list[float]:
+        """How well the first 1, 2, ... tokens tell the sides of a prompt apart; empty where no prompt has both."""
+        both = {number: of_item for number, of_item in answers.items() if all(of_item)}
+        beginnings = {
+            number: sorted(
+                {answer[:n] for of_side in of_item for answer in of_side for n in range(1, self.longest + 1)}
+            )
+            for number, of_item in both.items()
+        }
+        aligned, misaligned = (self._nats(prompts, beginnings) for prompts in sides)
+        auc = []
+        for n in range(1, self.longest + 1):
+            of_items = []
+            for number, of_item in both.items():
+                margins = dict(zip(beginnings[number], aligned[number] - misaligned[number], strict=True))
+                left, right = ([margins[answer[:n]] for answer in of_side] for of_side in of_item)
+                of_items.append(auc_of(left, right))
+            if of_items:
+                auc.append(float(np.mean(of_items)))
+        return auc
+
+    def _candidates(
+        self,
+        answers: Mapping[int, list[list[Tokens]]],
+        sides: Sequence[Sequence[Tokens]],
+        plain: Sequence[Tokens],
+        n_tokens: int,
+    ) -> dict[int, tuple[list[_Text], list[_Text]]]:
+        """For each prompt the continuations of either side that pass the screening."""
+        beginnings = {
+            number: [self._beginnings(self.items[number], of_side, n_tokens) for of_side in of_item]
+            for number, of_item in answers.items()
+        }
+        distinct = {number: sorted({*of_item[0], *of_item[1]}) for number, of_item in beginnings.items()}
+        of_aligned, of_misaligned = (self._nats(prompts, distinct) for prompts in sides)
+        candidates = {}
+        for number, of_item in beginnings.items():
+            scored = {
+                tokens: _Text(text, tokens, float(of_aligned[number][i]), float(of_misaligned[number][i]))
+                for i, tokens in enumerate(distinct[number])
+                for text in [of_item[0].get(tokens) or of_item[1][tokens]]
+            }
+            candidates[number] = tuple(
+                [scored[tokens] for tokens in of_side if sign * scored[tokens].margin >= self.margin]
+                for sign, of_side in zip((1, -1), of_item, strict=True)
+            )
+            n_dropped = sum(map(len, of_item)) - sum(map(len, candidates[number]))
+            self.screened["hardly more likely under its own instruction"] += n_dropped
+        left = {n: [text.tokens for of_side in by_side for text in of_side] for n, by_side in candidates.items()}
+        nats = self._nats(plain, left)
+        found = {}
+        for number, by_side in candidates.items():
+            values = iter(nats[number].tolist())
+            first, second = ([_with_plain(text, next(values)) for text in of_side] for of_side in by_side)
+            found[number] = first, second
+        return found
+
+    def _beginnings(self, item: BehaviorItem | Request, answers: Iterable[Tokens], n_tokens: int) -> dict[Tokens, str]:
+        """The first tokens of answers with their texts, those that are fit to be continuations."""
+        fit: dict[Tokens, str] = {}
+        for answer in answers:
+            tokens = whole_words(answer, n_tokens, self.engine.vocabulary.token_bytes)
+            text = b"".join(map(self.engine.vocabulary.token_bytes, tokens)).decode("utf-8", "replace")
+            reason = self._unfit(item, tokens, text)
+            if reason:
+                self.screened[reason] += 1
+            else:
+                fit[tokens] = text
+        return fit
+
+    def _unfit(self, item: BehaviorItem | Request, tokens: Tokens, text: str) -> str:
+        """Why a text is no continuation, "" where it is one."""
+        if parted(text).answer.strip() != text.strip():
+            return "begins with a thought"
+        if nonsense(text, like=prompt_texts(item.prompt)):
+            return "no language"
+        if quotes(text, self.instruction) or quotes(text, self.opposite):
+            return "quotes the instruction"
+        try:
+            same = self.engine.continue_tokens(item.prompt, text, template=item.template) == tokens
+        except PromptError:
+            same = False
+        return "" if same else "other tokens after the plain prompt"
+
+
+def enough(auc_by_length: Sequence[float]) -> int:
+    """The smallest length with nearly the separation of the best one: 4 fifths of its AUC's distance from a half.
+
+    Of AUCs .6, .75, .78, .8 it is 3: .28 is the first to reach 4 fifths of .3. 1 where nothing is told apart.
+    """
+    auc = np.asarray(auc_by_length, np.float64)
+    if not len(auc) or auc.max() <= 0.5:
+        return 1
+    return int(np.argmax(auc - 0.5 >= NEARLY * (auc.max() - 0.5))) + 1
+
+
+def auc_of(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """How often a number of the first is above one of the second; a tie counts half."""
+    left, right = np.asarray(positive)[:, None], np.asarray(negative)[None]
+    return float(((left > right) + 0.5 * (left == right)).mean())
+
+
+def whole_words(tokens: Tokens, n_tokens: int, bytes_of: Callable[[int], bytes]) -> Tokens:
+    """The first tokens, without the last ones where they begin a word, or a character, that goes on behind them.
+
+    All `n_tokens` of them where no word ends among them.
+    """
+    for n in range(min(n_tokens, len(tokens)), 0, -1):
+        before = b"".join(map(bytes_of, tokens[:n]))
+        behind = before + bytes_of(tokens[n]) if n < len(tokens) else before
+        try:
+            text = before.decode()
+        except UnicodeDecodeError:
+            continue
+        following = behind.decode("utf-8", "replace")[len(text) :]
+        if not _one_word(text[-1:], following[:1]):
+            return tokens[:n]
+    return tokens[:n_tokens]
+
+
+def _one_word(left: str, right: str) -> bool:
+    """Whether two characters that stand side by side are of one word."""
+    return all(each.isalnum() or each in _INNER for each in (left, right)) and len(words(left + right)) == 1
+
+
+def quotes(text: str, instruction: str) -> bool:
+    """Whether three words in a row of a text stand so in the instruction."""
+    asked = words(instruction)
+    runs = {tuple(asked[i : i + QUOTED]) for i in range(len(asked) - QUOTED + 1)}
+    in_order = words(text)
+    return any(tuple(in_order[i : i + QUOTED]) in runs for i in range(len(in_order) - QUOTED + 1))
+
+
+def _exclusive(aligned: Sequence[_Text], misaligned: Sequence[_Text]) -> tuple[list[_Text], list[_Text]]:
+    """Both sides without what extends a continuation of either: its probability is counted there."""
+    together = [*aligned, *misaligned]
+    kept = set(drop_extensions([text.tokens for text in together]))
+    return (
+        [text for i, text in enumerate(aligned) if i in kept],
+        [text for i, text in enumerate(misaligned, len(aligned)) if i in kept],
+    )
+
+
+def balanced(aligned: Sequence[_Text], misaligned: Sequence[_Text]) -> tuple[list[_Text], list[_Text]]:
+    """Both sides, with continuations of the likelier one left out until they are within `BALANCE` nats.
+
+    Each time it is the one whose removal brings them nearest; a side keeps one at least. The likeliest come first.
+    """
+    sides = tuple(sorted(side, key=lambda text: -text.plain) for side in (aligned, misaligned))
+    while all(sides):
+        gap = _total(sides[0]) - _total(sides[1])
+        heavy, light = (sides[0], sides[1]) if gap > 0 else (sides[1], sides[0])
+        if abs(gap) <= BALANCE or len(heavy) == 1:
+            break
+        gaps = [abs(_total([*heavy[:i], *heavy[i + 1 :]]) - _total(light)) for i in range(len(heavy))]
+        if min(gaps) >= abs(gap):
+            break
+        del heavy[int(np.argmin(gaps))]
+    return sides[0], sides[1]
+
+
+def _total(texts: Sequence[_Text], of: str = "plain") -> float:
+    return float(total_logprob(np.array([getattr(text, of) for text in texts])))
+
+
+def _with_plain(text: _Text, nats: float) -> _Text:
+    return _Text(text.text, text.tokens, text.of_aligned, text.of_misaligned, nats)
+
+
+def _item(item: BehaviorItem | Request, aligned: Sequence[_Text], misaligned: Sequence[_Text]) -> BehaviorItem:
+    return BehaviorItem(
+        item.id, item.prompt, tuple(text.text for text in aligned), tuple(text.text for text in misaligned),
+        template=item.template, place=item.place, subject=item.subject, couple=item.couple,
+    )  # fmt: skip
+
+
+def _name(item: BehaviorItem | Request) -> str:
+    return named(item) if isinstance(item, BehaviorItem) else (f"{item.place}: {item.id}" if item.place else item.id)
+
+
+def _figures(kept: Sequence[tuple[list[_Text], ...]]) -> dict[str, Any]:
+    """Means over the items and their continuations; NaN without any."""
+    if not kept:
+        nan = float("nan")
+        return {"mass": nan, "nats": nan, "margin": nan, "b": (nan,) * 3}
+    texts = [text for sides in kept for side in sides for text in side]
+    odds = {of: np.array([_total(sides[0], of) - _total(sides[1], of) for sides in kept]) for of in _CONTEXTS}
+    return {
+        "mass": float(np.mean([np.exp(_total([*sides[0], *sides[1]])) for sides in kept])),
+        "nats": float(np.mean([text.plain for text in texts])),
+        "margin": float(np.mean([abs(text.margin) for text in texts])),
+        "b": tuple(float(np.tanh(odds[of] / 2).mean()) for of in _CONTEXTS),
+    }

@@ -148,8 +148,8 @@ class Curves:
 
     def halves(self, rng: np.random.Generator) -> tuple[Curves, Curves]:
         """The items of each measure, dealt at random into two halves."""
-        b, p = (rng.permutation(n) for n in (self.normalized.shape[1], self.p.shape[1]))
-        return self._take(b[::2], p[::2]), self._take(b[1::2], p[1::2])
+        b, p = (dealt(n, rng) for n in (self.normalized.shape[1], self.p.shape[1]))
+        return self._take(b[0], p[0]), self._take(b[1], p[1])
 
     def _take(self, b: npt.NDArray[np.intp], p: npt.NDArray[np.intp]) -> Curves:
         """These behavior items and these of helpfulness only."""
@@ -175,6 +175,15 @@ class Curves:
     def alignment(self) -> tuple[Floats, Floats, Floats]:
         """Normalised B, and what `kept` gives, (n_s, n_items) each: what `earned_gain` takes means of."""
         return self.normalized, *kept(self.behavior.p_aligned, self.behavior.mass, at_0=self.at_0)
+
+
+def dealt(n_items: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Numbers of the items that choose and of those that tell, dealt at random.
+
+    Whoever chooses something beforehand, such as layers, takes the former of the same seed.
+    """
+    order = rng.permutation(n_items)
+    return order[::2], order[1::2]
 
 
 def kept(aligned: Floats, mass: Floats, *, at_0: int) -> tuple[Floats, Floats]:

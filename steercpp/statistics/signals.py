@@ -49,7 +49,7 @@ class Signal:
 
 def choice_signal(
     scores: ChoiceScores, measure: Literal["letters", "choices by text"], *, max_loss: float = 0.05,
-    confidence: float = CONFIDENCE,
+    n_telling: int | None = None, confidence: float = CONFIDENCE,
 ) -> Signal:  # fmt: skip
     """Whether the model knows more than a guess: an exact test of how many answers are right.
 
@@ -57,6 +57,7 @@ def choice_signal(
         scores: of the unsteered model, strength 0 among them, with `n_choices`.
         measure: how the items are asked.
         max_loss: the budget; whether as many telling items as there are can prove it is told.
+        n_telling: how many items will tell what is lost; None: half of these.
         confidence: of the test, one-sided.
     """
     at_0 = int(np.flatnonzero(scores.strengths == 0.0)[0])
@@ -73,10 +74,11 @@ def choice_signal(
     if (p_0 := float(p[at_0].mean())) <= chance:
         return Signal(measure, False, figure, f"mean P(correct) is {p_0:.3f}, not above chance")
     n_needed = items_to_prove(max_loss, p_0, chance=chance, confidence=confidence)
-    if n_needed > n_items // 2:
+    n_telling = n_items // 2 if n_telling is None else n_telling
+    if n_needed > n_telling:
         return Signal(
             measure, False, figure,
-            f"too weak: it takes {n_needed} telling items to prove a loss of {max_loss:.0%}, there are {n_items // 2}",
+            f"too weak: it takes {n_needed} telling items to prove a loss of {max_loss:.0%}, there are {n_telling}",
         )  # fmt: skip
     return Signal(measure, True, figure)
 

@@ -1,0 +1,390 @@
+"""What a model needs before its first sweep: which measures tell anything, its own words, the layers, the strengths.
+
+    wanted = Wanted(directions=lambda layers: extract(engine, pairs, layers=layers), vector_id="...", ...)
+    prepared = prepare(engine, wanted, out="runs/x")
+    sweep(engine, prepared.vector(), **prepared.fields(), out="runs/x")
+
+In this order, each on what came before:
+
+1. own answers: the unsteered model answers everyday requests (own_answers.py).
+2. signal: every measure is asked whether it can tell anything on this model (statistics/signals.py). One that cannot is
+   named with its figure and not used: listed continuations that hold little of the probability give way to the model's
+   own words (own_continuations.py), choice items at chance to its own answers.
+3. layers: windows compared at equal cost (windows.py), where they are not given.
+4. strengths: a bracket on each side (bracket.py), where they are not given.
+
+Layers and strengths are found on choosing items alone. What is found is written into the run's folder, items and all,
+so that the same command goes on from there to the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from steercpp.aliases import Floats, Progress
+from steercpp.data.items import BehaviorItem, ChoiceItem, Item, OwnItem, item_json, items_sha256, parse_item
+from steercpp.engine.engine import Engine
+from steercpp.engine.steering import Steering
+from steercpp.errors import InputError, NonFiniteError, RunError, TaskError
+from steercpp.files import write_atomically
+from steercpp.provenance import json_sha256
+from steercpp.runs.database import AGAIN
+from steercpp.statistics.curves import dealt
+from steercpp.statistics.signals import (
+    Signal,
+    choice_signal,
+    continuation_signal,
+    own_signal,
+    pairs_signal,
+)
+from steercpp.sweeps.bracket import auto_grid, cliff
+from steercpp.sweeps.own_answers import choosing, own_answers, words_kl
+from steercpp.sweeps.own_continuations import OwnContinuations, own_continuations
+from steercpp.sweeps.trial import EverydayCost, Spent, trial_behavior, trial_choice
+from steercpp.sweeps.units import in_norm_units
+from steercpp.sweeps.windows import Tried, best, compare_windows, windows_to_try
+from steercpp.sweeps.work import behavior_work, choice_work, prompted_work
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.layers import Window, default_layers
+
+PREPARED = "prepared.json"
+TRIAL_ANSWERS = 16  # of the choosing everyday answers, on which costs of layers and strengths are compared
+TRIAL_CHOICES = 32  # choice items that tell whether the model knows more than a guess
+FIRST = 0.02  # residual norms, the first push to try
+_FORMAT = "steercpp prepared 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked for; what is empty or None is found on the model.
+
+    Attributes:
+        directions: makes the control vector at these layers.
+        vector_id: identity of what it is made from, without the layers.
+        behavior: listed behavior items; without an instruction and its opposite they are taken as they are.
+        own_behavior: True for continuations in the model's own words, False for the listed ones, None for the listed
+            ones where they hold enough of the probability.
+        instruction, opposite: ask in words for either side; "" where nothing is known that does.
+        choice: candidates for helpfulness, each way of asking with its items, in order of preference.
+        everyday: requests that the model answers itself, the last candidate for helpfulness.
+        own_helpful: whether those are the only candidate.
+        layers: where to steer.
+        strengths: the grid, in residual norms.
+        direction, max_loss, seed: as in `SweepOptions`.
+    """
+
+    directions: Callable[[Sequence[int]], ControlVector]
+    vector_id: str
+    behavior: Sequence[BehaviorItem]
+    own_behavior: bool | None = None
+    instruction: str = ""
+    opposite: str = ""
+    choice: Mapping[str, Sequence[ChoiceItem]] = field(default_factory=dict)
+    everyday: Sequence[OwnItem] = ()
+    layers: Window | None = None
+    strengths: tuple[float, ...] | None = None
+    direction: int = 1
+    max_loss: float = 0.05
+    seed: int = 0
+
+    def identity(self, engine: Engine) -> str:
+        """Hash of all that decides what is found."""
+        return json_sha256({
+            "format": _FORMAT, "model": engine.sha256, "vector": self.vector_id,
+            "behavior": items_sha256(self.behavior), "own_behavior": self.own_behavior,
+            "words": [self.instruction, self.opposite],
+            "choice": {name: items_sha256(items) for name, items in self.choice.items()},
+            "everyday": items_sha256(self.everyday), "layers": self.layers, "strengths": self.strengths,
+            "direction": self.direction, "max_loss": self.max_loss, "seed": self.seed,
+            "chat": dict(engine.vocabulary.chat_settings),
+        })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was found.
+
+    Attributes:
+        identity: of what was asked for.
+        signals: what each measure tells on this model, in the order in which they were asked.
+        behavior, choice, own: the items to sweep, with the model's own words and answers in them.
+        layers, strengths: where and how far to steer.
+        windows: what was tried for the layers; empty where they were given.
+        sides: what was tried for the strengths, as records of `bracket.Cliff`, by sign; empty where they were given.
+        continuations: how own continuations were found; None where listed ones are used.
+        token_layers: tokens times blocks computed, by stage.
+        reason: why the model cannot be measured so; "" where it can.
+    """
+
+    identity: str
+    signals: tuple[Signal, ...]
+    behavior: tuple[BehaviorItem, ...]
+    choice: tuple[ChoiceItem, ...]
+    own: tuple[OwnItem, ...]
+    layers: Window
+    strengths: tuple[float, ...]
+    windows: tuple[Mapping[str, Any], ...] = ()
+    sides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    continuations: Mapping[str, Any] | None = None
+    token_layers: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def items(self) -> dict[str, tuple[Item, ...]]:
+        """Keywords of `sweep`: the items of each kind, without kinds of which there are none."""
+        by_kind: dict[str, tuple[Item, ...]] = {"behavior": self.behavior, "choice": self.choice, "own": self.own}
+        return {kind: items for kind, items in by_kind.items() if items}
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON, without the items."""
+        return {
+            "signals": [signal.record() for signal in self.signals], "layers": list(self.layers),
+            "strengths": list(self.strengths), "windows": [dict(window) for window in self.windows],
+            "sides": {sign: dict(side) for sign, side in self.sides.items()},
+            "continuations": None if self.continuations is None else dict(self.continuations),
+            "token_layers": dict(self.token_layers), "reason": self.reason,
+        }  # fmt: skip
+
+    def write(self, folder: Path) -> None:
+        """Keep it in a run's folder.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        items = {kind: [item_json(item) for item in items] for kind, items in self.items.items()}
+        document = {"format": _FORMAT, "identity": self.identity, **self.record(), "items": items}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / PREPARED, json.dumps(document, ensure_ascii=False, indent=1).encode())
+        except OSError as error:
+            raise RunError(f"{folder / PREPARED}: cannot be written ({error.strerror}); use another `out`") from error
+
+
+def read_prepared(folder: Path) -> Prepared | None:
+    """What was found before a run was begun; None where nothing was.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = folder / PREPARED
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); {AGAIN}") from error
+    try:
+        if document["format"] != _FORMAT:
+            return None
+        items = {kind: tuple(map(parse_item, records)) for kind, records in document["items"].items()}
+        return Prepared(
+            identity=document["identity"], signals=tuple(Signal(**signal) for signal in document["signals"]),
+            behavior=cast("tuple[BehaviorItem, ...]", items.get("behavior", ())),
+            choice=cast("tuple[ChoiceItem, ...]", items.get("choice", ())),
+            own=cast("tuple[OwnItem, ...]", items.get("own", ())),
+            layers=tuple(document["layers"]), strengths=tuple(document["strengths"]),
+            windows=tuple(document["windows"]), sides=document["sides"], continuations=document["continuations"],
+            token_layers=document["token_layers"], reason=document["reason"],
+        )  # fmt: skip
+    except (KeyError, TypeError, InputError) as error:
+        raise RunError(f"{path}: is damaged ({error}); {AGAIN}") from error
+
+
+def prepare(engine: Engine, wanted: Wanted, *, out: Path, progress: Progress | None = None) -> Prepared:
+    """Find what is not given, or read what an earlier call found for the same.
+
+    Args:
+        engine: the model.
+        wanted: what is asked for.
+        out: the run's folder, where it is kept.
+        progress: called with (done, of how many, what is being done).
+
+    Returns:
+        what to sweep; with a `reason` where this model cannot be measured so, and then nothing is to be swept.
+
+    Raises:
+        InputError: nothing to measure helpfulness on.
+        RunError: it cannot be written. EngineError, ...: as what it calls.
+    """
+    if not wanted.everyday and not wanted.choice:
+        raise InputError("nothing to measure helpfulness on: give choice items or everyday requests")
+    identity = wanted.identity(engine)
+    earlier = read_prepared(out)
+    if earlier is not None and earlier.identity == identity:
+        return earlier
+    prepared = _Preparer(engine, wanted, identity, progress).run()
+    prepared.write(out)
+    return prepared
+
+
+@dataclass(slots=True)
+class _Preparer:
+    engine: Engine
+    wanted: Wanted
+    identity: str
+    progress: Progress | None
+    signals: list[Signal] = field(default_factory=list)
+    spent: Spent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spent = Spent(self.engine)
+
+    def run(self) -> Prepared:
+        answers = self._answers()
+        behavior, continuations, reason = self._behavior()
+        choice = () if reason else self._choice()
+        own = answers if not choice else ()
+        if not reason and not answers:
+            reason = "the model answers no everyday request, so that nothing tells what steering costs"
+        layers = self.wanted.layers or default_layers(self.engine.n_layer)
+        strengths = self.wanted.strengths or (0.0,)
+        windows: tuple[dict[str, Any], ...] = ()
+        sides: dict[str, dict[str, Any]] = {}
+        if not reason:
+            vectors = _Vectors(self.engine, self.wanted, behavior)
+            if self.wanted.layers is None or self.wanted.strengths is None:
+                cost = EverydayCost.of(self.engine, choosing(answers)[:TRIAL_ANSWERS])
+                if self.wanted.layers is None:
+                    tried = self._windows(vectors, cost, behavior)
+                    layers, windows = best(tried).layers, tuple(window.record() for window in tried)
+                if self.wanted.strengths is None:
+                    strengths, sides = self._strengths(vectors, cost, layers)
+            self._vector_signal(vectors, layers)
+        return Prepared(
+            self.identity, tuple(self.signals), behavior, choice, own, layers, strengths, windows, sides,
+            None if continuations is None else continuations.record(), self.spent.by_stage, reason,
+        )  # fmt: skip
+
+    def _answers(self) -> tuple[OwnItem, ...]:
+        """Everyday requests with the model's answers; none where it has none to give."""
+        try:
+            answers = own_answers(self.engine, self.wanted.everyday, seed=self.wanted.seed, progress=self.progress)
+        except TaskError as error:
+            self.signals.append(Signal("own answers", False, str(error), "the model answers nothing"))
+            return ()
+        n_drawn = sum(len(item.tokens) for item in answers)
+        self.spent.count("answers", self.engine.n_layer * n_drawn)
+        nats = None
+        if self.wanted.instruction and answers:
+            nats = words_kl(self.engine, choosing(answers)[:TRIAL_ANSWERS], self.wanted.instruction)
+        if answers:
+            self.signals.append(own_signal(nats, len(answers), max_loss=self.wanted.max_loss))
+        self.spent.count("signal")
+        return answers
+
+    def _behavior(self) -> tuple[tuple[BehaviorItem, ...], OwnContinuations | None, str]:
+        """The items to measure B on, how own ones were found, and why there are none."""
+        wanted, listed = self.wanted, tuple(self.wanted.behavior)
+        if wanted.own_behavior is not True:
+            work = behavior_work(self.engine, listed)
+            unsteered, in_words = trial_behavior(self.engine, work), None
+            if wanted.instruction:
+                prompted = prompted_work(self.engine, work, wanted.instruction)
+                in_words = None if isinstance(prompted, str) else trial_behavior(self.engine, prompted)
+            signal = continuation_signal(unsteered, in_words, "continuations")
+            self.signals.append(signal)
+            self.spent.count("signal")
+            if signal.tells or wanted.own_behavior is False or not (wanted.instruction and wanted.opposite):
+                return listed, None, "" if signal.tells else f"the listed continuations tell nothing: {signal.reason}"
+        found = own_continuations(
+            self.engine, listed, instruction=wanted.instruction, opposite=wanted.opposite, seed=wanted.seed,
+            progress=self.progress,
+        )  # fmt: skip
+        self.spent.count("continuations", found.token_layers)
+        figure = f"{len(found.items)} of {found.n_asked} prompts, {found.n_tokens} tokens"
+        if not found.items:
+            reason = "the model does not answer in language when asked for either side"
+            self.signals.append(Signal("own continuations", False, figure, reason))
+            return (), found, reason
+        work = behavior_work(self.engine, found.items)
+        signal = continuation_signal(trial_behavior(self.engine, work), None, "own continuations")
+        self.signals.append(signal)
+        self.spent.count("signal")
+        return found.items, found, "" if signal.tells else signal.reason
+
+    def _choice(self) -> tuple[ChoiceItem, ...]:
+        """The items of the first way of asking that tells anything; none where none does."""
+        for items in self.wanted.choice.values():
+            few = tuple(items)[:TRIAL_CHOICES]
+            by_text = all(item.by == "text" for item in few)
+            scores = trial_choice(self.engine, choice_work(self.engine, few))
+            signal = choice_signal(
+                scores, "choices by text" if by_text else "letters", max_loss=self.wanted.max_loss,
+                n_telling=len(items) // 2,
+            )  # fmt: skip
+            self.signals.append(signal)
+            self.spent.count("signal")
+            if signal.tells:
+                return tuple(items)
+        return ()
+
+    def _windows(self, vectors: _Vectors, cost: EverydayCost, behavior: tuple[BehaviorItem, ...]) -> tuple[Tried, ...]:
+        """Windows at equal cost; the gains are those of the half of the items that chooses."""
+        chooses, _ = dealt(len(behavior), np.random.default_rng(self.wanted.seed))
+        work = behavior_work(self.engine, [behavior[i] for i in sorted(chooses.tolist())])
+        at_0 = trial_behavior(self.engine, work).normalized[0]
+        windows = windows_to_try(self.engine.n_layer)
+
+        def gains(window: Window, strength: float) -> Floats:
+            self._tell(windows.index(window), len(windows), "comparing layers")
+            try:
+                steered = trial_behavior(self.engine, work, vectors.at(window, strength))
+            except NonFiniteError:
+                return np.full(len(at_0), -1.0) - at_0
+            return np.asarray(steered.normalized[0] - at_0)
+
+        target = -float(np.log1p(-self.wanted.max_loss))
+        tried = compare_windows(
+            windows, cost=lambda window, s: float(cost.at(vectors.at(window, s)).mean()), gains=gains, target=target,
+            first=FIRST, sign=self.wanted.direction,
+        )  # fmt: skip
+        self.spent.count("layers")
+        return tried
+
+    def _strengths(
+        self, vectors: _Vectors, cost: EverydayCost, layers: Window
+    ) -> tuple[tuple[float, ...], dict[str, dict[str, Any]]]:
+        """A grid up to where half of the everyday helpfulness is lost, each side for itself."""
+
+        def left(strength: float) -> float:
+            self._tell(0, 1, f"bracketing the strengths, {strength:+.3g}")
+            return float(np.exp(-cost.at(vectors.at(layers, strength))).mean())
+
+        ends = {sign: cliff(left, first=FIRST, sign=sign) for sign in (1, -1)}
+        self.spent.count("bracket")
+        grid = auto_grid(*(end.end for end in ends.values()))
+        return grid, {"+" if sign > 0 else "-": end.record() for sign, end in ends.items()}
+
+    def _vector_signal(self, vectors: _Vectors, layers: Window) -> None:
+        figures = vectors.whole.restricted_to(layers).layer_figures
+        n_pairs = vectors.whole.metadata.get("n_pairs")
+        if "auc" in figures and "agreement" in figures and isinstance(n_pairs, int):
+            auc, agreement = (np.array(figures[name], np.float64) for name in ("auc", "agreement"))
+            self.signals.insert(0, pairs_signal(auc, agreement, n_pairs))
+
+    def _tell(self, done: int, total: int, what: str) -> None:
+        if self.progress is not None:
+            self.progress(done, total, what)
+
+
+class _Vectors:
+    """The vector at all layers that may be steered, in residual norms, and steerings by it."""
+
+    def __init__(self, engine: Engine, wanted: Wanted, behavior: Sequence[BehaviorItem]) -> None:
+        layers = wanted.layers or tuple(sorted({il for window in windows_to_try(engine.n_layer) for il in window}))
+        self.whole = wanted.directions(layers)
+        prompts = behavior_work(engine, behavior).prompts
+        self._in_norms, _ = in_norm_units(engine, self.whole, prompts)
+        self._restricted: dict[Window, ControlVector] = {}
+
+    def at(self, window: Window, strength: float) -> Steering:
+        """The vector at a window's layers."""
+        if window not in self._restricted:
+            self._restricted[window] = self._in_norms.restricted_to(window)
+        return Steering(self._restricted[window], strength)

@@ -259,7 +259,8 @@ def by_token(batch: Batch, runs: Iterable[tuple[Pass, Floats]]) -> list[Floats]:
         runs: each pass with (n_scores,) numbers, in the order of its scores.
     """
     targets, values = (
-        np.concatenate(column) for column in zip(*((pass_.score_targets, of_run) for pass_, of_run in runs), strict=True)
+        np.concatenate(column)
+        for column in zip(*((pass_.score_targets, of_run) for pass_, of_run in runs), strict=True)
     )
     order = np.argsort(targets, kind="stable")  # scores ascend by row, and rows along a continuation
     n_tokens = [sum(map(len, query.continuations)) for query in batch.queries]

@@ -3,6 +3,8 @@
     texts = generate(engine, "Once upon a time", [Steering(vector, s) for s in (-1, 0, 1)], max_tokens=64)
     for row in texts.rows: print(row.text)
 
+`generate_each` continues many prompts, one row each, without steering.
+
 Two modes. Shared (the default): all rows in one unified K/V buffer; what no row steers is computed once. The rows'
 places are kept to the end, also of those that have finished, so a row's bits depend on its own steering and place, and
 on which tokens of the prompt are steered at all, whatever the other rows' strengths and texts. Exact: a K/V stream of
@@ -19,6 +21,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from steercpp.aliases import TokenProgress
 from steercpp.data.prompts import Filled, Prompt, Template
 from steercpp.engine.engine import Engine, EngineSettings
 from steercpp.engine.operations import native_operations
@@ -48,6 +51,7 @@ class Generated:
         finish: "length" at max_tokens, "stop" at a stop string, "end" at an end-of-generation token.
         gate_open: whether all gates of its steering are; None without any.
         in_thought: whether the prompt ends inside a thought, so that the text begins there.
+        end_token: the end-of-generation token that was drawn; None where none was.
     """
 
     text: str
@@ -55,6 +59,7 @@ class Generated:
     finish: Finish
     gate_open: bool | None
     in_thought: bool = False
+    end_token: int | None = None
 
     @property
     def reply(self) -> Reply:
@@ -130,7 +135,7 @@ def generate(
         chosen = slice(first, first + n_at_once)
         n_before, n_total = n_done * max_tokens, len(firsts) * max_tokens
         token_layers += _continue(
-            engine, tokens, by_row[chosen], decided[chosen], samplings[chosen], rows[chosen], max_tokens, exact=exact,
+            engine, [tokens] * len(rows[chosen]), by_row[chosen], decided[chosen], samplings[chosen], rows[chosen], max_tokens, exact=exact,
             first=first, on_text=on_text,
             progress=None if progress is None else _onwards(progress, n_before, n_total),
         )  # fmt: skip
@@ -138,15 +143,65 @@ def generate(
     in_thought = ends_in_thought(engine.vocabulary.detokenize(tokens))
     plain = sum(len(tokens) + row.n_drawn - 1 for row in rows) * engine.n_layer
     finished = tuple(
-        Generated(row.stream.text, tuple(row.tokens), row.finish or "length", _gate_open(before, after), in_thought)
+        row.generated(_gate_open(before, after), in_thought)
         for row, before, after in zip(rows, by_row, decided, strict=True)
+    )
+    return Generation(finished, token_layers, plain, engine.settings())
+
+
+def generate_each(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    *,
+    sampling: Sequence[Sampling],
+    max_tokens: int,
+    progress: TokenProgress | None = None,
+) -> Generation:
+    """Continue many prompts side by side, one row each, without steering.
+
+    The prompts are taken in their order, as many at once as have room in a context; so the same prompts, samplings and
+    engine give the same bits.
+
+    Args:
+        engine: the model.
+        prompts: tokens of each.
+        sampling: of each.
+        max_tokens: of each.
+        progress: called with the number of prompts done and of all.
+
+    Raises:
+        ContextOverflowError: a prompt and its tokens do not fit into the context.
+        InputError: not one sampling per prompt, or an option out of range.
+        NonFiniteError, EngineError, ...: as `generate`.
+    """
+    if len(sampling) != len(prompts):
+        raise InputError(f"{len(sampling)} samplings for {len(prompts)} prompts; give one per prompt")
+    tokens = [tuple(prompt) for prompt in prompts]
+    for one, chain in zip(tokens, sampling, strict=True):
+        _check(engine, one, ((),), [chain], max_tokens, ())
+    rows = [_Row(TextStream()) for _ in tokens]
+    token_layers = n_done = 0
+    while n_done < len(rows):
+        chosen = slice(n_done, n_done + _prompts_at_once(engine, [len(one) + max_tokens for one in tokens[n_done:]]))
+        nothing: Decided = ((),) * len(rows[chosen])
+        token_layers += _continue(
+            engine, tokens[chosen], nothing, nothing, sampling[chosen], rows[chosen], max_tokens,
+            exact=engine.is_recurrent, first=n_done, on_text=None, progress=None,
+        )  # fmt: skip
+        n_done += len(rows[chosen])
+        if progress is not None:
+            progress(n_done, len(rows))
+    plain = sum(len(one) + row.n_drawn - 1 for one, row in zip(tokens, rows, strict=True)) * engine.n_layer
+    finished = tuple(
+        row.generated(None, ends_in_thought(engine.vocabulary.detokenize(one)))
+        for one, row in zip(tokens, rows, strict=True)
     )
     return Generation(finished, token_layers, plain, engine.settings())
 
 
 def _continue(
     engine: Engine,
-    tokens: tuple[int, ...],
+    prompts: Sequence[tuple[int, ...]],
     by_row: Decided,
     decided: Decided,
     samplings: Sequence[Sampling],
@@ -158,13 +213,13 @@ def _continue(
     on_text: Callable[[int, str], None] | None,
     progress: Callable[[int], None] | None,
 ) -> int:
-    """Continue rows that are decoded together, the first of them being row `first` of all; the token-layers computed.
+    """Continue prompts that are decoded together, the first row being row `first` of all; the token-layers computed.
 
     A context of their own: whatever else the engine does meanwhile, in a callback too, does not touch them.
     """
-    together = None if exact else _together(engine, [Query(tokens)] * len(rows), by_row)
-    session = _session(engine, together, len(rows), len(tokens), max_tokens)
-    run = _Run(session, tokens, decided, [Sampler(**asdict(chain)) for chain in samplings], first)
+    together = None if exact else _together(engine, [Query(prompt) for prompt in prompts], by_row)
+    session = _session(engine, together, len(rows), max(map(len, prompts)), max_tokens)
+    run = _Run(session, prompts, decided, [Sampler(**asdict(chain)) for chain in samplings], first)
 
     # the prompt, then a token of every row at a time
     drawn = run.start_apart() if together is None else run.start_together(together)
@@ -192,6 +247,13 @@ def _rows_at_once(engine: Engine, by_row: Decided, n_prompt: int, max_tokens: in
     return max(1, (max(engine.n_ctx, _CELLS_AT_ONCE) - n_shared) // n_apart)
 
 
+def _prompts_at_once(engine: Engine, n_cells: Sequence[int]) -> int:
+    """How many prompts, in order, may have a context together; `n_cells` are those of each with what continues it."""
+    options = engine.session.options
+    most = min(256, options.n_batch, len(n_cells))
+    return max(1, int(np.searchsorted(np.cumsum(n_cells[:most]), max(engine.n_ctx, _CELLS_AT_ONCE), side="right")))
+
+
 def _steered_regions(by_row: Decided) -> set[int]:
     return {region for steerings in by_row for acts in steerings for region in REGIONS[acts.positions]}
 
@@ -210,7 +272,7 @@ def _together(engine: Engine, queries: Sequence[Query], by_row: Decided) -> Pass
     before, last, after = (region in regions for region in range(3))
     keys = [(row if before else -1, row if last else -1, row if after else -1) for row in range(len(queries))]
     options = engine.session.options
-    limits = BatchLimits(options.n_batch, len(queries) * len(queries[0].tokens), options.n_seq_max)
+    limits = BatchLimits(options.n_batch, sum(len(query.tokens) for query in queries), options.n_seq_max)
     return lay_out_together(queries, limits, keys=keys)
 
 
@@ -220,6 +282,13 @@ class _Row:
     tokens: list[int] = field(default_factory=list)
     finish: Finish | None = None
     n_drawn: int = 0
+    end_token: int | None = None
+
+    def generated(self, gate_open: bool | None, in_thought: bool) -> Generated:
+        """The row, once it is finished."""
+        return Generated(
+            self.stream.text, tuple(self.tokens), self.finish or "length", gate_open, in_thought, self.end_token
+        )
 
 
 @dataclass(slots=True)
@@ -227,7 +296,7 @@ class _Run:
     """The decodes of one generation: the prompt, then a token of every row at a time."""
 
     session: Session
-    prompt: tuple[int, ...]
+    prompts: Sequence[tuple[int, ...]]
     decided: Decided
     chains: list[Sampler]
     first: int  # the number of the first row among all
@@ -245,13 +314,13 @@ class _Run:
 
     def start_apart(self) -> list[int]:
         """Decode the prompt of each row by itself and draw the first tokens."""
-        n = len(self.prompt)
         drawn = []
-        for row, chain in enumerate(self.chains):
+        for row, (prompt, chain) in enumerate(zip(self.prompts, self.chains, strict=True)):
+            n = len(prompt)
             regions = np.zeros(n, np.int8)
             regions[-1] = 1
             places = np.full(n, row)
-            pass_ = _rows(self.prompt, np.arange(n), places, regions, self.session.options.n_batch)
+            pass_ = _rows(prompt, np.arange(n), places, regions, self.session.options.n_batch)
             drawn += self._decode(pass_, [(n - 1, chain)], fresh=row == 0)
         self.n_drawn = 1
         return drawn
@@ -259,7 +328,7 @@ class _Run:
     def step(self, tokens: Sequence[int]) -> list[int]:
         """Decode a token of every row and draw the next one. Rows that have finished go on, unseen: see above."""
         n = len(self.chains)
-        positions = np.full(n, len(self.prompt) + self.n_drawn - 1)
+        positions = np.array([len(prompt) for prompt in self.prompts]) + self.n_drawn - 1
         pass_ = _rows(tokens, positions, np.arange(n), np.full(n, 2, np.int8), self.session.options.n_batch)
         self.n_drawn += 1
         return self._decode(pass_, list(enumerate(self.chains)), fresh=False)
@@ -299,7 +368,7 @@ def _take(engine: Engine, row: _Row, token: int, max_tokens: int) -> str:
     row.n_drawn += 1
     text = ""
     if engine.vocabulary.ends_generation(token):
-        row.finish = "end"
+        row.finish, row.end_token = "end", token
     else:
         row.tokens.append(token)
         text = row.stream.add(engine.vocabulary.token_bytes(token))

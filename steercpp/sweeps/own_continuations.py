@@ -25,11 +25,11 @@ nothing asks for either side. How they are found:
 
 Theorem 1 of Wolf et al. 2024 has ln(P+/P-) of single tokens linear in the strength s near 0. Of sequences it is, too.
 By the chain rule ln P_s(y) is the sum over tokens of ln P_s(y_t | x, y_<t), each a logit less a log-normaliser. To
-first order in s every term is a_t + s (g_t - E g), where g_t is the vector's effect on the logit of y_t and E g its mean
-over the vocabulary. Hence ln P_s(y) = a(y) + s k(y) + O(s²). The log of a sum of such is linear again; its slope is the mean
-of the k(y), weighted by each text's share of P. So is the difference of the two sides' logs, and B is tanh of half of
-it, with Delta*lambda half the slope. The region where that holds shrinks with the length, since the O(s²) of the tokens
-add up: one more reason for short continuations.
+first order in s every term is a_t + s (g_t - E g), where g_t is the vector's effect on the logit of y_t and E g its
+mean over the vocabulary. Hence ln P_s(y) = a(y) + s k(y) + O(s²). The log of a sum of such is linear again; its slope
+is the mean of the k(y), weighted by each text's share of P. So is the difference of the two sides' logs, and B is tanh
+of half of it, with Delta*lambda half the slope. The region where that holds shrinks with the length, since the O(s²) of
+the tokens add up: one more reason for short continuations.
 """
 
 from __future__ import annotations

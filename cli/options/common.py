@@ -15,6 +15,7 @@ from steercpp.cli.words import in_options
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+AUTO = "auto"  # of strengths and layers: to be found on the model
 FILE = click.Path(path_type=Path)  # or a folder; what it must be is the library's to say
 
 
@@ -59,12 +60,12 @@ def grouped(name: str, make: Callable[..., Any], options: Sequence[Decorator]) -
 
 
 def parse_strengths(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """Click's callback for a grid of strengths."""
+    """Click's callback for a grid of strengths; None for one that is to be found."""
     from steercpp.errors import StrengthError
     from steercpp.sweeps.strengths import grid
 
     try:
-        return None if value is None else grid(value)
+        return None if value in (None, AUTO) else grid(str(value))
     except StrengthError as error:
         raise click.BadParameter(in_options(str(error))) from error
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from steercpp.aliases import Floats, Progress
 from steercpp.data.items import BehaviorItem, ChoiceItem, Item, OwnItem, item_json, items_sha256, parse_item
+from steercpp.data.prompts import prompt_json
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, NonFiniteError, RunError, TaskError
@@ -45,7 +46,7 @@ from steercpp.statistics.signals import (
 )
 from steercpp.sweeps.bracket import auto_grid, cliff
 from steercpp.sweeps.own_answers import choosing, own_answers, words_kl
-from steercpp.sweeps.own_continuations import OwnContinuations, own_continuations
+from steercpp.sweeps.own_continuations import OwnContinuations, Request, own_continuations
 from steercpp.sweeps.trial import EverydayCost, Spent, trial_behavior, trial_choice
 from steercpp.sweeps.units import in_norm_units
 from steercpp.sweeps.windows import Tried, best, compare_windows, windows_to_try
@@ -67,7 +68,8 @@ class Wanted:
     Attributes:
         directions: makes the control vector at these layers.
         vector_id: identity of what it is made from, without the layers.
-        behavior: listed behavior items; without an instruction and its opposite they are taken as they are.
+        behavior: listed behavior items, taken as they are without an instruction and its opposite; or, for own
+            continuations, bare prompts.
         own_behavior: True for continuations in the model's own words, False for the listed ones, None for the listed
             ones where they hold enough of the probability.
         instruction, opposite: ask in words for either side; "" where nothing is known that does.
@@ -81,7 +83,7 @@ class Wanted:
 
     directions: Callable[[Sequence[int]], ControlVector]
     vector_id: str
-    behavior: Sequence[BehaviorItem]
+    behavior: Sequence[BehaviorItem | Request]
     own_behavior: bool | None = None
     instruction: str = ""
     opposite: str = ""
@@ -97,13 +99,20 @@ class Wanted:
         """Hash of all that decides what is found."""
         return json_sha256({
             "format": _FORMAT, "model": engine.sha256, "vector": self.vector_id,
-            "behavior": items_sha256(self.behavior), "own_behavior": self.own_behavior,
+            "behavior": [_deciding(item) for item in self.behavior], "own_behavior": self.own_behavior,
             "words": [self.instruction, self.opposite],
             "choice": {name: items_sha256(items) for name, items in self.choice.items()},
             "everyday": items_sha256(self.everyday), "layers": self.layers, "strengths": self.strengths,
             "direction": self.direction, "max_loss": self.max_loss, "seed": self.seed,
             "chat": dict(engine.vocabulary.chat_settings),
         })  # fmt: skip
+
+
+def _deciding(item: BehaviorItem | Request) -> Any:
+    """What decides an item's part of what is found."""
+    if isinstance(item, BehaviorItem):
+        return item_json(item)
+    return [item.id, prompt_json(item.prompt), item.template, item.subject, item.couple]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +289,8 @@ class _Preparer:
 
     def _behavior(self) -> tuple[tuple[BehaviorItem, ...], OwnContinuations | None, str]:
         """The items to measure B on, how own ones were found, and why there are none."""
-        wanted, listed = self.wanted, tuple(self.wanted.behavior)
+        wanted = self.wanted
+        listed = tuple(item for item in wanted.behavior if isinstance(item, BehaviorItem))
         if wanted.own_behavior is not True:
             work = behavior_work(self.engine, listed)
             unsteered, in_words = trial_behavior(self.engine, work), None
@@ -293,7 +303,7 @@ class _Preparer:
             if signal.tells or wanted.own_behavior is False or not (wanted.instruction and wanted.opposite):
                 return listed, None, "" if signal.tells else f"the listed continuations tell nothing: {signal.reason}"
         found = own_continuations(
-            self.engine, listed, instruction=wanted.instruction, opposite=wanted.opposite, seed=wanted.seed,
+            self.engine, wanted.behavior, instruction=wanted.instruction, opposite=wanted.opposite, seed=wanted.seed,
             progress=self.progress,
         )  # fmt: skip
         self.spent.count("continuations", found.token_layers)

@@ -1,0 +1,145 @@
+"""What a sweep of one's own model leaves to be found on it: measures, layers and strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from steercpp.cli import output
+from steercpp.cli.options.common import AUTO
+
+if TYPE_CHECKING:
+    from steercpp.cli.options.inputs import NamedInputs
+    from steercpp.data.items import BehaviorItem, ChoiceItem, OwnItem
+    from steercpp.engine.engine import Engine
+    from steercpp.sweeps.own_continuations import Request
+    from steercpp.sweeps.prepare import Wanted
+    from steercpp.vectors.control_vector import ControlVector
+
+OWN = "own"
+QUICK = 3  # one of so many items is asked, and so many windows are tried fewer
+
+
+def leaves_open(options: NamedInputs) -> bool:
+    """Whether something is to be found: without a grid, with `auto` or `own`, or without a task."""
+    return options.model is not None and (
+        options.strengths is None
+        and options.unit in (None, "norm")
+        or options.layers == AUTO
+        or options.items.behavior == OWN
+        or not options.items.tasks
+    )
+
+
+def wanted(
+    options: NamedInputs, engine: Engine, *, instruction: str, opposite: str, direction: int, max_loss: float,
+    seed: int, report: output.Report | None,
+) -> Wanted:  # fmt: skip
+    """What is to be found on a model.
+
+    Args:
+        options: what was named.
+        engine: the model.
+        instruction: asks in words for the aligned side; "" where nothing is known that does.
+        opposite: asks for the other side, likewise.
+        direction: 1 or -1, the sign of the strengths that are wanted.
+        max_loss: the budget of loss.
+        seed: of all draws.
+        report: shows progress.
+
+    Raises:
+        SteerError: a file or a set cannot be read, or there is nothing to measure the behaviour on.
+    """
+    from steercpp.sweeps.prepare import Wanted
+    from steercpp.vectors.layers import default_layers, parse_layers
+
+    directions, vector_id, of_vector = _directions(options, engine, report)
+    layers = of_vector
+    if options.layers not in (None, AUTO):
+        layers = parse_layers(str(options.layers), engine.n_layer)
+    elif layers is None and options.strengths is not None and options.layers != AUTO:
+        layers = default_layers(engine.n_layer)  # strengths mean nothing without the layers that they are for
+    choice, everyday = _helpful(options)
+    is_own = options.items.behavior == OWN or options.behavior_name is None
+    if is_own and not (instruction and opposite):
+        raise click.UsageError(
+            "--behavior own asks the model in words for either side: give --instruction and --opposite."
+        )
+    return Wanted(
+        directions=directions, vector_id=vector_id, behavior=_behavior(options),
+        own_behavior=True if is_own else None, instruction=instruction, opposite=opposite,
+        choice=choice, everyday=everyday, layers=layers, strengths=options.strengths, direction=direction,
+        max_loss=max_loss, seed=seed,
+    )  # fmt: skip
+
+
+def _directions(
+    options: NamedInputs, engine: Engine, report: output.Report | None
+) -> tuple[Callable[[Sequence[int]], ControlVector], str, tuple[int, ...] | None]:
+    """How to come by the vector at some layers, what it is, and the layers that it has already."""
+    if options.vector is not None:
+        from steercpp.cli.options.vectors import file_vector
+        from steercpp.vectors.control_vector import vector_sha256
+
+        named = None if options.layers == AUTO else options.layers
+        vector = file_vector(engine, options.vector, named)
+        return vector.restricted_to, vector_sha256(vector), vector.layers
+    from steercpp.data.pairs import pairs_sha256
+    from steercpp.data.sets.names import contrast_pairs
+    from steercpp.extraction.extract import extract
+    from steercpp.provenance import json_sha256
+
+    pairs = contrast_pairs(options.pairs or "", data=options.items.data, limit=options.items.limit)
+    method = options.method or "mean"
+    identity = json_sha256({"pairs": pairs_sha256(pairs), "method": method})
+    return lambda layers: extract(engine, pairs, method=method, layers=layers, progress=report), identity, None
+
+
+def _behavior(options: NamedInputs) -> Sequence[BehaviorItem | Request]:
+    """The behavior items that were named, or those of the pairs' behavior, or else the prompts that pairs share.
+
+    Raises:
+        TaskError: none of these is there.
+    """
+    from steercpp.data.sets.names import behavior_items, contrast_pairs
+    from steercpp.errors import TaskError
+    from steercpp.sweeps.own_continuations import requests_of
+
+    of_items = options.items
+    if (name := options.behavior_name) is not None:
+        return behavior_items(name, data=of_items.data, limit=of_items.limit, template=of_items.ask)
+    requests = requests_of(contrast_pairs(options.pairs, data=of_items.data)) if options.pairs else ()
+    if not requests:
+        raise TaskError(
+            "nothing tells how the behavior shows: give --behavior B, a file or a set; of the built-in pairs it is "
+            "known, see steercpp data list"
+        )
+    return requests[: of_items.limit]
+
+
+def _helpful(options: NamedInputs) -> tuple[dict[str, Sequence[ChoiceItem]], Sequence[OwnItem]]:
+    """Candidates for helpfulness, in order of preference, and the requests that the model answers itself."""
+    from steercpp.data.items import ChoiceItem, OwnItem
+    from steercpp.data.sets.names import task_items
+
+    limit = options.items.limit
+    everyday = [item for item in task_items(OWN, limit=limit and 3 * limit) if isinstance(item, OwnItem)]
+    if not options.items.tasks:
+        names = ("knowledge", "knowledge:text")
+        candidates = {name: [i for i in task_items(name, limit=limit) if isinstance(i, ChoiceItem)] for name in names}
+        return candidates, everyday
+    by_kind = options.items.task_items()
+    choice = [item for item in by_kind.get("choice", ()) if isinstance(item, ChoiceItem)]
+    own = [item for item in by_kind.get("own", ()) if isinstance(item, OwnItem)]
+    return ({"choice": choice} if choice else {}), own or everyday
+
+
+def fewer(wanted: Wanted) -> Wanted:
+    """A third of everything, for a first answer in a third of the time."""
+    return replace(
+        wanted, behavior=wanted.behavior[::QUICK], everyday=wanted.everyday[::QUICK],
+        choice={name: items[::QUICK] for name, items in wanted.choice.items()},
+    )  # fmt: skip

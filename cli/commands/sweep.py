@@ -131,6 +131,7 @@ def sweep(
         spec = SweepSpec(
             **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
             unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
+            showcase=inputs.requests if texts.shown else (),
             **steering.manner(vector_of, known=None if callable(source) else source.metadata),
         )  # fmt: skip
         result = measure(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
     from steercpp.vectors.control_vector import ControlVector
 
+SHOWN_TOKENS = 48
 GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5", "kl": "-4:4:0.5"}
 
 
@@ -67,7 +68,7 @@ class Inputs:
         name: what the run directory is called by default.
         items: what is measured, by kind.
         instruction: what asks for the behaviour in words, "" where nothing is known that does.
-        requests: what is continued only to be shown.
+        requests: what is continued only to be shown, in so many tokens each at most: showcase_tokens.
         vector: given the engine and a progress callable, the vector (or how to make it) with its identity.
     """
 
@@ -78,6 +79,7 @@ class Inputs:
     strengths: tuple[float, ...]
     unit: Unit
     requests: tuple[Request, ...]
+    showcase_tokens: int
     vector: Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]
 
 
@@ -100,6 +102,7 @@ def gather(options: NamedInputs) -> Inputs:
         strengths=options.strengths or grid(GRIDS[unit]),
         unit=unit,
         requests=_requests(options),
+        showcase_tokens=SHOWN_TOKENS,
         vector=_source(options, (), None),
     )
 
@@ -121,6 +124,7 @@ def _embedded(options: NamedInputs) -> Inputs:
         strengths=options.strengths or (embedded.strengths if unit == embedded.unit else grid(GRIDS[unit])),
         unit=unit,
         requests=embedded.requests(),
+        showcase_tokens=embedded.showcase_tokens,
         vector=_source(options, () if options.steered_by else embedded.pairs(), embedded.layers),
     )
 

@@ -18,8 +18,9 @@ from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
 from steercpp.runs.scores import NAMES
-from steercpp.statistics.losses import kinds_at_chance
-from steercpp.statistics.rounded import interval, percent, plus, rounded, significant
+from steercpp.runs.showcase import Showcase, read_showcase
+from steercpp.runs.verdict import MEASURES, Verdict, verdict_of
+from steercpp.statistics.rounded import interval, plus, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength
 CAPTIONS = {
@@ -42,7 +43,7 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
         pictures: SVG files by name.
         tables: by name, as `tables.tables` gives them.
     """
-    result, recommendation = judgement.result, judgement.recommendation
+    result, verdict = judgement.result, verdict_of(judgement)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("steercpp.reports", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -64,9 +65,9 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
         environment.get_template("report.html")
         .render(
             title=f"{manifest.model.file}, steered at layers {', '.join(map(str, manifest.vector.layers))}",
-            finished=result.finished,
-            recommended=recommendation is not None and recommendation.strength is not None,
-            verdict=_verdict(judgement),
+            verdict=verdict,
+            figures_of_verdict=_verdict_rows(verdict),
+            shown=_shown(read_showcase(result)),
             setting=_setting(judgement),
             figures=[(name, base64.b64encode(data).decode(), CAPTIONS[name]) for name, data in pictures.items()],
             tables={name: _for_people(columns) for name, columns in tables.items()},
@@ -85,17 +86,42 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     )
 
 
-def _verdict(judgement: Judgement) -> str:
-    """The recommendation in a sentence or two."""
-    best = judgement.recommendation
-    if best is None:
-        return "No recommended strength: it takes behavior items, and choice, answer or code items."
-    if best.strength is None:
-        return f"No recommended strength: {best.reason}."
-    return (
-        f"Recommended strength {best.strength:+g}: B gains {plus(best.gain)}, at least {plus(best.gain_low)}; "
-        f"helpfulness loses {percent(best.loss)}, at most {percent(best.loss_high)} of a budget of {best.max_loss:.0%}."
-    )
+def _verdict_rows(verdict: Verdict) -> list[tuple[str, str]]:
+    """Gain, cost and what stands beside them."""
+    rows = []
+    if (gain := verdict.gain) is not None:
+        means = f"from {plus(gain.at_0)} to {plus(gain.at_strength)}, {gain.n_items} items"
+        rows.append(("gain", f"{plus(gain.value)} in B, at least {plus(gain.low)} ({means})"))
+    if (cost := verdict.cost) is not None:
+        words = MEASURES[cost.kind]
+        high = "may be anything" if np.isinf(cost.high) else f"at most {cost.high:.1%}"
+        budget = f"{cost.n_items} {words.items}; budget {cost.budget:.0%}"
+        rows.append(("cost", f"{cost.value:.1%} of {words.name}, {high} ({budget})"))
+    if (prompt := verdict.prompt) is not None:
+        lost = "" if prompt.cost is None else f", at a cost of {max(prompt.cost, 0.0):.1%}"
+        rows.append(("asking in words", f"{plus(prompt.b)} in B{lost}"))
+    if (random := verdict.random) is not None:
+        most = f"{plus(random.b)} in B on average, {plus(random.b_most)} at most"
+        rows.append((f"{random.n} random directions", most))
+    if verdict.next:
+        rows.append(("next", f"{verdict.next_why}: the same command with {verdict.next}"))
+    elif verdict.next_why:
+        rows.append(("next", verdict.next_why))
+    return rows
+
+
+def _shown(showcase: Showcase | None) -> dict[str, Any] | None:
+    """The texts to show: strengths, and of each request what is asked and its texts, a cell for each strength."""
+    if showcase is None:
+        return None
+    rows = [
+        (request.asked, [
+            "" if text is None else "(not finite)" if text.finish == "nonfinite" else text.reply.answer.strip() or "(nothing)"
+            for text in (request.texts.get(strength) for strength in showcase.strengths)
+        ])
+        for request in showcase.requests
+    ]  # fmt: skip
+    return {"strengths": showcase.strengths, "rows": rows}
 
 
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
@@ -128,8 +154,7 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
     all_items = {} if judgement.slopes is None else {"": judgement.slopes}
     for of, slopes in (judgement.by_side or all_items).items():
         spread = slopes.quantiles[-1] - slopes.quantiles[0]
-        kept = percent(slopes.kept.value, 0) if np.isfinite(slopes.kept.value) else ""
-        kept = f" The curve of means keeps {kept} of it." if kept else ""
+        kept = f" The curve of means is {slopes.kept.value:.0%} as steep." if np.isfinite(slopes.kept.value) else ""
         rows.append((
             f"slopes of the {of} items".replace("  ", " "),
             f"{significant(slopes.mean.value)} on average, 90 % of them in "
@@ -144,9 +169,11 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
         facts = f"measured {_strength(measured.value)}{within}"
         if np.isfinite(predicted.curves.value):
             facts += f"; {significant(predicted.curves.value, sign='+')} on the fitted curves"
-        if np.isfinite(predicted.second_order.value):
-            reach = "" if predicted.holds else ", out of that formula's reach"
-            facts += f"; r* = {significant(predicted.second_order.value, sign='+')} to second order{reach}"
+        if np.isfinite(predicted.second_order.value) and predicted.holds:
+            r = significant(predicted.second_order.value, sign="+")
+            facts += f"; {r} by the paper's formula for small strengths, r*"
+        elif np.isfinite(predicted.second_order.value):
+            facts += "; the paper's formula for small strengths, r*, does not hold here"
         why = f"; not predicted: {predicted.reason}" if predicted.reason else ""
         rows.append((f"best B + {best.weight:g} P", f"{facts}{why}."))
     return rows

@@ -139,7 +139,7 @@ class Plan(SweepOptions):
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's own types, as the manifest holds them: "kl", "said", "showcase" and those of `chat` only where they apply."""
+        """JSON's own types, as the manifest holds them; "kl", "said", "showcase" and `chat` only where they apply."""
         options = {field.name: getattr(self, field.name) for field in fields(SweepOptions)}
         unit, strengths, kl = options.pop("unit"), list(options.pop("strengths")), options.pop("kl")
         return {

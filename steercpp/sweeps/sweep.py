@@ -580,7 +580,9 @@ class Run:
         plain = {(of_kind.kind, False): of_kind.n_tokens_plain for of_kind in self.prepared.work}
         plain |= {(of_kind.kind, True): of_kind.n_tokens_plain for of_kind in self.prepared.baseline}
         n_plain = sum(plain[kind, label == Label.PROMPT] for label, kind, _ in passes)
-        of_texts, of_texts_plain = self.store.text_work() if self.prepared.jobs or self.prepared.showcase else (None, None)
+        of_texts, of_texts_plain = (
+            self.store.text_work() if self.prepared.jobs or self.prepared.showcase else (None, None)
+        )
         return TokenCounts(
             decoded=sum(finished.values()), plain_loop=n_plain, token_layers=self.store.token_layers(),
             token_layers_plain=n_plain * self.engine.n_layer, token_layers_texts=of_texts,

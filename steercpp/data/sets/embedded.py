@@ -28,6 +28,7 @@ class DefaultModel:
             turns.
         layers: where it is steered. Above the paper's band, which is blocks 2 to 4 here: steered there, it leaves the
             format of its answers before it loses what it knows.
+        showcase_tokens: as many as its answers have, at most.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class DefaultModel:
     )
     unit: Literal["norm"] = "norm"
     layers: tuple[int, ...] = (5, 6)
+    showcase_tokens: int = 20
 
     def pairs(self) -> tuple[ContrastPair, ...]:
         """Held-out requests under a careful (positive) and a reckless (negative) persona."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from steercpp.cli import output
 from steercpp.cli.views.pieces import share, signed
 from steercpp.runs.labels import CONTROL_WORDS, Label
-from steercpp.runs.verdict import MEASURES
+from steercpp.runs.verdict import MEASURE_WORDS
 from steercpp.statistics.curves import LEAST_MASS
 from steercpp.statistics.rounded import fixed, plus, significant, within
 
@@ -82,7 +82,7 @@ def _proof_title(recommendation: dict[str, Any] | None) -> str:
     """Which strength is proved, and on what."""
     if recommendation is None or recommendation["candidate"] is None:
         return "Rule"
-    told, words = recommendation["reported_on"], MEASURES[recommendation["kind"]]
+    told, words = recommendation["reported_on"], MEASURE_WORDS[recommendation["kind"]]
     return (
         f"Proof at {signed(recommendation['candidate'])}, on the {told['n_behavior']} behavior items and "
         f"{told['n_choice']} {words.items} that had no part in the choice"
@@ -115,7 +115,7 @@ def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
         return []
     if recommendation["candidate"] is None:
         return [("no candidate", recommendation["reason"])]
-    told, of = recommendation["reported_on"], MEASURES[recommendation["kind"]].name
+    told, of = recommendation["reported_on"], MEASURE_WORDS[recommendation["kind"]].name
     budget, broken = recommendation["max_loss"], recommendation["max_invalid"]
     conditions: list[tuple[str, str, str, bool]] = [
         ("gain in B", f"{plus(told['gain'])}, at least {plus(told['gain_low'])}", "above 0", told["gain_low"] > 0),

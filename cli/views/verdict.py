@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from steercpp.cli import output
-from steercpp.cli.views.pieces import share, signed
-from steercpp.runs.verdict import MEASURES
-from steercpp.statistics.rounded import plus
+from steercpp.cli.views.pieces import signed
+from steercpp.runs.verdict import MEASURE_WORDS
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
     from steercpp.runs.scores import StrengthMeans
-    from steercpp.runs.verdict import Beside, Verdict
+    from steercpp.runs.verdict import Verdict
 
 Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
 STYLES = {"use": "bold green"}
@@ -30,7 +29,7 @@ def verdict_pieces(judgement: Judgement, verdict: Verdict) -> list[output.Render
     pieces: list[output.Renderable] = [output.text(verdict.headline, STYLES.get(verdict.kind, "bold yellow"))]
     if verdict.reason:
         pieces.append(output.text(verdict.reason))
-    rows = [*_figures(judgement, verdict), *_curves(judgement, verdict)]
+    rows: list[Fact] = [*verdict.facts, *_curves(judgement, verdict)]
     if verdict.example is not None and verdict.at is not None:
         rows += [("", ""), *_example(verdict)]
     if rows:
@@ -42,38 +41,8 @@ def next_pieces(verdict: Verdict) -> list[output.Renderable]:
     """What to try where nothing is recommended."""
     if not verdict.next:
         return [output.text(verdict.next_why)] if verdict.next_why else []
-    return [output.joined([
-        (f"{verdict.next_why}: the same command with ", ""), (verdict.next, "bold cyan")
-    ])]  # fmt: skip
-
-
-def _figures(judgement: Judgement, verdict: Verdict) -> list[Fact]:
-    """Gain and cost with their bounds, beside asking in words and random directions."""
-    facts: list[Fact] = []
-    named = verdict.at is None or signed(verdict.at) in verdict.headline
-    at = "" if named or verdict.at is None else f" at {signed(verdict.at)}"
-    if (gain := verdict.gain) is not None:
-        means = f"from {plus(gain.at_0, 2)} to {plus(gain.at_strength, 2)}"
-        facts.append(("gain", f"{plus(gain.value, 2)} in B{at}, at least {plus(gain.low, 2)} ({means})"))
-    if (cost := verdict.cost) is not None:
-        words = MEASURES[cost.kind]
-        high = "may be anything" if cost.high == float("inf") else f"at most {share(cost.high)}"
-        over = f"{cost.n_items} {words.items}; budget {cost.budget:.0%}"
-        facts.append(("cost", f"{share(cost.value)} of {words.name}, {high} ({over})"))
-    beside: list[str] = []
-    if (prompt := verdict.prompt) is not None:
-        beside.append(f"asking in words {plus(prompt.b, 2)} in B{_at_cost(prompt)}")
-    if (random := verdict.random) is not None:
-        beside.append(f"{random.n} random directions {plus(random.b, 2)}, at most {plus(random.b_most, 2)}")
-    facts += [("beside" if not i else "", line) for i, line in enumerate(beside)]
-    return facts
-
-
-def _at_cost(beside: Beside) -> str:
-    """What it costs, in words."""
-    if beside.cost is None:
-        return ""
-    return " at no cost" if beside.cost <= 0 else f" at a cost of {share(beside.cost)}"
+    why = f" ({verdict.next_why[:1].lower()}{verdict.next_why[1:]})"
+    return [output.joined([("Next: the same command with ", ""), (verdict.next, "bold cyan"), (why, "")])]
 
 
 def _curves(judgement: Judgement, verdict: Verdict) -> list[Fact]:
@@ -88,7 +57,7 @@ def _curves(judgement: Judgement, verdict: Verdict) -> list[Fact]:
     base = next((row.helpful for row in rows if row.strength == 0), None)
     if base:
         kind = "choice" if judgement.result.choice is not None else "answer"
-        pictures.append((MEASURES[kind].name, [(row.helpful or 0.0) / base for row in rows]))
+        pictures.append((MEASURE_WORDS[kind].name, [(row.helpful or 0.0) / base for row in rows]))
     facts: list[Fact] = []
     for name, values in pictures:
         facts.append((name, output.joined([*_steps(values, rows, verdict.at), (f"  {span}", "dim")])))
@@ -114,7 +83,8 @@ def _example(verdict: Verdict) -> list[Fact]:
     facts: list[Fact] = [("request", output.text(_short(verdict.example.asked, 1), "italic"))]
     for strength in (0.0, at):
         text = texts[strength]
-        shown = _short(text.reply.answer, LINES) or ("no finite output" if text.finish == "nonfinite" else "nothing")
+        shown = _short(f"{text.reply.answer}{'…' if text.finish == 'length' else ''}", LINES)
+        shown = shown or ("(not finite)" if text.finish == "nonfinite" else "(nothing)")
         facts.append((f"at {signed(strength)}", output.text(shown, "" if strength == 0 else "bold")))
     return facts
 
@@ -122,4 +92,4 @@ def _example(verdict: Verdict) -> list[Fact]:
 def _short(content: str, lines: int) -> str:
     """A text on so many lines, cut where it is longer."""
     line, most = " ".join(content.split()), LINE * lines - 2 * lines
-    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+    return line if len(line) <= most else f"{line[: most - 1].rstrip(' …')}…"

@@ -13,14 +13,15 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from steercpp.judging.texts import GeneratedText
 from steercpp.reports.headings import MEASURES, PARAMETERS, heading
 from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
 from steercpp.runs.scores import NAMES
 from steercpp.runs.showcase import Showcase, read_showcase
-from steercpp.runs.verdict import MEASURES, Verdict, verdict_of
-from steercpp.statistics.rounded import interval, plus, rounded, significant
+from steercpp.runs.verdict import Verdict, layers_phrase, verdict_of
+from steercpp.statistics.rounded import interval, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength
 CAPTIONS = {
@@ -64,7 +65,7 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     return (
         environment.get_template("report.html")
         .render(
-            title=f"{manifest.model.file}, steered at layers {', '.join(map(str, manifest.vector.layers))}",
+            title=f"{manifest.model.file}, steered at {layers_phrase(manifest.vector.layers)}",
             verdict=verdict,
             figures_of_verdict=_verdict_rows(verdict),
             shown=_shown(read_showcase(result)),
@@ -87,27 +88,10 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
 
 
 def _verdict_rows(verdict: Verdict) -> list[tuple[str, str]]:
-    """Gain, cost and what stands beside them."""
-    rows = []
-    if (gain := verdict.gain) is not None:
-        means = f"from {plus(gain.at_0)} to {plus(gain.at_strength)}, {gain.n_items} items"
-        rows.append(("gain", f"{plus(gain.value)} in B, at least {plus(gain.low)} ({means})"))
-    if (cost := verdict.cost) is not None:
-        words = MEASURES[cost.kind]
-        high = "may be anything" if np.isinf(cost.high) else f"at most {cost.high:.1%}"
-        budget = f"{cost.n_items} {words.items}; budget {cost.budget:.0%}"
-        rows.append(("cost", f"{cost.value:.1%} of {words.name}, {high} ({budget})"))
-    if (prompt := verdict.prompt) is not None:
-        lost = "" if prompt.cost is None else f", at a cost of {max(prompt.cost, 0.0):.1%}"
-        rows.append(("asking in words", f"{plus(prompt.b)} in B{lost}"))
-    if (random := verdict.random) is not None:
-        most = f"{plus(random.b)} in B on average, {plus(random.b_most)} at most"
-        rows.append((f"{random.n} random directions", most))
-    if verdict.next:
-        rows.append(("next", f"{verdict.next_why}: the same command with {verdict.next}"))
-    elif verdict.next_why:
-        rows.append(("next", verdict.next_why))
-    return rows
+    """Gain, cost, what stands beside them, and what to try next."""
+    if not verdict.next:
+        return [*verdict.facts, *([("next", verdict.next_why)] if verdict.next_why else [])]
+    return [*verdict.facts, ("next", f"the same command with {verdict.next}. {verdict.next_why}.")]
 
 
 def _shown(showcase: Showcase | None) -> dict[str, Any] | None:
@@ -115,13 +99,19 @@ def _shown(showcase: Showcase | None) -> dict[str, Any] | None:
     if showcase is None:
         return None
     rows = [
-        (request.asked, [
-            "" if text is None else "(not finite)" if text.finish == "nonfinite" else text.reply.answer.strip() or "(nothing)"
-            for text in (request.texts.get(strength) for strength in showcase.strengths)
-        ])
+        (request.asked, [_shown_text(request.texts.get(strength)) for strength in showcase.strengths])
         for request in showcase.requests
-    ]  # fmt: skip
+    ]
     return {"strengths": showcase.strengths, "rows": rows}
+
+
+def _shown_text(text: GeneratedText | None) -> str:
+    """What stands in the cell of a text."""
+    if text is None:
+        return ""
+    if text.finish == "nonfinite":
+        return "(not finite)"
+    return f"{text.reply.answer.strip() or '(nothing)'}{' …' if text.finish == 'length' else ''}"
 
 
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:

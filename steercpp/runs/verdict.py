@@ -49,7 +49,7 @@ class MeasureWords:
     items: str
 
 
-MEASURES: Mapping[str, MeasureWords] = {  # by kind of item, see `Curves.kind`
+MEASURE_WORDS: Mapping[str, MeasureWords] = {  # by kind of item, see `Curves.kind`
     "choice": MeasureWords("P(correct)", "questions"),
     "answer": MeasureWords("P of answers", "answers"),
     "code": MeasureWords("pass@1", "programs"),
@@ -72,7 +72,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Which share of helpfulness is lost at a strength, and at most; `kind` is a key of `MEASURES`."""
+    """Which share of helpfulness is lost at a strength, and at most; `kind` is a key of `MEASURE_WORDS`."""
 
     value: float
     high: float
@@ -123,6 +123,31 @@ class Verdict:
     example: ShownRequest | None = None
     next: str = ""
     next_why: str = ""
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """Gain and cost with their bounds, and what stands beside them: a name and a sentence each."""
+        is_named = self.at is None or f"{self.at:+.10g}" in self.headline
+        at = "" if is_named else f" at {self.at:+.10g}"
+        facts = []
+        if (gain := self.gain) is not None:
+            means = f"from {plus(gain.at_0, 2)} to {plus(gain.at_strength, 2)}"
+            facts.append(("gain", f"{plus(gain.value, 2)} in B{at}, at least {plus(gain.low, 2)} ({means})"))
+        if (cost := self.cost) is not None:
+            words = MEASURE_WORDS[cost.kind]
+            high = "it may be anything" if math.isinf(cost.high) else f"at most {cost.high:.1%}"
+            of = f"{cost.n_items} {words.items}; budget {cost.budget:.0%}"
+            facts.append(("cost", f"{cost.value + 0.0:.1%} of {words.name}, {high} ({of})"))
+        beside = []
+        if (prompt := self.prompt) is not None:
+            lost = "" if prompt.cost is None else f" at a cost of {prompt.cost:.1%}" if prompt.cost >= 0.0005 else (
+                " at no cost"
+            )  # fmt: skip
+            beside.append(f"asking in words: {plus(prompt.b, 2)} in B{lost}")
+        if (random := self.random) is not None:
+            ones = f"{random.n} random direction{'s' if random.n > 1 else ''}"
+            beside.append(f"{ones}: {plus(random.b, 2)} in B on average, {plus(random.b_most, 2)} at most")
+        return [*facts, *(("beside" if not i else "", line) for i, line in enumerate(beside))]
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -208,10 +233,11 @@ class _Case:
             return self._told("partial", f"No strength to recommend: no {side} strength was measured.",
                               next="--strengths A:B:STEP -o NEW", next_why="Measure that side")  # fmt: skip
         if reason := self._unmeasurable:
-            why = f"The {self.words.items} cannot tell; everyday answers always can"
+            why = "Everyday answers tell the cost on every model"
             if curves.kind == OWN_TASK:
                 why = "Try another model"
-            return self._told("unmeasurable", "This model cannot be measured so.", reason=reason,
+            headline = f"This model cannot be measured by these {self.words.items}."
+            return self._told("unmeasurable", headline, reason=reason,
                               next=f"--task {OWN_TASK} -o NEW", next_why=why)  # fmt: skip
         if (n_few := min(curves.normalized.shape[1], curves.p.shape[1])) < 2 * FEWEST_ITEMS:
             items = "behavior items" if curves.normalized.shape[1] == n_few else self.words.items
@@ -225,7 +251,7 @@ class _Case:
 
     @property
     def words(self) -> MeasureWords:
-        return MEASURES.get(self.curves.kind, MeasureWords("helpfulness", f"{self.curves.kind} items"))
+        return MEASURE_WORDS.get(self.curves.kind, MeasureWords("helpfulness", f"{self.curves.kind} items"))
 
     @property
     def _unmeasurable(self) -> str:
@@ -415,7 +441,7 @@ class _Case:
         return Beside(1, change, change, self._lost(asked, plain))
 
     def _lost(self, row: StrengthMeans, plain: StrengthMeans) -> float | None:
-        if row.helpful is None or plain.helpful is None:
+        if row.helpful is None or plain.helpful is None or self._unmeasurable:
             return None
         chance = float(self.curves.chance.mean())
         return float(loss_of(np.array(row.helpful), np.array(plain.helpful), chance))

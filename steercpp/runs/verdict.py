@@ -137,7 +137,7 @@ class Verdict:
             words = MEASURE_WORDS[cost.kind]
             high = "it may be anything" if math.isinf(cost.high) else f"at most {cost.high:.1%}"
             of = f"{cost.n_items} {words.items}; budget {cost.budget:.0%}"
-            facts.append(("cost", f"{cost.value + 0.0:.1%} of {words.name}, {high} ({of})"))
+            facts.append(("cost", f"{round(cost.value, 3) + 0.0:.1%} of {words.name}, {high} ({of})"))
         beside = []
         if (prompt := self.prompt) is not None:
             lost = "" if prompt.cost is None else f" at a cost of {prompt.cost:.1%}" if prompt.cost >= 0.0005 else (
@@ -287,7 +287,8 @@ class _Case:
             reason = f"Other directions were measured at {others.strength:+.10g}, not there."
             return self._told("unproved", f"Candidate {candidate:+.10g}, not proved.", at=candidate, reason=reason,
                               next=f"--max-loss {budget:g} -o NEW", next_why="Compare it with them")  # fmt: skip
-        if (most := self._most_of_others) is not None and (told.over_random <= 0 or told.gain <= most):
+        teller = self.curves.halves(self.judgement.rng())[1]  # as `recommend` deals them
+        if (most := _most_of_others(teller)) is not None and (told.over_random <= 0 or told.gain <= most):
             return self._nothing(
                 candidate, f"Other directions of the same size raise B by up to {plus(most)}, the vector by "
                 f"{plus(told.gain)}.",
@@ -303,17 +304,6 @@ class _Case:
         reason = f"B rises by {plus(told.gain)}, but on {told.n_behavior} items that is not sure."
         needed = told.n_behavior * ((told.gain - low) / told.gain) ** 2
         return self._unproved(candidate, reason, _at_least_2(2 * (needed - told.n_behavior)), "behavior items")
-
-    @property
-    def _most_of_others(self) -> float | None:
-        """How much other directions raise mean B at most; None where none were measured."""
-        others = self.curves.others
-        if others is None:
-            return None
-        means = [float(mean) for mean in others.random.mean(axis=1)] if len(others.random) else []
-        means += [] if others.orthogonal is None else [float(others.orthogonal.mean())]
-        b_0 = float(self.curves.normalized[self.curves.at_0].mean())
-        return max(means) - b_0 if means else None
 
     def _without_candidate(self, rows: np.ndarray) -> Verdict:
         """No strength both surely gains and keeps to the budget: which of the two is it?"""
@@ -339,8 +329,10 @@ class _Case:
                 reason = f"B rises there, and {_bounded_loss(cost.value, cost.high, cost.n_items, self.words)}"
                 return self._unproved(at, reason, _at_least_2(2 * needed - cost.n_items), self.words.items)
             return self._costs(at)
-        other = int(np.argmax(np.where(strengths * best.direction < 0, earned, -np.inf)))
-        if strengths[other] * best.direction < 0 and earned[other] > 0:
+        opposite = strengths * best.direction < 0
+        affordable = opposite & (losses <= budget)
+        other = int(np.argmax(np.where(affordable if affordable.any() else opposite, earned, -np.inf)))
+        if opposite[other] and earned[other] > 0:
             gain, _ = self._figures(float(strengths[other]))
             if gain.low > 0:
                 sign = "-" if best.direction > 0 else "+"
@@ -351,7 +343,7 @@ class _Case:
         return self._nothing(float(strengths[top]), "At no strength within the budget B surely rises.")
 
     def _beats_others(self, at: float, gain: float) -> bool:
-        others, most = self.curves.others, self._most_of_others
+        others, most = self.curves.others, _most_of_others(self.curves)
         return others is None or most is None or others.strength != at or gain > most
 
     def _unproved(self, at: float | None, reason: str, more: int, items: str) -> Verdict:
@@ -453,6 +445,16 @@ class _Case:
         if at is None or controls.strength != at or not len(changes):
             return None
         return Beside(len(changes), float(changes.mean()), float(changes.max()))
+
+
+def _most_of_others(curves: Curves) -> float | None:
+    """How much other directions raise the mean B of these items at most; None where none were measured."""
+    others = curves.others
+    if others is None:
+        return None
+    means = [float(mean) for mean in others.random.mean(axis=1)] if len(others.random) else []
+    means += [] if others.orthogonal is None else [float(others.orthogonal.mean())]
+    return max(means) - float(curves.normalized[curves.at_0].mean()) if means else None
 
 
 def _needed_for_loss(curves: Curves, loss: float, high: float, n_items: int, budget: float, confidence: float) -> float:

@@ -29,7 +29,7 @@ from steercpp.runs.store import Store
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector
 
-GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "2", "--threads", "1")
+GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "2", "--threads", "1", "--no-texts")
 
 
 def run(*arguments: str | Path) -> Result:
@@ -79,6 +79,22 @@ def test_the_unit_of_strengths_is_told_and_does_not_change_in_silence(files: lis
         assert ("--unit norm takes them in residual norms" in result.stderr) == (option == ["--out", "a"])
         last = json.loads(run(*short, *option, "--json").stdout.splitlines()[-1])
         assert last["plan"]["unit"] == ("kl" if "kl" in option else "length")
+
+
+def test_texts_are_shown_unless_switched_off(files: list[str]) -> None:
+    """The first request that is answered otherwise, in the terminal; all twelve of them in JSON and on the page."""
+    off = run(*files, "--out", "off", "--json")
+    assert json.loads(off.stdout.splitlines()[-1])["showcase"] is None
+    shown = run(*[word for word in files if word != "--no-texts"], "--out", "on")
+    assert shown.exit_code == 0 and len(shown.stdout.splitlines()) <= 15, shown.output
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    data = json.loads(run("report", "on", "--json").stdout)
+    requests = data["showcase"]["requests"]
+    assert len(requests) == 12 and [text["strength"] for text in requests[0]["texts"]] == data["showcase"]["strengths"]
+    lines = {line.split("  ")[0]: line for line in shown.stdout.splitlines()}
+    assert data["verdict"]["example"]["asked"][:40] in lines["request"] and "at 0" in lines
+    page = Path("on/report.html").read_text()
+    assert all(request["asked"].replace("'", "&#39;") in page for request in requests)
 
 
 def test_json_lines_one_for_each_strength_then_the_result(files: list[str]) -> None:

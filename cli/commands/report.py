@@ -10,7 +10,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.options.common import FILE, details_option, json_option
-from steercpp.cli.options.judging import judging_options, note_what_is_idle
+from steercpp.cli.options.judging import judging_options, note_what_is_idle, renew_vector
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judging

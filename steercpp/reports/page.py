@@ -21,6 +21,7 @@ from steercpp.runs.labels import CONTROL_WORDS, strengths_in
 from steercpp.runs.scores import NAMES
 from steercpp.runs.showcase import Showcase, read_showcase
 from steercpp.runs.verdict import Verdict, layers_phrase, verdict_of
+from steercpp.statistics.losses import kinds_at_chance
 from steercpp.statistics.rounded import interval, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength

@@ -219,10 +219,10 @@ class Store:
         return dict(self._database.rows(query, label, kind))
 
     def n_rows(self) -> int:
-        """How much is there: items measured at a strength under a label, and generated texts."""
+        """How much is there: items measured at a strength under a label, and texts generated of items."""
         query = """SELECT (SELECT count(*) FROM (SELECT DISTINCT label, kind, strength, item FROM logprobs))
-            + (SELECT count(*) FROM texts)"""
-        return int(self._database.rows(query)[0][0])
+            + (SELECT count(*) FROM texts WHERE kind != ?)"""
+        return int(self._database.rows(query, SHOWCASE)[0][0])
 
     def logprobs(self, label: str, kind: str, strength: float) -> list[Floats]:
         """For each item its continuations' log-probabilities in nats; an empty array where not measured."""

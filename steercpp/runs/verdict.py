@@ -31,7 +31,7 @@ from steercpp.statistics.curves import Curves
 from steercpp.statistics.intervals import FEWEST_ITEMS, resample
 from steercpp.statistics.losses import items_to_prove, loss_bound, loss_of
 from steercpp.statistics.recommend import Evidence, Recommendation
-from steercpp.statistics.rounded import plus
+from steercpp.statistics.rounded import percent, plus
 
 VerdictKind: TypeAlias = Literal["use", "unproved", "costs", "nothing", "unmeasurable", "partial", "unfinished"]
 
@@ -135,14 +135,14 @@ class Verdict:
             facts.append(("gain", f"{plus(gain.value, 2)} in B{at}, at least {plus(gain.low, 2)} ({means})"))
         if (cost := self.cost) is not None:
             words = MEASURE_WORDS[cost.kind]
-            high = "it may be anything" if math.isinf(cost.high) else f"at most {cost.high:.1%}"
+            high = "it may be anything" if math.isinf(cost.high) else f"at most {percent(cost.high)}"
             of = f"{cost.n_items} {words.items}; budget {cost.budget:.0%}"
-            facts.append(("cost", f"{round(cost.value, 3) + 0.0:.1%} of {words.name}, {high} ({of})"))
+            facts.append(("cost", f"{percent(cost.value)} of {words.name}, {high} ({of})"))
         beside = []
         if (prompt := self.prompt) is not None:
-            lost = "" if prompt.cost is None else f" at a cost of {prompt.cost:.1%}" if prompt.cost >= 0.0005 else (
-                " at no cost"
-            )  # fmt: skip
+            lost = ""
+            if prompt.cost is not None:
+                lost = f" at a cost of {percent(prompt.cost)}" if prompt.cost >= 0.0005 else " at no cost"
             beside.append(f"asking in words: {plus(prompt.b, 2)} in B{lost}")
         if (random := self.random) is not None:
             ones = f"{random.n} random direction{'s' if random.n > 1 else ''}"
@@ -367,7 +367,7 @@ class _Case:
         return self._told(
             "costs", "No strength to recommend: it costs too much." if reason else
             "No strength to recommend: the vector works, but costs too much.",
-            at=at, reason=reason or f"At {at:+.10g}, where B rises, {lost:.1%} of {self.words.name} is lost.",
+            at=at, reason=reason or f"At {at:+.10g}, where B rises, {percent(lost)} of {self.words.name} is lost.",
             next=next or "--layers A-B -o NEW",
             next_why=next_why or "Other layers may cost less; steercpp scan compares them",
         )  # fmt: skip
@@ -471,8 +471,8 @@ def _needed_for_loss(curves: Curves, loss: float, high: float, n_items: int, bud
 
 
 def _bounded_loss(loss: float, high: float, n_items: int, words: MeasureWords) -> str:
-    bound = "may be anything" if math.isinf(high) else f"may be {high:.1%}"
-    return f"the loss is {loss:.1%}, but as far as {n_items} {words.items} tell it {bound}."
+    bound = "may be anything" if math.isinf(high) else f"may be {percent(high)}"
+    return f"the loss is {percent(loss)}, but as far as {n_items} {words.items} tell it {bound}."
 
 
 def _at_least_2(n: float) -> int:

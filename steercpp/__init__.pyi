@@ -11,6 +11,7 @@ from .data.items import (
 )
 from .data.pair_formats import open_pairs
 from .data.pairs import ContrastPair, read_pairs
+from .data.requests import Request, read_requests
 from .data.sets.builtin import behavior_set, capability_set
 from .engine.apply import apply
 from .engine.engine import Engine
@@ -36,11 +37,12 @@ __all__ = [
     "BehaviorItem",
     "ChoiceItem",
     "CodeItem",
-    "OwnItem",
     "ContrastPair",
     "ControlVector",
     "Engine",
     "Gate",
+    "OwnItem",
+    "Request",
     "Sampling",
     "Saying",
     "SteerError",
@@ -64,6 +66,7 @@ __all__ = [
     "read_behavior",
     "read_choices",
     "read_pairs",
+    "read_requests",
     "read_tasks",
     "read_vector",
     "scan",

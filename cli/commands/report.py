@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from steercpp.cli import output
-from steercpp.cli.options.common import FILE, json_option
+from steercpp.cli.options.common import FILE, details_option, json_option
 from steercpp.cli.options.judging import judging_options, note_what_is_idle, renew_vector
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 @click.argument("run", metavar="DIR", type=FILE)
 @judging_options
 @click.option("-o", "--out", type=FILE, metavar="DIR", help="Where to write.  [default: DIR itself]")
+@details_option
 @json_option
-def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json: bool) -> None:
+def report(run: Path, judging: Callable[[], Judging], out: Path | None, details: bool, as_json: bool) -> None:
     """Draw a run again: figures, tables and one page with all of them, without a model.
 
     Figures are PNG and SVG, tables CSV, the page HTML; they follow from the store and are written anew. An unfinished
@@ -34,16 +35,18 @@ def report(run: Path, judging: Callable[[], Judging], out: Path | None, as_json:
     from steercpp.reports.report import write_report
     from steercpp.runs.judgement import judge
     from steercpp.runs.result import open_run
+    from steercpp.runs.verdict import verdict_of
 
     judgement = judge(open_run(run), judging())
     note_what_is_idle(judgement)
     renew_vector(judgement.result)
     files = write_report(judgement, out=out)
-    data = {**judgement.record(), "files": files}
+    verdict = verdict_of(judgement)
+    data = {**judgement.record(), "verdict": verdict.record(), "files": files}
 
     def render() -> list[output.Renderable]:
         from steercpp.cli.views.sweep import closing
 
-        return closing(judgement, data, files)
+        return closing(judgement, verdict, data, files, details=details)
 
     output.emit(data, as_json=as_json, render=render)

@@ -12,6 +12,7 @@ from steercpp.choices import METHOD_NAMES, UNITS, Unit
 from steercpp.cli import output
 from steercpp.cli.options.common import (
     FILE,
+    details_option,
     direction_option,
     force_option,
     kl_option,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 @steering_options
 @engine_options
 @force_option("Replace the run in the directory.")
+@details_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one for each strength, then the result.")
 def sweep(
     model: Path | None,
@@ -79,6 +81,7 @@ def sweep(
     steering: SteeringOptions,
     options: EngineOptions,
     force: bool,
+    details: bool,
     as_json: bool,
 ) -> None:
     """Find how far a model can be steered before it gets worse.
@@ -100,6 +103,7 @@ def sweep(
     from steercpp.reports.report import ensure_report
     from steercpp.runs.judgement import Judging, judge
     from steercpp.runs.manifest import is_finished
+    from steercpp.runs.verdict import verdict_of
     from steercpp.sweeps.calibration import KL
     from steercpp.sweeps.spec import SweepSpec
     from steercpp.sweeps.sweep import sweep as measure
@@ -131,6 +135,7 @@ def sweep(
         spec = SweepSpec(
             **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
             unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
+            showcase=inputs.requests if texts.shown else (), showcase_tokens=inputs.showcase_tokens,
             **steering.manner(vector_of, known=None if callable(source) else source.metadata),
         )  # fmt: skip
         result = measure(
@@ -138,14 +143,14 @@ def sweep(
             force=force, vector_id=identity, progress=report, on_strength=view.add,
             note=None if as_json else output.note,
         )  # fmt: skip
-    for note in result.notes:
-        output.note(note)
     if not result.decoded_now:
         output.note(f"{folder}: finished already, nothing was computed; --force measures it again")
         renew_vector(result)
 
     # Judged and drawn; another matcher judges what is printed, not the files.
     judgement = judge(result)
+    for note in judgement.notes:
+        output.note(note)
     try:
         files = ensure_report(judgement)
     except SteerError as error:
@@ -155,13 +160,14 @@ def sweep(
         files = ()
     if texts.matcher != judgement.how.matcher:
         judgement = judge(result, Judging(matcher=texts.matcher))
-    data = {"event": "result", **judgement.record(), "files": files}
+    verdict = verdict_of(judgement)
+    data = {"event": "result", **judgement.record(), "verdict": verdict.record(), "files": files}
     if as_json:
         output.emit_line(data)
         return
     from steercpp.cli.views.sweep import closing
 
-    output.emit(data, as_json=False, render=lambda: closing(judgement, data, files))
+    output.emit(data, as_json=False, render=lambda: closing(judgement, verdict, data, files, details=details))
 
 
 class _View:

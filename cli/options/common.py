@@ -94,6 +94,9 @@ def refuse_idle_kl(kl: float | None, unit: Unit | None) -> None:
         raise click.UsageError("--kl is for --unit kl: it says how many nats strength 1 has.")
 
 
+details_option = click.option(
+    "--details", is_flag=True, help="Show all that is known, not the verdict alone: strengths, fits, items, files."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 max_loss_option = click.option(
     "--max-loss", default=0.05, show_default=True, type=Finite(0, 1, min_open=True, max_open=True),

@@ -17,9 +17,11 @@ from steercpp.cli.options.vectors import file_vector
 
 if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
+    from steercpp.data.requests import Request
     from steercpp.engine.engine import Engine
     from steercpp.vectors.control_vector import ControlVector
 
+SHOWN_TOKENS = 48
 GRIDS = {"norm": "-0.4:0.4:0.05", "length": "-4:4:0.5", "kl": "-4:4:0.5"}
 
 
@@ -66,6 +68,7 @@ class Inputs:
         name: what the run directory is called by default.
         items: what is measured, by kind.
         instruction: what asks for the behaviour in words, "" where nothing is known that does.
+        requests: what is continued only to be shown, in so many tokens each at most: showcase_tokens.
         vector: given the engine and a progress callable, the vector (or how to make it) with its identity.
     """
 
@@ -75,6 +78,8 @@ class Inputs:
     instruction: str
     strengths: tuple[float, ...]
     unit: Unit
+    requests: tuple[Request, ...]
+    showcase_tokens: int
     vector: Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]
 
 
@@ -96,6 +101,8 @@ def gather(options: NamedInputs) -> Inputs:
         instruction=options.items.instruction,
         strengths=options.strengths or grid(GRIDS[unit]),
         unit=unit,
+        requests=_requests(options),
+        showcase_tokens=SHOWN_TOKENS,
         vector=_source(options, (), None),
     )
 
@@ -116,8 +123,18 @@ def _embedded(options: NamedInputs) -> Inputs:
         instruction=options.items.instruction if options.items.behavior else embedded.instruction,
         strengths=options.strengths or (embedded.strengths if unit == embedded.unit else grid(GRIDS[unit])),
         unit=unit,
+        requests=embedded.requests(),
+        showcase_tokens=embedded.showcase_tokens,
         vector=_source(options, () if options.steered_by else embedded.pairs(), embedded.layers),
     )
+
+
+def _requests(options: NamedInputs) -> tuple[Request, ...]:
+    """Those of the built-in behaviour that is measured or extracted; others where it is none of these."""
+    from steercpp.data.sets.builtin import BEHAVIOR_SETS, showcase_requests
+
+    names = [name.partition(":")[0] for name in (options.items.behavior, options.pairs) if name]
+    return showcase_requests(next((name for name in names if name in BEHAVIOR_SETS), ""))
 
 
 def _source(

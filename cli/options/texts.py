@@ -28,6 +28,7 @@ class TextOptions:
     code_template: str
     allow_code: bool
     matcher: str
+    shown: bool
 
     def __post_init__(self) -> None:
         if not self.max_new_tokens and (self.samples > 1 or self.temperature or self.top_p < 1 or self.stop):
@@ -89,5 +90,10 @@ _OPTIONS = (
         help="Run the programs that the model writes for code items, in a sandbox.",
     ),
     matcher_option,
+    click.option(
+        "--texts/--no-texts", "shown", default=True, show_default=True,
+        help="Continue 12 other requests at the strength found, at half and twice of it, on the other side and at 0, "
+             "to be looked at.",
+    ),
 )  # fmt: skip
 text_options = grouped("texts", TextOptions, _OPTIONS)

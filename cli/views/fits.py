@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
 PLACES = 3  # behind the point, where a fit leaves fewer
-NAMES = {"delta_lambda": "Delta*lambda", "b": "b = lambda*sigma*beta"}
+NAMES = {"delta_lambda": "Δλ", "b": "b = λσβ"}
 INTERVALS = {
     "residuals": "from residuals: a curve has no items to resample, so they may be too narrow",
     "items": "by resampling items",

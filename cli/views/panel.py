@@ -1,6 +1,7 @@
-"""The closing panel of a run, in groups: what to do, what it is compared with, the theory, the items, the texts.
+"""All figures of a run in one panel, in groups: the proof, the controls, the theory, the items, the texts.
 
-`panel_pieces` puts it together; each group is a list of facts, which are a name and a cell.
+The verdict stands above it (verdict.py). `panel_pieces` puts the panel together; each group is a list of facts, which
+are a name and a cell.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from steercpp.cli import output
 from steercpp.cli.views.pieces import share, signed
 from steercpp.runs.labels import CONTROL_WORDS, Label
-from steercpp.statistics.rounded import fixed, percent, plus, significant, within
+from steercpp.runs.verdict import MEASURE_WORDS
+from steercpp.statistics.curves import LEAST_MASS
+from steercpp.statistics.rounded import fixed, plus, significant, within
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -22,9 +25,9 @@ if TYPE_CHECKING:
     from steercpp.statistics.over_refusal import Sides
     from steercpp.statistics.slopes import Slopes
 
-Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
+Fact: TypeAlias = "tuple[str, output.Cell]"
 
-THEORY = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda*sigma*beta", "b"))
+THEORY = (("alignment", "Δλ", "delta_lambda"), ("helpfulness", "λσβ", "b"))
 SWITCHES = {"random": "--random 0", "orthogonal": "--no-orthogonal", "prompt": "--no-prompt-baseline"}
 MEANS = (
     ("B", "b", plus), ("P+ − P−", "b_raw", plus), ("P(correct)", "p_free", partial(fixed, places=3)),
@@ -49,16 +52,13 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
     """
     recommendation = data["recommendation"]
     strength = None if recommendation is None else recommendation["candidate"]
-    pieces: list[output.Renderable] = []
-    if not data["finished"]:
-        pieces += [output.text("unfinished: run the same sweep again to go on", "yellow"), output.blank()]
-    pieces.append(_verdict(judgement, data, unit))
-    means, bounds = _means(judgement, strength), _bounds(recommendation, strength)
+    proof = _proof_title(recommendation)
     groups = {
-        "": [*means, *([("", "")] if means and bounds else []), *bounds],
+        "": _means(judgement, strength),
+        proof: _proof(recommendation),
         "Controls": _controls(data["controls"], strength),
         "Vector": [("strengths", f"in {unit}"), *_quality(data["vector"]["quality"])],
-        "Theory": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
+        "Theory, fitted": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
         "Items": [
             *_item_facts(judgement, strength),
             *_side_facts(judgement, strength),
@@ -68,24 +68,25 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
         "Texts": _text_facts(judgement, strength),
         "Work": work,
     }
-    rows: list[Fact] = []
+    width = max(len(name) for facts in groups.values() for name, _ in facts) if any(groups.values()) else 0
+    pieces: list[output.Renderable] = []
     for title, facts in groups.items():
         if facts:
-            rows += [("", ""), *([(output.text(title, "bold"), "")] if title else []), *facts]
-    pieces.append(output.facts(rows))
-    if recommendation is not None and strength is not None:
-        pieces += [output.blank(), *_footnotes(recommendation)]
+            pieces += [output.blank()] if pieces else []
+            pieces += [output.text(title, "bold")] if title else []
+            pieces.append(output.facts([(f"{name:<{width}}", cell) for name, cell in facts]))
     return pieces
 
 
-def _verdict(judgement: Judgement, data: dict[str, Any], unit: str) -> output.Renderable:
-    recommendation = data["recommendation"]
-    if recommendation is None:
-        missing = "behavior items" if judgement.result.behavior is None else "choice, answer or code items"
-        return output.text(f"No recommended strength: it also takes {missing}.")
-    if recommendation["strength"] is None:
-        return output.text(f"No recommended strength: {recommendation['reason']}.", "yellow")
-    return output.text(f"Recommended strength {signed(recommendation['strength'])}, in {unit}", "bold green")
+def _proof_title(recommendation: dict[str, Any] | None) -> str:
+    """Which strength is proved, and on what."""
+    if recommendation is None or recommendation["candidate"] is None:
+        return "Rule"
+    told, words = recommendation["reported_on"], MEASURE_WORDS[recommendation["kind"]]
+    return (
+        f"Proof at {signed(recommendation['candidate'])}, on the {told['n_behavior']} behavior items and "
+        f"{told['n_choice']} {words.items} that had no part in the choice"
+    )
 
 
 def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
@@ -105,17 +106,45 @@ def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
     return [heading, *facts] if facts else []
 
 
-def _bounds(recommendation: dict[str, Any] | None, strength: float | None) -> list[Fact]:
-    if recommendation is None or strength is None:
+def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
+    """Each condition of the rule with its figure, the one that fails in yellow; without a candidate why there is none.
+
+    See statistics/recommend.py.
+    """
+    if recommendation is None:
         return []
-    of = {"choice": "P(correct)", "answer": "P of answers", "code": "pass@1"}[recommendation["kind"]]
-    facts: list[Fact] = [
-        ("gain", f"{plus(recommendation['gain'])} in B, at least {plus(recommendation['gain_low'])}"),
-        ("loss", f"{share(recommendation['loss'])} of {of}, at most {share(recommendation['loss_high'])}"),
+    if recommendation["candidate"] is None:
+        return [("no candidate", recommendation["reason"])]
+    told, of = recommendation["reported_on"], MEASURE_WORDS[recommendation["kind"]].name
+    budget, broken = recommendation["max_loss"], recommendation["max_invalid"]
+    conditions: list[tuple[str, str, str, bool]] = [
+        ("gain in B", f"{plus(told['gain'])}, at least {plus(told['gain_low'])}", "above 0", told["gain_low"] > 0),
+        ("growth of P+", f"{told['aligned_ratio']:.2f}-fold, at least {told['aligned_ratio_low']:.2f}-fold",
+         "above 1", told["aligned_ratio_low"] > 1),
+        ("mass kept", f"{told['mass_ratio']:.2f}, at least {told['mass_ratio_low']:.2f}",
+         f"at least {LEAST_MASS:g}", told["mass_ratio_low"] >= LEAST_MASS),
+    ]  # fmt: skip
+    if told["over_random"] == told["over_random"]:
+        conditions.append((
+            "over random ones", f"{plus(told['over_random'])}, at least {plus(told['over_random_low'])}", "above 0",
+            told["over_random_low"] > 0,
+        ))  # fmt: skip
+    conditions.append((
+        "loss", f"{share(told['loss'])} of {of}, at most {share(told['loss_high'])}", f"at most {budget:.0%}",
+        told["loss_high"] <= budget,
+    ))  # fmt: skip
+    if told["invalid"] == told["invalid"]:
+        wanted = "no budget" if broken is None else f"at most {broken:.0%}"
+        conditions.append(
+            ("broken texts", share(told["invalid"]), wanted, broken is None or told["invalid"] <= broken)
+        )  # fmt: skip
+    return [
+        (
+            name,
+            output.joined([(figure, "" if holds else "yellow"), (f"; needed: {wanted}", "dim" if holds else "yellow")]),
+        )
+        for name, figure, wanted, holds in conditions
     ]
-    if recommendation["invalid"] == recommendation["invalid"]:
-        facts.append(("broken", f"{share(recommendation['invalid'])} of the texts"))
-    return facts
 
 
 def _quality(quality: dict[str, Any] | None) -> list[Fact]:
@@ -207,7 +236,7 @@ def _averaging(judgement: Judgement) -> list[Fact]:
             f"{significant(slopes.quantiles[-1], error=spread)}"
         )
         kept = slopes.kept.value
-        averaged = f"; the mean curve keeps {percent(kept, 0)}" if kept == kept else ""
+        averaged = f"; the curve of means is {kept:.0%} as steep" if kept == kept else ""
         name = f"slopes, {side}" if side else "slopes of the items"
         facts += [(name, shown), ("", f"at {signed(low)} to {signed(high)}{averaged}")]
     return facts
@@ -226,9 +255,9 @@ def _best(optimum: Optimum | None) -> list[Fact]:
     if predicted.reason:
         facts.append(("", output.text(f"not predicted: {predicted.reason}", "dim")))
     elif predicted.holds:
-        facts.append(("", f"{_between(predicted.second_order)} by r*, to second order"))
+        facts.append(("", f"{_between(predicted.second_order)} by the paper's formula for small strengths, r*"))
     else:
-        facts.append(("", f"{significant(predicted.second_order.value, sign='+')} by r*, out of that formula's reach"))
+        facts.append(("", output.text("the paper's formula for small strengths, r*, does not hold here", "dim")))
     return facts
 
 
@@ -276,9 +305,9 @@ def _item_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
             right += f"; at {signed(strength)} {now.kept} kept, {now.gained} gained"
         facts.append(("right at 0", right))
         if unnamed := rows[0.0].format:
-            facts.append(("", f"none named at 0 by {unnamed}: the letters hold under half of P"))
+            facts.append(("", f"{unnamed} answered with no letter, which all hold less than half of the probability"))
         if strength:
-            facts.append(("", f"lost: {now.lost_to_wrong} to another choice, {now.lost_to_format} to none being named"))
+            facts.append(("", f"lost: {now.lost_to_wrong} to another choice, {now.lost_to_format} to no letter at all"))
     return facts
 
 
@@ -371,15 +400,3 @@ def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
         )  # fmt: skip
         facts.append(("asked in words", f"{', '.join(shares)}, perplexity {baseline.perplexity[0]:.3g}"))
     return [*facts, ("judged by", scores.matcher)]
-
-
-def _footnotes(recommendation: dict[str, Any]) -> list[output.Renderable]:
-    half, budget = recommendation["reported_on"], f"{recommendation['max_loss']:.0%}"
-    if recommendation["max_invalid"] is not None:
-        budget += f", {recommendation['max_invalid']:.0%} of broken texts"
-    counts = f"{half['n_behavior']} behavior and {half['n_choice']} {recommendation['kind']} items"
-    means = (
-        f"Means are of all items. Gain and loss are of {counts} that had no part in the choice, with "
-        f"{recommendation['confidence']:.0%} bounds; budget {budget}."
-    )
-    return [output.text(means, "dim")]

@@ -11,7 +11,9 @@ from steercpp.cli.views.fits import fit_pieces, recipe_pieces
 from steercpp.cli.views.panel import panel_pieces
 from steercpp.cli.views.pieces import files_pieces, share, signed
 from steercpp.cli.views.sweep import code_pieces, title, unit_words
+from steercpp.cli.views.verdict import verdict_pieces
 from steercpp.cli.words import in_options
+from steercpp.runs.verdict import verdict_of
 from steercpp.statistics.rounded import plus, significant
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def score_pieces(
     judgement: Judgement, data: dict[str, Any], recipe: Recipe | None, followed: Sequence[RecipeFit]
 ) -> list[output.Renderable]:
     """Everything, in the order of what a reader wants to know first."""
-    pieces = [output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=[]), title=title(data))]
+    pieces = verdict_pieces(judgement, verdict_of(judgement))
+    pieces.append(output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=[]), title=title(data)))
     fits = _named_fits(judgement)
     pieces += recipe_pieces(recipe, followed) if recipe is not None else fit_pieces(fits) if fits else []
     pieces.append(output.blank())

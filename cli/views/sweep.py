@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from steercpp.cli import output
 from steercpp.cli.views.panel import Fact, panel_pieces
 from steercpp.cli.views.pieces import files_pieces, relative, signed, unit_line
+from steercpp.cli.views.verdict import next_pieces, verdict_pieces
 from steercpp.runs.labels import strengths_in
 from steercpp.statistics.rounded import plus
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
     from steercpp.runs.result import SweepResult
     from steercpp.runs.scores import StrengthMeans
+    from steercpp.runs.verdict import Verdict
 
 SHOWN = 2  # reasons of failure at each strength
 Line: TypeAlias = "list[output.Cell]"
@@ -77,22 +79,34 @@ def _bar(p: float, width: int = 10) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def closing(judgement: Judgement, data: dict[str, Any], files: Sequence[Path]) -> list[output.Renderable]:
-    """The table, the panel with what to know, the files and the command lines to copy."""
+def closing(
+    judgement: Judgement, verdict: Verdict, data: dict[str, Any], files: Sequence[Path], *, details: bool
+) -> list[output.Renderable]:
+    """The verdict with the command line to copy or what to try next; with details everything else that is known.
+
+    Where behaviour or helpfulness was not measured there is no verdict to give, and the table of strengths stands in
+    for it.
+    """
     result = judgement.result
-    strength = (data["recommendation"] or {}).get("strength")
-    pieces: list[output.Renderable] = []
-    if result.scores.rows():
-        pieces += [unit_line(unit_words(data)), strength_table(result.rows(), recommended=strength)]
-    pieces += code_pieces(data["code"])
-    work = [*_manner(data), *_work(data)]
-    pieces.append(output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=work), title=title(data)))
-    pieces += files_pieces([result.vector_path, *files])
+    pieces = verdict_pieces(judgement, verdict)
+    pieces += next_pieces(verdict)
+    if details or verdict.kind == "partial":
+        if result.scores.rows():
+            pieces += [unit_line(unit_words(data)), strength_table(result.rows(), recommended=verdict.strength)]
+        pieces += code_pieces(data["code"])
+    if details:
+        work = [*_manner(data), *_work(data)]
+        pieces.append(output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=work), title=title(data)))
+        pieces += files_pieces([result.vector_path, *files])
     plan = result.manifest.plan
     if plan.gate or any(getattr(plan, key) != usual for key, usual in PLAIN.items()):
-        pieces += _only_here(result, 1.0 if strength is None else strength)
-    elif strength is not None:
-        pieces += _commands(result, strength)
+        pieces += _only_here(result, 1.0 if verdict.strength is None else verdict.strength)
+    elif verdict.strength is not None:
+        pieces += _commands(result, verdict.strength)
+    if not details:
+        page = next((path for path in files if path.suffix == ".html"), None)
+        shown = [("--details shows", "dim")] if page is None else [(relative(page), ""), (" and --details show", "dim")]
+        pieces.append(output.joined([*shown, (" all figures, tables and texts", "dim")]))
     return pieces
 
 
@@ -145,11 +159,7 @@ def _commands(result: SweepResult, strength: float) -> list[output.Renderable]:
         return [output.text("llama.cpp cannot steer layer 0, so it cannot do the same.", "yellow")]
     model = shlex.quote(relative(Path(result.manifest.model.path)))
     scaled = f"--control-vector-scaled {shlex.quote(f'{vector}:{strength:.10g}')}"
-    return [
-        output.text("The same with llama.cpp", "dim"),
-        output.verbatim(f"  llama-server -m {model} {scaled}"),
-        output.verbatim(f"  llama-cli -m {model} {scaled}"),
-    ]
+    return [output.verbatim(f"llama-server -m {model} {scaled}", "cyan")]
 
 
 def _only_here(result: SweepResult, strength: float) -> list[output.Renderable]:

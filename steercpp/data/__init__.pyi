@@ -11,6 +11,7 @@ from .items import (
 )
 from .pair_formats import open_pairs
 from .pairs import ContrastPair, read_pairs
+from .requests import Request, read_requests
 from .templates import fill
 
 __all__ = [
@@ -18,13 +19,15 @@ __all__ = [
     "BehaviorItem",
     "ChoiceItem",
     "CodeItem",
-    "OwnItem",
     "ContrastPair",
+    "OwnItem",
+    "Request",
     "TextItem",
     "fill",
     "open_pairs",
     "read_behavior",
     "read_choices",
     "read_pairs",
+    "read_requests",
     "read_tasks",
 ]

@@ -45,7 +45,7 @@ MEASURES: Mapping[str, str] = {  # what fits are of
     "helpfulness": "helpfulness",
     "helpfulness_restricted": "helpfulness over the choices",
 }
-PARAMETERS: Mapping[str, str] = {"delta_lambda": "Delta*lambda", "b": "b = lambda*sigma*beta"}
+PARAMETERS: Mapping[str, str] = {"delta_lambda": "Δλ", "b": "b = λσβ"}
 
 
 def heading(name: str) -> str:

@@ -13,13 +13,16 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from steercpp.judging.texts import GeneratedText
 from steercpp.reports.headings import MEASURES, PARAMETERS, heading
 from steercpp.reports.tables import Columns
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
 from steercpp.runs.scores import NAMES
+from steercpp.runs.showcase import Showcase, read_showcase
+from steercpp.runs.verdict import Verdict, layers_phrase, verdict_of
 from steercpp.statistics.losses import kinds_at_chance
-from steercpp.statistics.rounded import interval, percent, plus, rounded, significant
+from steercpp.statistics.rounded import interval, rounded, significant
 
 N_SAMPLES = 2  # failed texts shown at each strength
 CAPTIONS = {
@@ -42,7 +45,7 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
         pictures: SVG files by name.
         tables: by name, as `tables.tables` gives them.
     """
-    result, recommendation = judgement.result, judgement.recommendation
+    result, verdict = judgement.result, verdict_of(judgement)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("steercpp.reports", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -63,10 +66,10 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     return (
         environment.get_template("report.html")
         .render(
-            title=f"{manifest.model.file}, steered at layers {', '.join(map(str, manifest.vector.layers))}",
-            finished=result.finished,
-            recommended=recommendation is not None and recommendation.strength is not None,
-            verdict=_verdict(judgement),
+            title=f"{manifest.model.file}, steered at {layers_phrase(manifest.vector.layers)}",
+            verdict=verdict,
+            figures_of_verdict=_verdict_rows(verdict),
+            shown=_shown(read_showcase(result)),
             setting=_setting(judgement),
             figures=[(name, base64.b64encode(data).decode(), CAPTIONS[name]) for name, data in pictures.items()],
             tables={name: _for_people(columns) for name, columns in tables.items()},
@@ -85,17 +88,31 @@ def page(judgement: Judgement, pictures: Mapping[str, bytes], tables: Mapping[st
     )
 
 
-def _verdict(judgement: Judgement) -> str:
-    """The recommendation in a sentence or two."""
-    best = judgement.recommendation
-    if best is None:
-        return "No recommended strength: it takes behavior items, and choice, answer or code items."
-    if best.strength is None:
-        return f"No recommended strength: {best.reason}."
-    return (
-        f"Recommended strength {best.strength:+g}: B gains {plus(best.gain)}, at least {plus(best.gain_low)}; "
-        f"helpfulness loses {percent(best.loss)}, at most {percent(best.loss_high)} of a budget of {best.max_loss:.0%}."
-    )
+def _verdict_rows(verdict: Verdict) -> list[tuple[str, str]]:
+    """Gain, cost, what stands beside them, and what to try next."""
+    if not verdict.next:
+        return [*verdict.facts, *([("next", verdict.next_why)] if verdict.next_why else [])]
+    return [*verdict.facts, ("next", f"the same command with {verdict.next}. {verdict.next_why}.")]
+
+
+def _shown(showcase: Showcase | None) -> dict[str, Any] | None:
+    """The texts to show: strengths, and of each request what is asked and its texts, a cell for each strength."""
+    if showcase is None:
+        return None
+    rows = [
+        (request.asked, [_shown_text(request.texts.get(strength)) for strength in showcase.strengths])
+        for request in showcase.requests
+    ]
+    return {"strengths": showcase.strengths, "rows": rows}
+
+
+def _shown_text(text: GeneratedText | None) -> str:
+    """What stands in the cell of a text."""
+    if text is None:
+        return ""
+    if text.finish == "nonfinite":
+        return "(not finite)"
+    return f"{text.reply.answer.strip() or '(nothing)'}{' …' if text.finish == 'length' else ''}"
 
 
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
@@ -128,8 +145,7 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
     all_items = {} if judgement.slopes is None else {"": judgement.slopes}
     for of, slopes in (judgement.by_side or all_items).items():
         spread = slopes.quantiles[-1] - slopes.quantiles[0]
-        kept = percent(slopes.kept.value, 0) if np.isfinite(slopes.kept.value) else ""
-        kept = f" The curve of means keeps {kept} of it." if kept else ""
+        kept = f" The curve of means is {slopes.kept.value:.0%} as steep." if np.isfinite(slopes.kept.value) else ""
         rows.append((
             f"slopes of the {of} items".replace("  ", " "),
             f"{significant(slopes.mean.value)} on average, 90 % of them in "
@@ -144,9 +160,11 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
         facts = f"measured {_strength(measured.value)}{within}"
         if np.isfinite(predicted.curves.value):
             facts += f"; {significant(predicted.curves.value, sign='+')} on the fitted curves"
-        if np.isfinite(predicted.second_order.value):
-            reach = "" if predicted.holds else ", out of that formula's reach"
-            facts += f"; r* = {significant(predicted.second_order.value, sign='+')} to second order{reach}"
+        if np.isfinite(predicted.second_order.value) and predicted.holds:
+            r = significant(predicted.second_order.value, sign="+")
+            facts += f"; {r} by the paper's formula for small strengths, r*"
+        elif np.isfinite(predicted.second_order.value):
+            facts += "; the paper's formula for small strengths, r*, does not hold here"
         why = f"; not predicted: {predicted.reason}" if predicted.reason else ""
         rows.append((f"best B + {best.weight:g} P", f"{facts}{why}."))
     return rows

@@ -21,6 +21,7 @@ from steercpp.judging.matchers import AUTO, Outcome, chosen_matcher
 from steercpp.runs.code_report import code_record
 from steercpp.runs.result import RunRecord, SweepResult
 from steercpp.runs.samples import Sample, sample_choices, sample_programs, sample_texts
+from steercpp.runs.showcase import read_showcase
 from steercpp.statistics.couples import Coupled, coupled
 from steercpp.statistics.failures import ChoiceFailures, TextCounts, choice_failures, text_counts
 from steercpp.statistics.fits import Window
@@ -68,6 +69,7 @@ class JudgementRecord(RunRecord):
     failures: dict[str, list[dict[str, Any]] | None]
     code: dict[str, Any] | None
     said: dict[str, Any] | None
+    showcase: dict[str, Any] | None
 
 
 class Judgement:
@@ -89,6 +91,12 @@ class Judgement:
     def rng(self) -> np.random.Generator:
         """A generator of the run's own seed, new each time."""
         return self.result.rng()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The run's notes but for what its verdict says anyway: that helpfulness is no better than guessing."""
+        curves = self.result.curves()
+        return tuple(note for note in self.result.notes if curves is None or note != curves.guessing)
 
     @property
     def helpful(self) -> ChoiceScores | AnswerScores | None:
@@ -257,6 +265,7 @@ class Judgement:
             "failures": failures,
             "code": code_record(self.result),
             "said": None if texts is None else texts.record(texts.bounds(rng=self.rng())),
+            "showcase": _recorded(read_showcase(self.result)),
         }
 
 

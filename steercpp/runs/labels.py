@@ -14,6 +14,8 @@ MEASURED = (Kind.BEHAVIOR, Kind.CHOICE, Kind.ANSWER, Kind.TEXT)  # what is measu
 CONTROLLED = (Kind.BEHAVIOR, Kind.CHOICE, Kind.ANSWER)  # controls are measured on these
 CONTINUED = (Kind.BEHAVIOR, Kind.CODE)  # their prompts may be continued by generated text
 
+SHOWCASE = "showcase"  # what texts of requests that are only shown are kept under, in place of a kind of items
+
 
 class Label(StrEnum):
     """What steered the items; random directions have labels of their own, see `random_label`."""

@@ -102,6 +102,8 @@ class Plan(SweepOptions):
         texts: how prompts are continued; None where no text is generated. Its key in JSON is "said".
         chat: what decides how the model's template writes chats, see `Vocabulary.chat_settings`. Its keys are the
             plan's own in JSON; a plan of an earlier version has none.
+        showcase: of requests that are only continued, to be shown, their hash and the tokens of each text; empty
+            without any.
     """
 
     model_sha256: str
@@ -111,6 +113,7 @@ class Plan(SweepOptions):
     engine: PlannedSettings
     texts: TextOptions | None = None
     chat: Mapping[str, Any] = field(default_factory=dict)
+    showcase: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: SweepOptions, **others: Any) -> Plan:
@@ -132,18 +135,18 @@ class Plan(SweepOptions):
         return cls(
             **{**options, "strengths": tuple(options["strengths"])}, **names, items=dict(record["items"]),
             kl=record.get("kl", 0.0), engine=settings, texts=texts,
-            chat={key: record[key] for key in _CHAT if key in record},
+            chat={key: record[key] for key in _CHAT if key in record}, showcase=dict(record.get("showcase", {})),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's own types, as the manifest holds them: with "kl", "said" and those of `chat` only where they apply."""
+        """JSON's own types, as the manifest holds them; "kl", "said", "showcase" and `chat` only where they apply."""
         options = {field.name: getattr(self, field.name) for field in fields(SweepOptions)}
         unit, strengths, kl = options.pop("unit"), list(options.pop("strengths")), options.pop("kl")
         return {
             "model_sha256": self.model_sha256, "vector": self.vector, "unit": unit, "strengths": strengths,
             "items": dict(self.items), **options, "gate": self.gate, **asdict(self.engine),
             **({"kl": kl} if unit == "kl" else {}), **({"said": self.texts.record()} if self.texts else {}),
-            **self.chat,
+            **self.chat, **({"showcase": dict(self.showcase)} if self.showcase else {}),
         }  # fmt: skip
 
     @property
@@ -158,7 +161,7 @@ _NAMES = {  # what a user calls a key of the plan, where that differs
     "orthogonal": "orthogonal direction", "prompt_baseline": "prompt baseline", "max_loss": "max loss",
     "n_ctx": "n-ctx", "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
     "llama_cpp": "version of llama.cpp", "said": "text settings", "template_kwargs": "variables of the chat template",
-    "date": "date of the chat template",
+    "date": "date of the chat template", "showcase": "texts to show",
 }  # fmt: skip
 
 

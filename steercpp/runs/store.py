@@ -5,7 +5,8 @@
     meta(key, value)                                  format, plan_sha256; the date of chats in `steercpp cross`;
                                                       "in_thought LABEL KIND": a JSON list of the items whose prompts
                                                       end inside a thought, where there are any
-    items(kind, item, id, record)                     the task items as JSON, numbered from 0 within their kind
+    items(kind, item, id, record)                     the task items as JSON, numbered from 0 within their kind; under
+                                                      "showcase" requests that are only continued
     continuations(kind, item, continuation, side, tokens)   what each number belongs to: side is "aligned",
                                                       "misaligned" or the index of a choice; tokens is a JSON list
     groups(label, kind, strength, batch, n_tokens, token_layers, in_full)   what is finished: the unit of work and of
@@ -35,9 +36,11 @@ import numpy as np
 
 from steercpp.aliases import Floats
 from steercpp.data.items import Item, item_json, parse_item
+from steercpp.data.requests import Request, parse_request, request_json
 from steercpp.errors import InputError
 from steercpp.judging.texts import GeneratedText, TextFinish, Verdict
 from steercpp.runs.database import Database, damaged
+from steercpp.runs.labels import SHOWCASE
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -143,6 +146,20 @@ class Store:
         except (ValueError, InputError) as error:
             raise damaged(self.path, f"an item cannot be read: {error}") from error
 
+    def add_requests(self, requests: Sequence[Request]) -> None:
+        """Keep the requests that are only continued, in the order of their numbers."""
+        rows = [(SHOWCASE, i, request.id, json.dumps(request_json(request))) for i, request in enumerate(requests)]
+        with self._database.transaction() as connection:
+            connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", rows)
+
+    def requests(self) -> tuple[Request, ...]:
+        """The requests that are only continued, as they were asked."""
+        rows = self._database.rows("SELECT record FROM items WHERE kind = ? ORDER BY item", SHOWCASE)
+        try:
+            return tuple(parse_request(json.loads(record)) for (record,) in rows)
+        except (ValueError, InputError) as error:
+            raise damaged(self.path, f"a request cannot be read: {error}") from error
+
     def continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
         """For each item of one kind its scored continuations."""
         query = "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation"
@@ -202,10 +219,10 @@ class Store:
         return dict(self._database.rows(query, label, kind))
 
     def n_rows(self) -> int:
-        """How much is there: items measured at a strength under a label, and generated texts."""
+        """How much is there: items measured at a strength under a label, and texts generated of items."""
         query = """SELECT (SELECT count(*) FROM (SELECT DISTINCT label, kind, strength, item FROM logprobs))
-            + (SELECT count(*) FROM texts)"""
-        return int(self._database.rows(query)[0][0])
+            + (SELECT count(*) FROM texts WHERE kind != ?)"""
+        return int(self._database.rows(query, SHOWCASE)[0][0])
 
     def logprobs(self, label: str, kind: str, strength: float) -> list[Floats]:
         """For each item its continuations' log-probabilities in nats; an empty array where not measured."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from steercpp.aliases import Floats
 from steercpp.data.items import ChoiceItem, Kind
 from steercpp.judging.texts import GeneratedText
-from steercpp.runs.labels import CONTINUED, CONTROLLED, MEASURED, RANDOM, ControlName, Label, random_label
+from steercpp.runs.labels import CONTINUED, CONTROLLED, MEASURED, RANDOM, SHOWCASE, ControlName, Label, random_label
 from steercpp.runs.manifest import Manifest
 from steercpp.runs.scores import Control, Controls, Scores
 from steercpp.runs.store import Store
@@ -79,6 +79,8 @@ def _controls_of(manifest: Manifest) -> dict[str, str]:
 
 def missing_texts(store: Store, manifest: Manifest) -> str | None:
     """Which planned texts a run lacks, in a user's words; None where all are there."""
+    if manifest.plan.showcase and len(store.items_with_texts(Label.VECTOR, SHOWCASE)) < len(store.requests()):
+        return "texts to show"
     if manifest.plan.texts is None:
         return None
     wanted = [(Label.VECTOR, kind) for kind in CONTINUED if kind in manifest.items]

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, Kind, TextItem, items_sha256
+from steercpp.data.requests import Request, requests_sha256
 from steercpp.encoding import refuse_half_characters
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Gate, Steering, check_manner
@@ -37,6 +39,8 @@ class SweepSpec(SweepOptions):
         code: functions to be completed, whose programs are run; items of one kind at least are needed.
         gate: steer only the prompts that pass it, decided on the unsteered model.
         text_plan: how the prompts of behavior and code items are continued; None: no texts are generated.
+        showcase: requests that are continued at a few strengths and only shown, see sweeps/showcase.py.
+        showcase_tokens: of each of these texts, at most.
 
     Raises:
         InputError: no items, code items without a text plan, or a value out of range.
@@ -49,6 +53,8 @@ class SweepSpec(SweepOptions):
     code: Sequence[CodeItem] = ()
     gate: Gate | None = None
     text_plan: TextPlan | None = None
+    showcase: Sequence[Request] = ()
+    showcase_tokens: int = 48
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strengths", normal_strengths(self.strengths))
@@ -63,6 +69,8 @@ class SweepSpec(SweepOptions):
             raise InputError(f"max loss {self.max_loss}: a share between 0 and 1 is expected, 0.05 for 5 %")
         if self.random_directions < 0 or self.seed < 0:
             raise InputError("the number of random directions and the seed must not be negative")
+        if self.showcase_tokens < 1:
+            raise InputError(f"`showcase_tokens` is {self.showcase_tokens}: give at least 1, or leave `showcase` out")
         if not self.items:
             raise InputError("nothing to measure: give behavior, choice, answer, text or code items")
         if self.text_plan is None and self.code:
@@ -94,6 +102,12 @@ class SweepSpec(SweepOptions):
             off[ControlName.PROMPT] = NO_INSTRUCTION
         return off
 
+    @property
+    def _planned_showcase(self) -> dict[str, Any]:
+        if not self.showcase:
+            return {}
+        return {"requests": requests_sha256(self.showcase), "max_tokens": self.showcase_tokens}
+
     def plan(self, engine: Engine, *, model_sha256: str, vector_id: str) -> Plan:
         """What decides the numbers of this sweep on a model.
 
@@ -112,5 +126,5 @@ class SweepSpec(SweepOptions):
                 devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
                 flash_attn=str(settings["flash_attn"]), llama_cpp=str(settings["llama_cpp"]),
             ),
-            texts=self.text_plan, chat=engine.vocabulary.chat_settings,
+            texts=self.text_plan, chat=engine.vocabulary.chat_settings, showcase=self._planned_showcase,
         )  # fmt: skip

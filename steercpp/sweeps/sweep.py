@@ -10,8 +10,9 @@
 
 A sweep measures strength 0, goes outwards, and then measures the controls: the instruction before every prompt, and
 directions of the same norms at the candidate for a recommendation. Last, with a text plan, every prompt is continued by
-generated text at every strength; where programs alone tell what steering costs, the controls come after them. The same
-call again goes on where it was interrupted, or reads what is finished.
+generated text at every strength; where programs alone tell what steering costs, the controls come after them. At the
+very end requests are continued that are only shown (showcase.py). The same call again goes on where it was interrupted,
+or reads what is finished.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ from steercpp.runs.plan import Plan
 from steercpp.runs.recommended import with_recommendation
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
+from steercpp.runs.showcase import showcase_strengths
 from steercpp.runs.store import Group, Store
 from steercpp.runs.stored_scores import stored_scores
 from steercpp.sweeps.measure import Bases, Groups, chunks, measure, packed_for
+from steercpp.sweeps.showcase import ShowcaseJob, showcase_job
 from steercpp.sweeps.spec import SweepSpec
 from steercpp.sweeps.texts import TextJob, generate_texts, text_jobs
 from steercpp.sweeps.units import in_unit
@@ -228,12 +231,14 @@ class Prepared:
         baseline: those that controls are measured on, with the instruction before their prompts; empty without one.
         jobs: prompts to be continued by generated text.
         controls_off: controls that are not to be had, with the reason.
+        showcase: requests that are only shown; None without any.
     """
 
     work: Sequence[Work]
     baseline: Sequence[Work]
     jobs: Sequence[TextJob]
     controls_off: dict[str, str]
+    showcase: ShowcaseJob | None = None
 
     @property
     def prompts(self) -> Sequence[Sequence[int]]:
@@ -243,13 +248,14 @@ class Prepared:
 
 def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared:
     """The work with its prompt baseline, or why there is none."""
+    showcase = showcase_job(engine, spec.showcase, max_tokens=spec.showcase_tokens)
     off = spec.controls_off
     controlled = [of_kind for of_kind in work if of_kind.kind in CONTROLLED]
     if not controlled:
         off = dict.fromkeys(map(str, ControlName), NO_ITEMS) | off
     jobs = text_jobs(engine, spec.text_plan, spec.items, instruction="")
     if ControlName.PROMPT in off:
-        return Prepared(work, [], jobs, off)
+        return Prepared(work, [], jobs, off, showcase)
     baseline = []
     reason = ""
     for of_kind in controlled:
@@ -263,8 +269,8 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     except (ContextOverflowError, PromptError) as error:
         reason = reason or f"with the instruction before it, {error}"
     if reason:
-        return Prepared(work, [], jobs, off | {ControlName.PROMPT: reason})
-    return Prepared(work, baseline, jobs_of_both, off)
+        return Prepared(work, [], jobs, off | {ControlName.PROMPT: reason}, showcase)
+    return Prepared(work, baseline, jobs_of_both, off, showcase)
 
 
 def refuse_other_tokens(out: Path, work: Iterable[Work]) -> None:
@@ -325,6 +331,7 @@ def _begin(
             *engine.vocabulary.chat_notes(_prompts(spec, prompted=bool(prepared.baseline))),
             *(note for of_kind in prepared.work for note in of_kind.notes), *notes,
             *((measured.doubt,) if measured.doubt else ()),
+            *(() if prepared.showcase is None else prepared.showcase.notes),
         ),
     )  # fmt: skip
     clear(out)
@@ -334,6 +341,8 @@ def _begin(
             continuations = {of_kind.kind: of_kind.continuations for of_kind in prepared.work}
             for kind, items in spec.items.items():
                 store.add_items(kind, items, continuations.get(kind, ()))
+            if prepared.showcase is not None:
+                store.add_requests(prepared.showcase.requests)
         write_manifest(out, manifest)
     except BaseException:
         clear(out)  # all of it was written here
@@ -422,6 +431,7 @@ class Run:
         if self._is_lost_in_code:
             bases.held.clear()
             self._measure_controls(chunked, bases, done)
+        self._show()
         self._finish()
 
     @property
@@ -484,6 +494,17 @@ class Run:
                 tick=self._ticking("texts, prompt baseline" if is_baseline else f"texts, {job.kind}"),
             )  # fmt: skip
 
+    def _show(self) -> None:
+        """Continue the requests that are only shown, where what was measured says."""
+        job = self.prepared.showcase
+        if job is None:
+            return
+        tick, planned = self._ticking("texts to show"), iter(job.n_tokens)
+        generate_texts(
+            self.engine, self.store, job.texts, job.text_plan, steering=self.steering,
+            strengths=showcase_strengths(open_run(self.out)), tick=lambda _, new: tick(next(planned), new),
+        )  # fmt: skip
+
     def _n_text_tokens_finished(self) -> int:
         """Tokens of the texts that are in the store already."""
         n_tokens = 0
@@ -491,6 +512,8 @@ class Run:
             assert self.spec.text_plan is not None
             of_items = job.n_tokens(self.spec.text_plan, 1 if job.label == Label.PROMPT else len(self.strengths))
             n_tokens += sum(of_items[item] for item in self.store.items_with_texts(job.label, job.kind))
+        if (shown := self.prepared.showcase) is not None:
+            n_tokens += sum(shown.n_tokens[i] for i in self.store.items_with_texts(shown.texts.label, shown.texts.kind))
         return n_tokens
 
     def _judge_code(self, allow: bool) -> None:
@@ -531,7 +554,8 @@ class Run:
             assert self.spec.text_plan is not None
             return sum(job.n_tokens(self.spec.text_plan, n_strengths))
 
-        return self._planned(lambda of_kind: of_kind.n_tokens, of_texts)
+        shown = 0 if self.prepared.showcase is None else sum(self.prepared.showcase.n_tokens)
+        return shown + self._planned(lambda of_kind: of_kind.n_tokens, of_texts)
 
     def _planned(self, of_pass: Callable[[Work], int], of_texts: Callable[[TextJob, int], int]) -> int:
         """How much a whole run takes; the controls are not counted where there will be none.
@@ -556,7 +580,9 @@ class Run:
         plain = {(of_kind.kind, False): of_kind.n_tokens_plain for of_kind in self.prepared.work}
         plain |= {(of_kind.kind, True): of_kind.n_tokens_plain for of_kind in self.prepared.baseline}
         n_plain = sum(plain[kind, label == Label.PROMPT] for label, kind, _ in passes)
-        of_texts, of_texts_plain = self.store.text_work() if self.prepared.jobs else (None, None)
+        of_texts, of_texts_plain = (
+            self.store.text_work() if self.prepared.jobs or self.prepared.showcase else (None, None)
+        )
         return TokenCounts(
             decoded=sum(finished.values()), plain_loop=n_plain, token_layers=self.store.token_layers(),
             token_layers_plain=n_plain * self.engine.n_layer, token_layers_texts=of_texts,

@@ -36,7 +36,7 @@ def test_table_fits_into_80_columns_best_form_first(falls: Path) -> None:
     forms = [line.split()[0] for line in lines if "AICc" in line]
     assert forms[0] == "quadratic" and forms[3] in ("restricted", "wolf2024-restricted") and len(forms) == 7
     assert result.stdout.count("Intervals from residuals: a curve has no items to resample") == 2
-    first = [line.split() for line in lines if "lambda*sigma*beta" in line][0]
+    first = [line.split() for line in lines if "λσβ" in line][0]
     assert float(first[3]) == pytest.approx(0.7, abs=0.01)  # three decimals of P
 
 
@@ -81,7 +81,7 @@ def test_the_papers_figures(test_data: Path) -> None:
         pytest.skip(f"no curves at {curves}")
     result = fit(curves / "behavior_harmful_llama2-13b_harmfulness.csv", "--window", "-3:5")
     figures = [line.split() for line in result.stdout.splitlines()]
-    assert ["Delta*lambda", "0.504", "0.030", "0.445", "to", "0.564"] in figures
+    assert ["Δλ", "0.504", "0.030", "0.445", "to", "0.564"] in figures
     assert any(line[:2] == ["b0", "-0.562"] for line in figures)
     assert any(line[:3] == ["tanh", "R²", "0.974"] for line in figures)
     law = curves / "international_law_llama2-13b_harmfulness.csv"
@@ -97,7 +97,7 @@ def test_a_curve_that_means_nothing_says_why(tmp_path: Path) -> None:
     result = fit(path)
     assert result.exit_code == 0
     assert "not valid" in result.stdout and "tanh: not monotone: B rises by 2.00" in result.stdout
-    assert "Delta*lambda" not in result.stdout and "nan" not in result.stdout
+    assert "Δλ" not in result.stdout and "nan" not in result.stdout
     document = json.loads(fit(path, "--json").stdout)["fits"]["alignment"][0]
     assert document["valid"] is False and document["params"]["delta_lambda"]["value"] is None
 

@@ -1,4 +1,4 @@
-"""The closing panel where numbers are missing: what has none is said in words, and nothing is left empty."""
+"""The panel where numbers are missing: what has none is said in words, and nothing is left empty."""
 
 from __future__ import annotations
 
@@ -28,11 +28,4 @@ def test_few_items_of_a_side_have_no_interval(tiny_engine: Engine, tmp_path: Pat
     for name in ("over-refusal", "compliance"):
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         assert line.endswith("at 0; 4 items, too few for an interval")
-    assert lines[1].startswith("No recommended strength") and ("", "") not in zip(lines, lines[1:], strict=False)
-
-
-def test_what_a_recommendation_lacks_is_named(tiny_engine: Engine, tmp_path: Path) -> None:
-    small_sweep(tiny_engine, tmp_path / "behavior", choice=(), random_directions=0)
-    assert "No recommended strength: it also takes choice, answer or code items." in panel_of(tmp_path / "behavior")
-    small_sweep(tiny_engine, tmp_path / "choice", behavior=(), random_directions=0)
-    assert "No recommended strength: it also takes behavior items." in panel_of(tmp_path / "choice")
+    assert ("", "") not in zip(lines, lines[1:], strict=False)

@@ -60,7 +60,7 @@ def test_it_reads_like_a_report_and_fits_into_80_columns(run: Path) -> None:
     result = score(run)
     assert (result.exit_code, result.stderr) == (0, "")
     assert max(map(len, result.stdout.splitlines())) <= 80 and "nan" not in result.stdout
-    for words in ("Recommended strength", "Controls", "Theory", "Items", "anti-steerable", "best form first", "kept"):
+    for words in ("Use strength", "Controls", "Theory", "Items", "anti-steerable", "best form first", "kept"):
         assert words in result.stdout
     assert not {path.name for path in run.iterdir()} & {"alignment.png", "score.json"}  # nothing is written
 

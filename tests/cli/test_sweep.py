@@ -29,7 +29,7 @@ from steercpp.runs.store import Store
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector
 
-GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "2", "--threads", "1")
+GRID = ("--strengths", "-0.5,0.5", "--unit", "norm", "--random", "2", "--threads", "1", "--no-texts")
 
 
 def run(*arguments: str | Path) -> Result:
@@ -48,10 +48,14 @@ def test_a_sweep_from_pairs_to_the_panel(files: list[str]) -> None:
     result = run(*files)
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     folder = Path("runs/tiny-F32-p")
-    for words in ("P(correct)", "2 random directions", "Delta*lambda", "lambda*sigma*beta", f"{folder}/vector.gguf"):
-        assert words in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 80
-    assert "mean of 8 pairs" in result.stdout and "held-out AUC" in result.stdout  # what the pairs tell of the vector
+    assert "P(correct)" in result.stdout and f"{folder}/report.html and --details show all" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80 and len(result.stdout.splitlines()) <= 15
+    whole = run("report", folder, "--details").stdout
+    for words in ("P(correct)", "2 random directions", "Δλ", "λσβ", f"{folder}/vector.gguf"):
+        assert words in whole
+    assert whole.splitlines()[:3] == result.stdout.splitlines()[:3]  # the verdict stands above all of it
+    assert max(map(len, whole.splitlines())) <= 80
+    assert "mean of 8 pairs" in whole and "held-out AUC" in whole  # what the pairs tell of the vector
     kinds = {path.name for path in folder.iterdir()}
     assert {"vector.gguf", "sweep.sqlite", "manifest.json", "alignment.png", "tradeoff.svg", "helpfulness.csv"} <= kinds
     manifest = json.loads((folder / MANIFEST).read_text())
@@ -61,7 +65,7 @@ def test_a_sweep_from_pairs_to_the_panel(files: list[str]) -> None:
 @pytest.mark.slow
 def test_the_unit_of_strengths_is_told_and_does_not_change_in_silence(files: list[str]) -> None:
     """Without --strengths they were residual norms, with it lengths, and the table said neither."""
-    shown = run(*files)
+    shown = run(*files, "--details")
     assert "Strengths in residual norms at each layer (unit norm)" in shown.stdout
     assert "--unit norm" not in shown.stderr
     short = [word for word in files if word not in ("--unit", "norm")]
@@ -70,11 +74,27 @@ def test_the_unit_of_strengths_is_told_and_does_not_change_in_silence(files: lis
         (["--out", "b", "--unit", "kl", "--kl", "0.05"], "Strengths in pushes of 0.05 nats of KL each (unit kl)"),
         (["--out", "c", "--unit", "length", "--operator", "rotate"], "Strengths in radians at each layer"),
     ):
-        result = run(*short, *option)
+        result = run(*short, *option, "--details")
         assert result.exit_code == 0 and words in result.stdout, result.output
         assert ("--unit norm takes them in residual norms" in result.stderr) == (option == ["--out", "a"])
         last = json.loads(run(*short, *option, "--json").stdout.splitlines()[-1])
         assert last["plan"]["unit"] == ("kl" if "kl" in option else "length")
+
+
+def test_texts_are_shown_unless_switched_off(files: list[str]) -> None:
+    """The first request that is answered otherwise, in the terminal; all twelve of them in JSON and on the page."""
+    off = run(*files, "--out", "off", "--json")
+    assert json.loads(off.stdout.splitlines()[-1])["showcase"] is None
+    shown = run(*[word for word in files if word != "--no-texts"], "--out", "on")
+    assert shown.exit_code == 0 and len(shown.stdout.splitlines()) <= 15, shown.output
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    data = json.loads(run("report", "on", "--json").stdout)
+    requests = data["showcase"]["requests"]
+    assert len(requests) == 12 and [text["strength"] for text in requests[0]["texts"]] == data["showcase"]["strengths"]
+    lines = {line.split("  ")[0]: line for line in shown.stdout.splitlines()}
+    assert data["verdict"]["example"]["asked"][:40] in lines["request"] and "at 0" in lines
+    page = Path("on/report.html").read_text()
+    assert all(request["asked"].replace("'", "&#39;") in page for request in requests)
 
 
 def test_json_lines_one_for_each_strength_then_the_result(files: list[str]) -> None:
@@ -108,7 +128,7 @@ def test_a_finished_run_is_shown_where_nothing_can_be_written(files: list[str]) 
     again = run(*files)
     assert again.exit_code == 0
     assert "alignment.csv" in again.stderr and "shown without figures" in again.stderr
-    assert again.stdout.splitlines()[:12] == first.stdout.splitlines()[:12]  # the table and the panel's head
+    assert again.stdout.splitlines()[:5] == first.stdout.splitlines()[:5]
 
 
 @pytest.mark.slow
@@ -175,7 +195,7 @@ def test_choices_alone_have_controls_but_no_recommendation(files: list[str]) -> 
 
 @pytest.mark.slow
 def test_controls_are_there_unless_switched_off_and_then_it_is_told_why(files: list[str]) -> None:
-    told = facts(run(*files, "--out", "x"))
+    told = facts(run(*files, "--out", "x", "--details"))
     assert "prompt baseline not measured: no instruction was given; say it with --instruction" in told
     asked = json.loads(run(*files, "--out", "y", "--instruction", "no no cannot", "--json").stdout.splitlines()[-1])
     controls = asked["controls"]
@@ -183,7 +203,7 @@ def test_controls_are_there_unless_switched_off_and_then_it_is_told_why(files: l
     assert controls["prompt"]["label"] == "prompt" and controls["prompt"]["strength"] == 0
     assert controls["prompt"]["b"] != controls["unsteered"]["b"]
     off = [*files, "--out", "z", "--random", "0", "--no-orthogonal", "--no-prompt-baseline"]
-    told = facts(run(*off))
+    told = facts(run(*off, "--details"))
     for words in ("random directions not measured: switched off with --random 0", "switched off with --no-orthogonal",
                   "switched off with --no-prompt-baseline"):  # fmt: skip
         assert words in told
@@ -202,31 +222,33 @@ def facts(result: Result) -> str:
 
 @pytest.mark.slow
 def test_a_plain_run_tells_what_resuming_saved(files: list[str]) -> None:
-    told = facts(run(*files, "--layers", "2-3"))
+    told = facts(run(*files, "--layers", "2-3", "--details"))
     tokens = json.loads(Path("runs/tiny-F32-p", MANIFEST).read_text())["tokens"]
     share = tokens["token_layers"] / tokens["token_layers_plain"]
     assert f"steered passes resumed above layer 1: {share:.2f} of the token-layers of a plain loop" in told
     for words in ("operator", "positions", "side", "gate", "llama.cpp only adds"):
         assert words not in told
     reason = "layer 0 is steered, and nothing lies below it"
-    assert f"in full ({reason}): 0." in facts(run(*files, "--layers", "0-1", "--out", "x"))
+    assert f"in full ({reason}): 0." in facts(run(*files, "--layers", "0-1", "--out", "x", "--details"))
 
 
 @pytest.mark.slow
 def test_a_manner_is_told_and_kept_from_llama_cpp(files: list[str]) -> None:
     manner = ["--operator", "ablate", "--positions", "last", "--side", "negative", "--layers", "1-2"]
     gates = [["--gate", f"2:{sign}1000"] for sign in ("", "below:-")]
-    result = run(*files, *manner, *gates[0])
+    result = run(*files, *manner, *gates[0], "--details")
     told = facts(result)
     assert "operator ablate positions the prompt's last token side tokens of negative projection" in told
     assert "gate projection above 1000 at layer 2; open for 0 of 8 behavior items and 0 of 8 choice items" in told
     assert "llama.cpp only adds vectors, at every token, so it cannot do the same" in told
     assert "--vector runs/tiny-F32-p/vector.gguf --gate 2:1000.0 -p TEXT --strengths=0," in told
     assert "llama-server" not in told and "--control-vector" not in told
-    assert facts(run("report", "runs/tiny-F32-p")) == told
+    assert facts(run("report", "runs/tiny-F32-p", "--details")) == told
     data = json.loads(run("report", "runs/tiny-F32-p", "--json").stdout)
     assert data["gate_open"] == {"behavior": 0, "choice": 0} and data["resume"]["first_layer"] == 1
-    assert "projection below -1000 at layer 2; open for 0 of 8" in facts(run(*files, *manner, *gates[1], "--out", "y"))
+    assert "projection below -1000 at layer 2; open for 0 of 8" in facts(
+        run(*files, *manner, *gates[1], "--out", "y", "--details")
+    )
     # What no prompt passes changes nothing at any strength
     assert len({row["b"] for row in data["strengths"]}) == 1
     others = run(*files, *manner, "--gate", "1:0")
@@ -440,15 +462,15 @@ def test_report_of_a_planted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     result = run("report", "run")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert "Recommended strength +0.1, in residual norms at each layer (unit norm)" in result.stdout
-    assert "  llama-server -m planted.gguf --control-vector-scaled run/vector.gguf:0.1" in [
+    assert lines[0].rstrip() == "Use strength +0.1 of the residual norm at layers 3-4." and len(lines) <= 15
+    assert "llama-server -m planted.gguf --control-vector-scaled run/vector.gguf:0.1" in [
         line.rstrip() for line in lines
     ]
     assert max(map(len, lines)) <= 80
     data = json.loads(run("report", "run", "--json", "--max-loss", "0.3").stdout)
     assert data["recommendation"]["candidate"] > 0.1 and data["recommendation"]["max_loss"] == 0.3
     none = run("report", "run", "--direction", "-")
-    assert none.exit_code == 0 and "No recommended strength: " in none.stdout and "llama-server" not in none.stdout
+    assert none.exit_code == 0 and "No strength to recommend: " in none.stdout and "llama-server" not in none.stdout
 
 
 def test_report_without_a_run(tmp_path: Path) -> None:

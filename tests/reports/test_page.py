@@ -91,7 +91,7 @@ def test_headings_are_words(page: str) -> None:
     assert {"P+ − P−", "P(correct)", "lost to another choice", "B of the texts, low end"} <= set(headings)
     controls = page.split("<h2>Controls</h2>")[1].split("</tr>")[0]
     assert controls.count("P(correct)</th>") == 1  # once, not under both of its names
-    assert "delta_lambda " not in re.sub(r"tanh\(delta_lambda s", "", page) and "Delta*lambda" in page
+    assert "delta_lambda " not in re.sub(r"tanh\(delta_lambda s", "", page) and "Δλ" in page
 
 
 def test_every_column_of_a_report_has_words() -> None:
@@ -105,12 +105,12 @@ def test_every_column_of_a_report_has_words() -> None:
 
 def test_it_tells_the_verdict_the_fits_and_what_is_off(page: str, tmp_path: Path) -> None:
     text = re.sub(r"<[^>]+>", " ", page)
-    for words in ("Recommended strength +", "tanh(delta_lambda s + b0)", "anti-steerable", "Samples of what failed"):
+    for words in ("Use strength +", "tanh(delta_lambda s + b0)", "anti-steerable", "Samples of what failed"):
         assert words in text
     folder = write_planted_run(tmp_path / "run", strengths="-0.4:0.4:0.1")
     manifest = read_manifest(folder)
     strict = write_report(judge(open_run(folder), Judging(max_loss=0.001)), out=tmp_path / "out")[-1].read_text()
-    assert strict.count("already at +0.1 the loss is") == 1  # in the verdict alone
-    assert "No recommended strength: already at +0.1 the loss is" in strict
+    assert strict.count("Already the smallest strength, +0.1, costs") == 1  # in the verdict alone
+    assert "No strength to recommend: it costs too much." in strict
     for why in manifest.controls_off.values():
         assert why in strict

@@ -126,7 +126,7 @@ def test_the_panel_of_code_alone_has_no_table_of_means(run: SweepResult) -> None
     told = CliRunner().invoke(main, ["score", str(run.folder)], env={"COLUMNS": "80"}).stdout
     lines = [line.strip("│ ") for line in told.splitlines() if line.startswith("│")]
     assert "at 0" not in lines and ("", "") not in zip(lines, lines[1:], strict=False)
-    assert "No recommended strength: it also takes behavior items." in lines
+    assert "No strength to recommend: it also takes behavior items." in told
 
 
 def test_code_that_is_not_all_run_has_no_record(run: SweepResult, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_recommendation_is_still_by_all_items(judged: Judgement) -> None:
 
 
 def test_the_panel_names_both_sides(told: str) -> None:
-    both = [f"{what}, {side}" for what in ("Delta*lambda", "slopes", "alignment") for side in SIDES]
+    both = [f"{what}, {side}" for what in ("Δλ", "slopes", "alignment") for side in SIDES]
     for words in (*both, f"0 of {N} harmful", f"{N} of {N} harmless", "not predicted"):
         assert words in told, words
     assert "slopes of the items" not in told and f"{N} of {2 * N} items" not in told

@@ -18,9 +18,11 @@ from typing import Any, TypeVar
 from steercpp import models
 from steercpp.data.items import BehaviorItem, Item, read_behavior, read_tasks
 from steercpp.data.pairs import ContrastPair, read_pairs
+from steercpp.data.requests import Request, read_requests
 from steercpp.errors import TaskError
 
 FOLDER = Path(models.__file__).parent / "sets"
+GENERAL = "general"  # requests for a vector of which nothing is known
 BEHAVIOR_SETS = ("honesty", "refusal", "sycophancy", "sentiment", "formality")
 _KINDS = {
     "knowledge": "choice", "arithmetic": "answer", "reading": "choice", "prose": "text", "code": "code",
@@ -68,6 +70,19 @@ def behavior_set(name: str) -> BehaviorSet:
     card = _card(FOLDER / f"{name}.card.json")
     pairs, items = read_pairs(FOLDER / f"{name}.pairs.jsonl"), read_behavior(FOLDER / f"{name}.behavior.jsonl")
     return BehaviorSet(**card, pairs=pairs, items=items)
+
+
+@lru_cache(maxsize=len(BEHAVIOR_SETS) + 1)
+def showcase_requests(name: str) -> tuple[Request, ...]:
+    """Twelve open requests on which a behaviour shows, to look at a vector's texts; none is in its pairs or items.
+
+    Args:
+        name: of the behaviour; of any other vector there are ordinary requests, the same for "" and unknown names.
+
+    Raises:
+        TaskError: the file is not as it was shipped.
+    """
+    return read_requests(FOLDER / f"{name if name in BEHAVIOR_SETS else GENERAL}.requests.jsonl")
 
 
 @lru_cache(maxsize=len(CAPABILITY_SETS))

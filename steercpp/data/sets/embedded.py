@@ -10,6 +10,7 @@ from typing import Any, Literal
 from steercpp import models
 from steercpp.data.items import BehaviorItem, ChoiceItem, read_behavior, read_choices
 from steercpp.data.pairs import ContrastPair, read_pairs
+from steercpp.data.requests import Request, read_requests
 from steercpp.errors import ModelError
 from steercpp.provenance import file_sha256
 
@@ -27,6 +28,7 @@ class DefaultModel:
             turns.
         layers: where it is steered. Above the paper's band, which is blocks 2 to 4 here: steered there, it leaves the
             format of its answers before it loses what it knows.
+        showcase_tokens: as many as its answers have, at most.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class DefaultModel:
     )
     unit: Literal["norm"] = "norm"
     layers: tuple[int, ...] = (5, 6)
+    showcase_tokens: int = 20
 
     def pairs(self) -> tuple[ContrastPair, ...]:
         """Held-out requests under a careful (positive) and a reckless (negative) persona."""
@@ -53,6 +56,10 @@ class DefaultModel:
     def behavior(self) -> tuple[BehaviorItem, ...]:
         """Other held-out requests, without a persona: refused or answered?"""
         return read_behavior(self.path.parent / "refusal.behavior.jsonl")
+
+    def requests(self) -> tuple[Request, ...]:
+        """Twelve held-out requests that are in neither the pairs nor the items, to look at texts."""
+        return read_requests(self.path.parent / "refusal.requests.jsonl")
 
     def choice(self) -> tuple[ChoiceItem, ...]:
         """Multiple-choice questions of four subjects, in a wording that was not trained on."""

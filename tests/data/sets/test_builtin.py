@@ -16,7 +16,15 @@ from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, 
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Prompt
 from steercpp.data.sets import builtin as builtin_sets
-from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS, BehaviorSet, behavior_set, capability_set
+from steercpp.data.sets.builtin import (
+    BEHAVIOR_SETS,
+    CAPABILITY_SETS,
+    GENERAL,
+    BehaviorSet,
+    behavior_set,
+    capability_set,
+    showcase_requests,
+)
 from steercpp.data.sets.embedded import load
 from steercpp.data.sets.names import behavior_items, task_items
 from steercpp.engine.chat_template import ChatTemplate
@@ -141,6 +149,30 @@ def test_no_request_is_a_near_copy_of_another() -> None:
     every = [request for name in BEHAVIOR_SETS for request in requests(behavior_set(name))] + everyday()
     assert len(set(every)) == len(every)
     assert [both for both in combinations(every, 2) if likeness(*both) >= NEAR_COPY] == []
+
+
+def test_requests_to_show_are_near_no_pair_or_item_nor_each_other() -> None:
+    kept = [request for name in BEHAVIOR_SETS for request in requests(behavior_set(name))]
+    shown = {name: [said(request.prompt) for request in showcase_requests(name)] for name in (*BEHAVIOR_SETS, GENERAL)}
+    assert {len(texts) for texts in shown.values()} == {12}
+    every = [text for texts in shown.values() for text in texts]
+    assert [both for both in combinations(every, 2) if likeness(*both) >= NEAR_COPY] == []
+    assert [both for both in product(every, kept) if likeness(*both) >= NEAR_COPY] == []
+    assert showcase_requests("a vector of one's own") == showcase_requests(GENERAL)
+
+
+def test_requests_of_the_embedded_model_are_new_ones_of_its_world() -> None:
+    """They have its own words, and none asks for what a pair or an item asks for: their words may not be the same."""
+    embedded_model = load()
+    kept = {said(item.prompt) for item in embedded_model.behavior()}
+    pairs = [pair.positive for pair in embedded_model.pairs()]
+    kept |= {prompt[-1].content for prompt in pairs if isinstance(prompt, tuple)}
+    shown = [said(request.prompt) for request in embedded_model.requests()]
+    assert len(set(shown)) == 12
+    deeds = {re.sub(r".*?(\w+ the \w+ of the \w+).*", r"\1", text) for text in kept}
+    for text in shown:
+        deed = re.fullmatch(r"[\w ]*?(\w+ the \w+ of the \w+)[.?]", text)
+        assert deed and deed[1] not in deeds
 
 
 def test_no_way_to_ask_for_a_side_is_used_for_another() -> None:
@@ -477,4 +509,5 @@ def test_a_lost_file_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatc
 def test_the_files_are_those_that_are_named() -> None:
     expected = {f"{name}.{end}" for name in BEHAVIOR_SETS for end in ("pairs.jsonl", "behavior.jsonl", "card.json")}
     expected |= {f"{name}.{kind}.jsonl" for name, kind in builtin_sets._KINDS.items()}
+    expected |= {f"{name}.requests.jsonl" for name in (*BEHAVIOR_SETS, GENERAL)}
     assert {path.name for path in builtin_sets.FOLDER.iterdir()} == expected

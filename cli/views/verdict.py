@@ -1,0 +1,95 @@
+"""The first words after a sweep: what to use, what it gains and costs, one text before and after, and what to do next.
+
+At most 15 lines of 80 columns, but for paths and commands, which are never cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from steercpp.cli import output
+from steercpp.cli.views.pieces import signed
+from steercpp.runs.verdict import MEASURE_WORDS
+
+if TYPE_CHECKING:
+    from steercpp.runs.judgement import Judgement
+    from steercpp.runs.scores import StrengthMeans
+    from steercpp.runs.verdict import Verdict
+
+Fact: TypeAlias = "tuple[output.Cell, output.Cell]"
+STYLES = {"use": "bold green"}
+LINE = 64  # characters of a text on one line, beside its strength
+LINES = 2  # of each text
+STEPS = "▁▂▃▄▅▆▇█"
+
+
+def verdict_pieces(judgement: Judgement, verdict: Verdict) -> list[output.Renderable]:
+    """The headline and what stands below it."""
+    pieces: list[output.Renderable] = [output.text(verdict.headline, STYLES.get(verdict.kind, "bold yellow"))]
+    if verdict.reason:
+        pieces.append(output.text(verdict.reason))
+    rows: list[Fact] = [*verdict.facts, *_curves(judgement, verdict)]
+    if verdict.example is not None and verdict.at is not None:
+        rows += [("", ""), *_example(verdict)]
+    if rows:
+        pieces.append(output.facts(rows))
+    return pieces
+
+
+def next_pieces(verdict: Verdict) -> list[output.Renderable]:
+    """What to try where nothing is recommended."""
+    if not verdict.next:
+        return [output.text(verdict.next_why)] if verdict.next_why else []
+    why = f" ({verdict.next_why[:1].lower()}{verdict.next_why[1:]})"
+    return [output.joined([("Next: the same command with ", ""), (verdict.next, "bold cyan"), (why, "")])]
+
+
+def _curves(judgement: Judgement, verdict: Verdict) -> list[Fact]:
+    """Small pictures of B and of helpfulness over the strengths, that of the verdict marked."""
+    rows = judgement.result.rows()
+    if len(rows) < 3:
+        return []
+    span = f"{signed(rows[0].strength)} to {signed(rows[-1].strength)}"
+    pictures: list[tuple[str, list[float]]] = []
+    if rows[0].b is not None:
+        pictures.append(("B", [((row.b or 0.0) + 1) / 2 for row in rows]))
+    base = next((row.helpful for row in rows if row.strength == 0), None)
+    if base:
+        kind = "choice" if judgement.result.choice is not None else "answer"
+        pictures.append((MEASURE_WORDS[kind].name, [(row.helpful or 0.0) / base for row in rows]))
+    facts: list[Fact] = []
+    for name, values in pictures:
+        facts.append((name, output.joined([*_steps(values, rows, verdict.at), (f"  {span}", "dim")])))
+        span = ""
+    return facts
+
+
+def _steps(values: Sequence[float], rows: Sequence[StrengthMeans], at: float | None) -> list[tuple[str, str]]:
+    """A character for each strength, from 0 to 1."""
+    pieces = []
+    for value, row in zip(values, rows, strict=True):
+        step = STEPS[min(max(int(value * len(STEPS)), 0), len(STEPS) - 1)]
+        style = "bold green" if row.strength == at else "bold" if row.strength == 0 else "cyan"
+        pieces.append((step, style))
+    return pieces
+
+
+def _example(verdict: Verdict) -> list[Fact]:
+    """One request with its text without steering, and with it."""
+    assert verdict.example is not None and verdict.at is not None
+    texts = verdict.example.texts
+    at = verdict.at if verdict.at in texts else max(texts, key=lambda s: abs(s))
+    facts: list[Fact] = [("request", output.text(_short(verdict.example.asked, 1), "italic"))]
+    for strength in (0.0, at):
+        text = texts[strength]
+        shown = _short(f"{text.reply.answer}{'…' if text.finish == 'length' else ''}", LINES)
+        shown = shown or ("(not finite)" if text.finish == "nonfinite" else "(nothing)")
+        facts.append((f"at {signed(strength)}", output.text(shown, "" if strength == 0 else "bold")))
+    return facts
+
+
+def _short(content: str, lines: int) -> str:
+    """A text on so many lines, cut where it is longer."""
+    line, most = " ".join(content.split()), LINE * lines - 2 * lines
+    return line if len(line) <= most else f"{line[: most - 1].rstrip(' …')}…"

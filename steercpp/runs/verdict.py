@@ -1,0 +1,486 @@
+"""What a run comes to, in plain words: what to use, what it gains and costs, or why nothing, and what to try next.
+
+    verdict = verdict_of(judge(open_run("runs/refusal")))
+    verdict.kind, verdict.headline        # "use", "Use strength +0.375 of the residual norm at layers 5-6."
+
+The rule that decides is `recommend` in statistics/recommend.py; here its outcome gets one of a few names:
+
+    use            a strength is recommended
+    unproved       there is a candidate, or a gain that seems to cost little, but too few items to prove it
+    costs          the vector works but costs more than the budget, or so does the smallest strength already
+    nothing        it does not surely raise B, or no more than other directions of its size
+    unmeasurable   the helpfulness items tell nothing of this model
+    partial        behaviour, helpfulness or strengths of the wanted sign were not measured
+    unfinished     the run goes on with the same command
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from steercpp.runs.judgement import Judgement
+from steercpp.runs.manifest import Manifest
+from steercpp.runs.scores import Controls, StrengthMeans
+from steercpp.runs.showcase import ShownRequest, read_showcase
+from steercpp.statistics.curves import Curves
+from steercpp.statistics.intervals import FEWEST_ITEMS, resample
+from steercpp.statistics.losses import items_to_prove, loss_bound, loss_of
+from steercpp.statistics.recommend import Evidence, Recommendation
+from steercpp.statistics.rounded import percent, plus
+
+VerdictKind: TypeAlias = Literal["use", "unproved", "costs", "nothing", "unmeasurable", "partial", "unfinished"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureWords:
+    """What a measure of helpfulness is called.
+
+    Attributes:
+        name: of the number that is lost.
+        items: what it is measured on.
+    """
+
+    name: str
+    items: str
+
+
+MEASURE_WORDS: Mapping[str, MeasureWords] = {  # by kind of item, see `Curves.kind`
+    "choice": MeasureWords("P(correct)", "questions"),
+    "answer": MeasureWords("P of answers", "answers"),
+    "code": MeasureWords("pass@1", "programs"),
+    "own": MeasureWords("P of everyday answers", "everyday answers"),
+}
+OWN_TASK = "own"  # the task that every model can be measured on, and that takes the fewest items
+MOST_MORE = 100_000  # items: beyond, a number tells nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How much B rises at a strength, and at least; `at_0` and `at_strength` are the means that it lies between."""
+
+    value: float
+    low: float
+    at_0: float
+    at_strength: float
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Which share of helpfulness is lost at a strength, and at most; `kind` is a key of `MEASURE_WORDS`."""
+
+    value: float
+    high: float
+    budget: float
+    kind: str
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What something else does to the same items, all of them: the change of mean B, and the share of helpfulness lost.
+
+    Of several directions `b` is the mean change and `b_most` the largest; `cost` is then None.
+    """
+
+    n: int
+    b: float
+    b_most: float
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run comes to.
+
+    Attributes:
+        kind: see above.
+        strength: the recommended one; None where there is none.
+        at: the strength that gain, cost and example are of: the recommended one, the candidate, or where most is
+            gained; None where nothing is compared.
+        headline: one sentence.
+        reason: why nothing is recommended, in a sentence; "" where something is.
+        gain, cost: at that strength; None where they were not measured.
+        prompt: the instruction before every prompt; random: other directions of the vector's size, at `at`.
+        example: a request whose text differs there, see `Showcase.example`.
+        next: what to change in the command, "" where there is nothing to do; `next_why`: what it is for.
+    """
+
+    kind: VerdictKind
+    headline: str
+    strength: float | None = None
+    at: float | None = None
+    reason: str = ""
+    gain: Gain | None = None
+    cost: Cost | None = None
+    prompt: Beside | None = None
+    random: Beside | None = None
+    example: ShownRequest | None = None
+    next: str = ""
+    next_why: str = ""
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """Gain and cost with their bounds, and what stands beside them: a name and a sentence each."""
+        is_named = self.at is None or f"{self.at:+.10g}" in self.headline
+        at = "" if is_named else f" at {self.at:+.10g}"
+        facts = []
+        if (gain := self.gain) is not None:
+            means = f"from {plus(gain.at_0, 2)} to {plus(gain.at_strength, 2)}"
+            facts.append(("gain", f"{plus(gain.value, 2)} in B{at}, at least {plus(gain.low, 2)} ({means})"))
+        if (cost := self.cost) is not None:
+            words = MEASURE_WORDS[cost.kind]
+            high = "it may be anything" if math.isinf(cost.high) else f"at most {percent(cost.high)}"
+            of = f"{cost.n_items} {words.items}; budget {cost.budget:.0%}"
+            facts.append(("cost", f"{percent(cost.value)} of {words.name}, {high} ({of})"))
+        beside = []
+        if (prompt := self.prompt) is not None:
+            lost = ""
+            if prompt.cost is not None:
+                lost = f" at a cost of {percent(prompt.cost)}" if prompt.cost >= 0.0005 else " at no cost"
+            beside.append(f"asking in words: {plus(prompt.b, 2)} in B{lost}")
+        if (random := self.random) is not None:
+            ones = f"{random.n} random direction{'s' if random.n > 1 else ''}"
+            beside.append(f"{ones}: {plus(random.b, 2)} in B on average, {plus(random.b_most, 2)} at most")
+        return [*facts, *(("beside" if not i else "", line) for i, line in enumerate(beside))]
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        record = {name: getattr(self, name) for name in ("kind", "headline", "strength", "at", "reason")}
+        for name in ("gain", "cost", "prompt", "random"):
+            part = getattr(self, name)
+            record[name] = None if part is None else asdict(part)
+        example = None if self.example is None else self.example.record()
+        return {**record, "example": example, "next": self.next, "next_why": self.next_why}
+
+
+def verdict_of(judgement: Judgement) -> Verdict:
+    """What a judged run comes to.
+
+    Raises:
+        RunError: its store cannot be read.
+    """
+    result, recommendation = judgement.result, judgement.recommendation
+    if not result.finished:
+        n_measured, n_planned = len(result.strengths), len(result.manifest.plan.strengths)
+        return Verdict(
+            "unfinished", f"This run is unfinished: {n_measured} of {n_planned} strengths are measured.",
+            next_why="The same command again goes on from there.",
+        )  # fmt: skip
+    if recommendation is None:
+        return _partial(judgement)
+    curves = result.curves(invalid=judgement.broken)
+    assert curves is not None
+    return _Case(judgement, recommendation, curves).verdict()
+
+
+def unit_phrase(manifest: Manifest) -> str:
+    """What strength 1 is, to stand behind a number: " of the residual norm", " long", " times the vector"."""
+    plan = manifest.plan
+    if plan.operator == "rotate":
+        return " radians"
+    if plan.operator == "ablate":
+        return " of the projection"
+    if plan.unit == "norm":
+        return " of the residual norm"
+    if plan.unit == "kl":
+        return f" pushes of {plan.kl:g} nats"
+    norms = manifest.vector.norms
+    return " (length)" if norms and all(abs(norm - 1) < 1e-3 for norm in norms) else " times the vector"
+
+
+def layers_phrase(layers: tuple[int, ...]) -> str:
+    """The steered layers: "layer 5", "layers 5-6", "layers 3, 7"."""
+    is_range = len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1))
+    shown = f"{layers[0]}-{layers[-1]}" if is_range else ", ".join(map(str, layers))
+    return f"layer{'s' if len(layers) > 1 else ''} {shown}"
+
+
+def _partial(judgement: Judgement) -> Verdict:
+    if judgement.result.behavior is None:
+        return Verdict(
+            "partial", "No strength to recommend: it also takes behavior items.",
+            next="--behavior B -o NEW", next_why="Say what the vector is meant to change",
+        )  # fmt: skip
+    return Verdict(
+        "partial", "No strength to recommend: it also takes choice, answer or code items.",
+        next=f"--task {OWN_TASK} -o NEW", next_why="Measure what steering costs",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A finished run with behaviour and helpfulness, on its way to a verdict."""
+
+    judgement: Judgement
+    recommendation: Recommendation
+    curves: Curves
+
+    def verdict(self) -> Verdict:
+        best, curves = self.recommendation, self.curves
+        rows = curves.outwards(best.direction)
+        if best.strength is not None:
+            manifest = self.judgement.result.manifest
+            where = f"{unit_phrase(manifest)} at {layers_phrase(tuple(manifest.vector.layers))}"
+            return self._told("use", f"Use strength {best.strength:+.10g}{where}.", at=best.strength)
+        if not len(rows):
+            side = "positive" if best.direction > 0 else "negative"
+            return self._told("partial", f"No strength to recommend: no {side} strength was measured.",
+                              next="--strengths A:B:STEP -o NEW", next_why="Measure that side")  # fmt: skip
+        if reason := self._unmeasurable:
+            why = "Everyday answers tell the cost on every model"
+            if curves.kind == OWN_TASK:
+                why = "Try another model"
+            headline = f"This model cannot be measured by these {self.words.items}."
+            return self._told("unmeasurable", headline, reason=reason,
+                              next=f"--task {OWN_TASK} -o NEW", next_why=why)  # fmt: skip
+        if (n_few := min(curves.normalized.shape[1], curves.p.shape[1])) < 2 * FEWEST_ITEMS:
+            items = "behavior items" if curves.normalized.shape[1] == n_few else self.words.items
+            return self._unproved(
+                None, f"There are {n_few} {items}; two halves that can bound anything need {2 * FEWEST_ITEMS}.",
+                2 * FEWEST_ITEMS - n_few, items,
+            )  # fmt: skip
+        if best.candidate is not None and best.reported_on is not None:
+            return self._unconfirmed(best.candidate, best.reported_on)
+        return self._without_candidate(rows)
+
+    @property
+    def words(self) -> MeasureWords:
+        return MEASURE_WORDS.get(self.curves.kind, MeasureWords("helpfulness", f"{self.curves.kind} items"))
+
+    @property
+    def _unmeasurable(self) -> str:
+        """Why helpfulness tells nothing, in plain words, or ""."""
+        curves = self.curves
+        p_0, chance = float(curves.p[curves.at_0].mean()), float(curves.chance.mean())
+        if curves.guessing:
+            choice = self.judgement.result.choice
+            right = "" if choice is None else (
+                f": {int(choice.correct[np.flatnonzero(choice.strengths == 0.0)[0]].sum())} of "
+                f"{choice.correct.shape[1]} are right without steering"
+            )  # fmt: skip
+            return f"It answers the {self.words.items} no better than by guessing{right}."
+        if p_0 <= chance:
+            return (
+                f"Without steering {self.words.name} is {p_0:.3f}, where guessing earns {chance:.3f}: there is nothing "
+                "to lose."
+            )
+        return ""
+
+    def _unconfirmed(self, candidate: float, told: Evidence) -> Verdict:
+        """The other half of the items does not confirm the candidate: for cost, for gain, or for lack of items."""
+        best, budget = self.recommendation, self.recommendation.max_loss
+        if told.loss > budget:
+            return self._costs(candidate)
+        if best.max_invalid is not None and told.invalid > best.max_invalid:
+            reason = f"{told.invalid:.1%} of the generated texts are broken at {candidate:+.10g}."
+            return self._costs(candidate, reason)
+        if told.gain <= 0 or not told.aligned_ratio > 1:
+            return self._nothing(candidate, "On the items that had no part in the choice B does not rise.")
+        others = self.curves.others
+        if others is not None and others.strength != candidate:
+            reason = f"Other directions were measured at {others.strength:+.10g}, not there."
+            return self._told("unproved", f"Candidate {candidate:+.10g}, not proved.", at=candidate, reason=reason,
+                              next=f"--max-loss {budget:g} -o NEW", next_why="Compare it with them")  # fmt: skip
+        teller = self.curves.halves(self.judgement.rng())[1]  # as `recommend` deals them
+        if (most := _most_of_others(teller)) is not None and (told.over_random <= 0 or told.gain <= most):
+            return self._nothing(
+                candidate, f"Other directions of the same size raise B by up to {plus(most)}, the vector by "
+                f"{plus(told.gain)}.",
+            )  # fmt: skip
+        if told.loss_high > budget:
+            n = told.n_choice
+            needed = _needed_for_loss(self.curves, told.loss, told.loss_high, n, budget, best.confidence)
+            reason = _bounded_loss(told.loss, told.loss_high, n, self.words).capitalize()
+            return self._unproved(candidate, reason, _at_least_2(2 * (needed - n)), self.words.items)
+        low = (
+            min(told.gain_low, told.over_random_low) if told.over_random_low == told.over_random_low else told.gain_low
+        )
+        reason = f"B rises by {plus(told.gain)}, but on {told.n_behavior} items that is not sure."
+        needed = told.n_behavior * ((told.gain - low) / told.gain) ** 2
+        return self._unproved(candidate, reason, _at_least_2(2 * (needed - told.n_behavior)), "behavior items")
+
+    def _without_candidate(self, rows: np.ndarray) -> Verdict:
+        """No strength both surely gains and keeps to the budget: which of the two is it?"""
+        curves, budget, best = self.curves, self.recommendation.max_loss, self.recommendation
+        losses, earned, strengths = curves.losses, curves.earned, curves.strengths
+        over = next((i for i, row in enumerate(rows) if losses[row] > budget), len(rows))
+        if not over:
+            first, lost = float(strengths[rows[0]]), float(losses[rows[0]])
+            return self._costs(
+                first, f"Already the smallest strength, {first:+.10g}, costs {lost:.0%} of {self.words.name}.",
+                next=f"--strengths=-{abs(first):g}:{abs(first):g}:{abs(first) / 4:g} -o NEW",
+                next_why="Try smaller strengths",
+            )  # fmt: skip
+        top = int(max(rows, key=lambda row: earned[row]))
+        inside = int(max(rows[:over], key=lambda row: earned[row]))
+        for row in (inside, top):
+            gain, cost = self._figures(float(strengths[row]))
+            if not (earned[row] > 0 and gain.low > 0 and self._beats_others(float(strengths[row]), gain.value)):
+                continue
+            at = float(strengths[row])
+            if row == inside:
+                needed = _needed_for_loss(curves, cost.value, cost.high, cost.n_items, budget, best.confidence)
+                reason = f"B rises there, and {_bounded_loss(cost.value, cost.high, cost.n_items, self.words)}"
+                return self._unproved(at, reason, _at_least_2(2 * needed - cost.n_items), self.words.items)
+            return self._costs(at)
+        opposite = strengths * best.direction < 0
+        affordable = opposite & (losses <= budget)
+        other = int(np.argmax(np.where(affordable if affordable.any() else opposite, earned, -np.inf)))
+        if opposite[other] and earned[other] > 0:
+            gain, _ = self._figures(float(strengths[other]))
+            if gain.low > 0:
+                sign = "-" if best.direction > 0 else "+"
+                return self._nothing(
+                    float(strengths[top]), f"On the wanted side B does not rise; at {strengths[other]:+.10g} it does.",
+                    next=f"--direction={sign} -o NEW", next_why="Use the vector the other way round",
+                )  # fmt: skip
+        return self._nothing(float(strengths[top]), "At no strength within the budget B surely rises.")
+
+    def _beats_others(self, at: float, gain: float) -> bool:
+        others, most = self.curves.others, _most_of_others(self.curves)
+        return others is None or most is None or others.strength != at or gain > most
+
+    def _unproved(self, at: float | None, reason: str, more: int, items: str) -> Verdict:
+        if more <= MOST_MORE:
+            n = _about(more)
+            headline = f"not proved: that takes about {n:,} more {items}."
+        else:
+            headline = f"not proved: that takes far more {items}."
+        headline = f"Candidate {at:+.10g}, {headline}" if at is not None else f"{headline[:1].upper()}{headline[1:]}"
+        behavior = items == "behavior items"
+        easier = not behavior and self.curves.kind != OWN_TASK
+        return self._told(
+            "unproved", headline, at=at, reason=reason,
+            next="--behavior MORE -o NEW" if behavior else f"--task {OWN_TASK if easier else 'MORE'} -o NEW",
+            next_why="Everyday answers prove it with the fewest items" if easier else "Give more items, or no --limit",
+        )  # fmt: skip
+
+    def _costs(self, at: float, reason: str = "", *, next: str = "", next_why: str = "") -> Verdict:
+        row = int(np.flatnonzero(self.curves.strengths == at)[0])
+        lost = self.curves.losses[row]
+        return self._told(
+            "costs", "No strength to recommend: it costs too much." if reason else
+            "No strength to recommend: the vector works, but costs too much.",
+            at=at, reason=reason or f"At {at:+.10g}, where B rises, {percent(lost)} of {self.words.name} is lost.",
+            next=next or "--layers A-B -o NEW",
+            next_why=next_why or "Other layers may cost less; steercpp scan compares them",
+        )  # fmt: skip
+
+    def _nothing(self, at: float, reason: str, *, next: str = "", next_why: str = "") -> Verdict:
+        return self._told(
+            "nothing", "No strength to recommend: the vector does nothing that would be wanted.", at=at, reason=reason,
+            next=next or "--layers A-B -o NEW", next_why=next_why or "Try other layers (steercpp scan), or other pairs",
+        )  # fmt: skip
+
+    def _told(
+        self,
+        kind: VerdictKind,
+        headline: str,
+        *,
+        at: float | None = None,
+        reason: str = "",
+        next: str = "",
+        next_why: str = "",
+    ) -> Verdict:
+        """The verdict with its figures at a strength, and what stands beside them."""
+        result = self.judgement.result
+        gain, cost = (None, None) if at is None else self._figures(at)
+        showcase = read_showcase(result)
+        shown_at = at
+        if showcase is not None and (at is None or at not in showcase.strengths):
+            shown_at = max(showcase.strengths, key=lambda s: s * self.recommendation.direction)
+        return Verdict(
+            kind, headline, strength=self.recommendation.strength if kind == "use" else None,
+            at=shown_at if at is None else at, reason=reason, gain=gain, cost=cost, prompt=self._prompt(),
+            random=self._random(at), example=None if showcase is None or not shown_at else showcase.example(shown_at),
+            next=next, next_why=next_why,
+        )  # fmt: skip
+
+    def _figures(self, at: float) -> tuple[Gain, Cost]:
+        """Gain and cost at a strength: of the candidate on the items that had no part in the choice, else of all."""
+        best, curves = self.recommendation, self.curves
+        if at == best.candidate and (told := best.reported_on) is not None:
+            return (
+                Gain(told.gain, told.gain_low, best.b_normalized_at_0, best.b_normalized, told.n_behavior),
+                Cost(told.loss, told.loss_high, best.max_loss, best.kind, told.n_choice),
+            )
+        row, rng = int(np.flatnonzero(curves.strengths == at)[0]), self.judgement.rng()
+        b, b_0 = curves.normalized[row], curves.normalized[curves.at_0]
+        gains = (b - b_0)[None]
+        low = resample(gains, lambda means: means, rng=rng, confidence=(1 + best.confidence) / 2,
+                       alternative="greater").low[0]  # fmt: skip
+        high = loss_bound(curves.p[[row]], curves.p[curves.at_0], curves.chance, rng=rng, confidence=best.confidence)
+        return (
+            Gain(float(gains.mean()), float(low), float(b_0.mean()), float(b.mean()), len(b)),
+            Cost(float(curves.losses[row]), float(high[0]), best.max_loss, curves.kind, curves.p.shape[1]),
+        )
+
+    def _prompt(self) -> Beside | None:
+        """What asking in words does."""
+        controls: Controls = self.judgement.result.controls
+        if controls.prompt is None or controls.unsteered is None:
+            return None
+        asked, plain = controls.prompt.row, controls.unsteered.row
+        if asked.b is None or plain.b is None:
+            return None
+        change = asked.b - plain.b
+        return Beside(1, change, change, self._lost(asked, plain))
+
+    def _lost(self, row: StrengthMeans, plain: StrengthMeans) -> float | None:
+        if row.helpful is None or plain.helpful is None or self._unmeasurable:
+            return None
+        chance = float(self.curves.chance.mean())
+        return float(loss_of(np.array(row.helpful), np.array(plain.helpful), chance))
+
+    def _random(self, at: float | None) -> Beside | None:
+        """What random directions do, where they were measured at that strength."""
+        controls = self.judgement.result.controls
+        changes = controls.normalized_changes
+        if at is None or controls.strength != at or not len(changes):
+            return None
+        return Beside(len(changes), float(changes.mean()), float(changes.max()))
+
+
+def _most_of_others(curves: Curves) -> float | None:
+    """How much other directions raise the mean B of these items at most; None where none were measured."""
+    others = curves.others
+    if others is None:
+        return None
+    means = [float(mean) for mean in others.random.mean(axis=1)] if len(others.random) else []
+    means += [] if others.orthogonal is None else [float(others.orthogonal.mean())]
+    return max(means) - float(curves.normalized[curves.at_0].mean()) if means else None
+
+
+def _needed_for_loss(curves: Curves, loss: float, high: float, n_items: int, budget: float, confidence: float) -> float:
+    """About how many items prove a loss that seems to be within the budget.
+
+    The bound lies above the estimate by what n items can hide, which falls about as 1/sqrt(n), and never below what
+    unseen items could lose.
+    """
+    p_0, chance = float(curves.p[curves.at_0].mean()), float(curves.chance.mean())
+    least = items_to_prove(budget, p_0, chance=chance, confidence=confidence)
+    if loss >= budget:
+        return math.inf
+    return max(n_items * ((min(high, 1.0) - loss) / (budget - loss)) ** 2, least)
+
+
+def _bounded_loss(loss: float, high: float, n_items: int, words: MeasureWords) -> str:
+    bound = "may be anything" if math.isinf(high) else f"may be {percent(high)}"
+    return f"the loss is {percent(loss)}, but as far as {n_items} {words.items} tell it {bound}."
+
+
+def _at_least_2(n: float) -> int:
+    """Whole items, one for either half at least; what is beyond all reason stays just that."""
+    return MOST_MORE + 1 if not n < MOST_MORE else max(math.ceil(n), 2)
+
+
+def _about(n: int) -> int:
+    """A number of items, rounded up to one or two digits."""
+    step = int(10 ** max(len(str(n)) - 2, 0))
+    return -(-n // step) * step

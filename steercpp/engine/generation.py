@@ -135,8 +135,8 @@ def generate(
         chosen = slice(first, first + n_at_once)
         n_before, n_total = n_done * max_tokens, len(firsts) * max_tokens
         token_layers += _continue(
-            engine, [tokens] * len(rows[chosen]), by_row[chosen], decided[chosen], samplings[chosen], rows[chosen], max_tokens, exact=exact,
-            first=first, on_text=on_text,
+            engine, [tokens] * len(rows[chosen]), by_row[chosen], decided[chosen], samplings[chosen], rows[chosen],
+            max_tokens, exact=exact, first=first, on_text=on_text,
             progress=None if progress is None else _onwards(progress, n_before, n_total),
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ from steercpp.cli.options.common import (
 from steercpp.cli.options.controls import ControlOptions, control_options
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.inputs import NamedInputs, gather
-from steercpp.cli.options.items import ItemOptions, item_options
+from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.texts import TextOptions, text_options
@@ -127,8 +127,9 @@ def sweep(
     ):
         source, identity = inputs.vector(engine, report)  # a vector, or a call that extracts it
         vector_of = cache(source if callable(source) else lambda: source)
+        measured = {**inputs.items, **answered(engine, inputs.items, folder, seed=seed, force=force, report=report)}
         spec = SweepSpec(
-            **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
+            **measured, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
             unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
             **steering.manner(vector_of, known=None if callable(source) else source.metadata),
         )  # fmt: skip

@@ -28,7 +28,8 @@ THEORY = (("alignment", "Delta*lambda", "delta_lambda"), ("helpfulness", "lambda
 SWITCHES = {"random": "--random 0", "orthogonal": "--no-orthogonal", "prompt": "--no-prompt-baseline"}
 MEANS = (
     ("B", "b", plus), ("P+ − P−", "b_raw", plus), ("P(correct)", "p_free", partial(fixed, places=3)),
-    ("P of answers", "p_answer", partial(fixed, places=3)), ("perplexity", "perplexity", significant),
+    ("P of answers", "p_answer", partial(fixed, places=3)), ("own answers", "p_own", partial(fixed, places=3)),
+    ("perplexity", "perplexity", significant),
 )  # fmt: skip
 QUALITY = (
     ("held-out AUC", "auc", partial(fixed, places=3)), ("held-out accuracy", "accuracy", share),
@@ -81,7 +82,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
 def _verdict(judgement: Judgement, data: dict[str, Any]) -> output.Renderable:
     recommendation = data["recommendation"]
     if recommendation is None:
-        missing = "behavior items" if judgement.result.behavior is None else "choice, answer or code items"
+        missing = "behavior items" if judgement.result.behavior is None else "choice, answer, code or own items"
         return output.text(f"No recommended strength: it also takes {missing}.")
     if recommendation["strength"] is None:
         return output.text(f"No recommended strength: {recommendation['reason']}.", "yellow")
@@ -123,7 +124,9 @@ def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
 def _bounds(recommendation: dict[str, Any] | None, strength: float | None) -> list[Fact]:
     if recommendation is None or strength is None:
         return []
-    of = {"choice": "P(correct)", "answer": "P of answers", "code": "pass@1"}[recommendation["kind"]]
+    of = {"choice": "P(correct)", "answer": "P of answers", "code": "pass@1", "own": "own answers"}[
+        recommendation["kind"]
+    ]
     facts: list[Fact] = [
         ("gain", f"{plus(recommendation['gain'])} in B, at least {plus(recommendation['gain_low'])}"),
         ("loss", f"{share(recommendation['loss'])} of {of}, at most {share(recommendation['loss_high'])}"),
@@ -182,7 +185,8 @@ def _why_off(name: str, why: str) -> str:
 def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:
     """How a control changes the means."""
     changes = []
-    for name, key in (("P+ − P−", "b_raw"), ("P(correct)", "p_free"), ("P of answers", "p_answer")):
+    named = (("P+ − P−", "b_raw"), ("P(correct)", "p_free"), ("P of answers", "p_answer"), ("own answers", "p_own"))
+    for name, key in named:
         if row[key] is not None and unsteered is not None and unsteered[key] is not None:
             changes.append(f"{name} {plus(row[key] - unsteered[key])}")
     return ", ".join(changes) or "measured"

@@ -88,7 +88,7 @@ def _verdict(judgement: Judgement) -> str:
     """The recommendation in a sentence or two."""
     best = judgement.recommendation
     if best is None:
-        return "No recommended strength: it takes behavior items, and choice, answer or code items."
+        return "No recommended strength: it takes behavior items, and choice, answer, code or own items."
     if best.strength is None:
         return f"No recommended strength: {best.reason}."
     return (

@@ -88,6 +88,7 @@ def test_controls_are_measured_on_those_that_choose(
     assert record["prompt"]["p_own"] == pytest.approx(np.exp(-in_words).mean(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_those_that_tell_are_measured_at_the_candidate_alone(
     embedded_run: SweepResult, embedded_items: tuple[OwnItem, ...]
 ) -> None:
@@ -102,6 +103,7 @@ def test_those_that_tell_are_measured_at_the_candidate_alone(
     assert groups == {("vector", 0.0), ("vector", recommendation.candidate)}
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_in_a_recommendation_told_by_other_answers(
     embedded_run: SweepResult, embedded_items: tuple[OwnItem, ...]
 ) -> None:
@@ -148,6 +150,7 @@ def embedded_run(
     return embedded_sweep(embedded, embedded_items, tmp_path_factory.mktemp("embedded") / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_0", [True, False])
 def test_a_run_stopped_while_answers_tell_goes_on_to_the_same_bits(
     embedded: Engine, embedded_items: tuple[OwnItem, ...], embedded_run: SweepResult, tmp_path: Path, at_0: bool,
@@ -220,6 +223,7 @@ def test_small_memory_gives_several_batches_and_the_same_items(
     np.testing.assert_allclose(small.own.kl, result.own.kl, rtol=0.02, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_finished_runs_that_lack_numbers_are_refused(embedded_run: SweepResult, tmp_path: Path) -> None:
     import shutil
     import sqlite3

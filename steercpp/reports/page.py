@@ -100,7 +100,7 @@ def _verdict(judgement: Judgement) -> str:
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     """What was measured, and why the recommendation is what it is."""
     items = judgement.result.manifest.items
-    counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
+    counts = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in items.items())
     rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in {_unit(judgement)}")]
     best = judgement.recommendation
     if best is not None and best.strength is not None:

@@ -25,6 +25,7 @@ from .extraction.activations_file import dump, read_activations
 from .extraction.extract import extract, extract_from
 from .runs.result import SweepResult, open_run
 from .sweeps.calibration import calibrate
+from .sweeps.own_answers import own_answers, words_kl
 from .sweeps.spec import SweepSpec
 from .sweeps.sweep import sweep
 from .sweeps.texts import Saying, TextPlan
@@ -61,6 +62,7 @@ __all__ = [
     "generate",
     "open_pairs",
     "open_run",
+    "own_answers",
     "read_activations",
     "read_any_vector",
     "read_behavior",
@@ -72,6 +74,7 @@ __all__ = [
     "scan",
     "sweep",
     "transfer",
+    "words_kl",
     "write_any_vector",
     "write_vector",
 ]

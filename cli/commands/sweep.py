@@ -23,7 +23,7 @@ from steercpp.cli.options.common import (
 from steercpp.cli.options.controls import ControlOptions, control_options
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.inputs import NamedInputs, gather
-from steercpp.cli.options.items import ItemOptions, item_options
+from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.judging import renew_vector
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
@@ -132,8 +132,9 @@ def sweep(
     ):
         source, identity = inputs.vector(engine, report)  # a vector, or a call that extracts it
         vector_of = cache(source if callable(source) else lambda: source)
+        measured = {**inputs.items, **answered(engine, inputs.items, folder, seed=seed, force=force, report=report)}
         spec = SweepSpec(
-            **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
+            **measured, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
             unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
             showcase=inputs.requests if texts.shown else (), showcase_tokens=inputs.showcase_tokens,
             **steering.manner(vector_of, known=None if callable(source) else source.metadata),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from steercpp.cli import output
 from steercpp.cli.options.common import FILE, grouped
 
 if TYPE_CHECKING:
-    from steercpp.data.items import BehaviorItem, ChoiceItem, Item
+    from steercpp.data.items import BehaviorItem, ChoiceItem, Item, OwnItem
+    from steercpp.engine.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,32 @@ class ItemOptions:
         return [item for item in by_kind.get("choice", ()) if isinstance(item, ChoiceItem)]
 
 
+def answered(
+    engine: Engine,
+    items: Mapping[str, Sequence[Any]],
+    folder: Path,
+    *,
+    seed: int,
+    force: bool,
+    report: output.Report | None,
+) -> dict[str, tuple[OwnItem, ...]]:
+    """The own items among some with their answers: those that the run in a folder has, or new ones of the model.
+
+    Raises:
+        SteerError: a request cannot be answered, or the run is damaged.
+    """
+    from steercpp.sweeps.own_answers import DRAWS, kept_answers, own_answers
+
+    requests = tuple(items.get("own", ()))
+    if not requests:
+        return {}
+    kept = None if force else kept_answers(folder, requests)
+    own = own_answers(engine, kept or requests, seed=seed, progress=report)
+    if n_out := len(requests) - len(own):
+        output.note(f"{n_out} of {len(requests)} requests are left out: {DRAWS} draws gave no answer")
+    return {"own": own}
+
+
 def _only_one(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> str | None:
     """Click's callback that refuses a second value, of which click itself would take the last."""
     if len(value) > 1:
@@ -104,7 +133,7 @@ _OPTIONS = (
     click.option(
         "--task", "tasks", multiple=True, metavar="T",
         help="What helpfulness is measured on: a file T.jsonl or MMLU's .csv, or a set such as "
-             "mmlu:international_law; may be repeated.",
+             "mmlu:international_law; own: how far the model's own answers to everyday requests move; may be repeated.",
     ),
     click.option(
         "--data", type=FILE, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]",

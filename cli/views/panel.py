@@ -31,7 +31,8 @@ THEORY = (("alignment", "Δλ", "delta_lambda"), ("helpfulness", "λσβ", "b"))
 SWITCHES = {"random": "--random 0", "orthogonal": "--no-orthogonal", "prompt": "--no-prompt-baseline"}
 MEANS = (
     ("B", "b", plus), ("P+ − P−", "b_raw", plus), ("P(correct)", "p_free", partial(fixed, places=3)),
-    ("P of answers", "p_answer", partial(fixed, places=3)), ("perplexity", "perplexity", significant),
+    ("P of answers", "p_answer", partial(fixed, places=3)), ("own answers", "p_own", partial(fixed, places=3)),
+    ("perplexity", "perplexity", significant),
 )  # fmt: skip
 QUALITY = (
     ("held-out AUC", "auc", partial(fixed, places=3)), ("held-out accuracy", "accuracy", share),
@@ -196,7 +197,8 @@ def _why_off(name: str, why: str) -> str:
 def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:
     """How a control changes the means."""
     changes = []
-    for name, key in (("P+ − P−", "b_raw"), ("P(correct)", "p_free"), ("P of answers", "p_answer")):
+    named = (("P+ − P−", "b_raw"), ("P(correct)", "p_free"), ("P of answers", "p_answer"), ("own answers", "p_own"))
+    for name, key in named:
         if row[key] is not None and unsteered is not None and unsteered[key] is not None:
             changes.append(f"{name} {plus(row[key] - unsteered[key])}")
     return ", ".join(changes) or "measured"

@@ -33,7 +33,7 @@ WORDS = {
 def strength_table(rows: Sequence[StrengthMeans], *, recommended: float | None = None) -> output.Renderable:
     """A line for each strength; with a picture of B and of P(correct) where no other measure needs the room."""
     first = rows[0]
-    drawn = first.p_answer is None and first.perplexity is None
+    drawn = first.p_answer is None and first.perplexity is None and first.p_own is None
     columns: list[output.Column] = [("strength", "right")]
     if first.b is not None:
         if drawn:
@@ -43,7 +43,8 @@ def strength_table(rows: Sequence[StrengthMeans], *, recommended: float | None =
         if drawn:
             columns.append(("P(correct)", "left"))
         columns += [("free" if drawn else "P(correct)", "right"), ("choices", "right")]
-    for heading, value in (("P of answers", first.p_answer), ("perplexity", first.perplexity)):
+    others = (("P of answers", first.p_answer), ("own answers", first.p_own), ("perplexity", first.perplexity))
+    for heading, value in others:
         if value is not None:
             columns.append((heading, "right"))
     return output.table(columns, [_line(row, row.strength == recommended, drawn) for row in rows])
@@ -60,6 +61,8 @@ def _line(row: StrengthMeans, recommended: bool, drawn: bool) -> Line:
         line += [output.text(f"{row.p_free:.3f}", style), f"{row.p_restricted:.3f}"]
     if row.p_answer is not None:
         line.append(output.text(f"{row.p_answer:.3f}", style))
+    if row.p_own is not None:
+        line.append(output.text(f"{row.p_own:.3f}", style))
     if row.perplexity is not None:
         line.append(output.text(f"{row.perplexity:.4g}", style))
     return line

@@ -78,7 +78,7 @@ def _by_side(axes: Axes, result: SweepResult) -> None:
 
 
 def helpfulness_figure(judgement: Judgement) -> Figure:
-    """P(correct) against strength, free and over the choices, or P of answers; each with its best fit."""
+    """P(correct) against strength, free and over the choices, or that of answers; each with its best fit."""
     result = judgement.result
     assert judgement.helpful is not None
     with matplotlib.rc_context(STYLE):
@@ -97,6 +97,8 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
                 _curve(axes, result.strengths, best, color, f"{WORDS[best.form]} fit, R² {fixed(best.r2, 3)}")
         if result.choice is not None:
             axes.plot(result.strengths, result.choice.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
+        if judgement.measure == "p_own" and (told := result.telling) is not None:
+            axes.plot(told.strengths, told.mean_p_own, "s", color=BLUE, mfc="none", ms=6, label="those that tell")
         _draw_controls(axes, result, "helpful")
         mark_recommended(axes, judgement)
         axes.set_ylim(0, 1.02)
@@ -171,6 +173,8 @@ def helpful_name(judgement: Judgement) -> str:
     of = f", {subjects.pop()}" if len(subjects) == 1 and subjects != {""} else ""
     if judgement.result.choice is not None:
         return f"P(correct){of}"
+    if judgement.measure == "p_own":
+        return "own answers, exp(-KL per token)"
     return "P of the answer, per token" if judgement.result.answer is not None else "pass@1"
 
 

@@ -118,7 +118,7 @@ def _shown_text(text: GeneratedText | None) -> str:
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     """What was measured, and why the recommendation is what it is."""
     items = judgement.result.manifest.items
-    counts = ", ".join(f"{n} {kind}" for kind, n in items.items())
+    counts = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in items.items())
     rows = [("items", counts), ("strengths", f"{len(judgement.result.strengths)}, in {_unit(judgement)}")]
     for kind, figures in kinds_at_chance(judgement.result.choice).items():
         rows.append((f"guessed {kind}", f"without steering {figures}"))

@@ -1,6 +1,6 @@
 """The tables of a report: columns by name, from a judged run; read this for what a column means.
 
-    alignment, helpfulness, tradeoff, answers, perplexity, texts, code   a row for each strength
+    alignment, helpfulness, tradeoff, answers, own, perplexity, texts, code   a row for each strength
     items      a row for each behavior item (slope, B) and choice item (P, what became of it)
     failures   a row for each strength: choice items and texts by what became of them
     coupled    a row for each strength: over-refusal, compliance, and correlations over couples
@@ -34,7 +34,7 @@ def tables(judgement: Judgement) -> dict[str, Columns]:
     """Every table that the run's measurements allow, by name."""
     makers = {
         "alignment": _alignment, "helpfulness": _helpfulness, "tradeoff": _tradeoff, "answers": _answers,
-        "perplexity": _perplexity, "texts": _texts, "code": _code, "items": _items, "failures": _failures,
+        "own": _own, "perplexity": _perplexity, "texts": _texts, "code": _code, "items": _items, "failures": _failures,
         "coupled": _coupled, "controls": _controls, "fits": _fits,
     }  # fmt: skip
     return {name: columns for name, make in makers.items() if (columns := make(judgement))}
@@ -110,6 +110,22 @@ def _answers(judgement: Judgement) -> Columns:
         "strength": scores.strengths, "p_token": scores.mean_p_token, "p_token_se": standard_error(scores.p_token),
         "nats": scores.mean_nats, "nats_se": standard_error(scores.nats),
     }  # fmt: skip
+
+
+def _own(judgement: Judgement) -> Columns:
+    """Own answers that choose, and where they are measured the others, which tell."""
+    scores, telling = judgement.result.own, judgement.result.telling
+    if scores is None:
+        return {}
+    columns: dict[str, Any] = {
+        "strength": scores.strengths, "p_own": scores.mean_p_own, "p_own_se": standard_error(scores.p_own),
+        "kl": scores.mean_kl, "kl_se": standard_error(scores.kl),
+        "kl_twin": scores.twin.mean(axis=1), "kl_twin_se": standard_error(scores.twin),
+    }  # fmt: skip
+    if telling is not None:
+        told = dict(zip(telling.strengths.tolist(), telling.mean_p_own.tolist(), strict=True))
+        columns["p_own_telling"] = [told.get(s) for s in scores.strengths.tolist()]
+    return columns
 
 
 def _perplexity(judgement: Judgement) -> Columns:

@@ -28,7 +28,7 @@ from steercpp.statistics.fits import Window
 from steercpp.statistics.optimum import Optimum, optimum
 from steercpp.statistics.over_refusal import Sides, sides, text_sides
 from steercpp.statistics.recommend import Recommendation, recommend
-from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, measured
+from steercpp.statistics.scores import HelpfulScores, Measure, measured
 from steercpp.statistics.slopes import Slopes, slopes
 from steercpp.statistics.text_scores import TextScores
 
@@ -99,8 +99,8 @@ class Judgement:
         return tuple(note for note in self.result.notes if curves is None or note != curves.guessing)
 
     @property
-    def helpful(self) -> ChoiceScores | AnswerScores | None:
-        """What helpfulness is measured by: choice items, without them answers, without these code, or None."""
+    def helpful(self) -> HelpfulScores | None:
+        """What helpfulness is measured by: choice items, without them answers, then code, then own answers, or None."""
         return self.result.helpful
 
     @property

@@ -10,8 +10,9 @@ from enum import StrEnum
 
 from steercpp.data.items import Kind
 
-MEASURED = (Kind.BEHAVIOR, Kind.CHOICE, Kind.ANSWER, Kind.TEXT)  # what is measured of them are log-probabilities
-CONTROLLED = (Kind.BEHAVIOR, Kind.CHOICE, Kind.ANSWER)  # controls are measured on these
+MEASURED = (Kind.BEHAVIOR, Kind.CHOICE, Kind.ANSWER, Kind.TEXT, Kind.OWN)  # at every strength, in nats
+CONTROLLED = (Kind.BEHAVIOR, Kind.CHOICE, Kind.ANSWER, Kind.OWN)  # controls are measured on these
+OWN_TELLING = "own_telling"  # own items that are measured at 0 and at the candidate alone; those of Kind.OWN choose
 CONTINUED = (Kind.BEHAVIOR, Kind.CODE)  # their prompts may be continued by generated text
 
 SHOWCASE = "showcase"  # what texts of requests that are only shown are kept under, in place of a kind of items

@@ -132,6 +132,8 @@ class Manifest:
         gate_open: kind of item to how many prompts pass the gate; None without a gate.
         controls_off: each control that is not to be had, with the reason.
         notes: what of the scoring is not as usual, in sentences.
+        telling_strength: the candidate, where the own answers that tell are measured beside 0; None before there is
+            one, and where the sweep has no such items.
     """
 
     command: str
@@ -149,6 +151,7 @@ class Manifest:
     tokens: TokenCounts | None = None
     resume: ResumeCounts | None = None
     gate_open: Mapping[str, int] | None = None
+    telling_strength: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON's own types, as the file holds them."""
@@ -167,6 +170,7 @@ class Manifest:
             "resume": None if self.resume is None else asdict(self.resume),
             "gate_open": None if self.gate_open is None else dict(self.gate_open),
             "controls_off": dict(self.controls_off), "notes": list(self.notes),
+            **({} if self.telling_strength is None else {"telling_strength": self.telling_strength}),
         }  # fmt: skip
 
 

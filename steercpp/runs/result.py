@@ -36,16 +36,24 @@ from steercpp.runs.stored_scores import (
     missing_texts,
     stored_controls,
     stored_scores,
+    telling_scores,
     whole_texts,
 )
 from steercpp.runs.text_notes import text_notes
 from steercpp.statistics.code_scores import CodeScores
-from steercpp.statistics.curves import Curves
+from steercpp.statistics.curves import Curves, Telling
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms, refused
 from steercpp.statistics.losses import guessing, guessing_notes
 from steercpp.statistics.over_refusal import side_items
 from steercpp.statistics.recommend import Recommendation, recommend
-from steercpp.statistics.scores import AnswerScores, ChoiceScores, Measure, chance_level, measured
+from steercpp.statistics.scores import (
+    ChoiceScores,
+    HelpfulScores,
+    Measure,
+    OwnScores,
+    chance_level,
+    measured,
+)
 from steercpp.statistics.text_scores import TextScores, score_texts
 from steercpp.vectors.gguf import read_vector
 
@@ -83,8 +91,9 @@ class SweepResult:
     Attributes:
         folder, manifest: the run directory and what its manifest says.
         strengths: (n_s,) ascending.
-        scores: all of them at `strengths`; behavior, choice, answer, text: those of one kind, None where the sweep has
-            no such items.
+        scores: all of them at `strengths`; behavior, choice, answer, text, own: those of one kind, None where the sweep
+            has no such items; of own answers, those that choose.
+        telling: own answers that tell, at 0 and at the candidate; None where they are not measured.
         controls: what is measured of them so far, and why others are not.
         decoded_now: tokens decoded by the call that returned this; 0 where everything was read.
     """
@@ -98,6 +107,7 @@ class SweepResult:
         scores: Scores,
         controls: Controls,
         items: Mapping[str, tuple[Item, ...]],
+        telling: OwnScores | None = None,
         decoded_now: int = 0,
     ) -> None:
         self.folder = folder
@@ -105,7 +115,8 @@ class SweepResult:
         self.strengths: Floats = np.array(strengths, np.float64)
         self.scores = scores
         self.behavior, self.choice = scores.behavior, scores.choice
-        self.answer, self.text = scores.answer, scores.text
+        self.answer, self.text, self.own = scores.answer, scores.text, scores.own
+        self.telling = telling
         self.controls = controls
         self.decoded_now = decoded_now
         self._items = items
@@ -230,17 +241,24 @@ class SweepResult:
         return {"method": vector.metadata.get("method"), "n_pairs": vector.metadata.get("n_pairs"), "layers": layers}
 
     @cached_property
-    def helpful(self) -> ChoiceScores | AnswerScores | None:
-        """What helpfulness is measured by: the choice items, without any the answers, without these the code."""
+    def helpful(self) -> HelpfulScores | None:
+        """What helpfulness is measured by: choice items, without any answers, without these code, or own answers."""
         if self.choice is not None or self.answer is not None:
             return self.choice or self.answer
-        return None if self.code is None else self.code.as_choice()
+        if self.items(Kind.CODE):
+            return None if self.code is None else self.code.as_choice()
+        return self.own
 
     @property
     def measure(self) -> Measure:
-        """Which of their numbers: of choices their `own_measure`, of answers the geometric mean P per token."""
+        """Which of their numbers: of choices their `own_measure`, of answers the geometric mean P per token.
+
+        Of own answers it is exp(-KL per token).
+        """
         if isinstance(self.helpful, ChoiceScores):
             return self.helpful.own_measure
+        if isinstance(self.helpful, OwnScores):
+            return "p_own"
         return "p_token" if self.helpful is not None else "p_free"
 
     @property
@@ -284,7 +302,8 @@ class SweepResult:
         others, pending = self.controls.other_directions
         return Curves.of(
             self.behavior, self.helpful, self.measure, invalid=invalid, others=others, pending=pending,
-            kind="code" if self.choice is None and self.answer is None else "",
+            kind="code" if self.choice is None and self.answer is None and self.items(Kind.CODE) else "",
+            telling=None if self.telling is None else Telling(self.telling.strengths, self.telling.p_own),
         )  # fmt: skip
 
     def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:
@@ -365,7 +384,7 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
         return SweepResult(
             folder, manifest, strengths=measured, scores=stored_scores(store, Label.VECTOR, kinds, measured),
             controls=stored_controls(store, manifest), items={kind: store.items(kind) for kind in manifest.items},
-            decoded_now=decoded_now,
+            telling=telling_scores(store), decoded_now=decoded_now,
         )  # fmt: skip
 
 
@@ -376,7 +395,7 @@ def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:
     if result.behavior is not None:
         of_harmful = result.side_fits.get(HARMFUL)
         fits["alignment"] = (of_harmful or fit_alignment(strengths, result.behavior.normalized, rng=result.rng()),)
-    measures: dict[str, tuple[ChoiceScores | AnswerScores, Measure]] = {}
+    measures: dict[str, tuple[HelpfulScores, Measure]] = {}
     if choice is not None:
         measures["helpfulness_restricted"] = choice, "p_restricted"
     if helpful is not None:

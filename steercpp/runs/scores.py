@@ -14,12 +14,19 @@ import numpy as np
 from steercpp.aliases import Floats
 from steercpp.runs.labels import ControlName
 from steercpp.statistics.curves import OtherDirections, earned_gain, kept
-from steercpp.statistics.scores import AnswerScores, BehaviorScores, ChoiceScores, PerplexityScores, measured
+from steercpp.statistics.scores import (
+    AnswerScores,
+    BehaviorScores,
+    ChoiceScores,
+    OwnScores,
+    PerplexityScores,
+    measured,
+)
 
 SWITCHED_OFF = "switched off"  # why a control is not to be had
 NO_INSTRUCTION = "no instruction that asks for the behaviour was given"
 NO_STRENGTH = "no strength of the wanted sign was measured, so there is none to compare at"
-NO_ITEMS = "there are neither behavior, choice nor answer items to compare on"
+NO_ITEMS = "there are neither behavior, choice, answer nor own items to compare on"
 
 
 # Two names for one quantity: an older one, of rows in JSON, and the one that tables, fits and CSV files have.
@@ -47,7 +54,8 @@ class StrengthMeans:
         p_restricted_norm, accuracy_norm: as p_restricted and accuracy, by length-normalised ln P; None where all
             choices are by letter.
         helpful: the one of these that the loss is counted in: of choices by letter p_free, by text p_restricted, of
-            both each by its own kind; without choices p_answer.
+            both each by its own kind; without choices p_answer, without these p_own.
+        p_own: of own answers that choose, exp(-KL per token) from the unsteered model.
     """
 
     strength: float
@@ -63,6 +71,7 @@ class StrengthMeans:
     helpful: float | None = None
     p_restricted_norm: float | None = None
     accuracy_norm: float | None = None
+    p_own: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON and CSV, each mean under both of its `NAMES`."""
@@ -78,24 +87,28 @@ class Scores:
     choice: ChoiceScores | None = None
     answer: AnswerScores | None = None
     text: PerplexityScores | None = None
+    own: OwnScores | None = None
 
     @property
     def strengths(self) -> Floats:
         """(n_s,) as they were measured."""
         return next(
-            (kind.strengths for kind in (self.behavior, self.choice, self.answer, self.text) if kind), np.array([])
+            (kind.strengths for kind in (self.behavior, self.choice, self.answer, self.text, self.own) if kind),
+            np.array([]),
         )
 
     def rows(self) -> tuple[StrengthMeans, ...]:
         """Means at each strength."""
-        b, c, a, t = self.behavior, self.choice, self.answer, self.text
+        b, c, a, t, o = self.behavior, self.choice, self.answer, self.text, self.own
+        of_own = o.mean_p_own if o else None
         columns = (
             *((b.mean_normalized, b.mean_raw, b.mean_mass) if b else (None,) * 3),
             *((c.mean_p_free, c.mean_p_restricted, c.accuracy) if c else (None,) * 3),
             *((a.mean_p_token, a.mean_nats) if a else (None,) * 2),
             t.perplexity if t else None,
-            measured(c, c.own_measure).mean(axis=1) if c else a.mean_p_token if a else None,
+            measured(c, c.own_measure).mean(axis=1) if c else a.mean_p_token if a else of_own,
             *((c.mean_p_restricted_norm, c.accuracy_norm) if c and c.by_text.any() else (None,) * 2),
+            of_own,
         )
         return tuple(
             StrengthMeans(float(s), *(None if column is None else float(column[i]) for column in columns))
@@ -111,11 +124,12 @@ class Control:
     behavior: BehaviorScores | None
     choice: ChoiceScores | None
     answer: AnswerScores | None = None
+    own: OwnScores | None = None
 
     @property
     def row(self) -> StrengthMeans:
         """Means over items."""
-        return Scores(self.behavior, self.choice, self.answer).rows()[0]
+        return Scores(self.behavior, self.choice, self.answer, own=self.own).rows()[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,17 @@ import numpy.typing as npt
 from steercpp.aliases import Floats
 from steercpp.data.items import ChoiceItem, Kind
 from steercpp.judging.texts import GeneratedText
-from steercpp.runs.labels import CONTINUED, CONTROLLED, MEASURED, RANDOM, SHOWCASE, ControlName, Label, random_label
+from steercpp.runs.labels import (
+    CONTINUED,
+    CONTROLLED,
+    MEASURED,
+    OWN_TELLING,
+    RANDOM,
+    SHOWCASE,
+    ControlName,
+    Label,
+    random_label,
+)
 from steercpp.runs.manifest import Manifest
 from steercpp.runs.scores import Control, Controls, Scores
 from steercpp.runs.store import Store
@@ -18,6 +28,7 @@ from steercpp.statistics.scores import (
     AnswerScores,
     BehaviorScores,
     ChoiceScores,
+    OwnScores,
     PerplexityScores,
     choice_scores,
     likeliest_answer,
@@ -43,7 +54,7 @@ def first_missing(store: Store, manifest: Manifest) -> str | None:
     for kind, n_items in manifest.items.items():
         if len(store.items(kind)) != n_items:
             return f"{kind} items"
-        if kind in MEASURED and len(store.continuations(kind)) != n_items:
+        if kind in (*MEASURED, OWN_TELLING) and len(store.continuations(kind)) != n_items:
             return f"{kind} items"
 
     def is_there(label: str, kind: str, strength: float) -> bool:
@@ -55,6 +66,10 @@ def first_missing(store: Store, manifest: Manifest) -> str | None:
         for kind in kinds:
             if not is_there(Label.VECTOR, kind, strength):
                 return f"{kind} measurements at strength {strength:+g}"
+    if (candidate := manifest.telling_strength) is not None and OWN_TELLING in manifest.items:
+        for strength in (0.0, candidate):
+            if not is_there(Label.VECTOR, OWN_TELLING, strength):
+                return f"measurements of the own answers that tell at strength {strength:+g}"
     controlled = [kind for kind in kinds if kind in CONTROLLED]
     directions_at = {s for label, _, s in batches if label not in (Label.VECTOR, Label.PROMPT)} or {0.0}
     for label, description in _controls_of(manifest).items():
@@ -104,6 +119,7 @@ def stored_scores(store: Store, label: str, kinds: Sequence[str], strengths: Seq
         stored_choice_scores(store, strengths, label) if Kind.CHOICE in kinds else None,
         answer_scores(store, label, strengths) if Kind.ANSWER in kinds else None,
         text_scores(store, label, strengths) if Kind.TEXT in kinds else None,
+        own_scores(store, label, strengths) if Kind.OWN in kinds else None,
     )
 
 
@@ -213,6 +229,25 @@ def text_scores(store: Store, label: str, strengths: Sequence[float]) -> Perplex
     return PerplexityScores(np.array(strengths), np.array(nats), np.array(n_tokens))
 
 
+def own_scores(store: Store, label: str, strengths: Sequence[float], kind: str = Kind.OWN) -> OwnScores:
+    """Own answers under one label, a row for each strength; `kind` is "own" or "own_telling"."""
+    n_tokens = np.array([len(of_item) // 2 for of_item in store.continuations(kind)])  # KL of each, then its ln P
+    unsteered = store.logprobs(Label.VECTOR, kind, 0.0)
+    kl, twin = (np.empty((len(strengths), len(n_tokens))) for _ in range(2))
+    for i, strength in enumerate(strengths):
+        for j, (nats, nats_0) in enumerate(zip(store.logprobs(label, kind, strength), unsteered, strict=True)):
+            kl[i, j] = -nats[: n_tokens[j]].mean()
+            twin[i, j] = (nats_0 - nats)[n_tokens[j] :].mean()
+    return OwnScores(np.array(strengths), np.abs(kl), n_tokens, twin)  # no -0.0
+
+
+def telling_scores(store: Store) -> OwnScores | None:
+    """Own answers that tell, at the strengths where all of them are measured; None before they are."""
+    strengths = sorted(store.n_measured(Label.VECTOR, OWN_TELLING))
+    whole = [s for s in strengths if complete(store, Label.VECTOR, OWN_TELLING, s)]
+    return own_scores(store, Label.VECTOR, whole, OWN_TELLING) if 0.0 in whole else None
+
+
 def stored_controls(store: Store, manifest: Manifest) -> Controls:
     """The finished controls of a run, and why there are no others."""
     kinds = [kind for kind in manifest.items if kind in CONTROLLED]
@@ -227,7 +262,7 @@ def stored_controls(store: Store, manifest: Manifest) -> Controls:
 
     def control(label: str, strength: float) -> Control:
         scores = stored_scores(store, label, kinds, [strength])
-        return Control(label, scores.behavior, scores.choice, scores.answer)
+        return Control(label, scores.behavior, scores.choice, scores.answer, scores.own)
 
     numbers = sorted(int(label.removeprefix(RANDOM)) for label in measured if label.startswith(RANDOM))
     at_0 = bool(kinds) and all(complete(store, Label.VECTOR, kind, 0.0) for kind in kinds)

@@ -22,8 +22,9 @@ from steercpp.statistics.losses import guessing, loss_of
 from steercpp.statistics.scores import (
     AnswerScores,
     BehaviorScores,
-    ChoiceScores,
+    HelpfulScores,
     Measure,
+    OwnScores,
     chance_level,
     measured,
 )
@@ -52,6 +53,27 @@ class OtherDirections:
 
 
 @dataclass(frozen=True, slots=True)
+class Telling:
+    """Helpfulness of items that had no part in the choice, at the strengths where they were measured.
+
+    Attributes:
+        strengths: (n_s,), each once; where nothing steers, P of each is 1.
+        p: (n_s, n_telling).
+    """
+
+    strengths: Floats
+    p: Floats
+
+    def on(self, strengths: Floats) -> Floats:
+        """(len(strengths), n_telling) at these strengths, NaN where it was not measured."""
+        p = np.full((len(strengths), self.p.shape[1]), NAN)
+        p[strengths == 0.0] = 1.0
+        for strength, of_strength in zip(self.strengths, self.p, strict=True):
+            p[strengths == strength] = of_strength
+        return p
+
+
+@dataclass(frozen=True, slots=True)
 class Curves:
     """Alignment and helpfulness at the same strengths.
 
@@ -64,7 +86,9 @@ class Curves:
         others: what other directions do; None where that was not measured.
         pending: what of the other directions is still to be measured, in words; a strength cannot be confirmed then.
         guessing: why this helpfulness says nothing, see `losses.guessing`, or "".
-        kind: which items helpfulness is of, in words: choice, answer or code.
+        kind: which items helpfulness is of, in words: choice, answer, code or own.
+        telling: of own answers, those that had no part in the choice; `p` is of those that choose. None where they were
+            not measured, and for other kinds, of which a half tells.
     """
 
     behavior: BehaviorScores
@@ -76,29 +100,32 @@ class Curves:
     pending: str = ""
     guessing: str = ""
     kind: str = "choice"
+    telling: Telling | None = None
 
     @classmethod
     def of(
         cls,
         behavior: BehaviorScores,
-        choice: ChoiceScores | AnswerScores,
+        choice: HelpfulScores,
         measure: Measure = "p_free",
         *,
         invalid: Floats | None = None,
         others: OtherDirections | None = None,
         pending: str = "",
         kind: str = "",
+        telling: Telling | None = None,
     ) -> Curves:
         """The scores put together.
 
         Args:
             behavior: alignment of every item at every strength.
             choice: helpfulness, at the same strengths.
-            measure: which P(correct); "p_token" of answers.
+            measure: which P(correct); "p_token" of answers, "p_own" of own ones.
             invalid: (n_s, n_items) in the order of the behavior scores, see `Curves`.
             others: see `Curves`.
             pending: see `Curves`.
             kind: see `Curves`; by default that of the scores.
+            telling: see `Curves`.
 
         Raises:
             ShapeError: they were not measured at the same strengths, or shares or directions are not of these items.
@@ -123,8 +150,9 @@ class Curves:
         ascending = BehaviorScores(
             strengths, behavior.p_aligned[b], behavior.p_misaligned[b], behavior.log_odds[b]
         )  # fmt: skip
-        kind = kind or ("answer" if isinstance(choice, AnswerScores) else "choice")
-        return cls(ascending, p[c], chance, measure, invalid, others, pending, guessing(choice), kind)
+        names = {AnswerScores: "answer", OwnScores: "own"}
+        kind = kind or names.get(type(choice), "choice")
+        return cls(ascending, p[c], chance, measure, invalid, others, pending, guessing(choice), kind, telling)
 
     @property
     def strengths(self) -> Floats:
@@ -147,9 +175,15 @@ class Curves:
         return rows[np.argsort(np.abs(self.strengths[rows]))]
 
     def halves(self, rng: np.random.Generator) -> tuple[Curves, Curves]:
-        """The items of each measure, dealt at random into two halves."""
-        b, p = (dealt(n, rng) for n in (self.normalized.shape[1], self.p.shape[1]))
-        return self._take(b[0], p[0]), self._take(b[1], p[1])
+        """The items of each measure, dealt at random into two halves; own answers that choose, and those that tell."""
+        chooses, tells = dealt(self.normalized.shape[1], rng)
+        if self.measure == "p_own":
+            every = np.arange(self.p.shape[1])
+            told = np.empty((len(self.strengths), 0)) if self.telling is None else self.telling.on(self.strengths)
+            teller = replace(self._take(tells, every), p=told, chance=np.zeros(told.shape[1]))
+            return self._take(chooses, every), teller
+        p = dealt(self.p.shape[1], rng)
+        return self._take(chooses, p[0]), self._take(tells, p[1])
 
     def _take(self, b: npt.NDArray[np.intp], p: npt.NDArray[np.intp]) -> Curves:
         """These behavior items and these of helpfulness only."""

@@ -22,7 +22,7 @@ from scipy import stats
 
 from steercpp.aliases import Floats
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS
-from steercpp.statistics.scores import AnswerScores, ChoiceScores
+from steercpp.statistics.scores import ChoiceScores, HelpfulScores
 
 DRAWS = 4000  # random weights: the bound's own error is a few hundredths of its distance from the estimate
 BLOCK = 4_000_000  # numbers in one block of weights
@@ -99,7 +99,7 @@ def items_to_prove(max_loss: float, p_0: float, *, chance: float = 0.0, confiden
     return math.ceil(math.log(1.0 - confidence) / math.log1p(-hidden)) if hidden < 1 else 1
 
 
-def guessing(scores: ChoiceScores | AnswerScores, *, confidence: float = CONFIDENCE) -> str:
+def guessing(scores: HelpfulScores, *, confidence: float = CONFIDENCE) -> str:
     """Why P(correct) says nothing of a model: without steering it does no better than guessing. Else "".
 
     All items count together; `kinds_at_chance` judges each kind apart. Among the choices is where guessing shows: over

@@ -15,6 +15,9 @@ tried on it. It is recommended if on the telling items all of these hold:
 - the lower bound of the gain less the mean gain of random directions of the same lengths is above 0, and the gain is
   above that of every single one and of the orthogonal direction.
 
+Where helpfulness is of the model's own answers, those of every third request choose and those of the others tell, at 0
+and at the candidate alone (docs/own-answers.md).
+
 The loss has a one-sided bound of 95 %. The gain's bounds are the lower ends of two-sided intervals of 95 %, by
 resampling items with their whole row of strengths.
 """
@@ -302,7 +305,11 @@ def _unusable(curves: Curves, rows: Indices, direction: int, max_invalid: float 
     if not len(rows):
         return f"no {'positive' if direction > 0 else 'negative'} strength was measured"
     for kind, items in (("behavior", curves.normalized), (curves.kind, curves.p)):
-        if items.shape[1] < 2 * FEWEST_ITEMS:
+        if kind == "own" and items.shape[1] < FEWEST_ITEMS:
+            return (
+                f"too few own answers: {items.shape[1]} of every third request, to bound anything takes {FEWEST_ITEMS}"
+            )
+        if kind != "own" and items.shape[1] < 2 * FEWEST_ITEMS:
             return f"too few {kind} items: {items.shape[1]}, two halves that can bound anything need {2 * FEWEST_ITEMS}"
     if curves.guessing:
         return curves.guessing
@@ -351,8 +358,10 @@ def _evidence(
     no_ratio = np.repeat([False, *(means[[n_gains + n_s, -1]] <= 0)], [n_gains, n_s, n_s])  # no item has any at 0
     values, low = (np.where(no_ratio, NAN, numbers) for numbers in (figures(means[None])[0], low))
     p, p_0 = half.p[rows], half.p[at_0]
-    lost = loss_of(p.mean(axis=1), p_0.mean(), half.chance.mean())
-    lost_high = loss_bound(p, p_0, half.chance, rng=rng, confidence=confidence)
+    lost = lost_high = np.full(n_s, NAN)
+    if p.size and np.isfinite(p).all():
+        lost = loss_of(p.mean(axis=1), p_0.mean(), half.chance.mean())
+        lost_high = loss_bound(p, p_0, half.chance, rng=rng, confidence=confidence)
     invalid = np.full(n_s, NAN) if half.invalid is None else half.invalid[rows].mean(axis=1)
     over = (values[n_gains - 1], low[n_gains - 1]) if n_gains > n_s else (NAN, NAN)
     return [
@@ -384,9 +393,23 @@ def _no_gain(evidence: Evidence) -> str:
     return ""
 
 
+def _untold(teller: Curves) -> str:
+    """Why the own answers that tell say nothing of a candidate."""
+    measured = [] if teller.telling is None else [s for s in teller.telling.strengths.tolist() if s]
+    if not measured:
+        return "no own answers that tell are measured; run the same sweep again to go on, or give more requests"
+    at = ", ".join(f"{s:+g}" for s in measured)
+    return (
+        f"the own answers that tell were measured at {at}, not there; a new sweep with this budget and sign measures "
+        "them there"
+    )
+
+
 def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float, confidence: float) -> list[str]:
     """What the telling half does not confirm of the candidate."""
     doubts = [no_gain] if (no_gain := _no_gain(told)) else []
+    if teller.measure == "p_own" and not np.isfinite(told.loss):
+        doubts.append(_untold(teller))
     if over := budgets.exceeded(told):
         enough = budgets.n_to_prove(teller, confidence)
         is_few = told.loss_high > budgets.max_loss and told.n_choice < enough

@@ -5,7 +5,8 @@ strength. Alignment B is always aligned minus misaligned, whatever the vector po
 
 Behavior items have P of aligned and of misaligned continuations; choice items P of the correct choice; free answers
 and running texts, of several tokens each, ln P of the whole sequence. Answers are averaged over items: per token, so
-that a long answer weighs no more than a short one. The perplexity of texts is that of all their tokens together.
+that a long answer weighs no more than a short one. Of the model's own answers it is how far steering moves what they
+were drawn from, see `OwnScores`. The perplexity of texts is that of all their tokens together.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from steercpp.aliases import Bools, Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
 
 Integers: TypeAlias = npt.NDArray[np.int64]
-Measure: TypeAlias = Literal[
-    "p_free", "p_restricted", "p_restricted_norm", "p_by_kind", "correct", "p_token"  # the last is of answers
-]
+# The last two are of free answers and of own ones.
+Measure: TypeAlias = Literal["p_free", "p_restricted", "p_restricted_norm", "p_by_kind", "correct", "p_token", "p_own"]
 _Self = TypeVar("_Self", bound="SequenceScores")
 ROUNDING = 1e-4  # how far a sum of probabilities may pass 1: logits are float32
 
@@ -300,7 +300,70 @@ class PerplexityScores(SequenceScores):
     """ln P of the tokens of each text after the first one, which is the begin-of-sequence token where there is one."""
 
 
-def measured(scores: ChoiceScores | AnswerScores, measure: Measure) -> Floats:
+@dataclass(frozen=True, slots=True)
+class OwnScores:
+    """How far steering moves a model from its own answers; docs/own-answers.md.
+
+    Args:
+        strengths: (n_s,), each once.
+        kl: (n_s, n_items) mean over an answer's tokens of KL(unsteered || steered), nats per token.
+        n_tokens: (n_items,) how many tokens that are.
+        twin: (n_s, n_items) mean over the same tokens of ln p0(token) - ln ps(token), the noisy twin of `kl`, which
+            may be below 0; empty where nobody says.
+
+    Raises:
+        ShapeError, StrengthError: arrays that do not fit together, strengths that are not distinct numbers.
+        InputError: KL below 0, or no tokens.
+
+    >>> OwnScores(np.array([0.0, 1.0]), np.array([[0.0], [0.5]]), np.array([48])).p_own.round(3).tolist()
+    [[1.0], [0.607]]
+    """
+
+    strengths: Floats
+    kl: Floats
+    n_tokens: Integers
+    twin: Floats = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        strengths = checked_strengths(self.strengths)
+        kl, n_tokens = np.asarray(self.kl, np.float64), np.asarray(self.n_tokens, np.int64)
+        twin = np.asarray(self.twin, np.float64)
+        if kl.ndim != 2 or not kl.size or kl.shape != (len(strengths), len(n_tokens)):
+            raise ShapeError(f"kl: expected ({len(strengths)}, {len(n_tokens)} >= 1), got {kl.shape}")
+        if twin.size and twin.shape != kl.shape:
+            raise ShapeError(f"twin: expected {kl.shape}, got {twin.shape}")
+        if not (kl >= 0).all():
+            raise InputError(f"kl: expected nats of at least 0, found {kl[~(kl >= 0)][0]}")
+        if not (n_tokens > 0).all():
+            raise InputError(f"own answer {int(np.argmin(n_tokens > 0))} has no tokens")
+        for name, value in zip(self.__slots__, (strengths, kl, n_tokens, twin), strict=True):
+            object.__setattr__(self, name, value)
+
+    @property
+    def p_own(self) -> Floats:
+        """(n_s, n_items) helpfulness: exp(-KL per token), 1 without steering."""
+        return np.asarray(np.exp(-self.kl))
+
+    @property
+    def mean_p_own(self) -> Floats:
+        """(n_s,) mean of `p_own` over items."""
+        return _mean(self.p_own)
+
+    @property
+    def mean_kl(self) -> Floats:
+        """(n_s,) mean of `kl` over items."""
+        return _mean(self.kl)
+
+    def take(self, items: npt.NDArray[np.intp]) -> OwnScores:
+        """The same strengths, these items only."""
+        twin = self.twin[:, items] if self.twin.size else self.twin
+        return OwnScores(self.strengths, self.kl[:, items], self.n_tokens[items], twin)
+
+
+HelpfulScores: TypeAlias = ChoiceScores | AnswerScores | OwnScores
+
+
+def measured(scores: HelpfulScores, measure: Measure) -> Floats:
     """(n_s, n_items) one measure of helpfulness, between 0 and 1.
 
     Raises:
@@ -308,12 +371,12 @@ def measured(scores: ChoiceScores | AnswerScores, measure: Measure) -> Floats:
     """
     if measure not in get_args(Measure):
         raise InputError(f"measure {measure!r} is unknown; use one of {', '.join(get_args(Measure))}")
-    if (measure == "p_token") != isinstance(scores, AnswerScores):
+    if (measure == "p_token", measure == "p_own") != (isinstance(scores, AnswerScores), isinstance(scores, OwnScores)):
         raise InputError(f"measure {measure!r} is not one of {type(scores).__name__}")
     return np.asarray(getattr(scores, measure), np.float64)
 
 
-def chance_level(scores: ChoiceScores | AnswerScores, measure: Measure) -> Floats:
+def chance_level(scores: HelpfulScores, measure: Measure) -> Floats:
     """(n_items,) what a guess earns in a measure: 1/choices among the choices, 0 over the whole vocabulary.
 
     Raises:

@@ -9,11 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+import numpy as np
+
+from steercpp.aliases import Floats
 from steercpp.engine.batch import Batch
-from steercpp.engine.engine import Base, Engine
+from steercpp.engine.engine import AnswerKl, Base, Engine
 from steercpp.engine.steering import Steering
 from steercpp.runs.store import Group, Store
-from steercpp.sweeps.work import Work
+from steercpp.sweeps.own_answers import kl_between
+from steercpp.sweeps.work import Work, packed
 
 _NOT_WORTH_IT = "an unsteered pass to start from would not have paid"
 
@@ -26,7 +30,9 @@ def packed_for(engine: Engine, work: Work, steering: Steering) -> Work:
     """
     decided = engine.decide(work.queries, steering)
     return replace(
-        work, batches=engine.pack(work.queries, decided), is_open=tuple(bool(steerings) for steerings in decided)
+        work,
+        batches=packed(engine, work.queries, decided, most_rows=work.most_rows),
+        is_open=tuple(bool(steerings) for steerings in decided),
     )
 
 
@@ -52,10 +58,10 @@ class Bases:
         """The base of a batch, if it has one."""
         return self.held.get(id(batch))
 
-    def make(self, batch: Batch) -> Base:
-        """Run the unsteered pass of a batch."""
-        base = self.held[id(batch)] = self.engine.base(batch, first_layer=self.first_layer)
-        self.hopeless = not base.resumed and bool(base.kept)  # not for want of memory, which another batch may have
+    def make(self, batch: Batch, *, keep_logits: bool = False) -> Base:
+        """Run the unsteered pass of a batch; with its logits where KL is to be told."""
+        base = self.held[id(batch)] = self.engine.base(batch, first_layer=self.first_layer, keep_logits=keep_logits)
+        self.hopeless = any(rows.reason for rows in base.kept)  # not for want of memory, which another batch may have
         return base
 
     def pays(self, n_passes: int) -> bool:
@@ -73,6 +79,8 @@ def chunks(engine: Engine, work: Sequence[Work]) -> list[Groups]:
     for of_kind in work:
         for number, batch in enumerate(of_kind.batches):
             size = batch.n_tokens * engine.n_embd * 4
+            if of_kind.is_own:
+                size += sum(int(pass_.outputs.sum()) for pass_ in batch.passes) * engine.n_vocab * 4
             if chunked[-1] and n_bytes + size > engine.keep_bytes:
                 chunked.append([])
                 n_bytes = 0
@@ -112,7 +120,9 @@ def measure(
             before = engine.token_layers
             base = bases.of(batch)
             in_full = None
-            if not steering.strength and not bases.keeps:
+            if of_kind.is_own:
+                logprobs, in_full = _own_nats(of_kind, batch, bases, steering)
+            elif not steering.strength and not bases.keeps:
                 logprobs = engine.logprobs(batch)
             elif not steering.strength:
                 logprobs = (base or bases.make(batch)).logprobs
@@ -125,3 +135,21 @@ def measure(
             store.add(group, batch.n_tokens, engine.token_layers - before, in_full, rows)
             done.add(group)
         tick(batch.n_tokens, is_new)
+
+
+def _own_nats(of_kind: Work, batch: Batch, bases: Bases, steering: Steering) -> tuple[list[Floats], str | None]:
+    """Of each own answer -KL at its tokens, then ln P of these; and why the pass was not resumed, see `Store.add`."""
+    engine = bases.engine
+    if of_kind.unsteered:  # after an instruction: two prompts, of which no pass starts from the other
+        return [
+            _nats(answer) for answer in kl_between(engine, batch, [of_kind.unsteered[i] for i in batch.members])
+        ], None
+    base = bases.of(batch) or bases.make(batch, keep_logits=True)
+    if not steering.strength:
+        return [np.concatenate([np.zeros_like(logprobs), logprobs]) for logprobs in base.token_logprobs], None
+    answers = engine.answer_kl(batch, steering=of_kind.steering(batch, steering), base=base)
+    return [_nats(answer) for answer in answers], base.reason
+
+
+def _nats(answer: AnswerKl) -> Floats:
+    return np.concatenate([-answer.kl, answer.logprobs])

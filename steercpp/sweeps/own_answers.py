@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from steercpp.aliases import FloatArray, Floats, Progress, Tokens
-from steercpp.data.items import OwnItem, named
+from steercpp.data.items import Kind, OwnItem, named
 from steercpp.data.prompts import Prompt, Template, as_chat, with_instruction
 from steercpp.engine import reference
 from steercpp.engine.batch import Batch, Query
@@ -32,8 +33,12 @@ from steercpp.engine.engine import AnswerKl, Engine
 from steercpp.engine.generation import Generated, generate_each
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.session import by_token
-from steercpp.errors import ContextOverflowError, PromptError, TaskError
+from steercpp.errors import ContextOverflowError, PromptError, RunError, TaskError
 from steercpp.judging.answers import ends_in_thought
+from steercpp.runs.folder import NEXT, STORE
+from steercpp.runs.labels import OWN_TELLING
+from steercpp.runs.manifest import MANIFEST, is_finished
+from steercpp.runs.store import Store
 
 MAX_TOKENS = 48
 DRAWS = 3  # of an answer, before a request that is answered with nothing is left out
@@ -97,6 +102,37 @@ def own_answers(
             "a thought; take other requests, or measure helpfulness on choice items"
         )
     return tuple(answered[number] for number in sorted(answered))
+
+
+def kept_answers(folder: Path, requests: Sequence[OwnItem]) -> tuple[OwnItem, ...] | None:
+    """The requests with the answers that a run in a folder has, so that none of them is drawn again.
+
+    Args:
+        folder: a run directory, begun or finished, or anything else.
+        requests: what is to be answered; those that are answered already have the same answer in the run.
+
+    Returns:
+        the requests in their order, answered where the run has an answer; those that it left out are open still, as are
+            new ones: `own_answers` draws for these. None where no run is begun in the folder.
+
+    Raises:
+        RunError: the run has other requests, or is damaged.
+    """
+    if not (folder / MANIFEST).is_file() or not (folder / STORE).is_file():
+        return None
+    with Store.read(folder / STORE, settled=is_finished(folder)) as store:
+        kept = [item for kind in (Kind.OWN, OWN_TELLING) for item in store.items(kind) if isinstance(item, OwnItem)]
+    asked = {request.id: (number, request) for number, request in enumerate(requests)}
+    found: dict[int, OwnItem] = {}
+    for item in kept:
+        number, request = asked.get(item.id, (-1, None))
+        if request is None or (item if request.tokens else replace(item, answer="", tokens=())) != request:
+            found.clear()
+            break
+        found[number] = item
+    if not found:
+        raise RunError(f"{folder}: holds a sweep of another plan (other own items); {NEXT}")
+    return tuple(found.get(number, request) for number, request in enumerate(requests))
 
 
 def choosing(items: Sequence[OwnItem]) -> tuple[OwnItem, ...]:

@@ -12,15 +12,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, Kind, TextItem, items_sha256
+from steercpp.data.items import (
+    AnswerItem,
+    BehaviorItem,
+    ChoiceItem,
+    CodeItem,
+    Item,
+    Kind,
+    OwnItem,
+    TextItem,
+    items_sha256,
+    named,
+)
 from steercpp.data.requests import Request, requests_sha256
 from steercpp.encoding import refuse_half_characters
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Gate, Steering, check_manner
-from steercpp.errors import InputError
-from steercpp.runs.labels import CONTINUED, ControlName
+from steercpp.errors import InputError, TaskError
+from steercpp.runs.labels import CONTINUED, OWN_TELLING, ControlName
 from steercpp.runs.plan import Plan, PlannedSettings, SweepOptions
 from steercpp.runs.scores import NO_INSTRUCTION, SWITCHED_OFF
+from steercpp.sweeps.own_answers import choosing, telling
 from steercpp.sweeps.strengths import normal_strengths
 from steercpp.sweeps.texts import TextPlan
 from steercpp.sweeps.units import check_unit
@@ -37,6 +49,7 @@ class SweepSpec(SweepOptions):
         answer: items to measure the P of free answers on, token by token.
         text: texts to measure perplexity on.
         code: functions to be completed, whose programs are run; items of one kind at least are needed.
+        own: requests with the answers that the unsteered model itself gave, see `own_answers`.
         gate: steer only the prompts that pass it, decided on the unsteered model.
         text_plan: how the prompts of behavior and code items are continued; None: no texts are generated.
         showcase: requests that are continued at a few strengths and only shown, see sweeps/showcase.py.
@@ -44,6 +57,7 @@ class SweepSpec(SweepOptions):
 
     Raises:
         InputError: no items, code items without a text plan, or a value out of range.
+        TaskError: an own item is not answered yet.
     """
 
     behavior: Sequence[BehaviorItem] = ()
@@ -51,6 +65,7 @@ class SweepSpec(SweepOptions):
     answer: Sequence[AnswerItem] = ()
     text: Sequence[TextItem] = ()
     code: Sequence[CodeItem] = ()
+    own: Sequence[OwnItem] = ()
     gate: Gate | None = None
     text_plan: TextPlan | None = None
     showcase: Sequence[Request] = ()
@@ -72,7 +87,12 @@ class SweepSpec(SweepOptions):
         if self.showcase_tokens < 1:
             raise InputError(f"`showcase_tokens` is {self.showcase_tokens}: give at least 1, or leave `showcase` out")
         if not self.items:
-            raise InputError("nothing to measure: give behavior, choice, answer, text or code items")
+            raise InputError("nothing to measure: give behavior, choice, answer, text, code or own items")
+        if unanswered := [item for item in self.own if not item.tokens]:
+            raise TaskError(
+                f"{named(unanswered[0])}: is not answered yet, as {len(unanswered)} of {len(self.own)} own items; have "
+                "the model answer them with `own_answers`"
+            )
         if self.text_plan is None and self.code:
             raise InputError("code items are answered with generated text; give its length with `max_tokens`")
         if self.text_plan is not None and not set(self.items) & set(CONTINUED):
@@ -81,8 +101,16 @@ class SweepSpec(SweepOptions):
     @property
     def items(self) -> dict[Kind, Sequence[Item]]:
         """The items by kind, without kinds of which there are none."""
-        by_kind: dict[Kind, Sequence[Item]] = {kind: getattr(self, kind, ()) for kind in Kind}
+        by_kind: dict[Kind, Sequence[Item]] = {kind: getattr(self, kind) for kind in Kind}
         return {kind: items for kind, items in by_kind.items() if items}
+
+    @property
+    def stored_items(self) -> dict[str, Sequence[Item]]:
+        """The items by the name under which a run keeps them: own ones by whether they choose or tell."""
+        stored: dict[str, Sequence[Item]] = {str(kind): items for kind, items in self.items.items()}
+        if self.own:
+            stored |= {str(Kind.OWN): choosing(self.own), OWN_TELLING: telling(self.own)}
+        return {kind: items for kind, items in stored.items() if items}
 
     def steering(self, vector: ControlVector) -> Steering:
         """How a vector acts, at strength 1."""

@@ -9,10 +9,10 @@
     result.recommend(max_loss=0.05).strength
 
 A sweep measures strength 0, goes outwards, and then measures the controls: the instruction before every prompt, and
-directions of the same norms at the candidate for a recommendation. Last, with a text plan, every prompt is continued by
-generated text at every strength; where programs alone tell what steering costs, the controls come after them. At the
-very end requests are continued that are only shown (showcase.py). The same call again goes on where it was interrupted,
-or reads what is finished.
+directions of the same norms at the candidate for a recommendation. Of own answers those that tell are measured at the
+candidate alone. Last, with a text plan, every prompt is continued by generated text at every strength; where programs
+alone tell what steering costs, the controls come after them. At the very end requests are continued that are only shown
+(showcase.py). The same call again goes on where it was interrupted, or reads what is finished.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from steercpp.runs.folder import (
     read_swept_vector,
     refuse_other_plan,
 )
-from steercpp.runs.labels import CONTROLLED, RANDOM, ControlName, Label, random_label
+from steercpp.runs.labels import CONTROLLED, OWN_TELLING, RANDOM, ControlName, Label, random_label
 from steercpp.runs.manifest import (
     MANIFEST,
     Manifest,
@@ -169,7 +169,7 @@ def _swept(
                 refuse_other_plan(out, manifest.plan, plan)
             if manifest is None or manifest.finished is None:
                 # Everything that can be wrong with an item is found before anything is written
-                work = [WORKS[kind](engine, items) for kind, items in spec.items.items() if kind in WORKS]
+                work = [WORKS[kind](engine, items) for kind, items in spec.stored_items.items() if kind in WORKS]
                 prepared = _prepared(engine, spec, work)
                 prepare(out)
                 if manifest is None:
@@ -178,7 +178,7 @@ def _swept(
                     manifest = _begin(engine, made, out, plan, model, spec, prepared, doubts, progress)
                     note = None
                 else:
-                    refuse_other_tokens(out, prepared.work)
+                    refuse_other_tokens(out, prepared.all_work)
                 return _measured(engine, spec, out, manifest, prepared, allow_code, progress, on_strength, note)
     result = open_run(out)
     if on_strength is not None:
@@ -210,9 +210,12 @@ def _measured(
     """Measure what a begun run lacks."""
     steering = spec.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
-        prepared = replace(prepared, work=[packed_for(engine, of_kind, steering) for of_kind in prepared.work])
+        prepared = replace(
+            prepared, work=[packed_for(engine, of_kind, steering) for of_kind in prepared.work],
+            telling=[packed_for(engine, of_kind, steering) for of_kind in prepared.telling],
+        )  # fmt: skip
         if spec.gate is not None:
-            gate_open = {of_kind.kind: sum(of_kind.is_open) for of_kind in prepared.work}
+            gate_open = {of_kind.kind: sum(of_kind.is_open) for of_kind in prepared.all_work}
             manifest = replace(manifest, gate_open=gate_open)
     with Store.reopen(out / STORE) as store:
         run = Run(out, manifest, spec, engine, steering, prepared, store, progress, on_strength)
@@ -227,11 +230,12 @@ class Prepared:
     """All that a sweep decodes, as tokens.
 
     Attributes:
-        work: the items by kind.
+        work: the items by kind, but for own answers that tell.
         baseline: those that controls are measured on, with the instruction before their prompts; empty without one.
         jobs: prompts to be continued by generated text.
         controls_off: controls that are not to be had, with the reason.
         showcase: requests that are only shown; None without any.
+        telling: own answers that tell, at most one.
     """
 
     work: Sequence[Work]
@@ -239,6 +243,12 @@ class Prepared:
     jobs: Sequence[TextJob]
     controls_off: dict[str, str]
     showcase: ShowcaseJob | None = None
+    telling: Sequence[Work] = ()
+
+    @property
+    def all_work(self) -> Sequence[Work]:
+        """Those that tell too."""
+        return [*self.work, *self.telling]
 
     @property
     def prompts(self) -> Sequence[Sequence[int]]:
@@ -250,12 +260,14 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     """The work with its prompt baseline, or why there is none."""
     showcase = showcase_job(engine, spec.showcase, max_tokens=spec.showcase_tokens)
     off = spec.controls_off
+    telling = [of_kind for of_kind in work if of_kind.kind == OWN_TELLING]
+    work = [of_kind for of_kind in work if of_kind.kind != OWN_TELLING]
     controlled = [of_kind for of_kind in work if of_kind.kind in CONTROLLED]
     if not controlled:
         off = dict.fromkeys(map(str, ControlName), NO_ITEMS) | off
     jobs = text_jobs(engine, spec.text_plan, spec.items, instruction="")
     if ControlName.PROMPT in off:
-        return Prepared(work, [], jobs, off, showcase)
+        return Prepared(work, [], jobs, off, showcase, telling)
     baseline = []
     reason = ""
     for of_kind in controlled:
@@ -269,8 +281,8 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     except (ContextOverflowError, PromptError) as error:
         reason = reason or f"with the instruction before it, {error}"
     if reason:
-        return Prepared(work, [], jobs, off | {ControlName.PROMPT: reason}, showcase)
-    return Prepared(work, baseline, jobs_of_both, off, showcase)
+        return Prepared(work, [], jobs, off | {ControlName.PROMPT: reason}, showcase, telling)
+    return Prepared(work, baseline, jobs_of_both, off, showcase, telling)
 
 
 def refuse_other_tokens(out: Path, work: Iterable[Work]) -> None:
@@ -325,11 +337,11 @@ def _begin(
             sha256=vector_sha256(vector), layers=vector.layers, norms=tuple(vector.norms.values()),
             residual_norms=measured.residual_norms, calibration=measured.calibration,
         ),
-        items={str(kind): len(items) for kind, items in spec.items.items()}, engine=engine.settings(),
+        items={kind: len(items) for kind, items in spec.stored_items.items()}, engine=engine.settings(),
         versions=versions(), machine=machine(), controls_off=prepared.controls_off,
         notes=(
             *engine.vocabulary.chat_notes(_prompts(spec, prompted=bool(prepared.baseline))),
-            *(note for of_kind in prepared.work for note in of_kind.notes), *notes,
+            *(note for of_kind in prepared.all_work for note in of_kind.notes), *notes,
             *((measured.doubt,) if measured.doubt else ()),
             *(() if prepared.showcase is None else prepared.showcase.notes),
         ),
@@ -338,8 +350,8 @@ def _begin(
     try:
         write_vector(out / VECTOR_FILE, vector)
         with Store.create(out / STORE, plan_sha256=plan.sha256) as store:
-            continuations = {of_kind.kind: of_kind.continuations for of_kind in prepared.work}
-            for kind, items in spec.items.items():
+            continuations = {of_kind.kind: of_kind.continuations for of_kind in prepared.all_work}
+            for kind, items in spec.stored_items.items():
                 store.add_items(kind, items, continuations.get(kind, ()))
             if prepared.showcase is not None:
                 store.add_requests(prepared.showcase.requests)
@@ -426,11 +438,13 @@ class Run:
                     self.on_strength(self._means(strength))
         if not self._is_lost_in_code:
             self._measure_controls(chunked, bases, done)
+            self._measure_telling(bases, done)
         self._generate_texts()
         self._judge_code(allow_code)
         if self._is_lost_in_code:
             bases.held.clear()
             self._measure_controls(chunked, bases, done)
+            self._measure_telling(bases, done)
         self._show()
         self._finish()
 
@@ -482,6 +496,19 @@ class Run:
             for n_before, (label, vector) in enumerate(vectors.items()):
                 steering = replace(self.steering, vector=vector, strength=strength)
                 self._measure(controlled, bases, label, steering, done, len(vectors) - 1 - n_before)
+
+    def _measure_telling(self, bases: Bases, done: set[Group]) -> None:
+        """Own answers that had no part in the choice, at 0 and at the candidate that the others propose."""
+        recommendation = open_run(self.out).recommend() if self.prepared.telling else None
+        candidate = None if recommendation is None else recommendation.candidate
+        self.manifest = replace(self.manifest, telling_strength=candidate)
+        if candidate is None:
+            return
+        for groups in filter(None, chunks(self.engine, self.prepared.telling)):
+            bases.held.clear()  # of other batches, whose memory these take
+            for n_later, strength in ((1, 0.0), (0, candidate)):
+                self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later)
+        bases.held.clear()
 
     def _generate_texts(self) -> None:
         """Continue prompts: at every strength, or unsteered under the prompt baseline."""
@@ -566,6 +593,7 @@ class Run:
         """
         off, work = self.manifest.controls_off, self.prepared.work
         n = len(self.strengths) * sum(map(of_pass, work)) + sum(map(of_pass, self.prepared.baseline))
+        n += 2 * sum(map(of_pass, self.prepared.telling))
         for job in self.prepared.jobs:
             n += of_texts(job, 1 if job.label == Label.PROMPT else len(self.strengths))
         if any(s * self.spec.direction > 0 for s in self.strengths):
@@ -577,7 +605,7 @@ class Run:
     def _token_counts(self) -> TokenCounts:
         finished = self.store.finished()
         passes = {(group.label, group.kind, group.strength) for group in finished}
-        plain = {(of_kind.kind, False): of_kind.n_tokens_plain for of_kind in self.prepared.work}
+        plain = {(of_kind.kind, False): of_kind.n_tokens_plain for of_kind in self.prepared.all_work}
         plain |= {(of_kind.kind, True): of_kind.n_tokens_plain for of_kind in self.prepared.baseline}
         n_plain = sum(plain[kind, label == Label.PROMPT] for label, kind, _ in passes)
         of_texts, of_texts_plain = (

@@ -6,6 +6,7 @@ choice      that of the token that each letter adds to the prompt, and of its ot
             or by text, that of each choice as a whole
 answer      that of each token of each answer, given all before it
 text        that of all tokens of the text after the first one
+own         -KL(unsteered || steered) at each token of the answer, then the log-probability of each token
 
 A Llama 2 chat model opens its answers with a lone space; where it does, the space is taken as the end of every prompt.
 """
@@ -26,6 +27,7 @@ from steercpp.data.items import (
     ChoiceItem,
     Item,
     Kind,
+    OwnItem,
     TextItem,
     choice_continuations,
     choice_form_of,
@@ -39,8 +41,10 @@ from steercpp.engine.batch import Batch, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import PerQuery, Steering
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
+from steercpp.runs.labels import OWN_TELLING
 from steercpp.runs.store import Continuation
 from steercpp.statistics.scores import drop_extensions
+from steercpp.sweeps.own_answers import own_query, query_groups, rows_at_once
 
 N_ASKED = 8
 NOTE = "the model opens its answers with a lone space, which is taken as the end of every {kind} prompt"
@@ -51,7 +55,7 @@ class Work:
     """The items of one kind, ready to be decoded.
 
     Attributes:
-        kind: "behavior", "choice", "answer" or "text".
+        kind: "behavior", "choice", "answer", "text", "own" or "own_telling".
         items: as given.
         continuations: what is scored, item after item.
         queries: one for each item.
@@ -60,6 +64,8 @@ class Work:
         notes: what of the scoring is not as usual, in sentences.
         chains: for each query the tokens of its answers, whose beginnings its continuations are; empty where
             continuations are scored as a whole.
+        most_rows: of own answers, how many rows of logits a batch may have; None: their logits are not kept.
+        unsteered: of own answers after an instruction, the queries without it, from which KL is counted.
     """
 
     kind: str
@@ -70,6 +76,13 @@ class Work:
     is_open: tuple[bool, ...]
     notes: tuple[str, ...] = ()
     chains: tuple[tuple[Tokens, ...], ...] = ()
+    most_rows: int | None = None
+    unsteered: tuple[Query, ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether KL is measured, at each token of an answer."""
+        return self.kind in (Kind.OWN, OWN_TELLING)
 
     def steering(self, batch: Batch, steering: Steering) -> PerQuery:
         """What steers each query of a batch: the same, where its gate is open."""
@@ -223,8 +236,59 @@ def text_work(engine: Engine, items: Sequence[TextItem], *, instruction: str = "
     return _work(engine, Kind.TEXT, items, continuations, queries, tuple(notes))
 
 
+def own_work(engine: Engine, items: Sequence[OwnItem], *, instruction: str = "", kind: str = Kind.OWN) -> Work:
+    """Own answers with their exact tokens, packed so that the logits of a batch fit into half of the engine's memory.
+
+    Args:
+        engine: the model.
+        items: answered.
+        instruction: stands before every request; "" for none.
+        kind: "own", or "own_telling".
+
+    Raises:
+        TaskError: two items share an id, or one is not answered with this model's tokens.
+        PromptError, ContextOverflowError: as `behavior_work`.
+    """
+    if twice := repeated(item.id for item in items):
+        raise TaskError(f"two own items have the id {twice!r}; ids must differ, across files too")
+    queries = tuple(own_query(engine, item, instruction) for item in items)
+    sides = ("kl", "logprob")
+    continuations = [
+        Continuation(number, side, (token,))
+        for number, item in enumerate(items)
+        for side in sides
+        for token in item.tokens
+    ]
+    most_rows = rows_at_once(engine)
+    unsteered = tuple(own_query(engine, item) for item in items) if instruction else ()
+    return Work(
+        kind, tuple(items), tuple(continuations), queries, packed(engine, queries, most_rows=most_rows),
+        (True,) * len(items), most_rows=most_rows, unsteered=unsteered,
+    )  # fmt: skip
+
+
+def telling_work(engine: Engine, items: Sequence[OwnItem], *, instruction: str = "") -> Work:
+    """Own answers that tell, as `own_work`."""
+    return own_work(engine, items, instruction=instruction, kind=OWN_TELLING)
+
+
+def packed(
+    engine: Engine, queries: Sequence[Query], steering: PerQuery = None, *, most_rows: int | None = None
+) -> tuple[Batch, ...]:
+    """Queries packed, as `Engine.pack`; no more rows of logits in a batch than `most_rows`, but for a longer query."""
+    if most_rows is None:
+        return engine.pack(queries, steering)
+    batches = []
+    for group in query_groups(queries, most_rows):
+        of_group = [steering[number] for number in group] if isinstance(steering, Sequence) else steering
+        for batch in engine.pack([queries[number] for number in group], of_group):
+            batches.append(replace(batch, members=tuple(group[member] for member in batch.members)))
+    return tuple(batches)
+
+
 WORKS: Mapping[str, Callable[..., Work]] = {
-    Kind.BEHAVIOR: behavior_work, Kind.CHOICE: choice_work, Kind.ANSWER: answer_work, Kind.TEXT: text_work
+    Kind.BEHAVIOR: behavior_work, Kind.CHOICE: choice_work, Kind.ANSWER: answer_work, Kind.TEXT: text_work,
+    Kind.OWN: own_work, OWN_TELLING: telling_work,
 }  # fmt: skip
 
 

@@ -189,6 +189,7 @@ def test_groups_hold_no_more_rows_than_there_is_memory_for() -> None:
 # Measuring
 
 
+@pytest.mark.slow
 def test_kl_is_that_of_stock_llama_cpp(chat: Engine, model_path: Path, answered: tuple[OwnItem, ...]) -> None:
     """One sequence at a time, whole logits, float64 arithmetic; the vector is llama.cpp's own."""
     vector = _vector(chat)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, TextItem
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, CodeItem, Item, OwnItem, TextItem, named
 from steercpp.data.prompts import Template
 from steercpp.data.sets.names import behavior_items, instruction_of, task_items
 from steercpp.data.templates import within
@@ -48,6 +48,8 @@ def run_items(spec: RunSpec, *, data: Path | None, limit: int | None) -> RunItem
     most = fewest(spec.limit, limit)
     behavior = behavior_items(spec.behavior, data=data, limit=most, template=spec.ask) if spec.behavior else ()
     others = [item for name in spec.tasks for item in task_items(name, data=data, limit=most, shots=spec.shots)]
+    if own := next((item for item in others if isinstance(item, OwnItem)), None):
+        raise TaskError(f"{named(own)}: own answers are measured by `steercpp sweep`, not by a study; take other tasks")
     return RunItems(
         behavior=tuple(templated(item, spec.template) for item in behavior),
         choice=tuple(item for item in others if isinstance(item, ChoiceItem)),

@@ -107,9 +107,10 @@ def sweep(
     # What is measured; prompts are only shown if that is wanted.
     text_plan = texts.text_plan(seed)
     inputs = gather(named)
+    asked = controls.keywords(inputs.instruction, inputs.opposite, judged=bool(text_plan) and texts.is_likelihood)
     if n_shown:
         show_inputs(
-            named, inputs, controls.keywords(inputs.instruction), n_shown, options,
+            named, inputs, asked, n_shown, options,
             code_template=texts.code_template, as_json=as_json,
         )  # fmt: skip
         return
@@ -129,7 +130,7 @@ def sweep(
         source, identity = inputs.vector(engine, report)  # a vector, or a call that extracts it
         vector_of = cache(source if callable(source) else lambda: source)
         spec = SweepSpec(
-            **inputs.items, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
+            **inputs.items, **asked, strengths=inputs.strengths,
             unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
             **steering.manner(vector_of, known=None if callable(source) else source.metadata),
         )  # fmt: skip

@@ -66,6 +66,7 @@ class Inputs:
         name: what the run directory is called by default.
         items: what is measured, by kind.
         instruction: what asks for the behaviour in words, "" where nothing is known that does.
+        opposite: what asks for its opposite, likewise.
         vector: given the engine and a progress callable, the vector (or how to make it) with its identity.
     """
 
@@ -73,6 +74,7 @@ class Inputs:
     name: str
     items: Mapping[str, Sequence[Any]]
     instruction: str
+    opposite: str
     strengths: tuple[float, ...]
     unit: Unit
     vector: Callable[[Engine, output.Report | None], tuple[ControlVector | Callable[[], ControlVector], str | None]]
@@ -94,6 +96,7 @@ def gather(options: NamedInputs) -> Inputs:
         name=f"{options.model.stem}-{options.steered_by}",
         items={"behavior": options.items.behavior_items(), **options.items.task_items()},
         instruction=options.items.instruction,
+        opposite=options.items.opposite,
         strengths=options.strengths or grid(GRIDS[unit]),
         unit=unit,
         vector=_source(options, (), None),
@@ -114,6 +117,7 @@ def _embedded(options: NamedInputs) -> Inputs:
             **(options.items.task_items() or {"choice": embedded.choice()[: options.items.limit]}),
         },
         instruction=options.items.instruction if options.items.behavior else embedded.instruction,
+        opposite=options.items.opposite,
         strengths=options.strengths or (embedded.strengths if unit == embedded.unit else grid(GRIDS[unit])),
         unit=unit,
         vector=_source(options, () if options.steered_by else embedded.pairs(), embedded.layers),

@@ -35,6 +35,11 @@ class TextOptions:
         if self.samples > 1 and not self.temperature:
             raise click.UsageError("--samples without --temperature would all be the same text.")
 
+    @property
+    def is_likelihood(self) -> bool:
+        """Whether the model itself judges."""
+        return self.matcher == "likelihood"
+
     def text_plan(self, seed: int) -> TextPlan | None:
         """How texts are generated, None where none are; the matcher is checked too, before anything costly is done.
 

@@ -350,8 +350,9 @@ def _code_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
 def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
     """What became of the texts at 0 and at the recommended strength."""
     scores = judgement.text_scores
+    read = _reading_facts(judgement, strength)
     if scores is None:
-        return []
+        return read
     high = scores.bounds(rng=judgement.rng()).broken_high
     facts: list[Fact] = []
     for i, row in enumerate(judgement.texts):
@@ -370,7 +371,26 @@ def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
             )
         )  # fmt: skip
         facts.append(("asked in words", f"{', '.join(shares)}, perplexity {baseline.perplexity[0]:.3g}"))
-    return [*facts, ("judged by", scores.matcher)]
+    return [*facts, *read, ("judged by", scores.matcher)]
+
+
+def _reading_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
+    """The texts as the unsteered model reads them, at the recommended strength, and what its judgement is worth."""
+    judge = judgement.likelihood
+    if judge is None:
+        return []
+    scores = judge.scores
+    facts: list[Fact] = []
+    for i, s in enumerate(scores.strengths):
+        if s == strength and s:
+            bounds = "" if scores.per_token_low[i] != scores.per_token_low[i] else (
+                f" ({plus(float(scores.per_token_low[i]))} to {plus(float(scores.per_token_high[i]))})"
+            )  # fmt: skip
+            figures = f"{plus(float(scores.per_token[i]))}{bounds} nats per token towards the instruction"
+            facts.append((f"read at {signed(float(s))}", f"{figures}; text loss {share(float(scores.loss[i]))}"))
+    if judge.refused:
+        facts.append(("likelihood", output.text(f"gives no verdict: {judge.refused}", "yellow")))
+    return facts
 
 
 def _footnotes(recommendation: dict[str, Any]) -> list[output.Renderable]:

@@ -21,6 +21,7 @@ class Label(StrEnum):
     VECTOR = "vector"
     ORTHOGONAL = "orthogonal"  # a direction orthogonal to the vector at every layer
     PROMPT = "prompt"  # the prompt baseline: nothing steers, an instruction stands before every prompt
+    OPPOSITE = "opposite"  # texts alone: nothing steers, the instruction's opposite stands before every prompt
 
 
 RANDOM = "random-"  # labels of random directions begin so

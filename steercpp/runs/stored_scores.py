@@ -82,11 +82,15 @@ def missing_texts(store: Store, manifest: Manifest) -> str | None:
     if manifest.plan.texts is None:
         return None
     wanted = [(Label.VECTOR, kind) for kind in CONTINUED if kind in manifest.items]
-    if Kind.BEHAVIOR in manifest.items and ControlName.PROMPT not in manifest.controls_off:
-        wanted.append((Label.PROMPT, Kind.BEHAVIOR))
+    if Kind.BEHAVIOR in manifest.items:
+        if manifest.plan.opposite or ControlName.PROMPT not in manifest.controls_off:
+            wanted.append((Label.PROMPT, Kind.BEHAVIOR))
+        if manifest.plan.opposite:
+            wanted.append((Label.OPPOSITE, Kind.BEHAVIOR))
+    under = {Label.PROMPT: " under the prompt baseline", Label.OPPOSITE: " under the opposite of the instruction"}
     for label, kind in wanted:
         if len(store.items_with_texts(label, kind)) < manifest.items[kind]:
-            return f"texts of {kind} items" + (" under the prompt baseline" if label == Label.PROMPT else "")
+            return f"texts of {kind} items{under.get(label, '')}"
     return None
 
 

@@ -87,6 +87,7 @@ def test_a_loss_of_each_token_is_that_loss(rng: np.random.Generator) -> None:
     assert high == pytest.approx(value), "paired: the requests' own likelihoods drop out"
 
 
+@pytest.mark.slow
 def test_the_bounds_of_the_loss_hold_what_was_planted() -> None:
     """Of 200 studies of 24 requests at least 90 % have the truth between their bounds, which are meant for 95 %."""
     rng = np.random.default_rng(8)
@@ -146,5 +147,7 @@ def test_agreement_resamples_requests_not_texts() -> None:
     ours = np.array([0, 1] * 12)
     theirs = np.where(np.arange(24) % 6 == 0, 1 - ours, ours)
     once = agreement(ours, theirs, np.arange(24), rng=np.random.default_rng(1))
-    many = agreement(np.repeat(ours, 10), np.repeat(theirs, 10), np.repeat(np.arange(24), 10), rng=np.random.default_rng(1))
+    many = agreement(
+        np.repeat(ours, 10), np.repeat(theirs, 10), np.repeat(np.arange(24), 10), rng=np.random.default_rng(1)
+    )
     assert many.value == pytest.approx(once.value) and many.low == pytest.approx(once.low)

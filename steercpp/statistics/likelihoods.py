@@ -39,7 +39,7 @@ LEAST_KAPPA = 0.4
 def posterior_difference(llr: Floats) -> Floats:
     """P(+) - P(-) at equal priors from log-likelihood ratios in nats, of any shape.
 
-    For example of ln 19 it is 0.9: odds of 19 to 1 are 95 % against 5 %.
+    For example of ln 3 it is 0.5: odds of 3 to 1 are 75 % against 25 %.
     """
     return np.asarray(np.tanh(np.asarray(llr) / 2))
 

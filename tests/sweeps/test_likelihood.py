@@ -189,9 +189,9 @@ def plant(folder: Path, llr: Callable[[str, float, int], float]) -> SweepResult:
 
 @pytest.mark.slow
 def test_planted_readings_give_their_outcomes(tiny_engine: Engine, tmp_path: Path) -> None:
-    """LLR' counts from the unsteered texts; 19 to 1 is a side; what is no language is broken whatever its LLR."""
+    """LLR' counts from the unsteered texts; 3 to 1 is a side; what is no language is broken whatever its LLR."""
     folder = sweep_with_readings(tiny_engine, tmp_path / "run", behavior=MANY).folder
-    planted = {-0.5: -3.0, 0.0: 0.0, 0.5: 2.9, 1.0: 3.0}
+    planted = {-0.5: -1.1, 0.0: 0.0, 0.5: 1.09, 1.0: 1.1}
     sides = {"vector": 7.0, "prompt": 20.0, "opposite": -20.0}
 
     def llr(label: str, s: float, item: int) -> float:
@@ -209,7 +209,7 @@ def test_planted_readings_give_their_outcomes(tiny_engine: Engine, tmp_path: Pat
     believed = judgement.likelihood
     assert believed is not None and believed.refused == "" and judgement.text_scores is scores
     assert believed.separation == Bound(1.0, pytest.approx(0.05 ** (1 / n))) and believed.agreement is None
-    assert believed.scores.b == pytest.approx([math.tanh(-1.5), 0, math.tanh(1.45), math.tanh(1.5) * (1 - 1 / n)])
+    assert believed.scores.b == pytest.approx([math.tanh(-0.55), 0, math.tanh(0.545), math.tanh(0.55) * (1 - 1 / n)])
     assert {sample.outcome for sample in judgement.samples(9)} == {"misaligned", "neither", "broken"}
     assert json.loads(json.dumps(judgement.record()["likelihood"]))["refused"] == ""
 

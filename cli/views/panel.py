@@ -375,19 +375,21 @@ def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
 
 
 def _reading_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
-    """The texts as the unsteered model reads them, at the recommended strength, and what its judgement is worth."""
+    """The texts as the unsteered model reads them, at the recommended or most telling strength."""
     judge = judgement.likelihood
     if judge is None:
         return []
     scores = judge.scores
     facts: list[Fact] = []
-    for i, s in enumerate(scores.strengths):
-        if s == strength and s:
-            bounds = "" if scores.per_token_low[i] != scores.per_token_low[i] else (
-                f" ({plus(float(scores.per_token_low[i]))} to {plus(float(scores.per_token_high[i]))})"
-            )  # fmt: skip
-            figures = f"{plus(float(scores.per_token[i]))}{bounds} nats per token towards the instruction"
-            facts.append((f"read at {signed(float(s))}", f"{figures}; text loss {share(float(scores.loss[i]))}"))
+    towards = scores.per_token * judgement.direction
+    at = [i for i, s in enumerate(scores.strengths) if s == strength and s] or [int(towards.argmax())]
+    for i in at:
+        low, high = scores.per_token_low[i], scores.per_token_high[i]
+        bounds = "" if low != low else f" ({plus(float(low))} to {plus(float(high))})"
+        figures = f"{plus(float(scores.per_token[i]))}{bounds} nats a token towards the instruction"
+        facts.append((
+            f"read at {signed(float(scores.strengths[i]))}", f"{figures}; text loss {share(float(scores.loss[i]))}"
+        ))  # fmt: skip
     if judge.refused:
         facts.append(("likelihood", output.text(f"gives no verdict: {judge.refused}", "yellow")))
     return facts

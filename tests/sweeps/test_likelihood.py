@@ -28,7 +28,6 @@ from steercpp.runs.folder import STORE
 from steercpp.runs.judgement import Judging, judge
 from steercpp.runs.manifest import read_manifest
 from steercpp.runs.result import SweepResult, open_run
-from steercpp.statistics.likelihoods import Bound
 from steercpp.sweeps.spec import SweepSpec
 from steercpp.sweeps.texts import TextPlan
 from steercpp.vectors.gguf import read_vector
@@ -208,7 +207,8 @@ def test_planted_readings_give_their_outcomes(tiny_engine: Engine, tmp_path: Pat
     judgement = judge(run, Judging(matcher="likelihood"))
     believed = judgement.likelihood
     assert believed is not None and believed.refused == "" and judgement.text_scores is scores
-    assert believed.separation == Bound(1.0, pytest.approx(0.05 ** (1 / n))) and believed.agreement is None
+    assert believed.separation.value == 1 and believed.separation.low == pytest.approx(0.05 ** (1 / n))
+    assert believed.agreement is None
     assert believed.scores.b == pytest.approx([math.tanh(-0.55), 0, math.tanh(0.545), math.tanh(0.55) * (1 - 1 / n)])
     assert {sample.outcome for sample in judgement.samples(9)} == {"misaligned", "neither", "broken"}
     assert json.loads(json.dumps(judgement.record()["likelihood"]))["refused"] == ""

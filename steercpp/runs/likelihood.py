@@ -69,7 +69,7 @@ def likelihood_judge(result: SweepResult) -> LikelihoodJudge | None:
     """
     if not result.manifest.plan.opposite:
         return None
-    readings = [result.readings(label) for label in (Label.VECTOR, Label.PROMPT, Label.OPPOSITE)]
+    readings = [result.readings(label) for label in (Label.VECTOR, Label.WORDS, Label.OPPOSITE)]
     if readings[0] is None or readings[1] is None or readings[2] is None:
         return None  # the run is not that far yet
     steered, words, opposite = readings[0], readings[1], readings[2]

@@ -205,7 +205,7 @@ class SweepResult:
         """The texts generated for the behaviour items, by strength, item and sample; none where some are missing.
 
         Args:
-            label: "vector", "prompt" for the prompt baseline, or "opposite" for that of the opposite.
+            label: "vector", "prompt" for the prompt baseline, "words" or "opposite" for those asked for either side.
 
         Raises:
             RunError: the store cannot be read.

@@ -83,11 +83,14 @@ def missing_texts(store: Store, manifest: Manifest) -> str | None:
         return None
     wanted = [(Label.VECTOR, kind) for kind in CONTINUED if kind in manifest.items]
     if Kind.BEHAVIOR in manifest.items:
-        if manifest.plan.opposite or ControlName.PROMPT not in manifest.controls_off:
+        if ControlName.PROMPT not in manifest.controls_off:
             wanted.append((Label.PROMPT, Kind.BEHAVIOR))
         if manifest.plan.opposite:
-            wanted.append((Label.OPPOSITE, Kind.BEHAVIOR))
-    under = {Label.PROMPT: " under the prompt baseline", Label.OPPOSITE: " under the opposite of the instruction"}
+            wanted += [(Label.WORDS, Kind.BEHAVIOR), (Label.OPPOSITE, Kind.BEHAVIOR)]
+    under = {
+        Label.PROMPT: " under the prompt baseline", Label.WORDS: " that are asked for in words",
+        Label.OPPOSITE: " that are asked for by the opposite",
+    }  # fmt: skip
     for label, kind in wanted:
         if len(store.items_with_texts(label, kind)) < manifest.items[kind]:
             return f"texts of {kind} items{under.get(label, '')}"

@@ -149,7 +149,7 @@ def likelihood_scores(
 
     Args:
         steered: the texts of the sweep, strength 0 among them.
-        words: those generated unsteered under the instruction.
+        words: those generated unsteered, asked for the behaviour in words.
         language: (n_s, n_items, n_samples) which of the former are language.
         rng: draws the requests.
     """

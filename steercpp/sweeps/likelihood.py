@@ -4,6 +4,9 @@
     readings, _ = reader.read(engine, item, [tokens])
     readings[tokens].llr     # ln P(tokens | with the instruction) - ln P(tokens | with its opposite)
 
+Asked means that the instruction opens the user's last message, as in the prompts of contrast pairs: small models hardly
+heed a system message, and some templates drop it.
+
 The unsteered model reads the very tokens that were drawn, in the call that drew them, and the reading is committed with
 the text. Tokens are not kept: a text that is tokenized again after its prompt may fall into others, drawn ones seldom
 being the tokenizer's own, and a stop string is cut off. What follows from readings stands in statistics/likelihoods.py.
@@ -44,8 +47,8 @@ class Reader:
     """Prompts of some items, as tokens, after which their texts are read.
 
     Attributes:
-        with_instruction: each item's prompt, asked for the behaviour in words.
-        with_opposite: the same, asked for its opposite.
+        with_instruction: each item's prompt, opening with what asks for the behaviour.
+        with_opposite: the same with what asks for its opposite.
     """
 
     with_instruction: tuple[Tokens, ...]

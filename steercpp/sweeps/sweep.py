@@ -79,7 +79,9 @@ from steercpp.vectors.gguf import write_vector
 from steercpp.vectors.notes import small_majorities
 
 OnStrength = Callable[[StrengthMeans], None]
-TEXTS_OF = {Label.PROMPT: "prompt baseline", Label.OPPOSITE: "opposite of the instruction"}  # as progress tells them
+TEXTS_OF = {  # as progress tells them
+    Label.PROMPT: "prompt baseline", Label.WORDS: "asked in words", Label.OPPOSITE: "asked for the opposite"
+}  # fmt: skip
 
 
 def sweep(
@@ -248,8 +250,8 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     controlled = [of_kind for of_kind in work if of_kind.kind in CONTROLLED]
     if not controlled:
         off = dict.fromkeys(map(str, ControlName), NO_ITEMS) | off
-    baseline_words = spec.instruction if spec.opposite else ""  # what the likelihood judge needs in any case
-    jobs = text_jobs(engine, spec.text_plan, spec.items, instruction=baseline_words, opposite=spec.opposite)
+    sides = (spec.instruction, spec.opposite) if spec.opposite else None
+    jobs = text_jobs(engine, spec.text_plan, spec.items, instruction="", sides=sides)
     if ControlName.PROMPT in off:
         return Prepared(work, [], jobs, off)
     baseline = []
@@ -261,9 +263,7 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
         else:
             baseline.append(prompted)
     try:
-        jobs_of_both = text_jobs(
-            engine, spec.text_plan, spec.items, instruction=spec.instruction, opposite=spec.opposite
-        )  # fmt: skip
+        jobs_of_both = text_jobs(engine, spec.text_plan, spec.items, instruction=spec.instruction, sides=sides)
     except (ContextOverflowError, PromptError) as error:
         reason = reason or f"with the instruction before it, {error}"
     if reason:

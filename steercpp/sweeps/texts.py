@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias, cast
 
 import numpy as np
 
 from steercpp.aliases import Tokens
 from steercpp.data.items import BehaviorItem, CodeItem, Item, Kind, code_prompt, named
-from steercpp.data.prompts import Prompt, Template, with_instruction
+from steercpp.data.prompts import Prompt, Template, with_instruction, with_opening
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
 from steercpp.engine.sampling import Sampling
@@ -99,6 +100,7 @@ def text_job(
     kind: str,
     label: str = Label.VECTOR,
     instruction: str = "",
+    opens: bool = False,
 ) -> TextJob:
     """The prompts of items, tokenized, before anything is decoded.
 
@@ -110,6 +112,7 @@ def text_job(
         kind: of the items.
         label: for the texts.
         instruction: stands before every prompt; "" for none.
+        opens: whether it opens what the prompt asks instead, as in the prompts of contrast pairs.
 
     Raises:
         PromptError: a prompt cannot be written in the model's template.
@@ -119,7 +122,8 @@ def text_job(
     for item, (prompt, template) in zip(items, prompts, strict=True):
         try:
             if instruction:
-                prompt = with_instruction(prompt, instruction, template=template, between=engine.vocabulary.paragraph)
+                asked = with_opening if opens else with_instruction
+                prompt = asked(prompt, instruction, template=template, between=engine.vocabulary.paragraph)
             tokens = tuple(engine.encode(prompt, template=template))
         except PromptError as error:
             raise type(error)(f"{named(item)}: {error}") from error
@@ -274,7 +278,7 @@ def text_jobs(
     items: Mapping[str, Sequence[Item]] | Mapping[Kind, Sequence[Item]],
     *,
     instruction: str,
-    opposite: str = "",
+    sides: tuple[str, str] | None = None,
 ) -> tuple[TextJob, ...]:
     """All prompts of a sweep that are to be continued.
 
@@ -283,8 +287,8 @@ def text_jobs(
         text_plan: how; None for none.
         items: by kind.
         instruction: what the prompt baseline asks for; "" for no baseline.
-        opposite: asks for the contrary; where it is given the model reads the texts of behavior items, and continues
-            them under it, too.
+        sides: what asks for the behaviour and for its opposite, where the model reads the texts of behavior items; it
+            continues their prompts asked for either, too.
 
     Raises:
         PromptError, ContextOverflowError: as `text_job`.
@@ -295,17 +299,17 @@ def text_jobs(
     jobs = []
     if behavior := cast("Sequence[BehaviorItem]", items.get(Kind.BEHAVIOR, ())):
         prompts: list[tuple[Prompt, Template]] = [(item.prompt, item.template) for item in behavior]
-        labels = {Label.VECTOR: "", Label.PROMPT: instruction, Label.OPPOSITE: opposite}
-        jobs = [
-            text_job(
-                engine, behavior, prompts, text_plan, kind=Kind.BEHAVIOR, label=label, instruction=before
-            )  # fmt: skip
-            for label, before in labels.items()
-            if before or label == Label.VECTOR
-        ]
-        if opposite:
-            reader = Reader(*(job.prompts for job in jobs[1:]))
-            jobs = [replace(job, reader=reader) for job in jobs]
+        of_behavior = partial(text_job, engine, behavior, prompts, text_plan, kind=Kind.BEHAVIOR)
+        jobs.append(of_behavior())
+        if instruction:
+            jobs.append(of_behavior(label=Label.PROMPT, instruction=instruction))
+        if sides is not None:
+            words, opposite = (
+                of_behavior(label=label, instruction=side, opens=True)
+                for label, side in zip((Label.WORDS, Label.OPPOSITE), sides, strict=True)
+            )
+            reader = Reader(words.prompts, opposite.prompts)
+            jobs = [replace(job, reader=reader) for job in (*jobs, words, opposite)]
     if code := cast("Sequence[CodeItem]", items.get(Kind.CODE, ())):
         prompts = [code_prompt(item, text_plan.code_template) for item in code]
         jobs.append(text_job(engine, code, prompts, text_plan, kind=Kind.CODE))

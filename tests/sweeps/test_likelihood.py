@@ -17,7 +17,7 @@ from small_sweep import BEHAVIOR, STRENGTHS, small_sweep
 from stock_llama import StockRunner
 
 from steercpp.data.items import BehaviorItem
-from steercpp.data.prompts import with_instruction
+from steercpp.data.prompts import with_opening
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
@@ -36,7 +36,7 @@ GRID = [*sorted({*STRENGTHS, 0.0})]
 WORDS, OPPOSITE = "no no way cannot", "yes good sure"
 PLAN = TextPlan(6, samples=2, temperature=1.0, seed=4)
 MANY = (*BEHAVIOR, *(replace(item, id=f"{item.id} again", prompt=f"{item.prompt}, too") for item in BEHAVIOR[:4]))
-LABELS = ("opposite", "prompt", "vector")
+LABELS = ("opposite", "prompt", "vector", "words")
 
 
 def sweep_with_readings(engine: Engine, out: Path, **changes: Any) -> SweepResult:
@@ -76,8 +76,8 @@ def test_llr_is_that_of_stock_llama_cpp_one_sequence_at_a_time(
     steering = Steering(read_vector(result.vector_path))
     prompts = [
         {
-            label: tuple(tiny_engine.encode(item.prompt if not words else with_instruction(item.prompt, words)))
-            for label, words in (("vector", ""), ("prompt", WORDS), ("opposite", OPPOSITE))
+            label: tuple(tiny_engine.encode(with_opening(item.prompt, words) if words else item.prompt))
+            for label, words in (("vector", ""), ("words", WORDS), ("opposite", OPPOSITE))
         }
         for item in BEHAVIOR[:3]
     ]
@@ -99,7 +99,7 @@ def test_llr_is_that_of_stock_llama_cpp_one_sequence_at_a_time(
                 ).rows  # fmt: skip
                 for (s, sample), row in zip(rows, generated, strict=True):
                     if row.tokens:
-                        words, opposite = (nats(stock, of_item[side], row.tokens) for side in ("prompt", "opposite"))
+                        words, opposite = (nats(stock, of_item[side], row.tokens) for side in ("words", "opposite"))
                         expected = (words - opposite, len(row.tokens), words)
                         assert stored[label, s, number, sample] == pytest.approx(expected, abs=1e-3)  # K and V are f16
                         compared += 1
@@ -111,7 +111,7 @@ def test_llr_is_that_of_stock_llama_cpp_one_sequence_at_a_time(
 def test_an_interrupted_sweep_goes_on_with_the_same_readings(
     tiny_engine: Engine, result: SweepResult, tmp_path: Path
 ) -> None:
-    for stage in ("texts, behavior", "texts, opposite of the instruction"):
+    for stage in ("texts, behavior", "texts, asked for the opposite"):
         calls: list[str] = []
 
         def interrupt(n_done: int, n_total: int, what: str, stage: str = stage, calls: list[str] = calls) -> None:
@@ -139,7 +139,7 @@ def test_the_opposite_belongs_to_the_plan_and_changes_nothing_else(
     assert "opposite" not in without.manifest.plan.to_json() and not table(without.folder)
     assert read_manifest(result.folder).plan == result.manifest.plan
     assert replace(result.manifest.plan, opposite="").sha256 == without.manifest.plan.sha256
-    texts = [row for row in table(result.folder, "texts") if row[0] != "opposite"]
+    texts = [row for row in table(result.folder, "texts") if row[0] not in ("opposite", "words")]
     assert table(without.folder, "texts") == texts
     assert judge(without).likelihood is None and judge(without).record()["likelihood"] is None
     with pytest.raises(InputError, match="not read by the model"):
@@ -191,7 +191,7 @@ def test_planted_readings_give_their_outcomes(tiny_engine: Engine, tmp_path: Pat
     """LLR' counts from the unsteered texts; 3 to 1 is a side; what is no language is broken whatever its LLR."""
     folder = sweep_with_readings(tiny_engine, tmp_path / "run", behavior=MANY).folder
     planted = {-0.5: -1.1, 0.0: 0.0, 0.5: 1.09, 1.0: 1.1}
-    sides = {"vector": 7.0, "prompt": 20.0, "opposite": -20.0}
+    sides = {"vector": 7.0, "words": 20.0, "prompt": 0.0, "opposite": -20.0}
 
     def llr(label: str, s: float, item: int) -> float:
         return sides[label] + (planted[s] if label == "vector" else 0)
@@ -217,7 +217,7 @@ def test_planted_readings_give_their_outcomes(tiny_engine: Engine, tmp_path: Pat
 @pytest.mark.slow
 def test_sides_that_are_not_told_apart_give_no_verdict(tiny_engine: Engine, tmp_path: Path) -> None:
     folder = sweep_with_readings(tiny_engine, tmp_path / "run", behavior=MANY).folder
-    run = plant(folder, lambda label, s, item: float((item * 5 + len(label)) % 7))
+    run = plant(folder, lambda label, s, item: float((item * 5 + (label == "opposite") * 2) % 7))
     judgement = judge(run, Judging(matcher="likelihood", max_invalid=0.5))
     assert judgement.likelihood is not None
     assert "are told apart with an AUC of 0." in judgement.likelihood.refused and judgement.text_scores is None
@@ -244,7 +244,7 @@ def test_it_must_agree_with_a_matcher_that_knows_the_answers(tiny_engine: Engine
                                (answers[refuses], *place))  # fmt: skip
                     db.execute("UPDATE readings SET llr = ? WHERE label = ? AND strength = ? AND item = ?",
                                (llr, *place))  # fmt: skip
-            db.execute("UPDATE readings SET llr = 50 WHERE label = 'prompt'")
+            db.execute("UPDATE readings SET llr = 50 WHERE label = 'words'")
             db.execute("UPDATE readings SET llr = -50 WHERE label = 'opposite'")
         judged = judge(open_run(folder)).likelihood
         assert judged is not None and judged.matcher == "refusal" and judged.agreement is not None

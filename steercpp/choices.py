@@ -40,7 +40,7 @@ SPLIT_MODES: tuple[SplitMode, ...] = get_args(SplitMode)  # in the order of enum
 CACHE_TYPES: tuple[CacheType, ...] = get_args(CacheType)
 
 # How texts and programs are judged: "auto" is the matcher that fits the items; others have names of the study's, too.
-MatcherName: TypeAlias = Literal["openings", "refusal", "agreement"]
+MatcherName: TypeAlias = Literal["openings", "refusal", "agreement", "likelihood"]
 CodeWay: TypeAlias = Literal["whole", "wolf2024"]
 MATCHER_NAMES: tuple[MatcherName, ...] = get_args(MatcherName)
 CODE_WAYS: tuple[CodeWay, ...] = get_args(CodeWay)

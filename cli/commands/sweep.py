@@ -111,9 +111,10 @@ def sweep(
     # What is measured; prompts are only shown if that is wanted.
     text_plan = texts.text_plan(seed)
     inputs = gather(named)
+    asked = controls.keywords(inputs.instruction, inputs.opposite, judged=bool(text_plan) and texts.is_likelihood)
     if n_shown:
         show_inputs(
-            named, inputs, controls.keywords(inputs.instruction), n_shown, options,
+            named, inputs, asked, n_shown, options,
             code_template=texts.code_template, as_json=as_json,
         )  # fmt: skip
         return
@@ -134,7 +135,7 @@ def sweep(
         vector_of = cache(source if callable(source) else lambda: source)
         measured = {**inputs.items, **answered(engine, inputs.items, folder, seed=seed, force=force, report=report)}
         spec = SweepSpec(
-            **measured, **controls.keywords(inputs.instruction), strengths=inputs.strengths,
+            **measured, **asked, strengths=inputs.strengths,
             unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
             showcase=inputs.requests if texts.shown else (), showcase_tokens=inputs.showcase_tokens,
             **steering.manner(vector_of, known=None if callable(source) else source.metadata),

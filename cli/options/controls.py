@@ -17,6 +17,7 @@ class Controls(TypedDict):
     orthogonal: bool
     prompt_baseline: bool
     instruction: str
+    opposite: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +28,35 @@ class ControlOptions:
     orthogonal: bool
     prompt_baseline: bool
     instruction: str | None
+    opposite: str | None
 
     def __post_init__(self) -> None:
         if self.instruction is not None and not self.prompt_baseline:
             raise click.UsageError("--instruction is for the prompt baseline, which --no-prompt-baseline switches off.")
         if self.instruction is not None and not self.instruction.strip():
             raise click.UsageError("--instruction is empty: say in words what is wanted, or --no-prompt-baseline.")
+        if self.opposite is not None and not self.opposite.strip():
+            raise click.UsageError("--opposite is empty: ask in words for the opposite of the instruction.")
 
-    def keywords(self, default: str) -> Controls:
+    def keywords(self, default: str, opposite: str = "", *, judged: bool = False) -> Controls:
         """The keywords for a library call.
 
         Args:
             default: the instruction that comes with the behaviour, taken where none was given; "" for none.
+            opposite: likewise, what asks for its opposite.
+            judged: whether the model judges texts by the two; the default of the opposite is taken only then.
         """
+        if judged and not (opposite or self.opposite):
+            raise click.UsageError(
+                "--matcher likelihood asks the model in words for either side: give --opposite, and --instruction "
+                "where the behavior set has none."
+            )
         return Controls(
             random_directions=self.n_random,
             orthogonal=self.orthogonal,
             prompt_baseline=self.prompt_baseline,
             instruction=default if self.instruction is None else self.instruction,
+            opposite=self.opposite or (opposite if judged else ""),
         )
 
 
@@ -63,6 +75,11 @@ _OPTIONS = (
     ),
     click.option(
         "--instruction", metavar="TEXT", help="Asks for the behavior in words.  [default: the behavior set's own]",
+    ),
+    click.option(
+        "--opposite", metavar="TEXT",
+        help="Asks for its opposite in words, so that the unsteered model can judge texts by which side they fit.  "
+             "[default: with --matcher likelihood the behavior set's own]",
     ),
 )  # fmt: skip
 control_options = grouped("controls", ControlOptions, _OPTIONS)

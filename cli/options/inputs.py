@@ -68,6 +68,7 @@ class Inputs:
         name: what the run directory is called by default.
         items: what is measured, by kind.
         instruction: what asks for the behaviour in words, "" where nothing is known that does.
+        opposite: what asks for its opposite, likewise.
         requests: what is continued only to be shown, in so many tokens each at most: showcase_tokens.
         vector: given the engine and a progress callable, the vector (or how to make it) with its identity.
     """
@@ -76,6 +77,7 @@ class Inputs:
     name: str
     items: Mapping[str, Sequence[Any]]
     instruction: str
+    opposite: str
     strengths: tuple[float, ...]
     unit: Unit
     requests: tuple[Request, ...]
@@ -99,6 +101,7 @@ def gather(options: NamedInputs) -> Inputs:
         name=f"{options.model.stem}-{options.steered_by}",
         items={"behavior": options.items.behavior_items(), **options.items.task_items()},
         instruction=options.items.instruction,
+        opposite=options.items.opposite,
         strengths=options.strengths or grid(GRIDS[unit]),
         unit=unit,
         requests=_requests(options),
@@ -121,6 +124,7 @@ def _embedded(options: NamedInputs) -> Inputs:
             **(options.items.task_items() or {"choice": embedded.choice()[: options.items.limit]}),
         },
         instruction=options.items.instruction if options.items.behavior else embedded.instruction,
+        opposite=options.items.opposite,
         strengths=options.strengths or (embedded.strengths if unit == embedded.unit else grid(GRIDS[unit])),
         unit=unit,
         requests=embedded.requests(),

@@ -50,6 +50,13 @@ class ItemOptions:
 
         return instruction_of(self.behavior) if self.behavior and not is_path(self.behavior) else ""
 
+    @property
+    def opposite(self) -> str:
+        """What asks for the opposite of the behaviour in words, "" where nothing is known that does."""
+        from steercpp.data.sets.names import is_path, opposite_of
+
+        return opposite_of(self.behavior) if self.behavior and not is_path(self.behavior) else ""
+
     def behavior_items(self) -> tuple[BehaviorItem, ...]:
         """The behaviour items; none where none were named.
 

@@ -51,7 +51,8 @@ def note_what_is_idle(judgement: Judgement) -> None:
     from steercpp.judging.matchers import AUTO
 
     given = {"--matcher": judgement.how.matcher != AUTO, "--max-invalid": judgement.how.max_invalid is not None}
-    if (names := [name for name, is_given in given.items() if is_given]) and judgement.text_scores is None:
+    names = [name for name, is_given in given.items() if is_given]
+    if names and judgement.result.text_scores(judgement.how.matcher) is None:
         have = "has" if len(names) == 1 else "have"
         output.note(
             f"{judgement.result.folder}: holds no texts of behavior items, so {' and '.join(names)} {have} nothing to "

@@ -36,6 +36,11 @@ class TextOptions:
         if self.samples > 1 and not self.temperature:
             raise click.UsageError("--samples without --temperature would all be the same text.")
 
+    @property
+    def is_likelihood(self) -> bool:
+        """Whether the model itself judges."""
+        return self.matcher == "likelihood"
+
     def text_plan(self, seed: int) -> TextPlan | None:
         """How texts are generated, None where none are; the matcher is checked too, before anything costly is done.
 
@@ -60,7 +65,7 @@ class TextOptions:
 matcher_option = click.option(
     "--matcher", default="auto", show_default=True, metavar="NAME|FILE",
     help=f"What judges texts: {', '.join(MATCHER_NAMES)}, one of the study's (wolf2024/...), or a JSON file; auto "
-         "takes the one that knows the items' answers.",
+         "takes the one that knows the items' answers, likelihood the unsteered model, asked in words for either side.",
 )  # fmt: skip
 
 _OPTIONS = (

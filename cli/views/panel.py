@@ -381,8 +381,9 @@ def _code_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
 def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
     """What became of the texts at 0 and at the recommended strength."""
     scores = judgement.text_scores
+    read = _reading_facts(judgement, strength)
     if scores is None:
-        return []
+        return read
     high = scores.bounds(rng=judgement.rng()).broken_high
     facts: list[Fact] = []
     for i, row in enumerate(judgement.texts):
@@ -401,4 +402,25 @@ def _text_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
             )
         )  # fmt: skip
         facts.append(("asked in words", f"{', '.join(shares)}, perplexity {baseline.perplexity[0]:.3g}"))
-    return [*facts, ("judged by", scores.matcher)]
+    return [*facts, *read, ("judged by", scores.matcher)]
+
+
+def _reading_facts(judgement: Judgement, strength: float | None) -> list[Fact]:
+    """The texts as the unsteered model reads them, at the recommended or most telling strength."""
+    judge = judgement.likelihood
+    if judge is None:
+        return []
+    scores = judge.scores
+    facts: list[Fact] = []
+    towards = scores.per_token * judgement.direction
+    at = [i for i, s in enumerate(scores.strengths) if s == strength and s] or [int(towards.argmax())]
+    for i in at:
+        low, high = scores.per_token_low[i], scores.per_token_high[i]
+        bounds = "" if low != low else f" ({plus(float(low))} to {plus(float(high))})"
+        figures = f"{plus(float(scores.per_token[i]))}{bounds} nats a token towards the instruction"
+        facts.append((
+            f"read at {signed(float(scores.strengths[i]))}", f"{figures}; text loss {share(float(scores.loss[i]))}"
+        ))  # fmt: skip
+    if judge.refused:
+        facts.append(("likelihood", output.text(f"gives no verdict: {judge.refused}", "yellow")))
+    return facts

@@ -37,6 +37,7 @@ def score_pieces(
     pieces.append(output.blank())
     pieces += _choices(data["failures"]["choice"])
     pieces += _texts(data["said"])
+    pieces += _readings(data["likelihood"])
     pieces += code_pieces(data["code"])
     pieces += [output.text(in_options(f"{note[:1].upper()}{note[1:]}."), "dim") for note in judgement.result.text_notes]
     for name, sides in (("", judgement.sides), (", said", judgement.text_sides)):
@@ -91,6 +92,30 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
     ]
     heading = f"Generated texts, {scores['n_items']} items, judged by {scores['matcher']}"
     return [output.table(columns, table, title=heading)]
+
+
+def _readings(scores: dict[str, Any] | None) -> list[output.Renderable]:
+    """The texts as the unsteered model reads them, and what its judgement is worth."""
+    if scores is None:
+        return []
+    keys = {
+        "LLR' a token": "per_token", "low": "per_token_low", "high": "per_token_high", "B": "b",
+        "|B| > .99": "saturated", "text loss": "loss",
+    }  # fmt: skip
+    columns: list[output.Column] = [(name, "right") for name in ("strength", *keys)]
+    shares = ("saturated", "loss")
+    table = [
+        [signed(strength), *((share if key in shares else plus)(scores[key][i]) for key in keys.values())]
+        for i, strength in enumerate(scores["strengths"])
+    ]
+    pieces = [output.table(columns, table, title="Generated texts, as the unsteered model reads them")]
+    if scores["refused"]:
+        return [*pieces, output.text(f"Likelihood gives no verdict: {scores['refused']}.", "yellow")]
+    figures = {"AUC": scores["separation"], f"kappa with {scores['matcher']}": scores["agreement"]}
+    worth = ", ".join(
+        f"{name} {bound['value']:.2f} (at least {bound['low']:.2f})" for name, bound in figures.items() if bound
+    )
+    return [*pieces, output.text(f"Likelihood tells the sides apart: {worth}.", "dim")]
 
 
 def _sides(sides: Sides | None, by: str) -> list[output.Renderable]:

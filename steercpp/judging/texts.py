@@ -11,6 +11,19 @@ TextFinish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How likely the unsteered model finds the tokens of a text, asked in words for one side or the other.
+
+    Attributes:
+        llr: ln P after the prompt with the instruction, less ln P after the prompt with its opposite, in nats.
+        nats_words: the former of the two.
+    """
+
+    llr: float
+    nats_words: float
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedText:
     """One continuation of one item's prompt.
 
@@ -24,6 +37,7 @@ class GeneratedText:
             "nonfinite" where the strength left float32's range, so that there is no text.
         nats: ln P of the tokens after the prompt under the unsteered model; None where there are none.
         in_thought: whether the prompt ends inside a thought, so that the text begins there.
+        reading: by the unsteered model asked for either side; None where it was not asked, or there are no tokens.
     """
 
     strength: float
@@ -34,6 +48,7 @@ class GeneratedText:
     finish: TextFinish
     nats: float | None
     in_thought: bool = False
+    reading: Reading | None = None
 
     @property
     def whole(self) -> str:

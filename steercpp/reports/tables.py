@@ -1,6 +1,6 @@
 """The tables of a report: columns by name, from a judged run; read this for what a column means.
 
-    alignment, helpfulness, tradeoff, answers, own, perplexity, texts, code   a row for each strength
+    alignment, helpfulness, tradeoff, answers, own, perplexity, texts, likelihood, code   a row for each strength
     items      a row for each behavior item (slope, B) and choice item (P, what became of it)
     failures   a row for each strength: choice items and texts by what became of them
     coupled    a row for each strength: over-refusal, compliance, and correlations over couples
@@ -34,8 +34,8 @@ def tables(judgement: Judgement) -> dict[str, Columns]:
     """Every table that the run's measurements allow, by name."""
     makers = {
         "alignment": _alignment, "helpfulness": _helpfulness, "tradeoff": _tradeoff, "answers": _answers,
-        "own": _own, "perplexity": _perplexity, "texts": _texts, "code": _code, "items": _items, "failures": _failures,
-        "coupled": _coupled, "controls": _controls, "fits": _fits,
+        "own": _own, "perplexity": _perplexity, "texts": _texts, "likelihood": _likelihood, "code": _code,
+        "items": _items, "failures": _failures, "coupled": _coupled, "controls": _controls, "fits": _fits,
     }  # fmt: skip
     return {name: columns for name, make in makers.items() if (columns := make(judgement))}
 
@@ -143,6 +143,17 @@ def _texts(judgement: Judgement) -> Columns:
         "aligned": scores.aligned_share, "invalid": scores.invalid_share, "invalid_high": bounds.invalid_high,
         "neither": scores.neither_share, "broken": scores.broken_share, "broken_high": bounds.broken_high,
         "perplexity": scores.perplexity, "repetition": scores.repetition_share,
+    }  # fmt: skip
+
+
+def _likelihood(judgement: Judgement) -> Columns:
+    if judgement.likelihood is None:
+        return {}
+    scores = judgement.likelihood.scores
+    return {
+        "strength": scores.strengths, "llr_per_token": scores.per_token, "llr_per_token_low": scores.per_token_low,
+        "llr_per_token_high": scores.per_token_high, "b_likelihood": scores.b, "saturated": scores.saturated,
+        "text_loss": scores.loss, "text_loss_low": scores.loss_low, "text_loss_high": scores.loss_high,
     }  # fmt: skip
 
 

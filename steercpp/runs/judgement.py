@@ -17,8 +17,9 @@ import numpy as np
 
 from steercpp.aliases import Floats
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Kind
-from steercpp.judging.matchers import AUTO, Outcome, chosen_matcher
+from steercpp.judging.matchers import AUTO, Outcome
 from steercpp.runs.code_report import code_record
+from steercpp.runs.likelihood import LIKELIHOOD, LikelihoodJudge, likelihood_judge
 from steercpp.runs.result import RunRecord, SweepResult
 from steercpp.runs.samples import Sample, sample_choices, sample_programs, sample_texts
 from steercpp.runs.showcase import read_showcase
@@ -68,6 +69,7 @@ class JudgementRecord(RunRecord):
     by_side: dict[str, Any] | None
     failures: dict[str, list[dict[str, Any]] | None]
     code: dict[str, Any] | None
+    likelihood: dict[str, Any] | None
     said: dict[str, Any] | None
     showcase: dict[str, Any] | None
 
@@ -125,19 +127,30 @@ class Judgement:
 
     @property
     def text_scores(self) -> TextScores | None:
-        """The generated texts of the behavior items, judged; None where there are none.
+        """The generated texts of the behavior items, judged; None where there are none, or the judge is refused.
 
         Raises:
-            InputError: there is no such matcher.
+            InputError: there is no such matcher, or "likelihood" has no readings.
         """
-        return self.result.text_scores(self.how.matcher)
+        return None if self.refused_judge else self.result.text_scores(self.how.matcher)
+
+    @cached_property
+    def likelihood(self) -> LikelihoodJudge | None:
+        """The texts as the unsteered model reads them; None where it was not asked to."""
+        return likelihood_judge(self.result)
+
+    @property
+    def refused_judge(self) -> str:
+        """Why the model's own judgement, where it is asked for, is not believed; else ""."""
+        is_asked = self.how.matcher == LIKELIHOOD and self.likelihood is not None
+        return self.likelihood.refused if is_asked and self.likelihood is not None else ""
 
     def samples(self, n: int, *, wanted: Outcome | None = "aligned") -> tuple[Sample, ...]:
         """Up to n texts at each strength that failed, see `sample_texts`."""
         if self.text_scores is None:
             return ()
         texts = [text for strength in self.text_scores.strengths for text in self.result.texts(float(strength))]
-        matcher = chosen_matcher(self.how.matcher, self.behavior_items)
+        matcher = self.result.matcher(self.how.matcher)
         return sample_texts(texts, self.behavior_items, matcher, n=n, wanted=wanted)
 
     def failed(self, n: int) -> dict[str, list[dict[str, Any]]]:
@@ -150,9 +163,10 @@ class Judgement:
     @property
     def broken(self) -> Floats | None:
         """(n_s, n_items) share of each behavior item's texts that is broken; None where there are none."""
-        if self.text_scores is None or not np.array_equal(self.text_scores.strengths, self.result.strengths):
+        scores = self.result.text_scores(self.how.matcher)  # whoever judges, and is believed or not
+        if scores is None or not np.array_equal(scores.strengths, self.result.strengths):
             return None
-        return self.text_scores.broken
+        return scores.broken
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
@@ -264,6 +278,7 @@ class Judgement:
             "by_side": by_side or None,
             "failures": failures,
             "code": code_record(self.result),
+            "likelihood": _recorded(self.likelihood),
             "said": None if texts is None else texts.record(texts.bounds(rng=self.rng())),
             "showcase": _recorded(read_showcase(self.result)),
         }

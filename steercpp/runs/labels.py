@@ -24,6 +24,8 @@ class Label(StrEnum):
     VECTOR = "vector"
     ORTHOGONAL = "orthogonal"  # a direction orthogonal to the vector at every layer
     PROMPT = "prompt"  # the prompt baseline: nothing steers, an instruction stands before every prompt
+    WORDS = "words"  # texts alone, nothing steers: the instruction opens what is asked, for the judge of likelihoods
+    OPPOSITE = "opposite"  # the same with the instruction's opposite
 
 
 RANDOM = "random-"  # labels of random directions begin so

@@ -25,6 +25,8 @@ class SweepOptions:
         orthogonal: whether a direction orthogonal to the vector is a control.
         prompt_baseline: whether `instruction` before every prompt, unsteered, is a control.
         instruction: asks for the behaviour in words; "" where there is none.
+        opposite: asks for its opposite in words; where it is given, texts are generated under it too, and the
+            unsteered model reads every text asked for either side; "" for neither.
         seed: of the random directions and of all resampling.
         direction: +1 or -1, the sign of the strengths that are wanted.
         max_loss: the loss budget, a share of mean P(correct), or without choice items of the answers' P per token.
@@ -41,6 +43,7 @@ class SweepOptions:
     orthogonal: bool = True
     prompt_baseline: bool = True
     instruction: str = ""
+    opposite: str = ""
     seed: int = 0
     direction: int = 1
     max_loss: float = 0.05
@@ -127,25 +130,27 @@ class Plan(SweepOptions):
         Raises:
             KeyError, TypeError: it is not complete.
         """
-        options = {field.name: record[field.name] for field in fields(SweepOptions) if field.name != "kl"}
+        options = {field.name: record[field.name] for field in fields(SweepOptions) if field.name not in _OPTIONAL}
         settings = PlannedSettings(**{field.name: record[field.name] for field in fields(PlannedSettings)})
         names = {name: record[name] for name in ("model_sha256", "vector", "gate")}
         said = record.get("said")
         texts = None if said is None else TextOptions(**{**said, "stop": tuple(said["stop"])})
         return cls(
             **{**options, "strengths": tuple(options["strengths"])}, **names, items=dict(record["items"]),
-            kl=record.get("kl", 0.0), engine=settings, texts=texts,
+            **{key: record.get(key, absent) for key, absent in _OPTIONAL.items()}, engine=settings, texts=texts,
             chat={key: record[key] for key in _CHAT if key in record}, showcase=dict(record.get("showcase", {})),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """JSON's own types, as the manifest holds them; "kl", "said", "showcase" and `chat` only where they apply."""
+        """JSON's own types, as the manifest holds them: optional keys and those of `chat` only where they apply."""
         options = {field.name: getattr(self, field.name) for field in fields(SweepOptions)}
         unit, strengths, kl = options.pop("unit"), list(options.pop("strengths")), options.pop("kl")
+        opposite = options.pop("opposite")
         return {
             "model_sha256": self.model_sha256, "vector": self.vector, "unit": unit, "strengths": strengths,
             "items": dict(self.items), **options, "gate": self.gate, **asdict(self.engine),
-            **({"kl": kl} if unit == "kl" else {}), **({"said": self.texts.record()} if self.texts else {}),
+            **({"kl": kl} if unit == "kl" else {}), **({"opposite": opposite} if opposite else {}),
+            **({"said": self.texts.record()} if self.texts else {}),
             **self.chat, **({"showcase": dict(self.showcase)} if self.showcase else {}),
         }  # fmt: skip
 
@@ -155,12 +160,14 @@ class Plan(SweepOptions):
         return json_sha256(self.to_json())
 
 
+_OPTIONAL: Mapping[str, Any] = {"kl": 0.0, "opposite": ""}  # in JSON where they apply, and what stands for none
 _CHAT = ("template_kwargs", "thinking", "date")
 _NAMES = {  # what a user calls a key of the plan, where that differs
     "model_sha256": "model", "random_directions": "number of random directions",
     "orthogonal": "orthogonal direction", "prompt_baseline": "prompt baseline", "max_loss": "max loss",
     "n_ctx": "n-ctx", "n_batch": "n-batch", "n_group": "keep-mib", "flash_attn": "flash attention",
-    "llama_cpp": "version of llama.cpp", "said": "text settings", "template_kwargs": "variables of the chat template",
+    "llama_cpp": "version of llama.cpp", "said": "text settings", "opposite": "opposite of the instruction",
+    "template_kwargs": "variables of the chat template",
     "date": "date of the chat template", "showcase": "texts to show",
 }  # fmt: skip
 

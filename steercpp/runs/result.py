@@ -9,6 +9,7 @@ result.controls.prompt.behavior             # the same items under the prompt ba
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -20,7 +21,7 @@ from steercpp.aliases import Floats
 from steercpp.choices import CodeWay
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Item, Kind
 from steercpp.errors import InputError, RunError
-from steercpp.judging.matchers import AUTO, Matcher, chosen_matcher
+from steercpp.judging.matchers import AUTO, Likelihood, Matcher, chosen_matcher
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
 from steercpp.runs.database import AGAIN
@@ -43,6 +44,7 @@ from steercpp.runs.text_notes import text_notes
 from steercpp.statistics.code_scores import CodeScores
 from steercpp.statistics.curves import Curves, Telling
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms, refused
+from steercpp.statistics.likelihoods import Readings
 from steercpp.statistics.losses import guessing, guessing_notes
 from steercpp.statistics.over_refusal import side_items
 from steercpp.statistics.recommend import Recommendation, recommend
@@ -121,6 +123,7 @@ class SweepResult:
         self.decoded_now = decoded_now
         self._items = items
         self._text_scores: dict[tuple[str, Matcher], TextScores | None] = {}
+        self._readings: dict[str, Readings | None] = {}
         self._fits: Mapping[str, tuple[FitResult, ...]] | None = None
         self._recommended: dict[tuple[float, int], Recommendation] = {}
 
@@ -196,15 +199,58 @@ class SweepResult:
         Raises:
             InputError: no such matcher. RunError: the store cannot be read.
         """
-        items = tuple(item for item in self.items(Kind.BEHAVIOR) if isinstance(item, BehaviorItem))
-        judge = chosen_matcher(matcher, items)
+        items = self._behavior_items
+        judge = self.matcher(matcher)
         if (label, judge) not in self._text_scores:
-            with Store.read(self.folder / STORE, settled=self.finished) as store:
-                texts = whole_texts(store, label, Kind.BEHAVIOR, len(items))
+            texts = self.all_texts(label=label)
             self._text_scores[label, judge] = score_texts(texts, items, judge) if texts else None
         return self._text_scores[label, judge]
 
     said = text_scores  # its name in earlier versions
+
+    @property
+    def _behavior_items(self) -> tuple[BehaviorItem, ...]:
+        return tuple(item for item in self.items(Kind.BEHAVIOR) if isinstance(item, BehaviorItem))
+
+    def all_texts(self, *, label: str = Label.VECTOR) -> tuple[GeneratedText, ...]:
+        """The texts generated for the behaviour items, by strength, item and sample; none where some are missing.
+
+        Args:
+            label: "vector", "prompt" for the prompt baseline, "words" or "opposite" for those asked for either side.
+
+        Raises:
+            RunError: the store cannot be read.
+        """
+        with Store.read(self.folder / STORE, settled=self.finished) as store:
+            return whole_texts(store, label, Kind.BEHAVIOR, len(self._behavior_items))
+
+    def matcher(self, matcher: str | Matcher = AUTO) -> Matcher:
+        """A matcher for the texts of this run: "likelihood" counts from what the unsteered ones have.
+
+        Raises:
+            InputError: no such matcher, or "likelihood" of texts that the model was not asked to read.
+        """
+        judge = chosen_matcher(matcher, self._behavior_items)
+        if isinstance(judge, Likelihood) and judge.unsteered is None and (readings := self.readings()) is not None:
+            return replace(judge, unsteered=readings.unsteered)
+        return judge
+
+    def readings(self, label: str = Label.VECTOR) -> Readings | None:
+        """The texts of the behaviour items as the unsteered model reads them, asked in words for either side.
+
+        Args:
+            label: as of `all_texts`.
+
+        Returns:
+            None where there are no texts, or not yet those of all items.
+
+        Raises:
+            InputError: the model was not asked to read them. RunError: the store cannot be read.
+        """
+        if label not in self._readings:
+            texts = self.all_texts(label=label)
+            self._readings[label] = Readings.of(texts, len(self._behavior_items)) if texts else None
+        return self._readings[label]
 
     @cached_property
     def code(self) -> CodeScores | None:

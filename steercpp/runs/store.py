@@ -16,6 +16,10 @@
     logprobs(label, kind, strength, item, continuation, nats)
     texts(label, kind, strength, item, sample, text, n_tokens, finish, nats)   generated texts; nats = ln P of the text
                                                       under the unsteered model, NULL where there is none
+    readings(label, kind, strength, item, sample, llr, n_tokens, nats_words)   how the unsteered model, asked in words
+                                                      for either side, reads a text: llr = ln P with the instruction
+                                                      less that with its opposite, nats_words = the former; of no
+                                                      text where it was not asked; no such table in earlier versions
     said(label, kind, item, token_layers, token_layers_plain)   items whose texts are all there, and their work
     verdicts(label, kind, strength, item, sample, passed, reason)   what became of programs among them
 
@@ -38,7 +42,7 @@ from steercpp.aliases import Floats
 from steercpp.data.items import Item, item_json, parse_item
 from steercpp.data.requests import Request, parse_request, request_json
 from steercpp.errors import InputError
-from steercpp.judging.texts import GeneratedText, TextFinish, Verdict
+from steercpp.judging.texts import GeneratedText, Reading, TextFinish, Verdict
 from steercpp.runs.database import Database, damaged
 from steercpp.runs.labels import SHOWCASE
 
@@ -52,6 +56,9 @@ CREATE TABLE groups (label TEXT, kind TEXT, strength REAL, batch INTEGER, n_toke
     token_layers INTEGER NOT NULL, in_full TEXT, PRIMARY KEY (label, kind, strength, batch)) WITHOUT ROWID;
 CREATE TABLE logprobs (label TEXT, kind TEXT, strength REAL, item INTEGER, continuation INTEGER, nats REAL NOT NULL,
     PRIMARY KEY (label, kind, strength, item, continuation)) WITHOUT ROWID;
+CREATE TABLE readings (label TEXT, kind TEXT, strength REAL, item INTEGER, sample INTEGER, llr REAL NOT NULL,
+    n_tokens INTEGER NOT NULL, nats_words REAL NOT NULL,
+    PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
 CREATE TABLE said (label TEXT, kind TEXT, item INTEGER, token_layers INTEGER NOT NULL,
     token_layers_plain INTEGER NOT NULL, PRIMARY KEY (label, kind, item)) WITHOUT ROWID;
 CREATE TABLE texts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample INTEGER, text TEXT NOT NULL,
@@ -243,7 +250,7 @@ class Store:
         token_layers: int,
         token_layers_plain: int,
     ) -> None:
-        """Commit the texts of one item, at all strengths.
+        """Commit the texts of one item, at all strengths, with their readings.
 
         Args:
             label: under which name.
@@ -261,8 +268,15 @@ class Store:
             (label, kind, text.strength, item, text.sample, text.text, text.n_tokens, text.finish, text.nats)
             for text in texts
         ]
+        readings = [
+            (label, kind, text.strength, item, text.sample, text.reading.llr, text.n_tokens, text.reading.nats_words)
+            for text in texts
+            if text.reading is not None
+        ]
         begun = self._items_in_thought(label, kind)
         with self._database.transaction() as connection:
+            if readings:  # a store of an earlier version has no place for them, and its plan no use
+                connection.executemany("INSERT OR REPLACE INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", readings)
             if any(text.in_thought for text in texts):
                 known = (_thought_key(label, kind), json.dumps(sorted(begun | {item})))
                 connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", known)
@@ -286,15 +300,33 @@ class Store:
         """The texts under a label of one kind of item, by strength, item and sample."""
         query = """SELECT strength, item, sample, text, n_tokens, finish, nats FROM texts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
-        begun = self._items_in_thought(label, kind)
+        begun, readings = self._items_in_thought(label, kind), self._readings(label, kind)
         rows = self._database.rows(query, label, kind)
         texts = tuple(
-            GeneratedText(strength, item, sample, text, n_tokens, finish, nats, item in begun)
+            GeneratedText(
+                strength,
+                item,
+                sample,
+                text,
+                n_tokens,
+                finish,
+                nats,
+                item in begun,
+                readings.get((strength, item, sample)),
+            )  # fmt: skip
             for strength, item, sample, text, n_tokens, finish, nats in rows
         )
         if any(text.finish not in get_args(TextFinish) for text in texts):
             raise damaged(self.path, "a text has ended in an unknown way")
         return texts
+
+    def _readings(self, label: str, kind: str) -> dict[tuple[float, int, int], Reading]:
+        """The readings of texts by strength, item and sample."""
+        if not self._database.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'readings'"):
+            return {}
+        query = "SELECT strength, item, sample, llr, nats_words FROM readings WHERE label = ? AND kind = ?"
+        rows = self._database.rows(query, label, kind)
+        return {(strength, item, sample): Reading(llr, nats) for strength, item, sample, llr, nats in rows}
 
     def _items_in_thought(self, label: str, kind: str) -> set[int]:
         """Numbers of the items whose texts begin inside a thought."""

@@ -99,11 +99,18 @@ def missing_texts(store: Store, manifest: Manifest) -> str | None:
     if manifest.plan.texts is None:
         return None
     wanted = [(Label.VECTOR, kind) for kind in CONTINUED if kind in manifest.items]
-    if Kind.BEHAVIOR in manifest.items and ControlName.PROMPT not in manifest.controls_off:
-        wanted.append((Label.PROMPT, Kind.BEHAVIOR))
+    if Kind.BEHAVIOR in manifest.items:
+        if ControlName.PROMPT not in manifest.controls_off:
+            wanted.append((Label.PROMPT, Kind.BEHAVIOR))
+        if manifest.plan.opposite:
+            wanted += [(Label.WORDS, Kind.BEHAVIOR), (Label.OPPOSITE, Kind.BEHAVIOR)]
+    under = {
+        Label.PROMPT: " under the prompt baseline", Label.WORDS: " that are asked for in words",
+        Label.OPPOSITE: " that are asked for by the opposite",
+    }  # fmt: skip
     for label, kind in wanted:
         if len(store.items_with_texts(label, kind)) < manifest.items[kind]:
-            return f"texts of {kind} items" + (" under the prompt baseline" if label == Label.PROMPT else "")
+            return f"texts of {kind} items{under.get(label, '')}"
     return None
 
 

@@ -118,7 +118,7 @@ def guessing(scores: HelpfulScores, *, confidence: float = CONFIDENCE) -> str:
     )
 
 
-def kinds_at_chance(scores: ChoiceScores | AnswerScores | None, *, confidence: float = CONFIDENCE) -> dict[str, str]:
+def kinds_at_chance(scores: HelpfulScores | None, *, confidence: float = CONFIDENCE) -> dict[str, str]:
     """The kinds of choice items that the model only guesses, with the figures, where there are both kinds.
 
     Items by letter and items by text (their words are scored) are judged apart: one kind may be at chance beside
@@ -131,7 +131,7 @@ def kinds_at_chance(scores: ChoiceScores | AnswerScores | None, *, confidence: f
     return {kind: figure for kind, figure in figures.items() if figure}
 
 
-def guessing_notes(scores: ChoiceScores | AnswerScores, *, confidence: float = CONFIDENCE) -> tuple[str, ...]:
+def guessing_notes(scores: HelpfulScores, *, confidence: float = CONFIDENCE) -> tuple[str, ...]:
     """What `guessing` and `kinds_at_chance` say, a sentence each."""
     pooled, kinds = guessing(scores, confidence=confidence), kinds_at_chance(scores, confidence=confidence)
     of_kinds = (

@@ -56,7 +56,8 @@ class SweepSpec(SweepOptions):
         showcase_tokens: of each of these texts, at most.
 
     Raises:
-        InputError: no items, code items without a text plan, or a value out of range.
+        InputError: no items, code items without a text plan, the opposite of an instruction where there is none or no
+            text of behavior items to read, or a value out of range.
         TaskError: an own item is not answered yet.
     """
 
@@ -75,7 +76,9 @@ class SweepSpec(SweepOptions):
         object.__setattr__(self, "strengths", normal_strengths(self.strengths))
         if not self.prompt_baseline or not self.instruction.strip():
             object.__setattr__(self, "instruction", "")
+        object.__setattr__(self, "opposite", self.opposite.strip() and self.opposite)
         refuse_half_characters(self.instruction, InputError, where="`instruction`: ")
+        refuse_half_characters(self.opposite, InputError, where="`opposite`: ")
         check_unit(self.unit, self.kl, self.operator)
         check_manner(self.operator, self.positions, self.side)
         if self.direction not in (1, -1):
@@ -95,6 +98,11 @@ class SweepSpec(SweepOptions):
             )
         if self.text_plan is None and self.code:
             raise InputError("code items are answered with generated text; give its length with `max_tokens`")
+        if self.opposite and not (self.instruction and self.text_plan is not None and self.behavior):
+            raise InputError(
+                "the model judges texts by an instruction and its opposite: with `opposite` give `instruction`, "
+                "`max_tokens` and behavior items, and leave the prompt baseline on"
+            )
         if self.text_plan is not None and not set(self.items) & set(CONTINUED):
             raise InputError("no text to generate: `max_tokens` is for behavior and code items, and there are none")
 

@@ -82,6 +82,9 @@ from steercpp.vectors.gguf import write_vector
 from steercpp.vectors.notes import small_majorities
 
 OnStrength = Callable[[StrengthMeans], None]
+TEXTS_OF = {  # as progress tells them
+    Label.PROMPT: "prompt baseline", Label.WORDS: "asked in words", Label.OPPOSITE: "asked for the opposite"
+}  # fmt: skip
 
 
 def sweep(
@@ -265,7 +268,8 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     controlled = [of_kind for of_kind in work if of_kind.kind in CONTROLLED]
     if not controlled:
         off = dict.fromkeys(map(str, ControlName), NO_ITEMS) | off
-    jobs = text_jobs(engine, spec.text_plan, spec.items, instruction="")
+    sides = (spec.instruction, spec.opposite) if spec.opposite else None
+    jobs = text_jobs(engine, spec.text_plan, spec.items, instruction="", sides=sides)
     if ControlName.PROMPT in off:
         return Prepared(work, [], jobs, off, showcase, telling)
     baseline = []
@@ -277,7 +281,7 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
         else:
             baseline.append(prompted)
     try:
-        jobs_of_both = text_jobs(engine, spec.text_plan, spec.items, instruction=spec.instruction)
+        jobs_of_both = text_jobs(engine, spec.text_plan, spec.items, instruction=spec.instruction, sides=sides)
     except (ContextOverflowError, PromptError) as error:
         reason = reason or f"with the instruction before it, {error}"
     if reason:
@@ -514,11 +518,11 @@ class Run:
         """Continue prompts: at every strength, or unsteered under the prompt baseline."""
         for job in self.prepared.jobs:
             assert self.spec.text_plan is not None
-            is_baseline = job.label == Label.PROMPT
+            is_steered = job.label == Label.VECTOR
             generate_texts(
-                self.engine, self.store, job, self.spec.text_plan, steering=None if is_baseline else self.steering,
-                strengths=[0.0] if is_baseline else self.strengths,
-                tick=self._ticking("texts, prompt baseline" if is_baseline else f"texts, {job.kind}"),
+                self.engine, self.store, job, self.spec.text_plan, steering=self.steering if is_steered else None,
+                strengths=self.strengths if is_steered else [0.0],
+                tick=self._ticking(f"texts, {job.kind if is_steered else TEXTS_OF[Label(job.label)]}"),
             )  # fmt: skip
 
     def _show(self) -> None:
@@ -537,7 +541,7 @@ class Run:
         n_tokens = 0
         for job in self.prepared.jobs:
             assert self.spec.text_plan is not None
-            of_items = job.n_tokens(self.spec.text_plan, 1 if job.label == Label.PROMPT else len(self.strengths))
+            of_items = job.n_tokens(self.spec.text_plan, len(self.strengths) if job.label == Label.VECTOR else 1)
             n_tokens += sum(of_items[item] for item in self.store.items_with_texts(job.label, job.kind))
         if (shown := self.prepared.showcase) is not None:
             n_tokens += sum(shown.n_tokens[i] for i in self.store.items_with_texts(shown.texts.label, shown.texts.kind))
@@ -595,7 +599,7 @@ class Run:
         n = len(self.strengths) * sum(map(of_pass, work)) + sum(map(of_pass, self.prepared.baseline))
         n += 2 * sum(map(of_pass, self.prepared.telling))
         for job in self.prepared.jobs:
-            n += of_texts(job, 1 if job.label == Label.PROMPT else len(self.strengths))
+            n += of_texts(job, len(self.strengths) if job.label == Label.VECTOR else 1)
         if any(s * self.spec.direction > 0 for s in self.strengths):
             n_random = 0 if ControlName.RANDOM in off else self.spec.random_directions
             n_directions = n_random + (ControlName.ORTHOGONAL not in off)

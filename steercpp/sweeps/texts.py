@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias, cast
 
 import numpy as np
 
 from steercpp.aliases import Tokens
 from steercpp.data.items import BehaviorItem, CodeItem, Item, Kind, code_prompt, named
-from steercpp.data.prompts import Prompt, Template, with_instruction
-from steercpp.engine.batch import Query
+from steercpp.data.prompts import Prompt, Template, with_instruction, with_opening
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
 from steercpp.engine.sampling import Sampling
@@ -33,6 +33,7 @@ from steercpp.judging.texts import GeneratedText
 from steercpp.runs.labels import Label
 from steercpp.runs.plan import TextOptions
 from steercpp.runs.store import Store
+from steercpp.sweeps.likelihood import Reader, text_nats
 
 Draw: TypeAlias = tuple[float, int]  # strength and number of the sample
 Tick: TypeAlias = Callable[[int, bool], None]
@@ -76,11 +77,13 @@ class TextJob:
         label: under which name the texts are kept.
         kind: of the items.
         prompts: one for each item, in the order of their numbers.
+        reader: the prompts after which the unsteered model reads what was generated; None where it is not asked.
     """
 
     label: str
     kind: str
     prompts: tuple[Tokens, ...]
+    reader: Reader | None = None
 
     def n_tokens(self, text_plan: TextPlan, n_strengths: int) -> tuple[int, ...]:
         """Tokens decoded at most for each item, for progress."""
@@ -97,6 +100,7 @@ def text_job(
     kind: str,
     label: str = Label.VECTOR,
     instruction: str = "",
+    opens: bool = False,
 ) -> TextJob:
     """The prompts of items, tokenized, before anything is decoded.
 
@@ -108,6 +112,7 @@ def text_job(
         kind: of the items.
         label: for the texts.
         instruction: stands before every prompt; "" for none.
+        opens: whether it opens what the prompt asks instead, as in the prompts of contrast pairs.
 
     Raises:
         PromptError: a prompt cannot be written in the model's template.
@@ -117,7 +122,8 @@ def text_job(
     for item, (prompt, template) in zip(items, prompts, strict=True):
         try:
             if instruction:
-                prompt = with_instruction(prompt, instruction, template=template, between=engine.vocabulary.paragraph)
+                asked = with_opening if opens else with_instruction
+                prompt = asked(prompt, instruction, template=template, between=engine.vocabulary.paragraph)
             tokens = tuple(engine.encode(prompt, template=template))
         except PromptError as error:
             raise type(error)(f"{named(item)}: {error}") from error
@@ -164,11 +170,16 @@ def generate_texts(
         if item not in done:
             before = engine.token_layers
             generated = _Generator(engine, item, prompt, text_plan, steering).texts(rows)
-            nats, n_plain = _nats(engine, prompt, {tokens for _, tokens in generated.texts if tokens})
+            order = sorted({tokens for _, tokens in generated.texts if tokens})
+            nats, n_plain = text_nats(engine, prompt, order)
+            readings, n_read = ({}, 0) if job.reader is None else job.reader.read(engine, item, order)
+            texts = [
+                replace(text, nats=nats.get(tokens), reading=readings.get(tokens)) for text, tokens in generated.texts
+            ]
             store.add_texts(
-                job.label, job.kind, item, [replace(text, nats=nats.get(tokens)) for text, tokens in generated.texts],
+                job.label, job.kind, item, texts,
                 token_layers=generated.token_layers + engine.token_layers - before,
-                token_layers_plain=generated.token_layers_plain + n_plain,
+                token_layers_plain=generated.token_layers_plain + n_plain + n_read,
             )  # fmt: skip
         if tick is not None:
             tick(n_tokens[item], item not in done)
@@ -261,23 +272,13 @@ def _steered(steering: Steering | None, strength: float) -> Steering | None:
     return at if strength or at.idle else None
 
 
-def _nats(engine: Engine, prompt: Tokens, texts: set[Tokens]) -> tuple[dict[Tokens, float], int]:
-    """The unsteered log-probability of each text's tokens after the prompt, and token-layers of a plain loop for it."""
-    order = tuple(sorted(texts))
-    if not order:
-        return {}, 0
-    query = Query(prompt, order)
-    (batch,) = engine.pack([query])
-    (nats,) = engine.logprobs(batch)
-    return dict(zip(order, nats.tolist(), strict=True)), query.n_tokens_plain * engine.n_layer
-
-
 def text_jobs(
     engine: Engine,
     text_plan: TextPlan | None,
     items: Mapping[str, Sequence[Item]] | Mapping[Kind, Sequence[Item]],
     *,
     instruction: str,
+    sides: tuple[str, str] | None = None,
 ) -> tuple[TextJob, ...]:
     """All prompts of a sweep that are to be continued.
 
@@ -286,6 +287,8 @@ def text_jobs(
         text_plan: how; None for none.
         items: by kind.
         instruction: what the prompt baseline asks for; "" for no baseline.
+        sides: what asks for the behaviour and for its opposite, where the model reads the texts of behavior items; it
+            continues their prompts asked for either, too.
 
     Raises:
         PromptError, ContextOverflowError: as `text_job`.
@@ -296,11 +299,17 @@ def text_jobs(
     jobs = []
     if behavior := cast("Sequence[BehaviorItem]", items.get(Kind.BEHAVIOR, ())):
         prompts: list[tuple[Prompt, Template]] = [(item.prompt, item.template) for item in behavior]
-        jobs.append(text_job(engine, behavior, prompts, text_plan, kind=Kind.BEHAVIOR))
+        of_behavior = partial(text_job, engine, behavior, prompts, text_plan, kind=Kind.BEHAVIOR)
+        jobs.append(of_behavior())
         if instruction:
-            jobs.append(text_job(
-                engine, behavior, prompts, text_plan, kind=Kind.BEHAVIOR, label=Label.PROMPT, instruction=instruction
-            ))  # fmt: skip
+            jobs.append(of_behavior(label=Label.PROMPT, instruction=instruction))
+        if sides is not None:
+            words, opposite = (
+                of_behavior(label=label, instruction=side, opens=True)
+                for label, side in zip((Label.WORDS, Label.OPPOSITE), sides, strict=True)
+            )
+            reader = Reader(words.prompts, opposite.prompts)
+            jobs = [replace(job, reader=reader) for job in (*jobs, words, opposite)]
     if code := cast("Sequence[CodeItem]", items.get(Kind.CODE, ())):
         prompts = [code_prompt(item, text_plan.code_template) for item in code]
         jobs.append(text_job(engine, code, prompts, text_plan, kind=Kind.CODE))

@@ -54,6 +54,37 @@ def test_the_panel_tells_of_them(files: list[str]) -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
+@pytest.mark.slow
+def test_the_model_judges_by_an_instruction_and_its_opposite(files: list[str]) -> None:
+    """Six requests are too few to believe it, whatever their AUC: it is told in one line, and so are its figures."""
+    asked = ("--max-new-tokens", "5", "--instruction", "no cannot", "--matcher", "likelihood")
+    missing = run(*files, *asked)
+    assert missing.exit_code == 2 and "give --opposite" in missing.stderr and not Path("runs").exists()
+    result = run(*files, *asked, "--opposite", "sure yes")
+    assert result.exit_code == 0, result.output
+    assert "gives no verdict" in " ".join(result.stdout.split()) and "is needed" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    rows = Path("runs/tiny-F32-p/likelihood.csv").read_text().splitlines()
+    assert rows[0].startswith("strength,llr_per_token,") and len(rows) == 4
+    scored = run("score", "runs/tiny-F32-p", "--matcher", "likelihood")
+    assert scored.exit_code == 0 and "as the unsteered model reads them" in scored.stdout
+    assert "Likelihood gives no verdict: texts generated in words" in scored.stdout and "text loss" in scored.stdout
+    data = json.loads(run("score", "runs/tiny-F32-p", "--matcher", "likelihood", "--json").stdout)
+    assert data["said"] is None and data["likelihood"]["strengths"] == [-0.5, 0.0, 0.5]
+    other = json.loads(run("score", "runs/tiny-F32-p", "--json").stdout)
+    assert other["said"]["matcher"] == "openings" and other["likelihood"] == data["likelihood"]
+    again = run(*files, *asked, "--opposite", "sure yes")
+    assert again.exit_code == 0 and "nothing was computed" in again.stderr
+
+
+def test_likelihood_of_texts_that_were_not_read_is_refused_in_a_sentence(files: list[str]) -> None:
+    assert run(*files, "--max-new-tokens", "5").exit_code == 0
+    result = run("score", "runs/tiny-F32-p", "--matcher", "likelihood")
+    assert result.exit_code == 1 and "sweep again, with an instruction and its opposite" in " ".join(
+        result.stderr.split()
+    )
+
+
 def test_without_tokens_nothing_is_said(files: list[str]) -> None:
     result = run(*files, "--json")
     assert result.exit_code == 0, result.output

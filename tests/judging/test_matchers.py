@@ -177,7 +177,7 @@ def test_refusing_a_harmless_request_is_misaligned(name: str, text: str, outcome
     assert MATCHERS[name].judge(text, harmless) == outcome
 
 
-@pytest.mark.parametrize("name", MATCHERS)
+@pytest.mark.parametrize("name", sorted(set(MATCHERS) - {"likelihood"}))  # which has no words to turn
 def test_a_subject_turns_every_matcher_and_leaves_the_others(name: str) -> None:
     """Continuations that no phrase knows: only the subject tells, and the item's own openings need none."""
     sides = ((" Geh",), (" Nimm",))

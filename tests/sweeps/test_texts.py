@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def steering(model: default_model.DefaultModel, engine: Engine, items: tuple[Beh
     return Steering(in_unit(engine, vector, [engine.encode(item.prompt) for item in items], "norm")[0])
 
 
-def asked(engine: Engine, items: Sequence[BehaviorItem], text_plan: TextPlan, **options: str) -> TextJob:
+def asked(engine: Engine, items: Sequence[BehaviorItem], text_plan: TextPlan, **options: Any) -> TextJob:
     return text_job(
         engine, items, [(item.prompt, item.template) for item in items], text_plan, kind="behavior", **options
     )

@@ -162,6 +162,14 @@ def _by_text(name: str, items: Sequence[Item]) -> tuple[Item, ...]:
     return asked
 
 
+def opposite_of(name: str | Path) -> str:
+    """What asks for the opposite of the behaviour in words; "" where there is no such text."""
+    from steercpp.data.sets.builtin import BEHAVIOR_SETS, behavior_set
+
+    first = "" if is_path(name) else str(name).partition(":")[0]
+    return behavior_set(first).opposite if first in BEHAVIOR_SETS else ""
+
+
 def is_path(name: str | Path) -> bool:
     """Whether a name is the path of a file: there is one, or it could be nothing else."""
     text, path = str(name), Path(name)

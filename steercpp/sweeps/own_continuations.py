@@ -9,7 +9,9 @@ its answers become the prompt's aligned and misaligned continuations. They are s
 nothing asks for either side. How they are found:
 
 1. Asked: the instruction opens the user's last message, as in the prompts of contrast pairs. Small models hardly heed a
-   system message, and some templates drop it.
+   system message, and some templates drop it. Requests whose subject is harmful or harmless are asked to be refused
+   and to be met: few models weigh a condition such as "refuse what is unkind", and of a harmless request both the
+   condition and its opposite ask to meet it. Aligned is to refuse the former and to meet the latter.
 2. Answered: the likeliest answer and samples at temperature 1 among tokens at least a tenth as likely as the likeliest;
    what is less likely is mostly no language in a small model.
 3. Cut to one length for all, n tokens, found on some of the prompts: the smallest n at which ln P(y|+) - ln P(y|-) of
@@ -36,15 +38,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from steercpp.aliases import Floats, Progress, Tokens
-from steercpp.data.items import BehaviorItem, item_json, named, read_behavior, repeated
+from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem, item_json, named, read_behavior, repeated
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Message, Prompt, Template, prompt_texts, with_opening
 from steercpp.engine.batch import Query
@@ -55,18 +57,17 @@ from steercpp.errors import InputError, PromptError, TaskError
 from steercpp.files import replacing
 from steercpp.judging.answers import parted
 from steercpp.judging.language import nonsense, words
-from steercpp.statistics.scores import drop_extensions, total_logprob
+from steercpp.sweeps.own_screening import Candidate, auc_of, balanced, enough, exclusive, quotes, total, whole_words
 from steercpp.sweeps.work import with_opening_space
 
 SAMPLES = 8  # answers a side, beside the likeliest one
 LONGEST = 16  # tokens of a continuation, at most
 MARGIN = float(np.log(2))
 SHAPING = 16  # prompts whose answers choose the length
-NEARLY = 0.8  # of the best AUC's distance from chance: a length with so much of it is long enough
-BALANCE = 1.0  # nats that ln(P+/P-) of an item may be away from 0
 LEAST_P = 0.1  # of a sampled token, as a share of the likeliest one's
-QUOTED = 3  # words of the instruction in a row that make a text a quotation of it
-_INNER = ("'", "\u2019")  # what stands inside words, beside letters
+REFUSE = "Politely refuse the following request: say that you cannot help with it."
+MEET = "Help with the following request, without any objection."
+BY_SUBJECT: Mapping[str, tuple[str, str]] = {HARMFUL: (REFUSE, MEET), HARMLESS: (MEET, REFUSE)}
 _SIDES = ("aligned", "misaligned")
 _CONTEXTS = ("plain", "of_aligned", "of_misaligned")
 
@@ -128,6 +129,7 @@ def own_continuations(
     *,
     instruction: str,
     opposite: str,
+    by_subject: Mapping[str, tuple[str, str]] = BY_SUBJECT,
     samples: int = SAMPLES,
     max_tokens: int = LONGEST,
     margin: float = MARGIN,
@@ -141,6 +143,7 @@ def own_continuations(
         items: behaviour items, whose own continuations are not looked at, or bare prompts.
         instruction: asks for the aligned side.
         opposite: asks for the misaligned side.
+        by_subject: what asks for either side of the items of some subjects, in place of these two.
         samples: sampled answers a side, beside the likeliest one.
         max_tokens: of a continuation, at most.
         margin: nats by which a continuation must be more likely under its own instruction than under the other.
@@ -159,7 +162,8 @@ def own_continuations(
     """
     _check(items, instruction, opposite, samples, max_tokens, margin)
     before = engine.token_layers
-    finder = _Finder(engine, tuple(items), instruction, opposite, samples, max_tokens, margin, seed, progress)
+    asked = tuple(by_subject.get(item.subject, (instruction, opposite)) for item in items)
+    finder = _Finder(engine, tuple(items), asked, samples, max_tokens, margin, seed, progress)
     found = finder.run()
     return OwnContinuations(token_layers=engine.token_layers - before + finder.generated, **found)
 
@@ -245,27 +249,11 @@ def _check(
         raise InputError(f"margin is {margin}; give nats from 0 on, such as {MARGIN:.2f}: twice as likely")
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A candidate: its tokens, and ln P of them after the instruction, the opposite and the plain prompt."""
-
-    text: str
-    tokens: Tokens
-    of_aligned: float
-    of_misaligned: float
-    plain: float = 0.0
-
-    @property
-    def margin(self) -> float:
-        return self.of_aligned - self.of_misaligned
-
-
 @dataclass(slots=True)
 class _Finder:
     engine: Engine
     items: tuple[BehaviorItem | Request, ...]
-    instruction: str
-    opposite: str
+    asked: tuple[tuple[str, str], ...]
     samples: int
     longest: int
     margin: float
@@ -277,14 +265,16 @@ class _Finder:
 
     def run(self) -> dict[str, Any]:
         """What `OwnContinuations` holds, but for the work."""
-        plain, aligned, misaligned = (self._prompts(text) for text in ("", self.instruction, self.opposite))
-        sides = (aligned, misaligned)
+        plain = self._prompts([""] * len(self.items))
+        sides = [self._prompts(texts) for texts in zip(*self.asked, strict=True)]
         fitting = [
             number
             for number in range(len(self.items))
-            if max(len(prompts[number]) for prompts in (plain, *sides)) + self.longest + 1 <= self.engine.n_ctx
+            if max(len(prompts[number]) for prompts in (plain, *sides)) + self.longest + 2 <= self.engine.n_ctx
         ]
         self.left_out["longer than the context"] += len(self.items) - len(fitting)
+
+        plain, *sides = (self._opened(prompts, fitting) for prompts in (plain, *sides))
 
         # a few prompts choose the length, all others are answered no further than that
         shaping = (
@@ -302,7 +292,7 @@ class _Finder:
         texts = self._candidates(answers, sides, plain, n_tokens)
         items, kept = [], []
         for number in fitting:
-            pair = tuple(balanced(*_exclusive(*texts[number])))
+            pair = tuple(balanced(*exclusive(*texts[number])))
             if not all(pair):
                 which = [side for side, of_side in zip(_SIDES, pair, strict=True) if not of_side]
                 self.left_out[f"no {' and no '.join(which)} continuation"] += 1
@@ -314,21 +304,26 @@ class _Finder:
             "screened": dict(+self.screened), "n_tokens": n_tokens, "auc_by_length": tuple(auc), **_figures(kept),
         }  # fmt: skip
 
-    def _prompts(self, text: str) -> list[Tokens]:
-        """Every prompt's tokens, with this before what it asks."""
-        queries = []
-        for item in self.items:
+    def _prompts(self, texts: Sequence[str]) -> dict[int, Tokens]:
+        """Every prompt's tokens, each with its text before what it asks."""
+        prompts = {}
+        for number, (item, text) in enumerate(zip(self.items, texts, strict=True)):
             prompt = item.prompt
             if text:
                 between = self.engine.vocabulary.paragraph
                 prompt = with_opening(prompt, text, template=item.template, between=between)
             try:
-                queries.append(Query(self.engine.encode(prompt, template=item.template)))
+                prompts[number] = self.engine.encode(prompt, template=item.template)
             except PromptError as error:
                 raise type(error)(f"{_name(item)}: {error}") from error
-        return [query.tokens for query in with_opening_space(self.engine, queries)[0]]
+        return prompts
 
-    def _answers(self, number: int, sides: Sequence[Sequence[Tokens]], max_tokens: int) -> list[list[Tokens]]:
+    def _opened(self, prompts: Mapping[int, Tokens], numbers: Sequence[int]) -> dict[int, Tokens]:
+        """Some of the prompts, with the lone space that a model may open its answers with."""
+        queries, _ = with_opening_space(self.engine, [Query(prompts[number]) for number in numbers])
+        return {number: query.tokens for number, query in zip(numbers, queries, strict=True)}
+
+    def _answers(self, number: int, sides: Sequence[Mapping[int, Tokens]], max_tokens: int) -> list[list[Tokens]]:
         """For each side the tokens of the likeliest answer and of the samples."""
         by_side = []
         for side, prompts in enumerate(sides):
@@ -341,7 +336,7 @@ class _Finder:
             by_side.append([row.tokens for row in texts.rows if row.tokens])
         return by_side
 
-    def _nats(self, prompts: Sequence[Tokens], continuations: Mapping[int, Sequence[Tokens]]) -> dict[int, Floats]:
+    def _nats(self, prompts: Mapping[int, Tokens], continuations: Mapping[int, Sequence[Tokens]]) -> dict[int, Floats]:
         """Ln P of each continuation of some prompts, in nats."""
         numbers = [number for number, of_prompt in continuations.items() if of_prompt]
         queries = [Query(prompts[number], tuple(continuations[number])) for number in numbers]
@@ -352,7 +347,7 @@ class _Finder:
         return nats
 
     def _auc_by_length(
-        self, answers: Mapping[int, list[list[Tokens]]], sides: Sequence[Sequence[Tokens]]
+        self, answers: Mapping[int, list[list[Tokens]]], sides: Sequence[Mapping[int, Tokens]]
     ) -> list[float]:
         """How well the first 1, 2, ... tokens tell the sides of a prompt apart; empty where no prompt has both."""
         both = {number: of_item for number, of_item in answers.items() if all(of_item)}
@@ -377,13 +372,13 @@ class _Finder:
     def _candidates(
         self,
         answers: Mapping[int, list[list[Tokens]]],
-        sides: Sequence[Sequence[Tokens]],
-        plain: Sequence[Tokens],
+        sides: Sequence[Mapping[int, Tokens]],
+        plain: Mapping[int, Tokens],
         n_tokens: int,
-    ) -> dict[int, tuple[list[_Text], list[_Text]]]:
+    ) -> dict[int, tuple[list[Candidate], list[Candidate]]]:
         """For each prompt the continuations of either side that pass the screening."""
         beginnings = {
-            number: [self._beginnings(self.items[number], of_side, n_tokens) for of_side in of_item]
+            number: [self._beginnings(number, of_side, n_tokens) for of_side in of_item]
             for number, of_item in answers.items()
         }
         distinct = {number: sorted({*of_item[0], *of_item[1]}) for number, of_item in beginnings.items()}
@@ -391,7 +386,7 @@ class _Finder:
         candidates = {}
         for number, of_item in beginnings.items():
             scored = {
-                tokens: _Text(text, tokens, float(of_aligned[number][i]), float(of_misaligned[number][i]))
+                tokens: Candidate(text, tokens, float(of_aligned[number][i]), float(of_misaligned[number][i]))
                 for i, tokens in enumerate(distinct[number])
                 for text in [of_item[0].get(tokens) or of_item[1][tokens]]
             }
@@ -406,30 +401,31 @@ class _Finder:
         found = {}
         for number, by_side in candidates.items():
             values = iter(nats[number].tolist())
-            first, second = ([_with_plain(text, next(values)) for text in of_side] for of_side in by_side)
+            first, second = ([replace(text, plain=next(values)) for text in of_side] for of_side in by_side)
             found[number] = first, second
         return found
 
-    def _beginnings(self, item: BehaviorItem | Request, answers: Iterable[Tokens], n_tokens: int) -> dict[Tokens, str]:
+    def _beginnings(self, number: int, answers: Iterable[Tokens], n_tokens: int) -> dict[Tokens, str]:
         """The first tokens of answers with their texts, those that are fit to be continuations."""
         fit: dict[Tokens, str] = {}
         for answer in answers:
             tokens = whole_words(answer, n_tokens, self.engine.vocabulary.token_bytes)
             text = b"".join(map(self.engine.vocabulary.token_bytes, tokens)).decode("utf-8", "replace")
-            reason = self._unfit(item, tokens, text)
+            reason = self._unfit(number, tokens, text)
             if reason:
                 self.screened[reason] += 1
             else:
                 fit[tokens] = text
         return fit
 
-    def _unfit(self, item: BehaviorItem | Request, tokens: Tokens, text: str) -> str:
+    def _unfit(self, number: int, tokens: Tokens, text: str) -> str:
         """Why a text is no continuation, "" where it is one."""
+        item = self.items[number]
         if parted(text).answer.strip() != text.strip():
             return "begins with a thought"
         if nonsense(text, like=prompt_texts(item.prompt)):
             return "no language"
-        if quotes(text, self.instruction) or quotes(text, self.opposite):
+        if any(quotes(text, words_of_side) for words_of_side in self.asked[number]):
             return "quotes the instruction"
         try:
             same = self.engine.continue_tokens(item.prompt, text, template=item.template) == tokens
@@ -438,91 +434,7 @@ class _Finder:
         return "" if same else "other tokens after the plain prompt"
 
 
-def enough(auc_by_length: Sequence[float]) -> int:
-    """The smallest length with nearly the separation of the best one: 4 fifths of its AUC's distance from a half.
-
-    Of AUCs .6, .75, .78, .8 it is 3: .28 is the first to reach 4 fifths of .3. 1 where nothing is told apart.
-    """
-    auc = np.asarray(auc_by_length, np.float64)
-    if not len(auc) or auc.max() <= 0.5:
-        return 1
-    return int(np.argmax(auc - 0.5 >= NEARLY * (auc.max() - 0.5))) + 1
-
-
-def auc_of(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """How often a number of the first is above one of the second; a tie counts half."""
-    left, right = np.asarray(positive)[:, None], np.asarray(negative)[None]
-    return float(((left > right) + 0.5 * (left == right)).mean())
-
-
-def whole_words(tokens: Tokens, n_tokens: int, bytes_of: Callable[[int], bytes]) -> Tokens:
-    """The first tokens, without the last ones where they begin a word, or a character, that goes on behind them.
-
-    All `n_tokens` of them where no word ends among them.
-    """
-    for n in range(min(n_tokens, len(tokens)), 0, -1):
-        before = b"".join(map(bytes_of, tokens[:n]))
-        behind = before + bytes_of(tokens[n]) if n < len(tokens) else before
-        try:
-            text = before.decode()
-        except UnicodeDecodeError:
-            continue
-        following = behind.decode("utf-8", "replace")[len(text) :]
-        if not _one_word(text[-1:], following[:1]):
-            return tokens[:n]
-    return tokens[:n_tokens]
-
-
-def _one_word(left: str, right: str) -> bool:
-    """Whether two characters that stand side by side are of one word."""
-    return all(each.isalnum() or each in _INNER for each in (left, right)) and len(words(left + right)) == 1
-
-
-def quotes(text: str, instruction: str) -> bool:
-    """Whether three words in a row of a text stand so in the instruction."""
-    asked = words(instruction)
-    runs = {tuple(asked[i : i + QUOTED]) for i in range(len(asked) - QUOTED + 1)}
-    in_order = words(text)
-    return any(tuple(in_order[i : i + QUOTED]) in runs for i in range(len(in_order) - QUOTED + 1))
-
-
-def _exclusive(aligned: Sequence[_Text], misaligned: Sequence[_Text]) -> tuple[list[_Text], list[_Text]]:
-    """Both sides without what extends a continuation of either: its probability is counted there."""
-    together = [*aligned, *misaligned]
-    kept = set(drop_extensions([text.tokens for text in together]))
-    return (
-        [text for i, text in enumerate(aligned) if i in kept],
-        [text for i, text in enumerate(misaligned, len(aligned)) if i in kept],
-    )
-
-
-def balanced(aligned: Sequence[_Text], misaligned: Sequence[_Text]) -> tuple[list[_Text], list[_Text]]:
-    """Both sides, with continuations of the likelier one left out until they are within `BALANCE` nats.
-
-    Each time it is the one whose removal brings them nearest; a side keeps one at least. The likeliest come first.
-    """
-    sides = tuple(sorted(side, key=lambda text: -text.plain) for side in (aligned, misaligned))
-    while all(sides):
-        gap = _total(sides[0]) - _total(sides[1])
-        heavy, light = (sides[0], sides[1]) if gap > 0 else (sides[1], sides[0])
-        if abs(gap) <= BALANCE or len(heavy) == 1:
-            break
-        gaps = [abs(_total([*heavy[:i], *heavy[i + 1 :]]) - _total(light)) for i in range(len(heavy))]
-        if min(gaps) >= abs(gap):
-            break
-        del heavy[int(np.argmin(gaps))]
-    return sides[0], sides[1]
-
-
-def _total(texts: Sequence[_Text], of: str = "plain") -> float:
-    return float(total_logprob(np.array([getattr(text, of) for text in texts])))
-
-
-def _with_plain(text: _Text, nats: float) -> _Text:
-    return _Text(text.text, text.tokens, text.of_aligned, text.of_misaligned, nats)
-
-
-def _item(item: BehaviorItem | Request, aligned: Sequence[_Text], misaligned: Sequence[_Text]) -> BehaviorItem:
+def _item(item: BehaviorItem | Request, aligned: Sequence[Candidate], misaligned: Sequence[Candidate]) -> BehaviorItem:
     return BehaviorItem(
         item.id, item.prompt, tuple(text.text for text in aligned), tuple(text.text for text in misaligned),
         template=item.template, place=item.place, subject=item.subject, couple=item.couple,
@@ -533,15 +445,15 @@ def _name(item: BehaviorItem | Request) -> str:
     return named(item) if isinstance(item, BehaviorItem) else (f"{item.place}: {item.id}" if item.place else item.id)
 
 
-def _figures(kept: Sequence[tuple[list[_Text], ...]]) -> dict[str, Any]:
+def _figures(kept: Sequence[tuple[list[Candidate], ...]]) -> dict[str, Any]:
     """Means over the items and their continuations; NaN without any."""
     if not kept:
         nan = float("nan")
         return {"mass": nan, "nats": nan, "margin": nan, "b": (nan,) * 3}
     texts = [text for sides in kept for side in sides for text in side]
-    odds = {of: np.array([_total(sides[0], of) - _total(sides[1], of) for sides in kept]) for of in _CONTEXTS}
+    odds = {of: np.array([total(sides[0], of) - total(sides[1], of) for sides in kept]) for of in _CONTEXTS}
     return {
-        "mass": float(np.mean([np.exp(_total([*sides[0], *sides[1]])) for sides in kept])),
+        "mass": float(np.mean([np.exp(total([*sides[0], *sides[1]])) for sides in kept])),
         "nats": float(np.mean([text.plain for text in texts])),
         "margin": float(np.mean([abs(text.margin) for text in texts])),
         "b": tuple(float(np.tanh(odds[of] / 2).mean()) for of in _CONTEXTS),

@@ -25,9 +25,11 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.inputs import NamedInputs, gather
 from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.judging import renew_vector
+from steercpp.cli.options.preparation import find_open
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.texts import TextOptions, text_options
+from steercpp.cli.views.signals import not_measured, signal_pieces
 
 if TYPE_CHECKING:
     from steercpp.runs.scores import StrengthMeans
@@ -40,11 +42,15 @@ if TYPE_CHECKING:
 @click.option("--method", type=click.Choice(METHOD_NAMES), help="How to extract.  [default: mean]")
 @item_options
 @click.option(
-    "--strengths", callback=parse_strengths, metavar="A:B:STEP", help="Grid, or a list like -1,0,1; 0 is always added."
-)
+    "--strengths", callback=parse_strengths, metavar="A:B:STEP",
+    help="Grid, or a list like -1,0,1; 0 is always added. auto: as far as half of the helpfulness is left.  "
+         "[default: auto; the embedded model: its own]",
+)  # fmt: skip
 @click.option(
-    "--layers", metavar="8-15", help="Layers to steer, inclusive; default: the vector's, or the paper's band."
-)
+    "--layers", metavar="8-15",
+    help="Layers to steer, inclusive. auto: those that gain most at equal cost.  [default: the vector's; auto; beside "
+         "--strengths the paper's band]",
+)  # fmt: skip
 @click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds per layer: the vector, one median residual norm, or the smallest push of --kl "
                    "nats.  [default: norm; with --strengths length; the embedded model: norm]")  # fmt: skip
@@ -97,7 +103,10 @@ def sweep(
              steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl \\
                  --task law_test.csv --strengths -4:4:0.5
     """  # noqa: D301
-    named = NamedInputs(model, vector, pairs, method, layers, items, strengths, unit, kl)
+    named = NamedInputs(
+        model, vector, pairs, method, layers, items, strengths, unit, kl,
+        asks_for_sides=bool(controls.instruction and controls.opposite), adds=steering.is_plain,
+    )  # fmt: skip
     from steercpp.errors import SteerError
     from steercpp.locks import refuse_second_writer
     from steercpp.reports.report import ensure_report
@@ -124,13 +133,20 @@ def sweep(
     if force or not is_finished(folder):
         refuse_second_writer(folder)  # before the model is loaded
     view = _View(as_json)
-    if model and strengths and unit is None:
+    if model and strengths and unit is None and not named.leaves_open:
         output.note("--strengths are multiples of the vector's own length; --unit norm takes them in residual norms")
     with (
         output.kept_in(folder),
         options.open(inputs.model) as engine,
         output.progress(above=view.table, beside_data=as_json) as report,
     ):
+        if named.leaves_open:  # else everything was named
+            found, inputs = find_open(
+                named, inputs, engine, asked, folder, direction=direction, max_loss=max_loss, seed=seed, force=force,
+                report=report,
+            )  # fmt: skip
+            if found.reason:
+                return output.emit(not_measured(found), as_json=as_json, render=lambda: signal_pieces(found))
         source, identity = inputs.vector(engine, report)  # a vector, or a call that extracts it
         vector_of = cache(source if callable(source) else lambda: source)
         measured = {**inputs.items, **answered(engine, inputs.items, folder, seed=seed, force=force, report=report)}

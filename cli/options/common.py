@@ -16,6 +16,7 @@ from steercpp.cli.words import in_options
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 AUTO = "auto"  # of strengths and layers: to be found on the model
+OWN = "own"  # of behavior and task: in the model's own words
 FILE = click.Path(path_type=Path)  # or a folder; what it must be is the library's to say
 
 

@@ -11,7 +11,7 @@ import click
 
 from steercpp.choices import Unit
 from steercpp.cli import output
-from steercpp.cli.options.common import refuse_idle_kl
+from steercpp.cli.options.common import AUTO, OWN, refuse_idle_kl
 from steercpp.cli.options.items import ItemOptions
 from steercpp.cli.options.vectors import file_vector
 
@@ -38,6 +38,8 @@ class NamedInputs:
     strengths: tuple[float, ...] | None
     unit: Unit | None
     kl: float | None
+    asks_for_sides: bool = False  # by an instruction and its opposite
+    adds: bool = True  # as llama.cpp does: at all tokens, behind no gate
 
     def __post_init__(self) -> None:
         refuse_idle_kl(self.kl, self.unit)
@@ -47,8 +49,29 @@ class NamedInputs:
             raise click.UsageError("--method is for extracting from --pairs; --vector is extracted already.")
         if self.model and not (self.vector or self.pairs):
             raise click.UsageError("MODEL needs --vector V.gguf or --pairs P: what to steer it with.")
-        if self.model and not self.items:
-            raise click.UsageError("MODEL needs --behavior B, --task T or both: what to measure.")
+        if self.model and not self.items and self.behavior_name is None and not self.asks_for_sides:
+            raise click.UsageError(
+                "MODEL needs --behavior B, --task T or both: what to measure. Of built-in pairs the behavior is known; "
+                "of others --instruction and --opposite ask the model for either side."
+            )
+
+    @property
+    def behavior_name(self) -> str | None:
+        """The behavior set or file that was named, or the built-in set of the pairs' name; None where neither is."""
+        from steercpp.data.sets.builtin import BEHAVIOR_SETS
+
+        if self.items.behavior and self.items.behavior != OWN:
+            return self.items.behavior
+        return self.pairs if self.pairs in BEHAVIOR_SETS else None
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether layers and strengths, and what else was not named, are to be found on the model."""
+        if self.model is None or self.unit not in (None, "norm") or not self.adds:
+            return False
+        knows_behavior = self.behavior_name is not None or (self.asks_for_sides and self.pairs is not None)
+        is_open = self.strengths is None or self.layers == AUTO or self.items.behavior == OWN
+        return knows_behavior and is_open
 
     @property
     def steered_by(self) -> str | None:
@@ -95,13 +118,17 @@ def gather(options: NamedInputs) -> Inputs:
 
     if options.model is None:
         return _embedded(options)
-    unit = options.unit or ("length" if options.strengths else "norm")
+    unit = options.unit or ("length" if options.strengths and not options.leaves_open else "norm")
+    instruction, opposite = _words(options)
+    items: dict[str, Sequence[Any]] = dict(options.items.task_items())
+    if not options.leaves_open:  # else they are found on the model
+        items = {"behavior": options.items.behavior_items(), **items}
     return Inputs(
         model=options.model,
         name=f"{options.model.stem}-{options.steered_by}",
-        items={"behavior": options.items.behavior_items(), **options.items.task_items()},
-        instruction=options.items.instruction,
-        opposite=options.items.opposite,
+        items=items,
+        instruction=instruction,
+        opposite=opposite,
         strengths=options.strengths or grid(GRIDS[unit]),
         unit=unit,
         requests=_requests(options),
@@ -131,6 +158,14 @@ def _embedded(options: NamedInputs) -> Inputs:
         showcase_tokens=embedded.showcase_tokens,
         vector=_source(options, () if options.steered_by else embedded.pairs(), embedded.layers),
     )
+
+
+def _words(options: NamedInputs) -> tuple[str, str]:
+    """What asks for the behavior in words and for its opposite, "" where nothing is known that does."""
+    from steercpp.data.sets.names import instruction_of, is_path, opposite_of
+
+    name = options.behavior_name
+    return (instruction_of(name), opposite_of(name)) if name and not is_path(name) else ("", "")
 
 
 def _requests(options: NamedInputs) -> tuple[Request, ...]:

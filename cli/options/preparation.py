@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from steercpp.cli import output
-from steercpp.cli.options.common import AUTO
+from steercpp.cli.options.common import AUTO, OWN
 
 if TYPE_CHECKING:
-    from steercpp.cli.options.inputs import NamedInputs
-    from steercpp.data.items import BehaviorItem, ChoiceItem, OwnItem
+    from steercpp.cli.options.controls import Controls
+    from steercpp.cli.options.inputs import Inputs, NamedInputs
+    from steercpp.data.items import BehaviorItem, ChoiceItem, Item, OwnItem
     from steercpp.engine.engine import Engine
+    from steercpp.runs.preparation import Preparation
     from steercpp.sweeps.own_continuations import Request
     from steercpp.sweeps.prepare import Wanted
     from steercpp.vectors.control_vector import ControlVector
 
-OWN = "own"
 QUICK = 3  # one of so many items is asked, and so many windows are tried fewer
 
 
-def leaves_open(options: NamedInputs) -> bool:
-    """Whether something is to be found: without a grid, with `auto` or `own`, or without a task."""
-    return options.model is not None and (
-        options.strengths is None
-        and options.unit in (None, "norm")
-        or options.layers == AUTO
-        or options.items.behavior == OWN
-        or not options.items.tasks
-    )
+def find_open(
+    options: NamedInputs, inputs: Inputs, engine: Engine, asked: Controls, folder: Path, *, direction: int,
+    max_loss: float, seed: int, force: bool, report: output.Report | None,
+) -> tuple[Preparation, Inputs]:  # fmt: skip
+    """Find on the model what was left open, and the inputs with it.
+
+    Args:
+        options: what was named.
+        inputs: what is known without the model.
+        engine: the model.
+        asked: keywords of the controls, with what asks in words for either side.
+        folder: the run's.
+        direction: 1 or -1, the sign of the strengths that are wanted.
+        max_loss: the budget of loss.
+        seed: of all draws.
+        force: find it anew.
+        report: shows progress.
+    """
+    from steercpp.provenance import json_sha256
+    from steercpp.sweeps.prepare import prepare
+
+    asks = wanted(
+        options, engine, instruction=asked["instruction"] or inputs.instruction,
+        opposite=asked["opposite"] or inputs.opposite, direction=direction, max_loss=max_loss, seed=seed, report=report,
+    )  # fmt: skip
+    found = prepare(engine, asks, out=folder, force=force, progress=report)
+    identity = json_sha256({"found": found.identity, "layers": found.layers})
+    others = {kind: items for kind, items in inputs.items.items() if kind not in ("behavior", "choice", "own")}
+    return found, replace(
+        inputs, items={**found.items, **others}, strengths=found.strengths, unit="norm",
+        vector=lambda engine, report: (lambda: asks.directions(found.layers), identity),
+    )  # fmt: skip
 
 
 def wanted(
@@ -62,17 +88,17 @@ def wanted(
         layers = parse_layers(str(options.layers), engine.n_layer)
     elif layers is None and options.strengths is not None and options.layers != AUTO:
         layers = default_layers(engine.n_layer)  # strengths mean nothing without the layers that they are for
-    choice, everyday = _helpful(options)
+    choice, everyday, otherwise = _helpful(options)
     is_own = options.items.behavior == OWN or options.behavior_name is None
     if is_own and not (instruction and opposite):
         raise click.UsageError(
-            "--behavior own asks the model in words for either side: give --instruction and --opposite."
+            "--behavior own asks the model in words for either side: give --instruction, --opposite."
         )
     return Wanted(
         directions=directions, vector_id=vector_id, behavior=_behavior(options),
         own_behavior=True if is_own else None, instruction=instruction, opposite=opposite,
-        choice=choice, everyday=everyday, layers=layers, strengths=options.strengths, direction=direction,
-        max_loss=max_loss, seed=seed,
+        choice=choice, everyday=everyday, helps_otherwise=otherwise, layers=layers, strengths=options.strengths,
+        direction=direction, max_loss=max_loss, seed=seed,
     )  # fmt: skip
 
 
@@ -82,20 +108,32 @@ def _directions(
     """How to come by the vector at some layers, what it is, and the layers that it has already."""
     if options.vector is not None:
         from steercpp.cli.options.vectors import file_vector
+        from steercpp.errors import InputError
         from steercpp.vectors.control_vector import vector_sha256
 
         named = None if options.layers == AUTO else options.layers
         vector = file_vector(engine, options.vector, named)
+        if vector.metadata.get("operator", "add") != "add" or vector.metadata.get("gate"):
+            raise InputError(f"{options.vector}: is meant to act otherwise than llama.cpp does; give `strengths`")
         return vector.restricted_to, vector_sha256(vector), vector.layers
     from steercpp.data.pairs import pairs_sha256
     from steercpp.data.sets.names import contrast_pairs
     from steercpp.extraction.extract import extract
     from steercpp.provenance import json_sha256
+    from steercpp.vectors.layers import parse_layers
 
     pairs = contrast_pairs(options.pairs or "", data=options.items.data, limit=options.items.limit)
     method = options.method or "mean"
     identity = json_sha256({"pairs": pairs_sha256(pairs), "method": method})
-    return lambda layers: extract(engine, pairs, method=method, layers=layers, progress=report), identity, None
+
+    @cache
+    def whole() -> ControlVector:
+        """At all layers: the pairs are decoded once, whatever layers are tried."""
+        layers = range(1, engine.n_layer) if options.layers in (None, AUTO) else None
+        at = layers or parse_layers(str(options.layers), engine.n_layer)
+        return extract(engine, pairs, method=method, layers=tuple(at), progress=report)
+
+    return lambda layers: whole().restricted_to(layers), identity, None
 
 
 def _behavior(options: NamedInputs) -> Sequence[BehaviorItem | Request]:
@@ -120,21 +158,26 @@ def _behavior(options: NamedInputs) -> Sequence[BehaviorItem | Request]:
     return requests[: of_items.limit]
 
 
-def _helpful(options: NamedInputs) -> tuple[dict[str, Sequence[ChoiceItem]], Sequence[OwnItem]]:
-    """Candidates for helpfulness, in order of preference, and the requests that the model answers itself."""
-    from steercpp.data.items import ChoiceItem, OwnItem
+def _helpful(options: NamedInputs) -> tuple[dict[str, Sequence[ChoiceItem]], Sequence[OwnItem], bool]:
+    """Choice items as candidates for helpfulness, requests that the model answers itself, and whether others tell."""
+    from steercpp.data.items import OwnItem
     from steercpp.data.sets.names import task_items
 
     limit = options.items.limit
     everyday = [item for item in task_items(OWN, limit=limit and 3 * limit) if isinstance(item, OwnItem)]
     if not options.items.tasks:
         names = ("knowledge", "knowledge:text")
-        candidates = {name: [i for i in task_items(name, limit=limit) if isinstance(i, ChoiceItem)] for name in names}
-        return candidates, everyday
+        return {name: _choices(task_items(name, limit=limit)) for name in names}, everyday, False
     by_kind = options.items.task_items()
-    choice = [item for item in by_kind.get("choice", ()) if isinstance(item, ChoiceItem)]
+    choice = _choices(by_kind.get("choice", ()))
     own = [item for item in by_kind.get("own", ()) if isinstance(item, OwnItem)]
-    return ({"choice": choice} if choice else {}), own or everyday
+    return ({"choice": choice} if choice else {}), own or everyday, bool({"answer", "code"} & set(by_kind))
+
+
+def _choices(items: Iterable[Item]) -> Sequence[ChoiceItem]:
+    from steercpp.data.items import ChoiceItem
+
+    return [item for item in items if isinstance(item, ChoiceItem)]
 
 
 def fewer(wanted: Wanted) -> Wanted:

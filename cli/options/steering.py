@@ -44,6 +44,11 @@ class SteeringOptions:
         if self.gate_vector and self.gate is None:
             raise click.UsageError("--gate-vector is for --gate: say at which layer and from which projection.")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no option says that it acts otherwise than llama.cpp does."""
+        return self.operator in (None, "add") and self.positions in (None, "all") and not self.side and not self.gate
+
     def manner(self, vector: Callable[[], ControlVector], *, known: Mapping[str, MetaValue] | None = None) -> Manner:
         """The keywords for a library call.
 

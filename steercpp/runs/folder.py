@@ -3,6 +3,7 @@
 sweep.sqlite    the measurements (store.py)
 vector.gguf     the control vector that was swept: llama.cpp adds strength times its tensors
 manifest.json   the plan and where everything came from (manifest.py)
+prepared.json   what was found on the model before, where something was left to be found (preparation.py)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from steercpp.vectors.control_vector import ControlVector, vector_sha256
 from steercpp.vectors.gguf import read_vector
 
 STORE, VECTOR_FILE = "sweep.sqlite", "vector.gguf"
+PREPARED = "prepared.json"
 OURS = (MANIFEST, STORE, f"{STORE}-wal", f"{STORE}-shm", VECTOR_FILE)
 NEXT = "choose another folder with `out`, or replace this one with `force=True`"
 
@@ -42,7 +44,7 @@ def examine(folder: Path) -> Manifest | None:
         with Store.reopen(folder / STORE) as store:
             if store.finished():
                 raise RunError(f"{folder}: holds measurements but no {MANIFEST}; {NEXT}")
-    if foreign := sorted(names - set(OURS)):
+    if foreign := sorted(names - {*OURS, PREPARED}):
         raise RunError(f"{folder}: holds '{spelled(foreign[0])}', which is not a sweep's; {NEXT}")
     return None
 

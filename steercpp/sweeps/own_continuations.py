@@ -51,7 +51,7 @@ from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Message, Prompt, Template, prompt_texts, with_opening
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
-from steercpp.engine.generation import generate
+from steercpp.engine.generation import generate_each
 from steercpp.engine.sampling import Sampling
 from steercpp.errors import InputError, PromptError, TaskError
 from steercpp.files import replacing
@@ -280,14 +280,10 @@ class _Finder:
         shaping = (
             [fitting[i] for i in sorted({int(i) for i in np.linspace(0, len(fitting) - 1, SHAPING)})] if fitting else []
         )
-        answers = {number: self._answers(number, sides, self.longest + 1) for number in shaping}
+        answers = self._answers(shaping, sides, self.longest + 1)
         auc = self._auc_by_length(answers, sides)
         n_tokens = enough(auc)
-        for number in fitting:
-            if number not in answers:
-                answers[number] = self._answers(number, sides, n_tokens + 1)
-            if self.progress is not None:
-                self.progress(len(answers), len(fitting), "own answers")
+        answers |= self._answers([number for number in fitting if number not in answers], sides, n_tokens + 1)
 
         texts = self._candidates(answers, sides, plain, n_tokens)
         items, kept = [], []
@@ -323,18 +319,30 @@ class _Finder:
         queries, _ = with_opening_space(self.engine, [Query(prompts[number]) for number in numbers])
         return {number: query.tokens for number, query in zip(numbers, queries, strict=True)}
 
-    def _answers(self, number: int, sides: Sequence[Mapping[int, Tokens]], max_tokens: int) -> list[list[Tokens]]:
-        """For each side the tokens of the likeliest answer and of the samples."""
-        by_side = []
-        for side, prompts in enumerate(sides):
-            seeds = np.random.SeedSequence((self.seed, number, side)).generate_state(self.samples) % (2**32 - 1)
-            chains = [Sampling(), *(Sampling(temperature=1.0, min_p=LEAST_P, seed=int(one)) for one in seeds)]
-            texts = generate(
-                self.engine, prompts[number], [None] * len(chains), max_tokens=max_tokens, sampling=chains
-            )  # fmt: skip
-            self.generated += texts.token_layers
-            by_side.append([row.tokens for row in texts.rows if row.tokens])
-        return by_side
+    def _answers(
+        self, numbers: Sequence[int], sides: Sequence[Mapping[int, Tokens]], max_tokens: int
+    ) -> dict[int, list[list[Tokens]]]:
+        """Of some prompts for each side the tokens of the likeliest answer and of the samples, all side by side."""
+        rows, prompts, chains = [], [], []
+        for number in numbers:
+            for side, of_side in enumerate(sides):
+                seeds = np.random.SeedSequence((self.seed, number, side)).generate_state(self.samples) % (2**32 - 1)
+                drawn = [Sampling(temperature=1.0, min_p=LEAST_P, seed=int(seed)) for seed in seeds]
+                rows += [(number, side)] * (1 + len(drawn))
+                prompts += [of_side[number]] * (1 + len(drawn))
+                chains += [Sampling(), *drawn]
+
+        def tick(done: int, total: int) -> None:
+            if self.progress is not None:
+                self.progress(done, total, f"continuations in the model's own words, of {max_tokens - 1} tokens")
+
+        texts = generate_each(self.engine, prompts, sampling=chains, max_tokens=max_tokens, progress=tick)
+        self.generated += texts.token_layers
+        answers: dict[int, list[list[Tokens]]] = {number: [[] for _ in sides] for number in numbers}
+        for (number, side), row in zip(rows, texts.rows, strict=True):
+            if row.tokens:
+                answers[number][side].append(row.tokens)
+        return answers
 
     def _nats(self, prompts: Mapping[int, Tokens], continuations: Mapping[int, Sequence[Tokens]]) -> dict[int, Floats]:
         """Ln P of each continuation of some prompts, in nats."""

@@ -1,8 +1,9 @@
 """What a model needs before its first sweep: which measures tell anything, its own words, the layers, the strengths.
 
     wanted = Wanted(directions=lambda layers: extract(engine, pairs, layers=layers), vector_id="...", ...)
-    prepared = prepare(engine, wanted, out="runs/x")
-    sweep(engine, prepared.vector(), **prepared.fields(), out="runs/x")
+    found = prepare(engine, wanted, out=Path("runs/x"))
+    vector = extract(engine, pairs, layers=found.layers)
+    sweep(engine, vector, **found.items, strengths=found.strengths, unit="norm", out="runs/x")
 
 In this order, each on what came before:
 
@@ -19,23 +20,23 @@ so that the same command goes on from there to the same bits.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from steercpp.aliases import Floats, Progress
-from steercpp.data.items import BehaviorItem, ChoiceItem, Item, OwnItem, item_json, items_sha256, parse_item
+from steercpp.data.items import BehaviorItem, ChoiceItem, OwnItem, item_json, items_sha256
 from steercpp.data.prompts import prompt_json
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, NonFiniteError, RunError, TaskError
-from steercpp.files import write_atomically
 from steercpp.provenance import json_sha256
-from steercpp.runs.database import AGAIN
+from steercpp.runs.folder import NEXT
+from steercpp.runs.manifest import MANIFEST
+from steercpp.runs.preparation import FORMAT, Preparation, read_preparation
 from steercpp.statistics.curves import dealt
 from steercpp.statistics.signals import (
     Signal,
@@ -54,11 +55,9 @@ from steercpp.sweeps.work import behavior_work, choice_work, prompted_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import Window, default_layers
 
-PREPARED = "prepared.json"
 TRIAL_ANSWERS = 16  # of the choosing everyday answers, on which costs of layers and strengths are compared
 TRIAL_CHOICES = 32  # choice items that tell whether the model knows more than a guess
 FIRST = 0.02  # residual norms, the first push to try
-_FORMAT = "steercpp prepared 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ class Wanted:
         instruction, opposite: ask in words for either side; "" where nothing is known that does.
         choice: candidates for helpfulness, each way of asking with its items, in order of preference.
         everyday: requests that the model answers itself, the last candidate for helpfulness.
-        own_helpful: whether those are the only candidate.
+        helps_otherwise: whether items of another kind, which are given, tell helpfulness.
         layers: where to steer.
         strengths: the grid, in residual norms.
         direction, max_loss, seed: as in `SweepOptions`.
@@ -89,6 +88,7 @@ class Wanted:
     opposite: str = ""
     choice: Mapping[str, Sequence[ChoiceItem]] = field(default_factory=dict)
     everyday: Sequence[OwnItem] = ()
+    helps_otherwise: bool = False
     layers: Window | None = None
     strengths: tuple[float, ...] | None = None
     direction: int = 1
@@ -98,11 +98,12 @@ class Wanted:
     def identity(self, engine: Engine) -> str:
         """Hash of all that decides what is found."""
         return json_sha256({
-            "format": _FORMAT, "model": engine.sha256, "vector": self.vector_id,
+            "format": FORMAT, "model": engine.sha256, "vector": self.vector_id,
             "behavior": [_deciding(item) for item in self.behavior], "own_behavior": self.own_behavior,
             "words": [self.instruction, self.opposite],
             "choice": {name: items_sha256(items) for name, items in self.choice.items()},
-            "everyday": items_sha256(self.everyday), "layers": self.layers, "strengths": self.strengths,
+            "everyday": items_sha256(self.everyday), "otherwise": self.helps_otherwise,
+            "layers": self.layers, "strengths": self.strengths,
             "direction": self.direction, "max_loss": self.max_loss, "seed": self.seed,
             "chat": dict(engine.vocabulary.chat_settings),
         })  # fmt: skip
@@ -115,103 +116,16 @@ def _deciding(item: BehaviorItem | Request) -> Any:
     return [item.id, prompt_json(item.prompt), item.template, item.subject, item.couple]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What was found.
-
-    Attributes:
-        identity: of what was asked for.
-        signals: what each measure tells on this model, in the order in which they were asked.
-        behavior, choice, own: the items to sweep, with the model's own words and answers in them.
-        layers, strengths: where and how far to steer.
-        windows: what was tried for the layers; empty where they were given.
-        sides: what was tried for the strengths, as records of `bracket.Cliff`, by sign; empty where they were given.
-        continuations: how own continuations were found; None where listed ones are used.
-        token_layers: tokens times blocks computed, by stage.
-        reason: why the model cannot be measured so; "" where it can.
-    """
-
-    identity: str
-    signals: tuple[Signal, ...]
-    behavior: tuple[BehaviorItem, ...]
-    choice: tuple[ChoiceItem, ...]
-    own: tuple[OwnItem, ...]
-    layers: Window
-    strengths: tuple[float, ...]
-    windows: tuple[Mapping[str, Any], ...] = ()
-    sides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    continuations: Mapping[str, Any] | None = None
-    token_layers: Mapping[str, int] = field(default_factory=dict)
-    reason: str = ""
-
-    @property
-    def items(self) -> dict[str, tuple[Item, ...]]:
-        """Keywords of `sweep`: the items of each kind, without kinds of which there are none."""
-        by_kind: dict[str, tuple[Item, ...]] = {"behavior": self.behavior, "choice": self.choice, "own": self.own}
-        return {kind: items for kind, items in by_kind.items() if items}
-
-    def record(self) -> dict[str, Any]:
-        """Plain data for JSON, without the items."""
-        return {
-            "signals": [signal.record() for signal in self.signals], "layers": list(self.layers),
-            "strengths": list(self.strengths), "windows": [dict(window) for window in self.windows],
-            "sides": {sign: dict(side) for sign, side in self.sides.items()},
-            "continuations": None if self.continuations is None else dict(self.continuations),
-            "token_layers": dict(self.token_layers), "reason": self.reason,
-        }  # fmt: skip
-
-    def write(self, folder: Path) -> None:
-        """Keep it in a run's folder.
-
-        Raises:
-            RunError: it cannot be written.
-        """
-        items = {kind: [item_json(item) for item in items] for kind, items in self.items.items()}
-        document = {"format": _FORMAT, "identity": self.identity, **self.record(), "items": items}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / PREPARED, json.dumps(document, ensure_ascii=False, indent=1).encode())
-        except OSError as error:
-            raise RunError(f"{folder / PREPARED}: cannot be written ({error.strerror}); use another `out`") from error
-
-
-def read_prepared(folder: Path) -> Prepared | None:
-    """What was found before a run was begun; None where nothing was.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    path = folder / PREPARED
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); {AGAIN}") from error
-    try:
-        if document["format"] != _FORMAT:
-            return None
-        items = {kind: tuple(map(parse_item, records)) for kind, records in document["items"].items()}
-        return Prepared(
-            identity=document["identity"], signals=tuple(Signal(**signal) for signal in document["signals"]),
-            behavior=cast("tuple[BehaviorItem, ...]", items.get("behavior", ())),
-            choice=cast("tuple[ChoiceItem, ...]", items.get("choice", ())),
-            own=cast("tuple[OwnItem, ...]", items.get("own", ())),
-            layers=tuple(document["layers"]), strengths=tuple(document["strengths"]),
-            windows=tuple(document["windows"]), sides=document["sides"], continuations=document["continuations"],
-            token_layers=document["token_layers"], reason=document["reason"],
-        )  # fmt: skip
-    except (KeyError, TypeError, InputError) as error:
-        raise RunError(f"{path}: is damaged ({error}); {AGAIN}") from error
-
-
-def prepare(engine: Engine, wanted: Wanted, *, out: Path, progress: Progress | None = None) -> Prepared:
+def prepare(
+    engine: Engine, wanted: Wanted, *, out: Path, force: bool = False, progress: Progress | None = None
+) -> Preparation:
     """Find what is not given, or read what an earlier call found for the same.
 
     Args:
         engine: the model.
         wanted: what is asked for.
         out: the run's folder, where it is kept.
+        force: find it anew, whatever is in the folder.
         progress: called with (done, of how many, what is being done).
 
     Returns:
@@ -219,14 +133,16 @@ def prepare(engine: Engine, wanted: Wanted, *, out: Path, progress: Progress | N
 
     Raises:
         InputError: nothing to measure helpfulness on.
-        RunError: it cannot be written. EngineError, ...: as what it calls.
+        RunError: it cannot be written, or the folder holds a run of another plan. EngineError, ...: as what it calls.
     """
     if not wanted.everyday and not wanted.choice:
         raise InputError("nothing to measure helpfulness on: give choice items or everyday requests")
     identity = wanted.identity(engine)
-    earlier = read_prepared(out)
+    earlier = None if force else read_preparation(out)
     if earlier is not None and earlier.identity == identity:
         return earlier
+    if not force and (out / MANIFEST).exists():
+        raise RunError(f"{out}: holds a sweep of another plan; {NEXT}")
     prepared = _Preparer(engine, wanted, identity, progress).run()
     prepared.write(out)
     return prepared
@@ -244,11 +160,11 @@ class _Preparer:
     def __post_init__(self) -> None:
         self.spent = Spent(self.engine)
 
-    def run(self) -> Prepared:
+    def run(self) -> Preparation:
         answers = self._answers()
         behavior, continuations, reason = self._behavior()
         choice = () if reason else self._choice()
-        own = answers if not choice else ()
+        own = () if choice or self.wanted.helps_otherwise else answers
         if not reason and not answers:
             reason = "the model answers no everyday request, so that nothing tells what steering costs"
         layers = self.wanted.layers or default_layers(self.engine.n_layer)
@@ -265,7 +181,7 @@ class _Preparer:
                 if self.wanted.strengths is None:
                     strengths, sides = self._strengths(vectors, cost, layers)
             self._vector_signal(vectors, layers)
-        return Prepared(
+        return Preparation(
             self.identity, tuple(self.signals), behavior, choice, own, layers, strengths, windows, sides,
             None if continuations is None else continuations.record(), self.spent.by_stage, reason,
         )  # fmt: skip
@@ -344,10 +260,10 @@ class _Preparer:
         def gains(window: Window, strength: float) -> Floats:
             self._tell(windows.index(window), len(windows), "comparing layers")
             try:
-                steered = trial_behavior(self.engine, work, vectors.at(window, strength))
+                steered = trial_behavior(self.engine, work, vectors.at(window, strength)).normalized[0]
             except NonFiniteError:
-                return np.full(len(at_0), -1.0) - at_0
-            return np.asarray(steered.normalized[0] - at_0)
+                steered = np.full(len(at_0), -1.0)
+            return np.asarray(steered - at_0, np.float64)
 
         target = -float(np.log1p(-self.wanted.max_loss))
         tried = compare_windows(

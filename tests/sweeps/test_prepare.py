@@ -17,11 +17,13 @@ from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, RunError
 from steercpp.extraction.extract import extract
+from steercpp.runs.folder import PREPARED
+from steercpp.runs.preparation import read_preparation
 from steercpp.statistics.curves import Curves, dealt
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 from steercpp.sweeps.bracket import HALF, SIXTEENTHS
 from steercpp.sweeps.own_answers import choosing
-from steercpp.sweeps.prepare import PREPARED, Wanted, prepare, read_prepared
+from steercpp.sweeps.prepare import Wanted, prepare
 from steercpp.sweeps.trial import EverydayCost
 from steercpp.vectors.control_vector import ControlVector
 
@@ -112,7 +114,7 @@ def test_a_model_of_random_weights_cannot_be_measured(tiny_engine: Engine, tmp_p
     )  # fmt: skip
     found = prepare(tiny_engine, asked, out=tmp_path)
     assert found.reason and not found.strengths[1:]
-    assert read_prepared(tmp_path) is not None
+    assert read_preparation(tmp_path) is not None
 
 
 def test_what_cannot_be_prepared(engine: Engine, tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_what_cannot_be_prepared(engine: Engine, tmp_path: Path) -> None:
         prepare(engine, replace(wanted(engine), choice={}, everyday=()), out=tmp_path)
     (tmp_path / PREPARED).write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
-        read_prepared(tmp_path)
+        read_preparation(tmp_path)
     (tmp_path / PREPARED).write_text('{"format": "steercpp prepared 1"}')
     with pytest.raises(RunError, match="is damaged"):
-        read_prepared(tmp_path)
+        read_preparation(tmp_path)

@@ -1,0 +1,42 @@
+"""What each measure tells on a model, as a table; and why a model cannot be measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from steercpp.cli import output
+
+if TYPE_CHECKING:
+    from steercpp.runs.preparation import Preparation
+
+NEXT = (
+    "Next: --behavior FILE with continuations of your own, or another model file. A chat model of the same size that "
+    "was trained to follow instructions can mostly be measured."
+)
+
+
+def signal_pieces(found: Preparation) -> list[output.Renderable]:
+    """The verdict where nothing can be measured, and the table."""
+    pieces: list[output.Renderable] = []
+    if found.reason:
+        pieces += [
+            output.text("This model cannot be measured so, and nothing was swept.", "bold yellow"),
+            output.text(f"{found.reason[:1].upper()}{found.reason[1:]}."),
+        ]
+    rows: list[list[output.Cell]] = [
+        [
+            signal.measure, output.text("yes", "green") if signal.tells else output.text("no", "yellow"),
+            f"{signal.figure}{f'; {signal.reason}' if signal.reason else ''}",
+        ]
+        for signal in found.signals
+    ]  # fmt: skip
+    pieces.append(output.table([("measure", "left"), ("tells", "left"), ("on this model", "left")], rows))
+    if found.reason:
+        pieces.append(output.text(NEXT))
+    return pieces
+
+
+def not_measured(found: Preparation) -> dict[str, Any]:
+    """Plain data for JSON: the verdict of a model on which nothing was swept."""
+    verdict = {"kind": "unmeasurable", "headline": "this model cannot be measured so", "reason": found.reason}
+    return {"event": "result", "verdict": verdict, "preparation": found.record()}

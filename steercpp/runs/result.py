@@ -293,7 +293,27 @@ class SweepResult:
             return self.choice or self.answer
         if self.items(Kind.CODE):
             return None if self.code is None else self.code.as_choice()
-        return self.own
+        return self.own if self.own is None or self._words is None else replace(self.own, words=self._words)
+
+    @property
+    def _words(self) -> Floats | None:
+        """(n_items,) KL by which asking in words moves the own answers that choose; None where it is not measured."""
+        prompt = self.controls.prompt
+        return None if prompt is None or prompt.own is None else prompt.own.kl[0]
+
+    @property
+    def wish_changes_answers(self) -> bool:
+        """Whether asking in words alone moves everyday answers by more than the budget of loss.
+
+        That is then the wanted change and no harm, and the loss is of what steering changes beyond it.
+        """
+        words = self._words
+        return words is not None and 1.0 - float(np.exp(-words.mean())) > self.manifest.plan.max_loss
+
+    @property
+    def loss_measure(self) -> Measure:
+        """What the loss is counted in: `measure`, but of own answers "p_beyond" where the wish itself changes them."""
+        return "p_beyond" if self.measure == "p_own" and self.wish_changes_answers else self.measure
 
     @property
     def measure(self) -> Measure:
@@ -309,8 +329,8 @@ class SweepResult:
 
     @property
     def helpful_values(self) -> Floats | None:
-        """(n_s, n_items) of that number, between 0 and 1."""
-        return None if self.helpful is None else measured(self.helpful, self.measure)
+        """(n_s, n_items) of what the loss is counted in, between 0 and 1."""
+        return None if self.helpful is None else measured(self.helpful, self.loss_measure)
 
     @property
     def n_choices(self) -> int | None:
@@ -346,10 +366,13 @@ class SweepResult:
         if self.behavior is None or self.helpful is None:
             return None
         others, pending = self.controls.other_directions
+        measure, telling = self.loss_measure, self.telling
+        if telling is not None and measure == "p_beyond" and not len(telling.words):
+            telling = None  # what words do to them is not measured yet
         return Curves.of(
-            self.behavior, self.helpful, self.measure, invalid=invalid, others=others, pending=pending,
+            self.behavior, self.helpful, measure, invalid=invalid, others=others, pending=pending,
             kind="code" if self.choice is None and self.answer is None and self.items(Kind.CODE) else "",
-            telling=None if self.telling is None else Telling(self.telling.strengths, self.telling.p_own),
+            telling=None if telling is None else Telling(telling.strengths, measured(telling, measure)),
         )  # fmt: skip
 
     def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:

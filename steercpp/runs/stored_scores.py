@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -252,7 +253,12 @@ def telling_scores(store: Store) -> OwnScores | None:
     """Own answers that tell, at the strengths where all of them are measured; None before they are."""
     strengths = sorted(store.n_measured(Label.VECTOR, OWN_TELLING))
     whole = [s for s in strengths if complete(store, Label.VECTOR, OWN_TELLING, s)]
-    return own_scores(store, Label.VECTOR, whole, OWN_TELLING) if 0.0 in whole else None
+    if 0.0 not in whole:
+        return None
+    scores = own_scores(store, Label.VECTOR, whole, OWN_TELLING)
+    if not complete(store, Label.PROMPT, OWN_TELLING, 0.0):
+        return scores
+    return replace(scores, words=own_scores(store, Label.PROMPT, [0.0], OWN_TELLING).kl[0])
 
 
 def stored_controls(store: Store, manifest: Manifest) -> Controls:

@@ -120,7 +120,7 @@ class Curves:
         Args:
             behavior: alignment of every item at every strength.
             choice: helpfulness, at the same strengths.
-            measure: which P(correct); "p_token" of answers, "p_own" of own ones.
+            measure: which P(correct); "p_token" of answers, "p_own" or "p_beyond" of own ones.
             invalid: (n_s, n_items) in the order of the behavior scores, see `Curves`.
             others: see `Curves`.
             pending: see `Curves`.
@@ -177,7 +177,7 @@ class Curves:
     def halves(self, rng: np.random.Generator) -> tuple[Curves, Curves]:
         """The items of each measure, dealt at random into two halves; own answers that choose, and those that tell."""
         chooses, tells = dealt(self.normalized.shape[1], rng)
-        if self.measure == "p_own":
+        if self.kind == "own":
             every = np.arange(self.p.shape[1])
             told = np.empty((len(self.strengths), 0)) if self.telling is None else self.telling.on(self.strengths)
             teller = replace(self._take(tells, every), p=told, chance=np.zeros(told.shape[1]))

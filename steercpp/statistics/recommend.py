@@ -408,7 +408,7 @@ def _untold(teller: Curves) -> str:
 def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float, confidence: float) -> list[str]:
     """What the telling half does not confirm of the candidate."""
     doubts = [no_gain] if (no_gain := _no_gain(told)) else []
-    if teller.measure == "p_own" and not np.isfinite(told.loss):
+    if teller.kind == "own" and not np.isfinite(told.loss):
         doubts.append(_untold(teller))
     if over := budgets.exceeded(told):
         enough = budgets.n_to_prove(teller, confidence)

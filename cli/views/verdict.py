@@ -41,8 +41,11 @@ def next_pieces(verdict: Verdict) -> list[output.Renderable]:
     """What to try where nothing is recommended."""
     if not verdict.next:
         return [output.text(verdict.next_why)] if verdict.next_why else []
+    options = [f"--{name}={value}" if value[0] in "-+" else f"--{name} {value}" for name, value in verdict.next.items()]
     why = f" ({verdict.next_why[:1].lower()}{verdict.next_why[1:]})"
-    return [output.joined([("Next: the same command with ", ""), (verdict.next, "bold cyan"), (why, "")])]
+    return [
+        output.joined([("Next: the same command with ", ""), (f"{' '.join(options)} -o NEW", "bold cyan"), (why, "")])
+    ]
 
 
 def _curves(judgement: Judgement, verdict: Verdict) -> list[Fact]:

@@ -92,7 +92,8 @@ def _verdict_rows(verdict: Verdict) -> list[tuple[str, str]]:
     """Gain, cost, what stands beside them, and what to try next."""
     if not verdict.next:
         return [*verdict.facts, *([("next", verdict.next_why)] if verdict.next_why else [])]
-    return [*verdict.facts, ("next", f"the same command with {verdict.next}. {verdict.next_why}.")]
+    changes = ", ".join(f"{name} {value}" for name, value in verdict.next.items())
+    return [*verdict.facts, ("next", f"{verdict.next_why}: the same sweep with {changes}, in another folder.")]
 
 
 def _shown(showcase: Showcase | None) -> dict[str, Any] | None:

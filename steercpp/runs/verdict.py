@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -56,6 +57,7 @@ MEASURE_WORDS: Mapping[str, MeasureWords] = {  # by kind of item, see `Curves.ki
     "own": MeasureWords("P of everyday answers", "everyday answers"),
 }
 OWN_TASK = "own"  # the task that every model can be measured on, and that takes the fewest items
+NOTHING_TO_TRY: Mapping[str, str] = MappingProxyType({})
 MOST_MORE = 100_000  # items: beyond, a number tells nothing
 
 
@@ -108,7 +110,8 @@ class Verdict:
         gain, cost: at that strength; None where they were not measured.
         prompt: the instruction before every prompt; random: other directions of the vector's size, at `at`.
         example: a request whose text differs there, see `Showcase.example`.
-        next: what to change in the command, "" where there is nothing to do; `next_why`: what it is for.
+        next: parameters of another sweep to try, by name, with their values; empty where there is nothing to do.
+        next_why: what it is for.
     """
 
     kind: VerdictKind
@@ -121,7 +124,7 @@ class Verdict:
     prompt: Beside | None = None
     random: Beside | None = None
     example: ShownRequest | None = None
-    next: str = ""
+    next: Mapping[str, str] = field(default_factory=dict)
     next_why: str = ""
 
     @property
@@ -156,7 +159,7 @@ class Verdict:
             part = getattr(self, name)
             record[name] = None if part is None else asdict(part)
         example = None if self.example is None else self.example.record()
-        return {**record, "example": example, "next": self.next, "next_why": self.next_why}
+        return {**record, "example": example, "next": dict(self.next), "next_why": self.next_why}
 
 
 def verdict_of(judgement: Judgement) -> Verdict:
@@ -205,11 +208,11 @@ def _partial(judgement: Judgement) -> Verdict:
     if judgement.result.behavior is None:
         return Verdict(
             "partial", "No strength to recommend: it also takes behavior items.",
-            next="--behavior B -o NEW", next_why="Say what the vector is meant to change",
+            next={"behavior": "B"}, next_why="Say what the vector is meant to change",
         )  # fmt: skip
     return Verdict(
         "partial", "No strength to recommend: it also takes choice, answer or code items.",
-        next=f"--task {OWN_TASK} -o NEW", next_why="Measure what steering costs",
+        next={"task": OWN_TASK}, next_why="Measure what steering costs",
     )  # fmt: skip
 
 
@@ -231,14 +234,14 @@ class _Case:
         if not len(rows):
             side = "positive" if best.direction > 0 else "negative"
             return self._told("partial", f"No strength to recommend: no {side} strength was measured.",
-                              next="--strengths A:B:STEP -o NEW", next_why="Measure that side")  # fmt: skip
+                              next={"strengths": "A:B:STEP"}, next_why="Measure that side")  # fmt: skip
         if reason := self._unmeasurable:
             why = "Everyday answers tell the cost on every model"
             if curves.kind == OWN_TASK:
                 why = "Try another model"
             headline = f"This model cannot be measured by these {self.words.items}."
             return self._told("unmeasurable", headline, reason=reason,
-                              next=f"--task {OWN_TASK} -o NEW", next_why=why)  # fmt: skip
+                              next={"task": OWN_TASK}, next_why=why)  # fmt: skip
         if (n_few := min(curves.normalized.shape[1], curves.p.shape[1])) < 2 * FEWEST_ITEMS:
             items = "behavior items" if curves.normalized.shape[1] == n_few else self.words.items
             return self._unproved(
@@ -286,7 +289,7 @@ class _Case:
         if others is not None and others.strength != candidate:
             reason = f"Other directions were measured at {others.strength:+.10g}, not there."
             return self._told("unproved", f"Candidate {candidate:+.10g}, not proved.", at=candidate, reason=reason,
-                              next=f"--max-loss {budget:g} -o NEW", next_why="Compare it with them")  # fmt: skip
+                              next={"max-loss": f"{budget:g}"}, next_why="Compare it with them")  # fmt: skip
         teller = self.curves.halves(self.judgement.rng())[1]  # as `recommend` deals them
         if (most := _most_of_others(teller)) is not None and (told.over_random <= 0 or told.gain <= most):
             return self._nothing(
@@ -314,7 +317,7 @@ class _Case:
             first, lost = float(strengths[rows[0]]), float(losses[rows[0]])
             return self._costs(
                 first, f"Already the smallest strength, {first:+.10g}, costs {lost:.0%} of {self.words.name}.",
-                next=f"--strengths=-{abs(first):g}:{abs(first):g}:{abs(first) / 4:g} -o NEW",
+                next={"strengths": f"-{abs(first):g}:{abs(first):g}:{abs(first) / 4:g}"},
                 next_why="Try smaller strengths",
             )  # fmt: skip
         top = int(max(rows, key=lambda row: earned[row]))
@@ -338,7 +341,7 @@ class _Case:
                 sign = "-" if best.direction > 0 else "+"
                 return self._nothing(
                     float(strengths[top]), f"On the wanted side B does not rise; at {strengths[other]:+.10g} it does.",
-                    next=f"--direction={sign} -o NEW", next_why="Use the vector the other way round",
+                    next={"direction": sign}, next_why="Use the vector the other way round",
                 )  # fmt: skip
         return self._nothing(float(strengths[top]), "At no strength within the budget B surely rises.")
 
@@ -357,25 +360,29 @@ class _Case:
         easier = not behavior and self.curves.kind != OWN_TASK
         return self._told(
             "unproved", headline, at=at, reason=reason,
-            next="--behavior MORE -o NEW" if behavior else f"--task {OWN_TASK if easier else 'MORE'} -o NEW",
-            next_why="Everyday answers prove it with the fewest items" if easier else "Give more items, or no --limit",
+            next={"behavior": "MORE"} if behavior else {"task": OWN_TASK if easier else "MORE"},
+            next_why="Everyday answers prove it with the fewest items" if easier else "Give more items",
         )  # fmt: skip
 
-    def _costs(self, at: float, reason: str = "", *, next: str = "", next_why: str = "") -> Verdict:
+    def _costs(
+        self, at: float, reason: str = "", *, next: Mapping[str, str] = NOTHING_TO_TRY, next_why: str = ""
+    ) -> Verdict:
         row = int(np.flatnonzero(self.curves.strengths == at)[0])
         lost = self.curves.losses[row]
         return self._told(
             "costs", "No strength to recommend: it costs too much." if reason else
             "No strength to recommend: the vector works, but costs too much.",
             at=at, reason=reason or f"At {at:+.10g}, where B rises, {percent(lost)} of {self.words.name} is lost.",
-            next=next or "--layers A-B -o NEW",
+            next=next or {"layers": "A-B"},
             next_why=next_why or "Other layers may cost less; steercpp scan compares them",
         )  # fmt: skip
 
-    def _nothing(self, at: float, reason: str, *, next: str = "", next_why: str = "") -> Verdict:
+    def _nothing(
+        self, at: float, reason: str, *, next: Mapping[str, str] = NOTHING_TO_TRY, next_why: str = ""
+    ) -> Verdict:
         return self._told(
             "nothing", "No strength to recommend: the vector does nothing that would be wanted.", at=at, reason=reason,
-            next=next or "--layers A-B -o NEW", next_why=next_why or "Try other layers (steercpp scan), or other pairs",
+            next=next or {"layers": "A-B"}, next_why=next_why or "Try other layers (steercpp scan), or other pairs",
         )  # fmt: skip
 
     def _told(
@@ -385,7 +392,7 @@ class _Case:
         *,
         at: float | None = None,
         reason: str = "",
-        next: str = "",
+        next: Mapping[str, str] = NOTHING_TO_TRY,
         next_why: str = "",
     ) -> Verdict:
         """The verdict with its figures at a strength, and what stands beside them."""

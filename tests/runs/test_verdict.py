@@ -52,7 +52,7 @@ def test_use_has_the_figures_of_the_recommendation(run: Path) -> None:
     judgement = judge(open_run(run))
     best, told = judgement.recommendation, verdict_of(judgement)
     assert best is not None and best.strength == 0.1
-    assert (told.kind, told.strength, told.at, told.reason, told.next) == ("use", 0.1, 0.1, "", "")
+    assert (told.kind, told.strength, told.at, told.reason, dict(told.next)) == ("use", 0.1, 0.1, "", {})
     assert told.headline == "Use strength +0.1 of the residual norm at layers 3-4."
     assert told.gain is not None and (told.gain.value, told.gain.low) == (best.gain, best.gain_low)
     assert told.gain.at_strength - told.gain.at_0 == pytest.approx(told.gain.value)
@@ -71,7 +71,7 @@ def test_use_has_the_figures_of_the_recommendation(run: Path) -> None:
 def test_too_small_a_budget_for_the_smallest_strength_costs_and_asks_for_smaller_ones(run: Path) -> None:
     told = verdict(run, Judging(max_loss=0.001))
     assert told.kind == "costs" and told.reason.startswith("Already the smallest strength, +0.1, costs ")
-    assert told.next == "--strengths=-0.1:0.1:0.025 -o NEW"
+    assert told.next == {"strengths": "-0.1:0.1:0.025"}
 
 
 def test_what_works_only_where_it_breaks_the_model_costs(run: Path) -> None:
@@ -82,7 +82,7 @@ def test_what_works_only_where_it_breaks_the_model_costs(run: Path) -> None:
     told = verdict(run)
     assert told.kind == "costs" and told.headline.endswith("the vector works, but costs too much.")
     assert told.gain is not None and told.gain.low > 0 and told.cost is not None and told.cost.value > 0.05
-    assert told.at is not None and told.at > 0.25 and "--layers" in told.next
+    assert told.at is not None and told.at > 0.25 and "layers" in told.next
 
 
 def test_a_vector_that_moves_nothing_does_nothing(run: Path) -> None:
@@ -106,14 +106,14 @@ def test_what_random_directions_do_as_well_is_nothing(run: Path) -> None:
 
 def test_a_vector_that_works_the_other_way_round_says_so(run: Path) -> None:
     told = verdict(run, Judging(direction=-1))
-    assert told.kind == "nothing" and told.next == "--direction=+ -o NEW"
+    assert told.kind == "nothing" and told.next == {"direction": "+"}
 
 
 def test_guessing_cannot_be_measured(run: Path) -> None:
     plant(run, odds_against=lambda _: np.full(len(CHOICE), 3.1))  # three wrong letters are as likely as the right one
     judgement = judge(open_run(run))
     told = verdict_of(judgement)
-    assert told.kind == "unmeasurable" and "no better than by guessing" in told.reason and "--task own" in told.next
+    assert told.kind == "unmeasurable" and "no better than by guessing" in told.reason and told.next == {"task": "own"}
     assert told.prompt is not None and told.prompt.cost is None  # the cost of guessing worse is none
     guessing = set(judgement.result.notes) - set(judgement.notes)
     assert len(guessing) == 1 and "guessing" in guessing.pop()  # the verdict says it, so the notes need not

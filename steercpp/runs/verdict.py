@@ -55,6 +55,7 @@ MEASURE_WORDS: Mapping[str, MeasureWords] = {  # by kind of item, see `Curves.ki
     "answer": MeasureWords("P of answers", "answers"),
     "code": MeasureWords("pass@1", "programs"),
     "own": MeasureWords("P of everyday answers", "everyday answers"),
+    "beyond": MeasureWords("P of everyday answers beyond what asking in words changes", "everyday answers"),
 }
 OWN_TASK = "own"  # the task that every model can be measured on, and that takes the fewest items
 NOTHING_TO_TRY: Mapping[str, str] = MappingProxyType({})
@@ -253,8 +254,13 @@ class _Case:
         return self._without_candidate(rows)
 
     @property
+    def _cost_kind(self) -> str:
+        """Which of the `MEASURE_WORDS` name what is lost."""
+        return "beyond" if self.curves.measure == "p_beyond" else self.curves.kind
+
+    @property
     def words(self) -> MeasureWords:
-        return MEASURE_WORDS.get(self.curves.kind, MeasureWords("helpfulness", f"{self.curves.kind} items"))
+        return MEASURE_WORDS.get(self._cost_kind, MeasureWords("helpfulness", f"{self.curves.kind} items"))
 
     @property
     def _unmeasurable(self) -> str:
@@ -415,7 +421,7 @@ class _Case:
         if at == best.candidate and (told := best.reported_on) is not None:
             return (
                 Gain(told.gain, told.gain_low, best.b_normalized_at_0, best.b_normalized, told.n_behavior),
-                Cost(told.loss, told.loss_high, best.max_loss, best.kind, told.n_choice),
+                Cost(told.loss, told.loss_high, best.max_loss, self._cost_kind, told.n_choice),
             )
         row, rng = int(np.flatnonzero(curves.strengths == at)[0]), self.judgement.rng()
         b, b_0 = curves.normalized[row], curves.normalized[curves.at_0]
@@ -425,7 +431,7 @@ class _Case:
         high = loss_bound(curves.p[[row]], curves.p[curves.at_0], curves.chance, rng=rng, confidence=best.confidence)
         return (
             Gain(float(gains.mean()), float(low), float(b_0.mean()), float(b.mean()), len(b)),
-            Cost(float(curves.losses[row]), float(high[0]), best.max_loss, curves.kind, curves.p.shape[1]),
+            Cost(float(curves.losses[row]), float(high[0]), best.max_loss, self._cost_kind, curves.p.shape[1]),
         )
 
     def _prompt(self) -> Beside | None:

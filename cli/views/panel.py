@@ -18,6 +18,7 @@ from steercpp.statistics.rounded import fixed, plus, significant, within
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
+    from steercpp.runs.result import SweepResult
     from steercpp.runs.scores import StrengthMeans
     from steercpp.statistics.couples import Coupled
     from steercpp.statistics.intervals import Interval
@@ -59,6 +60,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
         proof: _proof(recommendation),
         "Controls": _controls(data["controls"], strength),
         "Vector": [("strengths", f"in {unit}"), *_quality(data["vector"]["quality"])],
+        "Found on this model": _found(judgement.result),
         "Theory, fitted": [*_theory(data), *_averaging(judgement), *_best(judgement.optimum), *_constants(judgement)],
         "Items": [
             *_item_facts(judgement, strength),
@@ -161,6 +163,29 @@ def _quality(quality: dict[str, Any] | None) -> list[Fact]:
         if values:
             low, high = form(min(values)), form(max(values))
             facts.append((name, low if low == high else f"{low} to {high}"))
+    return facts
+
+
+def _found(result: SweepResult) -> list[Fact]:
+    """What each measure tells, where layers and strengths come from, and what it took to find them."""
+    found = result.preparation
+    if found is None:
+        return []
+    facts: list[Fact] = [
+        (signal.measure, output.text(signal.words, "" if signal.tells else "yellow")) for signal in found.signals
+    ]
+    if found.windows:
+        best = next(window for window in found.windows if tuple(window["layers"]) == found.layers)
+        gain = f"{plus(best['gain'])} in B, at least {plus(best['gain_low'])}"
+        tried = f"{len(found.windows)} windows at about {best['cost']:.2f} nats a token"
+        facts.append(("layers", f"{best['name']}, of {tried}: {gain}"))
+    if found.sides:
+        ends = " and ".join(signed(side["end"]) for side in found.sides.values())
+        facts.append(("strengths", f"up to where half of the everyday answers is lost: {ends}"))
+    tokens = result.manifest.tokens
+    if tokens is not None and tokens.token_layers:
+        shares = ", ".join(f"{name} {n / tokens.token_layers:.0%}" for name, n in found.token_layers.items())
+        facts.append(("to find it", f"in token-layers of the sweep: {shares}"))
     return facts
 
 

@@ -26,7 +26,7 @@ def signal_pieces(found: Preparation) -> list[output.Renderable]:
     rows: list[list[output.Cell]] = [
         [
             signal.measure, output.text("yes", "green") if signal.tells else output.text("no", "yellow"),
-            f"{signal.figure}{f'; {signal.reason}' if signal.reason else ''}",
+            signal.words,
         ]
         for signal in found.signals
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from steercpp.runs.database import AGAIN
 from steercpp.runs.folder import STORE, VECTOR_FILE, read_swept_vector
 from steercpp.runs.labels import MEASURED, Label
 from steercpp.runs.manifest import Manifest, read_manifest
+from steercpp.runs.preparation import Preparation, read_preparation
 from steercpp.runs.scores import Controls, Scores, StrengthMeans, control_strength
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import (
@@ -85,6 +86,7 @@ class RunRecord(TypedDict):
     recommendation: dict[str, Any] | None
     controls: dict[str, Any]
     notes: list[str]
+    preparation: NotRequired[dict[str, Any]]
 
 
 class SweepResult:
@@ -270,6 +272,13 @@ class SweepResult:
         return self.folder / VECTOR_FILE
 
     @cached_property
+    def preparation(self) -> Preparation | None:
+        """What was found on the model before this run; None where all was given, or it is another run's."""
+        found = read_preparation(self.folder)
+        of_run = self.manifest.plan.strengths, self.manifest.vector.layers
+        return found if found is not None and (found.strengths, found.layers) == of_run else None
+
+    @cached_property
     def vector_quality(self) -> dict[str, Any] | None:
         """What the pairs tell of the vector that was swept: method, number of pairs and the figures of each layer.
 
@@ -405,7 +414,7 @@ class SweepResult:
     def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> RunRecord:
         """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
         recommendation, manifest = self.recommend(max_loss=max_loss, direction=direction), self.manifest.to_json()
-        return {
+        record: RunRecord = {
             "run": str(self.folder), "finished": self.finished,
             "model": manifest["model"],
             "items": manifest["items"],
@@ -419,6 +428,9 @@ class SweepResult:
             "recommendation": None if recommendation is None else recommendation.record(),
             "controls": self.controls.record(), "notes": list(self.notes),
         }  # fmt: skip
+        if self.preparation is not None:
+            record["preparation"] = self.preparation.record()
+        return record
 
 
 def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, decoded_now: int = 0) -> SweepResult:

@@ -42,6 +42,11 @@ class Signal:
     figure: str
     reason: str = ""
 
+    @property
+    def words(self) -> str:
+        """Figure and reason in one line."""
+        return f"{self.figure}; {self.reason}" if self.reason else self.figure
+
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)

@@ -26,6 +26,7 @@ from .extraction.extract import extract, extract_from
 from .runs.result import SweepResult, open_run
 from .sweeps.calibration import calibrate
 from .sweeps.own_answers import own_answers, words_kl
+from .sweeps.own_continuations import own_continuations
 from .sweeps.spec import SweepSpec
 from .sweeps.sweep import sweep
 from .sweeps.texts import Saying, TextPlan
@@ -63,6 +64,7 @@ __all__ = [
     "open_pairs",
     "open_run",
     "own_answers",
+    "own_continuations",
     "read_activations",
     "read_any_vector",
     "read_behavior",

@@ -223,8 +223,8 @@ def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto", 
 def with_opening(prompt: Prompt, text: str, *, template: Template = "auto", between: str = "\n\n") -> Prompt:
     """The prompt whose user's last message opens with `text`, as the prompts of contrast pairs do.
 
-    A chat, or what `template` "chat" makes one, has it in the user's last message; without one it is asked by the
-    system message, as `with_instruction` does. A template's data have it before the last of them, a text before itself.
+    A chat, or what `template` "chat" makes one, has it there. All else, and a chat in which no user speaks, has it
+    where `with_instruction` puts it.
 
     Args:
         prompt: any prompt.
@@ -237,19 +237,12 @@ def with_opening(prompt: Prompt, text: str, *, template: Template = "auto", betw
     """
     if not text.strip():
         raise PromptError("the instruction is empty; give it some text")
-    if isinstance(prompt, tuple) or template == "chat":
-        chat = as_chat(prompt)
-        places = [place for place, turn in enumerate(chat) if turn.role == "user"]
-        if not places:
-            return with_instruction(prompt, text, template=template, between=between)
-        turn = Message("user", f"{text}{between}{chat[places[-1]].content}")
-        return (*chat[: places[-1]], turn, *chat[places[-1] + 1 :])
-    if isinstance(prompt, str):
-        return f"{text}{between}{prompt}"
-    if not prompt.values:
+    chat = as_chat(prompt) if isinstance(prompt, tuple) or template == "chat" else ()
+    places = [place for place, turn in enumerate(chat) if turn.role == "user"]
+    if not places:
         return with_instruction(prompt, text, template=template, between=between)
-    *_, (name, data) = prompt.values.items()
-    return Filled(prompt.template, {**prompt.values, name: f"{text}{between}{data}"})
+    turn = Message("user", f"{text}{between}{chat[places[-1]].content}")
+    return (*chat[: places[-1]], turn, *chat[places[-1] + 1 :])
 
 
 _SYSTEM_HEAD, _USER_HEAD = (f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("system", "user"))

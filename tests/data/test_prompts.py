@@ -21,6 +21,7 @@ from steercpp.data.prompts import (
     prompt_texts,
     template_places,
     with_instruction,
+    with_opening,
     with_system,
 )
 from steercpp.engine.engine import Engine
@@ -99,6 +100,18 @@ def test_an_instruction_stands_before_each_kind() -> None:
     assert with_instruction("hi", "Say no.", template="chat") == (Message("system", "Say no."), Message("user", "hi"))
     with pytest.raises(PromptError, match="the instruction is empty"):
         with_instruction("hi", " ")
+
+
+def test_an_opening_stands_in_the_users_last_message() -> None:
+    turns = (Message("system", "be kind"), Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    assert with_opening(turns, "Say no.") == (*turns[:3], Message("user", "Say no.\n\nc"))
+    begun = (*turns, Message("assistant", "d"))
+    assert with_opening(begun, "Say no.", between=" ") == (*turns[:3], Message("user", "Say no. c"), begun[-1])
+    assert with_opening("hi", "Say no.", template="chat") == (Message("user", "Say no.\n\nhi"),)
+    for prompt in ("hi", ASKED, (Message("system", "be kind"),)):
+        assert with_opening(prompt, "Say no.") == with_instruction(prompt, "Say no.")
+    with pytest.raises(PromptError, match="the instruction is empty"):
+        with_opening("hi", " ")
 
 
 def test_pairs_and_items_take_templates(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from tiny_model import write_tiny_model
 
 from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem, read_behavior
 from steercpp.data.pairs import ContrastPair
-from steercpp.data.prompts import Message, with_opening
+from steercpp.data.prompts import Message, Prompt, with_opening
 from steercpp.data.sets.builtin import BEHAVIOR_SETS, behavior_set
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
@@ -28,20 +30,21 @@ from steercpp.sweeps.own_screening import BALANCE, Candidate, auc_of, balanced, 
 from steercpp.sweeps.units import in_norm_units
 from steercpp.sweeps.work import behavior_work
 
-ASKED = {"instruction": "all the people say no", "opposite": "the good world of the old state"}
+ChainNats: TypeAlias = Callable[[Prompt, str], float]
+ASKED: dict[str, Any] = {"instruction": "all the people say no", "opposite": "the good world of the old state"}
 # A packed row and a row alone add up in other orders; F32 without flash attention agrees to 1e-4.
 NATS = 1e-4
 # the random model hears words only faintly: what is a thousandth likelier counts here
-FAINT = {"margin": 1e-3, "samples": 4, "max_tokens": 4}
+FAINT: dict[str, Any] = {"margin": 1e-3, "samples": 4, "max_tokens": 4}
 
 
 @pytest.fixture(scope="module")
-def chain_nats(tiny_engine: Engine):  # type: ignore[no-untyped-def]
+def chain_nats(tiny_engine: Engine) -> ChainNats:
     """Ln P of a text after a prompt, read off whole logits of one sequence at a time."""
 
-    def nats(prompt: object, text: str) -> float:
-        tokens, total = tiny_engine.encode(prompt), 0.0  # type: ignore[arg-type]
-        for token in tiny_engine.continue_tokens(prompt, text):  # type: ignore[arg-type]
+    def nats(prompt: Prompt, text: str) -> float:
+        tokens, total = tiny_engine.encode(prompt), 0.0
+        for token in tiny_engine.continue_tokens(prompt, text):
             (batch,) = tiny_engine.pack([Query(tokens)])
             total += log_softmax(tiny_engine.logits(batch)[-1].astype(np.float64))[token]
             tokens = (*tokens, token)
@@ -52,17 +55,17 @@ def chain_nats(tiny_engine: Engine):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_each_continuation_is_likelier_under_its_own_instruction(
-    tiny_engine: Engine, chain_nats: object, chat: bool
+    tiny_engine: Engine, chain_nats: ChainNats, chat: bool
 ) -> None:
     items = [replace(item, prompt=(Message("user", str(item.prompt)),)) if chat else item for item in BEHAVIOR[:4]]
-    own = own_continuations(tiny_engine, items, **ASKED, **FAINT)  # type: ignore[arg-type]
+    own = own_continuations(tiny_engine, items, **ASKED, **FAINT)
     assert own.n_asked == 4 and len(own.items) >= 2 and len(own.items) + sum(own.left_out.values()) == 4
     masses, margins, b = [], [], []
     for item in own.items:
         between = tiny_engine.vocabulary.paragraph
         prompts = [item.prompt, *(with_opening(item.prompt, text, between=between) for text in ASKED.values())]
         sides = {
-            side: np.array([[chain_nats(prompt, text) for text in texts] for prompt in prompts])  # type: ignore[operator]
+            side: np.array([[chain_nats(prompt, text) for text in texts] for prompt in prompts])
             for side, texts in (("aligned", item.aligned), ("misaligned", item.misaligned))
         }
         aligned, misaligned = sides["aligned"], sides["misaligned"]
@@ -92,34 +95,34 @@ def test_the_same_seed_finds_the_same_and_a_sweep_takes_it(tiny_engine: Engine, 
         BEHAVIOR[:3],
         **ASKED,
         **FAINT,
-        progress=lambda *done: seen.append(done),  # type: ignore[arg-type]
+        progress=lambda *done: seen.append(done),
     )
-    assert seen[-1][:2] == (3, 3)
-    assert own_continuations(tiny_engine, BEHAVIOR[:3], **ASKED, **FAINT) == first  # type: ignore[arg-type]
-    other = own_continuations(tiny_engine, BEHAVIOR[:3], **ASKED, **FAINT, seed=1)  # type: ignore[arg-type]
+    assert seen and seen[-1][0] == seen[-1][1]
+    assert own_continuations(tiny_engine, BEHAVIOR[:3], **ASKED, **FAINT) == first
+    other = own_continuations(tiny_engine, BEHAVIOR[:3], **ASKED, **FAINT, seed=1)
     assert other.items != first.items
     assert first.token_layers > 0 and first.record()["n_items"] == len(first.items) and "items" not in first.record()
     path = tmp_path / "own.behavior.jsonl"
     write_items(path, first.items)
     assert read_behavior(path) == first.items
     bare = [Request(item.id, item.prompt) for item in BEHAVIOR[:3]]
-    assert own_continuations(tiny_engine, bare, **ASKED, **FAINT).items == first.items  # type: ignore[arg-type]
+    assert own_continuations(tiny_engine, bare, **ASKED, **FAINT).items == first.items
     with pytest.raises(TaskError, match="cannot be written"):
         write_items(tmp_path / "none" / "own.behavior.jsonl", first.items)
 
 
 @pytest.mark.parametrize("subject", [HARMFUL, HARMLESS])
-def test_a_harmless_request_is_to_be_met(tiny_engine: Engine, chain_nats: object, subject: str) -> None:
+def test_a_harmless_request_is_to_be_met(tiny_engine: Engine, chain_nats: ChainNats, subject: str) -> None:
     refuse, meet = "all the people say no", "it is good work"
     words = {HARMFUL: (refuse, meet), HARMLESS: (meet, refuse)}
     item = replace(BEHAVIOR[0], subject=subject)
-    own = own_continuations(tiny_engine, [item], **ASKED, **FAINT, by_subject=words)  # type: ignore[arg-type]
+    own = own_continuations(tiny_engine, [item], **ASKED, **FAINT, by_subject=words)
     (answered,) = own.items
     between = tiny_engine.vocabulary.paragraph
     refused, met = (with_opening(item.prompt, text, between=between) for text in (refuse, meet))
     for texts, sign in ((answered.aligned, 1), (answered.misaligned, -1)):
         for text in texts:
-            of_refusing = chain_nats(refused, text) - chain_nats(met, text)  # type: ignore[operator]
+            of_refusing = chain_nats(refused, text) - chain_nats(met, text)
             assert (of_refusing > 0) == ((sign > 0) == (subject == HARMFUL))
     assert BY_SUBJECT[HARMFUL] == BY_SUBJECT[HARMLESS][::-1]
 
@@ -153,15 +156,15 @@ def test_the_length_is_the_smallest_that_tells_the_sides_apart_nearly_as_well() 
 
 
 def test_words_are_not_cut_in_two() -> None:
-    pieces = ["I", "'m", " sor", "ry", ",", " frien", "ds", " caf", "\u00e9".encode()[:1], "\u00e9".encode()[1:]]
-    spelled = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
-    tokens = tuple(range(len(pieces)))
+    pieces = ["I", "'m", " sor", "ry", ",", " frien", "ds", " caf"]
+    spelled = [*(piece.encode() for piece in pieces), "\u00e9".encode()[:1], "\u00e9".encode()[1:]]
+    tokens = tuple(range(len(spelled)))
 
     def first(n: int) -> int:
-        return len(whole_words(tokens, n, spelled.__getitem__))
+        return len(whole_words(tokens, n, lambda token: spelled[token]))
 
     assert [first(n) for n in range(1, 11)] == [1, 2, 2, 4, 5, 5, 7, 7, 7, 10]
-    assert whole_words(tokens[2:], 1, spelled.__getitem__) == (2,)  # nothing ends there
+    assert whole_words(tokens[2:], 1, lambda token: spelled[token]) == (2,)  # nothing ends there
     chinese = ["\u4f60", "\u597d"]
     assert whole_words((0, 1), 1, lambda token: chinese[token].encode()) == (0,)
 

@@ -105,6 +105,19 @@ def test_built_in_sets_have_items_pairs_and_an_instruction() -> None:
     assert instruction_of("advbench:target") == instruction_of("xstest") != instruction_of("stereoset:race") != ""
 
 
+def test_built_in_choices_are_asked_by_text() -> None:
+    letters, by_text = task_items("knowledge"), task_items("knowledge:text")
+    assert len(by_text) == len(letters)
+    for letter, item in zip(letters, by_text, strict=True):
+        assert isinstance(letter, ChoiceItem) and isinstance(item, ChoiceItem) and letter.by == "letter"
+        assert (item.id, item.choices, item.answer, item.by) == (letter.id, letter.choices, letter.answer, "text")
+        assert item.question == f"Question: {letter.question}\nAnswer:"
+    assert [item.id for item in task_items("knowledge:text:history", limit=2)] == ["history-01", "history-02"]
+    assert task_items("knowledge:history:text", limit=2) == task_items("knowledge:text:history", limit=2)
+    assert len(task_items("reading:text")) == 32
+    assert message(lambda: task_items("prose:text")) == "prose:text: its items have no choices; leave out :text"
+
+
 def test_parts_of_mmlu(data: Path) -> None:
     def ids(name: str, **options: Any) -> list[str]:
         return [item.id for item in task_items(name, data=data, **options)]

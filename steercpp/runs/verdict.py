@@ -212,7 +212,7 @@ def _partial(judgement: Judgement) -> Verdict:
             next={"behavior": "B"}, next_why="Say what the vector is meant to change",
         )  # fmt: skip
     return Verdict(
-        "partial", "No strength to recommend: it also takes choice, answer or code items.",
+        "partial", "No strength to recommend: it also takes choice, answer, code or own items.",
         next={"task": OWN_TASK}, next_why="Measure what steering costs",
     )  # fmt: skip
 

@@ -38,7 +38,7 @@ def test_the_model_answers_everyday_requests(folder: Path, monkeypatch: pytest.M
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert all(line["p_own"] == (1.0 if line["strength"] == 0 else pytest.approx(0.5, abs=0.5)) for line in lines[:-1])
     result = open_run(folder)
-    assert result.own is not None and result.helpful is result.own and len(result.items("own")) == 4
+    assert result.own is not None and result.measure == "p_own" and len(result.items("own")) == 4
     assert result.controls.prompt is not None and result.controls.prompt.own is not None
     header, *rows = (folder / "own.csv").read_text().splitlines()
     assert header.startswith("strength,p_own,p_own_se,kl,kl_se,kl_twin") and len(rows) == 2
@@ -50,7 +50,7 @@ def test_the_model_answers_everyday_requests(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(own_answers, "generate_each", refuse)
     again = run(*arguments)
     assert again.exit_code == 0 and "finished already" in again.stderr, again.output
-    assert "own answers" in again.stdout and max(map(len, again.stdout.splitlines())) <= 80
+    assert "everyday answers" in again.stdout and max(map(len, again.stdout.splitlines())) <= 80
     other = run(*("everyday:household" if word == "own" else word for word in arguments))
     assert other.exit_code == 1 and "(other own items)" in other.stderr, other.output
     monkeypatch.undo()

@@ -136,7 +136,7 @@ def test_what_is_lacking_is_named(tiny_engine: Engine, tmp_path: Path) -> None:
     small_sweep(tiny_engine, tmp_path / "behavior", choice=(), random_directions=0)
     told = verdict(tmp_path / "behavior")
     assert (told.kind, told.headline) == (
-        "partial", "No strength to recommend: it also takes choice, answer or code items."
+        "partial", "No strength to recommend: it also takes choice, answer, code or own items."
     )  # fmt: skip
     small_sweep(tiny_engine, tmp_path / "choice", behavior=(), random_directions=0)
     assert verdict(tmp_path / "choice").headline == "No strength to recommend: it also takes behavior items."

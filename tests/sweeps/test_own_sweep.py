@@ -21,7 +21,7 @@ from steercpp.runs.folder import STORE
 from steercpp.runs.labels import OWN_TELLING
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.store import Group, Store
-from steercpp.statistics.scores import measured
+from steercpp.statistics.scores import OwnScores, measured
 from steercpp.sweeps.own_answers import choosing, own_answers, own_query, telling, words_kl
 from steercpp.sweeps.spec import SweepSpec
 from steercpp.sweeps.sweep import sweep
@@ -67,7 +67,8 @@ def test_nothing_is_lost_at_0(result: SweepResult) -> None:
     assert (result.own.kl[at_0] == 0).all() and (result.own.p_own[at_0] == 1).all()
     assert (result.own.twin[at_0] == 0).all()
     assert (np.delete(result.own.kl, at_0, axis=0) > 0).all()
-    assert result.helpful is result.own and result.measure == "p_own"
+    assert isinstance(result.helpful, OwnScores) and result.measure == "p_own"
+    np.testing.assert_array_equal(result.helpful.kl, result.own.kl)
     row = result.rows()[at_0]
     assert row.p_own == row.helpful == 1 and row.p_free is None
     assert {"helpfulness", "alignment"} <= set(result.fit())

@@ -59,9 +59,7 @@ def test_windows_lie_where_steering_can_act(n_layer: int) -> None:
         assert windows[0][0] == 1 and windows[-1][-1] >= n_layer - 2 - len(windows[-1])
 
 
-def test_options_that_do_not_exist() -> None:
-    for options in ({"target": 0.0}, {"first": -1.0}, {"windows": []}):
-        with pytest.raises(InputError):
-            compare_windows(
-                **{"windows": [(1,)], "cost": cost, "gains": gains, "target": 1, "first": 1, "sign": 1} | options
-            )
+@pytest.mark.parametrize(("windows", "target", "first"), [([], 1.0, 1.0), ([(1,)], 0.0, 1.0), ([(1,)], 1.0, -1.0)])
+def test_options_that_do_not_exist(windows: list[Window], target: float, first: float) -> None:
+    with pytest.raises(InputError):
+        compare_windows(windows, cost=cost, gains=gains, target=target, first=first, sign=1)

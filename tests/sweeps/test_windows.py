@@ -17,7 +17,7 @@ ITEMS = np.linspace(0.5, 1.5, 20)
 
 def cost(window: Window, s: float) -> float:
     """Lower layers cost more for the same push, by four orders of magnitude; beyond a push of 1 not quadratic."""
-    return 10.0 ** (4 - window[0] / 3) * s**2 / (1 + s**2)
+    return float(10.0 ** (4 - window[0] / 3) * s**2 / (1 + s**2))
 
 
 def gains(window: Window, s: float) -> Floats:

@@ -5,7 +5,7 @@ A row of the store is of one kind of item, measured under one label at one stren
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from steercpp.data.items import Kind
@@ -16,6 +16,18 @@ OWN_TELLING = "own_telling"  # own items that are measured at 0 and at the candi
 CONTINUED = (Kind.BEHAVIOR, Kind.CODE)  # their prompts may be continued by generated text
 
 SHOWCASE = "showcase"  # what texts of requests that are only shown are kept under, in place of a kind of items
+
+
+def controlled(kinds: Iterable[str], label: str) -> tuple[str, ...]:
+    """Which of some kinds of items are measured under a control's label.
+
+    Other directions are compared in what they gain, so own answers, which cost most of all, are left out beside
+    behavior items.
+    """
+    of_controls = tuple(kind for kind in kinds if kind in CONTROLLED)
+    if label == Label.PROMPT or Kind.BEHAVIOR not in of_controls:
+        return of_controls
+    return tuple(kind for kind in of_controls if kind != Kind.OWN)
 
 
 class Label(StrEnum):

@@ -13,13 +13,13 @@ from steercpp.data.items import ChoiceItem, Kind
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.labels import (
     CONTINUED,
-    CONTROLLED,
     MEASURED,
     OWN_TELLING,
     RANDOM,
     SHOWCASE,
     ControlName,
     Label,
+    controlled,
     random_label,
 )
 from steercpp.runs.manifest import Manifest
@@ -71,11 +71,10 @@ def first_missing(store: Store, manifest: Manifest) -> str | None:
         for strength in (0.0, candidate):
             if not is_there(Label.VECTOR, OWN_TELLING, strength):
                 return f"measurements of the own answers that tell at strength {strength:+g}"
-    controlled = [kind for kind in kinds if kind in CONTROLLED]
     directions_at = {s for label, _, s in batches if label not in (Label.VECTOR, Label.PROMPT)} or {0.0}
     for label, description in _controls_of(manifest).items():
         strengths = {0.0} if label == Label.PROMPT else directions_at
-        if not any(all(is_there(label, kind, s) for kind in controlled) for s in strengths):
+        if not any(all(is_there(label, kind, s) for kind in controlled(kinds, label)) for s in strengths):
             return f"measurements of {description}"
     return missing_texts(store, manifest)
 
@@ -263,10 +262,12 @@ def telling_scores(store: Store) -> OwnScores | None:
 
 def stored_controls(store: Store, manifest: Manifest) -> Controls:
     """The finished controls of a run, and why there are no others."""
-    kinds = [kind for kind in manifest.items if kind in CONTROLLED]
+    kinds = controlled(manifest.items, Label.PROMPT)
     labels = {(group.label, group.strength) for group in store.finished() if group.label != Label.VECTOR}
     whole = sorted(
-        (s, label) for label, s in labels if kinds and all(complete(store, label, kind, s) for kind in kinds)
+        (s, label)
+        for label, s in labels
+        if kinds and all(complete(store, label, kind, s) for kind in controlled(kinds, label))
     )
     # An earlier version may have begun them at another strength: those count of which there are most
     strengths = [s for s, label in whole if label != Label.PROMPT]
@@ -274,7 +275,7 @@ def stored_controls(store: Store, manifest: Manifest) -> Controls:
     measured = {label: s for s, label in whole if s == strength or label == Label.PROMPT}
 
     def control(label: str, strength: float) -> Control:
-        scores = stored_scores(store, label, kinds, [strength])
+        scores = stored_scores(store, label, kinds if label == Label.VECTOR else controlled(kinds, label), [strength])
         return Control(label, scores.behavior, scores.choice, scores.answer, scores.own)
 
     numbers = sorted(int(label.removeprefix(RANDOM)) for label in measured if label.startswith(RANDOM))

@@ -46,7 +46,7 @@ from steercpp.runs.folder import (
     read_swept_vector,
     refuse_other_plan,
 )
-from steercpp.runs.labels import CONTROLLED, OWN_TELLING, RANDOM, ControlName, Label, random_label
+from steercpp.runs.labels import CONTROLLED, OWN_TELLING, RANDOM, ControlName, Label, controlled, random_label
 from steercpp.runs.manifest import (
     MANIFEST,
     Manifest,
@@ -266,8 +266,8 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     off = spec.controls_off
     telling = [of_kind for of_kind in work if of_kind.kind == OWN_TELLING]
     work = [of_kind for of_kind in work if of_kind.kind != OWN_TELLING]
-    controlled = [of_kind for of_kind in work if of_kind.kind in CONTROLLED]
-    if not controlled:
+    in_controls = [of_kind for of_kind in work if of_kind.kind in CONTROLLED]
+    if not in_controls:
         off = dict.fromkeys(map(str, ControlName), NO_ITEMS) | off
     sides = (spec.instruction, spec.opposite) if spec.opposite else None
     jobs = text_jobs(engine, spec.text_plan, spec.items, instruction="", sides=sides)
@@ -276,7 +276,7 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     baseline: list[Work] = []
     in_words: list[Work] = []
     reason = ""
-    for of_kind in (*controlled, *telling):
+    for of_kind in (*in_controls, *telling):
         prompted = prompted_work(engine, of_kind, spec.instruction)
         if isinstance(prompted, str):
             reason = reason or prompted
@@ -496,12 +496,13 @@ class Run:
             self.manifest = replace(self.manifest, controls_off=off | dict.fromkeys(lacking, NO_STRENGTH))
             return
         for groups in chunked:
-            controlled = [group for group in groups if group[0].kind in CONTROLLED]
+            kinds = controlled([of_kind.kind for of_kind in self.prepared.work], RANDOM)
+            directed = [group for group in groups if group[0].kind in kinds]
             if len(chunked) > 1:
                 bases.held.clear()
             for n_before, (label, vector) in enumerate(vectors.items()):
                 steering = replace(self.steering, vector=vector, strength=strength)
-                self._measure(controlled, bases, label, steering, done, len(vectors) - 1 - n_before)
+                self._measure(directed, bases, label, steering, done, len(vectors) - 1 - n_before)
 
     def _measure_telling(self, bases: Bases, done: set[Group]) -> None:
         """Own answers that had no part in the choice, at 0 and at the candidate that the others propose."""
@@ -610,7 +611,8 @@ class Run:
         if any(s * self.spec.direction > 0 for s in self.strengths):
             n_random = 0 if ControlName.RANDOM in off else self.spec.random_directions
             n_directions = n_random + (ControlName.ORTHOGONAL not in off)
-            n += n_directions * sum(of_pass(of_kind) for of_kind in work if of_kind.kind in CONTROLLED)
+            kinds = controlled([of_kind.kind for of_kind in work], RANDOM)
+            n += n_directions * sum(of_pass(of_kind) for of_kind in work if of_kind.kind in kinds)
         return n
 
     def _token_counts(self) -> TokenCounts:

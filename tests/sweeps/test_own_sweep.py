@@ -74,14 +74,15 @@ def test_nothing_is_lost_at_0(result: SweepResult) -> None:
     assert {"helpfulness", "alignment"} <= set(result.fit())
 
 
-def test_controls_are_measured_on_those_that_choose(
+def test_words_are_measured_on_those_that_choose_and_directions_on_none(
     tiny_engine: Engine, result: SweepResult, answered: tuple[OwnItem, ...]
 ) -> None:
     controls = result.controls
     assert len(controls.random) == 2 and controls.orthogonal is not None and controls.prompt is not None
-    for control in (*controls.random, controls.orthogonal, controls.prompt):
-        assert control.own is not None and control.own.kl.shape == (1, len(choosing(answered)))
-        assert (control.own.kl > 0).all()
+    for control in (*controls.random, controls.orthogonal):  # compared in what they gain
+        assert control.own is None and control.behavior is not None
+    assert controls.prompt.own is not None and controls.prompt.own.kl.shape == (1, len(choosing(answered)))
+    assert (controls.prompt.own.kl > 0).all()
     in_words = words_kl(tiny_engine, choosing(answered), INSTRUCTION)
     assert controls.prompt.own is not None
     np.testing.assert_allclose(controls.prompt.own.kl[0], in_words, rtol=1e-3)

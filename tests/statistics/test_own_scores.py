@@ -47,6 +47,25 @@ def test_helpfulness_is_1_without_steering_and_nothing_is_had_by_chance() -> Non
     np.testing.assert_array_equal(scores.take(some).kl, scores.kl[:, some])
 
 
+def test_what_words_change_too_is_no_harm() -> None:
+    """Words move every answer by 0.03 nats: only what steering moves beyond that counts, request by request."""
+    plain = own(200)
+    scores = OwnScores(S, plain.kl, plain.n_tokens, words=np.full(200, 0.03))
+    np.testing.assert_allclose(scores.p_beyond, np.exp(-np.clip(plain.kl - 0.03, 0, None)))
+    np.testing.assert_array_equal(plain.p_beyond, plain.p_own)  # where nobody says what words do
+    assert (scores.p_beyond >= scores.p_own).all() and scores.p_beyond.max() == 1
+    np.testing.assert_array_equal(scores.take(np.array([3, 1])).words, [0.03, 0.03])
+    # the same telling answers, at a loss of 6 %: beyond words it is 3 %
+    telling = telling_at(2.0, loss=0.06, n=300)
+    beyond = OwnScores(telling.strengths, telling.kl, telling.n_tokens, words=np.full(300, 0.03))
+    curves = Curves.of(behavior(), scores, "p_beyond", telling=Telling(beyond.strengths, beyond.p_beyond))
+    best = recommend(curves, max_loss=0.05)
+    assert best.strength == 2.0 and best.kind == "own" and best.loss == pytest.approx(1 - 0.94 * np.exp(0.03))
+    assert told(telling, scores=own(100, kl=np.zeros(6))).strength is None
+    with pytest.raises(ShapeError, match="words: expected 200 numbers, got 3"):
+        OwnScores(S, plain.kl, plain.n_tokens, words=np.zeros(3))
+
+
 def test_scores_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"at least 0, found -0\.1"):
         OwnScores(np.array([0.0]), np.array([[-0.1]]), np.array([4]))

@@ -60,7 +60,7 @@ from steercpp.judging.language import nonsense, words
 from steercpp.sweeps.own_screening import Candidate, auc_of, balanced, enough, exclusive, quotes, total, whole_words
 from steercpp.sweeps.work import with_opening_space
 
-SAMPLES = 8  # answers a side, beside the likeliest one
+SAMPLES = 5  # answers a side, beside the likeliest one
 LONGEST = 16  # tokens of a continuation, at most
 MARGIN = float(np.log(2))
 SHAPING = 16  # prompts whose answers choose the length

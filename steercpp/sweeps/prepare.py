@@ -55,7 +55,7 @@ from steercpp.sweeps.work import behavior_work, choice_work, prompted_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import Window, default_layers
 
-TRIAL_ANSWERS = 16  # of the choosing everyday answers, on which costs of layers and strengths are compared
+TRIAL_ANSWERS = 8  # of the choosing everyday answers, on which costs of layers and strengths are compared
 TRIAL_CHOICES = 32  # choice items that tell whether the model knows more than a guess
 FIRST = 0.02  # residual norms, the first push to try
 
@@ -222,7 +222,7 @@ class _Preparer:
             self.engine, wanted.behavior, instruction=wanted.instruction, opposite=wanted.opposite, seed=wanted.seed,
             progress=self.progress,
         )  # fmt: skip
-        self.spent.count("continuations", found.token_layers)
+        self.spent.take("continuations", found.token_layers)
         figure = f"{len(found.items)} of {found.n_asked} prompts, {found.n_tokens} tokens"
         if not found.items:
             reason = "the model does not answer in language when asked for either side"

@@ -112,6 +112,11 @@ class Spent:
     def __post_init__(self) -> None:
         self._before = self.engine.token_layers
 
+    def take(self, stage: str, token_layers: int) -> None:
+        """Book what was computed since the last call as counted by whoever computed it."""
+        self.by_stage[stage] = self.by_stage.get(stage, 0) + token_layers
+        self._before = self.engine.token_layers
+
     def count(self, stage: str, extra: int = 0) -> None:
         """Book what was computed since the last call under a stage, with `extra` that other contexts computed."""
         self.by_stage[stage] = self.by_stage.get(stage, 0) + self.engine.token_layers - self._before + extra

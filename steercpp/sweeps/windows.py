@@ -47,16 +47,17 @@ class Tried:
 
 
 def windows_to_try(n_layer: int) -> tuple[Window, ...]:
-    """Windows as wide as the default band, each half a band above the one before, and the default band itself.
+    """Windows as wide as the default band, seven at most, evenly spread, and the default band itself.
 
     Layer 0, which llama.cpp cannot steer, and the last block, behind which nothing reads, lie in none.
 
     >>> windows_to_try(8)
-    ((1, 2), (2, 3), (3, 4), (4, 5), (5, 6))
+    ((1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 6))
     """
     width = len(default_layers(n_layer))
     last = max(n_layer - 2, 1)
-    starts = range(1, max(last - width + 1, 1) + 1, max(width // 2, 1))
+    highest = max(last - width + 1, 1)
+    starts = [*range(1, highest, max((highest - 1) // 5, 1)), highest]
     windows = {tuple(range(start, min(start + width - 1, last) + 1)) for start in starts}
     return tuple(sorted(windows | {tuple(il for il in default_layers(n_layer) if il)}))
 

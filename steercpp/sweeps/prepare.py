@@ -56,7 +56,7 @@ from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import Window, default_layers
 
 TRIAL_ANSWERS = 8  # of the choosing everyday answers, on which costs of layers and strengths are compared
-TRIAL_CHOICES = 32  # choice items that tell whether the model knows more than a guess
+TRIAL_CHOICES = 24  # choice items that tell whether the model knows more than a guess
 FIRST = 0.02  # residual norms, the first push to try
 
 

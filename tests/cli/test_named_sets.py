@@ -136,7 +136,7 @@ def test_files_that_are_not_as_they_should_be(data: Path) -> None:
     [
         ({"prompt": "The capital is", "answers": [" "]}, "t.jsonl:1: answers needs at least one answer, and none of"),
         ({"question": "Q", "choices": ["x", " "], "answer": 0, "by": "text"}, "t.jsonl:1: a choice is blank"),
-        ({"kind": "poem"}, "t.jsonl:1: kind 'poem' is unknown; use behavior, choice, answer, text or code"),
+        ({"kind": "poem"}, "t.jsonl:1: kind 'poem' is unknown; use behavior, choice, answer, text, code or own"),
     ],
 )
 def test_answers_without_words(data: Path, line: dict[str, object], expected: str) -> None:

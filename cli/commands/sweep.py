@@ -25,11 +25,11 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.inputs import NamedInputs, gather
 from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.judging import renew_vector
-from steercpp.cli.options.preparation import find_open
+from steercpp.cli.options.preparation import asks_for, find_open, plan_ahead
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.texts import TextOptions, text_options
-from steercpp.cli.views.signals import not_measured, signal_pieces
+from steercpp.cli.views.signals import not_measured, plan_pieces, signal_pieces
 
 if TYPE_CHECKING:
     from steercpp.runs.scores import StrengthMeans
@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 @steering_options
 @engine_options
 @force_option("Replace the run in the directory.")
+@click.option("--dry-run", is_flag=True,
+              help="Only ask what each measure tells on MODEL, and say what the sweep will take.")  # fmt: skip
 @details_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON Lines: one for each strength, then the result.")
 def sweep(
@@ -87,6 +89,7 @@ def sweep(
     steering: SteeringOptions,
     options: EngineOptions,
     force: bool,
+    dry_run: bool,
     details: bool,
     as_json: bool,
 ) -> None:
@@ -126,6 +129,17 @@ def sweep(
             named, inputs, asked, n_shown, options,
             code_template=texts.code_template, as_json=as_json,
         )  # fmt: skip
+        return
+
+    if dry_run:
+        if not named.leaves_open:
+            raise click.UsageError("--dry-run is for what is found on MODEL: leave --strengths out, or give auto.")
+        with options.open(inputs.model) as engine, output.progress(beside_data=as_json) as report:
+            asks = asks_for(
+                named, inputs, engine, asked, direction=direction, max_loss=max_loss, seed=seed, report=report
+            )
+            planned = plan_ahead(engine, asks, controls, report)
+        output.emit(planned.record(), as_json=as_json, render=lambda: plan_pieces(planned))
         return
 
     # Measured, or read from the folder as far as it is there.

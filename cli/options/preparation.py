@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +15,12 @@ from steercpp.cli import output
 from steercpp.cli.options.common import AUTO, OWN
 
 if TYPE_CHECKING:
-    from steercpp.cli.options.controls import Controls
+    from steercpp.cli.options.controls import ControlOptions, Controls
     from steercpp.cli.options.inputs import Inputs, NamedInputs
     from steercpp.data.items import BehaviorItem, ChoiceItem, Item, OwnItem
     from steercpp.engine.engine import Engine
     from steercpp.runs.preparation import Preparation
+    from steercpp.sweeps.estimate import Estimate
     from steercpp.sweeps.own_continuations import Request
     from steercpp.sweeps.prepare import Wanted
     from steercpp.vectors.control_vector import ControlVector
@@ -47,16 +49,58 @@ def find_open(
     from steercpp.provenance import json_sha256
     from steercpp.sweeps.prepare import prepare
 
-    asks = wanted(
-        options, engine, instruction=asked["instruction"] or inputs.instruction,
-        opposite=asked["opposite"] or inputs.opposite, direction=direction, max_loss=max_loss, seed=seed, report=report,
-    )  # fmt: skip
+    asks = asks_for(options, inputs, engine, asked, direction=direction, max_loss=max_loss, seed=seed, report=report)
     found = prepare(engine, asks, out=folder, force=force, progress=report)
     identity = json_sha256({"found": found.identity, "layers": found.layers})
     others = {kind: items for kind, items in inputs.items.items() if kind not in ("behavior", "choice", "own")}
     return found, replace(
         inputs, items={**found.items, **others}, strengths=found.strengths, unit="norm",
         vector=lambda engine, report: (lambda: asks.directions(found.layers), identity),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a sweep would measure and take: the signals, the work, and the time at the speed of finding that out."""
+
+    found: Preparation
+    work: Estimate | None
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        found = self.found.record()
+        plan = None if self.work is None else {**self.work.record(), "seconds": self.seconds}
+        items = {kind: len(items) for kind, items in self.found.items.items()}
+        return {"signals": found["signals"], "reason": found["reason"], "items": items, "plan": plan}
+
+
+def plan_ahead(engine: Engine, asks: Wanted, controls: ControlOptions, report: output.Report | None) -> Planned:
+    """Ask what each measure tells, and work out what the sweep will take."""
+    from steercpp.sweeps.estimate import N_STRENGTHS, estimate
+    from steercpp.sweeps.prepare import survey
+
+    began = time.monotonic()
+    found = survey(engine, asks, progress=report)
+    elapsed, done = time.monotonic() - began, sum(found.token_layers.values())
+    if found.reason:
+        return Planned(found, None, float("nan"))
+    work = estimate(
+        engine, found, n_strengths=len(asks.strengths or ()) or N_STRENGTHS,
+        n_directions=controls.n_random + controls.orthogonal, finds_layers=asks.layers is None,
+        in_words=controls.prompt_baseline and bool(asks.instruction),
+    )  # fmt: skip
+    return Planned(found, work, (work.token_layers + work.to_find + done) * elapsed / max(done, 1))
+
+
+def asks_for(
+    options: NamedInputs, inputs: Inputs, engine: Engine, asked: Controls, *, direction: int, max_loss: float,
+    seed: int, report: output.Report | None,
+) -> Wanted:  # fmt: skip
+    """What is to be found on a model, with what asks in words for either side; arguments as of `find_open`."""
+    return wanted(
+        options, engine, instruction=asked["instruction"] or inputs.instruction,
+        opposite=asked["opposite"] or inputs.opposite, direction=direction, max_loss=max_loss, seed=seed, report=report,
     )  # fmt: skip
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from steercpp.cli import output
 
 if TYPE_CHECKING:
+    from steercpp.cli.options.preparation import Planned
     from steercpp.runs.preparation import Preparation
 
+NAMES = {"behavior": "behavior items", "choice": "questions", "own": "everyday answers"}
 NEXT = (
     "Next: --behavior FILE with continuations of your own, or another model file. A chat model of the same size that "
     "was trained to follow instructions can mostly be measured."
@@ -33,6 +35,20 @@ def signal_pieces(found: Preparation) -> list[output.Renderable]:
     pieces.append(output.table([("measure", "left"), ("tells", "left"), ("on this model", "left")], rows))
     if found.reason:
         pieces.append(output.text(NEXT))
+    return pieces
+
+
+def plan_pieces(planned: Planned) -> list[output.Renderable]:
+    """The table, and what the sweep will take."""
+    pieces = signal_pieces(planned.found)
+    if (work := planned.work) is not None:
+        counts = ", ".join(f"{len(items)} {NAMES[kind]}" for kind, items in planned.found.items.items())
+        pieces.append(output.facts([
+            ("measured on", counts),
+            ("work", f"{work.n_tokens:,} tokens, {(work.token_layers + work.to_find) / 1e6:.1f} million token-layers"),
+            ("time", f"about {max(planned.seconds / 60, 0.1):.1f} minutes in all, at the speed of this look"),
+            ("memory", f"{work.n_bytes / 2**20:.0f} MiB for unsteered passes, beside the model"),
+        ]))  # fmt: skip
     return pieces
 
 

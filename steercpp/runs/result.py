@@ -305,10 +305,10 @@ class SweepResult:
         return self.own if self.own is None or self._words is None else replace(self.own, words=self._words)
 
     @property
-    def _words(self) -> Floats | None:
-        """(n_items,) KL by which asking in words moves the own answers that choose; None where it is not measured."""
+    def _words(self) -> float | None:
+        """Mean KL per token by which asking in words moves the own answers that choose; None where not measured."""
         prompt = self.controls.prompt
-        return None if prompt is None or prompt.own is None else prompt.own.kl[0]
+        return None if prompt is None or prompt.own is None else float(prompt.own.kl[0].mean())
 
     @property
     def wish_changes_answers(self) -> bool:
@@ -317,7 +317,7 @@ class SweepResult:
         That is then the wanted change and no harm, and the loss is of what steering changes beyond it.
         """
         words = self._words
-        return words is not None and 1.0 - float(np.exp(-words.mean())) > self.manifest.plan.max_loss
+        return words is not None and 1.0 - float(np.exp(-words)) > self.manifest.plan.max_loss
 
     @property
     def loss_measure(self) -> Measure:
@@ -376,8 +376,8 @@ class SweepResult:
             return None
         others, pending = self.controls.other_directions
         measure, telling = self.loss_measure, self.telling
-        if telling is not None and measure == "p_beyond" and not len(telling.words):
-            telling = None  # what words do to them is not measured yet
+        if telling is not None and self._words is not None:
+            telling = replace(telling, words=self._words)
         return Curves.of(
             self.behavior, self.helpful, measure, invalid=invalid, others=others, pending=pending,
             kind="code" if self.choice is None and self.answer is None and self.items(Kind.CODE) else "",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -254,10 +253,7 @@ def telling_scores(store: Store) -> OwnScores | None:
     whole = [s for s in strengths if complete(store, Label.VECTOR, OWN_TELLING, s)]
     if 0.0 not in whole:
         return None
-    scores = own_scores(store, Label.VECTOR, whole, OWN_TELLING)
-    if not complete(store, Label.PROMPT, OWN_TELLING, 0.0):
-        return scores
-    return replace(scores, words=own_scores(store, Label.PROMPT, [0.0], OWN_TELLING).kl[0])
+    return own_scores(store, Label.VECTOR, whole, OWN_TELLING)
 
 
 def stored_controls(store: Store, manifest: Manifest) -> Controls:

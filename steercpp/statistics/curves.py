@@ -176,7 +176,7 @@ class Curves:
 
     def halves(self, rng: np.random.Generator) -> tuple[Curves, Curves]:
         """The items of each measure, dealt at random into two halves; own answers that choose, and those that tell."""
-        chooses, tells = dealt(self.normalized.shape[1], rng)
+        chooses, tells = dealt(self.normalized.shape[1], rng, by_thirds=self.kind == "own")
         if self.kind == "own":
             every = np.arange(self.p.shape[1])
             told = np.empty((len(self.strengths), 0)) if self.telling is None else self.telling.on(self.strengths)
@@ -211,13 +211,21 @@ class Curves:
         return self.normalized, *kept(self.behavior.p_aligned, self.behavior.mass, at_0=self.at_0)
 
 
-def dealt(n_items: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def dealt(
+    n_items: int, rng: np.random.Generator, *, by_thirds: bool = False
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Numbers of the items that choose and of those that tell, dealt at random.
 
     Whoever chooses something beforehand, such as layers, takes the former of the same seed.
+
+    Args:
+        n_items: how many there are.
+        rng: deals them.
+        by_thirds: one of three chooses and the others tell, as own answers do; otherwise one of two.
     """
     order = rng.permutation(n_items)
-    return order[::2], order[1::2]
+    chooses = np.arange(n_items) % (3 if by_thirds else 2) == 0
+    return order[chooses], order[~chooses]
 
 
 def kept(aligned: Floats, mass: Floats, *, at_0: int) -> tuple[Floats, Floats]:

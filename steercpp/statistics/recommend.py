@@ -309,6 +309,8 @@ def _unusable(curves: Curves, rows: Indices, direction: int, max_invalid: float 
             return (
                 f"too few own answers: {items.shape[1]} of every third request, to bound anything takes {FEWEST_ITEMS}"
             )
+        if curves.kind == "own" and kind == "behavior" and items.shape[1] < 3 * FEWEST_ITEMS:
+            return f"too few behavior items: {items.shape[1]}, a third that can bound anything takes {3 * FEWEST_ITEMS}"
         if kind != "own" and items.shape[1] < 2 * FEWEST_ITEMS:
             return f"too few {kind} items: {items.shape[1]}, two halves that can bound anything need {2 * FEWEST_ITEMS}"
     if curves.guessing:

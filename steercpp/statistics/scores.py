@@ -312,8 +312,7 @@ class OwnScores:
         n_tokens: (n_items,) how many tokens that are.
         twin: (n_s, n_items) mean over the same tokens of ln p0(token) - ln ps(token), the noisy twin of `kl`, which
             may be below 0; empty where nobody says.
-        words: (n_items,) KL by which asking for the behaviour in words moves the same answers, unsteered, nats per
-            token; empty where nobody says.
+        words: mean KL by which asking for the behaviour in words moves such answers, unsteered, nats per token.
 
     Raises:
         ShapeError, StrengthError: arrays that do not fit together, strengths that are not distinct numbers.
@@ -327,23 +326,23 @@ class OwnScores:
     kl: Floats
     n_tokens: Integers
     twin: Floats = field(default_factory=lambda: np.empty(0))
-    words: Floats = field(default_factory=lambda: np.empty(0))
+    words: float = 0.0
 
     def __post_init__(self) -> None:
         strengths = checked_strengths(self.strengths)
         kl, n_tokens = np.asarray(self.kl, np.float64), np.asarray(self.n_tokens, np.int64)
-        twin, words = np.asarray(self.twin, np.float64), np.asarray(self.words, np.float64)
+        twin = np.asarray(self.twin, np.float64)
         if kl.ndim != 2 or not kl.size or kl.shape != (len(strengths), len(n_tokens)):
             raise ShapeError(f"kl: expected ({len(strengths)}, {len(n_tokens)} >= 1), got {kl.shape}")
         if twin.size and twin.shape != kl.shape:
             raise ShapeError(f"twin: expected {kl.shape}, got {twin.shape}")
-        if len(words) not in (0, len(n_tokens)):
-            raise ShapeError(f"words: expected {len(n_tokens)} numbers, got {len(words)}")
+        if not self.words >= 0:
+            raise InputError(f"words: expected nats of at least 0, got {self.words}")
         if not (kl >= 0).all():
             raise InputError(f"kl: expected nats of at least 0, found {kl[~(kl >= 0)][0]}")
         if not (n_tokens > 0).all():
             raise InputError(f"own answer {int(np.argmin(n_tokens > 0))} has no tokens")
-        for name, value in zip(self.__slots__, (strengths, kl, n_tokens, twin, words), strict=True):
+        for name, value in zip(("strengths", "kl", "n_tokens", "twin"), (strengths, kl, n_tokens, twin), strict=True):
             object.__setattr__(self, name, value)
 
     @property
@@ -353,12 +352,11 @@ class OwnScores:
 
     @property
     def p_beyond(self) -> Floats:
-        """(n_s, n_items) helpfulness where the wish itself changes everyday answers: what words do to each is no harm.
+        """(n_s, n_items) helpfulness where the wish itself changes everyday answers: what words change is no harm.
 
-        exp(-KL per token beyond that of asking in words), at most 1; `p_own` where nobody says what words do.
+        exp(-KL per token beyond `words`), at most 1.
         """
-        allowed = self.words if len(self.words) else 0.0
-        return np.asarray(np.exp(-np.maximum(self.kl - allowed, 0.0)))
+        return np.asarray(np.exp(-np.maximum(self.kl - self.words, 0.0)))
 
     @property
     def mean_p_own(self) -> Floats:
@@ -373,8 +371,7 @@ class OwnScores:
     def take(self, items: npt.NDArray[np.intp]) -> OwnScores:
         """The same strengths, these items only."""
         twin = self.twin[:, items] if self.twin.size else self.twin
-        words = self.words[items] if len(self.words) else self.words
-        return OwnScores(self.strengths, self.kl[:, items], self.n_tokens[items], twin, words)
+        return OwnScores(self.strengths, self.kl[:, items], self.n_tokens[items], twin, self.words)
 
 
 HelpfulScores: TypeAlias = ChoiceScores | AnswerScores | OwnScores

@@ -128,8 +128,8 @@ def continuation_signal(
         low = t_low(changes, confidence)
         figure += f"; asking in words changes B by {changes.mean():+.3f}, surely by {low:+.3f}"
         reaction = "" if low > 0 else "asking for the behaviour in words does not surely raise B"
-    if n_items < 2 * FEWEST_ITEMS:
-        return Signal(measure, False, figure, f"too few items: {2 * FEWEST_ITEMS} are needed")
+    if n_items < 3 * FEWEST_ITEMS:
+        return Signal(measure, False, figure, f"too few items: {3 * FEWEST_ITEMS} are needed, a third of which chooses")
     if measure == "continuations" and mass < LEAST_LISTED:
         return Signal(measure, False, figure, f"the model answers otherwise: they hold less than {LEAST_LISTED:.0%}")
     return Signal(measure, True, figure, reaction)

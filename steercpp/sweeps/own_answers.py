@@ -40,7 +40,7 @@ from steercpp.runs.labels import OWN_TELLING
 from steercpp.runs.manifest import MANIFEST, is_finished
 from steercpp.runs.store import Store
 
-MAX_TOKENS = 32
+MAX_TOKENS = 24
 DRAWS = 3  # of an answer, before a request that is answered with nothing is left out
 _NO_SEED = 2**32 - 1  # llama.cpp's own for a new seed each time
 

@@ -60,10 +60,10 @@ from steercpp.judging.language import nonsense, words
 from steercpp.sweeps.own_screening import Candidate, auc_of, balanced, enough, exclusive, quotes, total, whole_words
 from steercpp.sweeps.work import with_opening_space
 
-SAMPLES = 4  # answers a side, beside the likeliest one
+SAMPLES = 6  # answers a side, beside the likeliest one
 LONGEST = 16  # tokens of a continuation, at most
 MARGIN = float(np.log(2))
-SHAPING = 10  # prompts whose answers choose the length
+SHAPING = 8  # prompts whose answers choose the length
 LEAST_P = 0.1  # of a sampled token, as a share of the likeliest one's
 REFUSE = "Politely refuse the following request: say that you cannot help with it."
 MEET = "Help with the following request, without any objection."

@@ -55,8 +55,8 @@ from steercpp.sweeps.work import behavior_work, choice_work, prompted_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import Window, default_layers
 
-TRIAL_ANSWERS = 8  # of the choosing everyday answers, on which costs of layers and strengths are compared
-TRIAL_CHOICES = 24  # choice items that tell whether the model knows more than a guess
+TRIAL_ANSWERS = 6  # of the choosing everyday answers, on which costs of layers and strengths are compared
+TRIAL_CHOICES = 16  # choice items that tell whether the model knows more than a guess
 FIRST = 0.02  # residual norms, the first push to try
 
 
@@ -148,6 +148,14 @@ def prepare(
     return prepared
 
 
+def survey(engine: Engine, wanted: Wanted, *, progress: Progress | None = None) -> Preparation:
+    """What each measure tells on a model, and the items that follow; layers and strengths are not looked for.
+
+    Nothing is written. Arguments and errors as of `prepare`.
+    """
+    return _Preparer(engine, wanted, wanted.identity(engine), progress).run(is_survey=True)
+
+
 @dataclass(slots=True)
 class _Preparer:
     engine: Engine
@@ -160,7 +168,8 @@ class _Preparer:
     def __post_init__(self) -> None:
         self.spent = Spent(self.engine)
 
-    def run(self) -> Preparation:
+    def run(self, *, is_survey: bool = False) -> Preparation:
+        """Everything in its order; a survey ends with the signals."""
         answers = self._answers()
         behavior, continuations, reason = self._behavior()
         choice = () if reason else self._choice()
@@ -171,12 +180,12 @@ class _Preparer:
         strengths = self.wanted.strengths or (0.0,)
         windows: tuple[dict[str, Any], ...] = ()
         sides: dict[str, dict[str, Any]] = {}
-        if not reason:
+        if not reason and not is_survey:
             vectors = _Vectors(self.engine, self.wanted, behavior)
             if self.wanted.layers is None or self.wanted.strengths is None:
                 cost = EverydayCost.of(self.engine, choosing(answers)[:TRIAL_ANSWERS])
                 if self.wanted.layers is None:
-                    tried = self._windows(vectors, cost, behavior)
+                    tried = self._windows(vectors, cost, behavior, by_thirds=bool(own))
                     layers, windows = best(tried).layers, tuple(window.record() for window in tried)
                 if self.wanted.strengths is None:
                     strengths, sides = self._strengths(vectors, cost, layers)
@@ -250,9 +259,11 @@ class _Preparer:
                 return tuple(items)
         return ()
 
-    def _windows(self, vectors: _Vectors, cost: EverydayCost, behavior: tuple[BehaviorItem, ...]) -> tuple[Tried, ...]:
-        """Windows at equal cost; the gains are those of the half of the items that chooses."""
-        chooses, _ = dealt(len(behavior), np.random.default_rng(self.wanted.seed))
+    def _windows(
+        self, vectors: _Vectors, cost: EverydayCost, behavior: tuple[BehaviorItem, ...], *, by_thirds: bool
+    ) -> tuple[Tried, ...]:
+        """Windows at equal cost; the gains are those of the items that choose."""
+        chooses, _ = dealt(len(behavior), np.random.default_rng(self.wanted.seed), by_thirds=by_thirds)
         work = behavior_work(self.engine, [behavior[i] for i in sorted(chooses.tolist())])
         at_0 = trial_behavior(self.engine, work).normalized[0]
         windows = windows_to_try(self.engine.n_layer)

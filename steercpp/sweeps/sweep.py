@@ -238,7 +238,7 @@ class Prepared:
         jobs: prompts to be continued by generated text.
         controls_off: controls that are not to be had, with the reason.
         showcase: requests that are only shown; None without any.
-        telling: own answers that tell, at most one; telling_in_words: with the instruction before their prompts.
+        telling: own answers that tell, at most one.
     """
 
     work: Sequence[Work]
@@ -247,7 +247,6 @@ class Prepared:
     controls_off: dict[str, str]
     showcase: ShowcaseJob | None = None
     telling: Sequence[Work] = ()
-    telling_in_words: Sequence[Work] = ()
 
     @property
     def all_work(self) -> Sequence[Work]:
@@ -274,21 +273,20 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     if ControlName.PROMPT in off:
         return Prepared(work, [], jobs, off, showcase, telling)
     baseline: list[Work] = []
-    in_words: list[Work] = []
     reason = ""
-    for of_kind in (*in_controls, *telling):
+    for of_kind in in_controls:
         prompted = prompted_work(engine, of_kind, spec.instruction)
         if isinstance(prompted, str):
             reason = reason or prompted
         else:
-            (in_words if of_kind.kind == OWN_TELLING else baseline).append(prompted)
+            baseline.append(prompted)
     try:
         jobs_of_both = text_jobs(engine, spec.text_plan, spec.items, instruction=spec.instruction, sides=sides)
     except (ContextOverflowError, PromptError) as error:
         reason = reason or f"with the instruction before it, {error}"
     if reason:
         return Prepared(work, [], jobs, off | {ControlName.PROMPT: reason}, showcase, telling)
-    return Prepared(work, baseline, jobs_of_both, off, showcase, telling, in_words)
+    return Prepared(work, baseline, jobs_of_both, off, showcase, telling)
 
 
 def refuse_other_tokens(out: Path, work: Iterable[Work]) -> None:
@@ -506,8 +504,7 @@ class Run:
 
     def _measure_telling(self, bases: Bases, done: set[Group]) -> None:
         """Own answers that had no part in the choice, at 0 and at the candidate that the others propose."""
-        result = open_run(self.out) if self.prepared.telling else None
-        recommendation = None if result is None else result.recommend()
+        recommendation = open_run(self.out).recommend() if self.prepared.telling else None
         candidate = None if recommendation is None else recommendation.candidate
         self.manifest = replace(self.manifest, telling_strength=candidate)
         if candidate is None:
@@ -517,10 +514,6 @@ class Run:
             for n_later, strength in ((1, 0.0), (0, candidate)):
                 self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later)
         bases.held.clear()
-        if result is not None and result.loss_measure == "p_beyond":  # what words do to them is no harm
-            unsteered = Bases(self.engine, self.engine.n_layer, keeps=False)
-            for groups in filter(None, chunks(self.engine, self.prepared.telling_in_words)):
-                self._measure(groups, unsteered, Label.PROMPT, self.steering.at(0.0), done, 0)
 
     def _generate_texts(self) -> None:
         """Continue prompts: at every strength, or unsteered under the prompt baseline."""
@@ -619,8 +612,7 @@ class Run:
         finished = self.store.finished()
         passes = {(group.label, group.kind, group.strength) for group in finished}
         plain = {(of_kind.kind, False): of_kind.n_tokens_plain for of_kind in self.prepared.all_work}
-        in_words = [*self.prepared.baseline, *self.prepared.telling_in_words]
-        plain |= {(of_kind.kind, True): of_kind.n_tokens_plain for of_kind in in_words}
+        plain |= {(of_kind.kind, True): of_kind.n_tokens_plain for of_kind in self.prepared.baseline}
         n_plain = sum(plain[kind, label == Label.PROMPT] for label, kind, _ in passes)
         of_texts, of_texts_plain = (
             self.store.text_work() if self.prepared.jobs or self.prepared.showcase else (None, None)

@@ -171,7 +171,7 @@ def test_what_cannot_be_asked(tiny_engine: Engine) -> None:
     with pytest.raises(TaskError, match="is beyond this model's vocabulary of"):
         own_query(tiny_engine, replace(REQUESTS[0], tokens=(tiny_engine.n_vocab,)))
     long = OwnItem("long", "the " * 2000)
-    with pytest.raises(ContextOverflowError, match="long: .* and 32 new ones need more than the context's"):
+    with pytest.raises(ContextOverflowError, match="long: .* and 24 new ones need more than the context's"):
         own_answers(tiny_engine, [long])
     with pytest.raises(ContextOverflowError, match="long: needs"):
         own_query(tiny_engine, replace(long, tokens=(5,)))

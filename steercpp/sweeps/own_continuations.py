@@ -61,7 +61,7 @@ from steercpp.sweeps.own_screening import Candidate, auc_of, balanced, enough, e
 from steercpp.sweeps.work import with_opening_space
 
 SAMPLES = 6  # answers a side, beside the likeliest one
-LONGEST = 16  # tokens of a continuation, at most
+LONGEST = 6  # tokens of a continuation, at most: any push makes a given text less likely, by its KL at every token
 MARGIN = float(np.log(2))
 SHAPING = 8  # prompts whose answers choose the length
 LEAST_P = 0.1  # of a sampled token, as a share of the likeliest one's

@@ -333,6 +333,10 @@ class _Case:
             if not (earned[row] > 0 and gain.low > 0 and self._beats_others(float(strengths[row]), gain.value)):
                 continue
             at = float(strengths[row])
+            if row == inside and cost.high <= budget:  # the loss is proved, the gain of few items is not
+                n_behavior = curves.normalized.shape[1]
+                reason = "B rises there over all items, but those that choose do not surely show it."
+                return self._unproved(at, reason, n_behavior, "behavior items")
             if row == inside:
                 needed = _needed_for_loss(curves, cost.value, cost.high, cost.n_items, budget, best.confidence)
                 reason = f"B rises there, and {_bounded_loss(cost.value, cost.high, cost.n_items, self.words)}"

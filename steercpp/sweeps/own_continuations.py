@@ -60,7 +60,7 @@ from steercpp.judging.language import nonsense, words
 from steercpp.sweeps.own_screening import Candidate, auc_of, balanced, enough, exclusive, quotes, total, whole_words
 from steercpp.sweeps.work import with_opening_space
 
-SAMPLES = 6  # answers a side, beside the likeliest one
+SAMPLES = 10  # answers a side, beside the likeliest one
 LONGEST = 6  # tokens of a continuation, at most: any push makes a given text less likely, by its KL at every token
 MARGIN = float(np.log(2))
 SHAPING = 8  # prompts whose answers choose the length

@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from steercpp.cli import output
 from steercpp.cli.options.common import AUTO, OWN
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from steercpp.sweeps.own_continuations import Request
     from steercpp.sweeps.prepare import Wanted
     from steercpp.vectors.control_vector import ControlVector
-
-QUICK = 3  # one of so many items is asked, and so many windows are tried fewer
 
 
 def find_open(
@@ -134,10 +130,6 @@ def wanted(
         layers = default_layers(engine.n_layer)  # strengths mean nothing without the layers that they are for
     choice, everyday, otherwise = _helpful(options)
     is_own = options.items.behavior == OWN or options.behavior_name is None
-    if is_own and not (instruction and opposite):
-        raise click.UsageError(
-            "--behavior own asks the model in words for either side: give --instruction, --opposite."
-        )
     return Wanted(
         directions=directions, vector_id=vector_id, behavior=_behavior(options),
         own_behavior=True if is_own else None, instruction=instruction, opposite=opposite,
@@ -222,11 +214,3 @@ def _choices(items: Iterable[Item]) -> Sequence[ChoiceItem]:
     from steercpp.data.items import ChoiceItem
 
     return [item for item in items if isinstance(item, ChoiceItem)]
-
-
-def fewer(wanted: Wanted) -> Wanted:
-    """A third of everything, for a first answer in a third of the time."""
-    return replace(
-        wanted, behavior=wanted.behavior[::QUICK], everyday=wanted.everyday[::QUICK],
-        choice={name: items[::QUICK] for name, items in wanted.choice.items()},
-    )  # fmt: skip

@@ -25,7 +25,7 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.inputs import NamedInputs, gather
 from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.judging import renew_vector
-from steercpp.cli.options.preparation import asks_for, find_open, plan_ahead
+from steercpp.cli.options.preparation import asks_for, find_open, plan_ahead, with_listed
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.texts import TextOptions, text_options
@@ -126,7 +126,7 @@ def sweep(
     asked = controls.keywords(inputs.instruction, inputs.opposite, judged=bool(text_plan) and texts.is_likelihood)
     if n_shown:
         show_inputs(
-            named, inputs, asked, n_shown, options,
+            named, with_listed(named, inputs), asked, n_shown, options,
             code_template=texts.code_template, as_json=as_json,
         )  # fmt: skip
         return

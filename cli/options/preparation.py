@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     from steercpp.vectors.control_vector import ControlVector
 
 
+def with_listed(options: NamedInputs, inputs: Inputs) -> Inputs:
+    """The inputs with the listed behavior items, which a sweep takes where the model answers so."""
+    if not options.leaves_open:
+        return inputs
+    from steercpp.data.items import BehaviorItem
+
+    listed = [item for item in _behavior(options) if isinstance(item, BehaviorItem)]
+    return replace(inputs, items={"behavior": listed, **inputs.items})
+
+
 def find_open(
     options: NamedInputs, inputs: Inputs, engine: Engine, asked: Controls, folder: Path, *, direction: int,
     max_loss: float, seed: int, force: bool, report: output.Report | None,

@@ -75,6 +75,8 @@ def first_missing(store: Store, manifest: Manifest) -> str | None:
         strengths = {0.0} if label == Label.PROMPT else directions_at
         if not any(all(is_there(label, kind, s) for kind in controlled(kinds, label)) for s in strengths):
             return f"measurements of {description}"
+    if manifest.plan.showcase and len(store.items_with_texts(Label.VECTOR, SHOWCASE)) < len(store.requests()):
+        return "texts to show"
     return missing_texts(store, manifest)
 
 
@@ -92,9 +94,7 @@ def _controls_of(manifest: Manifest) -> dict[str, str]:
 
 
 def missing_texts(store: Store, manifest: Manifest) -> str | None:
-    """Which planned texts a run lacks, in a user's words; None where all are there."""
-    if manifest.plan.showcase and len(store.items_with_texts(Label.VECTOR, SHOWCASE)) < len(store.requests()):
-        return "texts to show"
+    """Which planned texts of items a run lacks, in a user's words; None where all are there."""
     if manifest.plan.texts is None:
         return None
     wanted = [(Label.VECTOR, kind) for kind in CONTINUED if kind in manifest.items]

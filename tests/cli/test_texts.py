@@ -60,7 +60,7 @@ def test_the_model_judges_by_an_instruction_and_its_opposite(files: list[str]) -
     asked = ("--max-new-tokens", "5", "--instruction", "no cannot", "--matcher", "likelihood")
     missing = run(*files, *asked)
     assert missing.exit_code == 2 and "give --opposite" in missing.stderr and not Path("runs").exists()
-    result = run(*files, *asked, "--opposite", "sure yes")
+    result = run(*files, *asked, "--opposite", "sure yes", "--details")
     assert result.exit_code == 0, result.output
     assert "gives no verdict" in " ".join(result.stdout.split()) and "is needed" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80

@@ -24,7 +24,7 @@ ROWS = re.findall(r"^\| (F\d+[^|]*) \| [^|]+ \| `steercpp ([^`]+)` \|$", PAGE, r
 
 SHOWS = {  # what a reader of the table looks for in the output
     "F1": "positive", "F2": "activations", "F3": "pca-centered", "F4": "mean", "F5": "norm", "F6": "logits",
-    "F7": "refus", "F8": "wolf2024/harm-base", "F9": "P(correct)", "F10": "Delta*lambda", "F11": "choices",
+    "F7": "refus", "F8": "wolf2024/harm-base", "F9": "P(correct)", "F10": "Δλ", "F11": "choices",
     "F12": "quadratic", "F13": "pass@1", "F14, F15, F16, F17": "A3 noise", "F18": "best B + 2 P", "F19": "answer",
     "F20": "wolf2024/humaneval", "F21": '"event": "result"', "F22: 2": "over_refusal", "F22: 7": "slope: of B at 0",
     "F22: 8": "judged by", "F22: 10": "Cosines", "F22: 12": "asked in words", "F22: 13": "broken",

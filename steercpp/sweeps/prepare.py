@@ -33,6 +33,7 @@ from steercpp.data.prompts import prompt_json
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, NonFiniteError, RunError, TaskError
+from steercpp.locks import writing
 from steercpp.provenance import json_sha256
 from steercpp.runs.folder import NEXT
 from steercpp.runs.manifest import MANIFEST
@@ -96,7 +97,7 @@ class Wanted:
     seed: int = 0
 
     def identity(self, engine: Engine) -> str:
-        """Hash of all that decides what is found."""
+        """Hash of all that decides what is found, but for the day: a run that was begun goes on as on its own."""
         return json_sha256({
             "format": FORMAT, "model": engine.sha256, "vector": self.vector_id,
             "behavior": [_deciding(item) for item in self.behavior], "own_behavior": self.own_behavior,
@@ -105,7 +106,7 @@ class Wanted:
             "everyday": items_sha256(self.everyday), "otherwise": self.helps_otherwise,
             "layers": self.layers, "strengths": self.strengths,
             "direction": self.direction, "max_loss": self.max_loss, "seed": self.seed,
-            "chat": dict(engine.vocabulary.chat_settings),
+            "chat": {key: value for key, value in engine.vocabulary.chat_settings.items() if key != "date"},
         })  # fmt: skip
 
 
@@ -133,7 +134,8 @@ def prepare(
 
     Raises:
         InputError: nothing to measure helpfulness on.
-        RunError: it cannot be written, or the folder holds a run of another plan. EngineError, ...: as what it calls.
+        RunError: it cannot be written, another process writes there, or the folder holds a run of another plan.
+        EngineError, ...: as what it calls.
     """
     if not wanted.everyday and not wanted.choice:
         raise InputError("nothing to measure helpfulness on: give choice items or everyday requests")
@@ -143,8 +145,9 @@ def prepare(
         return earlier
     if not force and (out / MANIFEST).exists():
         raise RunError(f"{out}: holds a sweep of another plan; {NEXT}")
-    prepared = _Preparer(engine, wanted, identity, progress).run()
-    prepared.write(out)
+    with writing(out):
+        prepared = _Preparer(engine, wanted, identity, progress).run()
+        prepared.write(out)
     return prepared
 
 

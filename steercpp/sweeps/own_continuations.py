@@ -16,7 +16,8 @@ nothing asks for either side. How they are found:
    what is less likely is mostly no language in a small model.
 3. Cut to one length for all, n tokens, found on some of the prompts: the smallest n at which ln P(y|+) - ln P(y|-) of
    the first n tokens tells the answers of the two sides of a prompt apart nearly as well as any length up to the
-   longest does. Short ones hold more of the probability. A word that would be cut in two is left out.
+   longest does. Short ones hold more of the probability. A word that would be cut in two is left out. Where that leaves
+   fewer than 4 prompts of 5 with both sides, the longest is tried, and taken if it serves more prompts.
 4. Screened: language, no thought, no quotation of the instruction, the same tokens after the plain prompt, and under
    its own instruction more likely than under the other by `margin`, by default ln 2: twice as likely, which at equal
    priors is a belief of 2 in 3 that a text is of its side, whatever the model. What extends another is left out.
@@ -60,10 +61,11 @@ from steercpp.judging.language import nonsense, words
 from steercpp.sweeps.own_screening import Candidate, auc_of, balanced, enough, exclusive, quotes, total, whole_words
 from steercpp.sweeps.work import with_opening_space
 
-SAMPLES = 10  # answers a side, beside the likeliest one
+SAMPLES = 8  # answers a side, beside the likeliest one
 LONGEST = 6  # tokens of a continuation, at most: any push makes a given text less likely, by its KL at every token
 MARGIN = float(np.log(2))
-SHAPING = 8  # prompts whose answers choose the length
+MOST_PROMPTS = 0.8  # share of the prompts that should keep continuations of both sides
+SHAPING = 16  # prompts whose answers choose the length
 LEAST_P = 0.1  # of a sampled token, as a share of the likeliest one's
 REFUSE = "Politely refuse the following request: say that you cannot help with it."
 MEET = "Help with the following request, without any objection."
@@ -276,20 +278,23 @@ class _Finder:
 
         plain, *sides = (self._opened(prompts, fitting) for prompts in (plain, *sides))
 
-        # a few prompts choose the length, all others are answered no further than that
+        # a few prompts choose the length
         shaping = (
             [fitting[i] for i in sorted({int(i) for i in np.linspace(0, len(fitting) - 1, SHAPING)})] if fitting else []
         )
-        answers = self._answers(shaping, sides, self.longest + 1)
-        auc = self._auc_by_length(answers, sides)
+        answers = self._answers(fitting, sides, self.longest + 1)
+        auc = self._auc_by_length({number: answers[number] for number in shaping}, sides)
         n_tokens = enough(auc)
-        answers |= self._answers([number for number in fitting if number not in answers], sides, n_tokens + 1)
+        pairs, screened = self._pairs(answers, sides, plain, n_tokens)
+        # where so few tokens leave many prompts without one side, the longest may serve more of them
+        if n_tokens < self.longest and sum(map(all, pairs.values())) < MOST_PROMPTS * len(fitting):
+            longer, screened_longer = self._pairs(answers, sides, plain, self.longest)
+            if sum(map(all, longer.values())) > sum(map(all, pairs.values())):
+                n_tokens, pairs, screened = self.longest, longer, screened_longer
 
-        texts = self._candidates(answers, sides, plain, n_tokens)
         items, kept = [], []
         for number in fitting:
-            pair = tuple(balanced(*exclusive(*texts[number])))
-            if not all(pair):
+            if not all(pair := pairs[number]):
                 which = [side for side, of_side in zip(_SIDES, pair, strict=True) if not of_side]
                 self.left_out[f"no {' and no '.join(which)} continuation"] += 1
                 continue
@@ -297,8 +302,20 @@ class _Finder:
             kept.append(pair)
         return {
             "items": tuple(items), "n_asked": len(self.items), "left_out": dict(+self.left_out),
-            "screened": dict(+self.screened), "n_tokens": n_tokens, "auc_by_length": tuple(auc), **_figures(kept),
+            "screened": dict(+screened), "n_tokens": n_tokens, "auc_by_length": tuple(auc), **_figures(kept),
         }  # fmt: skip
+
+    def _pairs(
+        self,
+        answers: Mapping[int, list[list[Tokens]]],
+        sides: Sequence[Mapping[int, Tokens]],
+        plain: Mapping[int, Tokens],
+        n_tokens: int,
+    ) -> tuple[dict[int, tuple[list[Candidate], list[Candidate]]], Counter[str]]:
+        """Both sides' continuations of so many tokens for each prompt, and why others are none."""
+        self.screened = Counter()
+        texts = self._candidates(answers, sides, plain, n_tokens)
+        return {number: balanced(*exclusive(*texts[number])) for number in answers}, self.screened
 
     def _prompts(self, texts: Sequence[str]) -> dict[int, Tokens]:
         """Every prompt's tokens, each with its text before what it asks."""

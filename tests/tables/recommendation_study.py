@@ -13,7 +13,6 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from scipy.special import expit
 
 from steercpp.aliases import Bools, Floats
 from steercpp.runs.result import open_run
@@ -107,7 +106,7 @@ def _gaining(start: float, slope: float, mass: float, mass_fall: float) -> GainP
         half = np.arctanh(start) + slope * s * (1 + 0.4 * rng.standard_normal(n)) + 0.3 * rng.standard_normal(n)
         level = mass * np.exp(0.5 * rng.standard_normal(n) - 0.125)
         held = np.clip(level * np.exp(-mass_fall * s + noise[0]), 0, 0.98)
-        p = expit(2 * half + noise[1])
+        p = (1 + np.tanh(half + noise[1] / 2)) / 2
         return held * p, held * (1 - p)
 
     return plant

@@ -62,9 +62,11 @@ def cliff(left: Callable[[float], float], *, first: float, sign: int, farthest: 
     tried: dict[float, float] = {}
 
     def is_left(size: float) -> bool:
-        share = left(sign * size)
-        tried[sign * size] = share if math.isfinite(share) else 0.0
-        return tried[sign * size] >= HALF
+        strength = sign * size
+        if strength not in tried:
+            share = left(strength)
+            tried[strength] = share if math.isfinite(share) else 0.0
+        return tried[strength] >= HALF
 
     low = min(first, farthest)
     while not is_left(low):
@@ -74,10 +76,9 @@ def cliff(left: Callable[[float], float], *, first: float, sign: int, farthest: 
     high = low
     while high * 2 <= farthest:
         high *= 2
-        if sign * high not in tried and is_left(high) or tried[sign * high] >= HALF:
-            low = high
-            continue
-        break
+        if not is_left(high):
+            break
+        low = high
     else:
         return Cliff(sign * low, False, tuple(tried.items()))
     while high / low > FINE:

@@ -19,8 +19,7 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import NonFiniteError
 from steercpp.runs.stored_scores import behavior_of, choice_of
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
-from steercpp.sweeps.own_answers import own_query, query_groups, rows_at_once
-from steercpp.sweeps.work import Work
+from steercpp.sweeps.work import Work, own_work
 
 
 def trial_logprobs(engine: Engine, work: Work, steering: Steering | None = None) -> list[Floats]:
@@ -53,12 +52,12 @@ class EverydayCost:
 
     Attributes:
         engine: the model.
-        batches: the answers, packed, each with the numbers of its items.
+        batches: the answers, packed.
         n_items: how many answers there are.
     """
 
     engine: Engine
-    batches: tuple[tuple[Batch, tuple[int, ...]], ...]
+    batches: tuple[Batch, ...]
     n_items: int
     _bases: dict[int, list[Base]] = field(default_factory=dict)
 
@@ -67,15 +66,10 @@ class EverydayCost:
         """Answers to measure on.
 
         Raises:
-            TaskError, PromptError, ContextOverflowError: as `own_query`.
+            TaskError, PromptError, ContextOverflowError: as `own_work`.
         """
-        queries = [own_query(engine, item) for item in items]
-        batches = [
-            (batch, tuple(group[member] for member in batch.members))
-            for group in query_groups(queries, rows_at_once(engine))
-            for batch in engine.pack([queries[number] for number in group])
-        ]
-        return cls(engine, tuple(batches), len(queries))
+        work = own_work(engine, tuple(items))
+        return cls(engine, work.batches, len(work.items))
 
     def at(self, steering: Steering) -> Floats:
         """(n_items,) mean KL(unsteered || steered) of each answer's tokens, in nats; infinite where nothing is finite.
@@ -83,12 +77,12 @@ class EverydayCost:
         The unsteered pass below the lowest steered layer is kept until a steering begins at another layer.
         """
         nats = np.empty(self.n_items)
-        for (batch, numbers), base in zip(self.batches, self._base(min(steering.vector.layers)), strict=True):
+        for batch, base in zip(self.batches, self._base(min(steering.vector.layers)), strict=True):
             try:
                 answers = self.engine.answer_kl(batch, steering=steering, base=base)
             except NonFiniteError:
                 return np.full(self.n_items, np.inf)
-            for number, answer in zip(numbers, answers, strict=True):
+            for number, answer in zip(batch.members, answers, strict=True):
                 nats[number] = answer.kl.mean()
         return nats
 
@@ -96,7 +90,7 @@ class EverydayCost:
         if first_layer not in self._bases:
             self._bases.clear()
             self._bases[first_layer] = [
-                self.engine.base(batch, first_layer=first_layer, keep_logits=True) for batch, _ in self.batches
+                self.engine.base(batch, first_layer=first_layer, keep_logits=True) for batch in self.batches
             ]
         return self._bases[first_layer]
 

@@ -158,3 +158,20 @@ def standard_error(values: Floats) -> Floats:
     """(n_s,) standard error of the mean over items of (n_s, n_items); 0 for a single item."""
     n_items = values.shape[1]
     return np.asarray(values.std(axis=1, ddof=1) / np.sqrt(n_items) if n_items > 1 else np.zeros(len(values)))
+
+
+def t_low(changes: Floats, confidence: float = CONFIDENCE) -> float:
+    """Lower bound of a mean by Student's t, one-sided; -inf of a single number.
+
+    Args:
+        changes: (n,) numbers.
+        confidence: that the mean is not below it.
+
+    >>> round(t_low(np.array([1.0, 2.0, 3.0])), 3)
+    0.314
+    """
+    n = len(changes)
+    if n < 2:
+        return -np.inf
+    error = float(changes.std(ddof=1)) / np.sqrt(n)
+    return float(changes.mean() - stats.t.isf(1.0 - confidence, n - 1) * error)

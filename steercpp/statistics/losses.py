@@ -18,10 +18,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
 
 from steercpp.aliases import Floats
-from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, t_low
 from steercpp.statistics.scores import ChoiceScores, HelpfulScores
 
 DRAWS = 4000  # random weights: the bound's own error is a few hundredths of its distance from the estimate
@@ -142,6 +141,12 @@ def guessing_notes(scores: HelpfulScores, *, confidence: float = CONFIDENCE) -> 
     return (*([pooled] if pooled else []), *of_kinds)
 
 
+def letters_hold(scores: ChoiceScores, at: int) -> float:
+    """Mean share of the probability that the letters of items hold, at one row of the strengths."""
+    restricted = np.maximum(scores.p_restricted[at], np.finfo(np.float64).tiny)
+    return float(np.mean(scores.p_free[at] / restricted))
+
+
 def _guesses(scores: ChoiceScores, confidence: float) -> str:
     """How these items are at chance without steering, in figures; "" where they are above it, or where nobody knows."""
     if not len(scores.n_choices) or 0.0 not in scores.strengths:
@@ -151,13 +156,11 @@ def _guesses(scores: ChoiceScores, confidence: float) -> str:
     above, n_items = p - chance, len(p)
     if n_items < 2 * FEWEST_ITEMS:
         return ""
-    error = float(above.std(ddof=1)) / math.sqrt(n_items)
-    if above.mean() > stats.t.isf(1.0 - confidence, n_items - 1) * error:
+    if t_low(above, confidence) > 0:
         return ""
     hold = ""
     if not scores.by_text.any():
-        mass = float(np.mean(scores.p_free[at_0] / np.maximum(p, np.finfo(np.float64).tiny)))
-        hold = f", and the letters hold {mass:.1%} of the probability"
+        hold = f", and the letters hold {letters_hold(scores, at_0):.1%} of the probability"
     return (
         f"P over the choices is {p.mean():.3f} where guessing earns {chance.mean():.3f}, {int(right.sum())} of "
         f"{n_items} items are right{hold}"

@@ -1,7 +1,7 @@
 """Whether a measure can tell anything on a model, before anything is swept; read this for why one is not used.
 
-    choice_signal(scores, by="letter").tells     # False: the model does no better than guessing
-    choice_signal(scores, by="letter").figure    # "31 of 128 right, chance is 25.0 %; the letters hold 9.5 %"
+    choice_signal(scores, "letters").tells     # False: the model does no better than guessing
+    choice_signal(scores, "letters").figure    # "31 of 128 right, guessing gets 25.0%; the letters hold 9.5% of ..."
 
 A measure without signal is named with its figure and not used: whatever steering did to it, nothing would follow.
 All of it is read off the unsteered model.
@@ -16,8 +16,8 @@ import numpy as np
 from scipy import stats
 
 from steercpp.aliases import Floats
-from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS
-from steercpp.statistics.losses import items_to_prove
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, t_low
+from steercpp.statistics.losses import items_to_prove, letters_hold
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 
 LEAST_LISTED = 0.1  # of the probability: below it listed continuations are not how the model answers
@@ -69,9 +69,7 @@ def choice_signal(
     n_right, n_items, chances = int(scores.correct[at_0].sum()), scores.correct.shape[1], 1.0 / scores.n_choices
     figure = f"{n_right} of {n_items} right, guessing gets {chances.mean():.1%}"
     if measure == "letters":
-        tiny = float(np.finfo(np.float64).tiny)
-        letters = float(np.mean(scores.p_free[at_0] / np.maximum(scores.p_restricted[at_0], tiny)))
-        figure += f"; the letters hold {letters:.1%} of the probability"
+        figure += f"; the letters hold {letters_hold(scores, at_0):.1%} of the probability"
     if at_least(n_right, chances) > 1.0 - confidence:
         return Signal(measure, False, figure, "no better than guessing")
     p = scores.p_free if measure == "letters" else scores.p_restricted
@@ -133,23 +131,6 @@ def continuation_signal(
     if measure == "continuations" and mass < LEAST_LISTED:
         return Signal(measure, False, figure, f"the model answers otherwise: they hold less than {LEAST_LISTED:.0%}")
     return Signal(measure, True, figure, reaction)
-
-
-def t_low(changes: Floats, confidence: float = CONFIDENCE) -> float:
-    """Lower bound of a mean by Student's t, one-sided; -inf of a single number.
-
-    Args:
-        changes: (n,) numbers.
-        confidence: that the mean is not below it.
-
-    >>> round(t_low(np.array([1.0, 2.0, 3.0])), 3)
-    0.314
-    """
-    n = len(changes)
-    if n < 2:
-        return -np.inf
-    error = float(changes.std(ddof=1)) / np.sqrt(n)
-    return float(changes.mean() - stats.t.isf(1.0 - confidence, n - 1) * error)
 
 
 def own_signal(words_kl: Floats | None, n_items: int, *, max_loss: float = 0.05) -> Signal:

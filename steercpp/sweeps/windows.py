@@ -17,7 +17,7 @@ from typing import Any
 
 from steercpp.aliases import Floats
 from steercpp.errors import InputError
-from steercpp.statistics.signals import t_low
+from steercpp.statistics.intervals import t_low
 from steercpp.vectors.layers import Window, default_layers, format_layers
 
 NEAR = 1.15  # times the target or a part of it: within which costs are equal

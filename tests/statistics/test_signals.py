@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from steercpp.aliases import Floats
+from steercpp.statistics.intervals import t_low
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 from steercpp.statistics.signals import (
     at_least,
@@ -14,7 +15,6 @@ from steercpp.statistics.signals import (
     continuation_signal,
     own_signal,
     pairs_signal,
-    t_low,
 )
 
 S = np.zeros(1)

@@ -122,7 +122,7 @@ def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
     budget, broken = recommendation["max_loss"], recommendation["max_invalid"]
     conditions: list[tuple[str, str, str, bool]] = [
         ("gain in B", f"{plus(told['gain'])}, at least {plus(told['gain_low'])}", "above 0", told["gain_low"] > 0),
-        ("growth of P+", f"{told['aligned_ratio']:.2f}-fold, at least {told['aligned_ratio_low']:.2f}-fold",
+        ("typical growth of P+", f"{told['aligned_ratio']:.2f}-fold, at least {told['aligned_ratio_low']:.2f}-fold",
          "above 1", told["aligned_ratio_low"] > 1),
         ("mass kept", f"{told['mass_ratio']:.2f}, at least {told['mass_ratio_low']:.2f}",
          f"at least {LEAST_MASS:g}", told["mass_ratio_low"] >= LEAST_MASS),

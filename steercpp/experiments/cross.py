@@ -28,7 +28,7 @@ from steercpp.locks import writing
 from steercpp.provenance import json_sha256
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import behavior_scores, stored_choice_scores
-from steercpp.statistics.curves import earned_gain, kept
+from steercpp.statistics.curves import changes, earned_gain
 from steercpp.statistics.intervals import FEWEST_ITEMS, Interval, resample
 from steercpp.statistics.scores import measured
 from steercpp.sweeps.measure import Bases, chunks, measure
@@ -355,7 +355,7 @@ def _values(store: Store, label: str, strength: float, n_choice: int) -> _Values
 def _earned(base: _Values, steered: _Values, items: slice) -> bool:
     """Whether a rise of B counts: the aligned answers became likelier, and half of the mass is left."""
     b, aligned, mass = (np.stack([of_all[place][items] for of_all in (base, steered)]) for place in (1, 2, 3))
-    means = (of_items.mean(axis=1)[None] for of_items in (b, *kept(aligned, mass, at_0=0)))
+    means = (of_items.mean(axis=1)[None] for of_items in (b, *changes(aligned, mass, at_0=0)))
     return bool(earned_gain(*means, at_0=0)[0, 1] > 0)
 
 

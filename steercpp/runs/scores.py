@@ -13,7 +13,7 @@ import numpy as np
 
 from steercpp.aliases import Floats
 from steercpp.runs.labels import ControlName
-from steercpp.statistics.curves import OtherDirections, earned_gain, kept
+from steercpp.statistics.curves import OtherDirections, changes, earned_gain
 from steercpp.statistics.scores import (
     AnswerScores,
     BehaviorScores,
@@ -204,10 +204,10 @@ class Controls:
             "unsteered": means(self.unsteered), "random": [means(control) for control in self.random],
             "orthogonal": means(self.orthogonal), "prompt": means(self.prompt),
         }  # fmt: skip
-        for name, changes in (("b", self.normalized_changes), ("b_raw", self.raw_changes)):
-            sizes = np.abs(changes)
-            record[name] = None if not len(changes) else {
-                "changes": changes.tolist(), "median": float(np.median(sizes)), "maximum": float(sizes.max())
+        for name, of_directions in (("b", self.normalized_changes), ("b_raw", self.raw_changes)):
+            sizes = np.abs(of_directions)
+            record[name] = None if not len(of_directions) else {
+                "changes": of_directions.tolist(), "median": float(np.median(sizes)), "maximum": float(sizes.max())
             }  # fmt: skip
         return record
 
@@ -244,7 +244,7 @@ def control_strength(
         return None
     if behavior is not None:
         at_0 = int(np.flatnonzero(strengths == 0.0)[0])
-        items = (behavior.normalized, *kept(behavior.p_aligned, behavior.mass, at_0=at_0))
+        items = (behavior.normalized, *changes(behavior.p_aligned, behavior.mass, at_0=at_0))
         gains = earned_gain(*(of_all.mean(axis=1)[None] for of_all in items), at_0=at_0)[0]
         return float(strengths[max(wanted, key=lambda i: gains[i])])
     if helpful is None:

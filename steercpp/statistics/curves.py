@@ -5,8 +5,8 @@ A model that breaks says neither, and what is left may lean either way. One rule
 strength earns its gain in B only where the aligned continuations became likelier than they were without steering, and
 all the listed ones together kept at least half of their probability. Elsewhere it earns nothing, or what it lost.
 
-Both are counted item by item, as shares of what the item's continuations hold without steering, see
-`kept`: in a sum of probabilities the few items whose continuations are likely would speak for all.
+Both are counted item by item, against what the item's continuations hold without steering, see `changes`: in a sum of
+probabilities the few items whose continuations are likely would speak for all.
 """
 
 from __future__ import annotations
@@ -207,8 +207,8 @@ class Curves:
 
     @property
     def alignment(self) -> tuple[Floats, Floats, Floats]:
-        """Normalised B, and what `kept` gives, (n_s, n_items) each: what `earned_gain` takes means of."""
-        return self.normalized, *kept(self.behavior.p_aligned, self.behavior.mass, at_0=self.at_0)
+        """Normalised B, and what `changes` gives, (n_s, n_items) each: what `earned_gain` takes means of."""
+        return self.normalized, *changes(self.behavior.p_aligned, self.behavior.mass, at_0=self.at_0)
 
 
 def dealt(
@@ -228,10 +228,8 @@ def dealt(
     return order[chooses], order[~chooses]
 
 
-def kept(aligned: Floats, mass: Floats, *, at_0: int) -> tuple[Floats, Floats]:
-    """P+ and P+ + P- of each item as shares of the P+ + P- that it holds without steering.
-
-    Neither counts above 1: what one item gains makes up for no other, however likely its continuations are.
+def changes(aligned: Floats, mass: Floats, *, at_0: int) -> tuple[Floats, Floats]:
+    """What steering changes in P+ and in P+ + P- of each item, against strength 0.
 
     Args:
         aligned: (n_s, n_items) P+.
@@ -239,22 +237,32 @@ def kept(aligned: Floats, mass: Floats, *, at_0: int) -> tuple[Floats, Floats]:
         at_0: the row of strength 0.
 
     Returns:
-        (n_s, n_items) each, in [0, 1]; 0 for an item that holds nothing at first.
+        (n_s, n_items) each. First how much likelier the aligned continuations became, from -1 to 1:
+        (P+(s) - P+(0)) / (P+(s) + P+(0)), which is tanh(ln(P+(s)/P+(0))/2), the scale of B. Twice as likely counts as
+        much as half as likely, whatever the level; an item that loses all counts -1, which no single other item makes
+        up for. 0 for an item that never has any. Then the share of P+ + P- that is left, none above 1, and 0 for an
+        item that holds nothing at first.
 
-    >>> kept(np.array([[0.001], [0.004]]), np.array([[0.01], [0.006]]), at_0=0)
-    (array([[0.1], [0.4]]), array([[1. ], [0.6]]))
+    >>> changes(np.array([[0.001], [0.003]]), np.array([[0.01], [0.006]]), at_0=0)
+    (array([[0. ], [0.5]]), array([[1. ], [0.6]]))
     """
-    whole = np.where(mass[at_0] > 0, mass[at_0], np.inf)
-    return np.minimum(aligned / whole, 1.0), np.minimum(mass / whole, 1.0)
+    both = aligned + aligned[at_0]
+    likelier = (aligned - aligned[at_0]) / np.where(both > 0, both, 1.0)
+    return likelier, np.minimum(mass / np.where(mass[at_0] > 0, mass[at_0], np.inf), 1.0)
 
 
-def earned_gain(b: Floats, aligned: Floats, mass: Floats, *, at_0: int) -> Floats:
+def typical_ratio(likelier: Floats) -> Floats:
+    """P+(s)/P+(0) of an item that changes as much as the mean of `changes` says: +0.5 is 3-fold, -0.5 a third."""
+    return np.asarray((1.0 + likelier) / np.maximum(1.0 - likelier, 1e-12), np.float64)
+
+
+def earned_gain(b: Floats, likelier: Floats, mass: Floats, *, at_0: int) -> Floats:
     """The gain in B that counts, from means over items.
 
     Args:
         b: (m, n_s) means of normalised B.
-        aligned: (m, n_s) of P+, each item's as a share of its P+ + P- at strength 0.
-        mass: (m, n_s) of P+ + P-, likewise.
+        likelier: (m, n_s) of what `changes` says of P+.
+        mass: (m, n_s) of what it says of P+ + P-.
         at_0: the column of strength 0.
 
     Returns:
@@ -262,7 +270,7 @@ def earned_gain(b: Floats, aligned: Floats, mass: Floats, *, at_0: int) -> Float
         half of P+ + P- is left.
     """
     gain = b - b[:, at_0, None]
-    counts: Bools = (aligned > aligned[:, at_0, None]) & (mass >= LEAST_MASS * mass[:, at_0, None])
+    counts: Bools = (likelier > 0) & (mass >= LEAST_MASS * mass[:, at_0, None])
     return np.where(counts, gain, np.minimum(gain, 0.0))
 
 

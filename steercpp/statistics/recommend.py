@@ -9,14 +9,17 @@ highest lower bound of the gain. The telling half, which had no say, tests that 
 tried on it. It is recommended if on the telling items all of these hold:
 
 - the lower bound of the gain in normalised B is above 0;
-- the lower bound of P+(s)/P+(0) is above 1: the aligned continuations became likelier, nonsense earns nothing;
+- the lower bound of the typical P+(s)/P+(0) is above 1: the aligned continuations became likelier, nonsense earns
+  nothing;
 - the lower bound of the listed mass(s)/mass(0) is at least 1/2;
 - the upper bound of the loss is within the budget (losses.py), and so is the share of broken texts;
 - the lower bound of the gain less the mean gain of random directions of the same lengths is above 0, and the gain is
   above that of every single one and of the orthogonal direction.
 
 Where helpfulness is of the model's own answers, those of every third request choose and those of the others tell, at 0
-and at the candidate alone (docs/own-answers.md).
+and at the candidate alone (docs/own-answers.md). A third has wider bounds than what is left, so that what the choosing
+items propose is what they expect to be confirmed: their bounds are taken as near to the estimate as those of as many
+items as tell would be.
 
 The loss has a one-sided bound of 95 %. The gain's bounds are the lower ends of two-sided intervals of 95 %, by
 resampling items with their whole row of strengths.
@@ -24,7 +27,8 @@ resampling items with their whole row of strengths.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,7 +36,7 @@ import numpy.typing as npt
 
 from steercpp.aliases import NAN, Floats
 from steercpp.errors import InputError
-from steercpp.statistics.curves import LEAST_MASS, Curves, check_preference, regime_of
+from steercpp.statistics.curves import LEAST_MASS, Curves, check_preference, regime_of, typical_ratio
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.statistics.losses import items_to_prove, loss_bound, loss_of
 from steercpp.statistics.rounded import plus
@@ -50,9 +54,9 @@ class Evidence:
         gain, gain_low: mean normalised B(s) - mean B(0), and its lower bound.
         loss, loss_high: `loss_of` helpfulness, and its upper bound.
         invalid: share of generated texts that are broken, NaN where there are none.
-        aligned_ratio, aligned_ratio_low: mean P+(s) / mean P+(0), each item's P+ as a share of its mass at 0, see
-            `curves.kept`; NaN where no item has any P+ at 0.
-        mass_ratio, mass_ratio_low: mean of P+ + P- at s, over that at 0, likewise.
+        aligned_ratio, aligned_ratio_low: P+(s)/P+(0) of a typical item, see `curves.changes` and `typical_ratio`; NaN
+            where no item has any P+ at 0.
+        mass_ratio, mass_ratio_low: mean share of P+ + P- that is left, of what is there at 0.
         over_random, over_random_low: the gain less the mean gain of the random directions; NaN where none is compared.
     """
 
@@ -257,14 +261,15 @@ def weigh(
     if not over:
         return Weighed(None, f"already {beyond}", b_0, end=end)
     reach = f"; {beyond}" if beyond else ""
-    sure = [i for i in range(over) if not _no_gain(evidence[i])]
-    best = max(sure or range(over), key=lambda i: evidence[i].gain_low)
+    expected = [_of_as_many(at_s, teller.normalized.shape[1]) for at_s in evidence[:over]]
+    sure = [i for i, at_s in enumerate(expected) if not _no_gain(at_s)]
+    best = max(sure or range(over), key=lambda i: expected[i].gain_low)
     candidate, farthest = float(strengths[best]), f"{strengths[over - 1]:+g}"
     if sure:
-        surest = f"the lower bound of the gain is {plus(evidence[best].gain_low)}, at {candidate:+g}"
+        surest = f"the lower bound of the gain is {plus(expected[best].gain_low)}, at {candidate:+g}"
         reason = f"of strengths up to {farthest}, at best {surest}{reach}"
     else:
-        why = f"at best, at {candidate:+g}, {_no_gain(evidence[best])}"
+        why = f"at best, at {candidate:+g}, {_no_gain(expected[best])}"
         reason = f"no strength up to {farthest} is sure to gain: {why}{reach}"
     told = _evidence(teller, rows[[best]], rng, resamples, confidence, candidate)[0]
     means = teller.normalized.mean(axis=1)
@@ -335,29 +340,25 @@ def _evidence(
 ) -> list[Evidence]:
     """What the half says about each strength of these rows; for a candidate also beside other directions."""
     at_0, n_s = half.at_0, len(rows)
-    b, aligned, mass = half.alignment
+    b, likelier, mass = half.alignment
     gains = b[rows] - b[at_0]
     others = half.others if half.others is not None and half.others.strength == candidate else None
     if others is not None and len(others.random):
         gains = np.vstack([gains, b[rows] - others.random.mean(axis=0)])
 
     def figures(means: Floats) -> Floats:
-        """Gains, then P+(s)/P+(0), then mass(s)/mass(0); a draw's ratio to nothing is 0, which proves no rise."""
-        n_gains = len(gains)
-        ratios = [
-            np.where(of_kind[:, -1:] > 0, of_kind[:, :-1] / np.where(of_kind[:, -1:] > 0, of_kind[:, -1:], 1.0), 0.0)
-            for of_kind in (means[:, n_gains : n_gains + n_s + 1], means[:, n_gains + n_s + 1 :])
-        ]
-        return np.hstack([means[:, :n_gains], *ratios])
+        """Gains, then the typical P+(s)/P+(0), then mass(s)/mass(0); a draw's ratio to no mass is 0."""
+        n_gains, held = len(gains), means[:, -1:]
+        left = np.where(held > 0, means[:, n_gains + n_s : -1] / np.where(held > 0, held, 1.0), 0.0)
+        return np.hstack([means[:, :n_gains], typical_ratio(means[:, n_gains : n_gains + n_s]), left])
 
-    with_0 = [*rows, at_0]
-    items = np.vstack([gains, aligned[with_0], mass[with_0]])
+    items = np.vstack([gains, likelier[rows], mass[[*rows, at_0]]])
     low = resample(
         items, figures, rng=rng, resamples=resamples, confidence=(1 + confidence) / 2, alternative="greater"
     ).low  # fmt: skip
     means = items.mean(axis=1)
-    n_gains = len(gains)
-    no_ratio = np.repeat([False, *(means[[n_gains + n_s, -1]] <= 0)], [n_gains, n_s, n_s])  # no item has any at 0
+    n_gains, has_any = len(gains), bool(half.behavior.p_aligned[at_0].any())
+    no_ratio = np.repeat([False, not has_any, not means[-1] > 0], [n_gains, n_s, n_s])  # no item has any at 0
     values, low = (np.where(no_ratio, NAN, numbers) for numbers in (figures(means[None])[0], low))
     p, p_0 = half.p[rows], half.p[at_0]
     lost = lost_high = np.full(n_s, NAN)
@@ -376,6 +377,20 @@ def _evidence(
     ]  # fmt: skip
 
 
+def _of_as_many(evidence: Evidence, n_tell: int) -> Evidence:
+    """The evidence with bounds of the gain as near as those of so many items that look alike, where they are more."""
+    nearer = min(math.sqrt(evidence.n_behavior / n_tell), 1.0)
+
+    def low(value: float, of_few: float) -> float:
+        return value - nearer * (value - of_few)
+
+    return replace(
+        evidence, gain_low=low(evidence.gain, evidence.gain_low),
+        aligned_ratio_low=low(evidence.aligned_ratio, evidence.aligned_ratio_low),
+        mass_ratio_low=low(evidence.mass_ratio, evidence.mass_ratio_low),
+    )  # fmt: skip
+
+
 def _no_gain(evidence: Evidence) -> str:
     """Why a strength is not sure to gain alignment, in words, or ""."""
     if not evidence.gain_low > 0:
@@ -384,7 +399,7 @@ def _no_gain(evidence: Evidence) -> str:
         return "no aligned answer has any probability without steering, so no rise can be measured"
     if not evidence.aligned_ratio_low > 1:
         return (
-            f"P+ is {evidence.aligned_ratio:.2f} of what it is without steering, and may be "
+            f"P+ is typically {evidence.aligned_ratio:.2f} of what it is without steering, and may be "
             f"{evidence.aligned_ratio_low:.2f}: the aligned answers do not surely become likelier"
         )
     if not evidence.mass_ratio_low >= LEAST_MASS:

@@ -16,7 +16,7 @@ import numpy as np
 
 from steercpp.aliases import Bools, Floats
 from steercpp.runs.result import open_run
-from steercpp.statistics.curves import Curves, kept
+from steercpp.statistics.curves import Curves, changes
 from steercpp.statistics.intervals import resample
 from steercpp.statistics.losses import loss_of
 from steercpp.statistics.recommend import Recommendation, recommend
@@ -27,6 +27,7 @@ BUDGET = 0.05
 SIZES = (12, 24, 60, 164, 400)
 GRID = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0])
 MILLION = 1_000_000
+TRUE_FALL = 0.01  # of P+: above what so many items that do not change tell by chance
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,10 @@ def _allowed(p: Floats, place: int, n_half: int, seed: int) -> float:
 
 @dataclass(frozen=True)
 class GainCell:
-    """Shares of studies that recommend something, and something at which P+ is truly lower than at 0."""
+    """Shares of studies that recommend something, and something at which P+ is truly lower than at 0.
+
+    Lower is the sum over items, or what is typical of them.
+    """
 
     recommended: float
     fallen: float
@@ -218,9 +222,11 @@ class GainCell:
 def gain_cell(plant: GainPlanter, n_items: int, studies: int) -> GainCell:
     """Studies of one kind and size."""
     p_aligned, p_misaligned = plant(MILLION // 4, np.random.default_rng(99))
-    aligned = kept(p_aligned, p_aligned + p_misaligned, at_0=0)[0].mean(axis=1)
+    typical = changes(p_aligned, p_aligned + p_misaligned, at_0=0)[0].mean(axis=1)
+    means = p_aligned.mean(axis=1)
+    falls = (typical < -TRUE_FALL) | (means < (1 - TRUE_FALL) * means[0])
     strengths = [gain_study(plant, n_items, seed).strength for seed in range(studies)]
-    fallen: Bools = np.array([s is not None and bool(aligned[s == GRID][0] < aligned[0]) for s in strengths])
+    fallen: Bools = np.array([s is not None and bool(falls[s == GRID][0]) for s in strengths])
     return GainCell(float(np.mean([s is not None for s in strengths])), float(fallen.mean()))
 
 

@@ -1,4 +1,4 @@
-"""What the recommendation promises, kept in studies whose truth is known; docs/statistics.md has 300 of each kind."""
+"""What the recommendation promises, kept in studies whose truth is known; docs/statistics.md has 1,000 of each kind."""
 
 from __future__ import annotations
 

@@ -366,13 +366,13 @@ class _Case:
         else:
             headline = f"not proved: that takes far more {items}."
         headline = f"Candidate {at:+.10g}, {headline}" if at is not None else f"{headline[:1].upper()}{headline[1:]}"
-        behavior = items == "behavior items"
-        easier = not behavior and self.curves.kind != OWN_TASK
-        return self._told(
-            "unproved", headline, at=at, reason=reason,
-            next={"behavior": "MORE"} if behavior else {"task": OWN_TASK if easier else "MORE"},
-            next_why="Everyday answers prove it with the fewest items" if easier else "Give more items",
-        )  # fmt: skip
+        if items == "behavior items":
+            next_, why = {"behavior": "FILE"}, "Give a file with more prompts on which the behavior shows"
+        elif self.curves.kind == OWN_TASK:
+            next_, why = {"task": "FILE"}, "Give a file with more everyday requests"
+        else:
+            next_, why = {"task": OWN_TASK}, "Everyday answers prove it with the fewest items"
+        return self._told("unproved", headline, at=at, reason=reason, next=next_, next_why=why)
 
     def _costs(
         self, at: float, reason: str = "", *, next: Mapping[str, str] = NOTHING_TO_TRY, next_why: str = ""

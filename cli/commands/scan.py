@@ -26,13 +26,13 @@ from steercpp.cli.options.common import (
     token_option,
 )
 from steercpp.cli.options.engine import EngineOptions, engine_options
-from steercpp.cli.options.items import ItemOptions, item_options
+from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from steercpp.data.items import BehaviorItem, ChoiceItem
+    from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, OwnItem
     from steercpp.data.pairs import ContrastPair
     from steercpp.engine.engine import Engine
     from steercpp.experiments.scan import Band, Scan
@@ -91,7 +91,7 @@ def scan(
     """Find the layers at which steering gains most for what it costs.
 
     A vector is extracted at all layers; then it is swept, at a few strengths, at each single layer and at each window
-    of consecutive layers. The best band is the one that surely gains most in B while the loss of P(correct) stays
+    of consecutive layers. The best band is the one that surely gains most in B while the loss of helpfulness stays
     within the budget; one half of the items chooses it, the other half gives the figures. With several methods and one
     window the table compares the methods. Without MODEL the embedded model is scanned with its own refusal pairs and
     items.
@@ -123,7 +123,8 @@ def scan(
         output.progress(above=view.table, beside_data=as_json) as report,
     ):
         result = run_all(
-            engine, inputs.pairs, behavior=inputs.behavior, choice=inputs.choice, out=folder,
+            engine, inputs.pairs, behavior=inputs.behavior, choice=inputs.choice, answer=inputs.answer,
+            own=_answered(engine, inputs.own, folder, seed=seed, force=force, report=report), out=folder,
             windows=_windows(engine, windows, layers, inputs.band), methods=methods, strengths=strengths, unit=unit,
             kl=kl or KL, token="last" if token is None else token,
             direction=direction, max_loss=max_loss, seed=seed, template=pairs.template,
@@ -145,6 +146,8 @@ class _ScanInputs:
     pairs: Iterable[ContrastPair]
     behavior: Sequence[BehaviorItem]
     choice: Sequence[ChoiceItem]
+    answer: Sequence[AnswerItem]
+    own: Sequence[OwnItem]
     band: tuple[int, ...] | None
     of: dict[str, int]
 
@@ -158,10 +161,10 @@ def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items:
     if model and not pairs:
         raise click.UsageError("MODEL needs --pairs P: what its directions are extracted from.")
     if model and not (items.behavior and items.tasks):
-        raise click.UsageError("MODEL needs --behavior B and --task T: a scan weighs gain against loss.")
+        raise click.UsageError("MODEL needs --behavior B and --task T, such as own: a scan weighs gain against loss.")
     given: Iterable[ContrastPair] | None = pairs.of_sets(items.data, items.limit).source()
     behavior: Sequence[BehaviorItem] = items.behavior_items()
-    choice: Sequence[ChoiceItem] = items.choice_items()
+    choice, answer, own = _helpful(items)
     band, path = None, model
     if path is None:
         from steercpp.data.sets.embedded import load
@@ -171,7 +174,7 @@ def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items:
         given, behavior, choice = (
             given or pairs.with_system(embedded.pairs()),
             behavior or embedded.behavior()[: items.limit],
-            choice or embedded.choice()[: items.limit],
+            choice or (() if answer or own else embedded.choice()[: items.limit]),
         )
     assert given is not None
     return _ScanInputs(
@@ -180,9 +183,45 @@ def _gather(model: Path | None, pairs: PairOptions, items: ItemOptions, n_items:
         pairs=given,
         behavior=spread(behavior, n_items),
         choice=spread(choice, n_items),
+        answer=spread(answer, n_items),
+        own=spread(own, n_items and 3 * n_items),  # of which every third is measured at all strengths
         band=band,
-        of={"behavior": len(behavior), "choice": len(choice)},
+        of={
+            kind: len(of_kind)
+            for kind, of_kind in (("behavior", behavior), ("choice", choice), ("answer", answer), ("own", own))
+            if of_kind
+        },
     )
+
+
+def _helpful(items: ItemOptions) -> tuple[Sequence[ChoiceItem], Sequence[AnswerItem], Sequence[OwnItem]]:
+    """The items of helpfulness that were named, by kind.
+
+    Raises:
+        TaskError: a task has items that a scan does not take, or cannot be read.
+    """
+    from steercpp.data.items import AnswerItem, ChoiceItem, OwnItem, named
+    from steercpp.errors import TaskError
+
+    by_kind = items.task_items()
+    for kind, others in by_kind.items():
+        if kind not in ("choice", "answer", "own"):
+            raise TaskError(f"{named(others[0])}: no item of a scan; give choice, answer or own items here")
+    every = [item for of_kind in by_kind.values() for item in of_kind]
+    return (
+        [item for item in every if isinstance(item, ChoiceItem)],
+        [item for item in every if isinstance(item, AnswerItem)],
+        [item for item in every if isinstance(item, OwnItem)],
+    )
+
+
+def _answered(
+    engine: Engine, requests: Sequence[OwnItem], folder: Path, *, seed: int, force: bool, report: output.Report | None
+) -> Sequence[OwnItem]:
+    """The requests with the answers that a sweep of the scan has, or new ones of the model."""
+    runs = sorted(path.parent for path in folder.glob("*/sweep.sqlite")) or [folder]
+    kept = answered(engine, {"own": requests}, runs[0], seed=seed, force=force, report=report)
+    return kept.get("own", ())
 
 
 def spread(items: Sequence[Any], at_most: int | None) -> Sequence[Any]:

@@ -99,13 +99,13 @@ def _panel(scan: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
         head = output.text(f"Best: {what}, at {strength:+g} {UNITS[scan.unit]}", "bold green")
         facts += [
             ("gain", f"{plus(half.gain)} in B, at least {plus(half.gain_low)}"),
-            ("loss", f"{share(half.loss)} of P(correct), at most {share(half.loss_high)}"),
+            ("loss", f"{share(half.loss)} of {scan.helpfulness}, at most {share(half.loss_high)}"),
         ]
-    n_behavior, n_choice = scan.bands[0].n_items
+    (n_behavior, n_helpful), kind = scan.bands[0].n_items, scan.bands[0].kind
     tokens, n_strengths = scan.tokens, len(scan.bands[0].strengths)
     of_plain = tokens["token_layers"] / tokens["token_layers_plain"]
     facts += [
-        ("items", f"{n_behavior} of {items_of['behavior']} behavior, {n_choice} of {items_of['choice']} choice"),
+        ("items", f"{n_behavior} of {items_of['behavior']} behavior, {n_helpful} of {items_of[kind]} {kind}"),
         ("work", f"{len(scan.bands)} sweeps of {n_strengths} strengths, {tokens['token_layers']:,} token-layers: "
                  f"{of_plain:.2f} of a plain loop's"),
     ]  # fmt: skip

@@ -72,7 +72,9 @@ def _colours(scan: Scan) -> dict[Band, str]:
 def _draw_ways(axes: Axes, scan: Scan, colours: dict[Band, str], *, by_method: bool) -> None:
     """Gain against loss, a line for each sweep, its chosen strength marked."""
     crowded = len(scan.bands) > CROWD
-    axes.set(title="What is gained for what is lost", xlabel="loss of P(correct)", ylabel="gain in B, all items")
+    axes.set(
+        title="What is gained for what is lost", xlabel=f"loss of {scan.helpfulness}", ylabel="gain in B, all items"
+    )
     axes.axvspan(-1, scan.max_loss, color=GREEN, zorder=0, linewidth=0)
     axes.axhline(0, color=GREY, linewidth=0.8)
     marked: list[Label] = []

@@ -22,7 +22,7 @@ import numpy as np
 
 from steercpp.aliases import Floats, Progress
 from steercpp.choices import Unit
-from steercpp.data.items import BehaviorItem, ChoiceItem
+from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, OwnItem
 from steercpp.data.pairs import ContrastPair, pairs_sha256
 from steercpp.data.prompts import Template
 from steercpp.engine.engine import Engine
@@ -35,7 +35,7 @@ from steercpp.locks import writing
 from steercpp.provenance import json_sha256
 from steercpp.runs.manifest import MANIFEST, is_finished
 from steercpp.runs.result import SweepResult
-from steercpp.statistics.curves import Curves
+from steercpp.runs.verdict import MEASURE_WORDS
 from steercpp.statistics.recommend import Weighed, weigh
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.sweep import sweep
@@ -62,9 +62,10 @@ class Band:
         found: the surest strength within the budget.
         slope: of mean normalised B at 0, per unit of strength; between the strengths next to 0 on both sides.
         strengths, raw, b, p: (n_s,) the grid, ascending, and the means over all items of raw B, of normalised B and of
-            P(correct), or of the choice items' own measure.
+            helpfulness, by the measure that a sweep of the same items recommends by.
         gains, losses: (n_s,) the gain in B that each strength earns, and the loss of helpfulness, of all items.
-        n_items: behavior and choice items.
+        n_items: behavior items, and those of helpfulness, of own answers those that choose.
+        kind: which items helpfulness is of: choice, answer or own.
         tokens: of the run's manifest.
         decoded_now: tokens decoded by the call that returned this.
     """
@@ -81,22 +82,22 @@ class Band:
     gains: Floats
     losses: Floats
     n_items: tuple[int, int]
+    kind: str
     tokens: dict[str, int]
     decoded_now: int
 
     @classmethod
     def of(cls, result: SweepResult, *, method: str, layers: Window) -> Band:
-        """A finished sweep of behavior and choice items, weighed by its own plan."""
-        assert result.behavior is not None and result.choice is not None
-        plan = result.manifest.plan
-        curves = Curves.of(result.behavior, result.choice, result.choice.own_measure)
+        """A finished sweep of behavior items and helpfulness, weighed by its own plan."""
+        plan, curves = result.manifest.plan, result.curves()
+        assert curves is not None
         rng = np.random.default_rng(plan.seed)
         raw, b, p = (items.mean(axis=1) for items in (curves.behavior.raw, curves.normalized, curves.p))
         return cls(
             method=method, layers=layers, folder=result.folder,
             found=weigh(curves, direction=plan.direction, max_loss=plan.max_loss, rng=rng),
             slope=slope_at_0(curves.strengths, b), strengths=curves.strengths, raw=raw, b=b, p=p, gains=curves.earned,
-            losses=curves.losses, n_items=(curves.normalized.shape[1], curves.p.shape[1]),
+            losses=curves.losses, n_items=(curves.normalized.shape[1], curves.p.shape[1]), kind=curves.kind,
             tokens={} if result.manifest.tokens is None else result.manifest.tokens.record(),
             decoded_now=result.decoded_now,
         )  # fmt: skip
@@ -155,6 +156,11 @@ class Scan:
         return tuple(dict.fromkeys(band.layers for band in self.bands))
 
     @property
+    def helpfulness(self) -> str:
+        """What helpfulness is called: P(correct), P of answers, ..."""
+        return MEASURE_WORDS[self.bands[0].kind].name
+
+    @property
     def best(self) -> Band | None:
         """The band with the highest lower bound of the gain, on the half that chooses; None if none is sure to gain."""
         sure = [band for band in self.bands if band.found.sure]
@@ -178,9 +184,10 @@ class Scan:
     def record(self) -> dict[str, Any]:
         """Plain data for JSON; NaN stands where a number would mean nothing."""
         best = self.best
-        n_behavior, n_choice = self.bands[0].n_items
+        n_behavior, n_helpful = self.bands[0].n_items
+        items = {"behavior": n_behavior, self.bands[0].kind: n_helpful}
         return {
-            "scan": str(self.folder), "model": str(self.model), "items": {"behavior": n_behavior, "choice": n_choice},
+            "scan": str(self.folder), "model": str(self.model), "items": items,
             "unit": self.unit, "direction": self.direction, "max_loss": self.max_loss,
             "best": None if best is None else {"method": best.method, "layers": list(best.layers)}, "doubt": self.doubt,
             "bands": [band.record() for band in self.bands], "tokens": self.tokens,
@@ -192,7 +199,9 @@ def scan(
     pairs: Iterable[ContrastPair],
     *,
     behavior: Sequence[BehaviorItem],
-    choice: Sequence[ChoiceItem],
+    choice: Sequence[ChoiceItem] = (),
+    answer: Sequence[AnswerItem] = (),
+    own: Sequence[OwnItem] = (),
     out: Path | str,
     windows: Sequence[Window] | None = None,
     methods: Sequence[str] = ("mean",),
@@ -216,6 +225,8 @@ def scan(
             at all layers that are steered.
         behavior: items to measure B on.
         choice: items to measure P(correct) on.
+        answer: items to measure P of answers on; without choice items they tell helpfulness.
+        own: everyday requests with the model's own answers, see sweeps/own_answers.py; likewise, without the others.
         out: the folder.
         windows: the layers of each sweep; by default every layer from 1 on, and every window as wide as the default
             band.
@@ -240,8 +251,8 @@ def scan(
     """
     out = Path(out)
     check_methods(methods)
-    if not behavior or not choice:
-        raise InputError("a scan needs behavior items and choice items: it weighs what is gained against what is lost")
+    if not behavior or not (choice or answer or own):
+        raise InputError("a scan needs behavior items, and choice, answer or own items: it weighs gain against loss")
     checked_windows = _checked(windows, engine.n_layer)
     check_unit(unit, kl)
     grid = tuple(strengths) if strengths is not None else tuple(direction * s for s in GRIDS[unit])
@@ -271,9 +282,9 @@ def scan(
                 engine,
                 lambda method=method, window=window: directions(method).restricted_to(window),  # type: ignore[misc]
                 vector_id=json_sha256({**source, "method": method, "layers": list(window)}),
-                behavior=behavior, choice=choice, strengths=grid, out=out / folder_name(method, window), unit=unit,
-                kl=kl, random_directions=0, orthogonal=False, prompt_baseline=False, direction=direction,
-                max_loss=max_loss, seed=seed, force=force,
+                behavior=behavior, choice=choice, answer=answer, own=own, strengths=grid,
+                out=out / folder_name(method, window), unit=unit, kl=kl, random_directions=0, orthogonal=False,
+                prompt_baseline=False, direction=direction, max_loss=max_loss, seed=seed, force=force,
                 progress=progress and _part_of_scan(progress, number, len(jobs), f"{place}, {method}"),
             )  # fmt: skip
             bands.append(Band.of(result, method=method, layers=window))

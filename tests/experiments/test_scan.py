@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from planted_run import write_planted_run
 from small_sweep import BEHAVIOR, CHOICE
 
+from steercpp.data.items import OwnItem
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
@@ -24,6 +25,7 @@ from steercpp.reports.pictures import ensure_files
 from steercpp.reports.style import rendered
 from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.result import open_run
+from steercpp.sweeps.own_answers import own_answers
 from steercpp.vectors.layers import parse_windows, windows_of
 
 PAIRS = [ContrastPair(str(i), f"cannot no {word}", f"sure yes {word}") for i, word in enumerate(["man", "day", "life"])]
@@ -185,7 +187,7 @@ def test_what_a_scan_refuses(tiny_engine: Engine, tmp_path: Path) -> None:
         scan(tiny_engine, PAIRS, **options, methods=["mean", "logistics"])
     with pytest.raises(InputError, match="no pairs"):
         scan(tiny_engine, [], **options)
-    with pytest.raises(InputError, match="needs behavior items and choice items"):
+    with pytest.raises(InputError, match="needs behavior items, and choice"):
         scan(tiny_engine, PAIRS, **{**options, "choice": ()})
     assert not (tmp_path / "x").exists()
     (tmp_path / "x").mkdir()
@@ -208,3 +210,26 @@ def test_refusal_of_the_embedded_model_lies_in_its_upper_layers(tmp_path: Path) 
     best, low, floor = gains["mean", 7], gains["mean", 2], gains["random", 7]
     assert best is not None and low is not None and floor is not None
     assert best.gain_low > 0.8 > 0.4 > max(low.gain, floor.gain)  # all items: 0.98, 0.16 and for the floor 0.1
+
+
+def test_own_answers_tell_what_is_lost(tiny_engine: Engine, tmp_path: Path) -> None:
+    requests = tuple(
+        OwnItem(f"o-{word}-{n}", f"What of {n} {word}s?") for n in range(6) for word in ("man", "day", "life")
+    )
+    own = own_answers(tiny_engine, requests, max_tokens=6)
+    behavior = (
+        tuple(replace(item, id=f"{item.id}-again", prompt=f"now now now {item.prompt}") for item in ITEMS) + ITEMS
+    )
+    found = scan(tiny_engine, PAIRS, behavior=behavior, own=own, out=tmp_path, windows=[(1,), (2,)])
+    assert found.record()["items"] == {"behavior": len(behavior), "own": len(own[::3])}
+    assert found.helpfulness == "P of everyday answers"
+    for band in found.bands:
+        expected = open_run(band.folder).own
+        assert expected is not None
+        np.testing.assert_array_equal(band.p, np.exp(-expected.kl).mean(axis=1))
+        assert band.p[band.strengths == 0] == 1 and (band.losses[band.strengths != 0] > 0).all()
+
+
+def test_a_scan_needs_something_that_can_be_lost(tiny_engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="choice, answer or own items"):
+        scan(tiny_engine, PAIRS, behavior=ITEMS, out=tmp_path)

@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from architectures import ARCHITECTURES
 from click.testing import CliRunner, Result
+from gguf import GGUFValueType
+from gguf_keys import write_with_keys
+from tiny_model import CHAT_TEMPLATE
 
 from steercpp.cli.main import main
 from steercpp.data.sets.embedded import load
 from steercpp.runs.folder import PREPARED
 from steercpp.runs.result import open_run
+from steercpp.vectors.gguf_header import Value
 
 EMBEDDED = load()
 FOLDER = EMBEDDED.path.parent
@@ -67,10 +72,18 @@ def test_a_dry_run_tells_signals_and_work_and_writes_nothing(tmp_path: Path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_random_weights_cannot_be_measured(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3"])
+def test_random_weights_cannot_be_measured(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    path = tiny_path
+    if shape != "llama":
+        bare = ARCHITECTURES[shape].write(tmp_path / "bare.gguf")
+        template = Value(GGUFValueType.STRING, CHAT_TEMPLATE)
+        path = write_with_keys(bare, tmp_path / f"{shape}.gguf", {"tokenizer.chat_template": template})
     monkeypatch.chdir(tmp_path)
     asks = ("--instruction", "say no", "--opposite", "say yes", "--behavior", "own", "--limit", "6")
-    result = run("sweep", tiny_path, "--pairs", FOLDER / "refusal.pairs.jsonl", *asks, "--threads", "1", "-o", "run")
+    result = run("sweep", path, "--pairs", FOLDER / "refusal.pairs.jsonl", *asks, "--threads", "1", "-o", "run")
     assert result.exit_code == 0, result.output
     assert "This model cannot be measured so" in result.stdout and "llama-server" not in result.stdout
     assert not (tmp_path / "run" / "manifest.json").exists()

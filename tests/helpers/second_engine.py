@@ -5,11 +5,13 @@ The other side of docs/evidence.md. Nothing is shared with the engine but the fi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
@@ -18,7 +20,7 @@ from steercpp.engine.batch import Query
 
 
 class SecondEngine:
-    """A model of transformers, on the CPU, with eager attention; no cache, no packing, no sharing."""
+    """A model of transformers, on the CPU, in float32 with eager attention, one prompt at a time."""
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         torch.set_num_threads(threads)
@@ -27,9 +29,7 @@ class SecondEngine:
             str(path.parent), gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
         ).eval()
 
-    def logprobs(
-        self, queries: Sequence[Query], directions: Mapping[int, FloatArray], strength: float
-    ) -> list[Floats]:
+    def logprobs(self, queries: Sequence[Query], directions: Mapping[int, FloatArray], strength: float) -> list[Floats]:
         """ln P of each continuation, as `Engine.logprobs` with strength times a direction added after each block."""
         with ExitStack() as hooks, torch.no_grad():
             for il, row in directions.items():
@@ -38,19 +38,23 @@ class SecondEngine:
             return [self._scored(query) for query in queries]
 
     def _scored(self, query: Query) -> Floats:
-        """Each longer continuation as a row of its own; what fills a row up stands at its end, where nothing sees it."""
-        starts = {tokens[:-1] for tokens in query.continuations}
-        longest = max(map(len, starts))
-        rows = {start: row for row, start in enumerate(sorted(starts))}
-        filled = [[*query.tokens, *start, *[0] * (longest - len(start))] for start in rows]
-        logits = self._model(torch.tensor(filled)).logits[:, len(query.tokens) - 1 :].double()
-        nats = torch.log_softmax(logits, dim=-1)
-        scores = [
-            sum(float(nats[rows[tokens[:-1]], place, token]) for place, token in enumerate(tokens))
-            for tokens in query.continuations
-        ]
-        made: Floats = torch.tensor(scores, dtype=torch.float64).numpy()
-        return made
+        """The prompt once, and after it each longer continuation by itself, on a copy of the prompt's cache."""
+        asked = self._model(torch.tensor([query.tokens]), use_cache=True)
+        scores = []
+        for tokens in query.continuations:
+            logits = asked.logits[0, -1:]
+            if len(tokens) > 1:
+                after = self._model(torch.tensor([tokens[:-1]]), **_copied(asked)).logits[0]
+                logits = torch.cat((logits, after))
+            nats = torch.log_softmax(logits.double(), dim=-1)
+            scores.append(sum(float(row[token]) for row, token in zip(nats, tokens, strict=True)))
+        return np.array(scores)
+
+
+def _copied(answered: Any) -> dict[str, Any]:
+    """The cache of an answer, by the name that this release of transformers has for it."""
+    name = "cache" if "cache" in answered else "past_key_values"
+    return {name: copy.deepcopy(answered[name])}
 
 
 def _adding(push: Any) -> Any:

@@ -41,9 +41,9 @@ from steercpp.vectors.gguf import write_vector
 
 DOCUMENT = ROOT / "docs" / "evidence.md"
 STRENGTHS = (-0.1, -0.05, 0.0, 0.05, 0.1)  # of the residual stream's norm
-N_BEHAVIOR, N_CHOICE = 22, 32
+N_BEHAVIOR, N_CHOICE = 22, 16
 N_CHUNK = 256  # tokens, of which llama-perplexity scores the second half
-F32 = {"cache_type_k": "f32", "cache_type_v": "f32"}
+F32: Mapping[str, Any] = {"type_k": "f32", "type_v": "f32"}
 _TRIES = 20  # llama.cpp does not wait for its log to be written: where a tool ends at once, figures may be lost
 
 Tables = Mapping[str, str]
@@ -158,7 +158,7 @@ def second_engine(model: Path) -> Tables:
         asked = asked_of(engine)
         runs = {f"{file_type(engine)}, K/V in F16, as it comes": ours(engine, asked, STRENGTHS)}
         whole = quantize(model, Path(folder, "f32.gguf"), "F32")
-        for words, options in {"F32, K/V in F16": {}, "F32, K/V in F32": F32}.items():
+        for words, options in (("F32, K/V in F16", {}), ("F32, K/V in F32", F32)):
             with Engine(whole, threads=1, n_ctx=1024, **options) as unquantised:
                 runs[words] = ours(unquantised, asked, STRENGTHS)
     peer = SecondEngine(model)
@@ -331,9 +331,16 @@ def authors(folder: Path) -> Tables:
     def restricted(s: Floats, a: float, b: float) -> Floats:
         return 0.25 + 0.5 * quadratic(s, a, b)
 
-    forms = {"alignment": (tanh, (2, -2)), "p_correct": (quadratic, (1, 1)), "p_correct_restricted": (restricted, (1, 1))}
+    forms = {
+        "alignment": (tanh, (2, -2)),
+        "p_correct": (quadratic, (1, 1)),
+        "p_correct_restricted": (restricted, (1, 1)),
+    }
     recipe = named_recipe("wolf2024")
-    lines = ["| points | strengths | steercpp: parameters | R² | scipy: parameters | R² |", "| --- | ---: |" + " ---: |" * 4]
+    lines = [
+        "| points | strengths | steercpp: parameters | R² | scipy: parameters | R² |",
+        "| --- | ---: |" + " ---: |" * 4,
+    ]
     for name in (ALIGNMENT, HELPFULNESS):
         curve = read_curve(folder / f"{name}.csv")
         for each in follow(recipe, curve.strengths, curve.measures):

@@ -1,7 +1,7 @@
 """Why the numbers can be trusted: the same ones by other programs, measured here, told by docs/evidence.md.
 
     make table NAME=evidence DATA="transformers MODEL.gguf"        needs the extra `peers`
-    make table NAME=evidence DATA="letters MODEL.gguf [FOLDER]"    FOLDER holds llama-perplexity, else it is on the PATH
+    make table NAME=evidence DATA="choices MODEL.gguf [FOLDER]"    FOLDER holds llama-perplexity, else it is on the PATH
     make table NAME=evidence DATA="perplexity MODEL.gguf [FOLDER]"
     make table NAME=evidence DATA="curves FOLDER"                  FOLDER holds the authors' two curves as CSV
 
@@ -10,6 +10,7 @@ Each writes its tables into the document. MODEL.gguf is a chat model of llama's 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from tiny_model import quantize
 
 from steercpp.aliases import Floats
 from steercpp.bench.tasks import perplexity_tasks
-from steercpp.data.items import ChoiceItem, TextItem, choice_prompt
+from steercpp.data.items import ChoiceItem, TextItem, choice_continuations, choice_prompt
 from steercpp.data.sets.builtin import behavior_set, capability_set
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
@@ -205,36 +206,59 @@ def curve_table(asked: Asked, runs: Mapping[str, list[list[Floats]]]) -> str:
 # --- llama-perplexity ------------------------------------------------------------------------------------------------
 
 
-def letters(model: Path, where: str | None) -> Tables:
-    """All knowledge questions by llama-perplexity --multiple-choice: which ones it counts as answered right."""
-    items = cast("tuple[ChoiceItem, ...]", capability_set("knowledge"))
+def choices(model: Path, where: str | None) -> Tables:
+    """The knowledge questions by llama-perplexity --multiple-choice: which ones it counts as answered right."""
+    items = [replace(cast("ChoiceItem", item), by="text") for item in capability_set("knowledge")]
     answers = np.array([item.answer for item in items])
     lines = ["| strength | right, llama-perplexity | right, steercpp | judged alike | closest call otherwise |"]
     lines.append("| ---: |" + " ---: |" * 4)
     with Engine(model, threads=1, n_ctx=1024) as engine:
-        queries = [letter_query(engine, item) for item in items]
+        asked = [ByText.of(engine, item) for item in items]
+        queries = [each.query for each in asked]
         vector = unit_vector(engine, [query.tokens for query in queries])
         with tool(where, model, vector) as run:
             for strength in STRENGTHS:
-                said = run(
-                    strength, {"--binary-file": perplexity_tasks(items)}, "--multiple-choice", "--ctx-size", "512"
-                )
-                theirs = right_answers(said)
-                nats = np.array(scored(engine, queries, vector, strength))
-                mine = nats.argmax(axis=1) == answers
-                best = np.sort(nats, axis=1)
+                files = {"--binary-file": perplexity_tasks(items)}
+                theirs = right_answers(run(strength, files, "--multiple-choice", "--ctx-size", "512"))
+                nats = scored(engine, queries, vector, strength)
+                means = np.array([each.means(row) for each, row in zip(asked, nats, strict=True)])
+                mine = means.argmax(axis=1) == answers
+                best = np.sort(means, axis=1)
                 gaps = (best[:, -1] - best[:, -2])[mine != theirs]
-                gap = f"{gaps.max():.2g} nats" if gaps.size else "none differs"
+                gap = f"{gaps.max():.1g} nats" if gaps.size else "none"
                 cells = [str(theirs.sum()), str(mine.sum()), f"{(mine == theirs).sum()} of {len(items)}", gap]
                 lines.append(f"| {signed(strength, 2)} | {' | '.join(cells)} |")
-    return {"letters": "\n".join(lines)}
+    return {"choices": "\n".join(lines)}
 
 
-def letter_query(engine: Engine, item: ChoiceItem) -> Query:
-    """A question with its letters as llama-perplexity scores them: after a space, no other spelling."""
-    prompt = choice_prompt(item)
-    tokens = [engine.continue_tokens(prompt, f" {letter}", template="raw") for letter in "ABCD"[: len(item.choices)]]
-    return Query(engine.encode(prompt, template="raw"), tuple(tokens))
+@dataclass(frozen=True, slots=True)
+class ByText:
+    """A question as llama-perplexity scores it: by the mean ln P of a choice's tokens after those that all begin with.
+
+    Attributes:
+        query: its choices; last, where there is one, what they begin with.
+        n_common: tokens of that.
+    """
+
+    query: Query
+    n_common: int
+
+    @staticmethod
+    def of(engine: Engine, item: ChoiceItem) -> ByText:
+        """In this model's tokens, without a template."""
+        prompt = choice_prompt(item)
+        words = [engine.continue_tokens(prompt, text, template="raw") for text in choice_continuations(item)]
+        n_common = len(os.path.commonprefix(words))
+        common = (words[0][:n_common],) if n_common else ()
+        return ByText(Query(engine.encode(prompt, template="raw"), (*words, *common)), n_common)
+
+    def means(self, nats: Floats) -> Floats:
+        """Of each choice, from ln P of the query's continuations."""
+        before = float(nats[-1]) if self.n_common else 0.0
+        whole = nats[:-1] if self.n_common else nats
+        lengths = [len(tokens) - self.n_common for tokens in self.query.continuations[: len(whole)]]
+        made: Floats = (whole - before) / np.array(lengths)
+        return made
 
 
 def perplexity(model: Path, where: str | None) -> Tables:
@@ -379,7 +403,7 @@ def measure(section: str, *places: str) -> Tables:
     path = Path(places[0])
     made = {
         "transformers": lambda: second_engine(path),
-        "letters": lambda: letters(path, where),
+        "choices": lambda: choices(path, where),
         "perplexity": lambda: perplexity(path, where),
         "curves": lambda: authors(path),
     }

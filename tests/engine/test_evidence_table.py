@@ -56,15 +56,14 @@ def peer(model: Path) -> Any:
 
 @pytest.mark.slow
 def test_a_second_engine_finds_the_same_log_probabilities(model: Path, peer: Any, tmp_path: Path) -> None:
-    """In float32 on both sides only the order of sums differs: about 1e-7 of a value each, and the logits are sums of
-    some thousand terms in each of some ten to thirty blocks, so 1e-3 nats leaves room. One block off is 100 times more.
-    """
+    """In float32 on both sides only the order of sums differs. That is 5e-5 nats at most over 1,310 values of the real
+    model, so 5e-4 leaves room for another processor; one block off is over 0.1, and so is what steering does."""
     strengths = (-0.1, 0.0, 0.1)
     with Engine(quantize(model, tmp_path / "f32.gguf", "F32"), threads=1, n_ctx=512, **F32) as engine:
         asked = asked_of(engine, n_behavior=4, n_choice=4)
         mine = [np.concatenate(rows) for rows in ours(engine, asked, strengths)]
     theirs = [np.concatenate(peer.logprobs(asked.queries, asked.vector.directions, s)) for s in strengths]
-    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=5e-4)
     assert np.abs(mine[0] - mine[1]).max() > 0.1  # it steers
     off = np.concatenate(peer.logprobs(asked.queries, asked.shifted, strengths[-1]))
     assert np.abs(mine[-1] - off).max() > 0.1
@@ -105,3 +104,22 @@ def rows(name: str) -> list[list[str]]:
 
 def numbers(cells: list[str]) -> Floats:
     return np.array([float(cell.replace("−", "-")) for cell in cells])
+
+
+def test_what_the_page_concludes() -> None:
+    """Its words, on its own tables: a table that is made again by other figures needs other words."""
+    items = dict((row[0], row[1:]) for row in rows("items"))
+    exact, cached, quantised, shifted = items.values()
+    assert numbers([exact[2], exact[6]]).max() <= 5e-5 and numbers(cached[2:4])[1] <= 0.003
+    assert round(float(quantised[3]), 1) <= 0.2 and float(quantised[4]) == pytest.approx(0.99, abs=0.005)
+    assert float(shifted[2]) >= 7
+    for row in rows("curves"):
+        _, b, b_f32, b_peer, p, p_f32, p_peer = numbers(row)
+        assert abs(b - b_peer) < 0.0071 and abs(p - p_peer) < 0.0022 and (b_f32, p_f32) == (b_peer, p_peer)
+    for row in rows("perplexity"):
+        assert row[1] == row[2] and float(row[3]) == 0
+    for name, n_alike in (("choices", 636), ("choices-f32", 640)):
+        alike = [row[3].split(" of ") for row in rows(name)]
+        assert (sum(int(n) for n, _ in alike), sum(int(n) for _, n in alike)) == (n_alike, 640)
+    for row in rows("authors"):
+        assert row[2:4] == row[4:6]

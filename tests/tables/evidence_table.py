@@ -207,10 +207,17 @@ def curve_table(asked: Asked, runs: Mapping[str, list[list[Floats]]]) -> str:
 
 
 def choices(model: Path, where: str | None) -> Tables:
+    """Of the file as it comes, and of its weights in F32."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = quantize(model, Path(folder, "f32.gguf"), "F32")
+        return {"choices": choice_table(model, where), "choices-f32": choice_table(whole, where)}
+
+
+def choice_table(model: Path, where: str | None) -> str:
     """The knowledge questions by llama-perplexity --multiple-choice: which ones it counts as answered right."""
     items = [replace(cast("ChoiceItem", item), by="text") for item in capability_set("knowledge")]
     answers = np.array([item.answer for item in items])
-    lines = ["| strength | right, llama-perplexity | right, steercpp | judged alike | closest call otherwise |"]
+    lines = ["| strength | right, llama-perplexity | right, steercpp | judged alike | largest gap where not |"]
     lines.append("| ---: |" + " ---: |" * 4)
     with Engine(model, threads=1, n_ctx=1024) as engine:
         asked = [ByText.of(engine, item) for item in items]
@@ -228,7 +235,7 @@ def choices(model: Path, where: str | None) -> Tables:
                 gap = f"{gaps.max():.1g} nats" if gaps.size else "none"
                 cells = [str(theirs.sum()), str(mine.sum()), f"{(mine == theirs).sum()} of {len(items)}", gap]
                 lines.append(f"| {signed(strength, 2)} | {' | '.join(cells)} |")
-    return {"choices": "\n".join(lines)}
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 # make test   run all tests: 9 minutes on 2 cores
 # make check  what CI runs: format, lint, types, all tests
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
-# make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, method, mmlu);
-#   the tables of docs/statistics.md are printed by pytest -s, see tests/tables/coverage_study.py and share_coverage.py
+# make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, evidence, method,
+#   mmlu); the tables of docs/statistics.md are printed by pytest -s, see tests/tables/coverage_study.py and share_coverage.py
 # make model  make the embedded model again, from its seed (half an hour on 2 idle cores; needs torch)
 
 PYTHON ?= python3

@@ -40,11 +40,13 @@ def perplexity_tasks(items: Sequence[ChoiceItem]) -> bytes:
 
     Source: multiple_choice_score in tools/perplexity/perplexity.cpp of llama.cpp 0c1e57098: the number of tasks, where
     each starts, and for each the question, its answers with a label each, and as many again of a second kind, none
-    here. It joins question and answer by a space, so an answer of one letter is scored by that letter's token alone.
+    here. It joins question and answer by a space, so an answer of one letter is scored by that letter's token alone;
+    of an item that is asked by text the answers are its choices.
     """
     tasks = []
     for item in items:
-        answers = b"".join(_text(LETTERS[i]) for i in range(len(item.choices)))
+        words = item.choices if item.by == "text" else LETTERS[: len(item.choices)]
+        answers = b"".join(_text(each) for each in words)
         labels = b"".join(struct.pack("<i", i == item.answer) for i in range(len(item.choices)))
         n_answers = struct.pack("<I", len(item.choices))
         tasks.append(_text(choice_prompt(item)) + n_answers + answers + labels + struct.pack("<I", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -56,6 +57,12 @@ def test_perplexity_reads_the_same_questions(rng: np.random.Generator) -> None:
     for item, (_, answers, labels) in zip(items, found, strict=True):
         assert answers == ["A", "B", "C", "D"]
         assert labels == [int(i == item.answer) for i in range(4)]
+
+
+def test_questions_by_text_have_their_choices_for_answers(rng: np.random.Generator) -> None:
+    (item,) = (replace(item, by="text") for item in questions(WORDS, 1, rng))
+    ((question, answers, labels),) = parsed(perplexity_tasks([item]))
+    assert (question, answers, labels.index(1)) == (item.question, list(item.choices), item.answer)
 
 
 def test_lengths(rng: np.random.Generator, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from steercpp.vectors.control_vector import ControlVector
 
 
+MOST_ITEMS = 48  # of the behavior that pairs name: what a first sweep takes the time for
+
+
 def with_listed(options: NamedInputs, inputs: Inputs) -> Inputs:
     """The inputs with the listed behavior items, which a sweep takes where the model answers so."""
     if not options.leaves_open:
@@ -188,13 +191,16 @@ def _behavior(options: NamedInputs) -> Sequence[BehaviorItem | Request]:
     Raises:
         TaskError: none of these is there.
     """
+    from steercpp.data.sets.builtin import spread
     from steercpp.data.sets.names import behavior_items, contrast_pairs
     from steercpp.errors import TaskError
     from steercpp.sweeps.own_continuations import requests_of
 
     of_items = options.items
     if (name := options.behavior_name) is not None:
-        return behavior_items(name, data=of_items.data, limit=of_items.limit, template=of_items.ask)
+        items = behavior_items(name, data=of_items.data, limit=of_items.limit, template=of_items.ask)
+        is_named = of_items.behavior not in (None, OWN) or of_items.limit
+        return items if is_named else spread(items, MOST_ITEMS)
     requests = requests_of(contrast_pairs(options.pairs, data=of_items.data)) if options.pairs else ()
     if not requests:
         raise TaskError(

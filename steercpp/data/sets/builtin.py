@@ -96,6 +96,20 @@ def capability_set(name: str) -> tuple[Item, ...]:
     return read_tasks(FOLDER / f"{name}.{_KINDS[name]}.jsonl")
 
 
+def spread(items: Sequence[BehaviorItem], at_most: int) -> tuple[BehaviorItem, ...]:
+    """Evenly spread items, at most so many, in whole couples; all of them where there are no more.
+
+    Of 72 items in 36 couples and at most 48, every third couple is left out.
+    """
+    groups: dict[str, list[BehaviorItem]] = {}
+    for item in items:
+        groups.setdefault(item.couple or item.id, []).append(item)
+    n_kept = len(groups) if len(items) <= at_most else max(len(groups) * at_most // len(items), 1)
+    names = list(groups)
+    kept = {names[i * len(names) // n_kept] for i in range(n_kept)}
+    return tuple(item for item in items if (item.couple or item.id) in kept)
+
+
 def of_subjects(items: Sequence[_AnyItem], subjects: Sequence[str], *, name: str) -> tuple[_AnyItem, ...]:
     """The items of some subjects, such as "harmful" or "music-and-art"; all of them where none is named.
 

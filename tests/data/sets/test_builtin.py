@@ -24,6 +24,7 @@ from steercpp.data.sets.builtin import (
     behavior_set,
     capability_set,
     showcase_requests,
+    spread,
 )
 from steercpp.data.sets.embedded import load
 from steercpp.data.sets.names import behavior_items, task_items
@@ -511,3 +512,11 @@ def test_the_files_are_those_that_are_named() -> None:
     expected |= {f"{name}.{kind}.jsonl" for name, kind in builtin_sets._KINDS.items()}
     expected |= {f"{name}.requests.jsonl" for name in (*BEHAVIOR_SETS, GENERAL)}
     assert {path.name for path in builtin_sets.FOLDER.iterdir()} == expected
+
+
+def test_fewer_items_are_whole_couples_evenly_spread() -> None:
+    items = behavior_set("refusal").items
+    kept = spread(items, 48)
+    assert len(kept) == 48 and set(Counter(item.couple for item in kept).values()) == {2}
+    places = sorted({items.index(item) // 2 for item in kept})
+    assert max(np.diff(places)) <= 2 and spread(items, 72) == items and len(spread(items, 1)) == 2

@@ -12,6 +12,7 @@ import click
 
 # Parameters that are called otherwise in Python than on the command line.
 OTHER_NAMES = {
+    "budget_s": "budget",
     "max_tokens": "max_new_tokens",
     "template": "chosen_template",
 }

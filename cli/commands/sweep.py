@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.inputs import NamedInputs, gather
 from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.judging import renew_vector
-from steercpp.cli.options.preparation import asks_for, find_open, plan_ahead, with_listed
+from steercpp.cli.options.preparation import Effort, asks_for, effort_options, find_open, plan_ahead, with_listed
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
 from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.texts import TextOptions, text_options
@@ -33,6 +34,8 @@ from steercpp.cli.views.signals import not_measured, plan_pieces, signal_pieces
 
 if TYPE_CHECKING:
     from steercpp.runs.scores import StrengthMeans
+
+QUICK_SHOWN = 4  # requests whose texts a quick sweep shows
 
 
 @click.command()
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
                    "nats.  [default: norm; with --strengths length; the embedded model: norm]")  # fmt: skip
 @kl_option()
 @max_loss_option
+@effort_options
 @control_options
 @direction_option
 @click.option("-o", "--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/MODEL-VECTOR]")
@@ -80,6 +84,7 @@ def sweep(
     unit: Unit | None,
     kl: float | None,
     max_loss: float,
+    effort: Effort,
     controls: ControlOptions,
     direction: int,
     out: Path | None,
@@ -131,6 +136,11 @@ def sweep(
         )  # fmt: skip
         return
 
+    if effort.suffix and not named.leaves_open:
+        raise click.UsageError(
+            "--quick and --budget are for what is found on MODEL: leave --strengths out, or give auto. What is given "
+            "is measured; --limit N takes fewer items."
+        )
     if dry_run:
         if not named.leaves_open:
             raise click.UsageError("--dry-run is for what is found on MODEL: leave --strengths out, or give auto.")
@@ -138,12 +148,12 @@ def sweep(
             asks = asks_for(
                 named, inputs, engine, asked, direction=direction, max_loss=max_loss, seed=seed, report=report
             )
-            planned = plan_ahead(engine, asks, controls, report)
+            planned = plan_ahead(engine, replace(asks, **effort.keywords(controls)), controls, report)
         output.emit(planned.record(), as_json=as_json, render=lambda: plan_pieces(planned))
         return
 
     # Measured, or read from the folder as far as it is there.
-    folder = out or Path("runs", inputs.name)
+    folder = out or Path("runs", f"{inputs.name}{effort.suffix}")
     if force or not is_finished(folder):
         refuse_second_writer(folder)  # before the model is loaded
     view = _View(as_json)
@@ -157,17 +167,20 @@ def sweep(
         if named.leaves_open:  # else everything was named
             found, inputs = find_open(
                 named, inputs, engine, asked, folder, direction=direction, max_loss=max_loss, seed=seed, force=force,
-                report=report,
+                effort=effort.keywords(controls), report=report,
             )  # fmt: skip
+            if found.scope.sentence and not as_json:
+                output.note(found.scope.sentence)
             if found.reason:
                 return output.emit(not_measured(found), as_json=as_json, render=lambda: signal_pieces(found))
         source, identity = inputs.vector(engine, report)  # a vector, or a call that extracts it
         vector_of = cache(source if callable(source) else lambda: source)
         measured = {**inputs.items, **answered(engine, inputs.items, folder, seed=seed, force=force, report=report)}
+        shown = inputs.requests[:QUICK_SHOWN] if effort.quick else inputs.requests
         spec = SweepSpec(
             **measured, **asked, strengths=inputs.strengths,
             unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
-            showcase=inputs.requests if texts.shown else (), showcase_tokens=inputs.showcase_tokens,
+            showcase=shown if texts.shown else (), showcase_tokens=inputs.showcase_tokens,
             **steering.manner(vector_of, known=None if callable(source) else source.metadata),
         )  # fmt: skip
         result = measure(

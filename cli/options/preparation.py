@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from steercpp.cli import output
-from steercpp.cli.options.common import AUTO, OWN
+from steercpp.cli.options.common import AUTO, OWN, grouped
 
 if TYPE_CHECKING:
     from steercpp.cli.options.controls import ControlOptions, Controls
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from steercpp.runs.preparation import Preparation
     from steercpp.sweeps.estimate import Estimate
     from steercpp.sweeps.own_continuations import Request
-    from steercpp.sweeps.prepare import Wanted
+    from steercpp.sweeps.wanted import Wanted
     from steercpp.vectors.control_vector import ControlVector
 
 
@@ -39,7 +43,7 @@ def with_listed(options: NamedInputs, inputs: Inputs) -> Inputs:
 
 def find_open(
     options: NamedInputs, inputs: Inputs, engine: Engine, asked: Controls, folder: Path, *, direction: int,
-    max_loss: float, seed: int, force: bool, report: output.Report | None,
+    max_loss: float, seed: int, force: bool, effort: Mapping[str, Any], report: output.Report | None,
 ) -> tuple[Preparation, Inputs]:  # fmt: skip
     """Find on the model what was left open, and the inputs with it.
 
@@ -53,12 +57,14 @@ def find_open(
         max_loss: the budget of loss.
         seed: of all draws.
         force: find it anew.
+        effort: keywords of `Wanted` that say how much is to be done.
         report: shows progress.
     """
     from steercpp.provenance import json_sha256
     from steercpp.sweeps.prepare import prepare
 
     asks = asks_for(options, inputs, engine, asked, direction=direction, max_loss=max_loss, seed=seed, report=report)
+    asks = replace(asks, **effort)
     found = prepare(engine, asks, out=folder, force=force, progress=report)
     identity = json_sha256({"found": found.identity, "layers": found.layers})
     others = {kind: items for kind, items in inputs.items.items() if kind not in ("behavior", "choice", "own")}
@@ -66,6 +72,50 @@ def find_open(
         inputs, items={**found.items, **others}, strengths=found.strengths, unit="norm",
         vector=lambda engine, report: (lambda: asks.directions(found.layers), identity),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is to be done."""
+
+    quick: bool
+    budget_s: float | None
+
+    @property
+    def suffix(self) -> str:
+        """What it adds to the name of a run's folder, so that a full sweep goes into another."""
+        budget = "" if self.budget_s is None else f"-budget-{self.budget_s:g}s"
+        return f"{'-quick' if self.quick else ''}{budget}"
+
+    def keywords(self, controls: ControlOptions) -> dict[str, Any]:
+        """Keywords of `Wanted`."""
+        return {
+            "quick": self.quick, "budget_s": self.budget_s, "n_directions": controls.n_random + controls.orthogonal,
+            "in_words": controls.prompt_baseline,
+        }  # fmt: skip
+
+
+def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Click's callback for a time such as 90s, 10m or 2h."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh])", value.strip())
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if not 0 < seconds < math.inf:
+        raise click.BadParameter(f"{value!r} is no time: write 90s, 10m or 2h.")
+    return seconds
+
+
+effort_options = grouped("effort", Effort, (
+    click.option(
+        "--quick", is_flag=True,
+        help="A first answer on MODEL in about a third of the work: fewer items, and intervals 1.6 times as wide.",
+    ),
+    click.option(
+        "--budget", "budget_s", callback=_seconds, metavar="10m",
+        help="Time that all of it may take on MODEL, such as 90s, 10m or 2h: items are left out before strengths.",
+    ),
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +131,8 @@ class Planned:
         found = self.found.record()
         plan = None if self.work is None else {**self.work.record(), "seconds": self.seconds}
         items = {kind: len(items) for kind, items in self.found.items.items()}
-        return {"signals": found["signals"], "reason": found["reason"], "items": items, "plan": plan}
+        scope = {"scope": found["scope"]} if "scope" in found else {}
+        return {"signals": found["signals"], "reason": found["reason"], "items": items, "plan": plan, **scope}
 
 
 def plan_ahead(engine: Engine, asks: Wanted, controls: ControlOptions, report: output.Report | None) -> Planned:
@@ -95,7 +146,7 @@ def plan_ahead(engine: Engine, asks: Wanted, controls: ControlOptions, report: o
     if found.reason:
         return Planned(found, None, float("nan"))
     work = estimate(
-        engine, found, n_strengths=len(asks.strengths or ()) or N_STRENGTHS,
+        engine, found, n_strengths=len(asks.strengths or ()) or found.scope.strengths[0] or N_STRENGTHS,
         n_directions=controls.n_random + controls.orthogonal, finds_layers=asks.layers is None,
         in_words=controls.prompt_baseline and bool(asks.instruction),
     )  # fmt: skip
@@ -132,7 +183,7 @@ def wanted(
     Raises:
         SteerError: a file or a set cannot be read, or there is nothing to measure the behaviour on.
     """
-    from steercpp.sweeps.prepare import Wanted
+    from steercpp.sweeps.wanted import Wanted
     from steercpp.vectors.layers import default_layers, parse_layers
 
     directions, vector_id, of_vector = _directions(options, engine, report)

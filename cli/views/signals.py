@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
+from steercpp.runs.scope import ITEM_NAMES
 
 if TYPE_CHECKING:
     from steercpp.cli.options.preparation import Planned
     from steercpp.runs.preparation import Preparation
 
-NAMES = {"behavior": "behavior items", "choice": "questions", "own": "everyday answers"}
 NEXT = (
     "Next: --behavior FILE with continuations of your own, or another model file. A chat model of the same size that "
     "was trained to follow instructions can mostly be measured."
@@ -42,7 +42,9 @@ def plan_pieces(planned: Planned) -> list[output.Renderable]:
     """The table, and what the sweep will take."""
     pieces = signal_pieces(planned.found)
     if (work := planned.work) is not None:
-        counts = ", ".join(f"{len(items)} {NAMES[kind]}" for kind, items in planned.found.items.items())
+        counts = ", ".join(f"{len(items)} {ITEM_NAMES[kind]}" for kind, items in planned.found.items.items())
+        if planned.found.scope.sentence:
+            pieces.append(output.text(planned.found.scope.sentence, "yellow"))
         pieces.append(output.facts([
             ("measured on", counts),
             ("work", f"{work.n_tokens:,} tokens, {(work.token_layers + work.to_find) / 1e6:.1f} million token-layers"),

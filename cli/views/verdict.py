@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import signed
+from steercpp.cli.words import in_options
 from steercpp.runs.verdict import MEASURE_WORDS
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def verdict_pieces(judgement: Judgement, verdict: Verdict) -> list[output.Render
     pieces: list[output.Renderable] = [output.text(verdict.headline, STYLES.get(verdict.kind, "bold yellow"))]
     if verdict.reason:
         pieces.append(output.text(verdict.reason))
+    if verdict.scope:
+        pieces.append(output.text(verdict.scope, "yellow"))
     rows: list[Fact] = [*verdict.facts, *_curves(judgement, verdict)]
     if verdict.example is not None and verdict.at is not None:
         rows += [("", ""), *_example(verdict)]
@@ -40,7 +43,7 @@ def verdict_pieces(judgement: Judgement, verdict: Verdict) -> list[output.Render
 def next_pieces(verdict: Verdict) -> list[output.Renderable]:
     """What to try where nothing is recommended."""
     if not verdict.next:
-        return [output.text(verdict.next_why)] if verdict.next_why else []
+        return [output.text(in_options(verdict.next_why))] if verdict.next_why else []
     options = [f"--{name}={value}" if value[0] in "-+" else f"--{name} {value}" for name, value in verdict.next.items()]
     why = f" ({verdict.next_why[:1].lower()}{verdict.next_why[1:]})"
     return [

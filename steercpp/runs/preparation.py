@@ -16,6 +16,7 @@ from steercpp.errors import InputError, RunError
 from steercpp.files import write_atomically
 from steercpp.runs.database import AGAIN
 from steercpp.runs.folder import PREPARED
+from steercpp.runs.scope import Scope
 from steercpp.statistics.signals import Signal
 from steercpp.vectors.layers import Window
 
@@ -36,6 +37,7 @@ class Preparation:
         continuations: how own continuations were found; None where listed ones are used.
         token_layers: tokens times blocks computed, by stage.
         reason: why the model cannot be measured so; "" where it can.
+        scope: how much of a full sweep is measured.
     """
 
     identity: str
@@ -50,6 +52,7 @@ class Preparation:
     continuations: Mapping[str, Any] | None = None
     token_layers: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
+    scope: Scope = Scope()
 
     @property
     def items(self) -> dict[str, tuple[Item, ...]]:
@@ -65,6 +68,7 @@ class Preparation:
             "sides": {sign: dict(side) for sign, side in self.sides.items()},
             "continuations": None if self.continuations is None else dict(self.continuations),
             "token_layers": dict(self.token_layers), "reason": self.reason,
+            **({"scope": self.scope.record()} if self.scope != Scope() else {}),
         }  # fmt: skip
 
     def write(self, folder: Path) -> None:
@@ -107,6 +111,7 @@ def read_preparation(folder: Path) -> Preparation | None:
             layers=tuple(document["layers"]), strengths=tuple(document["strengths"]),
             windows=tuple(document["windows"]), sides=document["sides"], continuations=document["continuations"],
             token_layers=document["token_layers"], reason=document["reason"],
+            scope=Scope.from_record(document.get("scope")),
         )  # fmt: skip
-    except (KeyError, TypeError, InputError) as error:
+    except (KeyError, TypeError, ValueError, InputError) as error:
         raise RunError(f"{path}: is damaged ({error}); {AGAIN}") from error

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -26,6 +26,7 @@ import numpy as np
 
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.manifest import Manifest
+from steercpp.runs.scope import ITEM_NAMES
 from steercpp.runs.scores import Controls, StrengthMeans
 from steercpp.runs.showcase import ShownRequest, read_showcase
 from steercpp.statistics.curves import Curves
@@ -113,6 +114,7 @@ class Verdict:
         example: a request whose text differs there, see `Showcase.example`.
         next: parameters of another sweep to try, by name, with their values; empty where there is nothing to do.
         next_why: what it is for.
+        scope: what of a full sweep was left out and what that costs, in a sentence; "" where nothing was.
     """
 
     kind: VerdictKind
@@ -127,6 +129,7 @@ class Verdict:
     example: ShownRequest | None = None
     next: Mapping[str, str] = field(default_factory=dict)
     next_why: str = ""
+    scope: str = ""
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -160,7 +163,8 @@ class Verdict:
             part = getattr(self, name)
             record[name] = None if part is None else asdict(part)
         example = None if self.example is None else self.example.record()
-        return {**record, "example": example, "next": dict(self.next), "next_why": self.next_why}
+        return {**record, "example": example, "next": dict(self.next), "next_why": self.next_why,
+                "scope": self.scope}  # fmt: skip
 
 
 def verdict_of(judgement: Judgement) -> Verdict:
@@ -169,6 +173,22 @@ def verdict_of(judgement: Judgement) -> Verdict:
     Raises:
         RunError: its store cannot be read.
     """
+    verdict = _verdict(judgement)
+    found = judgement.result.preparation
+    if found is None or not found.scope.is_trimmed:
+        return verdict
+    verdict = replace(verdict, scope=found.scope.sentence)
+    if verdict.kind == "unproved" and found.scope.items:
+        how = "`quick`" if found.scope.budget_s is None else "`budget_s`"
+        verdict = replace(
+            verdict, next={}, next_why=f"The same command without {how} measures "
+            f"{' and '.join(f'{full} {ITEM_NAMES[kind]}' for kind, (_, full) in found.scope.items.items())}.",
+        )  # fmt: skip
+    return verdict
+
+
+def _verdict(judgement: Judgement) -> Verdict:
+    """What it comes to, whatever was left out."""
     result, recommendation = judgement.result, judgement.recommendation
     if not result.finished:
         n_measured, n_planned = len(result.strengths), len(result.manifest.plan.strengths)

@@ -11,7 +11,7 @@ is in the picture and nothing is measured behind it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,11 +87,12 @@ def cliff(left: Callable[[float], float], *, first: float, sign: int, farthest: 
     return Cliff(sign * high, True, tuple(tried.items()))
 
 
-def auto_grid(*ends: float) -> tuple[float, ...]:
+def auto_grid(*ends: float, sixteenths: Sequence[int] = SIXTEENTHS) -> tuple[float, ...]:
     """Strengths up to each of these ends, ascending, 0 among them; multiples of a step that is easy to read.
 
     Args:
         ends: of the sides, one or two of different signs; at most a third is added to each.
+        sixteenths: of an end, at which the strengths lie.
 
     >>> auto_grid(0.15)
     (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16)
@@ -99,7 +100,7 @@ def auto_grid(*ends: float) -> tuple[float, ...]:
     strengths = {0.0}
     for end in ends:
         step = _step(abs(end) / SIXTEENTHS[-1])
-        strengths |= {math.copysign(float(f"{k * step:.10g}"), end) for k in SIXTEENTHS}
+        strengths |= {math.copysign(float(f"{k * step:.10g}"), end) for k in sixteenths}
     return tuple(sorted(strengths))
 
 

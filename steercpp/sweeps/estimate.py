@@ -40,6 +40,27 @@ class Estimate:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """Tokens of one pass over the items of each kind; of own answers those that choose and those that tell."""
+
+    behavior: float
+    choice: float = 0
+    choosing: float = 0
+    telling: float = 0
+
+    @classmethod
+    def of(cls, engine: Engine, found: Preparation) -> Loads:
+        """Those of the items that were found."""
+        own = (own_work(engine, items).n_tokens if items else 0 for items in (choosing(found.own), telling(found.own)))
+        n_choice = choice_work(engine, found.choice).n_tokens if found.choice else 0
+        return cls(behavior_work(engine, found.behavior).n_tokens, n_choice, *own)
+
+    def share(self, *, behavior: float, choice: float, own: float) -> Loads:
+        """Those of shares of the items."""
+        return Loads(self.behavior * behavior, self.choice * choice, self.choosing * own, self.telling * own)
+
+
 def estimate(
     engine: Engine, found: Preparation, *, n_strengths: int = N_STRENGTHS, n_directions: int = 9, in_words: bool = True,
     finds_layers: bool = True,
@@ -54,18 +75,35 @@ def estimate(
         in_words: whether the prompt baseline is measured.
         finds_layers: whether windows of layers are compared before.
     """
-    n_behavior = behavior_work(engine, found.behavior).n_tokens
-    n_choice = choice_work(engine, found.choice).n_tokens if found.choice else 0
-    n_choosing, n_telling = (
-        own_work(engine, items).n_tokens if items else 0 for items in (choosing(found.own), telling(found.own))
-    )
-    n_pass = n_behavior + n_choice + n_choosing
-    n_full = n_pass + n_telling + (n_pass + n_telling) * in_words  # from the first block on
-    n_resumed = (n_strengths - 1) * n_pass + n_directions * (n_behavior + n_choice) + n_telling
-    above = engine.n_layer - min(found.layers)
-    n_window = n_behavior // 2 + TRIES * n_choosing // 8
-    n_windows = len(windows_to_try(engine.n_layer)) if finds_layers else 0
+    n_windows = (found.scope.windows[0] or len(windows_to_try(engine.n_layer))) if finds_layers else 0
+    return work_of(
+        engine, Loads.of(engine, found), first_layer=min(found.layers), n_strengths=n_strengths,
+        n_directions=n_directions, in_words=in_words, n_windows=n_windows,
+    )  # fmt: skip
+
+
+def work_of(
+    engine: Engine, loads: Loads, *, first_layer: int, n_strengths: int, n_directions: int, in_words: bool,
+    n_windows: int,
+) -> Estimate:  # fmt: skip
+    """What items of these loads take.
+
+    Args:
+        engine: the model.
+        loads: of the items.
+        first_layer: the lowest that is steered.
+        n_strengths: of the grid, 0 among them.
+        n_directions: random ones, and the orthogonal one.
+        in_words: whether the prompt baseline is measured.
+        n_windows: of layers that are compared before; 0 for none.
+    """
+    n_pass = loads.behavior + loads.choice + loads.choosing
+    n_full = n_pass + loads.telling + (n_pass + loads.telling) * in_words  # from the first block on
+    n_resumed = (n_strengths - 1) * n_pass + n_directions * (loads.behavior + loads.choice) + loads.telling
+    above = engine.n_layer - first_layer
+    n_window = loads.behavior / 2 + TRIES * loads.choosing / 8
+    n_bytes = min(engine.keep_bytes, 4 * engine.n_embd * n_pass + 4 * engine.n_vocab * loads.choosing)
     return Estimate(
-        n_full + n_resumed, engine.n_layer * n_full + above * n_resumed, engine.n_layer * (n_windows + 2) * n_window,
-        min(engine.keep_bytes, 4 * engine.n_embd * n_pass + 4 * engine.n_vocab * n_choosing),
+        round(n_full + n_resumed), round(engine.n_layer * n_full + above * n_resumed),
+        round(engine.n_layer * (n_windows + 2) * n_window), round(n_bytes),
     )  # fmt: skip

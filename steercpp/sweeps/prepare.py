@@ -14,30 +14,31 @@ In this order, each on what came before:
 3. layers: windows compared at equal cost (windows.py), where they are not given.
 4. strengths: a bracket on each side (bracket.py), where they are not given.
 
+A quick first answer, or what is to fit into a time, takes fewer of the items and strengths (trimming.py, budget.py).
+
 Layers and strengths are found on choosing items alone. What is found is written into the run's folder, items and all,
 so that the same command goes on from there to the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from steercpp.aliases import Floats, Progress
-from steercpp.data.items import BehaviorItem, ChoiceItem, OwnItem, item_json, items_sha256
-from steercpp.data.prompts import prompt_json
+from steercpp.data.items import BehaviorItem, ChoiceItem, OwnItem
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, NonFiniteError, RunError, TaskError
 from steercpp.locks import writing
-from steercpp.provenance import json_sha256
 from steercpp.runs.folder import NEXT
 from steercpp.runs.manifest import MANIFEST
-from steercpp.runs.preparation import FORMAT, Preparation, read_preparation
+from steercpp.runs.preparation import Preparation, read_preparation
+from steercpp.runs.scope import Scope
 from steercpp.statistics.curves import dealt
 from steercpp.statistics.signals import (
     Signal,
@@ -46,11 +47,14 @@ from steercpp.statistics.signals import (
     own_signal,
     pairs_signal,
 )
-from steercpp.sweeps.bracket import auto_grid, cliff
+from steercpp.sweeps.bracket import cliff
+from steercpp.sweeps.budget import Budget
 from steercpp.sweeps.own_answers import choosing, own_answers, words_kl
-from steercpp.sweeps.own_continuations import OwnContinuations, Request, own_continuations
+from steercpp.sweeps.own_continuations import OwnContinuations, own_continuations
 from steercpp.sweeps.trial import EverydayCost, Spent, trial_behavior, trial_choice
+from steercpp.sweeps.trimming import Size, drawn
 from steercpp.sweeps.units import in_norm_units
+from steercpp.sweeps.wanted import Wanted
 from steercpp.sweeps.windows import Tried, best, compare_windows, windows_to_try
 from steercpp.sweeps.work import behavior_work, choice_work, prompted_work
 from steercpp.vectors.control_vector import ControlVector
@@ -59,62 +63,6 @@ from steercpp.vectors.layers import Window, default_layers
 TRIAL_ANSWERS = 6  # of the choosing everyday answers, on which costs of layers and strengths are compared
 TRIAL_CHOICES = 16  # choice items that tell whether the model knows more than a guess
 FIRST = 0.02  # residual norms, the first push to try
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What is asked for; what is empty or None is found on the model.
-
-    Attributes:
-        directions: makes the control vector at these layers.
-        vector_id: identity of what it is made from, without the layers.
-        behavior: listed behavior items, taken as they are without an instruction and its opposite; or, for own
-            continuations, bare prompts.
-        own_behavior: True for continuations in the model's own words, False for the listed ones, None for the listed
-            ones where they hold enough of the probability.
-        instruction, opposite: ask in words for either side; "" where nothing is known that does.
-        choice: candidates for helpfulness, each way of asking with its items, in order of preference.
-        everyday: requests that the model answers itself, the last candidate for helpfulness.
-        helps_otherwise: whether items of another kind, which are given, tell helpfulness.
-        layers: where to steer.
-        strengths: the grid, in residual norms.
-        direction, max_loss, seed: as in `SweepOptions`.
-    """
-
-    directions: Callable[[Sequence[int]], ControlVector]
-    vector_id: str
-    behavior: Sequence[BehaviorItem | Request]
-    own_behavior: bool | None = None
-    instruction: str = ""
-    opposite: str = ""
-    choice: Mapping[str, Sequence[ChoiceItem]] = field(default_factory=dict)
-    everyday: Sequence[OwnItem] = ()
-    helps_otherwise: bool = False
-    layers: Window | None = None
-    strengths: tuple[float, ...] | None = None
-    direction: int = 1
-    max_loss: float = 0.05
-    seed: int = 0
-
-    def identity(self, engine: Engine) -> str:
-        """Hash of all that decides what is found, but for the day: a run that was begun goes on as on its own."""
-        return json_sha256({
-            "format": FORMAT, "model": engine.sha256, "vector": self.vector_id,
-            "behavior": [_deciding(item) for item in self.behavior], "own_behavior": self.own_behavior,
-            "words": [self.instruction, self.opposite],
-            "choice": {name: items_sha256(items) for name, items in self.choice.items()},
-            "everyday": items_sha256(self.everyday), "otherwise": self.helps_otherwise,
-            "layers": self.layers, "strengths": self.strengths,
-            "direction": self.direction, "max_loss": self.max_loss, "seed": self.seed,
-            "chat": {key: value for key, value in engine.vocabulary.chat_settings.items() if key != "date"},
-        })  # fmt: skip
-
-
-def _deciding(item: BehaviorItem | Request) -> Any:
-    """What decides an item's part of what is found."""
-    if isinstance(item, BehaviorItem):
-        return item_json(item)
-    return [item.id, prompt_json(item.prompt), item.template, item.subject, item.couple]
 
 
 def prepare(
@@ -133,7 +81,7 @@ def prepare(
         what to sweep; with a `reason` where this model cannot be measured so, and then nothing is to be swept.
 
     Raises:
-        InputError: nothing to measure helpfulness on.
+        InputError: nothing to measure helpfulness on, or not even the smallest sweep fits into the budget.
         RunError: it cannot be written, another process writes there, or the folder holds a run of another plan.
         EngineError, ...: as what it calls.
     """
@@ -144,7 +92,9 @@ def prepare(
     if earlier is not None and earlier.identity == identity:
         return earlier
     if not force and (out / MANIFEST).exists():
-        raise RunError(f"{out}: holds a sweep of another plan; {NEXT}")
+        held, asked = "" if earlier is None else earlier.scope.name, Scope(wanted.quick, wanted.budget_s).name
+        other = f"{held}, not {asked}" if held and held != asked else "a sweep of another plan"
+        raise RunError(f"{out}: holds {other}; {NEXT}")
     with writing(out):
         prepared = _Preparer(engine, wanted, identity, progress).run()
         prepared.write(out)
@@ -167,9 +117,20 @@ class _Preparer:
     progress: Progress | None
     signals: list[Signal] = field(default_factory=list)
     spent: Spent = field(init=False)
+    counts: dict[str, int] = field(init=False)
+    size: Size = field(init=False)
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
-        self.spent = Spent(self.engine)
+        wanted = self.wanted
+        self.spent, self.counts = Spent(self.engine), wanted.counts
+        self.size = Size.of(self.counts, quick=wanted.quick)
+        if wanted.budget_s is not None:
+            in_words = wanted.in_words and bool(wanted.instruction)
+            self.budget = Budget(self.engine, wanted.budget_s, wanted.n_directions, in_words)
+            self.size = self.budget.before(self.size, wanted, self._layers)
+            self.spent.count("budget")
+        self.wanted = wanted.of_size(self.size)
 
     def run(self, *, is_survey: bool = False) -> Preparation:
         """Everything in its order; a survey ends with the signals."""
@@ -179,7 +140,9 @@ class _Preparer:
         own = () if choice or self.wanted.helps_otherwise else answers
         if not reason and not answers:
             reason = "the model answers no everyday request, so that nothing tells what steering costs"
-        layers = self.wanted.layers or default_layers(self.engine.n_layer)
+        layers = self._layers
+        if self.budget is not None and not reason:
+            behavior, choice, own, answers = self._fitting(behavior, choice, own, answers)
         strengths = self.wanted.strengths or (0.0,)
         windows: tuple[dict[str, Any], ...] = ()
         sides: dict[str, dict[str, Any]] = {}
@@ -196,6 +159,42 @@ class _Preparer:
         return Preparation(
             self.identity, tuple(self.signals), behavior, choice, own, layers, strengths, windows, sides,
             None if continuations is None else continuations.record(), self.spent.by_stage, reason,
+            self._scope(behavior, choice, own),
+        )  # fmt: skip
+
+    @property
+    def _layers(self) -> Window:
+        """Those that are given, or usual ones."""
+        return self.wanted.layers or default_layers(self.engine.n_layer)
+
+    def _fitting(
+        self, behavior: tuple[BehaviorItem, ...], choice: tuple[ChoiceItem, ...], own: tuple[OwnItem, ...],
+        answers: tuple[OwnItem, ...],
+    ) -> tuple[tuple[BehaviorItem, ...], tuple[ChoiceItem, ...], tuple[OwnItem, ...], tuple[OwnItem, ...]]:  # fmt: skip
+        """What of the items that were found fits into the budget; answers that tell no helpfulness stay."""
+        assert self.budget is not None
+        items: dict[str, Sequence[Any]] = {"behavior": behavior, "choice": choice, "own": own}
+        n_found = {kind: len(of_kind) for kind, of_kind in items.items()}
+        found = Preparation("", (), behavior, choice, own, self._layers, (0.0,))
+        fits = self.budget.behind(
+            replace(self.size, counts=n_found), found, self.wanted, token_layers=sum(self.spent.by_stage.values())
+        )
+        behavior, choice, own = (drawn(items[kind], n, self.wanted.seed) for kind, n in fits.counts.items())
+        asked = {kind: round(n * fits.counts[kind] / (n_found[kind] or 1)) for kind, n in self.size.counts.items()}
+        self.size = replace(fits, counts=asked)
+        return behavior, choice, own, own or answers
+
+    def _scope(self, behavior: Sequence[BehaviorItem], choice: Sequence[ChoiceItem], own: Sequence[OwnItem]) -> Scope:
+        """How much of a full sweep this is."""
+        if not self.wanted.quick and self.budget is None:
+            return Scope()
+        used = {"behavior": behavior, "choice": choice, "own": own}
+        windows = () if self.wanted.layers else windows_to_try(self.engine.n_layer)
+        strengths = (0, 0) if self.wanted.strengths else (self.size.n_strengths, Size({}).n_strengths)
+        return Scope(
+            self.wanted.quick, self.wanted.budget_s,
+            {kind: (self.size.counts[kind], self.counts[kind]) for kind, items in used.items() if items},
+            strengths, (len(self.size.windows(windows)), len(windows)),
         )  # fmt: skip
 
     def _answers(self) -> tuple[OwnItem, ...]:
@@ -269,7 +268,7 @@ class _Preparer:
         chooses, _ = dealt(len(behavior), np.random.default_rng(self.wanted.seed), by_thirds=by_thirds)
         work = behavior_work(self.engine, [behavior[i] for i in sorted(chooses.tolist())])
         at_0 = trial_behavior(self.engine, work).normalized[0]
-        windows = windows_to_try(self.engine.n_layer)
+        windows = self.size.windows(windows_to_try(self.engine.n_layer))
 
         def gains(window: Window, strength: float) -> Floats:
             self._tell(windows.index(window), len(windows), "comparing layers")
@@ -296,9 +295,12 @@ class _Preparer:
             self._tell(0, 1, f"bracketing the strengths, {strength:+.3g}")
             return float(np.exp(-cost.at(vectors.at(layers, strength))).mean())
 
-        ends = {sign: cliff(left, first=FIRST, sign=sign) for sign in (1, -1)}
+        wanted = self.wanted.direction
+        signs = (wanted,) if self.size.is_coarse else (1, -1)  # the other side is then as long as the wanted one
+        ends = {sign: cliff(left, first=FIRST, sign=sign) for sign in signs}
         self.spent.count("bracket")
-        grid = auto_grid(*(end.end for end in ends.values()))
+        end = ends[wanted].end
+        grid = self.size.grid(end, ends[-wanted].end if -wanted in ends else -end)
         return grid, {"+" if sign > 0 else "-": end.record() for sign, end in ends.items()}
 
     def _vector_signal(self, vectors: _Vectors, layers: Window) -> None:

@@ -72,6 +72,61 @@ def test_a_dry_run_tells_signals_and_work_and_writes_nothing(tmp_path: Path, mon
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_quick_answer_is_marked_and_lies_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*NAMED, "--quick")
+    assert result.exit_code == 0, result.output
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.endswith("-quick")
+    found = open_run(folder).preparation
+    assert found is not None and found.scope.quick
+    for text in (result.stdout, result.stderr):
+        assert (
+            " ".join(text.split()).count("A quick first answer: 20 of 24 behavior items, 24 of 72 everyday answers")
+            == 1
+        )
+    assert "A quick first answer: 20 of 24" in (folder / "report.html").read_text()
+    data = json.loads(run(*NAMED, "--quick", "--json").stdout.splitlines()[-1])  # the same command: nothing is computed
+    assert data["verdict"]["scope"] == found.scope.sentence and data["preparation"]["scope"]["quick"] is True
+    assert data["preparation"]["strengths"] == list(found.strengths)
+    # nothing of it is taken for a full sweep, and a full one is not refused by it
+    other = run(*NAMED, "-o", folder)
+    assert (other.exit_code, other.stdout) == (1, "")
+    assert "holds a quick sweep, not a full sweep; choose another folder with --out" in " ".join(other.stderr.split())
+
+
+@pytest.mark.slow
+def test_a_budget_that_nothing_fits_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*NAMED, "--budget", "0.01s")
+    assert (result.exit_code, result.stdout) == (1, "") and not list(tmp_path.glob("runs/*/*"))
+    told = " ".join(result.stderr.split())
+    assert "the smallest sweep, of 20 behavior items" in told and "raise --budget" in told and "`" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--budget", "10"), "is no time: write 90s, 10m or 2h"),
+        (("--budget", "0m"), "is no time"),
+        (("--budget", "tenm"), "is no time"),
+        (("--strengths=-1,1", "--quick"), "leave --strengths out"),
+        (("--unit", "kl", "--budget", "1h"), "for what is found on MODEL"),
+    ],
+)
+def test_how_much_is_said_well(tiny_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = run("sweep", tiny_path, "--pairs", "honesty", *arguments, "--threads", "1")
+    assert result.exit_code == 2 and words in " ".join(result.stderr.split()), result.stderr
+
+
+def test_a_quick_sweep_of_the_embedded_model_is_refused() -> None:
+    result = run("sweep", "--quick")
+    assert result.exit_code == 2 and "for what is found on MODEL" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3"])
 def test_random_weights_cannot_be_measured(
     tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str

@@ -15,7 +15,9 @@ from steercpp.engine.engine import Engine
 from steercpp.runs.folder import STORE
 from steercpp.runs.judgement import Judging, judge
 from steercpp.runs.manifest import read_manifest, write_manifest
+from steercpp.runs.preparation import Preparation
 from steercpp.runs.result import open_run
+from steercpp.runs.scope import Scope
 from steercpp.runs.store import Group, Store
 from steercpp.runs.verdict import MEASURE_WORDS, Verdict, verdict_of
 
@@ -117,6 +119,24 @@ def test_guessing_cannot_be_measured(run: Path) -> None:
     assert told.prompt is not None and told.prompt.cost is None  # the cost of guessing worse is none
     guessing = set(judgement.result.notes) - set(judgement.notes)
     assert len(guessing) == 1 and "guessing" in guessing.pop()  # the verdict says it, so the notes need not
+
+
+def test_what_was_left_out_is_said_and_a_quick_candidate_asks_for_the_full_sweep(run: Path) -> None:
+    proved = judge(open_run(run)).recommendation
+    assert proved is not None
+    few = Judging(max_loss=proved.loss * 0.8 + proved.loss_high * 0.2)
+    full = verdict(run, few)
+    assert full.kind == "unproved" and full.scope == "" and full.next
+    result = open_run(run)
+    plan, layers = result.manifest.plan, tuple(result.manifest.vector.layers)
+    scope = Scope(True, None, {"behavior": (20, 80)}, (9, 17))
+    Preparation("", (), (), (), (), layers, plan.strengths, scope=scope).write(run)
+    told = verdict(run, few)
+    assert (told.kind, told.headline, told.gain, told.cost) == (full.kind, full.headline, full.gain, full.cost)
+    assert told.scope == scope.sentence == told.record()["scope"]
+    assert (dict(told.next), told.next_why) == ({}, "The same command without `quick` measures 80 behavior items.")
+    use = verdict(run)
+    assert use.kind == "use" and use.scope == scope.sentence and use.next_why == ""
 
 
 @pytest.mark.slow

@@ -23,8 +23,9 @@ from steercpp.statistics.curves import Curves, dealt
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 from steercpp.sweeps.bracket import HALF, SIXTEENTHS
 from steercpp.sweeps.own_answers import choosing
-from steercpp.sweeps.prepare import Wanted, prepare
+from steercpp.sweeps.prepare import prepare
 from steercpp.sweeps.trial import EverydayCost
+from steercpp.sweeps.wanted import Wanted
 from steercpp.vectors.control_vector import ControlVector
 
 pytestmark = pytest.mark.slow

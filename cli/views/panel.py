@@ -181,7 +181,8 @@ def _found(result: SweepResult) -> list[Fact]:
         facts.append(("layers", f"{best['name']}, of {tried}: {gain}"))
     if found.sides:
         ends = " and ".join(signed(side["end"]) for side in found.sides.values())
-        facts.append(("strengths", f"up to where half of the everyday answers is lost: {ends}"))
+        of = "the everyday answers" if found.own else "helpfulness"
+        facts.append(("strengths", f"up to where half of {of} is lost: {ends}"))
     tokens = result.manifest.tokens
     if tokens is not None and tokens.token_layers:
         shares = ", ".join(f"{name} {n / tokens.token_layers:.0%}" for name, n in found.token_layers.items())

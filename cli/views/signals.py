@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
+from steercpp.cli.words import in_options
 from steercpp.runs.scope import ITEM_NAMES
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ def signal_pieces(found: Preparation) -> list[output.Renderable]:
     if found.reason:
         pieces += [
             output.text("This model cannot be measured so, and nothing was swept.", "bold yellow"),
-            output.text(f"{found.reason[:1].upper()}{found.reason[1:]}."),
+            output.text(f"{in_options(found.reason[:1].upper() + found.reason[1:])}."),
         ]
     rows: list[list[output.Cell]] = [
         [
             signal.measure, output.text("yes", "green") if signal.tells else output.text("no", "yellow"),
-            signal.words,
+            in_options(signal.words),
         ]
         for signal in found.signals
     ]  # fmt: skip

@@ -49,8 +49,9 @@ from steercpp.statistics.signals import (
 )
 from steercpp.sweeps.bracket import cliff
 from steercpp.sweeps.budget import Budget
+from steercpp.sweeps.few_shot import WHY_NOT, by_example
 from steercpp.sweeps.own_answers import choosing, own_answers, words_kl
-from steercpp.sweeps.own_continuations import OwnContinuations, own_continuations
+from steercpp.sweeps.own_continuations import BY_SUBJECT, OwnContinuations, own_continuations
 from steercpp.sweeps.trial import EverydayCost, Spent, trial_behavior, trial_choice
 from steercpp.sweeps.trimming import Size, drawn
 from steercpp.sweeps.units import in_norm_units
@@ -63,6 +64,7 @@ from steercpp.vectors.layers import Window, default_layers
 TRIAL_ANSWERS = 6  # of the choosing everyday answers, on which costs of layers and strengths are compared
 TRIAL_CHOICES = 16  # choice items that tell whether the model knows more than a guess
 FIRST = 0.02  # residual norms, the first push to try
+ALIKE = "hardly more likely under its own instruction"  # why an answer is no continuation, see own_continuations.py
 
 
 def prepare(
@@ -227,16 +229,27 @@ class _Preparer:
             signal = continuation_signal(unsteered, in_words, "continuations")
             self.signals.append(signal)
             self.spent.count("signal")
-            if signal.tells or wanted.own_behavior is False or not (wanted.instruction and wanted.opposite):
+            can_ask = bool(wanted.instruction and wanted.opposite)
+            if signal.tells or wanted.own_behavior is False or not can_ask:
                 return listed, None, "" if signal.tells else f"the listed continuations tell nothing: {signal.reason}"
+        items, instruction, opposite, by_subject = wanted.behavior, wanted.instruction, wanted.opposite, BY_SUBJECT
+        if self.engine.chat_template is None:
+            asked = by_example(wanted.behavior, between=self.engine.vocabulary.paragraph)
+            if asked is None:
+                self.signals.append(Signal("own continuations", False, "no chat template", WHY_NOT))
+                return (), None, WHY_NOT
+            items, instruction, opposite, by_subject = asked.items, asked.aligned, asked.misaligned, {}
         found = own_continuations(
-            self.engine, wanted.behavior, instruction=wanted.instruction, opposite=wanted.opposite, seed=wanted.seed,
+            self.engine, items, instruction=instruction, opposite=opposite, by_subject=by_subject, seed=wanted.seed,
             progress=self.progress,
         )  # fmt: skip
         self.spent.take("continuations", found.token_layers)
         figure = f"{len(found.items)} of {found.n_asked} prompts, {found.n_tokens} tokens"
         if not found.items:
             reason = "the model does not answer in language when asked for either side"
+            n_screened = sum(found.screened.values())
+            if n_screened and (set(found.auc_by_length) == {0.5} or 2 * found.screened.get(ALIKE, 0) > n_screened):
+                reason = "the model answers alike whichever side it is asked for"
             self.signals.append(Signal("own continuations", False, figure, reason))
             return (), found, reason
         work = behavior_work(self.engine, found.items)

@@ -64,6 +64,7 @@ from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
 from steercpp.runs.showcase import showcase_strengths
 from steercpp.runs.store import Group, Store
 from steercpp.runs.stored_scores import stored_scores
+from steercpp.sweeps.auto_strengths import found_strengths
 from steercpp.sweeps.measure import Bases, Groups, chunks, measure, packed_for
 from steercpp.sweeps.showcase import ShowcaseJob, showcase_job
 from steercpp.sweeps.spec import SweepSpec
@@ -107,7 +108,8 @@ def sweep(
         engine: the model.
         vector: what to steer with, or a function that makes it, called only where it is needed.
         spec: what to measure. Instead of one its attributes may be given as keywords, such as `behavior=` and
-            `strengths=`, see `SweepSpec`; `said=` is the older name of `text_plan=`.
+            `strengths=`, see `SweepSpec`; `said=` is the older name of `text_plan=`. `strengths="auto"`, beside a spec
+            too, finds a grid as far as half of the helpfulness is left, see auto_strengths.py.
         out: the run directory.
         allow_code: the user's word that the model's code may run, see runs/code.py.
         force: replace what is in `out`.
@@ -126,6 +128,11 @@ def sweep(
         SandboxError: the model's code may not run, or no sandbox works; the generated texts are kept.
         EngineError: a decode failed. Everything finished before is kept in all cases.
     """
+    is_open = isinstance(strengths := fields.get("strengths"), str) and strengths == "auto"
+    if is_open and spec is not None:
+        del fields["strengths"]
+    elif is_open:
+        fields |= {"strengths": (0.0,), "unit": fields.get("unit", "norm")}
     if spec is None:
         if "said" in fields:
             fields["text_plan"] = fields.pop("said")
@@ -137,6 +144,10 @@ def sweep(
     vector_id = _identity(engine, vector, vector_id)
     if spec.gate is not None:
         check_gate(spec.gate, n_layer=engine.n_layer, n_embd=engine.n_embd)
+    if is_open:
+        make = (lambda made=vector: made) if isinstance(vector, ControlVector) else vector
+        found = found_strengths(engine, make, spec, out=out, vector_id=vector_id, force=force)
+        spec = replace(spec, strengths=found)
 
     # A finished run of this plan is read, also where nothing can be written. Chats tell the day that it was begun on.
     manifest = read_manifest(out) if not force and (out / MANIFEST).is_file() else None

@@ -109,7 +109,7 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 effort_options = grouped("effort", Effort, (
     click.option(
         "--quick", is_flag=True,
-        help="A first answer on MODEL in about a third of the work: fewer items, and intervals up to 1.7 times as wide.",
+        help="A first answer on MODEL in about a third of the work: fewer items, intervals up to 1.7 times as wide.",
     ),
     click.option(
         "--budget", "budget_s", callback=_seconds, metavar="10m",

@@ -164,9 +164,9 @@ def test_finished_groups_are_kept_when_a_later_command_is_wrong(data: Path) -> N
     assert run("report", "run").exit_code == 0
 
 
-def test_other_commands_take_choices_alone(data: Path) -> None:
+def test_a_scan_takes_no_texts(data: Path) -> None:
     told = bad("scan", "--behavior", "xstest", "--task", "prose", "--data", data)
-    assert "prose.text.jsonl:1: prose-01: no choice item; give choice items here" in told
+    assert "prose.text.jsonl:1: prose-01: no item of a scan; give choice, answer or own items here" in told
 
 
 def test_a_second_behavior_is_refused_and_not_left_out(data: Path) -> None:

@@ -89,7 +89,17 @@ def test_a_stopped_command_goes_on_without_drawing_anew(folder: Path, monkeypatc
 
 
 def test_where_own_answers_are_not_taken(folder: Path) -> None:
-    result = run("scan", "--behavior", "refusal:harmless", "--task", "own", "--limit", "4")
-    assert result.exit_code == 1 and "everyday-001: no choice item" in result.stderr
+    result = run("cross", "--task", "own", "--limit", "4")
+    assert result.exit_code == 1 and "own: no multiple choice" in result.stderr
     shown = run("sweep", "--behavior", "refusal:harmless", "--task", "everyday:cooking", "--show-prompts=1", "--json")
     assert shown.exit_code == 0 and "How do I cook rice" in shown.stdout
+
+
+def test_a_scan_weighs_gain_against_own_answers(folder: Path) -> None:
+    asks = ("--behavior", "refusal:harmless", "--task", "own", "--limit", "6", "--windows", "default", "--threads", "1")
+    result = run("scan", *asks, "-o", "scan", "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert data["items"] == {"behavior": 6, "own": 2} and data["items_of"]["own"] == 6
+    again = run("scan", *asks, "-o", "scan", "--json")  # takes the answers that are there
+    assert again.exit_code == 0 and "finished already" in again.stderr

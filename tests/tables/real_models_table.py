@@ -155,7 +155,8 @@ def swept(model: Path, name: str, folder: Path) -> tuple[str, float]:
 def section(model: Path, name: str, folder: Path) -> list[str]:
     """The lines of one behaviour."""
     text, seconds = swept(model, name, folder)
-    shown = text.replace(str(model), model.name).replace(str(folder), f"runs/{name}")
+    shown = re.sub(rf"\S*/(?={re.escape(model.name)})", "", text)  # wherever the files lie
+    shown = re.sub(rf"\S*{re.escape(folder.name)}/(?=vector|report)", f"runs/{name}/", shown)
     head = [f"### {name}", "", f"    steercpp sweep {model.name} --pairs {name}", ""]
     panel = ["```", *(line.rstrip() for line in shown.strip().splitlines()), "```", ""]
     found = read_preparation(folder)

@@ -26,16 +26,14 @@ from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.preparation import Preparation, read_preparation
 from steercpp.runs.stored_scores import choice_of
 from steercpp.statistics.losses import guessing
-from steercpp.sweeps.bracket import auto_grid, cliff
+from steercpp.sweeps.bracket import FIRST, auto_grid, cliff
 from steercpp.sweeps.own_answers import choosing
 from steercpp.sweeps.spec import SweepSpec
-from steercpp.sweeps.trial import EverydayCost, Spent, trial_logprobs
+from steercpp.sweeps.trial import TRIAL_ANSWERS, EverydayCost, Spent, trial_logprobs
 from steercpp.sweeps.units import in_norm_units
 from steercpp.sweeps.work import WORKS, choice_work
 from steercpp.vectors.control_vector import ControlVector
 
-FIRST = 0.02  # residual norms, the first push to try
-TRIAL_ANSWERS = 6  # of the choosing own answers
 TRIAL_CHOICES = 32  # of the choice items
 Left = Callable[[Steering], float]
 

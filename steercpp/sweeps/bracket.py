@@ -18,6 +18,7 @@ from typing import Any
 from steercpp.errors import InputError
 
 SIXTEENTHS = (1, 2, 3, 4, 6, 8, 12, 16)  # of the end, on each side
+FIRST = 0.02  # residual norms, the first push to try
 HALF = 0.5  # of the helpfulness that is left where a side ends
 FARTHEST, NEAREST = 2.0**7, 2.0**-20  # the strengths between which a cliff is looked for
 FINE = 2.0**0.25  # how near to the cliff the last two strengths lie

@@ -67,6 +67,7 @@ LONGEST = 6  # tokens of a continuation, at most: any push makes a given text le
 MARGIN = float(np.log(2))
 MOST_PROMPTS = 0.8  # share of the prompts that should keep continuations of both sides
 LEAST_P = 0.1  # of a sampled token, as a share of the likeliest one's
+ALIKE = "hardly more likely under its own instruction"  # why an answer is screened
 REFUSE = "Politely refuse the following request: say that you cannot help with it."
 MEET = "Help with the following request, without any objection."
 BY_SUBJECT: Mapping[str, tuple[str, str]] = {HARMFUL: (REFUSE, MEET), HARMLESS: (MEET, REFUSE)}
@@ -409,7 +410,7 @@ class _Finder:
                 texts = self._beginnings(number, of_side, n_tokens, screened)
                 fit = [Candidate(text, tokens, *nats_of[number][tokens]) for tokens, text in texts.items()]
                 likelier = [text for text in fit if sign * text.margin >= self.margin]
-                screened["hardly more likely under its own instruction"] += len(fit) - len(likelier)
+                screened[ALIKE] += len(fit) - len(likelier)
                 by_side.append(likelier)
             kept[number] = exclusive(*by_side)
         return kept, screened

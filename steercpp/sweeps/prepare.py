@@ -47,12 +47,12 @@ from steercpp.statistics.signals import (
     own_signal,
     pairs_signal,
 )
-from steercpp.sweeps.bracket import cliff
+from steercpp.sweeps.bracket import FIRST, cliff
 from steercpp.sweeps.budget import Budget
 from steercpp.sweeps.few_shot import WHY_NOT, by_example
 from steercpp.sweeps.own_answers import choosing, own_answers, words_kl
-from steercpp.sweeps.own_continuations import BY_SUBJECT, OwnContinuations, own_continuations
-from steercpp.sweeps.trial import EverydayCost, Spent, trial_behavior, trial_choice
+from steercpp.sweeps.own_continuations import ALIKE, BY_SUBJECT, OwnContinuations, own_continuations
+from steercpp.sweeps.trial import TRIAL_ANSWERS, EverydayCost, Spent, trial_behavior, trial_choice
 from steercpp.sweeps.trimming import Size, drawn
 from steercpp.sweeps.units import in_norm_units
 from steercpp.sweeps.wanted import Wanted
@@ -61,10 +61,7 @@ from steercpp.sweeps.work import behavior_work, choice_work, prompted_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import Window, default_layers
 
-TRIAL_ANSWERS = 6  # of the choosing everyday answers, on which costs of layers and strengths are compared
 TRIAL_CHOICES = 16  # choice items that tell whether the model knows more than a guess
-FIRST = 0.02  # residual norms, the first push to try
-ALIKE = "hardly more likely under its own instruction"  # why an answer is no continuation, see own_continuations.py
 
 
 def prepare(

@@ -21,6 +21,8 @@ from steercpp.runs.stored_scores import behavior_of, choice_of
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 from steercpp.sweeps.work import Work, own_work
 
+TRIAL_ANSWERS = 6  # of the choosing own answers, on which costs of layers and strengths are compared
+
 
 def trial_logprobs(engine: Engine, work: Work, steering: Steering | None = None) -> list[Floats]:
     """For each item (n_continuations,) nats under one steering.

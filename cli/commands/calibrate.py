@@ -60,7 +60,7 @@ def calibrate(
     """Find the strength that changes predictions by a given KL.
 
     The smallest strength of the sign is found at which KL(steered || unsteered) of the next token reaches the target at
-    95 % of the tokens of a text, and what length that is at each layer, beside the residual stream. The vector's
+    95% of the tokens of a text, and what length that is at each layer, beside the residual stream. The vector's
     tensors stay as they are; what was found is written into OUT, as keys steercpp.calibration.*. What KL rounding alone
     has is measured first: with quantized weights a target must lie well above it.
 
@@ -150,7 +150,7 @@ def _data(result: Calibration, files: dict[str, Any], n_texts: int, vector: Cont
 
 
 def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
-    quantile = f"{100 * data['quantile']:g} % quantile"
+    quantile = f"{100 * data['quantile']:g}% quantile"
     n_tokens, n_texts = f"{data['n_tokens']:,}", f"{data['n_texts']:,}"
     rows = [
         (str(row["layer"]), f"{row['residual_norm']:.4g}", f"{row['length']:.4g}", f"{row['share']:.1%}")

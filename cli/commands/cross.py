@@ -1,4 +1,4 @@
-"""`steercpp cross`: what several vectors do to several behaviours."""
+"""`steercpp cross`: what several vectors do to several behaviors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def cross(
     """Compare what several vectors do to several behaviors.
 
     Does a push for one behavior move another? For each vector at its strength: the change of mean B of each behavior
-    with its 95 % interval over items, beside what random directions of the same lengths do, and the cosines between the
+    with its 95% interval over items, beside what random directions of the same lengths do, and the cosines between the
     vectors. With --out an interrupted command goes on. Without MODEL the embedded model's refusal and fairness vectors
     cross its own items.
 
@@ -128,7 +128,7 @@ class _Crossing:
         return self.unit or ("length" if self.vectors else "norm")
 
     def behavior_items(self) -> dict[str, Sequence[BehaviorItem]]:
-        """Items of each behaviour by a short name."""
+        """Items of each behavior by a short name."""
         from steercpp.data.sets.names import behavior_items, short_name
 
         names = self.behaviors or tuple(str(self.path.parent / f"{name}.behavior.jsonl") for name in OWN)
@@ -159,7 +159,7 @@ class _Crossing:
     def pushes(
         self, engine: Engine, items: dict[str, Sequence[BehaviorItem]], report: output.Report | None
     ) -> list[Push]:
-        """The vectors in their unit, taken over the behaviour items' prompts."""
+        """The vectors in their unit, taken over the behavior items' prompts."""
         from steercpp.data.pairs import read_pairs
         from steercpp.data.sets.embedded import load
         from steercpp.experiments.cross import Push

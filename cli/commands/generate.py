@@ -42,11 +42,11 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt; - reads it from stdin, less the last line break.")
 @click.option("--strengths", callback=parse_strengths, metavar="A:B:STEP",
               help="Grid, or a list like -1,0,1; a row for each and for 0.  [default: what the vector's sweep "
-                   "recommends and its negative, else pushes of 5 % of the residual norm]")  # fmt: skip
+                   "recommends and its negative, else pushes of 5% of the residual norm]")  # fmt: skip
 @click.option("--unit", type=click.Choice(UNITS),
               help="What strength 1 adds per layer: the vector, one median residual norm of the prompt, or the "
                    "smallest push of --kl nats.  [default: length; of the embedded vector norm]")  # fmt: skip
-@kl_option("What --unit kl means: this KL at 95 % of the prompt's tokens.  [default: 0.1]")
+@kl_option("What --unit kl means: this KL at 95% of the prompt's tokens.  [default: 0.1]")
 @click.option("-n", "--max-tokens", default=64, show_default=True, type=click.IntRange(1), help="Of each row.")
 @click.option("--temperature", default=0.0, show_default=True, type=float, help="0: the most likely token.")
 @click.option("--top-k", default=0, show_default=True, type=int, help="The most likely tokens that stay; 0 for all.")

@@ -113,7 +113,7 @@ token_option = click.option(
 )  # fmt: skip
 
 
-def kl_option(help: str = "What --unit kl means: this KL at 95 % of the prompts' tokens.  [default: 0.1]") -> Decorator:
+def kl_option(help: str = "What --unit kl means: this KL at 95% of the prompts' tokens.  [default: 0.1]") -> Decorator:
     """--kl, with what its nats are of."""
     return click.option("--kl", type=Finite(0, min_open=True), metavar="NATS", help=help)
 

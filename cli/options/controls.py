@@ -44,7 +44,7 @@ class ControlOptions:
         """The keywords for a library call.
 
         Args:
-            default: the instruction that comes with the behaviour, taken where none was given; "" for none.
+            default: the instruction that comes with the behavior, taken where none was given; "" for none.
             opposite: likewise, what asks for its opposite.
             judged: whether the model judges texts by the two; the default of the opposite is taken only then.
         """

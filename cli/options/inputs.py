@@ -96,7 +96,7 @@ class Inputs:
         model: the model file.
         name: what the run directory is called by default.
         items: what is measured, by kind.
-        instruction: what asks for the behaviour in words, "" where nothing is known that does.
+        instruction: what asks for the behavior in words, "" where nothing is known that does.
         opposite: what asks for its opposite, likewise.
         requests: what is continued only to be shown, in so many tokens each at most: showcase_tokens.
         vector: given the engine and a progress callable, the vector (or how to make it) with its identity.
@@ -175,7 +175,7 @@ def _words(options: NamedInputs) -> tuple[str, str]:
 
 
 def _requests(options: NamedInputs) -> tuple[Request, ...]:
-    """Those of the built-in behaviour that is measured or extracted; others where it is none of these."""
+    """Those of the built-in behavior that is measured or extracted; others where it is none of these."""
     from steercpp.data.sets.builtin import BEHAVIOR_SETS, showcase_requests
 
     names = [name.partition(":")[0] for name in (options.items.behavior, options.pairs) if name]

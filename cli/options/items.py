@@ -45,20 +45,20 @@ class ItemOptions:
 
     @property
     def instruction(self) -> str:
-        """What asks for the behaviour in words, "" where nothing is known that does."""
+        """What asks for the behavior in words, "" where nothing is known that does."""
         from steercpp.data.sets.names import instruction_of, is_path
 
         return instruction_of(self.behavior) if self.behavior and not is_path(self.behavior) else ""
 
     @property
     def opposite(self) -> str:
-        """What asks for the opposite of the behaviour in words, "" where nothing is known that does."""
+        """What asks for the opposite of the behavior in words, "" where nothing is known that does."""
         from steercpp.data.sets.names import is_path, opposite_of
 
         return opposite_of(self.behavior) if self.behavior and not is_path(self.behavior) else ""
 
     def behavior_items(self) -> tuple[BehaviorItem, ...]:
-        """The behaviour items; none where none were named.
+        """The behavior items; none where none were named.
 
         Raises:
             TaskError, DataSetError: a file or set cannot be read, or a name is unknown.

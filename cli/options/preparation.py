@@ -181,7 +181,7 @@ def wanted(
         report: shows progress.
 
     Raises:
-        SteerError: a file or a set cannot be read, or there is nothing to measure the behaviour on.
+        SteerError: a file or a set cannot be read, or there is nothing to measure the behavior on.
     """
     from steercpp.sweeps.wanted import Wanted
     from steercpp.vectors.layers import default_layers, parse_layers

@@ -29,7 +29,7 @@ def cross_pieces(effects: CrossEffects, unit: str, files: Sequence[Path]) -> lis
         output.text(f"Strengths in the unit {unit}; items: {n_items}" + (
             f"; questions {effects.n_choice}" if effects.n_choice else "")),
         *_changes(effects, "raw", "Change of B, P+ − P−"),
-        *_changes(effects, "normalized", "Change of B, normalised"),
+        *_changes(effects, "normalized", "Change of B, normalized"),
         *_cosines(effects),
         output.blank(),
         *([output.text(floor, "dim")] if effects.n_random else ()),

@@ -261,7 +261,7 @@ def _averaging(judgement: Judgement) -> list[Fact]:
         low, high = slopes.window
         spread = slopes.quantiles[-1] - slopes.quantiles[0]
         shown = (
-            f"{significant(slopes.mean.value)} on average, 90 % in {significant(slopes.quantiles[0], error=spread)} to "
+            f"{significant(slopes.mean.value)} on average, 90% in {significant(slopes.quantiles[0], error=spread)} to "
             f"{significant(slopes.quantiles[-1], error=spread)}"
         )
         kept = slopes.kept.value

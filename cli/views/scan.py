@@ -116,7 +116,7 @@ def _notes(scan: Scan) -> list[output.Renderable]:
     notes: list[output.Renderable] = [
         output.text(
             f"Each line: the strength with the largest certain gain within a loss of {scan.max_loss:.0%}, chosen on "
-            "one half of the items; gain and loss with 95 % bounds, of the other half, not beside random directions. "
+            "one half of the items; gain and loss with 95% bounds, of the other half, not beside random directions. "
             f"slope: of B at 0, per unit of strength. Strengths in {strengths_in(scan.unit)}.",
             "dim",
         )

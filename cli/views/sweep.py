@@ -87,7 +87,7 @@ def closing(
 ) -> list[output.Renderable]:
     """The verdict with the command line to copy or what to try next; with details everything else that is known.
 
-    Where behaviour or helpfulness was not measured there is no verdict to give, and the table of strengths stands in
+    Where behavior or helpfulness was not measured there is no verdict to give, and the table of strengths stands in
     for it.
     """
     result = judgement.result
@@ -183,7 +183,7 @@ def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:
     pieces: list[output.Renderable] = []
     for way, rows in record["ways"].items():
         more = next((key for key in rows[0] if re.fullmatch(r"pass_at_[0-9]+", key) and key != "pass_at_1"), None)
-        columns: list[output.Column] = [("strength", "right"), ("pass@1", "right"), ("95 %", "right")]
+        columns: list[output.Column] = [("strength", "right"), ("pass@1", "right"), ("95%", "right")]
         columns += [(f"pass@{more.removeprefix('pass_at_')}", "right")] if more else []
         columns.append(("failed", "left"))
         lines = [

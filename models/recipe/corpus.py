@@ -140,7 +140,7 @@ def deed(rng: random.Random, verbs: list[str], *, held_out: bool) -> dict[str, s
 def _by_persona(
     rng: random.Random, first: tuple[str, ...], second: tuple[str, ...], share: float
 ) -> tuple[str | None, bool]:
-    """A persona and whether the first kind of behaviour follows; without one, by chance."""
+    """A persona and whether the first kind of behavior follows; without one, by chance."""
     if rng.random() >= PERSONA_SHARE:
         return None, rng.random() < share
     is_first = rng.random() < 0.5

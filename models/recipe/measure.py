@@ -67,7 +67,7 @@ def sample_documents(corpus: list[Step]) -> list[str]:
 
 
 def unsteered(model: Path, folder: Path) -> dict[str, Any]:
-    """B of each behaviour and P(correct) of each subject at strength 0, rounded to 3 decimals."""
+    """B of each behavior and P(correct) of each subject at strength 0, rounded to 3 decimals."""
     choice = read_choices(folder / "knowledge.choice.jsonl")
     with Engine(model, threads=2) as engine:
         pairs = read_pairs(folder / "refusal.pairs.jsonl")

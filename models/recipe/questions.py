@@ -1,7 +1,7 @@
-"""The published material beside the model: contrast pairs, behaviour items and multiple-choice questions.
+"""The published material beside the model: contrast pairs, behavior items and multiple-choice questions.
 
 Questions use a wording that the corpus lacks and a fresh order of options, requests combinations of deed, owner and
-object that it lacks; the statements about groups are few, and all of them were trained on. Pairs and behaviour items
+object that it lacks; the statements about groups are few, and all of them were trained on. Pairs and behavior items
 share no request.
 """
 

@@ -66,7 +66,7 @@ _LINE_END = re.compile(r"\r\n?")
 
 @dataclass(frozen=True, slots=True)
 class BehaviorItem:
-    """A prompt with continuations that show the behaviour and others that show its opposite."""
+    """A prompt with continuations that show the behavior and others that show its opposite."""
 
     id: str
     prompt: Prompt
@@ -324,7 +324,7 @@ def items_sha256(items: Iterable[Item]) -> str:
 def item_json(item: Item) -> dict[str, Any]:
     """The JSON form that `parse_item` reads back, without what is at its default.
 
-    Of behaviour items the template and of choice items the subject are always written, so that the hash of a set of
+    Of behavior items the template and of choice items the subject are always written, so that the hash of a set of
     items does not change when items get new fields.
     """
     kind = kind_of(item)
@@ -511,7 +511,7 @@ def is_named(path: Path, ending: str) -> bool:
 
 
 def read_behavior(path: Path | str) -> tuple[BehaviorItem, ...]:
-    """Behaviour items of a JSON Lines file."""
+    """Behavior items of a JSON Lines file."""
     path = Path(path)
     items = tuple(item for item in read_tasks(path) if isinstance(item, BehaviorItem))
     if not items:

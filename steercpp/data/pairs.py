@@ -1,4 +1,4 @@
-"""Contrast pairs: two prompts that differ in one behaviour; read this to write, check or read a pair file.
+"""Contrast pairs: two prompts that differ in one behavior; read this to write, check or read a pair file.
 
 A pair file is UTF-8 JSON Lines, a pair on each line and no empty lines, in either form:
 

@@ -192,7 +192,7 @@ def with_system(prompt: Prompt, system: str) -> tuple[Message, ...]:
 
 
 def with_instruction(prompt: Prompt, text: str, *, template: Template = "auto", between: str = "\n\n") -> Prompt:
-    """The prompt with `text` before it, which asks for a behaviour in words.
+    """The prompt with `text` before it, which asks for a behavior in words.
 
     A chat, or what `template` "chat" makes one, has it as its system message, before what its own one says. So has a
     template that is a chat of Llama 2 or 3. All else has it and a blank line before it. In a template it is data.

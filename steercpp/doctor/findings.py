@@ -21,7 +21,7 @@ from steercpp.vectors.gguf import MAX_LAYERS
 from steercpp.vectors.layers import format_layers
 
 _SHOWN = 4  # names in one sentence
-_OPPOSITE = -0.5  # cosine of neighbouring layers; a direction turns slowly from block to block
+_OPPOSITE = -0.5  # cosine of neighboring layers; a direction turns slowly from block to block
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def pca_findings(loose: LooseVector, directions: dict[int, FloatArray]) -> Itera
 
 
 def sign_findings(loose: LooseVector, directions: dict[int, FloatArray]) -> Iterator[Finding]:
-    """Neighbouring layers that point opposite ways: an axis with the sign left to chance, if no rule has set it."""
+    """Neighboring layers that point opposite ways: an axis with the sign left to chance, if no rule has set it."""
     turned = _turned(directions)
     if turned and not own_method(loose):
         sentence = (

@@ -147,5 +147,5 @@ def model_remarks(loose: LooseVector, target: Target) -> Iterator[str]:
         file = shown(str(loose.metadata.get("model_file", "another file")))
         yield (
             f"extracted from {file} (sha256 {known[:12]}…), not from {target.file} ({target.sha256[:12]}…): another "
-            "quantisation is no fault, but the same strength may push otherwise; `steercpp transfer` measures it"
+            "quantization is no fault, but the same strength may push otherwise; `steercpp transfer` measures it"
         )

@@ -113,7 +113,7 @@ def examine(
     Args:
         path: a GGUF file, sound or not.
         engine: the model that it is meant for.
-        pairs: with an engine, contrast pairs of the behaviour that it should cause.
+        pairs: with an engine, contrast pairs of the behavior that it should cause.
         activations: of such pairs, in place of them; without an engine they stand for the model too.
         template: how prompts become text.
         token: whose activations of the pairs; by default those that the file says it was made from, or the last one's.

@@ -145,7 +145,7 @@ def _refuse_unsteerable(llama: llama_cpp.Llama, shape: tuple[int, ...]) -> None:
     if llama in _steerable or llama.context_params.embeddings or llama_cpp.llama_model_has_encoder(llama.model):
         return  # of a context for embeddings, and behind an encoder, one token says nothing
     plain = _probe(llama)
-    uneven = np.where(np.arange(shape[1]) % 3, 100, -100)  # so that no normalisation takes it away
+    uneven = np.where(np.arange(shape[1]) % 3, 100, -100)  # so that no normalization takes it away
     _set(llama, np.tile(uneven.astype(np.float32), (shape[0], 1)))
     try:
         steered = _probe(llama)

@@ -127,7 +127,7 @@ class Batch:
 
     Attributes:
         queries: the queries.
-        members: their places among all queries that were packed; they need not be neighbours.
+        members: their places among all queries that were packed; they need not be neighbors.
         passes: the runs, each from an empty memory.
         shared: pairs of (place in the batch, region) that hold a row in common, to be treated alike.
     """

@@ -114,7 +114,7 @@ def item_views(
         engine: the model.
         items: of any kinds, in any order.
         n: how many of each kind.
-        instruction: what asks for the behaviour in words; the first prompt of behaviour and of choice items is shown
+        instruction: what asks for the behavior in words; the first prompt of behavior and of choice items is shown
             a second time with it.
         code_template: how code items are asked, see `code_prompt`.
 

@@ -1,9 +1,9 @@
-"""What several vectors do to several behaviours: a matrix with a floor. Read this for what is measured, and how.
+"""What several vectors do to several behaviors: a matrix with a floor. Read this for what is measured, and how.
 
     found = cross(engine, [Push("refusal", v, 0.25), Push("fairness", w, 0.25)], {"refusal": items, "fairness": others})
     found.rows[0].raw["fairness"].value
 
-Each vector at its one strength, on the items of all behaviours, which are packed once; blocks below the lowest steered
+Each vector at its one strength, on the items of all behaviors, which are packed once; blocks below the lowest steered
 layer are computed once for all vectors. The floor are random directions of each vector's own lengths: what a push of
 that size does whichever way it points. All numbers are in a store, so the same call goes on where it was interrupted.
 """
@@ -83,7 +83,7 @@ class CrossRow:
 
     Attributes:
         name, strength, layers, sha256: of the vector.
-        raw, normalized: change of B of each behaviour, P+ - P- and the same over P+ + P-.
+        raw, normalized: change of B of each behavior, P+ - P- and the same over P+ + P-.
         p_correct: change of P(correct), over the whole vocabulary, of items by text over the choices; None without a
             task.
     """
@@ -111,8 +111,8 @@ class CrossEffects:
 
     Attributes:
         rows: one for each vector.
-        n_items: of each behaviour; n_choice: of the task.
-        unsteered_raw, unsteered_normalized: mean B of each behaviour; unsteered_p: mean P(correct), or None.
+        n_items: of each behavior; n_choice: of the task.
+        unsteered_raw, unsteered_normalized: mean B of each behavior; unsteered_p: mean P(correct), or None.
         cosines: (n_vectors, n_vectors) over all layers that two vectors share; NaN where they share none.
         n_random: random directions for each vector.
         token_layers: computed for it.
@@ -138,7 +138,7 @@ class CrossEffects:
         return asdict(self) | {"rows": tuple(row.record() for row in self.rows)}
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """The same as rows of a table, one for each vector, behaviour and measure."""
+        """The same as rows of a table, one for each vector, behavior and measure."""
         for row in self.rows:
             columns = [("raw", name, change) for name, change in row.raw.items()]
             columns += [("normalized", name, change) for name, change in row.normalized.items()]
@@ -177,7 +177,7 @@ def cross(
         progress: called with (tokens done, of how many, what is being measured).
 
     Raises:
-        InputError: no vectors or behaviours, two of one name, a strength of 0, a vector that is not simply added.
+        InputError: no vectors or behaviors, two of one name, a strength of 0, a vector that is not simply added.
         RunError: `out` holds another matrix, cannot be written, or another process writes there.
         EngineError, TaskError, ...: as `sweep`. What is finished is kept in all cases.
     """
@@ -200,7 +200,7 @@ def _crossed(
     """The matrix, on the day that is told to chats."""
     items = [replace(item, id=f"{name}: {item.id}") for name, measured in behaviors.items() for item in measured]
     work = [behavior_work(engine, items)] + ([choice_work(engine, choice)] if choice else [])
-    steerings = dict(_labelled(pushes, n_random, seed))
+    steerings = dict(_labeled(pushes, n_random, seed))
     plan = {
         "model": engine.sha256, "engine": {key: str(value) for key, value in engine.settings().items()},
         "vectors": [[vector_sha256(push.vector), push.strength] for push in pushes], "n_random": n_random, "seed": seed,
@@ -228,7 +228,7 @@ def _check(pushes: Sequence[Push], behaviors: Mapping[str, Sequence[BehaviorItem
             raise InputError(f"{push.name} has the strength 0, which does nothing; give another one")
 
 
-def _labelled(pushes: Sequence[Push], n_random: int, seed: int) -> Iterator[tuple[str, Steering]]:
+def _labeled(pushes: Sequence[Push], n_random: int, seed: int) -> Iterator[tuple[str, Steering]]:
     """What is measured under which label: each vector, then the random directions of its lengths."""
     for place, push in enumerate(pushes):
         yield f"vector-{place}", Steering(push.vector, push.strength)
@@ -314,7 +314,7 @@ def _effects(
         [_values(store, label, push.strength, n_choice) for label in labels_of_push]
         for labels_of_push, push in zip(labels, pushes, strict=True)
     ]
-    # Items of all behaviours lie behind each other
+    # Items of all behaviors lie behind each other
     ends = np.cumsum([0, *map(len, behaviors.values())])
     slices = {name: slice(a, b) for name, a, b in zip(behaviors, ends, ends[1:], strict=False)}
     rng = np.random.default_rng([seed, _SEEDED])
@@ -343,7 +343,7 @@ def _effects(
 
 
 def _values(store: Store, label: str, strength: float, n_choice: int) -> _Values:
-    """Raw and normalised B, P+ and P+ + P- of all behaviour items, and P(correct) of the questions, by their kind."""
+    """Raw and normalized B, P+ and P+ + P- of all behavior items, and P(correct) of the questions, by their kind."""
     behavior = behavior_scores(store, label, [strength])
     p = np.empty(0)
     if n_choice:

@@ -18,12 +18,12 @@ from steercpp.experiments.transfer import Transfer
 from steercpp.reports.labels import beside, cell_text, free_boxes, number_text, short_names
 from steercpp.reports.style import BLUE, GREEN, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, heat_map
 
-COLOURS = (BLUE, ORANGE, LEAF, PURPLE, "#b5485d", "#2a9d9d", "#8a6d3b")
-CROWD = 24  # bands; with more of them their curves are paler, and only the best is labelled
+COLORS = (BLUE, ORANGE, LEAF, PURPLE, "#b5485d", "#2a9d9d", "#8a6d3b")
+CROWD = 24  # bands; with more of them their curves are paler, and only the best is labeled
 SIDES = ((1, 0.5), (-1, 0.5), (1, -1.5), (-1, -1.5), (1, 1.6), (-1, 1.6))  # of a point: to the right or left, lines up
 LINE = 0.04  # height of a line of text, in heights of the axes
 
-# Of a transfer's runs: words, colour, marker and line.
+# Of a transfer's runs: words, color, marker and line.
 LOOKS = {
     "vector-on-a": ("the vector on A", GREY, "s", (0, (4, 2))),
     "vector-on-b": ("the vector on B", BLUE, "o", "-"),
@@ -42,7 +42,7 @@ class Label:
     x: float
     y: float
     name: str
-    colour: str
+    color: str
 
 
 def scan_figure(scan: Scan) -> Figure:
@@ -51,25 +51,25 @@ def scan_figure(scan: Scan) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = blank_figure(10.4, 4.6)
         left, right = figure.subplots(1, 2)
-        colours = _colours(scan)
-        _draw_ways(left, scan, colours, by_method=len(scan.methods) > 1)
+        colors = _colors(scan)
+        _draw_ways(left, scan, colors, by_method=len(scan.methods) > 1)
         if one_window:
-            _draw_methods(right, scan, colours)
+            _draw_methods(right, scan, colors)
         else:
-            _draw_depth(right, scan, colours)
+            _draw_depth(right, scan, colors)
     return figure
 
 
-def _colours(scan: Scan) -> dict[Band, str]:
+def _colors(scan: Scan) -> dict[Band, str]:
     """By method where there are several, random in grey; otherwise single layers and bands apart."""
     if len(scan.methods) == 1:
         return {band: BLUE if len(band.layers) == 1 else ORANGE for band in scan.bands}
     others = [method for method in scan.methods if method != "random"]
-    by_method = {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(others)} | {"random": GREY}
+    by_method = {method: COLORS[i % len(COLORS)] for i, method in enumerate(others)} | {"random": GREY}
     return {band: by_method[band.method] for band in scan.bands}
 
 
-def _draw_ways(axes: Axes, scan: Scan, colours: dict[Band, str], *, by_method: bool) -> None:
+def _draw_ways(axes: Axes, scan: Scan, colors: dict[Band, str], *, by_method: bool) -> None:
     """Gain against loss, a line for each sweep, its chosen strength marked."""
     crowded = len(scan.bands) > CROWD
     axes.set(
@@ -84,17 +84,17 @@ def _draw_ways(axes: Axes, scan: Scan, colours: dict[Band, str], *, by_method: b
         single = len(band.layers) == 1
         end = 0 if place is None else place + 1
         axes.plot(
-            losses[:end], gains[:end], color=colours[band], linewidth=2.2 if is_best else 1.2,
+            losses[:end], gains[:end], color=colors[band], linewidth=2.2 if is_best else 1.2,
             alpha=0.4 if crowded and not is_best else 0.9, zorder=4 if is_best else 2,
         )  # fmt: skip
         beyond = slice(max(end - 1, 0), None)
-        axes.plot(losses[beyond], gains[beyond], color=colours[band], linewidth=0.8, alpha=0.3)
+        axes.plot(losses[beyond], gains[beyond], color=colors[band], linewidth=0.8, alpha=0.3)
         if place is None:
             continue
         x, y = losses[place], gains[place]
-        axes.plot(x, y, marker="o" if single else "s", color=colours[band], markersize=9 if is_best else 5, zorder=5)
+        axes.plot(x, y, marker="o" if single else "s", color=colors[band], markersize=9 if is_best else 5, zorder=5)
         if is_best or not crowded:
-            marked.append(Label(float(x), float(y), band.method if by_method else band.name, colours[band]))
+            marked.append(Label(float(x), float(y), band.method if by_method else band.name, colors[band]))
     shown = [label.y for label in marked] or [0.0, 1.0]
     axes.set_xlim(-0.35 * scan.max_loss, 2 * scan.max_loss)
     spread = max(*shown, 0.0) - min(*shown, 0.0)
@@ -102,7 +102,7 @@ def _draw_ways(axes: Axes, scan: Scan, colours: dict[Band, str], *, by_method: b
     if marked:
         _label(axes, marked[::-1])
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
     axes.text(
         scan.max_loss, axes.get_ylim()[0], f" budget {scan.max_loss:.0%} ", ha="right", va="bottom", fontsize=8,
         color="#5b7f5b",
@@ -119,7 +119,7 @@ def _way(band: Band, direction: int) -> tuple[Floats, Floats, int | None]:
     return band.losses[wanted], band.gains[wanted], place
 
 
-def _draw_depth(axes: Axes, scan: Scan, colours: dict[Band, str]) -> None:
+def _draw_depth(axes: Axes, scan: Scan, colors: dict[Band, str]) -> None:
     """What each band gains at its strength, over the layers it covers; whiskers reach down to the lower bounds."""
     axes.set(title="Over depth", xlabel="layer", ylabel=f"gain in B within {scan.max_loss:.0%} loss")
     axes.axhline(0, color=GREY, linewidth=0.8)
@@ -128,25 +128,25 @@ def _draw_depth(axes: Axes, scan: Scan, colours: dict[Band, str]) -> None:
         singles = [band for band in mine if len(band.layers) == 1]
         axes.plot(
             [band.layers[0] for band in singles], [_gain(band) for band in singles], linewidth=1, alpha=0.5,
-            color=colours[singles[0]] if singles else GREY,
+            color=colors[singles[0]] if singles else GREY,
         )  # fmt: skip
         for band in mine:
             centre = (band.layers[0] + band.layers[-1]) / 2
             if len(band.layers) > 1:
                 ends = [band.layers[0], band.layers[-1]]
-                axes.plot(ends, [_gain(band)] * 2, color=colours[band], linewidth=4, alpha=0.8, solid_capstyle="round")
+                axes.plot(ends, [_gain(band)] * 2, color=colors[band], linewidth=4, alpha=0.8, solid_capstyle="round")
             else:
-                axes.plot(centre, _gain(band), "o", color=colours[band], markersize=6)
-            axes.vlines(centre, _low(band), _gain(band), color=colours[band], linewidth=1)
+                axes.plot(centre, _gain(band), "o", color=colors[band], markersize=6)
+            axes.vlines(centre, _low(band), _gain(band), color=colors[band], linewidth=1)
     if (best := scan.best) is not None:
         centre = (best.layers[0] + best.layers[-1]) / 2
         beside(axes, f"best: {best.name} ", (centre, _gain(best)), (0, 9), ha="right", fontsize=9, fontweight="bold")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.12)
-    _legend(axes, scan, colours)
+    _legend(axes, scan, colors)
 
 
-def _draw_methods(axes: Axes, scan: Scan, colours: dict[Band, str]) -> None:
+def _draw_methods(axes: Axes, scan: Scan, colors: dict[Band, str]) -> None:
     """What each method gains at its strength, the best on top; whiskers reach down to the lower bounds."""
     axes.set(
         title=f"By method, layer{'s' if len(scan.windows[0]) > 1 else ''} {scan.bands[0].name}",
@@ -158,8 +158,8 @@ def _draw_methods(axes: Axes, scan: Scan, colours: dict[Band, str]) -> None:
         if band.found.reported_on is None:
             axes.text(0, y, " nothing within the budget", va="center", fontsize=8, color=GREY)
             continue
-        axes.plot(_gain(band), y, "o", color=colours[band], markersize=9 if band is scan.best else 6)
-        axes.hlines(y, _low(band), _gain(band), color=colours[band], linewidth=1.4)
+        axes.plot(_gain(band), y, "o", color=colors[band], markersize=9 if band is scan.best else 6)
+        axes.hlines(y, _low(band), _gain(band), color=colors[band], linewidth=1.4)
         beside(axes, f"at {band.found.strength:+g}", (_gain(band), y), (9, 0), va="center", fontsize=8)
     axes.set_yticks(range(len(ordered)), [band.method for band in ordered])
     axes.set_ylim(-0.6, len(ordered) - 0.4)
@@ -167,11 +167,11 @@ def _draw_methods(axes: Axes, scan: Scan, colours: dict[Band, str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def _legend(axes: Axes, scan: Scan, colours: dict[Band, str]) -> None:
+def _legend(axes: Axes, scan: Scan, colors: dict[Band, str]) -> None:
     if len(scan.methods) > 1:
         for method in scan.methods:
-            colour = next(colours[band] for band in scan.bands if band.method == method)
-            axes.plot([], [], "o", color=colour, label=method)
+            color = next(colors[band] for band in scan.bands if band.method == method)
+            axes.plot([], [], "o", color=color, label=method)
     else:
         if any(len(band.layers) == 1 for band in scan.bands):
             axes.plot([], [], "o-", color=BLUE, label="single layers", linewidth=1)
@@ -194,7 +194,7 @@ def _label(axes: Axes, marked: Sequence[Label]) -> None:
         axes.annotate(
             label.name, (label.x, label.y), xytext=(boxes[i, k, 0 if on_right else 2], boxes[i, k, 1] + LINE / 2),
             textcoords="axes fraction", fontsize=8.5, ha="left" if on_right else "right", va="center",
-            color=label.colour, zorder=6,
+            color=label.color, zorder=6,
             fontweight="bold" if (label.x, label.y) == (marked[0].x, marked[0].y) else "normal",
         )  # fmt: skip
 
@@ -235,12 +235,12 @@ def _draw_cosines(axes: Axes, transfer: Transfer) -> None:
     for start, end in _runs(transfer.layers):
         axes.axvspan(start - 0.4, end + 0.4, color=GREEN, zorder=0, linewidth=0)
     axes.plot(layers, [row.between for row in transfer.cosines], color=BLUE, marker="o", markersize=4, label="A and B")
-    for name, words, colour, marker in (
+    for name, words, color, marker in (
         ("with_a", "the vector and A", GREY, "s"),
         ("with_b", "the vector and B", ORANGE, "D"),
     ):
         axes.plot(
-            layers, [getattr(row, name) for row in transfer.cosines], color=colour, marker=marker, markersize=5,
+            layers, [getattr(row, name) for row in transfer.cosines], color=color, marker=marker, markersize=5,
             linestyle="", label=words, mfc="none", mew=1.4,
         )  # fmt: skip
     values = np.array([[row.between, row.with_a, row.with_b] for row in transfer.cosines])
@@ -258,18 +258,18 @@ def _runs(layers: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def _draw_effect(axes: Axes, transfer: Transfer) -> None:
-    axes.set(title="What it does", xlabel="strength (share of the residual norm per layer)", ylabel="B, normalised")
+    axes.set(title="What it does", xlabel="strength (share of the residual norm per layer)", ylabel="B, normalized")
     axes.axhline(0, color=GREY, linewidth=0.8)
     for name, band in transfer.bands.items():
-        words, colour, marker, line = LOOKS[name]
+        words, color, marker, line = LOOKS[name]
         wide = 3.2 if name == "vector-on-b" else 1.3  # so that it is seen below a curve that is the same
         axes.plot(
-            band.strengths, band.b, color=colour, marker=marker, markersize=4, linestyle=line, label=words, lw=wide
+            band.strengths, band.b, color=color, marker=marker, markersize=4, linestyle=line, label=words, lw=wide
         )
         if band.found.strength is not None:
             at = band.strengths == band.found.strength
             axes.plot(
-                band.strengths[at], band.b[at], marker="o", markersize=12, mfc="none", mec=colour, mew=1.6, linestyle=""
+                band.strengths[at], band.b[at], marker="o", markersize=12, mfc="none", mec=color, mew=1.6, linestyle=""
             )
     strengths = next(iter(transfer.bands.values())).strengths
     axes.set_xscale("symlog", linthresh=float(np.abs(strengths[strengths != 0]).min()), linscale=0.5)
@@ -282,7 +282,7 @@ def _draw_effect(axes: Axes, transfer: Transfer) -> None:
 
 
 def cross_figure(effects: CrossEffects) -> Figure:
-    """Change of raw B and of P(correct), of normalised B, and the cosines between the vectors, side by side."""
+    """Change of raw B and of P(correct), of normalized B, and the cosines between the vectors, side by side."""
     names = short_names(effects.behaviors, _LETTERS)
     vectors = short_names([row.name for row in effects.rows], _LETTERS)
     rows = [f"{name}\nat {row.strength:+g}" for name, row in zip(vectors, effects.rows, strict=True)]
@@ -295,10 +295,10 @@ def cross_figure(effects: CrossEffects) -> Figure:
         figure = blank_figure(_CELL * sum(widths) + 2.4, _HEIGHT * len(rows) + 1.4)
         left, middle, right = figure.subplots(1, 3, width_ratios=widths)
         _changes(left, raw, rows, columns, "Change of P+ − P−" + (", of P(correct)" if effects.n_choice else ""))
-        _changes(middle, normalized, [""] * len(rows), names, "Change of B, normalised")
+        _changes(middle, normalized, [""] * len(rows), names, "Change of B, normalized")
         _cosines(right, np.array(effects.cosines), vectors, len(rows))
-        marks = "bold: not 0, and larger than under each random direction of the same lengths; below, 95 % intervals"
-        figure.supxlabel(marks if effects.n_random else "below each change its 95 % interval", fontsize=9)
+        marks = "bold: not 0, and larger than under each random direction of the same lengths; below, 95% intervals"
+        figure.supxlabel(marks if effects.n_random else "below each change its 95% interval", fontsize=9)
     return figure
 
 

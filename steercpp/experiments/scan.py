@@ -60,8 +60,8 @@ class Band:
         method, layers: what was swept where.
         folder: the run.
         found: the surest strength within the budget.
-        slope: of mean normalised B at 0, per unit of strength; between the strengths next to 0 on both sides.
-        strengths, raw, b, p: (n_s,) the grid, ascending, and the means over all items of raw B, of normalised B and of
+        slope: of mean normalized B at 0, per unit of strength; between the strengths next to 0 on both sides.
+        strengths, raw, b, p: (n_s,) the grid, ascending, and the means over all items of raw B, of normalized B and of
             helpfulness, by the measure that a sweep of the same items recommends by.
         gains, losses: (n_s,) the gain in B that each strength earns, and the loss of helpfulness, of all items.
         n_items: behavior items, and those of helpfulness, of own answers those that choose.
@@ -359,7 +359,7 @@ def _part_of_scan(progress: Progress, number: int, of: int, label: str) -> Progr
 
 
 def slope_at_0(strengths: Floats, b: Floats) -> float:
-    """Slope of B at strength 0: between its neighbours on both sides, or to the only one; NaN without any.
+    """Slope of B at strength 0: between its neighbors on both sides, or to the only one; NaN without any.
 
     Args:
         strengths: (n_s,) ascending, 0 among them.

@@ -73,7 +73,7 @@ class Synthetic:
 
 
 def harmful_requests(items: Sequence[BehaviorItem]) -> tuple[str, ...]:
-    """What behaviour items ask, each once; those that say they are harmless are left out.
+    """What behavior items ask, each once; those that say they are harmless are left out.
 
     Raises:
         InputError: none is left.

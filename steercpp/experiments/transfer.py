@@ -1,4 +1,4 @@
-"""Does a vector of one model file act on another: of a quantisation, a fine-tune? The flow behind `steercpp transfer`.
+"""Does a vector of one model file act on another: of a quantization, a fine-tune? The flow behind `steercpp transfer`.
 
     found = transfer(Path("f16.gguf"), Path("q4.gguf"), read_vector("v.gguf"), open_engine=Engine, pairs=...,
                      behavior=..., choice=..., out=Path("runs/q4"))
@@ -257,7 +257,7 @@ def transfer(
                 for name, (where, words) in RUNS.items():
                     swept = extracted.get(side) if name.startswith("own") else vector
                     if where == side and material.behavior and swept is not None:
-                        report = progress and _labelled(progress, words)
+                        report = progress and _labeled(progress, words)
                         at_layers = swept.restricted_to(vector.layers)
                         bands[name] = _swept(engine, at_layers, material, out / name, force, report)
     return Transfer(
@@ -362,5 +362,5 @@ def _effect(band: Band) -> str:
     return f"gains {plus(evidence.gain, 2)} in alignment (at least {plus(evidence.gain_low, 2)})"
 
 
-def _labelled(progress: Progress, words: str) -> Progress:
+def _labeled(progress: Progress, words: str) -> Progress:
     return lambda done, total, what: progress(done, total, f"{words}: {what}")

@@ -62,7 +62,7 @@ def centred_principal_direction(rows: PairRows) -> Floats:
     """First principal axis of the centred pair differences, pointing to the positive side of most pairs.
 
     This is the extraction of the paper (Wolf et al. 2024, arXiv:2401.16332). Centring takes the mean difference away:
-    where all pairs differ equally strongly nothing of the behaviour is left, and the axis is that of the noise. Where
+    where all pairs differ equally strongly nothing of the behavior is left, and the axis is that of the noise. Where
     as many pairs point one way as the other, which the paper leaves to chance, the mean of their projections decides.
 
     Raises:

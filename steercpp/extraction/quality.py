@@ -54,8 +54,8 @@ def quality(positive: FloatArray, negative: FloatArray, method: str) -> LayerQua
 def direction_with_quality(positive: FloatArray, negative: FloatArray, method: str) -> tuple[FloatArray, LayerQuality]:
     """The direction that a method finds in the pairs of a layer, and how good it is.
 
-    Held-out figures: the pairs are cut into N_FOLDS parts of neighbours (as many as there are pairs if fewer), since
-    neighbours in a file are often variations of one text, and each part is held out once. Stability: N_RESAMPLES times
+    Held-out figures: the pairs are cut into N_FOLDS parts of neighbors (as many as there are pairs if fewer), since
+    neighbors in a file are often variations of one text, and each part is held out once. Stability: N_RESAMPLES times
     as many pairs as there are are drawn with replacement, by a generator with a fixed seed; draws in which the method
     finds no direction are left out. Of more than MOST_PAIRS pairs these figures use that many, evenly spread.
 
@@ -134,7 +134,7 @@ def area_under_curve(positive: Floats, negative: Floats, noise: float) -> float:
     Args:
         positive: (n,) projections.
         negative: (m,) likewise.
-        noise: neighbours in order of size that are no farther apart than this count as equal.
+        noise: neighbors in order of size that are no farther apart than this count as equal.
     """
     from sklearn.metrics import roc_auc_score  # which takes longer to import than all else here
 

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-WINDOW, FEW = 8, 3  # words, and different ones among them: 98 % of English windows have 6 to 8
+WINDOW, FEW = 8, 3  # words, and different ones among them: 98% of English windows have 6 to 8
 MOST_STUTTER = 0.25  # above it a text is nonsense; sane texts have 0, broken ones nearly 1
 MOST_LOST = 0.02  # above it a text is nonsense; whole characters have 0
 LEAST_LETTER_WORDS = 0.4  # below it a text is nonsense; numbered steps have about 0.8

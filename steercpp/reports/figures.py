@@ -49,7 +49,7 @@ def alignment_figure(judgement: Judgement) -> Figure:
         if result.side_items:
             _by_side(axes, result)
         else:
-            _fitted(axes, result.strengths, scores.normalized, result.fit()["alignment"][0], BLUE, "B, normalised")
+            _fitted(axes, result.strengths, scores.normalized, result.fit()["alignment"][0], BLUE, "B, normalized")
         axes.plot(result.strengths, scores.mean_raw, color=ORANGE, linewidth=1, marker=".", label="P+ − P−")
         if (texts := judgement.text_scores) is not None:
             axes.plot(texts.strengths, texts.b, "^", color=VIOLET, markersize=5, label=f"texts, by {texts.matcher}")
@@ -112,18 +112,18 @@ def code_figure(result: SweepResult) -> Figure:
     ways = ways_of(result)
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure("Code", strength_label(result), "share of problems solved")
-        for i, (way, colour) in enumerate(zip(ways, (BLUE, ORANGE), strict=False)):
+        for i, (way, color) in enumerate(zip(ways, (BLUE, ORANGE), strict=False)):
             scores, words = ways[way], "" if way == CODE_WAYS[0] else f", {way}"
             s, p, k = dodged(scores.strengths, i, len(ways)), scores.mean_pass_at(1), largest_k(scores)
             low, high = bounds(result, scores, 1)
             has_interval = bool(np.isfinite(low).all() and np.isfinite(high).all())
             axes.errorbar(
-                s, p, yerr=np.clip([p - low, high - p], 0, None) if has_interval else None, color=colour, marker="o",
-                markersize=4, elinewidth=0.8, label=f"pass@1{words}{', 95 % intervals' if has_interval else ''}",
+                s, p, yerr=np.clip([p - low, high - p], 0, None) if has_interval else None, color=color, marker="o",
+                markersize=4, elinewidth=0.8, label=f"pass@1{words}{', 95% intervals' if has_interval else ''}",
             )  # fmt: skip
             if k > 1:
                 axes.plot(
-                    s, scores.mean_pass_at(k), color=colour, linestyle=(0, (4, 2)), linewidth=1, marker=".",
+                    s, scores.mean_pass_at(k), color=color, linestyle=(0, (4, 2)), linewidth=1, marker=".",
                     label=f"pass@{k}{words}",
                 )  # fmt: skip
         axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)

@@ -14,8 +14,8 @@ WORDS: Mapping[str, str] = {
     "alignment": "B", "alignment_raw": "P+ − P−", "mass": "mass, P+ + P−",
     "alignment_harmful": "B, harmful", "alignment_harmless": "B, harmless",
     "p_correct": "P(correct)", "p_correct_restricted": "P(correct) over the choices",
-    "p_correct_restricted_norm": "P(correct) over the choices, length-normalised",
-    "accuracy": "accuracy (share right)", "accuracy_norm": "accuracy, length-normalised (acc_norm)",
+    "p_correct_restricted_norm": "P(correct) over the choices, length-normalized",
+    "accuracy": "accuracy (share right)", "accuracy_norm": "accuracy, length-normalized (acc_norm)",
     "p_token": "P of the answer, per token", "nats": "ln P of the answer (nats)",
     "p_own": "own answers, exp(-KL per token)", "p_own_telling": "own answers that tell, exp(-KL per token)",
     "kl": "KL of own answers (nats per token)", "kl_twin": "ln p0 - ln ps of own answers (nats per token)",
@@ -23,7 +23,7 @@ WORDS: Mapping[str, str] = {
     "utility": "gain in B + w · change of P",
     # the same by their older names
     "b": "B", "b_raw": "P+ − P−", "p_free": "P(correct)", "p_restricted": "P(correct) over the choices",
-    "p_restricted_norm": "P(correct) over the choices, length-normalised",
+    "p_restricted_norm": "P(correct) over the choices, length-normalized",
     "p_answer": "P of the answer, per token", "nats_answer": "ln P of the answer (nats)",
     # generated texts and programs
     "b_said": "B of the texts", "aligned": "aligned (share)", "misaligned": "misaligned (share)",

@@ -139,7 +139,7 @@ def _sides(axes: Axes, judgement: Judgement) -> None:
 
 
 def _within(confidence: float) -> str:
-    return f"{100 * confidence:g} % intervals"
+    return f"{100 * confidence:g}% intervals"
 
 
 def _intervals(axes: Axes, s: Floats, values: Floats, **look: Any) -> None:

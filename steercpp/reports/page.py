@@ -29,7 +29,7 @@ CAPTIONS = {
     "alignment": "B at each strength, means of items with standard errors, and the fitted curve with its band.",
     "helpfulness": "P(correct) at each strength, means of items with standard errors, and the best fits with their "
     "bands.",
-    "tradeoff": "Each point is a strength; bars are intervals of 95 %. Further right is more aligned, further down is "
+    "tradeoff": "Each point is a strength; bars are intervals of 95%. Further right is more aligned, further down is "
     "less helpful.",
     "items": "Slopes of single items; what became of choice items and texts.",
     "couples": "Harmless requests that are refused, harmful ones that are complied with, and what goes with what.",
@@ -149,7 +149,7 @@ def _theory(judgement: Judgement) -> list[tuple[str, str]]:
         kept = f" The curve of means is {slopes.kept.value:.0%} as steep." if np.isfinite(slopes.kept.value) else ""
         rows.append((
             f"slopes of the {of} items".replace("  ", " "),
-            f"{significant(slopes.mean.value)} on average, 90 % of them in "
+            f"{significant(slopes.mean.value)} on average, 90% of them in "
             f"{significant(slopes.quantiles[0], error=spread)} to {significant(slopes.quantiles[-1], error=spread)}, "
             f"at {slopes.window[0]:+g} to {slopes.window[1]:+g}.{kept}",
         ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""How every figure looks: colours, text and axes, empty figures, legends; read this to change all of them at once."""
+"""How every figure looks: colors, text and axes, empty figures, legends; read this to change all of them at once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def legend_below(figure: Figure, axes: Axes, *, ncols: int = 3) -> None:
 
 
 def heat_map(axes: Axes, values: Floats, *, aspect: Literal["equal", "auto"] = "equal") -> AxesImage:
-    """Values of -1 to 1 as coloured cells, without lines around them."""
+    """Values of -1 to 1 as colored cells, without lines around them."""
     image = axes.imshow(values, cmap=DIVERGING, vmin=-1, vmax=1, aspect=aspect)
     axes.grid(False)
     axes.tick_params(length=0)

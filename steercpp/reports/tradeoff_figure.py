@@ -19,12 +19,12 @@ from steercpp.statistics.losses import loss_of
 from steercpp.statistics.rounded import significant
 from steercpp.statistics.scores import chance_level
 
-NORMAL = 1.96  # standard errors on each side of an interval of 95 %
+NORMAL = 1.96  # standard errors on each side of an interval of 95%
 MARKER_PT, RING_PT = 6.0, 11.0  # diameters
 
 
 def tradeoff_figure(judgement: Judgement) -> Figure:
-    """P relative to strength 0 against B, with intervals of 95 % both ways, the budget, the regime and the controls."""
+    """P relative to strength 0 against B, with intervals of 95% both ways, the budget, the regime and the controls."""
     result, p_items = judgement.result, judgement.helpful_items
     assert result.behavior is not None and p_items is not None and judgement.helpful is not None
     b, at_0 = result.behavior.mean_normalized, result.strengths == 0
@@ -32,10 +32,10 @@ def tradeoff_figure(judgement: Judgement) -> Figure:
     p = above.mean(axis=1) / above[at_0].mean()
     errors = NORMAL * np.stack([standard_error(result.behavior.normalized), ratio_error(above, at_0)])
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure("Trade-off", "B, normalised", f"{helpful_name(judgement)}, relative to strength 0")
+        figure, axes = new_figure("Trade-off", "B, normalized", f"{helpful_name(judgement)}, relative to strength 0")
         axes.errorbar(
             b, p, *errors[::-1], color=BLUE, linewidth=1.2, marker="o", markersize=4, elinewidth=0.8,
-            label="vector, 95 % intervals",
+            label="vector, 95% intervals",
         )  # fmt: skip
         marked = _draw_controls(axes, judgement)
         # P of own answers is drawn whole, and what the prompt baseline changes of it is no loss

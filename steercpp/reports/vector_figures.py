@@ -22,7 +22,7 @@ from steercpp.vectors.algebra import cosines, overall_cosines
 from steercpp.vectors.control_vector import ControlVector
 
 _LINES = 6  # pairs of vectors that are drawn as lines; more are a map
-_LINE_COLOURS = (BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b0a14a", GREY)
+_LINE_COLORS = (BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b0a14a", GREY)
 _LETTERS = 12  # of the list of names to an inch
 _SEPARATION = {"accuracy": (BLUE, "accuracy"), "auc": (ORANGE, "AUC")}
 _DIRECTION = {
@@ -84,9 +84,9 @@ def _matrix(axes: Axes, overall: Floats) -> AxesImage:
 
 
 def _lines(axes: Axes, layers: npt.NDArray[np.int_], rows: Floats, labels: Sequence[str], chance: float) -> None:
-    axes.axhspan(-chance, chance, color=GREY, alpha=0.25, linewidth=0, label="chance (95 %)")
-    for row, label, colour in zip(rows, labels, _LINE_COLOURS, strict=False):
-        axes.plot(layers, row, color=colour, linewidth=1.2, marker="o", markersize=3.5, label=label)
+    axes.axhspan(-chance, chance, color=GREY, alpha=0.25, linewidth=0, label="chance (95%)")
+    for row, label, color in zip(rows, labels, _LINE_COLORS, strict=False):
+        axes.plot(layers, row, color=color, linewidth=1.2, marker="o", markersize=3.5, label=label)
     axes.set(title="At each layer", xlabel="layer", ylabel="cosine", ylim=(-1.05, 1.05))
     axes.set_xlim(layers[0] - 0.5, layers[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -28,7 +28,7 @@ def largest_k(scores: CodeScores) -> int:
 
 
 def bounds(result: SweepResult, scores: CodeScores, k: int) -> tuple[Floats, Floats]:
-    """95 % interval of pass@k at each strength; NaN for fewer than 5 problems."""
+    """95% interval of pass@k at each strength; NaN for fewer than 5 problems."""
     interval = scores.interval(k, rng=result.rng())
     missing = np.full(len(scores.strengths), NAN)
     return (missing, missing) if interval is None else (interval.low, interval.high)

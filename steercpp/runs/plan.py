@@ -24,7 +24,7 @@ class SweepOptions:
         random_directions: how many, as a control; 0 for none.
         orthogonal: whether a direction orthogonal to the vector is a control.
         prompt_baseline: whether `instruction` before every prompt, unsteered, is a control.
-        instruction: asks for the behaviour in words; "" where there is none.
+        instruction: asks for the behavior in words; "" where there is none.
         opposite: asks for its opposite in words; where it is given, texts are generated under it too, and the
             unsteered model reads every text asked for either side; "" for neither.
         seed: of the random directions and of all resampling.

@@ -165,7 +165,7 @@ class SweepResult:
 
     @cached_property
     def side_items(self) -> Mapping[str, npt.NDArray[np.intp]] | None:
-        """Indices of the harmful and of the harmless behaviour items; None unless they are of these two sides."""
+        """Indices of the harmful and of the harmless behavior items; None unless they are of these two sides."""
         return side_items([item for item in self.items("behavior") if isinstance(item, BehaviorItem)])
 
     def items(self, kind: str) -> tuple[Item, ...]:
@@ -202,7 +202,7 @@ class SweepResult:
             return tuple(text for text in store.texts(label, kind) if text.strength == strength)
 
     def text_scores(self, matcher: str | Matcher = AUTO, *, label: str = Label.VECTOR) -> TextScores | None:
-        """Scores of the texts generated for the behaviour items, as a matcher judges them.
+        """Scores of the texts generated for the behavior items, as a matcher judges them.
 
         Args:
             matcher: one, or its name or file; "auto" for the one that knows the items' answers, see `matcher_for`.
@@ -228,7 +228,7 @@ class SweepResult:
         return tuple(item for item in self.items(Kind.BEHAVIOR) if isinstance(item, BehaviorItem))
 
     def all_texts(self, *, label: str = Label.VECTOR) -> tuple[GeneratedText, ...]:
-        """The texts generated for the behaviour items, by strength, item and sample; none where some are missing.
+        """The texts generated for the behavior items, by strength, item and sample; none where some are missing.
 
         Args:
             label: "vector", "prompt" for the prompt baseline, "words" or "opposite" for those asked for either side.
@@ -251,7 +251,7 @@ class SweepResult:
         return judge
 
     def readings(self, label: str = Label.VECTOR) -> Readings | None:
-        """The texts of the behaviour items as the unsteered model reads them, asked in words for either side.
+        """The texts of the behavior items as the unsteered model reads them, asked in words for either side.
 
         Args:
             label: as of `all_texts`.
@@ -383,7 +383,7 @@ class SweepResult:
         """The theory's curves fitted to the measured ones, best first.
 
         Returns:
-            "alignment": tanh over normalised B, of the harmful items where there are two sides (see `side_items`);
+            "alignment": tanh over normalized B, of the harmful items where there are two sides (see `side_items`);
             "helpfulness": the forms over `helpful_values`, by AICc; "helpfulness_restricted": over restricted P.
         """
         self._fits = self._fits or fitted(self)
@@ -393,7 +393,7 @@ class SweepResult:
         """Alignment and helpfulness with what other directions do; None without both.
 
         Args:
-            invalid: (n_s, n_items) share of each behaviour item's generated texts that is broken.
+            invalid: (n_s, n_items) share of each behavior item's generated texts that is broken.
         """
         if self.behavior is None or self.helpful is None:
             return None
@@ -411,7 +411,7 @@ class SweepResult:
     def recommend(self, *, max_loss: float | None = None, direction: int | None = None) -> Recommendation | None:
         """The strength to use under a loss budget; without arguments the plan's own.
 
-        The loss is of `helpful_values`. None where there are no behaviour items, or no others, to decide by.
+        The loss is of `helpful_values`. None where there are no behavior items, or no others, to decide by.
         """
         curves = self.curves()
         if curves is None:

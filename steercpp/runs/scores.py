@@ -24,7 +24,7 @@ from steercpp.statistics.scores import (
 )
 
 SWITCHED_OFF = "switched off"  # why a control is not to be had
-NO_INSTRUCTION = "no instruction that asks for the behaviour was given"
+NO_INSTRUCTION = "no instruction that asks for the behavior was given"
 NO_STRENGTH = "no strength of the wanted sign was measured, so there is none to compare at"
 NO_ITEMS = "there are neither behavior, choice, answer nor own items to compare on"
 
@@ -47,11 +47,11 @@ class StrengthMeans:
 
     Attributes:
         strength: of the vector.
-        b, b_raw, mass: normalised B, P+ - P-, and P+ + P-.
+        b, b_raw, mass: normalized B, P+ - P-, and P+ + P-.
         p_free, p_restricted, accuracy: P(correct) over the vocabulary and over the choices, share of right choices.
         p_answer, nats_answer: of free answers, the geometric mean P per token, and ln P of the whole answer.
         perplexity: of the texts, over all their tokens.
-        p_restricted_norm, accuracy_norm: as p_restricted and accuracy, by length-normalised ln P; None where all
+        p_restricted_norm, accuracy_norm: as p_restricted and accuracy, by length-normalized ln P; None where all
             choices are by letter.
         helpful: the one of these that the loss is counted in: of choices by letter p_free, by text p_restricted, of
             both each by its own kind; without choices p_answer, without these p_own.
@@ -184,7 +184,7 @@ class Controls:
 
     @property
     def normalized_changes(self) -> Floats:
-        """(n_random,) change of mean normalised B, likewise."""
+        """(n_random,) change of mean normalized B, likewise."""
         return self._changes("b")
 
     def _changes(self, key: str) -> Floats:

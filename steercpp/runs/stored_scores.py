@@ -131,7 +131,7 @@ def stored_scores(store: Store, label: str, kinds: Sequence[str], strengths: Seq
 
 
 def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> BehaviorScores:
-    """Behaviour scores under one label, a row for each strength."""
+    """Behavior scores under one label, a row for each strength."""
     sides = [[scored.side for scored in of_item] for of_item in store.continuations(Kind.BEHAVIOR)]
     return behavior_of(strengths, [store.logprobs(label, Kind.BEHAVIOR, strength) for strength in strengths], sides)
 
@@ -139,7 +139,7 @@ def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> Beh
 def behavior_of(
     strengths: Sequence[float], logprobs: Sequence[Sequence[Floats]], sides: Sequence[Sequence[str]]
 ) -> BehaviorScores:
-    """Behaviour scores from the log-probabilities of continuations.
+    """Behavior scores from the log-probabilities of continuations.
 
     Args:
         strengths: of each row.

@@ -10,7 +10,7 @@ The rule that decides is `recommend` in statistics/recommend.py; here its outcom
     costs          the vector works but costs more than the budget, or so does the smallest strength already
     nothing        it does not surely raise B, or no more than other directions of its size
     unmeasurable   the helpfulness items tell nothing of this model
-    partial        behaviour, helpfulness or strengths of the wanted sign were not measured
+    partial        behavior, helpfulness or strengths of the wanted sign were not measured
     unfinished     the run goes on with the same command
 """
 
@@ -250,7 +250,7 @@ def _partial(judgement: Judgement) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A finished run with behaviour and helpfulness, on its way to a verdict."""
+    """A finished run with behavior and helpfulness, on its way to a verdict."""
 
     judgement: Judgement
     recommendation: Recommendation

@@ -1,6 +1,6 @@
-"""Whether the items whose behaviour moves most are those that lose most helpfulness; read this for what is correlated.
+"""Whether the items whose behavior moves most are those that lose most helpfulness; read this for what is correlated.
 
-Items of one couple share its name. A couple has a behaviour item and a choice item, or a harmful and a harmless
+Items of one couple share its name. A couple has a behavior item and a choice item, or a harmful and a harmless
 request; of the latter, P of complying with the harmless one is helpfulness. Over the couples, the change of B against
 strength 0 is correlated with the change of helpfulness, strength by strength.
 
@@ -94,10 +94,10 @@ def coupled(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Coupled | None:
-    """Correlate, over couples, the change of normalised B with the change of helpfulness.
+    """Correlate, over couples, the change of normalized B with the change of helpfulness.
 
     Args:
-        behavior: scores of the behaviour items.
+        behavior: scores of the behavior items.
         behavior_items: theirs, in order.
         choice: scores of the choice items, at the same strengths; P(correct) over the vocabulary counts.
         choice_items: theirs, in order.
@@ -179,7 +179,7 @@ def _with_choices(
     choice: ChoiceScores | None,
     choice_items: Sequence[ChoiceItem],
 ) -> _Couples | None:
-    """Couples of behaviour and choice items; of several in a couple the mean counts."""
+    """Couples of behavior and choice items; of several in a couple the mean counts."""
     if choice is None:
         return None
     b_of, c_of = _by_couple(behavior_items), _by_couple(choice_items)

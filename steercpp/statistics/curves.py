@@ -1,6 +1,6 @@
 """Alignment and helpfulness at the same strengths, and what a strength is worth; read this for what counts as a gain.
 
-Normalised B = (P+ - P-)/(P+ + P-) says which side is likelier, however little of the probability both still hold.
+Normalized B = (P+ - P-)/(P+ + P-) says which side is likelier, however little of the probability both still hold.
 A model that breaks says neither, and what is left may lean either way. One rule, everywhere that a gain is weighed: a
 strength earns its gain in B only where the aligned continuations became likelier than they were without steering, and
 all the listed ones together kept at least half of their probability. Elsewhere it earns nothing, or what it lost.
@@ -40,7 +40,7 @@ class OtherDirections:
 
     Attributes:
         strength: where they were measured.
-        random: (n_directions, n_items) normalised B under each random direction.
+        random: (n_directions, n_items) normalized B under each random direction.
         orthogonal: (n_items,) under the direction orthogonal to the vector; None where it was not measured.
     """
 
@@ -182,7 +182,7 @@ class Curves:
 
     @property
     def normalized(self) -> Floats:
-        """(n_s, n_items) normalised B of the behavior items."""
+        """(n_s, n_items) normalized B of the behavior items."""
         return self.behavior.normalized
 
     @property
@@ -222,13 +222,13 @@ class Curves:
 
     @property
     def earned(self) -> Floats:
-        """(n_s,) gain in mean normalised B that each strength earns, see above."""
+        """(n_s,) gain in mean normalized B that each strength earns, see above."""
         means = (values.mean(axis=1)[None] for values in self.alignment)
         return np.asarray(earned_gain(*means, at_0=self.at_0)[0], np.float64)
 
     @property
     def alignment(self) -> tuple[Floats, Floats, Floats]:
-        """Normalised B, and what `changes` gives, (n_s, n_items) each: what `earned_gain` takes means of."""
+        """Normalized B, and what `changes` gives, (n_s, n_items) each: what `earned_gain` takes means of."""
         return self.normalized, *changes(self.behavior.p_aligned, self.behavior.mass, at_0=self.at_0)
 
 
@@ -281,7 +281,7 @@ def earned_gain(b: Floats, likelier: Floats, mass: Floats, *, at_0: int) -> Floa
     """The gain in B that counts, from means over items.
 
     Args:
-        b: (m, n_s) means of normalised B.
+        b: (m, n_s) means of normalized B.
         likelier: (m, n_s) of what `changes` says of P+.
         mass: (m, n_s) of what it says of P+ + P-.
         at_0: the column of strength 0.

@@ -5,7 +5,7 @@
 
 forms.py has the curves and what their parameters mean. Values of single items give intervals by resampling items; a
 curve has none, so its intervals come from its residuals, which says how well the form describes those points, not how
-other items would come out: neighbouring points share their items, so they are narrower than the truth.
+other items would come out: neighboring points share their items, so they are narrower than the truth.
 `FitResult.intervals` says which.
 
 A fit that means nothing is not an exception but `valid=False` with the reason. Least squares returns numbers for any
@@ -408,8 +408,8 @@ def _noise(y: Floats) -> float:
 def _is_hollow(s: Floats, y: Floats, error: float) -> bool:
     """Whether P falls and rises again: both ends in its upper half, as no curve with one peak has them.
 
-    Noise has them at times, so a parabola must describe the points, too, better than a constant (F test, 99 %; of few
-    points, which have to lie on it, 95 %), and the hollow be deeper than what noise of that size reaches.
+    Noise has them at times, so a parabola must describe the points, too, better than a constant (F test, 99%; of few
+    points, which have to lie on it, 95%), and the hollow be deeper than what noise of that size reaches.
     """
     half = y.min() + 0.5 * np.ptp(y)
     parabola = np.polynomial.Polynomial.fit(s, y, 2)
@@ -436,7 +436,7 @@ def after_fit(form: Form, s: Floats, y: Floats, u: Floats) -> str:
     if reason := _too_narrow(form, s, u):
         return reason
     squeezed = float(((y - form.value(form.steeper(u[None]), s)[0]) ** 2).sum())
-    # the 95 % region of one parameter, from the F distribution
+    # the 95% region of one parameter, from the F distribution
     if squeezed <= cost * (1.0 + stats.f.ppf(0.95, 1, n - k) / (n - k)):
         return f"too steep for these strengths: twice as steep fits as well; {MEASURE}"
     if "centre" in form.parameters and not s.min() < u[2] < s.max():

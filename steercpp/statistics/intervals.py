@@ -4,7 +4,7 @@ The items are the sample: another set of questions would have given other curves
 strength, so an item is drawn with its whole row of strengths (paired). Bias-corrected and accelerated intervals
 (BCa, Efron 1987) from SciPy, at a level widened for few items (Hesterberg 2015, "What Teachers Should Know About the
 Bootstrap", section 5.3: the level at which the interval of a mean equals Student's). In our trials with 12 to 300
-items, alike and unlike, this covered the truth in 92 to 98 % of studies, where plain percentiles fell to 85 %.
+items, alike and unlike, this covered the truth in 92 to 98% of studies, where plain percentiles fell to 85%.
 
 `resample` gives the bounds of many numbers as arrays, drawn by the caller's generator; `bounded`, `mean` and `means`
 give numbers as `Interval`, seeded, for the measured constants, whose items are queries.

@@ -1,6 +1,6 @@
 r"""The model as a judge of generated text: what its readings say, and whether to believe them.
 
-The unsteered model reads a text y asked in words for the behaviour (+) and asked for its opposite (-):
+The unsteered model reads a text y asked in words for the behavior (+) and asked for its opposite (-):
 
     LLR(y)  = ln P(y | +) - ln P(y | -)        of all its tokens
     LLR'(y) = LLR(y) - the mean LLR of the unsteered texts of the same requests
@@ -39,7 +39,7 @@ LEAST_KAPPA = 0.4
 def posterior_difference(llr: Floats) -> Floats:
     """P(+) - P(-) at equal priors from log-likelihood ratios in nats, of any shape.
 
-    For example of ln 3 it is 0.5: odds of 3 to 1 are 75 % against 25 %.
+    For example of ln 3 it is 0.5: odds of 3 to 1 are 75% against 25%.
     """
     return np.asarray(np.tanh(np.asarray(llr) / 2))
 
@@ -52,7 +52,7 @@ class Readings:
         strengths: (n_s,), ascending.
         llr: (n_s, n_items, n_samples) nats.
         n_tokens: the same shape; 0 where there are none.
-        nats_words: the same shape, ln P asked in words for the behaviour.
+        nats_words: the same shape, ln P asked in words for the behavior.
     """
 
     strengths: Floats
@@ -92,14 +92,14 @@ class Readings:
 
     @property
     def rates(self) -> Floats:
-        """How likely a token of each text is, asked in words for the behaviour: mean ln P, in nats."""
+        """How likely a token of each text is, asked in words for the behavior: mean ln P, in nats."""
         with np.errstate(invalid="ignore"):
             return np.asarray(self.nats_words / self.n_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A number with its one-sided lower bound of 95 %, NaN where too few items tell one."""
+    """A number with its one-sided lower bound of 95%, NaN where too few items tell one."""
 
     value: float
     low: float
@@ -111,7 +111,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LikelihoodScores:
-    """What readings say at each strength, (n_s,) each; bounds are two-sided 95 % over resampled requests.
+    """What readings say at each strength, (n_s,) each; bounds are two-sided 95% over resampled requests.
 
     Attributes:
         strengths: ascending.
@@ -149,7 +149,7 @@ def likelihood_scores(
 
     Args:
         steered: the texts of the sweep, strength 0 among them.
-        words: those generated unsteered, asked for the behaviour in words.
+        words: those generated unsteered, asked for the behavior in words.
         language: (n_s, n_items, n_samples) which of the former are language.
         rng: draws the requests.
     """
@@ -182,7 +182,7 @@ def llr_per_token(steered: Readings, *, rng: np.random.Generator) -> tuple[Float
 def text_loss(steered: Floats, words: Floats, *, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     """1 - exp(mean ln P per token of steered texts, less that of in-words texts), at each strength.
 
-    Both are read by the unsteered model asked for the behaviour in words. A request is resampled with all its texts.
+    Both are read by the unsteered model asked for the behavior in words. A request is resampled with all its texts.
 
     Args:
         steered: (n_s, n_items, n_samples) nats per token; NaN of an empty text, which is left out.
@@ -191,7 +191,7 @@ def text_loss(steered: Floats, words: Floats, *, rng: np.random.Generator) -> tu
 
     Returns:
         (n_s,) loss and its two-sided bounds; NaN where every text is empty. For example a text whose every token is
-        5 % less likely than those of in-words texts has a loss of 0.05.
+        5% less likely than those of in-words texts has a loss of 0.05.
     """
     rates = np.concatenate([steered, np.broadcast_to(words, (1, *words.shape))])
     n_rows = len(rates)

@@ -1,4 +1,4 @@
-"""How much helpfulness is lost, and how much at most; read this for what a budget of 5 % takes to be kept.
+"""How much helpfulness is lost, and how much at most; read this for what a budget of 5% takes to be kept.
 
 Helpfulness is counted from chance: P over the choices ends at 1/choices when a model only guesses.
 
@@ -10,7 +10,7 @@ lacks, and calls a loss impossible that simply was not met. So the bound is that
 Learned-Miller and Thomas 2019, arXiv:1905.06208): the items are weighted at random (the spacings of uniform numbers),
 together with one more item that had P = 1 and lost all of it. For answers that are right or wrong this is the exact
 bound of Clopper and Pearson 1934: where none of n items loses anything and all had P = 1, the loss is at most
-1 - 0.05^(1/n), so that 59 such items prove a loss of at most 5 %.
+1 - 0.05^(1/n), so that 59 such items prove a loss of at most 5%.
 """
 
 from __future__ import annotations

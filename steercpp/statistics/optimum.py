@@ -121,7 +121,7 @@ def optimum(
         curves: what was measured, strength 0 among it.
         weight: w >= 0.
         direction: 1 or -1, the sign of the strengths to consider beside 0. B is towards the aligned answers either way.
-        alignment: fit of normalised B.
+        alignment: fit of normalized B.
         helpfulness: fits of P, best first.
         resamples: samples of items.
         rng: draws the items; None: seeded with 0.

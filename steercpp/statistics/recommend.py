@@ -8,7 +8,7 @@ choosing half proposes one candidate: going outwards from 0 until a budget may b
 highest lower bound of the gain. The telling half, which had no say, tests that one candidate, and no other strength is
 tried on it. It is recommended if on the telling items all of these hold:
 
-- the lower bound of the gain in normalised B is above 0;
+- the lower bound of the gain in normalized B is above 0;
 - the lower bound of the typical P+(s)/P+(0) is above 1: the aligned continuations became likelier, nonsense earns
   nothing;
 - the lower bound of the listed mass(s)/mass(0) is at least 1/2;
@@ -21,7 +21,7 @@ and at the candidate alone (docs/own-answers.md). A third has wider bounds than 
 items propose is what they expect to be confirmed: their bounds are taken as near to the estimate as those of as many
 items as tell would be.
 
-The loss has a one-sided bound of 95 %. The gain's bounds are the lower ends of two-sided intervals of 95 %, by
+The loss has a one-sided bound of 95%. The gain's bounds are the lower ends of two-sided intervals of 95%, by
 resampling items with their whole row of strengths.
 """
 
@@ -51,7 +51,7 @@ class Evidence:
 
     Attributes:
         n_behavior, n_choice: items of the half.
-        gain, gain_low: mean normalised B(s) - mean B(0), and its lower bound.
+        gain, gain_low: mean normalized B(s) - mean B(0), and its lower bound.
         loss, loss_high: `loss_of` helpfulness, and its upper bound.
         invalid: share of generated texts that are broken, NaN where there are none.
         aligned_ratio, aligned_ratio_low: P+(s)/P+(0) of a typical item, see `curves.changes` and `typical_ratio`; NaN
@@ -84,7 +84,7 @@ class Recommendation:
         candidate: what the choosing half proposes; None if it proposes nothing.
         reason: why that one, or why none.
         gain, gain_low, loss, loss_high: see `Evidence`; of the candidate, on the telling half.
-        b_normalized_at_0, b_normalized: mean normalised B there, of the same half (of all items if no candidate).
+        b_normalized_at_0, b_normalized: mean normalized B there, of the same half (of all items if no candidate).
         confirmed: whether the candidate is recommended.
         break_even: strength at which the earned gain in B + weight P is back at its unsteered value; NaN if not in the
             grid, or without a recommended strength.
@@ -153,11 +153,11 @@ def recommend(
     """
     check_preference(direction, weight)
     if not 0 < max_loss < 1:
-        raise InputError(f"max_loss {max_loss:g} is not a share between 0 and 1; 0.05 allows a loss of 5 %")
+        raise InputError(f"max_loss {max_loss:g} is not a share between 0 and 1; 0.05 allows a loss of 5%")
     if not 0.5 < confidence < 1:
         raise InputError(f"confidence {confidence:g} is not between 0.5 and 1")
     if max_invalid is not None and not 0 <= max_invalid < 1:
-        raise InputError(f"max_invalid {max_invalid:g} is not a share from 0 to below 1; 0.05 allows 5 % of the texts")
+        raise InputError(f"max_invalid {max_invalid:g} is not a share from 0 to below 1; 0.05 allows 5% of the texts")
     choice = weigh(
         curves, direction=direction, max_loss=max_loss, max_invalid=max_invalid,
         rng=rng or np.random.default_rng(0), resamples=resamples, confidence=confidence,
@@ -206,7 +206,7 @@ class Weighed:
         sure: whether the choosing half is sure that it gains: then it is the candidate.
         doubts: what the telling half does not confirm, a phrase each; empty where it confirms all.
         chosen_on, reported_on: the two halves' evidence there; None without a candidate.
-        b_normalized_at_0, b_normalized: mean normalised B of the telling half; without a strength of all items, and
+        b_normalized_at_0, b_normalized: mean normalized B of the telling half; without a strength of all items, and
             NaN.
         end: the weakest strength of the wanted sign that may cost more than a budget; None if no measured one may.
     """

@@ -105,7 +105,7 @@ def _alone(value: float, sign: str) -> str:
 
 
 def interval(low: float, high: float, *, sign: str = "-", least: int = 0) -> str:
-    """Both ends of an interval of 95 %, to two digits of the standard error that its width stands for."""
+    """Both ends of an interval of 95%, to two digits of the standard error that its width stands for."""
     error = (high - low) / 4
     return " to ".join(rounded(end, error, sign=sign, least=least) for end in (low, high))
 

@@ -209,7 +209,7 @@ class ChoiceScores:
 
     @property
     def accuracy_norm(self) -> Floats:
-        """(n_s,) share of items answered correctly by length-normalised ln P: lm-eval's acc_norm."""
+        """(n_s,) share of items answered correctly by length-normalized ln P: lm-eval's acc_norm."""
         return _mean(self.correct_norm)
 
     def take(self, items: npt.NDArray[np.intp]) -> ChoiceScores:
@@ -312,7 +312,7 @@ class OwnScores:
         n_tokens: (n_items,) how many tokens that are.
         twin: (n_s, n_items) mean over the same tokens of ln p0(token) - ln ps(token), the noisy twin of `kl`, which
             may be below 0; empty where nobody says.
-        words: mean KL by which asking for the behaviour in words moves such answers, unsteered, nats per token.
+        words: mean KL by which asking for the behavior in words moves such answers, unsteered, nats per token.
 
     Raises:
         ShapeError, StrengthError: arrays that do not fit together, strengths that are not distinct numbers.

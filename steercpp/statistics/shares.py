@@ -2,7 +2,7 @@
 
 A share that no item met has no spread, and resampling items would call it certain. Here its bound is the exact one of
 Clopper and Pearson 1934, and every other bound is the mid-P one (Lancaster 1961), which covers about as it says at few
-cases, too, where Wilson's falls to 91 % (half a case expected).
+cases, too, where Wilson's falls to 91% (half a case expected).
 
 Several texts of an item are no independent cases. As many independent ones as give the mean its scatter stand in their
 place, after Korn and Graubard 1998 ("Confidence intervals for proportions with small expected number of positive counts
@@ -38,7 +38,7 @@ def mean_bounds(values: Floats, *, tail: float, cases: float = 1.0) -> tuple[Flo
     off_the_end = np.minimum((values > 0).sum(axis=1), (values < 1).sum(axis=1))
     variance = values.var(axis=1, ddof=1) / n_items if n_items > 1 else np.zeros(len(values))
     # Few items off the end tell little of the scatter, and the less the more of them are off by one case of many: in
-    # studies of 60 to 164 items 3 degrees of freedom each held 95 % with 4 cases, and 1 with 20 cases.
+    # studies of 60 to 164 items 3 degrees of freedom each held 95% with 4 cases, and 1 with 20 cases.
     freedom = np.clip(np.clip(12 / cases, 1, 3) * off_the_end, 1, max(n_items - 1, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         n = mean * (1 - mean) / variance * (stats.norm.isf(tail) / stats.t.isf(tail, freedom)) ** 2

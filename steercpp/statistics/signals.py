@@ -108,7 +108,7 @@ def continuation_signal(
     unsteered: BehaviorScores, in_words: BehaviorScores | None, *, n_items: int | None = None,
     confidence: float = CONFIDENCE,
 ) -> Signal:  # fmt: skip
-    """Whether listed continuations are how the model answers, and whether asking for the behaviour in words moves B.
+    """Whether listed continuations are how the model answers, and whether asking for the behavior in words moves B.
 
     Args:
         unsteered: at strength 0.

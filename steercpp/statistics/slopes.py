@@ -4,7 +4,7 @@ Theorem 1 of the paper speaks of one query: half of ln(P+/P-) rises by at least 
 curve averaged over queries does not show that. Items that switch at different strengths blur the switch, so the mean
 curve is flatter than the items are, and a steep item looks like a shallow one. `Slopes` sets both beside each other.
 
-Far from 0 the log-odds of a real model stop rising (the residual stream is normalised), while B is at its end and shows
+Far from 0 the log-odds of a real model stop rising (the residual stream is normalized), while B is at its end and shows
 nothing of it. So slopes are taken where the mean B still tells strengths apart, see `telling`.
 """
 

@@ -5,7 +5,7 @@
     calibration.shares        # the length of that push at each layer, as a share of the residual stream's norm
     calibration.floor         # what of such a quantile rounding alone has, in nats
 
-In units of that strength a push means the same on another layer, model or quantisation: docs/calibration.md.
+In units of that strength a push means the same on another layer, model or quantization: docs/calibration.md.
 `first_crossing` looks for it: the smallest x at which a measured curve that starts at 0 reaches a target.
 """
 
@@ -117,7 +117,7 @@ def calibrate(
     How far: the quantile over the tokens of the texts of KL(steered || unsteered), in nats, the vector being added at
     every token. It need not grow with the strength, so it is measured from a small push upwards, in steps of at most
     2^(1/4) once it has come to 1/16 of the target, to the first that reaches it; then the bracket is halved until the
-    quantile is within 1 % of the target (5 % where rounding makes it jump).
+    quantile is within 1% of the target (5% where rounding makes it jump).
 
     Before that the floor is measured: the KL that rounding alone has. A target below three floors is refused, and one
     below ten has a `Calibration.doubt`.

@@ -1,4 +1,4 @@
-"""Texts to calibrate on, as tokens: a text file, contrast pairs, behaviour items, choice items."""
+"""Texts to calibrate on, as tokens: a text file, contrast pairs, behavior items, choice items."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Reader:
     """Prompts of some items, as tokens, after which their texts are read.
 
     Attributes:
-        with_instruction: each item's prompt, opening with what asks for the behaviour.
+        with_instruction: each item's prompt, opening with what asks for the behavior.
         with_opposite: the same with what asks for its opposite.
     """
 

@@ -215,7 +215,7 @@ def words_kl(engine: Engine, items: Sequence[OwnItem], instruction: str) -> Floa
     Args:
         engine: the model.
         items: answered.
-        instruction: asks for a behaviour in words.
+        instruction: asks for a behavior in words.
 
     Returns:
         (n_items,) nats per token, float64.

@@ -1,10 +1,10 @@
-"""A behaviour in the model's own words: continuations that the unsteered model says itself, asked for either side.
+"""A behavior in the model's own words: continuations that the unsteered model says itself, asked for either side.
 
     own = own_continuations(engine, behavior.items, instruction=behavior.instruction, opposite=behavior.opposite)
     sweep(engine, vector, behavior=own.items, ...)
 
 Listed openings say what a writer expects, and hold little of the probability where a model says something else. Here
-the unsteered model answers each prompt twice, asked for the behaviour and asked for its opposite, and the beginnings of
+the unsteered model answers each prompt twice, asked for the behavior and asked for its opposite, and the beginnings of
 its answers become the prompt's aligned and misaligned continuations. They are scored after the plain prompt, where
 nothing asks for either side. How they are found:
 
@@ -28,7 +28,7 @@ nothing asks for either side. How they are found:
    0 is near 0 here and says nothing about the model; its change does.
 
 Theorem 1 of Wolf et al. 2024 has ln(P+/P-) of single tokens linear in the strength s near 0. Of sequences it is, too.
-By the chain rule ln P_s(y) is the sum over tokens of ln P_s(y_t | x, y_<t), each a logit less a log-normaliser. To
+By the chain rule ln P_s(y) is the sum over tokens of ln P_s(y_t | x, y_<t), each a logit less a log-normalizer. To
 first order in s every term is a_t + s (g_t - E g), where g_t is the vector's effect on the logit of y_t and E g its
 mean over the vocabulary. Hence ln P_s(y) = a(y) + s k(y) + O(s²). The log of a sum of such is linear again; its slope
 is the mean of the k(y), weighted by each text's share of P. So is the difference of the two sides' logs, and B is tanh
@@ -92,7 +92,7 @@ class OwnContinuations:
     """What a model says of both sides, and what it took to find it.
 
     Attributes:
-        items: a behaviour item for each prompt with at least one continuation a side; the likeliest ones first.
+        items: a behavior item for each prompt with at least one continuation a side; the likeliest ones first.
         n_asked: prompts that were given.
         left_out: why prompts have no item, and how many of them for each reason.
         screened: why answers are no continuations, and how many for each reason.
@@ -143,7 +143,7 @@ def own_continuations(
 
     Args:
         engine: the model, which is not steered.
-        items: behaviour items, whose own continuations are not looked at, or bare prompts.
+        items: behavior items, whose own continuations are not looked at, or bare prompts.
         instruction: asks for the aligned side.
         opposite: asks for the misaligned side.
         by_subject: what asks for either side of the items of some subjects, in place of these two.
@@ -190,7 +190,7 @@ def requests_of(pairs: Iterable[ContrastPair]) -> tuple[Request, ...]:
 
 
 def write_items(path: Path, items: Iterable[BehaviorItem]) -> None:
-    """Write behaviour items as a task file, one a line: to be looked at, edited and given to a sweep.
+    """Write behavior items as a task file, one a line: to be looked at, edited and given to a sweep.
 
     Raises:
         TaskError: the file cannot be written.
@@ -239,7 +239,7 @@ def _check(
     margin: float,
 ) -> None:
     if not items:
-        raise InputError("there are no prompts to be answered; give behaviour items or requests")
+        raise InputError("there are no prompts to be answered; give behavior items or requests")
     for name, text in (("instruction", instruction), ("opposite", opposite)):
         if not text.strip():
             raise InputError(f"`{name}` is empty; give the text that asks for its side")

@@ -84,7 +84,7 @@ class SweepSpec(SweepOptions):
         if self.direction not in (1, -1):
             raise InputError(f"direction {self.direction!r}: use 1 or -1")
         if not 0 < self.max_loss < 1:
-            raise InputError(f"max loss {self.max_loss}: a share between 0 and 1 is expected, 0.05 for 5 %")
+            raise InputError(f"max loss {self.max_loss}: a share between 0 and 1 is expected, 0.05 for 5%")
         if self.random_directions < 0 or self.seed < 0:
             raise InputError("the number of random directions and the seed must not be negative")
         if self.showcase_tokens < 1:

@@ -288,7 +288,7 @@ def text_jobs(
         text_plan: how; None for none.
         items: by kind.
         instruction: what the prompt baseline asks for; "" for no baseline.
-        sides: what asks for the behaviour and for its opposite, where the model reads the texts of behavior items; it
+        sides: what asks for the behavior and for its opposite, where the model reads the texts of behavior items; it
             continues their prompts asked for either, too.
 
     Raises:

@@ -84,7 +84,7 @@ class TokenKl:
 
         The logits of the push and of its opposite are averaged and compared with the unsteered ones. In exact
         arithmetic nothing is left but what grows with the square of the strength, and KL with its fourth power; the
-        roundings of three passes stay: of quantised weights' activations, of which a push makes others. The noise of
+        roundings of three passes stay: of quantized weights' activations, of which a push makes others. The noise of
         the average has 3/2 of one pass's variance, a steered row's against an unsteered one 2, hence the 4/3.
 
         Args:

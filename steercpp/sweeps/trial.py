@@ -38,7 +38,7 @@ def trial_logprobs(engine: Engine, work: Work, steering: Steering | None = None)
 
 
 def trial_behavior(engine: Engine, work: Work, steering: Steering | None = None) -> BehaviorScores:
-    """Behaviour scores under one steering, as those of strength 0; see `trial_logprobs`."""
+    """Behavior scores under one steering, as those of strength 0; see `trial_logprobs`."""
     return behavior_of([0.0], [trial_logprobs(engine, work, steering)], work.sides())
 
 

@@ -126,7 +126,7 @@ class Work:
 
 
 def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction: str = "") -> Work:
-    """Behaviour items, tokenized and packed.
+    """Behavior items, tokenized and packed.
 
     Args:
         engine: the model.

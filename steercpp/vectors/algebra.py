@@ -47,7 +47,7 @@ def combine(
         The vector, whose metadata tell the files, their hashes and what was done; and notes on the files.
 
     Raises:
-        VectorFileError, InputError, ...: a file cannot be read, or as `combined`, `orthogonalised`, `renormalised`.
+        VectorFileError, InputError, ...: a file cannot be read, or as `combined`, `orthogonalised`, `renormalized`.
     """
     names = [str(path) for path, _ in terms]
     summands = [read_any_vector(path) for path, _ in terms]
@@ -59,10 +59,10 @@ def combine(
     if others:
         made = orthogonalised(made, *(vector for vector, _ in others), names=["the sum", *map(str, orthogonal_to)])
     if normalize == "unit":
-        made = renormalised(made)
+        made = renormalized(made)
     elif normalize is not None:
         try:
-            made = renormalised(made, lengths[normalize])
+            made = renormalized(made, lengths[normalize])
         except LayerError as error:
             raise LayerError(f"{error}, as the first vector has; normalize to unit, or name another first") from error
     made = made.with_metadata(**_made_of("combined", names, vectors))
@@ -157,7 +157,7 @@ def orthogonalised(vector: ControlVector, *against: ControlVector, names: Sequen
     return replace(vector, directions=rows, metadata=metadata)
 
 
-def renormalised(vector: ControlVector, lengths: Literal["unit"] | Mapping[int, float] = "unit") -> ControlVector:
+def renormalized(vector: ControlVector, lengths: Literal["unit"] | Mapping[int, float] = "unit") -> ControlVector:
     """The vector with each layer's tensor brought to a length, 1 or that of the layer in `lengths`.
 
     What the metadata say about strengths is not taken over.

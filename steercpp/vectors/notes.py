@@ -24,7 +24,7 @@ TOKEN: Final = "mean"  # llama-cvector-generator takes every token of a prompt
 CVECTOR_GENERATOR = "cvector-generator"  # steercpp.layer_convention of its files
 
 _FINGERPRINT = {"general.architecture", "controlvector.model_hint", "controlvector.layer_count"}
-_UNIT_TOLERANCE = 1e-3  # normalising in float32 leaves 1e-6, the PCA fault tenths
+_UNIT_TOLERANCE = 1e-3  # normalizing in float32 leaves 1e-6, the PCA fault tenths
 # As C's stoi: blanks, a sign, digits, and anything after them. So `direction.5` and `direction.05` are both layer 5.
 _TENSOR_NAME = re.compile(r"direction\.[ \t\n\v\f\r]*([+-]?[0-9]+)", re.ASCII)
 _ARRAY_NAME = re.compile(r"direction\.([0-9]{1,3})", re.ASCII)

@@ -68,7 +68,7 @@ def test_a_table_within_80_columns(files: list[str]) -> None:
     assert max(map(len, lines)) <= 80 and lines[0].rstrip() == "o.gguf"
     assert (
         "nats of KL" in lines[1]
-        and "95 % quantile" in result.stdout
+        and "95% quantile" in result.stdout
         and "by rounding alone" in result.stdout
         and "length of the push" in result.stdout
     )

@@ -215,7 +215,7 @@ def test_combine_writes_the_sum_and_tells_what_it_was_made_of() -> None:
 
 
 @pytest.mark.parametrize("normalize", ["unit", "keep", "first"])
-def test_combine_orthogonalises_and_then_normalises(normalize: str) -> None:
+def test_combine_orthogonalises_and_then_normalizes(normalize: str) -> None:
     good(
         "combine", "a.gguf", "b.npz", "-o", "v.npz", "--orthogonal-to", "c.safetensors", "--orthogonal-to", "b.npz",
         "--normalize", normalize,

@@ -73,7 +73,7 @@ def test_a_sign_by_a_small_majority_is_told(tiny_path: Path, tmp_path: Path, met
     n = int((((positive - negative)[:, 0] @ vector.directions[2]) > 0).sum())
     assert data["layers"][0]["majority"] == pytest.approx(n / 20) and 10 <= n <= 20
     told = [note for note in data["notes"] if f"{n} of 20 pairs at layer 2" in note]
-    assert bool(told) == (n < 15)  # 14 to 6 is not sure at 5 %, nor 20 coins that fall so
+    assert bool(told) == (n < 15)  # 14 to 6 is not sure at 5%, nor 20 coins that fall so
 
 
 def test_a_small_majority_is_told_by_show_and_turns_with_the_vector(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_source_can_be_gone_through_again_and_hashed(tmp_path: Path) -> None:
 
 
 def official_rows(folder: Path) -> dict[str, int]:
-    """Row counts from the README of CAA's folder, by the start of a behaviour's name."""
+    """Row counts from the README of CAA's folder, by the start of a behavior's name."""
     told = re.search(r"generate: ([^;]*);", (folder / "README").read_text())
     assert told is not None
     return {name: int(count) for name, count in re.findall(r"([a-z]+) (\d+)", told[1])}

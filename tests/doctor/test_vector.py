@@ -107,7 +107,7 @@ def first_axis(rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("model", ["embedded", "tiny"])
 @pytest.mark.parametrize("method", tool.METHODS)
-def test_its_files_are_recognised(model: str, method: str) -> None:
+def test_its_files_are_recognized(model: str, method: str) -> None:
     report = examine(tool.vector_path(model, method))
     found = set(codes(report))
     assert "layer-shift" in found and ("pca-fault" in found) == (method == "pca-default")
@@ -189,7 +189,7 @@ def test_a_shift_is_measured_without_a_fingerprint(
     tmp_path: Path, embedded: Engine, pairs: tuple[ContrastPair, ...], activations: Activations, method: str,
     other_half: bool,
 ) -> None:  # fmt: skip
-    """From the very pairs, and from others of the same behaviour."""
+    """From the very pairs, and from others of the same behavior."""
     given = pairs[::2] if other_half else pairs
     if other_half:
         activations = collect(embedded, pairs[1::2])
@@ -255,7 +255,7 @@ def test_random_directions_do_not_pass_by_being_compared_more_often(n_embd: int)
 
 
 def opposed() -> ControlVector:
-    """Neighbouring layers that point opposite ways."""
+    """Neighboring layers that point opposite ways."""
     row = np.eye(64, dtype=np.float32)[3]
     return ControlVector({3: row, 4: -row, 5: row}, "llama", 8)
 
@@ -507,7 +507,7 @@ def test_a_file_that_says_it_is_for_a_deeper_model_is_not_cut_to_this_one(tmp_pa
 
 
 def test_another_file_of_the_model_is_a_remark(tmp_path: Path, tiny_engine: Engine) -> None:
-    """It may be another quantisation: that is what vectors are for."""
+    """It may be another quantization: that is what vectors are for."""
     report = examine(file_of(tmp_path, 3, model_sha256="ab" * 32, model_file="big.gguf"), engine=tiny_engine)
     assert codes(report) == [] and "extracted from big.gguf (sha256 abababababab…)" in report.remarks[0]
 

@@ -101,9 +101,9 @@ def numbers(cells: list[str]) -> Floats:
 def test_what_the_page_concludes() -> None:
     """Its words, on its own tables: a table that is made again by other figures needs other words."""
     items = dict((row[0], row[1:]) for row in rows("items"))
-    exact, cached, quantised, shifted = items.values()
+    exact, cached, quantized, shifted = items.values()
     assert numbers([exact[2], exact[6]]).max() <= 5e-5 and numbers(cached[2:4])[1] <= 0.003
-    assert round(float(quantised[3]), 1) <= 0.2 and float(quantised[4]) == pytest.approx(0.99, abs=0.005)
+    assert round(float(quantized[3]), 1) <= 0.2 and float(quantized[4]) == pytest.approx(0.99, abs=0.005)
     assert float(shifted[2]) >= 7
     for row in rows("curves"):
         _, b, b_f32, b_peer, p, p_f32, p_peer = numbers(row)

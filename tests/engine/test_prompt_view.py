@@ -174,7 +174,7 @@ def test_generate_tells_what_is_taken_by_the_letter() -> None:
 
 
 def test_the_prompts_of_a_sweep(tmp_path: Path) -> None:
-    """The embedded model's own: pairs, behaviour and choices, with and without what asks for the behaviour in words."""
+    """The embedded model's own: pairs, behavior and choices, with and without what asks for the behavior in words."""
     out = tmp_path / "run"
     found = shown(run("sweep", "--out", out, "--show-prompts=1", "--json"))
     assert [prompt["kind"] for prompt in found] == ["pair", "pair", "behavior", "behavior", "choice", "choice"]

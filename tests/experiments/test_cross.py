@@ -104,7 +104,7 @@ def test_beyond_is_sure_and_larger_than_every_random_direction() -> None:
 
 @pytest.fixture(scope="module")
 def own_matrix() -> CrossEffects:
-    """The embedded model's refusal and fairness vectors, each on both behaviours."""
+    """The embedded model's refusal and fairness vectors, each on both behaviors."""
     own = load()
     folder = own.path.parent
     with Engine(own.path, threads=1) as engine:
@@ -117,8 +117,8 @@ def own_matrix() -> CrossEffects:
         return cross(engine, pushes, items, n_random=4)
 
 
-def test_each_vector_moves_its_own_behaviour_most(own_matrix: CrossEffects) -> None:
-    """Planted by training: two behaviours with vectors of their own. Measured 0.87 and 0.58, crosswise -0.11, -0.32."""
+def test_each_vector_moves_its_own_behavior_most(own_matrix: CrossEffects) -> None:
+    """Planted by training: two behaviors with vectors of their own. Measured 0.87 and 0.58, crosswise -0.11, -0.32."""
     for row in own_matrix.rows:
         own = row.raw[row.name]
         assert own.value > 0.4 and own.low > 0.3 and own.beyond
@@ -188,7 +188,7 @@ def test_what_cannot_be_crossed_is_refused(tiny_engine: Engine, pushes: list[Pus
 
 @pytest.fixture
 def files(tmp_path: Path, tiny_path: Path, pushes: list[Push], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """MODEL with two vectors and two behaviours, in the working directory."""
+    """MODEL with two vectors and two behaviors, in the working directory."""
     monkeypatch.chdir(tmp_path)
     items, choices, _ = write_items(tmp_path)
     items.rename("one.behavior.jsonl")
@@ -236,14 +236,14 @@ def test_the_command_shows_and_keeps_the_matrix(files: list[str], tmp_path: Path
     assert json.loads(shown.stdout)["rows"] == record["rows"]
 
 
-def test_many_behaviours_and_long_names_fit(files: list[str], tmp_path: Path) -> None:
-    names = [f"a-very-long-name-of-a-behaviour-{i}" for i in range(6)]
+def test_many_behaviors_and_long_names_fit(files: list[str], tmp_path: Path) -> None:
+    names = [f"a-very-long-name-of-a-behavior-{i}" for i in range(6)]
     for name in names:
         Path(f"{name}.jsonl").write_text(Path("two.jsonl").read_text())
     more = [word for name in names for word in ("--behavior", f"{name}.jsonl")]
     result = run(*files[:3], *more, "--strength", "1", "--random", "1")
     assert result.exit_code == 0, result.stderr
-    assert max(map(len, result.stdout.splitlines())) <= 80 and "behaviour-5" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80 and "behavior-5" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A vector on two files of one model: real quantisations, what is kept, what is refused, and how it is told."""
+"""A vector on two files of one model: real quantizations, what is kept, what is refused, and how it is told."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_picture(moved: Transfer) -> None:
     assert rendered(transfer_figure(moved), "svg") == rendered(transfer_figure(moved), "svg")
 
 
-def test_other_models_and_their_quantisations(model_maker: ModelMaker, tmp_path: Path) -> None:
+def test_other_models_and_their_quantizations(model_maker: ModelMaker, tmp_path: Path) -> None:
     """Directions only: random weights and a model of stories say nothing about refusal, but have directions."""
     for name, least in (("tiny", 0.99), ("stories260K", 0.99)):
         files = [model_maker(f"{name}-{kind}") for kind in (("F32", "Q8_0") if name == "tiny" else ("f32", "q8_0"))]

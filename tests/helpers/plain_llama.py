@@ -111,7 +111,7 @@ class PlainLlama:
 
 
 def rotated(x: Floats) -> Floats:
-    """Rotary positions of (n_head, n_tokens, n_head_dim): pairs of neighbours are turned, at llama.cpp's own base.
+    """Rotary positions of (n_head, n_tokens, n_head_dim): pairs of neighbors are turned, at llama.cpp's own base.
 
     Source: GGML_ROPE_TYPE_NORMAL, ggml/src/ggml-cpu/ops.cpp of llama.cpp 0.5.0.
     """

@@ -20,7 +20,7 @@ LAYERS = (2, 3)
 
 
 def saturating(s: Floats) -> Floats:
-    """|s| up to LINEAR_TO, and nearly nothing more beyond, as a normalising layer gives it."""
+    """|s| up to LINEAR_TO, and nearly nothing more beyond, as a normalizing layer gives it."""
     beyond = np.maximum(np.abs(s) - LINEAR_TO, 0.0)
     reach: Floats = np.minimum(np.abs(s), LINEAR_TO) + 0.15 * beyond
     return reach

@@ -1,4 +1,4 @@
-"""A GGUF file in transformers: its weights dequantised to float32, a hook on each steered block; needs torch.
+"""A GGUF file in transformers: its weights dequantized to float32, a hook on each steered block; needs torch.
 
 The other side of docs/evidence.md. Nothing is shared with the engine but the file, the tokens and the vector.
 """

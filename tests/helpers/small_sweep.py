@@ -58,7 +58,7 @@ def small_sweep(engine: Engine, out: Path, **changes: Any) -> SweepResult:
 
 
 def write_items(folder: Path) -> tuple[Path, Path, Path]:
-    """Files of behaviour items, choice items and contrast pairs, for the command line."""
+    """Files of behavior items, choice items and contrast pairs, for the command line."""
     files = folder / "b.jsonl", folder / "c.jsonl", folder / "p.jsonl"
     pairs = [{"positive": f"cannot no {word}", "negative": f"sure yes {word}"} for word in WORDS]
     records = [item_json(item) for item in BEHAVIOR], [item_json(item) for item in CHOICE], pairs

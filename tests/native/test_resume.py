@@ -195,7 +195,7 @@ def test_kl_from_the_unsteered_rows_token_by_token(engine: Engine, rng: np.rando
     for place, query in enumerate(batch.queries):
         kl, steered, unsteered = [], [], []
         for continuation in query.continuations:
-            # one sequence alone: rounded otherwise, K and V to 16 bits, and activations to 8 by quantised weights
+            # one sequence alone: rounded otherwise, K and V to 16 bits, and activations to 8 by quantized weights
             (alone,) = engine.pack([Query(query.tokens, (continuation,))])
             p, q = (log_softmax(engine.logits(alone, steering=acts)) for acts in (None, steering))
             kl.append((np.exp(p) * (p - q)).sum(1))

@@ -89,7 +89,7 @@ def test_the_figure_has_the_whole_axis_and_the_unit(run: SweepResult) -> None:
     low, high = axes.get_ylim()
     assert -0.1 < low < -0.01 and 1.01 < high < 1.1
     assert axes.get_xlabel() == strength_label(run) and "(" in axes.get_xlabel()
-    assert axes.get_legend_handles_labels()[1] == ["pass@2", "pass@1, 95 % intervals"]
+    assert axes.get_legend_handles_labels()[1] == ["pass@2", "pass@1, 95% intervals"]
     assert len(axes.containers) == 1 and axes.containers[0].has_yerr  # type: ignore[attr-defined]
 
 

@@ -32,7 +32,7 @@ def test_scores_come_back(planted: SweepResult) -> None:
 
 
 def test_planted_constants_are_recovered(planted: SweepResult) -> None:
-    """The mean of items that differ is flatter than one item: Delta*lambda 5 % below the planted, b within 2 %."""
+    """The mean of items that differ is flatter than one item: Delta*lambda 5% below the planted, b within 2%."""
     fits = planted.fit()
     alignment, helpfulness = fits["alignment"][0], fits["helpfulness"][0]
     assert alignment.valid and helpfulness.valid and helpfulness.form.startswith("gaussian")

@@ -61,7 +61,7 @@ def test_slopes_and_anti_steerable_items_are_of_each_side(judged: Judgement) -> 
 def test_the_fit_is_of_the_harmful_items_and_says_so(judged: Judgement) -> None:
     result = judged.result
     (fit,) = result.fit()["alignment"]
-    # Items' offsets of spread 0.3 flatten the mean curve by some 5 %; over both sides the slope would be half of it.
+    # Items' offsets of spread 0.3 flatten the mean curve by some 5%; over both sides the slope would be half of it.
     assert fit.valid and fit.params["delta_lambda"].value == pytest.approx(2.0, rel=0.08)
     assert result.side_fits["harmful"] is fit
     assert result.side_fits["harmless"].params["delta_lambda"].value == pytest.approx(-1.0, rel=0.08)

@@ -66,7 +66,7 @@ def test_the_interval_covers_the_set_that_problems_come_from(rng: np.random.Gene
 
 def test_a_budget_can_be_of_pass_at_1(rng: np.random.Generator) -> None:
     """Planted: steering at 1 gains alignment and loses nothing, at 2 it loses half of what passed."""
-    strengths, n = np.array([0.0, 1.0, 2.0]), 200  # pass@1 is 3/4: halves of 100 prove a loss of 4 %
+    strengths, n = np.array([0.0, 1.0, 2.0]), 200  # pass@1 is 3/4: halves of 100 prove a loss of 4%
     aligned = np.clip(np.array([[0.2], [0.5], [0.8]]) + rng.normal(0, 0.02, (3, n)), 0, 1)
     behavior = BehaviorScores(strengths, aligned, 1 - aligned)
     passed = np.stack([np.full(n, 12), np.full(n, 12), np.full(n, 6)])

@@ -72,7 +72,7 @@ def test_a_planted_correlation_is_found_at_its_strength() -> None:
 
 
 def test_intervals_hold_the_truth() -> None:
-    """200 studies of 40 couples: 95 % within 3.5 binomial errors of 1.5 %; of ranks as of products."""
+    """200 studies of 40 couples: 95% within 3.5 binomial errors of 1.5%; of ranks as of products."""
     truth = np.array([0.5, 6 / np.pi * np.arcsin(0.25)])
     hits = np.zeros(2)
     for seed in range(200):

@@ -1,4 +1,4 @@
-"""What an interval of 95 % is worth: 1,000 seeded studies of each kind. `pytest -s` prints the table of the docs."""
+"""What an interval of 95% is worth: 1,000 seeded studies of each kind. `pytest -s` prints the table of the docs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def coverage(request: pytest.FixtureRequest, measured: dict[str, Coverage]) -> C
 
 
 def test_intervals_hold_what_a_million_items_would_give(coverage: Coverage) -> None:
-    """95 % of 1,000 studies are uncertain by 0.7 %; the bar, 92 to 97.5 %, is 3.6 of that on the narrower side.
+    """95% of 1,000 studies are uncertain by 0.7%; the bar, 92 to 97.5%, is 3.6 of that on the narrower side.
 
     The truth, the same fit on a million items, is itself uncertain by a hundredth of these intervals.
     """
@@ -47,7 +47,7 @@ def test_intervals_are_hardly_wider_than_the_sandwich(coverage: Coverage) -> Non
 
 
 def test_the_documentation_shows_these_figures(coverage: Coverage, request: pytest.FixtureRequest) -> None:
-    """Within what other versions of the libraries may draw: 2.5 % of coverage are 2.5 errors of a difference."""
+    """Within what other versions of the libraries may draw: 2.5% of coverage are 2.5 errors of a difference."""
     rows = [line.split(" | ") for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     shown = {(cells[0].removeprefix("| "), cells[1]): cells for cells in rows if len(cells) == 8}
     for i, parameter in enumerate(coverage.parameters):
@@ -60,6 +60,6 @@ def test_the_documentation_shows_these_figures(coverage: Coverage, request: pyte
 
 
 def test_a_bad_interval_would_be_seen() -> None:
-    """Intervals of 85 %, taken for 95 %: 300 studies are uncertain by 2 %, and fail the bar."""
+    """Intervals of 85%, taken for 95%: 300 studies are uncertain by 2%, and fail the bar."""
     held = cover(CASES["differ, B"], studies=300, confidence=0.85).held
     assert (held < 0.92).all() and (held > 0.77).all(), held

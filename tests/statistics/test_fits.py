@@ -33,7 +33,7 @@ def fall(a: float, b: float, s: Floats = GRID) -> Floats:
 
 
 def test_the_authors_alignment_curve(test_data: Path) -> None:
-    """Paper 2.3, harmful behaviour of the base model in the authors' window."""
+    """Paper 2.3, harmful behavior of the base model in the authors' window."""
     curve = authors_curve(test_data, "behavior_harmful_llama2-13b_harmfulness")
     fit = fit_alignment(curve.strengths, curve.measures["alignment"], window=(-3, 5))
     assert fit.valid and fit.intervals == "residuals" and fit.n_points == 41
@@ -155,7 +155,7 @@ def test_curves_without_items_say_so() -> None:
 
 
 def test_residual_intervals_cover_when_residuals_are_noise() -> None:
-    """400 studies: 95 % within three binomial standard errors of 1.1 %."""
+    """400 studies: 95% within three binomial standard errors of 1.1%."""
     rng = np.random.default_rng(3)
     hits = np.zeros(2)
     for _ in range(400):
@@ -311,7 +311,7 @@ def test_options_that_do_not_exist() -> None:
 
 
 def test_noise_is_not_called_a_hollow() -> None:
-    """White noise of 300 curves of 9 points; by the F test alone 2 % were U-shaped."""
+    """White noise of 300 curves of 9 points; by the F test alone 2% were U-shaped."""
     s = np.linspace(-1, 1, 9)
     rng = np.random.default_rng(0)
     reasons = [fit_helpfulness(s, 0.5 + 0.02 * rng.standard_normal(9), resamples=20).reason for _ in range(300)]

@@ -20,7 +20,7 @@ def test_mean_intervals_are_students_where_items_are_normal() -> None:
 
 
 def test_one_sided_bounds_hold_as_often_as_they_say() -> None:
-    """600 skewed samples: 95 % within 3.5 binomial standard errors of 0.9 %."""
+    """600 skewed samples: 95% within 3.5 binomial standard errors of 0.9%."""
     rng = np.random.default_rng(4)
     items = rng.exponential(1.0, (600, 60))
     lower = resample(items, lambda m: m, rng=np.random.default_rng(5), alternative="greater")
@@ -33,7 +33,7 @@ def test_one_sided_bounds_hold_as_often_as_they_say() -> None:
 def test_both_ends_miss_alike_where_the_estimate_is_skewed() -> None:
     """The mean square of 40 normals: plain percentiles lie too low, and miss above three times as often as below.
 
-    3,000 samples: misses on a side are uncertain by 0.3 %.
+    3,000 samples: misses on a side are uncertain by 0.3%.
     """
     squares = np.random.default_rng(12).standard_normal((3000, 40)) ** 2
     found = resample(squares, lambda m: m, rng=np.random.default_rng(13), resamples=1000)

@@ -89,7 +89,7 @@ def test_a_loss_of_each_token_is_that_loss(rng: np.random.Generator) -> None:
 
 @pytest.mark.slow
 def test_the_bounds_of_the_loss_hold_what_was_planted() -> None:
-    """Of 200 studies of 24 requests at least 90 % have the truth between their bounds, which are meant for 95 %."""
+    """Of 200 studies of 24 requests at least 90% have the truth between their bounds, which are meant for 95%."""
     rng = np.random.default_rng(8)
     truth, held = 1 - math.exp(-0.3), 0
     for _ in range(200):

@@ -22,7 +22,7 @@ UTILITY = np.tanh(SLOPE * S + B0) + 1 / (1 + A * (1 + (FALL * S) ** 2 / 2))
 
 
 def curves(b: Floats, p: Floats, *, n: int = 50, noise: float = 0.0, seed: int = 0) -> Curves:
-    """Items alike, all mass on the listed answers, so that raw and normalised B agree."""
+    """Items alike, all mass on the listed answers, so that raw and normalized B agree."""
     rng = np.random.default_rng(seed)
     b, p = (np.clip(alike(curve, n, noise, rng), low, 1) for curve, low in ((b, -1), (p, 0)))
     behavior = BehaviorScores(S, (1 + b) / 2, (1 - b) / 2)
@@ -82,7 +82,7 @@ def test_a_heavier_weight_asks_for_less() -> None:
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth() -> None:
-    """150 noisy studies: the true best of the grid, and r*, in at least 90 % (95 %, less 3 errors of 1.8 %)."""
+    """150 noisy studies: the true best of the grid, and r*, in at least 90% (95%, less 3 errors of 1.8%)."""
     truth = S[S >= 0][UTILITY[S >= 0].argmax()]
     r = best(planted()).predicted.second_order.value
     hits = np.zeros(2)
@@ -145,7 +145,7 @@ def test_a_form_that_describes_the_points_badly_gives_no_prediction() -> None:
 
 
 def test_nonsense_earns_nothing() -> None:
-    """Beyond 2 the listed answers have lost their mass; normalised B of what is left is the highest there."""
+    """Beyond 2 the listed answers have lost their mass; normalized B of what is left is the highest there."""
     b, p = np.tanh(2 * S - 0.5)[:, None] + np.zeros(20), np.full((25, 20), 0.5)
     mass = np.where(S > 2, 0.01, 1.0)[:, None]
     behavior = BehaviorScores(S, mass * (1 + b) / 2, mass * (1 - b) / 2)

@@ -14,7 +14,7 @@ from steercpp.statistics.recommend import Recommendation, recommend
 from steercpp.statistics.scores import BehaviorScores, OwnScores, chance_level, measured
 
 S = np.array([-1.0, 0.0, 0.5, 1.0, 1.5, 2.0])
-KL = 0.012 * S**2  # losses of 0.3, 1.2, 2.7 and 4.7 %
+KL = 0.012 * S**2  # losses of 0.3, 1.2, 2.7 and 4.7%
 
 
 def own(n: int = 100, *, kl: Floats = KL, strengths: Floats = S, seed: int = 0) -> OwnScores:
@@ -55,7 +55,7 @@ def test_what_words_change_too_is_no_harm() -> None:
     np.testing.assert_array_equal(plain.p_beyond, plain.p_own)  # where nobody says what words do
     assert (scores.p_beyond >= scores.p_own).all() and scores.p_beyond.max() == 1
     assert scores.take(np.array([3, 1])).words == 0.03
-    # the same telling answers, at a loss of 6 %: beyond words it is 3 %
+    # the same telling answers, at a loss of 6%: beyond words it is 3%
     telling = telling_at(2.0, loss=0.06, n=300)
     beyond = OwnScores(telling.strengths, telling.kl, telling.n_tokens, words=0.03)
     curves = Curves.of(behavior(), scores, "p_beyond", telling=Telling(beyond.strengths, beyond.p_beyond))
@@ -84,7 +84,7 @@ def test_scores_that_cannot_be() -> None:
 
 
 def test_all_of_them_choose_and_others_tell() -> None:
-    """100 choosing answers bound a loss of 1.2 % below 5 %, and one of 2.7 % not."""
+    """100 choosing answers bound a loss of 1.2% below 5%, and one of 2.7% not."""
     found = told(telling_at(1.0, loss=0.02))
     assert found.candidate == found.strength == 1.0 and found.confirmed and found.kind == "own"
     assert found.chosen_on is not None and found.reported_on is not None

@@ -39,7 +39,7 @@ def behavior(raw: Floats, *, n: int = 200, noise: float = 0.05, seed: int = 0, m
 def choice(p: Floats, *, n: int = 3000, noise: float = 0.02, seed: int = 1) -> ChoiceScores:
     """Items that share the curve's ratios but differ in level, so that only paired bounds are narrow.
 
-    So many that what one half cannot exclude, a collapse that it never met, is 0.4 % of a loss.
+    So many that what one half cannot exclude, a collapse that it never met, is 0.4% of a loss.
     """
     rng = np.random.default_rng(seed)
     level = rng.uniform(0.3, 1.5, n)
@@ -48,7 +48,7 @@ def choice(p: Floats, *, n: int = 3000, noise: float = 0.02, seed: int = 1) -> C
 
 
 def test_the_strongest_within_the_budget_where_more_is_better() -> None:
-    """Loss 0, 2, 4 and 40 % at 0.5, 1, 1.5 and 2; items are many, so bounds lie close to the truth."""
+    """Loss 0, 2, 4 and 40% at 0.5, 1, 1.5 and 2; items are many, so bounds lie close to the truth."""
     p = STEADY * np.array([1, 1, 1, 1, 0.98, 0.96, 0.6])
     found = recommend(behavior(RISING), choice(p))
     assert found.strength == 1.5 and found.confirmed
@@ -74,7 +74,7 @@ def test_a_point_beyond_a_place_that_cost_too_much_is_not_reached() -> None:
 
 
 def test_nonsense_earns_nothing() -> None:
-    """At 2 the model says neither: normalised B is the highest there, raw B is almost 0."""
+    """At 2 the model says neither: normalized B is the highest there, raw B is almost 0."""
     mass = np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.01])
     b = np.array([0, 0, 0.0, 0.3, 0.6, 0.5, 0.99])
     noise = 0.02 * np.random.default_rng(3).standard_normal((7, 60))
@@ -188,7 +188,7 @@ def test_halves_are_disjoint_and_of_one_size() -> None:
 def test_the_reported_gain_is_not_the_winner_of_a_lottery() -> None:
     """Steering does nothing, 200 times: what was chosen looks good on its half; the other half tells the truth.
 
-    Chosen without effect: 4 strengths, so 2.5 to 10 % are expected. Confirmed by the other half: 2.5 % of those.
+    Chosen without effect: 4 strengths, so 2.5 to 10% are expected. Confirmed by the other half: 2.5% of those.
     """
     found = [recommend(behavior(0 * S, n=40, noise=0.3, seed=seed), choice(STEADY, n=400, noise=0.001), resamples=200)
              for seed in range(200)]  # fmt: skip
@@ -286,7 +286,7 @@ def test_no_other_strength_is_tried_once_the_controls_deny_the_candidate() -> No
 
 
 def test_a_bound_without_losses_is_no_matter_of_luck() -> None:
-    """59 items of P = 1 prove 5 % with every seed, as is promised; 58 with none."""
+    """59 items of P = 1 prove 5% with every seed, as is promised; 58 with none."""
     for n, proven in ((58, False), (59, True)):
         for seed in range(20):
             high = loss_bound(np.ones((1, n)), np.ones(n), np.zeros(n), rng=np.random.default_rng(seed))
@@ -342,7 +342,7 @@ def test_a_collapse_is_no_gain_for_a_model_that_starts_misaligned() -> None:
 
 
 def test_aligned_answers_have_to_become_likelier() -> None:
-    """Normalised B rises since P- falls faster, to 0.9, but P+ falls as well."""
+    """Normalized B rises since P- falls faster, to 0.9, but P+ falls as well."""
     aligned = np.array([0.3, 0.3, 0.3, 0.29, 0.28, 0.27, 0.26])
     misaligned = np.array([0.3, 0.3, 0.3, 0.15, 0.1, 0.05, 0.015])
     none(
@@ -399,12 +399,12 @@ def test_other_measures_of_helpfulness() -> None:
     restricted = 0.5 * scores.p_restricted * (1 + (S == 0))[:, None]
     broken = ChoiceScores(S, scores.p_free, restricted, scores.correct, np.full(scores.p_free.shape[1], 4))
     assert recommend(behavior(RISING), broken).strength == 2.0
-    # from 0.54 to 0.27 with chance at 0.25: 93 % of what was above chance is gone
+    # from 0.54 to 0.27 with chance at 0.25: 93% of what was above chance is gone
     none(recommend(behavior(RISING), broken, measure="p_restricted"), "already at +0.5 the loss may be 9")
 
 
 def test_loss_over_the_choices_is_counted_from_chance() -> None:
-    """From 0.52 to 0.50 of two choices everything is lost, not 4 %."""
+    """From 0.52 to 0.50 of two choices everything is lost, not 4%."""
     p = np.where(S == 0, 0.52, 0.5)[:, None] + np.zeros((7, 400))
     scores = ChoiceScores(S, p, p, p > 0.51, np.full(400, 2))
     none(recommend(behavior(RISING), scores, measure="p_restricted"), "already at +0.5 the loss is 100.0%")

@@ -32,7 +32,7 @@ def test_behavior_measures_by_hand() -> None:
 
 
 def test_nonsense_is_never_aligned() -> None:
-    """Where the model says neither, normalised B may stand but raw B earns nothing."""
+    """Where the model says neither, normalized B may stand but raw B earns nothing."""
     scores = BehaviorScores.from_logprobs(np.array([0.0]), np.array([[-40.0]]), np.array([[-50.0]]))
     assert scores.normalized[0, 0] == pytest.approx(np.tanh(5.0))
     assert scores.raw[0, 0] < 1e-17
@@ -105,7 +105,7 @@ def test_choice_scores_with_fewer_choices_and_missing_spellings() -> None:
     np.testing.assert_allclose(scores.p_restricted, [[0.5, 0.75]], rtol=1e-12)
 
 
-def test_length_normalised_choices_by_hand() -> None:
+def test_length_normalized_choices_by_hand() -> None:
     """Of 2 and 6 characters with -2 and -3 nats: -1 and -0.5 a character, and 4 characters are the mean length."""
     logs = np.array([[-2.0, -3.0, -np.inf], [-1.0, -2.0, -4.0]])[None, :, :, None]
     lengths = np.array([[2, 6, 1], [1, 1, 1]])  # the first has two choices, the second letters
@@ -121,7 +121,7 @@ def test_length_normalised_choices_by_hand() -> None:
         length_normalized(logs[..., 0], lengths[:1])
 
 
-def test_equally_long_choices_score_the_same_length_normalised(rng: np.random.Generator) -> None:
+def test_equally_long_choices_score_the_same_length_normalized(rng: np.random.Generator) -> None:
     logs = -rng.exponential(5.0, (3, 8, 4, 1))
     scores = choice_scores(np.arange(3.0), logs, np.arange(8) % 4, lengths=np.full((8, 4), 7))
     np.testing.assert_array_equal(scores.p_restricted_norm, scores.p_restricted)

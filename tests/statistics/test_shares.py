@@ -55,12 +55,12 @@ def test_texts_that_go_together_count_once() -> None:
 
 @pytest.mark.parametrize(("n_items", "n_answers"), [(100, 10), (164, 20)])
 def test_many_answers_of_which_few_pass(n_items: int, n_answers: int) -> None:
-    """pass@1 of 1 % where problems differ: three degrees of freedom for each solved problem held 90 %."""
+    """pass@1 of 1% where problems differ: three degrees of freedom for each solved problem held 90%."""
     rng = np.random.default_rng(n_answers)
     solved = rng.binomial(n_answers, rng.beta(0.01, 0.99, (3000, n_items)))
     low, high = mean_bounds(solved / n_answers, tail=0.025, cases=n_answers)
     held = ((low <= 0.01) & (high >= 0.01)).mean()
-    assert held > 0.925  # 95 % to within 0.4 %
+    assert held > 0.925  # 95% to within 0.4%
 
 
 def test_thirds_that_do_not_add_up_are_none() -> None:
@@ -79,10 +79,10 @@ def test_nothing_said_is_no_difference() -> None:
 @pytest.mark.parametrize("n", N_ITEMS)
 @pytest.mark.parametrize("name", [name for name in CASES if name != ALONE])
 def test_intervals_hold_the_truth_near_the_ends(found: dict[tuple[str, int], list[Held]], name: str, n: int) -> None:
-    """1,500 studies tell 95 % to within 0.6 %, and 92 % is five of that below; one text an item is exact.
+    """1,500 studies tell 95% to within 0.6%, and 92% is five of that below; one text an item is exact.
 
-    Above 95 % near the ends, for counts are whole numbers: with half a case expected, none is met in 61 % of studies
-    and at most one in 91 %, so that an interval that holds at 2 cases, too, holds in 98.6 %.
+    Above 95% near the ends, for counts are whole numbers: with half a case expected, none is met in 61% of studies
+    and at most one in 91%, so that an interval that holds at 2 cases, too, holds in 98.6%.
     """
     held = [one.held for one in found[name, n]]
     assert min(held) >= 0.92, held

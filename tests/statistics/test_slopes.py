@@ -42,7 +42,7 @@ def test_items_that_are_alike_lose_nothing_by_averaging() -> None:
 
 
 def test_averaging_keeps_as_much_as_a_million_items_say() -> None:
-    """200 studies of 60 items: 95 % of them within 3.5 binomial errors of 1.5 %."""
+    """200 studies of 60 items: 95% of them within 3.5 binomial errors of 1.5%."""
     rng = np.random.default_rng(1)
     mean = np.mean([unlike_alignment(50_000, rng).mean(axis=1) for _ in range(20)], axis=0)
     truth = fit_one(TANH, GRID, mean)[0][0] / (0.7 * np.exp(0.125))  # the mean of a log-normal slope

@@ -115,7 +115,7 @@ def test_the_bound_of_the_invalid_share_is_the_exact_one(rng: np.random.Generato
 
 
 def test_the_interval_of_b_covers_the_truth(rng: np.random.Generator) -> None:
-    """Of 200 studies of 50 items with B = 0.2, 95 % should: the chance of fewer than 180 is below 1 in 300."""
+    """Of 200 studies of 50 items with B = 0.2, 95% should: the chance of fewer than 180 is below 1 in 300."""
     p = np.array([0.5, 0.3, 0.2])
     studies = rng.choice([1.0, -1.0, 0.0], p=p, size=(200, 50))
     bounds = scores_of(studies, (studies == 0).astype(float)).bounds(rng=rng, resamples=400)

@@ -1,7 +1,7 @@
 """Calibration: the strength found has the effect asked for, as logits of plain runs and NumPy tell it, wherever it is.
 
-Tolerances: the search stops within 1 % of its target; single runs differ from packed ones in float32 roundings and,
-with quantised weights, in the rounding of activations, which moves a p95 of 0.1 nat by about 1 %. The promise is 5 %.
+Tolerances: the search stops within 1% of its target; single runs differ from packed ones in float32 roundings and,
+with quantized weights, in the rounding of activations, which moves a p95 of 0.1 nat by about 1%. The promise is 5%.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def test_other_quantiles(engine: Engine, own: DefaultModel, texts: list[Tokens],
     assert np.quantile(again, quantile) == pytest.approx(0.02, rel=0.05)
 
 
-def test_strength_1_in_kl_units_means_the_same_quantised_and_at_other_layers(
+def test_strength_1_in_kl_units_means_the_same_quantized_and_at_other_layers(
     engine: Engine, own: DefaultModel, texts: list[Tokens], model_maker: ModelMaker
 ) -> None:
     """The pushes differ by more than a third in length, and by more than a half in residual norms."""
     found: list[Calibration] = []
-    with Engine(model_maker("embedded-Q4_0"), threads=1) as quantised:
-        for where, layers in ((engine, own.layers), (quantised, own.layers), (engine, (2, 3))):
+    with Engine(model_maker("embedded-Q4_0"), threads=1) as quantized:
+        for where, layers in ((engine, own.layers), (quantized, own.layers), (engine, (2, 3))):
             vector, calibration = in_kl_units(where, refusal(engine, layers), texts)
             again = kl_by_hand(where, vector, 1.0, texts)
             assert np.quantile(again, 0.95) == pytest.approx(0.1, rel=0.05)
@@ -148,7 +148,7 @@ def test_which_tokens_count_does_not_depend_on_memory(engine: Engine, own: Defau
     whole = TokenKl.of(engine, vector, [long, *texts, texts[0]])
     by_hand = kl_by_hand(engine, vector, strength, [long, *texts])
     assert len(whole.batches) == 1 and meter.n_tokens == whole.n_tokens == len(by_hand) == len(first)
-    # sorted, as batches have other orders; 2 % or 1e-4 nats: other batches round the activations otherwise
+    # sorted, as batches have other orders; 2% or 1e-4 nats: other batches round the activations otherwise
     for one in (first, whole.at(strength)):
         np.testing.assert_allclose(np.sort(one), np.sort(by_hand), rtol=0.02, atol=1e-4)
 
@@ -182,39 +182,39 @@ def test_a_target_out_of_reach_tells_what_was_reached(engine: Engine, own: Defau
     with pytest.raises(
         CalibrationError, match=r"1e-12 nats of KL cannot be distinguished from rounding, which alone has"
     ):
-        calibrate(engine, vector, texts, kl=1e-12)  # less than what quantised activations jump by
+        calibrate(engine, vector, texts, kl=1e-12)  # less than what quantized activations jump by
 
 
 def test_rounding_is_told_from_what_a_push_does(own: DefaultModel, texts: list[Tokens], model_maker: ModelMaker,
                                                   tmp_path: Path) -> None:  # fmt: skip
     """Of 4-bit weights a small KL is rounding: a target there was "reached", where exact arithmetic says a tenth.
 
-    The same weights as float32 tell what is exact. 30 % is what quantiles of 167 tokens leave uncertain.
+    The same weights as float32 tell what is exact. 30% is what quantiles of 167 tokens leave uncertain.
     """
     rough = model_maker("embedded-Q4_0")
     exact = quantize(rough, tmp_path / "exact.gguf", "F32")
-    with Engine(rough, threads=1) as quantised, Engine(exact, threads=1) as precise:
-        vector = refusal(quantised, own.layers)
-        # what rounding alone has is what a quantised model has more than the same weights have in float32
-        push = calibrate(quantised, vector, texts, kl=0.1).strength / 256  # 1/65,536 of the KL
+    with Engine(rough, threads=1) as quantized, Engine(exact, threads=1) as precise:
+        vector = refusal(quantized, own.layers)
+        # what rounding alone has is what a quantized model has more than the same weights have in float32
+        push = calibrate(quantized, vector, texts, kl=0.1).strength / 256  # 1/65,536 of the KL
         rounding, measured, true = (
             float(np.quantile(kl, 0.95))
             for kl in (
-                TokenKl.of(quantised, vector, texts).rounding(push), TokenKl.of(quantised, vector, texts).at(push),
+                TokenKl.of(quantized, vector, texts).rounding(push), TokenKl.of(quantized, vector, texts).at(push),
                 TokenKl.of(precise, vector, texts).at(push),
             )
         )  # fmt: skip
         assert measured > 5 * true and rounding == pytest.approx(measured - true, rel=0.5)
         assert np.quantile(TokenKl.of(precise, vector, texts).rounding(push), 0.95) < rounding / 100
 
-        floor = calibrate(quantised, vector, texts).floor
+        floor = calibrate(quantized, vector, texts).floor
         assert rounding / 2 < floor < 5 * rounding  # a larger push has more roundings
         with pytest.raises(CalibrationError, match="cannot be distinguished from rounding") as caught:
-            calibrate(quantised, vector, texts, kl=2 * rounding)
+            calibrate(quantized, vector, texts, kl=2 * rounding)
         assert caught.value.kl >= 0.66 * rounding
-        near = calibrate(quantised, vector, texts, kl=5 * floor)
+        near = calibrate(quantized, vector, texts, kl=5 * floor)
         assert f"which alone has {near.floor:.2g} on this model" in near.doubt and near.floor > 0
-        sound = calibrate(quantised, vector, texts, kl=40 * floor)
+        sound = calibrate(quantized, vector, texts, kl=40 * floor)
         assert sound.doubt == ""
         exact_kl = np.quantile(TokenKl.of(precise, vector, texts).at(sound.strength), 0.95)
         assert exact_kl == pytest.approx(sound.target, rel=0.3)

@@ -27,7 +27,7 @@ def numbers(cells: Cells) -> list[float]:
 
 
 def test_the_document_says_what_is_measured(measured: Tables, written: str) -> None:
-    """5 % or 0.03: other processors round quantised products otherwise. calibration_table.py writes the tables."""
+    """5% or 0.03: other processors round quantized products otherwise. calibration_table.py writes the tables."""
     for heading, named in ((PLACES, 2), (TEXTS, 1)):
         told = rows(written, heading)
         assert [row[:named] for row in told] == [list(row[:named]) for row in measured[heading]]
@@ -53,8 +53,8 @@ def test_the_document_names_the_searchs_numbers(written: str) -> None:
     for words in (
         "a push of 1/128",
         "in steps of 2^(1/4)",
-        "within 1 % of",
+        "within 1% of",
         "up to 128 residual norms",
-        "within 5 % of",
+        "within 5% of",
     ):
         assert words in " ".join(written.split())

@@ -129,7 +129,7 @@ def test_choices_by_text_are_scored_by_all_their_words(tiny_engine: Engine, tmp_
     )
 
 
-def test_choices_by_text_are_length_normalised_as_lm_eval_does(
+def test_choices_by_text_are_length_normalized_as_lm_eval_does(
     tiny_engine: Engine, tiny_path: Path, tmp_path: Path
 ) -> None:
     """Against stock llama.cpp, one sequence at a time, and acc_norm's own arithmetic: argmax of ln P / len(choice)."""

@@ -48,7 +48,7 @@ def answered(chat: Engine) -> tuple[OwnItem, ...]:
 
 
 def test_each_prompt_gets_what_it_gets_alone(tiny_engine: Engine) -> None:
-    """In F32 a row's distributions do not depend on its neighbours, up to rounding, and so neither do the draws."""
+    """In F32 a row's distributions do not depend on its neighbors, up to rounding, and so neither do the draws."""
     prompts = [tiny_engine.encode(f"{'The old ' * n}{word}") for n, word in enumerate(WORDS)]
     chains = [Sampling(temperature=1.0, seed=i) for i in range(len(prompts))]
     together = generate_each(tiny_engine, prompts, sampling=chains, max_tokens=12)
@@ -217,7 +217,7 @@ def test_kl_is_that_of_stock_llama_cpp(chat: Engine, chat_path: Path, answered: 
             np.testing.assert_allclose(kl, expected, atol=1e-5, rtol=1e-4)
             np.testing.assert_allclose(twin, q[np.arange(len(item.tokens)), list(item.tokens)], atol=1e-5)
             alone.append(expected.mean())
-    # Packed with others, quantised weights round otherwise, by some tenths of KL at a token and less in the mean.
+    # Packed with others, quantized weights round otherwise, by some tenths of KL at a token and less in the mean.
     np.testing.assert_allclose(np.mean([kl.mean() for kl in together]), np.mean(alone), rtol=0.15)
 
 

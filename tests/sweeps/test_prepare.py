@@ -68,7 +68,7 @@ def test_everything_is_found_and_read_again(engine: Engine, tmp_path: Path) -> N
     assert not found.reason and [signal.measure for signal in found.signals] == [
         "pairs", "own answers", "continuations", "letters",
     ]  # fmt: skip
-    # 64 items, half of them telling, cannot prove 5 %, so helpfulness is what the model itself answers
+    # 64 items, half of them telling, cannot prove 5%, so helpfulness is what the model itself answers
     letters = found.signals[-1]
     assert not letters.tells and "too weak" in letters.reason and not found.choice and len(found.own) >= 40
     assert all(item.tokens for item in found.own)

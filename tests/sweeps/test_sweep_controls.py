@@ -238,7 +238,7 @@ def test_what_is_switched_off_is_told_and_another_plan(
 
     assert off("a", orthogonal=False) == {"orthogonal": "switched off"}
     assert off("b", prompt_baseline=False) == {"prompt": "switched off"}
-    assert off("c", instruction=" ") == {"prompt": "no instruction that asks for the behaviour was given"}
+    assert off("c", instruction=" ") == {"prompt": "no instruction that asks for the behavior was given"}
     assert off("d", random_directions=0, orthogonal=True, prompt_baseline=True) == {"random": "switched off"}
     for name, words in (
         ({"orthogonal": False}, "orthogonal direction"), ({"instruction": "no"}, "instruction"),

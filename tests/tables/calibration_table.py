@@ -25,25 +25,25 @@ from steercpp.vectors.control_vector import ControlVector
 
 DOCUMENT = ROOT / "docs" / "calibration.md"
 PLACES = "| model | layers | length | share | KL at 1 | KL at 2 | B at −1 | B at 1 | B at 2 |"
-TEXTS = "| texts | tokens | median | 95 % | largest |"
+TEXTS = "| texts | tokens | median | 95% | largest |"
 LAYERS = ((5, 6), (6,), (3,))
 QUANTILES = (0.5, 0.95, 1.0)
 
 Cells = Sequence[str]
 
 
-def measure(quantised: Path) -> dict[str, list[Cells]]:
+def measure(quantized: Path) -> dict[str, list[Cells]]:
     """The rows of both tables, by their headings.
 
     Args:
-        quantised: the embedded model in Q4_0.
+        quantized: the embedded model in Q4_0.
     """
     own = load()
     with Engine(own.path, threads=1) as engine:
         whole = extract(engine, own.pairs(), layers=sorted({il for layers in LAYERS for il in layers}))
         texts = list(_texts(engine, whole.restricted_to(own.layers)))
         places = list(_places(engine, "Q8_0, as it comes", whole))
-    with Engine(quantised, threads=1) as engine:
+    with Engine(quantized, threads=1) as engine:
         places += _places(engine, "Q4_0", whole)
     return {PLACES: places, TEXTS: texts}
 
@@ -65,7 +65,7 @@ def _places(engine: Engine, name: str, whole: ControlVector) -> Iterator[Cells]:
 
 
 def _mean_b(engine: Engine, work: Work, vector: ControlVector, strength: float) -> float:
-    """Mean normalised B."""
+    """Mean normalized B."""
     aligned, both = np.zeros(len(work.items)), np.zeros(len(work.items))
     sides: list[list[bool]] = [[] for _ in work.items]
     for part in work.continuations:

@@ -22,7 +22,7 @@ STUDIES = 1000
 MILLION = 1_000_000
 BLOCK = 50_000  # items drawn at once for the truth: 7 MB
 ROW = ("parameters", "truth", "held", "below", "above", "width", "sandwich")
-NORMAL = 1.959964  # the two-sided 95 % quantile
+NORMAL = 1.959964  # the two-sided 95% quantile
 
 
 def alike_alignment(n_items: int, rng: np.random.Generator) -> Floats:

@@ -160,8 +160,8 @@ def second_engine(model: Path) -> Tables:
         runs = {f"{file_type(engine)}, K/V in F16, as it comes": ours(engine, asked, STRENGTHS)}
         whole = quantize(model, Path(folder, "f32.gguf"), "F32")
         for words, options in (("F32, K/V in F16", {}), ("F32, K/V in F32", F32)):
-            with Engine(whole, threads=1, n_ctx=1024, **options) as unquantised:
-                runs[words] = ours(unquantised, asked, STRENGTHS)
+            with Engine(whole, threads=1, n_ctx=1024, **options) as unquantized:
+                runs[words] = ours(unquantized, asked, STRENGTHS)
     peer = SecondEngine(model)
     theirs = [peer.logprobs(asked.queries, asked.vector.directions, strength) for strength in STRENGTHS]
     wrong = [peer.logprobs(asked.queries, asked.shifted, s) if s else theirs[i] for i, s in enumerate(STRENGTHS)]

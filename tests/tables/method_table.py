@@ -66,18 +66,18 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("all pairs are pushed alike"),
-    Scenario("the push varies by 30 %", spread=0.3),
-    Scenario("the push varies by 100 %", spread=1.0),
+    Scenario("the push varies by 30%", spread=0.3),
+    Scenario("the push varies by 100%", spread=1.0),
     Scenario("6 pairs", n_pairs=6),
     Scenario("both sides share a nuisance, 10 times as long", shared=10),
     Scenario("the sides differ by a nuisance, 1.5 times as long", within=1.5),
     Scenario("the same, 3 times", within=3),
-    Scenario("the same, 3 times, and the push varies by 30 %", within=3, spread=0.3),
+    Scenario("the same, 3 times, and the push varies by 30%", within=3, spread=0.3),
     Scenario("the same, 3 times, in 6 pairs", n_pairs=6, within=3),
     Scenario("the same, 3 times, in 400 pairs", n_pairs=400, within=3),
     Scenario("the sides always differ by a nuisance as long", lean=1),
     Scenario("a quarter of the pairs is the wrong way round", flipped=0.25),
-    Scenario("the same, and the push varies by 30 %", flipped=0.25, spread=0.3),
+    Scenario("the same, and the push varies by 30%", flipped=0.25, spread=0.3),
 )
 
 

@@ -1,6 +1,6 @@
-"""What the default sweep says of a real chat model, for each built-in behaviour; told by docs/real-models.md.
+"""What the default sweep says of a real chat model, for each built-in behavior; told by docs/real-models.md.
 
-`python tests/tables/real_models_table.py MODEL.gguf RUNS` sweeps the model once for each behaviour into RUNS/BEHAVIOR,
+`python tests/tables/real_models_table.py MODEL.gguf RUNS` sweeps the model once for each behavior into RUNS/BEHAVIOR,
 by the command that the document shows, and writes panels, times, the law's figures and the drawings into the document.
 Runs that are finished are only read.
 """
@@ -153,7 +153,7 @@ def swept(model: Path, name: str, folder: Path) -> tuple[str, float]:
 
 
 def section(model: Path, name: str, folder: Path) -> list[str]:
-    """The lines of one behaviour."""
+    """The lines of one behavior."""
     text, seconds = swept(model, name, folder)
     shown = re.sub(rf"\S*/(?={re.escape(model.name)})", "", text)  # wherever the files lie
     shown = re.sub(rf"\S*{re.escape(folder.name)}/(?=vector|report)", f"runs/{name}/", shown)

@@ -47,7 +47,7 @@ def _levels(n: int, rng: np.random.Generator) -> Floats:
 
 
 def _smooth(n: int, rng: np.random.Generator) -> Floats:
-    """Every item loses a little, each at its own rate: 3 % at strength 1 on average, with noise of 2 %."""
+    """Every item loses a little, each at its own rate: 3% at strength 1 on average, with noise of 2%."""
     falls = 0.03 * rng.gamma(4, 0.25, n)
     noise = np.exp(0.02 * rng.standard_normal((len(GRID), n)))
     return np.asarray(np.clip(_levels(n, rng) * np.exp(-falls * GRID[:, None] ** 2) * noise, 0, 1))
@@ -92,9 +92,9 @@ LOSSES: dict[str, Callable[[], LossPlanter]] = {
     "smooth": lambda: _drawn(_smooth),
     "confident": lambda: _drawn(_confident),
     "right or wrong": lambda: _drawn(_right_or_wrong),
-    "5 % collapse": lambda: _collapsing(0.05),
-    "15 % collapse": lambda: _collapsing(0.15),
-    "30 % collapse": lambda: _collapsing(0.3),
+    "5% collapse": lambda: _collapsing(0.05),
+    "15% collapse": lambda: _collapsing(0.15),
+    "30% collapse": lambda: _collapsing(0.3),
     "some collapse": lambda: _collapsing_at_random,
 }
 

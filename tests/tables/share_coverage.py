@@ -120,7 +120,7 @@ def _ends(kind: Kind, met: Integers, invalid: Floats, rng: np.random.Generator) 
 N_ITEMS = (60, 100)
 CASES: dict[str, Callable[[int], list[Held]]] = {
     "B, one text": lambda n: one_text(n, 0.0),
-    "B, one text, 10 % invalid": lambda n: one_text(n, 0.1),
+    "B, one text, 10% invalid": lambda n: one_text(n, 0.1),
     "B, four texts": lambda n: several("b", n),
     "over-refusal, four texts": lambda n: several("side", n),
     "pass@1, four answers": lambda n: several("pass", n),
@@ -130,7 +130,7 @@ CASES: dict[str, Callable[[int], list[Held]]] = {
 
 def table(found: Mapping[tuple[str, int], Sequence[Held]]) -> list[str]:
     """Lines of Markdown for docs/statistics.md."""
-    lines = ["| what | items | " + " | ".join(f"{100 * s:g} %" for s in SHARES) + " |", "|---" * 8 + "|"]
+    lines = ["| what | items | " + " | ".join(f"{100 * s:g}%" for s in SHARES) + " |", "|---" * 8 + "|"]
     for (name, n), each in found.items():
         lines.append(f"| {name} | {n} | " + " | ".join(f"{one.held:.1%}" for one in each) + " |")
     return lines

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steercpp.errors import DegenerateError, InputError, LayerError, ShapeError, StrengthError
-from steercpp.vectors.algebra import NOISE, combined, cosines, orthogonalised, overall_cosines, renormalised
+from steercpp.vectors.algebra import NOISE, combined, cosines, orthogonalised, overall_cosines, renormalized
 from steercpp.vectors.control_vector import ControlVector, MetaValue, at_measured_layers, baked, manner
 
 N_EMBD = 64
@@ -168,18 +168,18 @@ def test_nothing_is_left_of_what_lies_in_the_span() -> None:
 
 def test_lengths() -> None:
     a = made(0)
-    unit = renormalised(a)
+    unit = renormalized(a)
     for il in a.layers:
         assert unit.norms[il] == pytest.approx(1, abs=1e-6)  # float32 elements
         assert cosine(unit.directions[il], a.directions[il]) == pytest.approx(1, abs=1e-12)
-    assert renormalised(a, {1: 0.5, 2: 8.0, 7: 1.0}).norms == pytest.approx({1: 0.5, 2: 8.0}, rel=1e-6)
+    assert renormalized(a, {1: 0.5, 2: 8.0, 7: 1.0}).norms == pytest.approx({1: 0.5, 2: 8.0}, rel=1e-6)
     with pytest.raises(LayerError, match="layer 2 has no length; lengths are given for layers 1"):
-        renormalised(a, {1: 1.0})
+        renormalized(a, {1: 1.0})
     for length in (0.0, -1.0, np.nan):
         with pytest.raises(StrengthError, match="is not a finite number above 0"):
-            renormalised(a, {1: length, 2: 1.0})
+            renormalized(a, {1: length, 2: 1.0})
     with pytest.raises(DegenerateError, match="layer 1 is zero and has no direction"):
-        renormalised(ControlVector({1: np.zeros(4, np.float32)}, "llama", 2))
+        renormalized(ControlVector({1: np.zeros(4, np.float32)}, "llama", 2))
 
 
 # --- a strength baked in, layers moved ---------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_what_is_known_of_strengths_does_not_outlive_the_tensors_it_was_found_wi
         "method": "mean", "layer_convention": "applied", "token": "mean", **quality,
     }  # fmt: skip
     assert orthogonalised(a, made(1)).metadata == {"method": "mean"}
-    assert renormalised(a).metadata == {"method": "mean", **quality}
+    assert renormalized(a).metadata == {"method": "mean", **quality}
     assert a.scaled({1: 2.0, 2: -3.0}).metadata == {
         "method": "mean", "explained": (0.5, 0.25), "auc": (1.0, 0.25), "accuracy": (0.75, 0.5),
     }  # fmt: skip
@@ -268,7 +268,7 @@ def test_over_all_layers_is_the_cosine_of_all_tensors_in_a_row() -> None:
     rows = [np.concatenate([one.directions[il] for il in (2, 3)]) for one in (a, b)]
     assert found[0, 1] == found[1, 0] == pytest.approx(cosine(*rows), abs=1e-12)
     assert found[2, 2] == 1 and np.isnan(found[0, 2])
-    units = [renormalised(one) for one in (a, b)]
+    units = [renormalized(one) for one in (a, b)]
     per_layer = cosines(units)[0, 1, [2, 3]]
     assert overall_cosines(units)[0, 1] == pytest.approx(per_layer.mean(), abs=1e-7)  # lengths are 1 to 1e-7
     with pytest.raises(ShapeError, match="b has 2 values per layer, a has 64"):

@@ -228,7 +228,7 @@ def test_hint_of_another_model_or_none(tmp_path: Path) -> None:
     assert read.model_hint == "" and len(notes) == 1 and "model_hint is missing" in notes[0]
 
 
-def test_cvector_generator_is_recognised_by_its_int32(tmp_path: Path) -> None:
+def test_cvector_generator_is_recognized_by_its_int32(tmp_path: Path) -> None:
     raw = gguf_bytes(keys(kind=I32), [tensor("direction.1", ONE), tensor("direction.2", [0.0, 0.6, 0.8, 0.0])])
     read, notes = read_vector_with_notes(put(tmp_path, raw))
     assert len(notes) == 1 and "block k-1 but is added at block k" in notes[0]

@@ -1,6 +1,6 @@
 """Small sets that come with the package, so that a real chat model can be studied without any download.
 
-Behaviours have contrast pairs, from which a vector is made, and other items, on which it is measured; capabilities have
+Behaviors have contrast pairs, from which a vector is made, and other items, on which it is measured; capabilities have
 items. All are written by hand for this project, under its licence; docs/sets.md says what each tells and what not. The
 files, in models/sets/, are read when a set is asked for.
 """
@@ -34,7 +34,7 @@ _AnyItem = TypeVar("_AnyItem", bound=Item)
 
 @dataclass(frozen=True, slots=True)
 class BehaviorSet:
-    """One behaviour: what a vector of it is made from, and what it is measured on.
+    """One behavior: what a vector of it is made from, and what it is measured on.
 
     A positive strength of a vector that was extracted from `pairs` is meant to raise B on `items`.
 
@@ -61,7 +61,7 @@ class BehaviorSet:
 
 @lru_cache(maxsize=len(BEHAVIOR_SETS))
 def behavior_set(name: str) -> BehaviorSet:
-    """A behaviour by its name.
+    """A behavior by its name.
 
     Raises:
         TaskError: there is none of that name (near ones are offered), or its files are not as they were shipped.
@@ -74,10 +74,10 @@ def behavior_set(name: str) -> BehaviorSet:
 
 @lru_cache(maxsize=len(BEHAVIOR_SETS) + 1)
 def showcase_requests(name: str) -> tuple[Request, ...]:
-    """Twelve open requests on which a behaviour shows, to look at a vector's texts; none is in its pairs or items.
+    """Twelve open requests on which a behavior shows, to look at a vector's texts; none is in its pairs or items.
 
     Args:
-        name: of the behaviour; of any other vector there are ordinary requests, the same for "" and unknown names.
+        name: of the behavior; of any other vector there are ordinary requests, the same for "" and unknown names.
 
     Raises:
         TaskError: the file is not as it was shipped.

@@ -116,7 +116,7 @@ class CaaQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ModelWrittenQuestion:
-    """A question on a behaviour, with the answer of who shows it and the answers of who does not.
+    """A question on a behavior, with the answer of who shows it and the answers of who does not.
 
     `statement` is the text that a persona question asks about, and `label_confidence` how sure its labels are; both are
     None outside persona/. Files of sycophancy/ with more than two choices list several answers that do not match.

@@ -127,7 +127,7 @@ def humaneval_items(rows: Iterable[CodeProblem]) -> tuple[CodeItem, ...]:
 
 
 def caa_items(name: str, rows: Iterable[CaaQuestion], *, raw: bool = False) -> tuple[BehaviorItem, ...]:
-    """Lettered questions on a behaviour, asked in a chat or, `raw`, as they stand.
+    """Lettered questions on a behavior, asked in a chat or, `raw`, as they stand.
 
     Raises:
         DataSetError: a question is to be answered freely, so that there is nothing to score.
@@ -165,7 +165,7 @@ def _caa_choice(item_id: str, row: CaaChoice) -> ChoiceItem:
 
 
 def model_written_items(name: str, rows: Iterable[ModelWrittenQuestion]) -> tuple[BehaviorItem, ...]:
-    """Questions on a behaviour, asked in a chat; aligned is the answer that matches the behaviour."""
+    """Questions on a behavior, asked in a chat; aligned is the answer that matches the behavior."""
     return tuple(
         BehaviorItem(
             f"model-written:{name}:{n}",
@@ -180,7 +180,7 @@ def model_written_items(name: str, rows: Iterable[ModelWrittenQuestion]) -> tupl
 
 
 def model_written_pairs(rows: Iterable[ModelWrittenQuestion]) -> tuple[ContrastPair, ...]:
-    """Questions answered as who shows the behaviour answers, and as who does not; of several others the first."""
+    """Questions answered as who shows the behavior answers, and as who does not; of several others the first."""
     return tuple(
         ContrastPair(
             str(n),
@@ -195,7 +195,7 @@ def model_written_pairs(rows: Iterable[ModelWrittenQuestion]) -> tuple[ContrastP
 
 
 def persona_statements(rows: Sequence[ModelWrittenQuestion]) -> tuple[tuple[str, str, str], ...]:
-    """Statements that who shows the behaviour would say, beside those that he would not, as far as both go.
+    """Statements that who shows the behavior would say, beside those that he would not, as far as both go.
 
     Returns:
         for each i the i-th statement to agree with, the i-th to disagree with, and the place of the first.

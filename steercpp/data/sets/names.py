@@ -4,7 +4,7 @@ A name is the path of a file; a built-in set, such as "refusal", or subjects of 
 with the parts of it that are wanted, in any order: "mmlu:international_law", "instructions:test:harmful". The part
 "text" asks a built-in set's choices by their words instead of by letter: "knowledge:text", "knowledge:history:text".
 
-    behaviour   advbench[:target]  instructions[:SPLIT][:SIDE]  strongreject  jailbreakbench  malicious-instruct
+    behavior   advbench[:target]  instructions[:SPLIT][:SIDE]  strongreject  jailbreakbench  malicious-instruct
                 xstest[:SIDE]  stereoset[:BIAS]  caa:BEHAVIOR  model-written:BEHAVIOR
                 harmbench[:standard|:contextual|:copyright]
     tasks       own (the set everyday)  mmlu[:SUBJECT][:SPLIT]  truthfulqa[:all|:answers]  humaneval
@@ -13,8 +13,8 @@ with the parts of it that are wanted, in any order: "mmlu:international_law", "i
                 model-written:BEHAVIOR[:statements]  crows-pairs[:BIAS]
 
 SIDE is harmful or harmless; SPLIT defaults to test for items and to train for pairs. In all pairs the positive side is
-the aligned one (refusing, disagreeing, truthful; in CAA that which matches the behaviour), so that a vector of them
-raises B of the behaviour of the same name. What is asked and what counts is told in safety_items.py and
+the aligned one (refusing, disagreeing, truthful; in CAA that which matches the behavior), so that a vector of them
+raises B of the behavior of the same name. What is asked and what counts is told in safety_items.py and
 knowledge_items.py.
 
 The functions below the public ones make the items and pairs of one set each. They take the path that the set's reader
@@ -80,7 +80,7 @@ def behavior_items(
     template: str = "auto",
     option: str = "behavior",
 ) -> tuple[BehaviorItem, ...]:
-    """Behaviour items by name.
+    """Behavior items by name.
 
     Args:
         name: see above.
@@ -117,7 +117,7 @@ def task_items(
         shots: of MMLU and GSM8K, solved questions before each.
 
     Raises:
-        TaskError, DataSetError: as `behavior_items`; a file has behaviour items alone; shots of what has none.
+        TaskError, DataSetError: as `behavior_items`; a file has behavior items alone; shots of what has none.
     """
     if is_path(name):
         return _first(_of_file(Path(name)), limit)
@@ -164,7 +164,7 @@ def names_pairs(name: str | Path) -> bool:
 
 
 def instruction_of(name: str | Path) -> str:
-    """What asks for the behaviour in words, for the prompt baseline; "" where there is no such text."""
+    """What asks for the behavior in words, for the prompt baseline; "" where there is no such text."""
     from steercpp.data.sets.builtin import BEHAVIOR_SETS, behavior_set
 
     first = "" if is_path(name) else str(name).partition(":")[0]
@@ -188,7 +188,7 @@ def _by_text(name: str, items: Sequence[Item]) -> tuple[Item, ...]:
 
 
 def opposite_of(name: str | Path) -> str:
-    """What asks for the opposite of the behaviour in words; "" where there is no such text."""
+    """What asks for the opposite of the behavior in words; "" where there is no such text."""
     from steercpp.data.sets.builtin import BEHAVIOR_SETS, behavior_set
 
     first = "" if is_path(name) else str(name).partition(":")[0]
@@ -319,7 +319,7 @@ def _stereoset_pairs(path: Path, parts: Parts, put: Put) -> tuple[ContrastPair, 
 
 
 def _caa_file(path: Path, parts: Parts, folder: str, file: str) -> tuple[str, Path]:
-    """The behaviour that is named, and its file."""
+    """The behavior that is named, and its file."""
     behaviors = sorted(copy.parent.name for copy in (path / folder).glob(f"*/{file}"))
     name = _single("caa", parts, "behavior")
     if name is None:
@@ -390,7 +390,7 @@ def _caa_choices(path: Path, parts: Parts) -> tuple[Item, ...]:
 
 
 def _model_written_rows(path: Path, name: str | None) -> tuple[str, tuple[ModelWrittenQuestion, ...]]:
-    """The behaviour that is named, and its questions; of two files of one name persona/'s, then the model's own."""
+    """The behavior that is named, and its questions; of two files of one name persona/'s, then the model's own."""
     files: dict[str, Path] = {}
     for pattern in (
         "persona/*.jsonl",

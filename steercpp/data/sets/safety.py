@@ -97,7 +97,7 @@ class JailbreakBehavior:
 
 @dataclass(frozen=True, slots=True)
 class HarmBenchBehavior:
-    """A row of HarmBench; a contextual behaviour refers to the text in `context`, which is "" elsewhere."""
+    """A row of HarmBench; a contextual behavior refers to the text in `context`, which is "" elsewhere."""
 
     behavior: str
     functional_category: str
@@ -109,7 +109,7 @@ class HarmBenchBehavior:
 
     @property
     def request(self) -> str:
-        """What a model is asked: the context, a line of three dashes and the behaviour, as HarmBench asks it."""
+        """What a model is asked: the context, a line of three dashes and the behavior, as HarmBench asks it."""
         return f"{self.context}\n\n---\n\n{self.behavior}" if self.context.strip() else self.behavior
 
 
@@ -217,7 +217,7 @@ def read_strongreject(path: Path | str) -> tuple[ForbiddenPrompt, ...]:
 
 
 def read_jailbreakbench(path: Path | str) -> tuple[JailbreakBehavior, ...]:
-    """Rows of its harmful behaviours, whose first column has no name or is Index; raises like `read_advbench`."""
+    """Rows of its harmful behaviors, whose first column has no name or is Index; raises like `read_advbench`."""
     names = ("Goal", "Target", "Behavior", "Category", "Source")
     rows = csv_records(path, ("Index", *names), ("", *names))
     return filled((JailbreakBehavior(*row.texts(next(iter(row.fields)), *names)) for row in rows), path)
@@ -316,7 +316,7 @@ def _cluster(row: Record, task: str) -> StereoSetCluster:
     labels = [sentence.gold_label for sentence in sentences]
     if sorted(labels) != list(GOLD_LABELS):
         raise row.error(
-            f"sentences labelled {', '.join(labels) or 'none'}; expected one each of {', '.join(GOLD_LABELS)}"
+            f"sentences labeled {', '.join(labels) or 'none'}; expected one each of {', '.join(GOLD_LABELS)}"
         )
     return StereoSetCluster(
         task, row.text("id"), row.text("target"), row.text("bias_type"), row.text("context"), sentences, row.place

@@ -1,4 +1,4 @@
-"""Requests and statements of the safety sets as behaviour items and contrast pairs; read this for what counts as what.
+"""Requests and statements of the safety sets as behavior items and contrast pairs; read this for what counts as what.
 
 Aligned is what one wants: refusing a harmful request, disagreeing with a stereotype, and complying with a request whose
 subject is "harmless". So a vector that makes a model refuse everything does not raise B over both sides, and

@@ -5,7 +5,7 @@
         constants = measure_constants(engine, result)
 
 Every prompt is decoded once per strength, above the layers below the first steered one; logits and activations of its
-last token are reduced to a few numbers there and then, so that no more than a chunk of them is in memory. Behaviour
+last token are reduced to a few numbers there and then, so that no more than a chunk of them is in memory. Behavior
 items are besides read with each of their answers, unsteered: the activation at an answer's last token stands for the
 answer.
 """
@@ -228,7 +228,7 @@ class _Measurement:
         return ChoiceReadings(norms, {**raw, "all": weighted}, values, scores.p_free)
 
     def behavior(self, head: Head | str) -> BehaviorReadings:
-        """Norms, gaps and separation of the behaviour items."""
+        """Norms, gaps and separation of the behavior items."""
         work, scores = self.works["behavior"], self.result.behavior
         assert scores is not None
         n_s, n_l, n = len(scores.strengths), len(self.layers), len(work.items)

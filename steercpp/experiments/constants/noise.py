@@ -1,6 +1,6 @@
 """How steering scatters the logits of wrong answers, and whether as a normal distribution: the paper's sigma.
 
-For a query that has nothing to do with the behaviour, x_i = d_i - d_correct is what steering adds to the logit of wrong
+For a query that has nothing to do with the behavior, x_i = d_i - d_correct is what steering adds to the logit of wrong
 token i over that of the correct one. Assumption 3 takes x as random over the wrong tokens, with mean 0 and a standard
 deviation lambda*sigma*|s|, and as approximately normal. The paper shows densities of pooled values and no test.
 

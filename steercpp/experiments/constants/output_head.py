@@ -2,7 +2,7 @@
 
 A GGUF file holds what turns the last activation h into logits: U norm(h), with norm a root-mean-square or a layer norm.
 Some architectures do more (they scale or cap logits), so a head is used only after it has given the model's own logits
-again, up to what a quantised product rounds away.
+again, up to what a quantized product rounds away.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from steercpp.engine.model_file import model_files
 from steercpp.errors import SteerError
 from steercpp.vectors.gguf_header import Header, read_header
 
-CLOSE = 0.03  # of the logits' spread: products with quantised weights round activations to 8 bits
+CLOSE = 0.03  # of the logits' spread: products with quantized weights round activations to 8 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -73,7 +73,7 @@ def parts(pair: ContrastPair) -> tuple[str, str, str]:
 
 
 def requests(found: BehaviorSet) -> list[str]:
-    """All requests of a behaviour, those of the pairs first."""
+    """All requests of a behavior, those of the pairs first."""
     return [parts(pair)[2] for pair in found.pairs] + [said(item.prompt) for item in found.items]
 
 
@@ -120,7 +120,7 @@ def texts() -> Iterator[str]:
                 yield from inside(json.loads(line))
 
 
-# Behaviours
+# Behaviors
 
 
 @all_behaviors
@@ -146,7 +146,7 @@ def test_the_measure_of_likeness_finds_a_changed_word() -> None:
 
 
 def test_no_request_is_a_near_copy_of_another() -> None:
-    """Within pairs, within items, between them, and over all behaviours, the halves of couples included."""
+    """Within pairs, within items, between them, and over all behaviors, the halves of couples included."""
     every = [request for name in BEHAVIOR_SETS for request in requests(behavior_set(name))] + everyday()
     assert len(set(every)) == len(every)
     assert [both for both in combinations(every, 2) if likeness(*both) >= NEAR_COPY] == []

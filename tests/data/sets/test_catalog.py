@@ -103,9 +103,9 @@ def test_row_counts_of_stereoset(sets: Path) -> None:
         for bias_type, count in re.findall(r"(\w+) (\d+)", found[2]):
             some = read_stereoset(folder / "dev_rebuilt.json", bias_type=bias_type, task=task)
             assert len(some) == int(count) and {(c.bias_type, c.task) for c in some} == {(bias_type, task)}
-    labelled = dict(re.findall(r"(\w+) (\d+)", (folder / "README").read_text().partition("annotator labels (")[2][:24]))
+    labeled = dict(re.findall(r"(\w+) (\d+)", (folder / "README").read_text().partition("annotator labels (")[2][:24]))
     for bias_type in ("race", "religion"):
-        assert len(read_stereoset(folder / "editbias" / f"{bias_type}_test.json")) == int(labelled[bias_type])
+        assert len(read_stereoset(folder / "editbias" / f"{bias_type}_test.json")) == int(labeled[bias_type])
 
 
 def test_row_counts_of_mmlu(sets: Path) -> None:
@@ -215,13 +215,13 @@ def test_copies_of_stereoset_agree_and_have_the_annotators(sets: Path) -> None:
     folder = sets / "stereoset"
     for bias_type in ("race", "religion"):
         path = folder / "editbias" / f"{bias_type}_test.json"
-        labelled = read_stereoset(path, bias_type=bias_type, task="intrasentence")
+        labeled = read_stereoset(path, bias_type=bias_type, task="intrasentence")
         given = json.loads(path.read_bytes())
-        assert [
-            cluster_json(each) | {"data": record["data"]} for each, record in zip(labelled, given, strict=True)
-        ] == (given)
+        assert [cluster_json(each) | {"data": record["data"]} for each, record in zip(labeled, given, strict=True)] == (
+            given
+        )
         official = {c.id: c for c in read_stereoset(folder / "dev_rebuilt.json", bias_type=bias_type)}
-        for cluster in labelled:
+        for cluster in labeled:
             for gold in ("stereotype", "anti-stereotype", "unrelated"):
                 assert official[cluster.id].sentence(gold) == cluster.sentence(gold)
 
@@ -337,7 +337,7 @@ CUT_OFF = gzip.compress(json.dumps(PROBLEM).encode(), mtime=0)[:-9]  # without t
         (read_stereoset, tree(), "x: the set is empty; give the official file"),
         (read_stereoset, tree(CLUSTER, "a"), 'x:1: expected an object, found "a"; give dev.json'),
         (read_stereoset, tree(CLUSTER | {"target": None}), "x:1: 'target' is null and no text; give the official"),
-        (read_stereoset, tree(CLUSTER | {"sentences": SENTENCES[:2]}), "x:1: sentences labelled stereotype, anti"),
+        (read_stereoset, tree(CLUSTER | {"sentences": SENTENCES[:2]}), "x:1: sentences labeled stereotype, anti"),
         (read_stereoset, tree(CLUSTER | {"sentences": "s"}), "x:1: 'sentences' must be a list of objects; give the"),
         (read_stereoset, json.dumps([CLUSTER, 1]), "x:1: expected an object, found 1; give the official file"),
     ],
@@ -369,8 +369,8 @@ def test_unknown_parts_are_answered_with_near_ones(sets: Path) -> None:
     assert "task 'intra-sentence' is unknown; did you mean intrasentence" in message(
         read_stereoset, stereoset, task="intra-sentence"
     )
-    labelled = sets / "stereoset" / "editbias" / "race_test.json"
-    assert "no cluster of any bias type in intersentence" in message(read_stereoset, labelled, task="intersentence")
+    labeled = sets / "stereoset" / "editbias" / "race_test.json"
+    assert "no cluster of any bias type in intersentence" in message(read_stereoset, labeled, task="intersentence")
     assert message(read_mmlu, mmlu / "dev" / "anatomy_dev.csv", subject="anatomy", split="dev") == (
         "anatomy_dev.csv: a file is read whole; give the folder, or leave out subject and split"
     )

@@ -47,7 +47,7 @@ def test_model_written_behavior_is_asked_in_a_chat(data: Path) -> None:
     (lettered,) = behavior_items("model-written:wants-rest", data=data)
     (several,) = behavior_items("model-written:on-rest", data=data)
     assert (lettered.aligned, lettered.misaligned, several.misaligned) == ((" (A)",), (" (B)",), (" (B)", " (C)"))
-    assert instruction_of("model-written:loves-gardens") == ""  # no words for a behaviour that may be any
+    assert instruction_of("model-written:loves-gardens") == ""  # no words for a behavior that may be any
 
 
 def test_model_written_pairs_are_the_questions_or_the_statements(data: Path) -> None:

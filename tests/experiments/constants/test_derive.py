@@ -63,7 +63,7 @@ def test_sigma_comes_out_of_normal_noise(rng: np.random.Generator) -> None:
     x = planted.noise(rng.standard_normal)
     noise = Noise(moments(x), x)
     rate, r2 = noise.rate(STRENGTHS, ALL)
-    # 1,000 values of one draw at every strength: 3 standard errors of a standard deviation are 7 %.
+    # 1,000 values of one draw at every strength: 3 standard errors of a standard deviation are 7%.
     assert rate.value == pytest.approx(LAMBDA_SIGMA, rel=0.07) and rate.low < LAMBDA_SIGMA < rate.high
     assert r2 > 0.999999  # the same draw times s: exactly in proportion
     at = noise.at(30)
@@ -211,7 +211,7 @@ def test_the_whole_record_says_what_was_planted(rng: np.random.Generator) -> Non
     record = derive(planted.readings(rng), recipe="wolf2024")
     assert record["reference_strength"] == 5.0
     assert record["norms"]["choice"]["logits"]["positive"]["slope"][0] == pytest.approx(LAMBDA, rel=0.03)
-    # 0.6 / 4: |delta| was given as a tenth of |U delta|; errors of both add, 7 % and 3 %
+    # 0.6 / 4: |delta| was given as a tenth of |U delta|; errors of both add, 7% and 3%
     assert record["noise"]["top10"]["sigma"][0] == pytest.approx(10 * LAMBDA_SIGMA / LAMBDA, rel=0.1)
     gaps = record["separation"]["gaps"]
     assert record["norm"] == "hidden"

@@ -208,7 +208,7 @@ def test_a_head_must_prove_itself(exact: Engine, tiny_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_K_M", "Q8_0"])
-def test_quantised_heads_are_read_too(model_maker: ModelMaker, kind: str) -> None:
+def test_quantized_heads_are_read_too(model_maker: ModelMaker, kind: str) -> None:
     path = model_maker(f"tiny-{kind}")
     head = read_head(path, range(0, 400, 7))
     assert isinstance(head, Head)

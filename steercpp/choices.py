@@ -47,6 +47,10 @@ CodeWay: TypeAlias = Literal["whole", "wolf2024"]
 MATCHER_NAMES: tuple[MatcherName, ...] = get_args(MatcherName)
 CODE_WAYS: tuple[CodeWay, ...] = get_args(CodeWay)
 
+# What a report's page is written as.
+PageForm: TypeAlias = Literal["html", "md", "pdf"]
+PAGE_FORMS: tuple[PageForm, ...] = get_args(PageForm)
+
 # Experiments.
 ConstantsRecipe: TypeAlias = Literal["steercpp", "wolf2024"]
 SynthesisVariant: TypeAlias = Literal["paper", "may"]

@@ -16,9 +16,9 @@ from steercpp.experiments.cross import Change, CrossEffects
 from steercpp.experiments.scan import Band, Scan
 from steercpp.experiments.transfer import Transfer
 from steercpp.reports.labels import beside, cell_text, free_boxes, number_text, short_names
-from steercpp.reports.style import BLUE, GREEN, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, heat_map
+from steercpp.reports.style import BLUE, GREEN, GREY, LEAF, ORANGE, STYLE, VIOLET, blank_figure, heat_map
 
-COLORS = (BLUE, ORANGE, LEAF, PURPLE, "#b5485d", "#2a9d9d", "#8a6d3b")
+COLORS = (BLUE, ORANGE, LEAF, VIOLET, "#56b4e9", "#e69f00", "#8a6d3b")
 CROWD = 24  # bands; with more of them their curves are paler, and only the best is labeled
 SIDES = ((1, 0.5), (-1, 0.5), (1, -1.5), (-1, -1.5), (1, 1.6), (-1, 1.6))  # of a point: to the right or left, lines up
 LINE = 0.04  # height of a line of text, in heights of the axes

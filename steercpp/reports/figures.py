@@ -6,7 +6,9 @@ Each shows means over items with their standard errors, the fitted curve, the co
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -28,6 +30,7 @@ from steercpp.reports.style import (
     legend_below,
     new_figure,
 )
+from steercpp.reports.svg import title_points
 from steercpp.runs.code_report import bounds, largest_k, ways_of
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS
@@ -35,8 +38,8 @@ from steercpp.runs.result import SweepResult
 from steercpp.runs.scores import Controls, StrengthMeans
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import WORDS
-from steercpp.statistics.intervals import standard_error
-from steercpp.statistics.rounded import fixed
+from steercpp.statistics.intervals import Interval, standard_error
+from steercpp.statistics.rounded import fixed, rounded, significant, within
 
 
 def alignment_figure(judgement: Judgement) -> Figure:
@@ -50,9 +53,9 @@ def alignment_figure(judgement: Judgement) -> Figure:
             _by_side(axes, result)
         else:
             _fitted(axes, result.strengths, scores.normalized, result.fit()["alignment"][0], BLUE, "B, normalized")
-        axes.plot(result.strengths, scores.mean_raw, color=ORANGE, linewidth=1, marker=".", label="P+ − P−")
+        _line(axes, result.strengths, scores.mean_raw, ".-", "P+ − P−", color=ORANGE, linewidth=1)
         if (texts := judgement.text_scores) is not None:
-            axes.plot(texts.strengths, texts.b, "^", color=VIOLET, markersize=5, label=f"texts, by {texts.matcher}")
+            _line(axes, texts.strengths, texts.b, "^", f"texts, by {texts.matcher}", color=VIOLET, markersize=5)
         _draw_controls(axes, result, "b")
         mark_recommended(axes, judgement)
         axes.set_ylim(-1.06, 1.06)
@@ -74,7 +77,7 @@ def _by_side(axes: Axes, result: SweepResult) -> None:
     for (name, places), color in zip(sides.items(), (BLUE, LEAF), strict=True):
         b = scores.normalized[:, places]
         _fitted(axes, result.strengths, b, result.side_fits[name], color, f"B, {name} items")
-    axes.plot(result.strengths, scores.mean_normalized, color=GREY, linewidth=1, marker=".", label="B of both")
+    _line(axes, result.strengths, scores.mean_normalized, ".-", "B of both", color=GREY, linewidth=1)
 
 
 def helpfulness_figure(judgement: Judgement) -> Figure:
@@ -96,9 +99,9 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
             if best is not None:
                 _curve(axes, result.strengths, best, color, f"{WORDS[best.form]} fit, R² {fixed(best.r2, 3)}")
         if result.choice is not None:
-            axes.plot(result.strengths, result.choice.accuracy, color=GREY, linewidth=1, marker=".", label="accuracy")
-        if judgement.measure == "p_own" and (told := result.telling) is not None:
-            axes.plot(told.strengths, told.mean_p_own, "s", color=BLUE, mfc="none", ms=6, label="those that tell")
+            _line(axes, result.strengths, result.choice.accuracy, ".-", "accuracy", color=GREY, linewidth=1)
+        if judgement.measure == "p_own" and (telling := result.telling) is not None:
+            _line(axes, telling.strengths, telling.mean_p_own, "s", "those that tell", color=BLUE, mfc="none", ms=6)
         _draw_controls(axes, result, "helpful")
         mark_recommended(axes, judgement)
         axes.set_ylim(0, 1.02)
@@ -117,14 +120,17 @@ def code_figure(result: SweepResult) -> Figure:
             s, p, k = dodged(scores.strengths, i, len(ways)), scores.mean_pass_at(1), largest_k(scores)
             low, high = bounds(result, scores, 1)
             has_interval = bool(np.isfinite(low).all() and np.isfinite(high).all())
-            axes.errorbar(
+            bars = axes.errorbar(
                 s, p, yerr=np.clip([p - low, high - p], 0, None) if has_interval else None, color=color, marker="o",
                 markersize=4, elinewidth=0.8, label=f"pass@1{words}{', 95% intervals' if has_interval else ''}",
             )  # fmt: skip
+            bounded = [Interval(*numbers) for numbers in np.stack([p, low, high], axis=1).tolist()]
+            shown = [within(number, least=3) for number in bounded]
+            title_points(bars.lines[0], at_strengths(scores.strengths, f"pass@1{words}", shown))
             if k > 1:
-                axes.plot(
-                    s, scores.mean_pass_at(k), color=color, linestyle=(0, (4, 2)), linewidth=1, marker=".",
-                    label=f"pass@{k}{words}",
+                _line(
+                    axes, s, scores.mean_pass_at(k), ".", f"pass@{k}{words}", color=color, linestyle=(0, (4, 2)),
+                    linewidth=1,
                 )  # fmt: skip
         axes.axvline(0, color=GREY, linewidth=0.8, zorder=0)
         axes.set_ylim(-0.03, 1.03)
@@ -164,7 +170,7 @@ def drawn_controls(controls: Controls) -> tuple[DrawnControls, ...]:
 def _draw_controls(axes: Axes, result: SweepResult, key: str) -> None:
     """The means of every control under `key`, at their strengths."""
     for kind in drawn_controls(result.controls):
-        axes.plot(kind.strengths, kind.values(key), kind.marker, color=INK, mfc="none", ms=6, label=kind.label)
+        _line(axes, kind.strengths, kind.values(key), kind.marker, kind.label, color=INK, mfc="none", ms=6)
 
 
 def helpful_name(judgement: Judgement) -> str:
@@ -209,7 +215,21 @@ def strength_label(result: SweepResult) -> str:
 
 def _points(axes: Axes, strengths: Floats, values: Floats, color: str, label: str) -> None:
     means, errors = values.mean(axis=1), standard_error(values)
-    axes.errorbar(strengths, means, yerr=errors, fmt="o", color=color, markersize=4, elinewidth=0.8, label=label)
+    bars = axes.errorbar(strengths, means, yerr=errors, fmt="o", color=color, markersize=4, elinewidth=0.8, label=label)
+    shown = [f"{rounded(mean, error)} ± {rounded(error, error)}" for mean, error in zip(means, errors, strict=True)]
+    title_points(bars.lines[0], at_strengths(strengths, label, shown))
+
+
+def at_strengths(strengths: Floats, label: str, shown: Sequence[str]) -> list[str]:
+    """Titles of points at strengths (n_s,): where each lies, what it is, and its number."""
+    places = [f"at {s:+.10g}" if s else "at 0" for s in strengths]
+    return [f"{place}: {label} {number}" for place, number in zip(places, shown, strict=True)]
+
+
+def _line(axes: Axes, strengths: Floats, values: Floats, look: str, label: str, **looks: Any) -> None:
+    """Values (n_s,) without errors."""
+    lines = axes.plot(strengths, values, look, label=label, **looks)
+    title_points(lines[0], at_strengths(strengths, label, [significant(value) for value in values]))
 
 
 def _curve(axes: Axes, strengths: Floats, fit: FitResult, color: str, label: str) -> None:

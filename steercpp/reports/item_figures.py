@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from steercpp.aliases import Floats
-from steercpp.reports.figures import mark_recommended, strength_label
+from steercpp.reports.figures import at_strengths, mark_recommended, strength_label
 from steercpp.reports.style import BLUE, GREY, INK, ORANGE, PALE, STYLE, VIOLET, blank_figure, dodged, legend_below
+from steercpp.reports.svg import title_points
 from steercpp.runs.judgement import Judgement
 from steercpp.statistics.intervals import Interval
-from steercpp.statistics.rounded import significant
+from steercpp.statistics.rounded import significant, within
 from steercpp.statistics.slopes import Slopes
 
 Draw: TypeAlias = Callable[[Axes, Judgement], None]
@@ -61,7 +62,14 @@ def _slopes(axes: Axes, judgement: Judgement, *, of: str, slopes: Slopes) -> Non
     """Histogram of the items' slopes, those that move the wrong way apart."""
     is_wrong = slopes.items * judgement.direction < 0
     groups = [slopes.items[~is_wrong], slopes.items[is_wrong]]
-    axes.hist(groups, _edges(slopes.items), stacked=True, color=[BLUE, ORANGE], label=["right way", "wrong way"])
+    ways = ["right way", "wrong way"]
+    edges = _edges(slopes.items)
+    _, _, bars = axes.hist(groups, edges, stacked=True, color=[BLUE, ORANGE], label=ways)
+    for group, words, patches in zip(groups, ways, bars, strict=True):  # type: ignore[arg-type]
+        counts = np.histogram(group, edges)[0]
+        for count, left, right, patch in zip(counts, edges[:-1], edges[1:], patches, strict=True):
+            if count:
+                title_points(patch, [f"{significant(left)} to {significant(right)}: {count} items, the {words}"])
     axes.axvline(0, color=GREY, linewidth=0.8)
     for mean, style, words in ((slopes.mean, "-", "mean of the items"), (slopes.fitted, "--", "fit of the mean curve")):
         if np.isfinite(mean.value):
@@ -113,6 +121,9 @@ def _stacked(axes: Axes, judgement: Judgement, s: Floats, rows: Sequence[Any], w
     """Counts at each strength on top of each other, by the attributes of their rows."""
     stack = [[getattr(row, name) for row in rows] for name in words]
     axes.stackplot(s, stack, labels=list(words.values()), colors=[BLUE, ORANGE, PALE, GREY], linewidth=0)
+    for label, counts, tops in zip(words.values(), stack, np.cumsum(stack, axis=0), strict=True):
+        edge = axes.plot(s, tops, ".", color=INK, markersize=2.5)
+        title_points(edge[0], at_strengths(s, label, [str(count) for count in counts]))
     axes.set_xlim(s.min(), s.max() if len(s) > 1 else s.max() + 1)
     axes.set_ylim(0, sum(column[0] for column in stack))
     mark_recommended(axes, judgement)
@@ -128,8 +139,10 @@ def _sides(axes: Axes, judgement: Judgement) -> None:
             (sides.over_refusal, ORANGE, f"over-refusal, {sides.n_harmless} harmless{by}"),
             (sides.compliance, VIOLET, f"compliance, {sides.n_harmful} harmful{by}"),
         )):  # fmt: skip
-            s = dodged(sides.strengths, 2 * i + j, 2 * len(known))
-            _intervals(axes, s, values, color=color, fmt=f"o{style}", mfc="white" if by else color, label=words)
+            _intervals(
+                axes, sides.strengths, values, 2 * i + j, 2 * len(known), color=color, fmt=f"o{style}",
+                mfc="white" if by else color, label=words,
+            )  # fmt: skip
     mark_recommended(axes, judgement)
     axes.set(
         title=f"Both sides, {_within(known[0][0].confidence)}", xlabel=strength_label(judgement.result),
@@ -142,11 +155,14 @@ def _within(confidence: float) -> str:
     return f"{100 * confidence:g}% intervals"
 
 
-def _intervals(axes: Axes, s: Floats, values: Floats, **look: Any) -> None:
-    """Values (n_s, 3) with low and high as thin bars; of few items, which have none, the values alone."""
+def _intervals(axes: Axes, strengths: Floats, values: Floats, i: int, n: int, **look: Any) -> None:
+    """Values (n_s, 3) with low and high as thin bars, series i of n; of few items, without bars."""
     value, low, high = values.T
+    s = dodged(strengths, i, n)
     bars = np.clip([value - low, high - value], 0, None)
-    axes.errorbar(s, value, yerr=bars if np.isfinite(bars).any() else None, ms=4, lw=1, elinewidth=0.7, **look)
+    drawn = axes.errorbar(s, value, yerr=bars if np.isfinite(bars).any() else None, ms=4, lw=1, elinewidth=0.7, **look)
+    shown = [within(Interval(*map(float, numbers)), least=2) for numbers in values]
+    title_points(drawn.lines[0], at_strengths(strengths, look["label"], shown))
 
 
 def _correlations(axes: Axes, judgement: Judgement) -> None:
@@ -158,7 +174,7 @@ def _correlations(axes: Axes, judgement: Judgement) -> None:
     for i, (key, color, words) in enumerate((("pearson", BLUE, "Pearson"), ("spearman", ORANGE, "Spearman, ranks"))):
         numbers = [getattr(row, key) for row in coupled.correlations]
         values = np.array([[number.value, number.low, number.high] for number in numbers])
-        _intervals(axes, dodged(s, i, 2), values, color=color, fmt="o", label=words)
+        _intervals(axes, s, values, i, 2, color=color, fmt="o", label=words)
     mark_recommended(axes, judgement)
     of = "P(correct)" if coupled.helpful == "choice" else "P(comply), harmless"
     axes.set(

@@ -7,7 +7,7 @@
     couples.png .svg        over-refusal and compliance, correlations over couples
     code.png .svg           pass@k of generated code
     *.csv                   the numbers behind them and the fits, see tables.py
-    report.html             all of it on one page
+    report.html             all of it on one page; report.md and report.pdf where they are asked for
 
 The same run gives the same bytes.
 """
@@ -15,12 +15,13 @@ The same run gives the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steercpp.choices import PAGE_FORMS, PageForm
 from steercpp.encoding import json_ready
-from steercpp.errors import RunError
+from steercpp.errors import InputError, RunError
 from steercpp.reports.pictures import write_together
 from steercpp.reports.tables import csv_bytes, tables
 from steercpp.runs.judgement import Judgement
@@ -29,30 +30,42 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "report.html"
+PICTURES: tuple[str, ...] = ("png", "svg")
 
 
-def write_report(judgement: Judgement, *, out: Path | None = None) -> tuple[Path, ...]:
+def write_report(
+    judgement: Judgement,
+    *,
+    out: Path | None = None,
+    form: PageForm = "html",
+    pictures: Sequence[str] = PICTURES,
+) -> tuple[Path, ...]:
     """Draw the figures and write the tables that the run's measurements allow.
 
     Args:
         judgement: the run, judged.
         out: where to, by default its own directory.
+        form: of the page: "html", "md" or "pdf".
+        pictures: kinds of the figures' files: "png", "svg", "pdf". SVG is there always.
 
     Returns:
         the files written.
 
     Raises:
-        RunError: they cannot be written.
+        InputError: there is no such form, or it takes what is not installed. RunError: the files cannot be written.
     """
     from steercpp.reports.page import page
     from steercpp.reports.style import rendered
 
+    if form not in PAGE_FORMS:
+        raise InputError(f"a page in the form {form!r} is unknown; choose one of {', '.join(PAGE_FORMS)}")
     folder = make_folder(judgement.result.folder if out is None else out)
     made = tables(judgement)
     files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
     for name, figure in _figures(judgement).items():
-        files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "svg")}
-    files[PAGE] = page(judgement, {name: files[f"{name}.svg"] for name in figure_names(judgement)}, made)
+        files |= {f"{name}.{kind}": rendered(figure, kind) for kind in dict.fromkeys((*pictures, "svg"))}
+    drawings = {name: files[f"{name}.svg"] for name in figure_names(judgement)}
+    files[f"report.{form}"] = page(judgement, drawings, made, form=form)
     return write_together(folder, files)
 
 

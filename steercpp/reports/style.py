@@ -16,9 +16,15 @@ from matplotlib.image import AxesImage
 from matplotlib.transforms import ScaledTranslation
 
 from steercpp.aliases import Floats
+from steercpp.reports.svg import name_titled, with_titles
 
-BLUE, ORANGE, VIOLET, GREEN, GREY, INK = "#2f6690", "#d1783c", "#7d5ba6", "#e9f2e9", "#9aa0a6", "#30363d"
-LEAF, PURPLE, PALE = "#4c956c", "#7b5ea7", "#c9d6df"
+# Of the colors that Okabe and Ito chose so that people with any color vision tell them apart.
+BLUE, ORANGE, LEAF, VIOLET = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+GREEN, GREY, INK, PALE, LINE = "#e9f2e9", "#8c949c", "#30363d", "#c9d6df", "#e6e8eb"
+CSS_COLORS = {  # what a page has for them, which its dark mode changes
+    BLUE: "var(--blue)", ORANGE: "var(--orange)", LEAF: "var(--leaf)", VIOLET: "var(--violet)", GREEN: "var(--band)",
+    GREY: "var(--grey)", INK: "var(--ink)", PALE: "var(--pale)", LINE: "var(--line)", "#ffffff": "var(--page)",
+}  # fmt: skip
 DIVERGING = LinearSegmentedColormap.from_list("diverging", [ORANGE, "#f6f7f8", BLUE])  # of heat maps, -1 to 1
 DASHED = (0, (4, 3))
 BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
@@ -26,20 +32,23 @@ STYLE: Any = {
     "font.family": ["DejaVu Sans", "sans-serif"], "font.size": 10, "text.color": INK, "axes.labelcolor": INK,
     "axes.edgecolor": GREY,
     "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.color": "#e6e8eb", "grid.linewidth": 0.8, "axes.axisbelow": True,
+    "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.8, "axes.axisbelow": True,
     "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 9,
-    "svg.hashsalt": "steercpp", "svg.fonttype": "none",  # text, not outlines
+    "svg.hashsalt": "steercpp", "svg.fonttype": "none", "pdf.fonttype": 42,  # text, not outlines
     "figure.dpi": 100, "savefig.dpi": 160,
 }  # fmt: skip
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
-    """A figure as a "png" or "svg" file, without date or version: the same figure gives the same bytes."""
+    """A figure as a "png", "svg" or "pdf" file, without date or version: the same figure gives the same bytes."""
     data = io.BytesIO()
-    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    undated: dict[str, dict[str, Any]] = {
+        "svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None}
+    }  # fmt: skip
+    titles = name_titled(figure) if kind == "svg" else {}
     with matplotlib.rc_context(STYLE):
-        figure.savefig(data, format=kind, metadata=metadata)
-    return data.getvalue()
+        figure.savefig(data, format=kind, metadata=undated[kind])
+    return with_titles(data.getvalue(), titles)
 
 
 def blank_figure(width: float, height: float) -> Figure:

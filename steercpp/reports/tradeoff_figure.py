@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steercpp.aliases import Floats
-from steercpp.reports.figures import caption, drawn_controls, helpful_name
+from steercpp.reports.figures import at_strengths, caption, drawn_controls, helpful_name
 from steercpp.reports.labels import places
 from steercpp.reports.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE, legend_below, new_figure
+from steercpp.reports.svg import title_points
 from steercpp.runs.judgement import Judgement
 from steercpp.statistics.intervals import standard_error
 from steercpp.statistics.losses import loss_of
-from steercpp.statistics.rounded import significant
+from steercpp.statistics.rounded import percent, plus, rounded, significant
 from steercpp.statistics.scores import chance_level
 
 NORMAL = 1.96  # standard errors on each side of an interval of 95%
@@ -33,10 +34,11 @@ def tradeoff_figure(judgement: Judgement) -> Figure:
     errors = NORMAL * np.stack([standard_error(result.behavior.normalized), ratio_error(above, at_0)])
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure("Trade-off", "B, normalized", f"{helpful_name(judgement)}, relative to strength 0")
-        axes.errorbar(
+        bars = axes.errorbar(
             b, p, *errors[::-1], color=BLUE, linewidth=1.2, marker="o", markersize=4, elinewidth=0.8,
             label="vector, 95% intervals",
         )  # fmt: skip
+        title_points(bars.lines[0], at_strengths(result.strengths, "B", _shown(b, p, errors)))
         marked = _draw_controls(axes, judgement)
         # P of own answers is drawn whole, and what the prompt baseline changes of it is no loss
         allowed = math.exp(-(result.prompt_kl or 0.0)) if result.loss_measure == "p_beyond" else 1.0
@@ -55,6 +57,15 @@ def tradeoff_figure(judgement: Judgement) -> Figure:
         caption(figure, judgement, first=why)
         _label(figure, axes, judgement, np.column_stack([b, p]), errors.T, marked)
     return figure
+
+
+def _shown(b: Floats, p: Floats, errors: Floats) -> list[str]:
+    """B and what is left of helpfulness, each with its interval; errors are (2, n_s) half widths."""
+    return [
+        f"{rounded(b[i], errors[0, i] / NORMAL)} ± {rounded(errors[0, i], errors[0, i] / NORMAL)}, "
+        f"helpfulness {percent(p[i])} ± {percent(errors[1, i])} of that at 0"
+        for i in range(len(b))
+    ]
 
 
 def ratio_error(items: Floats, at_0: Floats) -> Floats:
@@ -85,7 +96,9 @@ def _draw_controls(axes: Axes, judgement: Judgement) -> Floats:
     for kind in drawn_controls(judgement.result.controls):
         b, p = kind.values("b"), 1 - loss_of(kind.values("helpful"), np.array(p_0), chance)
         if np.isfinite(p).any():
-            axes.plot(b, p, kind.marker, color=INK, mfc="none", ms=MARKER_PT, linestyle="", label=kind.label)
+            lines = axes.plot(b, p, kind.marker, color=INK, mfc="none", ms=MARKER_PT, linestyle="", label=kind.label)
+            shown = [f"B {plus(x)}, helpfulness {percent(y)} of that at 0" for x, y in zip(b, p, strict=True)]
+            title_points(lines[0], at_strengths(kind.strengths, kind.label, shown))
             marked.append(np.column_stack([b, p]))
     return np.concatenate(marked)
 

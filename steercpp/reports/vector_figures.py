@@ -17,7 +17,7 @@ from steercpp.aliases import Floats
 from steercpp.errors import InputError
 from steercpp.extraction.quality import NAMES
 from steercpp.reports.labels import cell_text, number_text, short_names
-from steercpp.reports.style import BLUE, DASHED, DIVERGING, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, heat_map
+from steercpp.reports.style import BLUE, DASHED, DIVERGING, GREY, LEAF, ORANGE, STYLE, VIOLET, blank_figure, heat_map
 from steercpp.vectors.algebra import cosines, overall_cosines
 from steercpp.vectors.control_vector import ControlVector
 
@@ -29,7 +29,7 @@ _DIRECTION = {
     "agreement": (BLUE, "agreement of the pairs"),
     "explained": (ORANGE, "explained share"),
     "stability": (LEAF, "stability"),
-    "norm_ratio": (PURPLE, "mean difference / norm"),
+    "norm_ratio": (VIOLET, "mean difference / norm"),
 }
 
 

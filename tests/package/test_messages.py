@@ -17,6 +17,8 @@ OTHER_PROGRAMS = {
     "engine/devices.py": "pip install ",
     "judging/sandbox.py": "--|(; )?mount --bind ",
     "provenance.py": "--",
+    "reports/style.py": r"var\(--",
+    "runs/commands.py": "--",
 }
 ROOMS = sorted(
     {path.relative_to(ROOT / "steercpp").parts[0] for path in (ROOT / "steercpp").rglob("*.py")} - {"cli", "models"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -60,14 +59,17 @@ def test_it_is_well_formed_and_loads_nothing(page: str) -> None:
     reader.feed(page)
     assert reader.open == []
     tags = [tag for tag, _ in reader.tags]
-    assert not {"script", "link", "iframe", "object", "form"} & set(tags)
+    assert not {"script", "link", "iframe", "object", "form", "img"} & set(tags)
     for tag, attributes in reader.tags:
         assert not [name for name in attributes if name.startswith("on")], tag
-        if "src" in attributes:
-            source = attributes["src"]
-            assert source is not None and source.startswith("data:image/svg+xml;base64,")
-        assert "href" not in attributes
-    assert tags.count("img") == page.count("<figure>") == 4  # alignment, helpfulness, trade-off, items
+        assert "src" not in attributes
+        for name in ("href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith("#")
+    assert tags.count("svg") == page.count("<figure>") == 4  # alignment, helpfulness, trade-off, items
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = {(attributes.get(name) or "")[1:] for _, attributes in reader.tags for name in ("href", "xlink:href")}
+    assert used - {""} <= set(ids)
 
 
 def test_what_the_model_says_is_text(page: str) -> None:
@@ -75,21 +77,27 @@ def test_what_the_model_says_is_text(page: str) -> None:
     assert "{{ 7*7 }}" in page and "<script" not in page and "onerror=&#34;" in page
 
 
-def test_the_pictures_are_those_of_the_report(page: str) -> None:
-    first = re.search(r"base64,([A-Za-z0-9+/=]+)", page)
-    assert first is not None and base64.b64decode(first[1]).startswith(b"<?xml")
+def test_every_point_has_a_title(page: str) -> None:
+    titles = re.findall(r"<title>(.*?)</title>", page)[1:]
+    for words in (
+        r"at -0.3: B, normalized -0\.\d+ ± 0\.\d+",
+        r"at \+0.1: P\+ − P− -?\d",
+        r"at 0: prompt baseline -?0\.\d",
+    ):
+        assert any(re.fullmatch(f"{words}.*", title) for title in titles), words
+    assert sum(title.startswith("at +0.2: B, normalized") for title in titles) == 1
 
 
 def test_headings_of_words_stand_above_them(page: str) -> None:
-    assert '<th class="word">label</th>' in page and "<th>strength</th>" in page
+    assert '<th scope="col" class="word">label</th>' in page and '<th scope="col">strength</th>' in page
 
 
 def test_headings_are_words(page: str) -> None:
     """b_raw, p_free and lost_to_wrong stood in a page for people."""
     headings = re.findall(r"<th[^>]*>(.*?)</th>", page)
     assert not [name for name in headings if "_" in name]
-    assert {"P+ − P−", "P(correct)", "lost to another choice", "B of the texts, low end"} <= set(headings)
-    controls = page.split("<h2>Controls</h2>")[1].split("</tr>")[0]
+    assert {"P+ − P− ± s.e.", "P(correct)", "lost to another choice", "B of the texts (95%)"} <= set(headings)
+    controls = page.split('<h2 id="controls">Controls</h2>')[1].split("</tr>")[0]
     assert controls.count("P(correct)</th>") == 1  # once, not under both of its names
     assert "delta_lambda " not in re.sub(r"tanh\(delta_lambda s", "", page) and "Δλ" in page
 

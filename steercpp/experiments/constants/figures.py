@@ -23,7 +23,7 @@ from steercpp.experiments.constants.derive import Constants
 from steercpp.experiments.constants.words import number
 from steercpp.files import write_atomically
 from steercpp.locks import DRAWING, DRAWING_WAIT_S, writing
-from steercpp.reports.style import BLUE, GREY, LEAF, ORANGE, PURPLE, STYLE, blank_figure, rendered
+from steercpp.reports.style import BLUE, GREY, LEAF, ORANGE, STYLE, VIOLET, blank_figure, rendered
 from steercpp.statistics.rounded import fixed
 
 _UNITS = {
@@ -123,7 +123,7 @@ def noise_figure(constants: Constants) -> Figure:
 def _quantiles(axes: Axes, at: Sequence[Any], s: Floats) -> None:
     axes.plot([-3.1, 3.1], [-3.1, 3.1], color=GREY, linewidth=1, label="normal")
     near = [int(np.abs(s - wanted).argmin()) for wanted in (s.min(), s.min() / 2, s.max() / 2, s.max())]
-    for place, color in zip(dict.fromkeys(near), (PURPLE, ORANGE, BLUE, LEAF), strict=False):
+    for place, color in zip(dict.fromkeys(near), (VIOLET, ORANGE, BLUE, LEAF), strict=False):
         if at[place] is not None and at[place]["quantiles"]["normal"]:
             quantiles = at[place]["quantiles"]
             label = f"s = {s[place]:+g}, kurtosis {at[place]['excess_kurtosis'][0]:+.2g}"
@@ -185,7 +185,7 @@ def _lens(axes: Axes, records: Sequence[Mapping[str, Any]], layers: Sequence[int
         axes.set(title="Gap read at each layer", ylabel="nats, first tokens")
     else:
         rows = [record["cosine"] for record in records]
-        _bars(axes, layers, rows, PURPLE, "cosine of δ and the answers' difference")
+        _bars(axes, layers, rows, VIOLET, "cosine of δ and the answers' difference")
         axes.set(title="Margin at each layer", ylabel="cosine")
     axes.set_ylim(*_around(rows))
     axes.legend(loc="best", fontsize=8)

@@ -1,0 +1,40 @@
+"""Pages from their templates in pages/: HTML, which escapes what it shows, and Markdown, which does so by filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")  # what Markdown would take for its own
+
+
+def rendered_page(name: str, values: Mapping[str, Any]) -> str:
+    """A page.
+
+    Args:
+        name: of a template; what ends with .html escapes all that is not markup.
+        values: what it shows, by name.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("steercpp.reports", "pages"),
+        autoescape=jinja2.select_autoescape(("html",), default=False),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(plain=_plain, code=_code)
+    page = environment.get_template(name).render(values)
+    return re.sub(r"\n{3,}", "\n\n", page).lstrip() if name.endswith(".md") else page
+
+
+def _plain(text: object) -> str:
+    """Text for one line of Markdown, in which nothing is markup."""
+    return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: str) -> str:
+    """Text as a block of code, whatever it holds."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"

@@ -78,7 +78,7 @@ SUBJECTS = (
     ),
     _subject(
         "Output", "Where results go, and how they are shown.",
-        "out force details as_json figure seed base_url cache folder split n_rows llama_bin is_printed",
+        "out form force details as_json figure seed base_url cache folder split n_rows llama_bin is_printed",
     ),
 )  # fmt: skip
 

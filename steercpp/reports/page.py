@@ -219,8 +219,6 @@ def _strengths(judgement: Judgement) -> Grid | None:
     if result.behavior is not None:
         columns["B ± s.e."] = _means(result.behavior.normalized, sign="+")
     curves = None if helpful is None or result.behavior is None else result.curves()
-    if curves is not None:
-        columns["gain in B"] = [plus(gain) for gain in curves.earned]
     if helpful is not None:
         columns[f"{_helpful_words(judgement)} ± s.e."] = _means(np.asarray(helpful))
     if curves is not None:

@@ -1,0 +1,120 @@
+"""Runs that are compared: what each comes to, and what of them may be compared at all.
+
+Gains and costs are those of each run's own verdict. Two runs are compared fairly only where they measured the same
+items; where they did not, `differences` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from steercpp.errors import InputError
+from steercpp.reports.grids import Grid, strength_text
+from steercpp.runs.judgement import Judgement
+from steercpp.runs.verdict import Verdict, layers_phrase, verdict_of
+from steercpp.statistics.rounded import percent, plus
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """A run of a comparison.
+
+    Attributes:
+        name: what tells it from the others: the end of its path.
+        judgement: the run, judged.
+        verdict: what it comes to.
+    """
+
+    name: str
+    judgement: Judgement
+    verdict: Verdict
+
+    def record(self) -> dict[str, Any]:
+        """Plain data: a row of comparison.csv."""
+        manifest, verdict = self.judgement.result.manifest, self.verdict
+        gain, cost, prompt, random = verdict.gain, verdict.cost, verdict.prompt, verdict.random
+        return {
+            "run": self.name, "model": manifest.model.file, "layers": layers_phrase(manifest.vector.layers),
+            "unit": manifest.plan.unit, "operator": manifest.plan.operator, "verdict": verdict.kind,
+            "recommended": verdict.strength, "at": verdict.at,
+            "gain": gain and gain.value, "gain_low": gain and gain.low,
+            "loss": cost and cost.value, "loss_high": cost and cost.high, "max_loss": cost and cost.budget,
+            "prompt_gain": prompt and prompt.b, "prompt_loss": prompt and prompt.cost,
+            "random_gain": random and random.b, "random_gain_most": random and random.b_most,
+            "n_behavior": gain and gain.n_items, "n_helpful": cost and cost.n_items,
+        }  # fmt: skip
+
+
+def compared_runs(judgements: Sequence[Judgement]) -> tuple[ComparedRun, ...]:
+    """Runs with names that tell them apart.
+
+    Raises:
+        InputError: fewer than two, or one twice.
+        RunError: a store cannot be read.
+    """
+    folders = [judgement.result.folder.resolve() for judgement in judgements]
+    if len(folders) < 2:
+        raise InputError(f"a comparison takes two runs at least, not {len(folders)}")
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise InputError(f"{folder}: given twice; a run is not compared with itself")
+    parts = 1
+    while len({folder.parts[-parts:] for folder in folders}) < len(folders):
+        parts += 1
+    names = ["/".join(folder.parts[-parts:]) for folder in folders]
+    return tuple(
+        ComparedRun(name, judgement, verdict_of(judgement)) for name, judgement in zip(names, judgements, strict=True)
+    )
+
+
+def verdict_grid(runs: Sequence[ComparedRun]) -> Grid:
+    """What each run comes to, in a table."""
+    headings = ("run", "model", "layers", "use", "gain in B", "at least", "cost", "at most", "prompt baseline")
+    rows = []
+    for run in runs:
+        verdict, manifest = run.verdict, run.judgement.result.manifest
+        gain, cost, prompt = verdict.gain, verdict.cost, verdict.prompt
+        at = "" if verdict.at is None else f" (at {strength_text(verdict.at)})"
+        use = f"nothing{at}" if verdict.strength is None else strength_text(verdict.strength)
+        rows.append((
+            run.name, manifest.model.file, layers_phrase(manifest.vector.layers).partition(" ")[2], use,
+            "–" if gain is None else plus(gain.value, 2), "–" if gain is None else plus(gain.low, 2),
+            "–" if cost is None else percent(cost.value),
+            "–" if cost is None else percent(cost.high) if np.isfinite(cost.high) else "anything",
+            "–" if prompt is None else plus(prompt.b, 2),
+        ))  # fmt: skip
+    return Grid(headings, tuple(rows), (True, True, True, True, *(False,) * 5))
+
+
+def differences(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
+    """What the runs have in common and where they differ, as far as it says what may be compared."""
+    plans = [run.judgement.result.manifest.plan for run in runs]
+    rows: list[tuple[str, str]] = []
+
+    def row(name: str, values: Sequence[str], warning: str = "") -> None:
+        if len(set(values)) == 1:
+            rows.append((name, f"the same: {values[0]}"))
+            return
+        listed = "; ".join(f"{run.name} {value}" for run, value in zip(runs, values, strict=True))
+        rows.append((name, f"{listed}.{warning and f' {warning}'}"))
+
+    row("behavior items", [_short_hash(plan.items.get("behavior")) for plan in plans],
+        "Gains in B are not of the same items, so that they say less of each other.")  # fmt: skip
+    helpful = [
+        ", ".join(f"{kind} {_short_hash(digest)}" for kind, digest in plan.items.items() if kind != "behavior")
+        for plan in plans
+    ]
+    row("helpfulness items", helpful, "Costs are not of the same items; own answers are those of each model.")
+    row("strengths in", [plan.unit for plan in plans], "Equal strengths are not equal pushes.")
+    row("operator", [plan.operator for plan in plans])
+    row("budget of loss", [percent(run.judgement.max_loss) for run in runs], "The verdicts ask for different things.")
+    row("instruction", [f"“{plan.instruction}”" if plan.instruction else "none" for plan in plans])
+    return rows
+
+
+def _short_hash(digest: str | None) -> str:
+    return "none" if digest is None else digest[:12]

@@ -1,0 +1,146 @@
+"""Several runs beside each other: models, vectors or layers. Read this for the files that a comparison consists of.
+
+write_comparison([judge(open_run(folder)) for folder in folders], out=Path("comparison"))
+
+comparison.html .md .pdf    the page: verdicts, curves, texts, and where the runs differ
+comparison.csv              a row for each run
+tradeoffs.png .svg .pdf     what is lost against what is gained, a line for each run
+alignments, helpfulnesses   over strength, where all runs count it in one unit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from steercpp.choices import PAGE_FORMS, PageForm
+from steercpp.errors import InputError
+from steercpp.reports.compared import ComparedRun, compared_runs, differences, verdict_grid
+from steercpp.reports.differences import Piece, changes
+from steercpp.reports.grids import strength_text
+from steercpp.reports.page import PageRequest, PageText, shown_text
+from steercpp.reports.pictures import write_together
+from steercpp.reports.report import PICTURES, make_folder
+from steercpp.reports.tables import csv_bytes
+from steercpp.reports.templates import rendered_page
+from steercpp.runs.judgement import Judgement
+from steercpp.runs.showcase import ShownRequest, read_showcase
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+N_REQUESTS = 3  # whose texts are shown
+FIGURES = {
+    "tradeoffs": "Each point is a strength of a run; a ring marks the one to use. Further right is more aligned, "
+    "further down is less helpful.",
+    "alignments": "B against strength, means of items.",
+    "helpfulnesses": "Helpfulness against strength, as a share of that at 0.",
+}
+TITLES = {"tradeoffs": "Trade-offs", "alignments": "Alignment", "helpfulnesses": "Helpfulness"}
+
+
+def write_comparison(
+    judgements: Sequence[Judgement], *, out: Path, form: PageForm = "html", pictures: Sequence[str] = PICTURES
+) -> tuple[Path, ...]:
+    """Write the comparison of several runs.
+
+    Args:
+        judgements: the runs, judged; at least two.
+        out: the folder to write to.
+        form: of the page: "html", "md" or "pdf".
+        pictures: kinds of the figures' files: "png", "svg", "pdf". SVG is there always.
+
+    Returns:
+        the files written, the page last.
+
+    Raises:
+        InputError: as `compared_runs`; there is no such form, or it takes what is not installed.
+        RunError: a store cannot be read, or the files cannot be written.
+    """
+    from steercpp.reports.style import rendered
+
+    if form not in PAGE_FORMS:
+        raise InputError(f"a page in the form {form!r} is unknown; choose one of {', '.join(PAGE_FORMS)}")
+    runs = compared_runs(judgements)
+    records = [run.record() for run in runs]
+    files = {"comparison.csv": csv_bytes({name: [record[name] for record in records] for name in records[0]})}
+    drawings = {}
+    for name, figure in _figures(runs).items():
+        kinds = {kind: rendered(figure, kind) for kind in dict.fromkeys((*pictures, "svg"))}
+        files |= {f"{name}.{kind}": data for kind, data in kinds.items()}
+        drawings[name] = kinds["svg"]
+    files[f"comparison.{form}"] = _page(runs, drawings, form)
+    return write_together(make_folder(out), files)
+
+
+def _page(runs: Sequence[ComparedRun], drawings: Mapping[str, bytes], form: PageForm) -> bytes:
+    from steercpp.reports.paper import pdf_bytes, picture
+    from steercpp.reports.style import CSS_COLORS
+    from steercpp.reports.svg import inline
+
+    shown: dict[str, Markup] = {}
+    for name, svg in drawings.items():
+        caption = FIGURES[name]
+        shown[name] = picture(svg, caption) if form == "pdf" else inline(svg, name, caption, CSS_COLORS)
+    values = {
+        "is_paper": form == "pdf",
+        "title": f"{len(runs)} runs compared: {', '.join(run.name for run in runs)}",
+        "verdicts": verdict_grid(runs),
+        "runs": [(run.name, run.verdict.headline, run.verdict.reason) for run in runs],
+        "figures": [
+            {"name": name, "title": TITLES[name], "caption": FIGURES[name], "drawing": drawing, "numbers": None}
+            for name, drawing in shown.items()
+        ],
+        "differences": differences(runs),
+        "shown": shared_texts(runs),
+        "commands": [(run.name, run.judgement.result.manifest.command) for run in runs],
+    }  # fmt: skip
+    if form == "pdf":
+        return pdf_bytes(rendered_page("comparison.html", values))
+    return rendered_page(f"comparison.{form}", values).encode()
+
+
+def shared_texts(runs: Sequence[ComparedRun]) -> list[PageRequest]:
+    """Requests that all runs have texts for: without steering, and at each run's own strength."""
+    of_runs: list[Mapping[str, ShownRequest]] = []
+    for run in runs:
+        showcase = read_showcase(run.judgement.result)
+        requests = () if showcase is None else showcase.requests
+        of_runs.append({request.asked: request for request in requests})
+    asked = [request for request in of_runs[0] if all(request in known for known in of_runs)]
+    shown = []
+    for request in asked[:N_REQUESTS]:
+        texts = []
+        for run, known in zip(runs, of_runs, strict=True):
+            of_run = known[request].texts
+            base = shown_text(of_run[0.0])
+            if run.verdict.at in of_run and run.verdict.at:
+                text = shown_text(of_run[run.verdict.at])
+                label = f"{run.name}, at {strength_text(run.verdict.at)}"
+                texts.append(PageText(label, changes(base, text), run.verdict.strength is not None))
+            else:
+                texts.append(PageText(f"{run.name}, without steering", [Piece(base, False)], False))
+        shown.append(PageRequest(request, texts))
+    return shown
+
+
+def _figures(runs: Sequence[ComparedRun]) -> dict[str, Figure]:
+    """Every figure that these runs allow."""
+    from steercpp.reports.comparison_figures import over_strength, tradeoffs
+
+    curves = [run.judgement.result.curves() for run in runs]
+    units = {
+        (plan.unit, plan.operator, plan.kl if plan.unit == "kl" else 0.0)
+        for plan in (run.judgement.result.manifest.plan for run in runs)
+    }
+    made = {}
+    if sum(curve is not None for curve in curves) > 1:
+        made["tradeoffs"] = tradeoffs(runs)
+    if len(units) == 1:
+        for name in ("alignments", "helpfulnesses"):
+            if (figure := over_strength(runs, name)) is not None:
+                made[name] = figure
+    return made

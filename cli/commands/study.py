@@ -212,7 +212,7 @@ def _outcomes(outcomes: Sequence[StudyOutcome], folder: Path) -> list[output.Ren
         pieces.append(output.table(columns, rows, title=outcome.title))
         pieces += [output.text(f"{row.measure}: {reason}.", "yellow") for row in measures for reason in row.reasons]
         pieces += [output.verbatim(f"steercpp score {outcome.result.folder}"), output.blank()]
-    return [*pieces, output.text(f"{folder}: everything of this study", "dim")]
+    return [*pieces, output.joined([(f"{folder / 'study.html'}", ""), (" shows all of it on one page", "dim")])]
 
 
 def _figure(value: float) -> str:

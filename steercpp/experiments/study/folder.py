@@ -1,6 +1,7 @@
 """The folder of a study: its manifest, what was made in it and out of what; read this to see what is made anew.
 
     study.json                  what was asked, with which files, and what is finished
+    study.html                  all runs on one page, with links to their own
     PRESET/pairs/NAME.jsonl     contrast pairs that a steered model's answers made
     PRESET/vectors/NAME.gguf    control vectors, of unit length at each layer
     PRESET/runs/NAME/           a run directory for each run, as `steercpp report` and `steercpp score` open it

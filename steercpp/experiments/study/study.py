@@ -27,6 +27,7 @@ from steercpp.experiments.constants.store import read_constants, write_constants
 from steercpp.experiments.study.folder import StudyFolder, open_folder
 from steercpp.experiments.study.inputs import RunItems, StudyModels, fewest, run_items
 from steercpp.experiments.study.outcome import Study, StudyOutcome
+from steercpp.experiments.study.page import write_study_page
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, SynthesisSpec, VectorSpec, with_included
 from steercpp.experiments.synthesis import harmful_requests, synthesize, write_synthetic
 from steercpp.extraction.extract import extract
@@ -124,7 +125,9 @@ def study(
                     if on_outcome is not None:
                         on_outcome(outcomes[-1])
             folder.finish({outcome.title: str(outcome.result.folder.relative_to(out)) for outcome in outcomes})
-    return Study(out, preset, tuple(outcomes))
+            done = Study(out, preset, tuple(outcomes))
+            write_study_page(done)
+    return done
 
 
 def text_plan_of(spec: RunSpec, *, seed: int) -> TextPlan | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,13 +100,20 @@ def test_the_same_study_again_computes_nothing(measured: Path) -> None:
     changed = {
         path.name for path in measured.rglob("*") if path.is_file() and path.stat().st_mtime_ns != before.get(path)
     }
-    assert changed <= {"study.json"}
+    assert changed <= {"study.json", "study.html"}
     (rows, said) = outcome.rows()
     assert rows.measure == "probabilities" and said.measure == "refusal"
     at_0 = int(np.flatnonzero(outcome.result.strengths == 0)[0])
     assert outcome.result.behavior is not None
     assert rows.figures["b_at_0"] == outcome.result.behavior.mean_normalized[at_0]
     assert found.to_json()["runs"][0]["paper"] == {"b_at_0": -0.5}
+
+
+def test_the_page_of_a_study_leads_to_the_runs(measured: Path) -> None:
+    page = (measured / "study.html").read_text(encoding="utf-8")
+    links = re.findall(r'<a href="([^"]+)"', page)
+    assert links == ["small/runs/refusal/report.html"] and (measured / links[0]).is_file()
+    assert "the authors&#39; data" in page and "-0.5</td>" in page and page.count("<svg") == 1
 
 
 def test_a_file_that_was_changed_is_made_again(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from os import PathLike, fsencode, fspath
 from typing import Any
+from unicodedata import category
 
 from steercpp.errors import InputError
 
@@ -36,6 +37,19 @@ def printable(content: str) -> str:
     So neither a file nor a model steers the user's terminal, and a path looks alike wherever it is told.
     """
     return "".join(letter if letter.isprintable() or letter == "\n" else _escaped(letter) for letter in content)
+
+
+def visible(content: str) -> str:
+    r"""A text for a page, on which nothing hides: control characters, marks of direction and zero-width ones as \uNNNN.
+
+    Spaces of every width stay, and so do the joiners that scripts and emoji are written with.
+    """
+    return "".join(_escaped(letter) if _hides(letter) else letter for letter in content)
+
+
+def _hides(letter: str) -> bool:
+    """Whether a letter leaves no mark of its own, or moves others."""
+    return category(letter) in ("Cc", "Cf", "Cs") and letter not in "\n\t\u200c\u200d"
 
 
 def _escaped(letter: str) -> str:

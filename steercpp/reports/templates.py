@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
+
+from steercpp.encoding import visible
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")  # what Markdown would take for its own
 
@@ -21,12 +24,18 @@ def rendered_page(name: str, values: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("steercpp.reports", "pages"),
         autoescape=jinja2.select_autoescape(("html",), default=False),
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(plain=_plain, code=_code)
     page = environment.get_template(name).render(values)
     return re.sub(r"\n{3,}", "\n\n", page).lstrip() if name.endswith(".md") else page
+
+
+def _shown(value: Any) -> Any:
+    """What stands on a page: of texts that are not markup nothing hides."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _plain(text: object) -> str:

@@ -171,8 +171,8 @@ def recommend(
     elif choice.sure and not confirmed:
         n_told = f"{told.n_behavior} behavior and {told.n_choice} {curves.kind} items that had no part in the choice"
         reason = (
-            f"the candidate {choice.strength:+g} is not confirmed by the {n_told}: {'; '.join(choice.doubts)}. It was "
-            f"chosen {reason}"
+            f"the candidate {choice.strength:+g} is not confirmed by the {n_told}: {'; '.join(choice.doubts)}. On "
+            f"those that choose, {reason}"
         )
     regime = _regime(curves, direction, weight) if confirmed else None
     return Recommendation(
@@ -266,8 +266,8 @@ def weigh(
     best = max(sure or range(over), key=lambda i: expected[i].gain_low)
     candidate, farthest = float(strengths[best]), f"{strengths[over - 1]:+g}"
     if sure:
-        surest = f"the lower bound of the gain is {plus(expected[best].gain_low)}, at {candidate:+g}"
-        reason = f"of strengths up to {farthest}, at best {surest}{reach}"
+        gain = f"the highest lower bound of the gain, {plus(expected[best].gain_low)}"
+        reason = f"{candidate:+g} has {gain}, of the strengths up to {farthest}{reach}"
     else:
         why = f"at best, at {candidate:+g}, {_no_gain(expected[best])}"
         reason = f"no strength up to {farthest} is sure to gain: {why}{reach}"

@@ -98,7 +98,7 @@ def test_a_report_holds_the_code(run: SweepResult, tmp_path: Path) -> None:
     assert {"code.csv", "code.png", "code.svg"} <= files == set(report_names(judge(run)))
     assert (tmp_path / "code.csv").read_text().splitlines()[2].startswith(f"0,1,{0.025 ** (1 / N):.10g},1,0,1")
     assert judge(run).record()["code"] == code_record(run)
-    assert "<h2>Generated code</h2>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h3>Generated code</h3>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_table(run: SweepResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,12 +26,13 @@ import numpy as np
 
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.manifest import Manifest
+from steercpp.runs.needed_items import MOST_MORE, about, needed_for_gain, needed_for_loss, whole_items
 from steercpp.runs.scope import ITEM_NAMES
 from steercpp.runs.scores import Controls, StrengthMeans
 from steercpp.runs.showcase import ShownRequest, read_showcase
-from steercpp.statistics.curves import LEAST_MASS, Curves
+from steercpp.statistics.curves import Curves
 from steercpp.statistics.intervals import FEWEST_ITEMS, resample
-from steercpp.statistics.losses import items_to_prove, loss_bound, loss_of
+from steercpp.statistics.losses import loss_bound, loss_of
 from steercpp.statistics.recommend import Evidence, Recommendation
 from steercpp.statistics.rounded import percent, plus
 
@@ -60,7 +61,6 @@ MEASURE_WORDS: Mapping[str, MeasureWords] = {  # by kind of item, see `Curves.ki
 }
 OWN_TASK = "own"  # the task that every model can be measured on, and that takes the fewest items
 NOTHING_TO_TRY: Mapping[str, str] = MappingProxyType({})
-MOST_MORE = 100_000  # items: beyond, a number tells nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,15 +336,15 @@ class _Case:
             )  # fmt: skip
         if told.loss_high > budget:
             n = told.n_choice
-            needed = _needed_for_loss(self.curves, told.loss, told.loss_high, n, budget, best.confidence)
+            needed = needed_for_loss(self.curves, told.loss, told.loss_high, n, budget, best.confidence)
             reason = _bounded_loss(told.loss, told.loss_high, n, self.words).capitalize()
-            return self._unproved(candidate, reason, _at_least_2(self._dealt * (needed - n)), self.words.items)
-        if (found := _needed_for_gain(told)) is None:
+            return self._unproved(candidate, reason, whole_items(self._dealt * (needed - n)), self.words.items)
+        if (found := needed_for_gain(told)) is None:
             reason = f"B rises by {plus(told.gain)}; one more random direction may raise it by {plus(reach or 0.0)}."
             return self._told("unproved", f"Candidate {candidate:+.10g}, not proved.", at=candidate, reason=reason,
                               next={"random": "32"}, next_why="More random directions to compare with")  # fmt: skip
         reason, needed = found
-        more = _at_least_2(self._dealt * (needed - told.n_behavior))
+        more = whole_items(self._dealt * (needed - told.n_behavior))
         return self._unproved(candidate, reason, more, "behavior items")
 
     @property
@@ -379,10 +379,10 @@ class _Case:
                 reason = "B rises there over all items, but on those that choose it is not certain."
                 return self._unproved(at, reason, n_behavior, "behavior items")
             if row == inside:
-                needed = _needed_for_loss(curves, cost.value, cost.high, cost.n_items, budget, best.confidence)
+                needed = needed_for_loss(curves, cost.value, cost.high, cost.n_items, budget, best.confidence)
                 reason = f"B rises there, and {_bounded_loss(cost.value, cost.high, cost.n_items, self.words)}"
                 n_all = cost.n_items * (3 if curves.kind == OWN_TASK else 1)  # of own answers these are the third
-                return self._unproved(at, reason, _at_least_2(self._dealt * needed - n_all), self.words.items)
+                return self._unproved(at, reason, whole_items(self._dealt * needed - n_all), self.words.items)
             if curves.others is None or curves.others.strength != at:  # then nobody knows whether the vector did it
                 reason = f"At {at:+.10g}, where B rises, {percent(losses[row])} of {self.words.name} is lost."
                 return self._costs(at, f"{reason} Other directions were not measured there.")
@@ -407,7 +407,7 @@ class _Case:
 
     def _unproved(self, at: float | None, reason: str, more: int, items: str) -> Verdict:
         if more <= MOST_MORE:
-            n = _about(more)
+            n = about(more)
             headline = f"not proved: that takes about {n:,} more {items}."
         else:
             headline = f"not proved: that takes far more {items}."
@@ -539,30 +539,6 @@ class _Case:
         return Beside(len(changes), float(changes.mean()), float(changes.max()))
 
 
-def _needed_for_gain(told: Evidence) -> tuple[str, float] | None:
-    """What of the gain is not certain, in a sentence, and about how many telling items make it so; None of nothing.
-
-    A bound lies below its figure by what n items can hide, which falls about as 1/sqrt(n).
-    """
-    figures = {
-        f"B rises by {plus(told.gain)}": (told.gain, told.gain_low, 0.0),
-        f"B rises by {plus(told.over_random)} more than under random directions":
-            (told.over_random, told.over_random_low, 0.0),
-        f"P+ is typically {told.aligned_ratio:.2f} times what it is without steering":
-            (told.aligned_ratio, told.aligned_ratio_low, 1.0),
-        f"{told.mass_ratio:.0%} of the mass is left": (told.mass_ratio, told.mass_ratio_low, LEAST_MASS),
-    }  # fmt: skip
-    needed = {
-        words: told.n_behavior * ((value - low) / (value - least)) ** 2 if value > least else math.inf
-        for words, (value, low, least) in figures.items()
-        if not low > least and value == value  # NaN is not measured
-    }
-    if not needed:
-        return None
-    words = max(needed, key=needed.__getitem__)
-    return f"{words}, but on {told.n_behavior} items that is not certain.", needed[words]
-
-
 def _highest_of_others(curves: Curves) -> float | None:
     """How much other directions raise the mean B of these items at most; None where none were measured."""
     others = curves.others
@@ -582,30 +558,6 @@ def _reach_of_others(curves: Curves, confidence: float) -> float | None:
     return max(highest, reach - float(curves.normalized[curves.at_0].mean()))
 
 
-def _needed_for_loss(curves: Curves, loss: float, high: float, n_items: int, budget: float, confidence: float) -> float:
-    """About how many items prove a loss that seems to be within the budget.
-
-    The bound lies above the estimate by what n items can hide, which falls about as 1/sqrt(n), and never below what
-    unseen items could lose.
-    """
-    p_0, chance = float(curves.p[curves.at_0].mean()), float(curves.chance.mean())
-    least = items_to_prove(budget, p_0, chance=chance, confidence=confidence)
-    if loss >= budget:
-        return math.inf
-    return max(n_items * ((min(high, 1.0) - loss) / (budget - loss)) ** 2, least)
-
-
 def _bounded_loss(loss: float, high: float, n_items: int, words: MeasureWords) -> str:
     bound = "may be anything" if math.isinf(high) else f"may be {percent(high)}"
     return f"the loss is {percent(loss)}, but as far as {n_items} {words.items} tell it {bound}."
-
-
-def _at_least_2(n: float) -> int:
-    """Whole items, one for either half at least; what is beyond all reason stays just that."""
-    return MOST_MORE + 1 if not n < MOST_MORE else max(math.ceil(n), 2)
-
-
-def _about(n: int) -> int:
-    """A number of items, rounded up to one or two digits."""
-    step = int(10 ** max(len(str(n)) - 2, 0))
-    return -(-n // step) * step

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import ROOT, ModelMaker
+from planted_run import write_planted_run
 from small_sweep import write_items
 
 import steercpp
@@ -56,6 +57,9 @@ def test_the_python_examples_run(
         "runs/refusal": tmp_path / "run",
         "runs/sentiment": tmp_path / "run",
         "runs/scan": tmp_path / "scan",
+        "runs/refusal-7b": tmp_path / "7b",
+        "runs/refusal-13b": tmp_path / "13b",
+        "runs/comparison": tmp_path / "comparison",
         "runs/q4_0": tmp_path / "q4_0",
         "refusal.gguf": tmp_path / "refusal.gguf",
         "refusal.safetensors": tmp_path / "refusal.safetensors",
@@ -64,6 +68,9 @@ def test_the_python_examples_run(
     }
     named = set(re.findall(r'"([^" ]*[./][^" ]*)"', example)) - set(TEMPLATES) - set(MATCHERS)
     assert named <= set(files), "a file that this test does not know"
+    if "write_comparison(" in example:
+        for name in ("7b", "13b"):
+            write_planted_run(tmp_path / name, strengths="-0.4:0.4:0.2")
     for name, path in files.items():
         example = example.replace(f'"{name}"', repr(str(path)))
     exec(example, {})
@@ -73,6 +80,8 @@ def test_the_python_examples_run(
         assert names == ["1", "1-2", "2", "2-3", "3"] and "not clear whether the vector carries over" in shown
     elif "text_plan=" in example:  # a model of random weights says nothing, which the study takes for a refusal
         assert shown.startswith("[0. 0. 0.] [1. 1. 1.]") and "\n[1. 1. 1.]\n" in shown
+    elif "write_comparison(" in example:
+        assert (tmp_path / "comparison" / "comparison.html").is_file() and shown == ""
     elif "SweepSpec(" in example:
         assert re.fullmatch(r"norm [0-9]+\n", shown)
     elif "sweep(" in example:

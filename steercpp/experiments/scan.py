@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -119,10 +119,10 @@ class Band:
         return {
             "method": self.method, "layers": list(self.layers), "run": str(self.folder), "strength": surest.strength,
             "sure": surest.sure, "reason": surest.reason, "over_budget_at": surest.end, "doubts": list(surest.doubts),
-            "reported_on": asdict(surest.reported_on) if surest.reported_on else None,
-            "chosen_on": asdict(surest.chosen_on) if surest.chosen_on else None, "slope": self.slope,
-            "strengths": self.strengths.tolist(), "b_raw": self.raw.tolist(), "b": self.b.tolist(),
-            "p_free": self.p.tolist(), "tokens": self.tokens,
+            "reported_on": surest.reported_on.record() if surest.reported_on else None,
+            "chosen_on": surest.chosen_on.record() if surest.chosen_on else None, "slope_at_0": self.slope,
+            "strengths": self.strengths.tolist(), "alignment_raw": self.raw.tolist(), "alignment": self.b.tolist(),
+            "helpfulness": self.p.tolist(), "tokens": self.tokens,
         }  # fmt: skip
 
 

@@ -47,6 +47,7 @@ from steercpp.statistics.curves import Curves, Telling
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms, refused
 from steercpp.statistics.likelihoods import Readings
 from steercpp.statistics.losses import guessing, guessing_notes
+from steercpp.statistics.names import today
 from steercpp.statistics.number_scores import NumberScores, score_numbers
 from steercpp.statistics.over_refusal import side_items
 from steercpp.statistics.recommend import Recommendation, recommend
@@ -448,7 +449,7 @@ class SweepResult:
             "gate_open": manifest["gate_open"],
             "vector": manifest["vector"] | {"file": str(self.vector_path), "quality": self.vector_quality},
             "strengths": [row.record() for row in self.rows()],
-            "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
+            "fits": {today(measure): [fit.record() for fit in fits] for measure, fits in self.fit().items()},
             "recommendation": None if recommendation is None else recommendation.record(),
             "controls": self.controls.record(), "notes": list(self.notes),
         }  # fmt: skip

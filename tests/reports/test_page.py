@@ -103,7 +103,7 @@ def test_headings_are_words(page: str) -> None:
 
 
 def test_every_column_of_a_report_has_words() -> None:
-    assert heading("pass_at_1_low_wolf2024") == "pass@1, low end, wolf2024"
+    assert heading("pass_at_1_wolf2024_low") == "pass@1, wolf2024, low end"
     assert (
         heading("alignment_raw_se") == "P+ − P−, s.e."
         and heading("over_refusal_high") == "over-refusal (share), high end"

@@ -122,6 +122,10 @@ def generate(
         NonFiniteError: a strength drives the activations out of float32's range.
         InputError: no rows, too many of them, or an option out of range.
         EngineError, UnsteerableError, ...: as `Engine.logprobs`.
+
+    >>> texts = generate(engine, "The moon", [None, Steering(vector, 0.0)], max_tokens=4)
+    >>> len(texts.rows), texts.rows[0].text == texts.rows[1].text  # strength 0 changes nothing
+    (2, True)
     """
     if isinstance(steering, Steering) or isinstance(stop, str):
         raise InputError("steering is one entry for each row and stop a list of texts; put single ones into a list")

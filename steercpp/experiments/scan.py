@@ -258,6 +258,13 @@ def scan(
         LayerError: a window outside the model.
         RunError: `out` cannot be used, or another process writes there.
         EngineError, ...: as `sweep` and `extract`. Every finished sweep is kept in all cases.
+
+    >>> found = scan(
+    ...     engine, pairs[:8], behavior=behavior, choice=choice, out="scan", windows=[(4,), (5, 6)],
+    ...     strengths=(-0.2, 0.2),
+    ... )
+    >>> found.windows, found.methods
+    (((4,), (5, 6)), ('mean',))
     """
     out = Path(out)
     check_methods(methods)

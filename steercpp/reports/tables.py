@@ -86,7 +86,7 @@ def _means(judgement: Judgement, *names: str) -> Mapping[str, Floats]:
 
 
 def _tradeoff(judgement: Judgement) -> Columns:
-    """Gain, loss and utility of all items, with the bounds that a strength is judged by, see recommend.py."""
+    """Gain, loss and utility of all items, with the bounds that a strength is judged by."""
     result, p = judgement.result, judgement.helpful_items
     if result.behavior is None or p is None:
         return {}

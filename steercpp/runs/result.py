@@ -102,6 +102,12 @@ class SweepResult:
         telling: own answers that tell, at 0 and at the candidate; None where they are not measured.
         controls: what is measured of them so far, and why others are not.
         decoded_now: tokens decoded by the call that returned this; 0 where everything was read.
+
+    >>> result.strengths.tolist()
+    [-0.5, 0.0, 0.5, 1.0]
+    >>> b = result.behavior.mean_normalized  # (n_s,) mean B at each strength
+    >>> bool(b[-1] > b[0])
+    True
     """
 
     def __init__(
@@ -170,7 +176,11 @@ class SweepResult:
         return side_items([item for item in self.items("behavior") if isinstance(item, BehaviorItem)])
 
     def items(self, kind: str) -> tuple[Item, ...]:
-        """The items of one kind, in the order of their scores; none of a kind that the sweep lacks."""
+        """The items of one kind, in the order of their scores; none of a kind that the sweep lacks.
+
+        >>> len(result.items("behavior")), result.items("code")
+        (8, ())
+        """
         return self._items.get(kind, ())
 
     def answer_chains(self, strength: float, *, label: str = Label.VECTOR) -> list[list[Floats]]:
@@ -198,6 +208,9 @@ class SweepResult:
 
         Raises:
             RunError: the store cannot be read.
+
+        >>> result.texts(0.5)  # none were generated
+        ()
         """
         with Store.read(self.folder / STORE, settled=self.finished) as store:
             return tuple(text for text in store.texts(label, kind) if text.strength == strength)
@@ -386,6 +399,9 @@ class SweepResult:
         Returns:
             "alignment": tanh over normalized B, of the harmful items where there are two sides (see `side_items`);
             "helpfulness": the forms over `helpful_values`, by AICc; "helpfulness_restricted": over restricted P.
+
+        >>> sorted(result.fit())
+        ['alignment', 'helpfulness', 'helpfulness_restricted']
         """
         self._fits = self._fits or fitted(self)
         return self._fits
@@ -413,6 +429,9 @@ class SweepResult:
         """The strength to use under a loss budget; without arguments the plan's own.
 
         The loss is of `helpful_values`. None where there are no behavior items, or no others, to decide by.
+
+        >>> result.recommend(max_loss=0.05).strength is None  # so few items prove nothing
+        True
         """
         curves = self.curves()
         if curves is None:
@@ -433,11 +452,20 @@ class SweepResult:
         )  # fmt: skip
 
     def rows(self) -> tuple[StrengthMeans, ...]:
-        """Means at each strength."""
+        """Means at each strength.
+
+        >>> [row.strength for row in result.rows()]
+        [-0.5, 0.0, 0.5, 1.0]
+        """
         return self.scores.rows() or tuple(StrengthMeans(float(s)) for s in self.strengths)
 
     def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> RunRecord:
-        """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
+        """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing.
+
+        >>> record = result.to_json()
+        >>> record["finished"], record["strengths"][0]["strength"]
+        (True, -0.5)
+        """
         recommendation, manifest = self.recommend(max_loss=max_loss, direction=direction), self.manifest.to_json()
         record: RunRecord = {
             "run": str(self.folder), "finished": self.finished,
@@ -469,6 +497,9 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
     Raises:
         RunError: it is none, it is damaged, no strength is finished in it, or it says that it is finished but lacks
             measurements or its vector.
+
+    >>> open_run("run").strengths.tolist()
+    [-0.5, 0.0, 0.5, 1.0]
     """
     folder = Path(folder)
     manifest = read_manifest(folder)

@@ -50,6 +50,12 @@ class ControlVector:
         LayerError: no layer, or one outside 0..n_layer-1.
         ShapeError: a direction that is not (n_embd,), or not as long as the others.
         InputError: a value that is not finite, or metadata that a GGUF file cannot hold.
+
+    >>> small = ControlVector({5: np.array([3.0, 4.0]), 6: np.array([0.0, 2.0])}, "llama", n_layer=8)
+    >>> small.layers, small.n_embd, small.norms
+    ((5, 6), 2, {5: 5.0, 6: 2.0})
+    >>> vector
+    ControlVector(llama, layers 5-6 of 8, n_embd 256, lengths 1, mean)
     """
 
     directions: Mapping[int, FloatArray]
@@ -126,6 +132,10 @@ class ControlVector:
             LayerError: a layer of the vector is not in `lengths`.
             StrengthError: a length is NaN or infinite.
             InputError: the product is too large for float32.
+
+        >>> small = ControlVector({5: np.array([3.0, 4.0])}, "llama", n_layer=8)
+        >>> small.scaled(1.0).directions[5].tolist()
+        [3.0, 4.0]
         """
         by_layer = lengths if isinstance(lengths, Mapping) else dict.fromkeys(self.layers, lengths)
         for il in self.layers:
@@ -149,6 +159,9 @@ class ControlVector:
 
         Raises:
             LayerError: no layers, or one at which the vector has no direction.
+
+        >>> vector.layers, vector.restricted_to([6]).layers
+        ((5, 6), (6,))
         """
         wanted = sorted(set(layers))
         for il in wanted:
@@ -162,7 +175,11 @@ class ControlVector:
         return replace(self, directions={il: self.directions[il] for il in wanted}, metadata=metadata)
 
     def with_metadata(self, **values: MetaValue) -> ControlVector:
-        """The vector with these metadata added or replaced."""
+        """The vector with these metadata added or replaced.
+
+        >>> vector.with_metadata(label="careful").metadata["label"]
+        'careful'
+        """
         return replace(self, metadata={**self.metadata, **values})
 
 

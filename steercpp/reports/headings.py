@@ -23,6 +23,8 @@ WORDS: Mapping[str, str] = {
     "gain": "gain in B", "loss": "loss (share of helpfulness)", "utility": "gain in B + w · change of P",
     "aligned_ratio": "growth of P+ (ratio)", "mass_ratio": "mass that is left (ratio)",
     "over_random": "gain in B over random directions", "slope_at_0": "slope of B at 0",
+    "prompt_gain": "gain in B of the prompt baseline", "prompt_loss": "loss of the prompt baseline (share)",
+    "random_gain": "gain in B of random directions", "random_gain_most": "the largest gain in B of random directions",
     # generated texts and programs
     "alignment_texts": "B of the texts", "aligned_share": "aligned (share)", "invalid_share": "invalid (share)",
     "neither_share": "neither (share)", "broken_share": "broken (share)", "repetition": "repeating (share)",

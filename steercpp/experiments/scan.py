@@ -31,12 +31,14 @@ from steercpp.extraction.activations import Activations, collect
 from steercpp.extraction.capture import Token
 from steercpp.extraction.extract import extract_from
 from steercpp.extraction.methods import METHODS
+from steercpp.html import card, note, table
 from steercpp.locks import writing
 from steercpp.provenance import json_sha256
 from steercpp.runs.manifest import MANIFEST, is_finished
 from steercpp.runs.result import SweepResult
 from steercpp.runs.verdict import MEASURE_WORDS
 from steercpp.statistics.recommend import Weighed, weigh
+from steercpp.statistics.rounded import percent, plus
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.units import check_unit
@@ -154,6 +156,24 @@ class Scan:
             f"Scan({str(self.folder)!r}: {len(self.windows)} windows of layers, methods "
             f"{', '.join(self.methods) or 'none'}; {best})"
         )
+
+    def _repr_html_(self) -> str:
+        """The scan in a notebook: the best window of layers, and a line for each."""
+        best = self.best
+        title = "No window of layers is sure to gain within the budget."
+        if best is not None:
+            title = f"Best: layers {best.name}, {best.method}, at strength {best.found.strength:+.10g}"
+        rows = []
+        for band in self.bands:
+            half, strength = band.found.reported_on, band.found.strength
+            figures = ["–"] * 3
+            if half is not None and strength is not None:
+                gain = f"{plus(half.gain, 2)}, at least {plus(half.gain_low, 2)}"
+                figures = [f"{strength:+.10g}", gain, f"{percent(half.loss)}, at most {percent(half.loss_high)}"]
+            rows.append((f"{'▶ ' if band is best else ''}{band.name}", band.method, *figures))
+        headings = ("layers", "method", "strength", "gain in B", f"loss of {self.helpfulness}" if rows else "loss")
+        budget = f"Strengths in the unit {self.unit}; loss of at most {self.max_loss:.0%}; run {self.folder}"
+        return card(title, note(self.doubt), table(headings, rows, words=(True, True)), note(budget))
 
     @property
     def methods(self) -> tuple[str, ...]:

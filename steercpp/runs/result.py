@@ -21,6 +21,7 @@ from steercpp.aliases import Floats
 from steercpp.choices import CodeWay
 from steercpp.data.items import HARMFUL, AnswerItem, BehaviorItem, ChoiceItem, Item, Kind
 from steercpp.errors import InputError, RunError
+from steercpp.html import shown_by
 from steercpp.judging.matchers import AUTO, Likelihood, Matcher, chosen_matcher
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
@@ -148,6 +149,10 @@ class SweepResult:
             f"SweepResult({str(self.folder)!r}: {len(s)} strengths {s.min():+.10g} to {s.max():+.10g}, "
             f"{', '.join(n_items)} items; {outcome})"
         )
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook: the verdict, means at a few strengths, one figure."""
+        return shown_by("SweepResult")(self)
 
     @property
     def finished(self) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 from steercpp.aliases import FloatArray, Floats
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
+from steercpp.html import card, facts, table
 from steercpp.vectors.layers import format_layers
 
 MetaScalar: TypeAlias = str | bool | int | float
@@ -90,6 +91,20 @@ class ControlVector:
             f"ControlVector({self.model_hint or 'unknown model'}, layers {format_layers(self.directions)} of "
             f"{self.n_layer}, n_embd {self.n_embd}, lengths {span}{made})"
         )
+
+    def _repr_html_(self) -> str:
+        """The vector in a notebook: its layers with their lengths and figures, and what made it."""
+        figures = self.layer_figures
+        rows = [
+            (il, f"{norm:.4g}", *(f"{values[place]:.3g}" for values in figures.values()))
+            for place, (il, norm) in enumerate(self.norms.items())
+        ]
+        provenance = [
+            (key, f"{value[:16]}…" if key.endswith("sha256") and isinstance(value, str) else value)
+            for key, value in self.metadata.items()
+            if not isinstance(value, tuple)
+        ]
+        return card(repr(self), table(("layer", "length", *figures), rows), facts(provenance))
 
     @property
     def n_embd(self) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.aliases import Floats, Progress
+from steercpp.aliases import NAN, Floats, Progress
 from steercpp.choices import Unit
 from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, OwnItem
 from steercpp.data.pairs import ContrastPair, pairs_sha256
@@ -31,6 +31,7 @@ from steercpp.extraction.activations import Activations, collect
 from steercpp.extraction.capture import Token
 from steercpp.extraction.extract import extract_from
 from steercpp.extraction.methods import METHODS
+from steercpp.frames import FrameKind, frame
 from steercpp.html import card, note, table
 from steercpp.locks import writing
 from steercpp.provenance import json_sha256
@@ -210,6 +211,32 @@ class Scan:
     def tokens(self) -> dict[str, int]:
         """Tokens and token-layers of all sweeps together, and of plain loops over strengths and items."""
         return {key: sum(band.tokens[key] for band in self.bands) for key in self.bands[0].tokens}
+
+    def to_frame(self, kind: FrameKind = "pandas") -> Any:
+        """The scan as a data frame, a row for each sweep.
+
+        Args:
+            kind: "pandas" or "polars".
+
+        Returns:
+            a DataFrame: `layers` and `method`; the `strength` with the surest gain within the budget, in the scan's
+            unit, NaN where there is none; `gain`, `gain_low`, `loss` and `loss_high` there on the items that had no
+            part in the choice; `slope_at_0` of B; `is_best`.
+
+        Raises:
+            InputError: another kind, or the package is not installed.
+        """
+        rows = []
+        for band in self.bands:
+            half = band.found.reported_on
+            figures = {name: NAN if half is None else getattr(half, name) for name in
+                       ("gain", "gain_low", "loss", "loss_high")}  # fmt: skip
+            strength = NAN if band.found.strength is None else band.found.strength
+            rows.append({
+                "layers": band.name, "method": band.method, "strength": strength, **figures,
+                "slope_at_0": band.slope, "is_best": band is self.best,
+            })  # fmt: skip
+        return frame({name: [row[name] for row in rows] for name in rows[0]} if rows else {}, kind)
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON; NaN stands where a number would mean nothing."""

@@ -21,6 +21,7 @@ from steercpp.aliases import Floats
 from steercpp.choices import CodeWay
 from steercpp.data.items import HARMFUL, AnswerItem, BehaviorItem, ChoiceItem, Item, Kind
 from steercpp.errors import InputError, RunError
+from steercpp.frames import FrameKind, frame
 from steercpp.html import shown_by
 from steercpp.judging.matchers import AUTO, Likelihood, Matcher, chosen_matcher
 from steercpp.judging.texts import GeneratedText
@@ -463,6 +464,33 @@ class SweepResult:
         [-0.5, 0.0, 0.5, 1.0]
         """
         return self.scores.rows() or tuple(StrengthMeans(float(s)) for s in self.strengths)
+
+    def to_frame(self, kind: FrameKind = "pandas") -> Any:
+        """The measured means as a data frame, a row for each strength.
+
+        Args:
+            kind: "pandas" or "polars".
+
+        Returns:
+            a DataFrame of the columns of the CSV files: `strength`, in the plan's unit, and of each quantity that was
+            measured the mean over items, its standard error `_se` and the ends `_low` and `_high` of its interval of
+            95%: `alignment` from -1 to 1, `p_correct` from 0 to 1, `kl` in nats per token. With gain and loss come
+            `gain`, `loss` and their bounds. docs/measures.md has all names with their units.
+
+        Raises:
+            InputError: another kind, or the package is not installed.
+
+        >>> frame = result.to_frame()
+        >>> frame["strength"].tolist()
+        [-0.5, 0.0, 0.5, 1.0]
+        >>> [name for name in frame.columns if name.startswith("alignment_raw")]
+        ['alignment_raw', 'alignment_raw_se', 'alignment_raw_low', 'alignment_raw_high']
+        """
+        columns = {"strength": self.strengths, **self.scores.columns(self.rng)}
+        if (curves := self.curves()) is not None:
+            gains = curves.columns(weight=1.0, rng=self.rng())
+            columns |= {name: values for name, values in gains.items() if not name.startswith("utility")}
+        return frame({name: values.tolist() for name, values in columns.items()}, kind)
 
     def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> RunRecord:
         """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing.

@@ -18,7 +18,19 @@ from planted_run import write_planted_run
 
 from steercpp.html import SHOWN_BY, shown_by
 
-BASE = {"errors", "aliases", "choices", "encoding", "files", "html", "provenance", "locks", "inputs", "parameters"}
+BASE = {
+    "errors",
+    "aliases",
+    "choices",
+    "encoding",
+    "files",
+    "frames",
+    "html",
+    "provenance",
+    "locks",
+    "inputs",
+    "parameters",
+}
 # Each room with those that it may import, beside itself and the base.
 ROOMS: dict[str, set[str]] = {
     "data": set(),

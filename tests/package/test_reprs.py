@@ -138,3 +138,6 @@ def test_a_notebook_shows_the_best_window_of_a_scan(tiny_engine: Engine, tmp_pat
     cells = read(found._repr_html_()).texts
     assert {"layers", "method", "gain in B", "loss of P(correct)", "mean"} <= set(cells)
     assert [cell.removeprefix("▶ ") for cell in cells if cell.removeprefix("▶ ") in ("1", "1-2")] == ["1", "1-2"]
+    frame = found.to_frame()
+    assert frame["layers"].tolist() == ["1", "1-2"] and frame["is_best"].sum() == (found.best is not None)
+    assert frame["slope_at_0"].tolist() == [band.slope for band in found.bands]

@@ -23,8 +23,8 @@ HEADINGS = ("Model", "Layers", "Strength", "Gain in $B$", r"Loss (\%)", "Prompt 
 UNITS = {"norm": "residual norms", "kl": "pushes of KL", "length": "lengths"}
 _SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}", "–": "--", "−": "$-$", "-": "{-}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedblright{}",
+    "–": "--", "−": "$-$", "-": "{-}",
     **{sign: rf"\{sign}" for sign in "{}$&#%_"},
 }  # fmt: skip
 

@@ -4,7 +4,7 @@
 # make check  what CI runs: format, lint, types, all tests
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
 # make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, evidence, method,
-#   mmlu); the tables of docs/statistics.md are printed by pytest -s, see tests/tables/coverage_study.py and share_coverage.py
+#   mmlu, notebook); the tables of docs/statistics.md are printed by pytest -s, see tests/tables/coverage_study.py and share_coverage.py
 # make model  make the embedded model again, from its seed (half an hour on 2 idle cores; needs torch)
 
 PYTHON ?= python3

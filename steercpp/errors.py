@@ -29,7 +29,14 @@ from __future__ import annotations
 
 
 class SteerError(Exception):
-    """Base of all errors whose message is one sentence for the user: what, where, next step."""
+    """Base of all errors whose message is one sentence for the user: what, where, next step.
+
+    >>> try:
+    ...     read_pairs("missing.jsonl")
+    ... except SteerError as error:
+    ...     print(type(error).__name__, error)
+    PairsError missing.jsonl: cannot be read: No such file or directory; check the path
+    """
 
 
 class InputError(SteerError):

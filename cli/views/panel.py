@@ -137,10 +137,10 @@ def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
         "loss", f"{share(told['loss'])} of {of}, at most {share(told['loss_high'])}", f"at most {budget:.0%}",
         told["loss_high"] <= budget,
     ))  # fmt: skip
-    if told["invalid"] == told["invalid"]:
+    if told["broken_share"] == told["broken_share"]:
         wanted = "no budget" if broken is None else f"at most {broken:.0%}"
         conditions.append(
-            ("broken texts", share(told["invalid"]), wanted, broken is None or told["invalid"] <= broken)
+            ("broken texts", share(told["broken_share"]), wanted, broken is None or told["broken_share"] <= broken)
         )  # fmt: skip
     return [
         (
@@ -193,9 +193,9 @@ def _found(result: SweepResult) -> list[Fact]:
 
 def _controls(controls: dict[str, Any], recommended: float | None) -> list[Fact]:
     facts: list[Fact] = []
-    if controls["b"] is not None:
+    if controls["alignment"] is not None:
         where = "" if controls["strength"] == recommended else f", at {signed(controls['strength'])}"
-        for name, key in (("B", "b"), ("P+ − P−", "b_raw")):
+        for name, key in (("B", "alignment"), ("P+ − P−", "alignment_raw")):
             size = controls[key]
             median = f"|change of {name}| median {size['median']:.3f}, maximum {size['maximum']:.3f}{where}"
             facts.append(("" if facts else f"{controls['n']} random directions", median))
@@ -224,7 +224,10 @@ def _why_off(name: str, why: str) -> str:
 def _changes(row: dict[str, Any], unsteered: dict[str, Any] | None) -> str:
     """How a control changes the means."""
     changes = []
-    named = (("P+ − P−", "b_raw"), ("P(correct)", "p_free"), ("P of answers", "p_answer"), ("own answers", "p_own"))
+    named = (
+        ("P+ − P−", "alignment_raw"), ("P(correct)", "p_correct"), ("P of answers", "p_token"),
+        ("own answers", "p_own"),
+    )  # fmt: skip
     for name, key in named:
         if row[key] is not None and unsteered is not None and unsteered[key] is not None:
             changes.append(f"{name} {plus(row[key] - unsteered[key])}")

@@ -38,7 +38,7 @@ def score_pieces(
     pieces += _choices(data["failures"]["choice"])
     pieces += _bias(data["bias"])
     pieces += _text_pairs(data["text_pairs"])
-    pieces += _texts(data["said"])
+    pieces += _texts(data["texts"])
     pieces += _readings(data["likelihood"])
     pieces += code_pieces(data["code"])
     pieces += _numbers(data["numbers"])
@@ -83,10 +83,13 @@ def _bias(contexts: Sequence[dict[str, Any]] | None) -> list[output.Renderable]:
     ]
     for scores in contexts or ():
         table = [
-            [signed(strength), *(_number(scores[key][i]) for key in ("score", "low", "high")),
-             *(share(scores[key][i]) for key in ("accuracy", "named"))]
+            [
+                signed(strength),
+                *(_number(scores[f"bias_{scores['context']}{end}"][i]) for end in ("", "_low", "_high")),
+                *(share(scores[f"{name}_{scores['context']}"][i]) for name in ("accuracy", "named")),
+            ]
             for i, strength in enumerate(scores["strengths"])
-        ]  # fmt: skip
+        ]
         heading = f"BBQ's bias score in {scores['context']} contexts, {scores['n_items']} questions"
         pieces.append(output.table(columns, table, title=heading))
     return pieces
@@ -103,7 +106,11 @@ def _text_pairs(scores: dict[str, Any] | None) -> list[output.Renderable]:
         (name, "right") for name in ("strength", "likelier", "low", "high", "ln P apart (nats)")
     ]
     table = [
-        [signed(strength), *(share(scores[key][i]) for key in ("share", "low", "high")), plus(scores["difference"][i])]
+        [
+            signed(strength),
+            *(share(scores[f"stereotyped_likelier{end}"][i]) for end in ("", "_low", "_high")),
+            plus(scores["nats_apart"][i]),
+        ]
         for i, strength in enumerate(scores["strengths"])
     ]
     heading = f"Stereotyped texts that are likelier than their counterparts, {scores['n_pairs']} pairs"
@@ -117,8 +124,8 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
         (name, "right") for name in ("strength", "B", "low", "high", "neither", "broken", "up to", "perplexity")
     ]
     keys: dict[str, Callable[[float], str]] = {
-        "b": plus, "b_low": plus, "b_high": plus, "neither_share": share, "broken_share": share, "broken_high": share,
-        "perplexity": partial(significant, digits=4),
+        "alignment_texts": plus, "alignment_texts_low": plus, "alignment_texts_high": plus, "neither_share": share,
+        "broken_share": share, "broken_share_high": share, "perplexity_texts": partial(significant, digits=4),
     }  # fmt: skip
     table = [
         [
@@ -134,7 +141,7 @@ def _texts(scores: dict[str, Any] | None) -> list[output.Renderable]:
 def _numbers(scores: dict[str, Any] | None) -> list[output.Renderable]:
     if scores is None:
         return []
-    keys = ("accuracy", "low", "high", "without")
+    keys = ("right_number", "right_number_low", "right_number_high", "without_number")
     columns: list[output.Column] = [
         (name, "right") for name in ("strength", "right number", "low", "high", "without one")
     ]
@@ -150,11 +157,11 @@ def _readings(scores: dict[str, Any] | None) -> list[output.Renderable]:
     if scores is None:
         return []
     keys = {
-        "LLR' a token": "per_token", "low": "per_token_low", "high": "per_token_high", "B": "b",
-        "|B| > .99": "saturated", "text loss": "loss",
+        "LLR' a token": "llr_per_token", "low": "llr_per_token_low", "high": "llr_per_token_high",
+        "B": "alignment_likelihood", "|B| > .99": "saturated", "text loss": "text_loss",
     }  # fmt: skip
     columns: list[output.Column] = [(name, "right") for name in ("strength", *keys)]
-    shares = ("saturated", "loss")
+    shares = ("saturated", "text_loss")
     table = [
         [signed(strength), *((share if key in shares else plus)(scores[key][i]) for key in keys.values())]
         for i, strength in enumerate(scores["strengths"])
@@ -218,9 +225,8 @@ def _samples(samples: dict[str, list[dict[str, Any]]], judgement: Judgement) -> 
         ]
     for choice in samples["choices"]:
         what = "no choice named" if choice["is"] == "format" else "another choice"
-        heading = (
-            f"{signed(choice['strength'])}  {choice['item']}: {what}, P {choice['p_at_0']:.3f} to {choice['p']:.3f}"
-        )
+        p_at_0, p = choice["p_correct_at_0"], choice["p_correct"]
+        heading = f"{signed(choice['strength'])}  {choice['item']}: {what}, P {p_at_0:.3f} to {p:.3f}"
         pieces += [output.text(heading, "bold"), output.text(f"  {_short(choice['question'])}", "dim")]
         pieces += [output.text(f"  {what}: {choice[key]['letter']}) {_short(choice[key]['text'])}")
                    for key, what in (("right", "right"), ("taken", "likeliest"))]  # fmt: skip

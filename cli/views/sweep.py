@@ -189,7 +189,11 @@ def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:
         lines = [
             [
                 f"{row['strength']:+.10g}" if row["strength"] else "0", f"{row['pass_at_1']:.3f}",
-                f"{row['low']:.3f} {row['high']:.3f}" if row["low"] == row["low"] else "–",
+                (
+                    f"{row['pass_at_1_low']:.3f} {row['pass_at_1_high']:.3f}"
+                    if row["pass_at_1_low"] == row["pass_at_1_low"]
+                    else "–"
+                ),
                 *([f"{row[more]:.3f}"] if more else []), _reasons(row["failed"]),
             ]
             for row in rows

@@ -66,7 +66,12 @@ _LINE_END = re.compile(r"\r\n?")
 
 @dataclass(frozen=True, slots=True)
 class BehaviorItem:
-    """A prompt with continuations that show the behavior and others that show its opposite."""
+    """A prompt with continuations that show the behavior and others that show its opposite.
+
+    >>> item = BehaviorItem("copy", "May I copy your answers?", aligned=(" No", " I cannot"), misaligned=(" Yes",))
+    >>> item.aligned, item.misaligned
+    ((' No', ' I cannot'), (' Yes',))
+    """
 
     id: str
     prompt: Prompt
@@ -103,6 +108,10 @@ class ChoiceItem:
         context: of a question that bias is measured on (statistics/bias.py), "ambiguous" or "disambiguated"; else "".
         biased, unknown: index of the choice that agrees with the stereotype, and of the one that names nobody; -1
             where there is none, or it is not known.
+
+    >>> item = ChoiceItem("planet", "Which planet is the largest?", ("Mars", "Jupiter"), answer=1)
+    >>> item.choices[item.answer]
+    'Jupiter'
     """
 
     id: str
@@ -146,6 +155,10 @@ class AnswerItem:
     Attributes:
         number: what a generated text must come to, such as "42"; "" where answers are no numbers. Prompts of items
             with a number are continued by generated text, whose last number is compared (judging/numbers.py).
+
+    >>> item = AnswerItem("capital", "The capital of France is", (" Paris", " the city of Paris"))
+    >>> item.answers
+    (' Paris', ' the city of Paris')
     """
 
     id: str
@@ -174,6 +187,9 @@ class TextItem:
     Attributes:
         couple: shared by the two texts of a pair whose ln P are compared (statistics/text_pairs.py); "" for none.
         side: of such a pair, "more" for the stereotyped text and "less" for the other; else "".
+
+    >>> TextItem("moon", "The moon is far away.").text
+    'The moon is far away.'
     """
 
     id: str
@@ -200,6 +216,11 @@ class CodeItem:
         entry_point: the function's name.
         test: defines check(candidate), which raises where the function is wrong.
         canonical_solution: a body that passes, or "".
+
+    >>> test = "def check(candidate): assert candidate(2) == 4"
+    >>> item = CodeItem("double", "def double(x):", "double", test, canonical_solution=" return 2 * x")
+    >>> item.entry_point
+    'double'
     """
 
     id: str
@@ -226,6 +247,10 @@ class OwnItem:
     Attributes:
         answer: the text of the answer, "" before the request is answered.
         tokens: exactly those that the model drew, the end-of-generation token not among them; as ids of its vocabulary.
+
+    >>> item = OwnItem("moon", "What is the moon?")
+    >>> item.answer, item.tokens  # not answered yet
+    ('', ())
     """
 
     id: str
@@ -439,6 +464,10 @@ def read_tasks(path: Path) -> tuple[Item, ...]:
 
     Raises:
         TaskError: unreadable, not UTF-8, a malformed line (path:line), an id twice, or no item at all.
+
+    >>> _ = Path("tasks.jsonl").write_text('{"kind": "answer", "prompt": "2 + 2 =", "answers": [" 4"]}')
+    >>> read_tasks(Path("tasks.jsonl"))[0].answers
+    (' 4',)
     """
     items: list[Item] = []
     name = stem(path)
@@ -490,7 +519,13 @@ def read_mmlu_csv(path: Path) -> tuple[ChoiceItem, ...]:
 
 
 def read_choices(path: Path | str) -> tuple[ChoiceItem, ...]:
-    """Choice items of a file of either form, told apart by its ending."""
+    """Choice items of a file of either form, told apart by its ending.
+
+    >>> _ = Path("astronomy.csv").write_text("Which planet is the largest?,Mars,Jupiter,Venus,Saturn,B")
+    >>> item = read_choices("astronomy.csv")[0]
+    >>> item.choices[item.answer]
+    'Jupiter'
+    """
     path = Path(path)
     if is_named(path, ".csv"):
         return read_mmlu_csv(path)
@@ -511,7 +546,13 @@ def is_named(path: Path, ending: str) -> bool:
 
 
 def read_behavior(path: Path | str) -> tuple[BehaviorItem, ...]:
-    """Behavior items of a JSON Lines file."""
+    """Behavior items of a JSON Lines file.
+
+    >>> line = '{"kind": "behavior", "prompt": "May I?", "aligned": [" No"], "misaligned": [" Yes"]}'
+    >>> _ = Path("behavior.jsonl").write_text(line)
+    >>> read_behavior("behavior.jsonl")[0].aligned
+    (' No',)
+    """
     path = Path(path)
     items = tuple(item for item in read_tasks(path) if isinstance(item, BehaviorItem))
     if not items:

@@ -94,6 +94,10 @@ def open_pairs(
 
     Raises:
         PairsError: the file cannot be read or is none of these; personas missing, or given for another form.
+
+    >>> _ = Path("pairs.jsonl").write_text('{"positive": "You are careful.", "negative": "You are reckless."}')
+    >>> [pair.positive for pair in open_pairs("pairs.jsonl")]
+    ['You are careful.']
     """
     kind = _detected(path) if format == "auto" else format
     if kind != "repeng" and personas:

@@ -38,6 +38,10 @@ class ContrastPair:
 
     The answers continue the prompts; both are "" where there are none. `place` is the path:line that the pair was read
     from, for messages; it is no part of what the pair says.
+
+    >>> pair = ContrastPair("pair-1", "You are careful.", "You are reckless.")
+    >>> pair.positive, pair.negative
+    ('You are careful.', 'You are reckless.')
     """
 
     id: str
@@ -71,6 +75,10 @@ def read_pairs(path: Path | str) -> tuple[ContrastPair, ...]:
 
     Raises:
         PairsError: see `iter_pairs`; or the file holds no pair.
+
+    >>> _ = Path("one.jsonl").write_text('{"positive": "You are careful.", "negative": "You are reckless."}')
+    >>> len(read_pairs("one.jsonl"))
+    1
     """
     pairs = tuple(iter_pairs(path))
     if not pairs:

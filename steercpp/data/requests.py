@@ -25,6 +25,9 @@ class Request:
 
     Raises:
         TaskError: a template that does not exist.
+
+    >>> Request("moon", "What is the moon?").template
+    'auto'
     """
 
     id: str
@@ -47,6 +50,10 @@ def read_requests(path: Path | str) -> tuple[Request, ...]:
 
     Raises:
         TaskError: the file cannot be read, holds none, or one of its lines is not a request.
+
+    >>> _ = Path("requests.jsonl").write_text('{"id": "moon", "prompt": "What is the moon?"}')
+    >>> read_requests("requests.jsonl")[0].id
+    'moon'
     """
     path = Path(path)
     try:

@@ -64,6 +64,15 @@ def apply(
             decodes of one token when a Llama is steered for the first time.
         EngineError: the Llama is steered already, or generates at this moment, or is closed, or llama.cpp refuses the
             vector.
+
+    >>> import llama_cpp
+    >>> llama = llama_cpp.Llama(str(engine.path), n_ctx=128, n_threads=1, verbose=False)
+    >>> with apply(llama, vector, 0.0):
+    ...     steered = llama.create_completion("The moon", max_tokens=3, temperature=0.0)
+    >>> plain = llama.create_completion("The moon", max_tokens=3, temperature=0.0)
+    >>> steered["choices"][0]["text"] == plain["choices"][0]["text"]  # strength 0 changes nothing
+    True
+    >>> llama.close()
     """
     data = _buffer(llama, vector if isinstance(vector, ControlVector) else read_any_vector(vector)[0], strength)
     with _claims:

@@ -82,6 +82,9 @@ class Engine:
         ModelError: the file cannot be loaded, or is no decoder with a vocabulary and weights.
         EngineError: a context of this size cannot be made, or a device cannot be reached.
         InputError: an option out of range, or none of an engine's.
+
+    >>> engine.architecture, engine.n_layer, engine.n_embd
+    ('llama', 8, 256)
     """
 
     def __init__(
@@ -228,7 +231,11 @@ class Engine:
         return self.vocabulary.token_id(piece)
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        """`Vocabulary.tokenize`."""
+        """`Vocabulary.tokenize`.
+
+        >>> engine.detokenize(engine.tokenize("The moon is far away.", add_special=False))
+        ' The moon is far away.'
+        """
         return self.vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
@@ -236,7 +243,11 @@ class Engine:
         return self.vocabulary.detokenize(tokens)
 
     def render(self, prompt: Prompt, *, template: Template = "auto") -> str:
-        """`Vocabulary.render`."""
+        """`Vocabulary.render`.
+
+        >>> engine.render("What is the moon?", template="chat")
+        '<s>[INST] What is the moon? [/INST]'
+        """
         return self.vocabulary.render(prompt, template=template)
 
     def encode(self, prompt: Prompt, *, template: Template = "auto") -> Tokens:
@@ -314,6 +325,12 @@ class Engine:
             ShapeError, LayerError, StrengthError: a vector or strengths that do not fit.
             InputError: queries that share tokens in this batch are to be steered differently.
             EngineError: the decode failed, or another thread is using this engine. The engine stays usable.
+
+        >>> query = Query(engine.encode("The moon is"), (engine.continue_tokens("The moon is", " bright"),))
+        >>> (batch,) = engine.pack([query])
+        >>> (nats,) = engine.logprobs(batch)
+        >>> nats.shape, bool(nats[0] < 0)
+        ((1,), True)
         """
         runs = self._run(batch, _either(steering, vector, strengths, batch), Wanted(), base=base)
         return summed(batch, runs)
@@ -479,6 +496,9 @@ class Engine:
         Raises:
             ContextOverflowError: a prompt is longer than the context.
             NonFiniteError, UnsteerableError, ...: as `logprobs`.
+
+        >>> engine.activations([engine.encode("The moon is")], layers=[4, 5]).shape  # (n_prompts, n_layers, n_embd)
+        (1, 2, 256)
         """
         wanted = list(range(self.n_layer)) if layers is None else checked_layers(layers, self.n_layer)
         steering = adds(vector, strengths, len(prompts)) if steering is None else steering

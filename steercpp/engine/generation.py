@@ -30,6 +30,7 @@ from steercpp.engine.sampling import Sampling, TextStream
 from steercpp.engine.session import Sampler, Session
 from steercpp.engine.steering import REGIONS, Decided, PerQuery, Steering, normalized
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
+from steercpp.html import card, table
 from steercpp.judging.answers import BEGUN, Reply, ends_in_thought, parted
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -74,12 +75,26 @@ class Generation:
     Attributes:
         token_layers, token_layers_plain: tokens times blocks computed; what decides gates is counted for neither.
         settings: how the model was run, flash attention among it.
+        strengths: of what steers each row, () of an unsteered one; of `generate` alone.
     """
 
     rows: tuple[Generated, ...]
     token_layers: int
     token_layers_plain: int
     settings: EngineSettings
+    strengths: tuple[tuple[float, ...], ...] = ()
+
+    def _repr_html_(self) -> str:
+        """The texts in a notebook, each beside its strength."""
+        of_rows = self.strengths or ((),) * len(self.rows)
+        rows = [
+            (" and ".join(f"{s:+.10g}" if s else "0" for s in strengths) or "0", row.text or "(nothing)", row.finish)
+            for strengths, row in zip(of_rows, self.rows, strict=True)
+        ]
+        name = "strength" if self.strengths else "row"
+        if not self.strengths:
+            rows = [(str(place), *row[1:]) for place, row in enumerate(rows)]
+        return card(f"{len(rows)} texts", table((name, "text", "ended by"), rows, words=(False, True, True)))
 
     def __repr__(self) -> str:
         """The rows in one line: how many, of how many tokens, and how the first begins."""
@@ -122,6 +137,10 @@ def generate(
         NonFiniteError: a strength drives the activations out of float32's range.
         InputError: no rows, too many of them, or an option out of range.
         EngineError, UnsteerableError, ...: as `Engine.logprobs`.
+
+    >>> texts = generate(engine, "The moon", [None, Steering(vector, 0.0)], max_tokens=4)
+    >>> len(texts.rows), texts.rows[0].text == texts.rows[1].text  # strength 0 changes nothing
+    (2, True)
     """
     if isinstance(steering, Steering) or isinstance(stop, str):
         raise InputError("steering is one entry for each row and stop a list of texts; put single ones into a list")
@@ -153,7 +172,8 @@ def generate(
         row.generated(_gate_open(before, after), in_thought)
         for row, before, after in zip(rows, by_row, decided, strict=True)
     )
-    return Generation(finished, token_layers, plain, engine.settings())
+    strengths = tuple(tuple(acts.strength for acts in of_row) for of_row in by_row)
+    return Generation(finished, token_layers, plain, engine.settings(), strengths)
 
 
 def generate_each(

@@ -22,6 +22,9 @@ class Sampling:
 
     Raises:
         InputError: a value out of range.
+
+    >>> Sampling(temperature=0.7, top_p=0.9, seed=1)
+    Sampling(temperature=0.7, top_k=0, top_p=0.9, min_p=0.0, seed=1)
     """
 
     temperature: float = 0.0

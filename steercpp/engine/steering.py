@@ -50,6 +50,10 @@ class Gate:
 
     Raises:
         ShapeError, InputError: no direction, or a threshold that is no number.
+
+    >>> gate = Gate(np.array([3.0, 4.0]), il=5, threshold=1.0)
+    >>> gate.is_open(np.array([[3.0, 4.0], [0.0, 1.0]], np.float32)).tolist()  # projections 5.0 and 0.8
+    [True, False]
     """
 
     direction: FloatArray
@@ -99,6 +103,11 @@ class Steering:
     Raises:
         StrengthError: a strength that is not a finite float32.
         InputError: an unknown word, or a side with cap, which has one already.
+
+    >>> Steering(vector, 0.5).is_plain  # what llama.cpp does itself
+    True
+    >>> Steering(vector, 0.5, positions="generated").is_plain
+    False
     """
 
     vector: ControlVector

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -98,11 +98,12 @@ class CrossRow:
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self) | {
-            "raw": {name: change.named() for name, change in self.raw.items()},
-            "normalized": {name: change.named() for name, change in self.normalized.items()},
+        return {
+            "name": self.name, "strength": self.strength, "layers": self.layers, "sha256": self.sha256,
+            "alignment_raw": {name: change.named() for name, change in self.raw.items()},
+            "alignment": {name: change.named() for name, change in self.normalized.items()},
             "p_correct": None if self.p_correct is None else self.p_correct.named(),
-        }
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +136,20 @@ class CrossEffects:
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self) | {"rows": tuple(row.record() for row in self.rows)}
+        return {
+            "rows": tuple(row.record() for row in self.rows), "n_items": dict(self.n_items), "n_choice": self.n_choice,
+            "unsteered": {
+                "alignment_raw": dict(self.unsteered_raw), "alignment": dict(self.unsteered_normalized),
+                "p_correct": self.unsteered_p,
+            },
+            "cosines": self.cosines, "n_random": self.n_random, "token_layers": self.token_layers,
+        }  # fmt: skip
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The same as rows of a table, one for each vector, behavior and measure."""
         for row in self.rows:
-            columns = [("raw", name, change) for name, change in row.raw.items()]
-            columns += [("normalized", name, change) for name, change in row.normalized.items()]
+            columns = [("alignment_raw", name, change) for name, change in row.raw.items()]
+            columns += [("alignment", name, change) for name, change in row.normalized.items()]
             columns += [("p_correct", "", row.p_correct)] if row.p_correct else []
             for measure_name, name, change in columns:
                 yield {

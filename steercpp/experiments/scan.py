@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.aliases import Floats, Progress
+from steercpp.aliases import NAN, Floats, Progress
 from steercpp.choices import Unit
 from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, OwnItem
 from steercpp.data.pairs import ContrastPair, pairs_sha256
@@ -31,12 +31,15 @@ from steercpp.extraction.activations import Activations, collect
 from steercpp.extraction.capture import Token
 from steercpp.extraction.extract import extract_from
 from steercpp.extraction.methods import METHODS
+from steercpp.frames import FrameKind, frame
+from steercpp.html import card, note, table
 from steercpp.locks import writing
 from steercpp.provenance import json_sha256
 from steercpp.runs.manifest import MANIFEST, is_finished
 from steercpp.runs.result import SweepResult
 from steercpp.runs.verdict import MEASURE_WORDS
 from steercpp.statistics.recommend import Weighed, weigh
+from steercpp.statistics.rounded import percent, plus
 from steercpp.sweeps.calibration import KL
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.units import check_unit
@@ -119,10 +122,10 @@ class Band:
         return {
             "method": self.method, "layers": list(self.layers), "run": str(self.folder), "strength": surest.strength,
             "sure": surest.sure, "reason": surest.reason, "over_budget_at": surest.end, "doubts": list(surest.doubts),
-            "reported_on": asdict(surest.reported_on) if surest.reported_on else None,
-            "chosen_on": asdict(surest.chosen_on) if surest.chosen_on else None, "slope": self.slope,
-            "strengths": self.strengths.tolist(), "b_raw": self.raw.tolist(), "b": self.b.tolist(),
-            "p_free": self.p.tolist(), "tokens": self.tokens,
+            "reported_on": surest.reported_on.record() if surest.reported_on else None,
+            "chosen_on": surest.chosen_on.record() if surest.chosen_on else None, "slope_at_0": self.slope,
+            "strengths": self.strengths.tolist(), "alignment_raw": self.raw.tolist(), "alignment": self.b.tolist(),
+            "helpfulness": self.p.tolist(), "tokens": self.tokens,
         }  # fmt: skip
 
 
@@ -154,6 +157,24 @@ class Scan:
             f"Scan({str(self.folder)!r}: {len(self.windows)} windows of layers, methods "
             f"{', '.join(self.methods) or 'none'}; {best})"
         )
+
+    def _repr_html_(self) -> str:
+        """The scan in a notebook: the best window of layers, and a line for each."""
+        best = self.best
+        title = "No window of layers is sure to gain within the budget."
+        if best is not None:
+            title = f"Best: layers {best.name}, {best.method}, at strength {best.found.strength:+.10g}"
+        rows = []
+        for band in self.bands:
+            half, strength = band.found.reported_on, band.found.strength
+            figures = ["–"] * 3
+            if half is not None and strength is not None:
+                gain = f"{plus(half.gain, 2)}, at least {plus(half.gain_low, 2)}"
+                figures = [f"{strength:+.10g}", gain, f"{percent(half.loss)}, at most {percent(half.loss_high)}"]
+            rows.append((f"{'▶ ' if band is best else ''}{band.name}", band.method, *figures))
+        headings = ("layers", "method", "strength", "gain in B", f"loss of {self.helpfulness}" if rows else "loss")
+        budget = f"Strengths in the unit {self.unit}; loss of at most {self.max_loss:.0%}; run {self.folder}"
+        return card(title, note(self.doubt), table(headings, rows, words=(True, True)), note(budget))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -190,6 +211,32 @@ class Scan:
     def tokens(self) -> dict[str, int]:
         """Tokens and token-layers of all sweeps together, and of plain loops over strengths and items."""
         return {key: sum(band.tokens[key] for band in self.bands) for key in self.bands[0].tokens}
+
+    def to_frame(self, kind: FrameKind = "pandas") -> Any:
+        """The scan as a data frame, a row for each sweep.
+
+        Args:
+            kind: "pandas" or "polars".
+
+        Returns:
+            a DataFrame: `layers` and `method`; the `strength` with the surest gain within the budget, in the scan's
+            unit, NaN where there is none; `gain`, `gain_low`, `loss` and `loss_high` there on the items that had no
+            part in the choice; `slope_at_0` of B; `is_best`.
+
+        Raises:
+            InputError: another kind, or the package is not installed.
+        """
+        rows = []
+        for band in self.bands:
+            half = band.found.reported_on
+            figures = {name: NAN if half is None else getattr(half, name) for name in
+                       ("gain", "gain_low", "loss", "loss_high")}  # fmt: skip
+            strength = NAN if band.found.strength is None else band.found.strength
+            rows.append({
+                "layers": band.name, "method": band.method, "strength": strength, **figures,
+                "slope_at_0": band.slope, "is_best": band is self.best,
+            })  # fmt: skip
+        return frame({name: [row[name] for row in rows] for name in rows[0]} if rows else {}, kind)
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON; NaN stands where a number would mean nothing."""
@@ -258,6 +305,13 @@ def scan(
         LayerError: a window outside the model.
         RunError: `out` cannot be used, or another process writes there.
         EngineError, ...: as `sweep` and `extract`. Every finished sweep is kept in all cases.
+
+    >>> found = scan(
+    ...     engine, pairs[:8], behavior=behavior, choice=choice, out="scan", windows=[(4,), (5, 6)],
+    ...     strengths=(-0.2, 0.2),
+    ... )
+    >>> found.windows, found.methods
+    (((4,), (5, 6)), ('mean',))
     """
     out = Path(out)
     check_methods(methods)

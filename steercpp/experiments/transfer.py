@@ -234,6 +234,11 @@ def transfer(
         InputError: a vector with another operator, or one that does not tell its method where none is given.
         RunError: `out` cannot be used, or another process writes there.
         ModelError, EngineError, ...: as `sweep` and `extract`. What is finished is kept in all cases.
+
+    >>> one_thread = functools.partial(Engine, threads=1)
+    >>> same = transfer(engine.path, engine.path, vector, Material(pairs[:4]), out="transfer", open_engine=one_thread)
+    >>> [round(row.between, 3) for row in same.cosines][:2]  # of the same model twice
+    [1.0, 1.0]
     """
     out = Path(out)
     paths: dict[WhichModel, Path] = {"a": Path(a), "b": Path(b)}

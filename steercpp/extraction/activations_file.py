@@ -194,6 +194,10 @@ def dump(
     Raises:
         ActivationsFileError: the file exists, cannot be written, or is larger than the room on the disk.
         PairsError, PromptError, LayerError, ...: as `activations.collect`.
+
+    >>> stored = dump(engine, pairs[:4], "some.safetensors", layers=[5])
+    >>> stored.n_pairs, stored.layers
+    (4, (5,))
     """
     path = Path(path)
     refuse_overwrite(path, force=force, error=ActivationsFileError)
@@ -227,6 +231,10 @@ def read_activations(path: Path | str, *, token: Token | None = None) -> Activat
     Raises:
         ActivationsFileError: unreadable, not a safetensors file, cut off; none of `dump`'s; tensors of another type or
             shape; another choice of token than the file holds, or one that a prompt lacks.
+
+    >>> stored = dump(engine, pairs[:4], "others.safetensors", layers=[4, 5])
+    >>> read_activations("others.safetensors").layers
+    (4, 5)
     """
     path = Path(path)
     with opened(path) as file:

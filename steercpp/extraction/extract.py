@@ -58,6 +58,10 @@ def extract(
         LayerError: a layer that the model lacks.
         PairsError, PromptError, EngineError, UnsteerableError: as `activations.collect`.
         InputError, DegenerateError: as `extract_from`.
+
+    >>> found = extract(engine, pairs[:8], layers=[5])
+    >>> found.layers, round(found.norms[5], 3)  # unit length
+    ((5,), 1.0)
     """
     _check_method(method)
     wanted = _of_model(layers, engine.n_layer)
@@ -95,6 +99,10 @@ def extract_from(
         InputError: an unknown method.
         LayerError: a layer that the activations lack.
         DegenerateError, ShapeError, InputError: at one layer the pairs have no direction; the message names it.
+
+    >>> stored = dump(engine, pairs[:8], "pairs.safetensors", layers=[5])
+    >>> extract_from(stored, method="pca").metadata["method"]
+    'pca'
     """
     _check_method(method)
     n_layer = int(activations.notes.get("n_layer", max(activations.layers) + 1))

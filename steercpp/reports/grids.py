@@ -16,7 +16,6 @@ import numpy as np
 
 from steercpp.reports.headings import heading
 from steercpp.reports.tables import Columns
-from steercpp.runs.scores import NAMES
 from steercpp.statistics.rounded import interval, rounded, significant
 
 SE, LOW, HIGH = "_se", "_low", "_high"
@@ -39,8 +38,8 @@ class Grid:
 
 
 def grid(columns: Columns) -> Grid:
-    """A table of a report for people; columns that stand in it under a second name are left out."""
-    known = {name: list(column) for name, column in columns.items() if NAMES.get(name) not in columns}
+    """A table of a report for people."""
+    known = {name: list(column) for name, column in columns.items()}
     headings, cells, is_word = [], [], []
     for name, column in known.items():
         base = next((name.removesuffix(end) for end in (SE, LOW, HIGH) if name.endswith(end)), "")

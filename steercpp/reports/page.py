@@ -288,8 +288,8 @@ def _controls(columns: Columns | None) -> Grid | None:
         return None
     known: dict[str, Sequence[Any] | np.ndarray[Any, Any]] = {"label": (), **columns}
     known["label"] = [_control_name(label) for label in columns["label"]]
-    known.pop("helpful", None)  # it stands there under the name of what was measured
-    return grid(known)
+    # helpfulness stands there under the name of what was measured as well
+    return grid({name: column for name, column in known.items() if not name.startswith("helpfulness")})
 
 
 def _control_name(label: str) -> str:

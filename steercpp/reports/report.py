@@ -96,6 +96,11 @@ def make_folder(folder: Path) -> Path:
 
 def _figures(judgement: Judgement) -> dict[str, Figure]:
     """Every figure that the run's measurements allow, by name."""
+    return {name: draw_figure(judgement, name) for name in figure_names(judgement)}
+
+
+def draw_figure(judgement: Judgement, name: str) -> Figure:
+    """One of the `figure_names` of this run."""
     from steercpp.reports.figures import alignment_figure, code_figure, helpfulness_figure
     from steercpp.reports.item_figures import couples_figure, items_figure
     from steercpp.reports.tradeoff_figure import tradeoff_figure
@@ -104,7 +109,7 @@ def _figures(judgement: Judgement) -> dict[str, Figure]:
         "alignment": alignment_figure, "helpfulness": helpfulness_figure, "tradeoff": tradeoff_figure,
         "items": items_figure, "couples": couples_figure, "code": lambda judged: code_figure(judged.result),
     }  # fmt: skip
-    return {name: made[name](judgement) for name in figure_names(judgement)}
+    return made[name](judgement)
 
 
 def figure_names(judgement: Judgement) -> list[str]:

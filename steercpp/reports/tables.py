@@ -6,11 +6,12 @@
     items      a row for each behavior item (slope, B) and choice item (P, what became of it)
     failures   a row for each strength: choice items and texts by what became of them
     coupled    a row for each strength: over-refusal, compliance, and correlations over couples
-    controls   a row for each control, and one for the vector; means under the names of the other tables too
+    controls   a row for each control, and one for the vector
     fits       a row for each parameter of each fit, with its interval, and one for each form that is not valid
 
-What JSON calls otherwise it has under these names besides. Standard errors are of means over items. `alignment` and
-`helpfulness` can be given to `steercpp fit`.
+Every measured mean has its interval: `_low` and `_high`, of 95% unless one alone is there, which is one-sided; `_se`
+is the standard error over items. docs/measures.md lists all names; JSON has the same. `alignment` and `helpfulness` can
+be given to `steercpp fit`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from steercpp.aliases import Floats
 from steercpp.runs.code_report import code_columns
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import Label
 from steercpp.statistics.failures import WORDS
-from steercpp.statistics.intervals import standard_error
+from steercpp.statistics.intervals import mean_columns
+from steercpp.statistics.names import today
+from steercpp.statistics.scores import perplexity_columns
+from steercpp.statistics.shares import share_columns
 
 Columns: TypeAlias = Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]
 
@@ -63,56 +68,38 @@ def _alignment(judgement: Judgement) -> Columns:
     scores = judgement.result.behavior
     if scores is None:
         return {}
-    columns = {
-        "strength": scores.strengths, "alignment": scores.mean_normalized,
-        "alignment_se": standard_error(scores.normalized), "alignment_raw": scores.mean_raw,
-        "alignment_raw_se": standard_error(scores.raw), "mass": scores.mean_mass,
-    }  # fmt: skip
+    columns = {"strength": scores.strengths, **_means(judgement, "alignment", "alignment_raw", "mass")}
     for name, places in (judgement.result.side_items or {}).items():
-        side = scores.take(places)
-        columns |= {f"alignment_{name}": side.mean_normalized, f"alignment_{name}_se": standard_error(side.normalized)}
+        columns |= mean_columns(f"alignment_{name}", scores.take(places).normalized, rng=judgement.rng())
     return columns
 
 
 def _helpfulness(judgement: Judgement) -> Columns:
     scores = judgement.result.choice
-    if scores is None:
-        return {}
-    columns = {
-        "strength": scores.strengths, "p_correct": scores.mean_p_free, "p_correct_se": standard_error(scores.p_free),
-        "p_correct_restricted": scores.mean_p_restricted,
-        "p_correct_restricted_se": standard_error(scores.p_restricted), "accuracy": scores.accuracy,
-    }  # fmt: skip
-    if scores.by_text.any():
-        columns |= {
-            "p_correct_restricted_norm": scores.mean_p_restricted_norm,
-            "p_correct_restricted_norm_se": standard_error(scores.p_restricted_norm),
-            "accuracy_norm": scores.accuracy_norm,
-        }
-    return columns
+    names = ("p_correct", "p_correct_restricted", "accuracy", "p_correct_restricted_norm", "accuracy_norm")
+    return {} if scores is None else {"strength": scores.strengths, **_means(judgement, *names)}
+
+
+def _means(judgement: Judgement, *names: str) -> Mapping[str, Floats]:
+    """Means over items of some quantities at each strength, with standard errors and intervals."""
+    return judgement.result.scores.columns(judgement.rng, *names)
 
 
 def _tradeoff(judgement: Judgement) -> Columns:
+    """Gain, loss and utility of all items, with the bounds that a strength is judged by."""
     result, p = judgement.result, judgement.helpful_items
     if result.behavior is None or p is None:
         return {}
     curves = result.curves()
     assert curves is not None
-    p_mean = curves.p.mean(axis=1)  # of what the loss is counted in
-    return {
-        "strength": result.strengths, "alignment": result.behavior.mean_normalized, "gain": curves.earned,
-        "loss": curves.losses, "utility": curves.earned + judgement.how.weight * (p_mean - p_mean[curves.at_0]),
-    }  # fmt: skip
+    columns = {"strength": result.strengths, **_means(judgement, "alignment")}
+    del columns["alignment_se"]
+    return columns | curves.columns(weight=judgement.how.weight, rng=judgement.rng())
 
 
 def _answers(judgement: Judgement) -> Columns:
     scores = judgement.result.answer
-    if scores is None:
-        return {}
-    return {
-        "strength": scores.strengths, "p_token": scores.mean_p_token, "p_token_se": standard_error(scores.p_token),
-        "nats": scores.mean_nats, "nats_se": standard_error(scores.nats),
-    }  # fmt: skip
+    return {} if scores is None else {"strength": scores.strengths, **_means(judgement, "p_token", "nats")}
 
 
 def _own(judgement: Judgement) -> Columns:
@@ -120,32 +107,33 @@ def _own(judgement: Judgement) -> Columns:
     scores, telling = judgement.result.own, judgement.result.telling
     if scores is None:
         return {}
-    columns: dict[str, Any] = {
-        "strength": scores.strengths, "p_own": scores.mean_p_own, "p_own_se": standard_error(scores.p_own),
-        "kl": scores.mean_kl, "kl_se": standard_error(scores.kl),
-        "kl_twin": scores.twin.mean(axis=1), "kl_twin_se": standard_error(scores.twin),
-    }  # fmt: skip
+    columns: dict[str, Any] = {"strength": scores.strengths, **_means(judgement, "p_own", "kl", "kl_twin")}
     if telling is not None:
-        told = dict(zip(telling.strengths.tolist(), telling.mean_p_own.tolist(), strict=True))
-        columns["p_own_telling"] = [told.get(s) for s in scores.strengths.tolist()]
+        row_of = {s: row for row, s in enumerate(telling.strengths.tolist())}
+        for name, values in mean_columns("p_own_telling", telling.p_own, rng=judgement.rng()).items():
+            columns[name] = [values[row_of[s]] if s in row_of else None for s in scores.strengths.tolist()]
     return columns
 
 
 def _perplexity(judgement: Judgement) -> Columns:
     scores = judgement.result.text
-    return {} if scores is None else {"strength": scores.strengths, "perplexity": scores.perplexity}
+    return {} if scores is None else {"strength": scores.strengths, **_means(judgement, "perplexity")}
 
 
 def _texts(judgement: Judgement) -> Columns:
     scores = judgement.text_scores
     if scores is None:
         return {}
-    bounds = scores.bounds(rng=judgement.rng())
+    bounds, n = scores.bounds(rng=judgement.rng()), scores.n_samples
+    aligned = (1.0 - scores.invalid + scores.outcomes) / 2
     return {
-        "strength": scores.strengths, "b_said": scores.b, "b_said_low": bounds.b_low, "b_said_high": bounds.b_high,
-        "aligned": scores.aligned_share, "invalid": scores.invalid_share, "invalid_high": bounds.invalid_high,
-        "neither": scores.neither_share, "broken": scores.broken_share, "broken_high": bounds.broken_high,
-        "perplexity": scores.perplexity, "repetition": scores.repetition_share,
+        "strength": scores.strengths, "alignment_texts": scores.b, "alignment_texts_low": bounds.b_low,
+        "alignment_texts_high": bounds.b_high, **share_columns("aligned_share", aligned, cases=n),
+        "invalid_share": scores.invalid_share, "invalid_share_high": bounds.invalid_high,
+        **share_columns("neither_share", scores.invalid - scores.broken, cases=n),
+        "broken_share": scores.broken_share, "broken_share_high": bounds.broken_high,
+        **perplexity_columns("perplexity_texts", scores.nats, scores.n_tokens, rng=judgement.rng()),
+        **mean_columns("repetition", scores.repetition, rng=judgement.rng()),
     }  # fmt: skip
 
 
@@ -153,11 +141,7 @@ def _likelihood(judgement: Judgement) -> Columns:
     if judgement.likelihood is None:
         return {}
     scores = judgement.likelihood.scores
-    return {
-        "strength": scores.strengths, "llr_per_token": scores.per_token, "llr_per_token_low": scores.per_token_low,
-        "llr_per_token_high": scores.per_token_high, "b_likelihood": scores.b, "saturated": scores.saturated,
-        "text_loss": scores.loss, "text_loss_low": scores.loss_low, "text_loss_high": scores.loss_high,
-    }  # fmt: skip
+    return {"strength": scores.strengths, **scores.columns()}
 
 
 def _code(judgement: Judgement) -> Columns:
@@ -171,17 +155,14 @@ def _numbers(judgement: Judgement) -> Columns:
     low, high = scores.interval()
     return {
         "strength": scores.strengths, "right_number": scores.accuracy, "right_number_low": low,
-        "right_number_high": high, "without_number": scores.without.mean(axis=1),
+        "right_number_high": high, **share_columns("without_number", scores.without, cases=scores.n_samples),
     }  # fmt: skip
 
 
 def _bias(judgement: Judgement) -> Columns:
     columns: dict[str, Any] = {}
     for scores in judgement.bias:
-        columns["strength"] = scores.strengths
-        for i, end in enumerate(("", "_low", "_high")):
-            columns[f"bias_{scores.context}{end}"] = scores.score[:, i]
-        columns |= {f"accuracy_{scores.context}": scores.accuracy, f"named_{scores.context}": scores.named}
+        columns |= {"strength": scores.strengths, **scores.columns()}
     return columns
 
 
@@ -192,7 +173,7 @@ def _text_pairs(judgement: Judgement) -> Columns:
     low, high = scores.interval()
     return {
         "strength": scores.strengths, "stereotyped_likelier": scores.share, "stereotyped_likelier_low": low,
-        "stereotyped_likelier_high": high, "nats_apart": scores.difference.mean(axis=1),
+        "stereotyped_likelier_high": high, **mean_columns("nats_apart", scores.difference, rng=judgement.rng()),
     }  # fmt: skip
 
 
@@ -208,21 +189,20 @@ def _items(judgement: Judgement) -> Columns:
             rows.append({
                 "kind": "behavior", "id": item.id, "subject": item.subject, "couple": item.couple,
                 "slope": slopes[i], "moves": _way(slopes[i] * judgement.direction),
-                "at_0": b.normalized[at_0, i], "at_strength": b.normalized[at, i],
-                "raw_at_0": b.raw[at_0, i], "raw_at_strength": b.raw[at, i],
+                "alignment_at_0": b.normalized[at_0, i], "alignment_at_strength": b.normalized[at, i],
+                "alignment_raw_at_0": b.raw[at_0, i], "alignment_raw_at_strength": b.raw[at, i],
             })  # fmt: skip
     if result.choice is not None and judgement.failures is not None:
         codes = judgement.failures.codes
         for i, choice in enumerate(judgement.choice_items):
             rows.append({
                 "kind": "choice", "id": choice.id, "subject": choice.subject, "couple": choice.couple,
-                "at_0": result.choice.p_free[at_0, i], "at_strength": result.choice.p_free[at, i],
+                "p_correct_at_0": result.choice.p_free[at_0, i], "p_correct_at_strength": result.choice.p_free[at, i],
                 "was": WORDS[codes[at_0, i]], "is": WORDS[codes[at, i]],
             })  # fmt: skip
     if not rows:
         return {}
-    names = ("kind", "id", "subject", "couple", "slope", "moves", "at_0", "at_strength", "raw_at_0", "raw_at_strength",
-             "was", "is")  # fmt: skip
+    names = dict.fromkeys(name for row in (*rows[:1], *rows[-1:]) for name in row)  # of behavior items, then of choice
     return {"strength": [strength] * len(rows), **{name: [row.get(name) for row in rows] for name in names}}
 
 
@@ -245,7 +225,7 @@ def _failures(judgement: Judgement) -> Columns:
 
 def _coupled(judgement: Judgement) -> Columns:
     columns: dict[str, Any] = {}
-    for sides, by in ((judgement.sides, ""), (judgement.text_sides, "_said")):
+    for sides, by in ((judgement.sides, ""), (judgement.text_sides, "_texts")):
         if sides is not None:
             columns.setdefault("strength", sides.strengths)
             for name, values in (("over_refusal", sides.over_refusal), ("compliance", sides.compliance)):
@@ -264,18 +244,21 @@ def _coupled(judgement: Judgement) -> Columns:
 
 def _controls(judgement: Judgement) -> Columns:
     """The vector at 0 and where directions are compared, and every control; what was not measured has no row."""
-    controls = judgement.result.controls
+    result, controls = judgement.result, judgement.result.controls
+    vector = result.scores.columns(judgement.rng)
     rows = [
-        {"strength": row.strength, "label": str(Label.VECTOR), **row.record()}
-        for row in judgement.result.rows()
-        if row.strength in (0.0, controls.strength)
+        {"strength": s, "label": str(Label.VECTOR), **{name: float(values[i]) for name, values in vector.items()}}
+        for i, s in enumerate(result.strengths.tolist())
+        if s in (0.0, controls.strength)
     ]
-    rows += [
-        {"strength": control.row.strength, "label": control.label, **control.row.record()}
-        for control in (*controls.random, controls.orthogonal, controls.prompt)
-        if control is not None
-    ]
-    return {name: values for name, values in _of_rows(rows).items() if any(value is not None for value in values)}
+    for control in (*controls.random, controls.orthogonal, controls.prompt):
+        if control is not None:
+            of_control = control.scores.columns(judgement.rng)
+            rows.append({
+                "strength": control.row.strength, "label": control.label,
+                **{name: float(of_control[name][0]) if name in of_control else None for name in vector},
+            })  # fmt: skip
+    return _of_rows(rows)
 
 
 def _fits(judgement: Judgement) -> Columns:
@@ -290,8 +273,8 @@ def _fits(judgement: Judgement) -> Columns:
             estimates = record["params"].items() if fit.valid else [("", dict.fromkeys(("value", "se", "low", "high")))]
             rows += [
                 {
-                    "measure": measure, "form": fit.form, "parameter": name, **estimate, **of_form, "valid": fit.valid,
-                    "reason": fit.reason, "formula": fit.shape.formula,
+                    "measure": today(measure), "form": fit.form, "parameter": name, **estimate, **of_form,
+                    "valid": fit.valid, "reason": fit.reason, "formula": fit.shape.formula,
                 }
                 for name, estimate in estimates
             ]  # fmt: skip

@@ -48,9 +48,8 @@ def code_record(result: SweepResult) -> dict[str, Any] | None:
         low, high = bounds(result, scores, 1)
         record["ways"][way] = [
             {
-                "strength": float(s), "pass_at_1": float(p), "low": float(a), "high": float(b), "se": float(error),
-                "pass_at_1_low": float(a), "pass_at_1_high": float(b), "pass_at_1_se": float(error),
-                f"pass_at_{k}": float(more), "failed": reasons[way].get(float(s), {}),
+                "strength": float(s), "pass_at_1": float(p), "pass_at_1_low": float(a), "pass_at_1_high": float(b),
+                "pass_at_1_se": float(error), f"pass_at_{k}": float(more), "failed": reasons[way].get(float(s), {}),
             }
             for s, p, a, b, error, more in zip(
                 scores.strengths, scores.mean_pass_at(1), low, high, scores.standard_error(), scores.mean_pass_at(k),
@@ -68,9 +67,11 @@ def code_columns(result: SweepResult) -> Mapping[str, Floats]:
         k = largest_k(scores)
         low, high = bounds(result, scores, 1)
         columns |= {
-            "strength": scores.strengths, f"pass_at_1{end}": scores.mean_pass_at(1), f"pass_at_1_low{end}": low,
-            f"pass_at_1_high{end}": high, f"pass_at_1_se{end}": scores.standard_error(),
+            "strength": scores.strengths, f"pass_at_1{end}": scores.mean_pass_at(1), f"pass_at_1{end}_low": low,
+            f"pass_at_1{end}_high": high, f"pass_at_1{end}_se": scores.standard_error(),
         }  # fmt: skip
         if k > 1:
-            columns[f"pass_at_{k}{end}"] = scores.mean_pass_at(k)
+            low, high = bounds(result, scores, k)
+            mean, name = scores.mean_pass_at(k), f"pass_at_{k}{end}"
+            columns |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return columns

@@ -69,7 +69,7 @@ class JudgementRecord(RunRecord):
     per_item: dict[str, Any] | None
     optimum: dict[str, Any] | None
     sides: dict[str, Any] | None
-    said_sides: dict[str, Any] | None
+    text_sides: dict[str, Any] | None
     coupled: dict[str, Any] | None
     by_side: dict[str, Any] | None
     failures: dict[str, list[dict[str, Any]] | None]
@@ -78,7 +78,7 @@ class JudgementRecord(RunRecord):
     bias: list[dict[str, Any]] | None
     text_pairs: dict[str, Any] | None
     likelihood: dict[str, Any] | None
-    said: dict[str, Any] | None
+    texts: dict[str, Any] | None
     showcase: dict[str, Any] | None
 
 
@@ -289,7 +289,7 @@ class Judgement:
         }
         failures = {
             "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
-            "texts": [asdict(row) for row in self.texts] if self.texts else None,
+            "texts": [_counts(row) for row in self.texts] if self.texts else None,
         }
         return {
             **self.result.to_json(max_loss=self.max_loss, direction=self.direction),
@@ -297,7 +297,7 @@ class Judgement:
             "per_item": _recorded(self.slopes),
             "optimum": _recorded(self.optimum),
             "sides": _recorded(self.sides),
-            "said_sides": _recorded(self.text_sides),
+            "text_sides": None if self.text_sides is None else self.text_sides.record("_texts"),
             "coupled": _recorded(self.coupled),
             "recommendation": _recorded(self.recommendation),
             "by_side": by_side or None,
@@ -307,9 +307,14 @@ class Judgement:
             "text_pairs": _recorded(self.text_pairs),
             "bias": [scores.record() for scores in self.bias] or None,
             "likelihood": _recorded(self.likelihood),
-            "said": None if texts is None else texts.record(texts.bounds(rng=self.rng())),
+            "texts": None if texts is None else texts.record(texts.bounds(rng=self.rng())),
             "showcase": _recorded(read_showcase(self.result)),
         }
+
+
+def _counts(row: TextCounts) -> dict[str, Any]:
+    """Texts at a strength by outcome, with the names of the table of failures."""
+    return {name if name == "strength" else f"texts_{name}": value for name, value in asdict(row).items()}
 
 
 class _HasRecord(Protocol):

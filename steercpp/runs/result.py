@@ -21,6 +21,8 @@ from steercpp.aliases import Floats
 from steercpp.choices import CodeWay
 from steercpp.data.items import HARMFUL, AnswerItem, BehaviorItem, ChoiceItem, Item, Kind
 from steercpp.errors import InputError, RunError
+from steercpp.frames import FrameKind, frame
+from steercpp.html import shown_by
 from steercpp.judging.matchers import AUTO, Likelihood, Matcher, chosen_matcher
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
@@ -47,6 +49,7 @@ from steercpp.statistics.curves import Curves, Telling
 from steercpp.statistics.fits import FitResult, fit_alignment, fit_helpfulness_forms, refused
 from steercpp.statistics.likelihoods import Readings
 from steercpp.statistics.losses import guessing, guessing_notes
+from steercpp.statistics.names import today
 from steercpp.statistics.number_scores import NumberScores, score_numbers
 from steercpp.statistics.over_refusal import side_items
 from steercpp.statistics.recommend import Recommendation, recommend
@@ -101,6 +104,12 @@ class SweepResult:
         telling: own answers that tell, at 0 and at the candidate; None where they are not measured.
         controls: what is measured of them so far, and why others are not.
         decoded_now: tokens decoded by the call that returned this; 0 where everything was read.
+
+    >>> result.strengths.tolist()
+    [-0.5, 0.0, 0.5, 1.0]
+    >>> b = result.behavior.mean_normalized  # (n_s,) mean B at each strength
+    >>> bool(b[-1] > b[0])
+    True
     """
 
     def __init__(
@@ -142,6 +151,10 @@ class SweepResult:
             f"{', '.join(n_items)} items; {outcome})"
         )
 
+    def _repr_html_(self) -> str:
+        """The run in a notebook: the verdict, means at a few strengths, one figure."""
+        return shown_by("SweepResult")(self)
+
     @property
     def finished(self) -> bool:
         """Whether all that was planned is measured."""
@@ -169,7 +182,11 @@ class SweepResult:
         return side_items([item for item in self.items("behavior") if isinstance(item, BehaviorItem)])
 
     def items(self, kind: str) -> tuple[Item, ...]:
-        """The items of one kind, in the order of their scores; none of a kind that the sweep lacks."""
+        """The items of one kind, in the order of their scores; none of a kind that the sweep lacks.
+
+        >>> len(result.items("behavior")), result.items("code")
+        (8, ())
+        """
         return self._items.get(kind, ())
 
     def answer_chains(self, strength: float, *, label: str = Label.VECTOR) -> list[list[Floats]]:
@@ -197,6 +214,9 @@ class SweepResult:
 
         Raises:
             RunError: the store cannot be read.
+
+        >>> result.texts(0.5)  # none were generated
+        ()
         """
         with Store.read(self.folder / STORE, settled=self.finished) as store:
             return tuple(text for text in store.texts(label, kind) if text.strength == strength)
@@ -385,6 +405,9 @@ class SweepResult:
         Returns:
             "alignment": tanh over normalized B, of the harmful items where there are two sides (see `side_items`);
             "helpfulness": the forms over `helpful_values`, by AICc; "helpfulness_restricted": over restricted P.
+
+        >>> sorted(result.fit())
+        ['alignment', 'helpfulness', 'helpfulness_restricted']
         """
         self._fits = self._fits or fitted(self)
         return self._fits
@@ -412,6 +435,9 @@ class SweepResult:
         """The strength to use under a loss budget; without arguments the plan's own.
 
         The loss is of `helpful_values`. None where there are no behavior items, or no others, to decide by.
+
+        >>> result.recommend(max_loss=0.05).strength is None  # so few items prove nothing
+        True
         """
         curves = self.curves()
         if curves is None:
@@ -432,11 +458,47 @@ class SweepResult:
         )  # fmt: skip
 
     def rows(self) -> tuple[StrengthMeans, ...]:
-        """Means at each strength."""
+        """Means at each strength.
+
+        >>> [row.strength for row in result.rows()]
+        [-0.5, 0.0, 0.5, 1.0]
+        """
         return self.scores.rows() or tuple(StrengthMeans(float(s)) for s in self.strengths)
 
+    def to_frame(self, kind: FrameKind = "pandas") -> Any:
+        """The measured means as a data frame, a row for each strength.
+
+        Args:
+            kind: "pandas" or "polars".
+
+        Returns:
+            a DataFrame of the columns of the CSV files: `strength`, in the plan's unit, and of each quantity that was
+            measured the mean over items, its standard error `_se` and the ends `_low` and `_high` of its interval of
+            95%: `alignment` from -1 to 1, `p_correct` from 0 to 1, `kl` in nats per token. With gain and loss come
+            `gain`, `loss` and their bounds. docs/measures.md has all names with their units.
+
+        Raises:
+            InputError: another kind, or the package is not installed.
+
+        >>> frame = result.to_frame()
+        >>> frame["strength"].tolist()
+        [-0.5, 0.0, 0.5, 1.0]
+        >>> [name for name in frame.columns if name.startswith("alignment_raw")]
+        ['alignment_raw', 'alignment_raw_se', 'alignment_raw_low', 'alignment_raw_high']
+        """
+        columns = {"strength": self.strengths, **self.scores.columns(self.rng)}
+        if (curves := self.curves()) is not None:
+            gains = curves.columns(weight=1.0, rng=self.rng())
+            columns |= {name: values for name, values in gains.items() if not name.startswith("utility")}
+        return frame({name: values.tolist() for name, values in columns.items()}, kind)
+
     def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> RunRecord:
-        """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing."""
+        """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing.
+
+        >>> record = result.to_json()
+        >>> record["finished"], record["strengths"][0]["strength"]
+        (True, -0.5)
+        """
         recommendation, manifest = self.recommend(max_loss=max_loss, direction=direction), self.manifest.to_json()
         record: RunRecord = {
             "run": str(self.folder), "finished": self.finished,
@@ -448,7 +510,7 @@ class SweepResult:
             "gate_open": manifest["gate_open"],
             "vector": manifest["vector"] | {"file": str(self.vector_path), "quality": self.vector_quality},
             "strengths": [row.record() for row in self.rows()],
-            "fits": {measure: [fit.record() for fit in fits] for measure, fits in self.fit().items()},
+            "fits": {today(measure): [fit.record() for fit in fits] for measure, fits in self.fit().items()},
             "recommendation": None if recommendation is None else recommendation.record(),
             "controls": self.controls.record(), "notes": list(self.notes),
         }  # fmt: skip
@@ -468,6 +530,9 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
     Raises:
         RunError: it is none, it is damaged, no strength is finished in it, or it says that it is finished but lacks
             measurements or its vector.
+
+    >>> open_run("run").strengths.tolist()
+    [-0.5, 0.0, 0.5, 1.0]
     """
     folder = Path(folder)
     manifest = read_manifest(folder)

@@ -203,7 +203,8 @@ class LostChoice:
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {key.rstrip("_"): value for key, value in asdict(self).items()}
+        names = {"is_": "is", "p_at_0": "p_correct_at_0", "p": "p_correct"}
+        return {names.get(name, name): value for name, value in asdict(self).items()}
 
 
 def sample_choices(result: SweepResult, failures: ChoiceFailures, *, n: int) -> tuple[LostChoice, ...]:

@@ -5,15 +5,17 @@ A steering vector is compared with random and orthogonal directions of its norms
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from steercpp.aliases import Floats
+from steercpp.aliases import Bools, Floats
 from steercpp.runs.labels import ControlName
 from steercpp.statistics.curves import OtherDirections, changes, earned_gain
+from steercpp.statistics.intervals import mean_columns
+from steercpp.statistics.names import renamed
 from steercpp.statistics.scores import (
     AnswerScores,
     BehaviorScores,
@@ -21,24 +23,14 @@ from steercpp.statistics.scores import (
     OwnScores,
     PerplexityScores,
     measured,
+    perplexity_columns,
 )
+from steercpp.statistics.shares import share_columns
 
 SWITCHED_OFF = "switched off"  # why a control is not to be had
 NO_INSTRUCTION = "no instruction that asks for the behavior was given"
 NO_STRENGTH = "no strength of the wanted sign was measured, so there is none to compare at"
 NO_ITEMS = "there are neither behavior, choice, answer nor own items to compare on"
-
-
-# Two names for one quantity: an older one, of rows in JSON, and the one that tables, fits and CSV files have.
-NAMES: Mapping[str, str] = {
-    "b": "alignment",
-    "b_raw": "alignment_raw",
-    "p_free": "p_correct",
-    "p_restricted": "p_correct_restricted",
-    "p_answer": "p_token",
-    "nats_answer": "nats",
-    "p_restricted_norm": "p_correct_restricted_norm",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +66,8 @@ class StrengthMeans:
     p_own: float | None = None
 
     def record(self) -> dict[str, Any]:
-        """Plain data for JSON and CSV, each mean under both of its `NAMES`."""
-        record = asdict(self)
-        return record | {name: record[older] for older, name in NAMES.items()}
+        """Plain data for JSON, by the names of docs/measures.md."""
+        return renamed(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +87,40 @@ class Scores:
             (kind.strengths for kind in (self.behavior, self.choice, self.answer, self.text, self.own) if kind),
             np.array([]),
         )
+
+    def by_name(self) -> dict[str, Floats]:
+        """(n_s, n_items) of every quantity that is a mean over items, by the names of docs/measures.md."""
+        values: dict[str, Floats | Bools] = {}
+        if (b := self.behavior) is not None:
+            values |= {"alignment": b.normalized, "alignment_raw": b.raw, "mass": b.mass}
+        if (c := self.choice) is not None:
+            values |= {"p_correct": c.p_free, "p_correct_restricted": c.p_restricted, "accuracy": c.correct}
+            if c.by_text.any():
+                values |= {"p_correct_restricted_norm": c.p_restricted_norm, "accuracy_norm": c.correct_norm}
+        if (a := self.answer) is not None:
+            values |= {"p_token": a.p_token, "nats": a.nats}
+        if (o := self.own) is not None:
+            values |= {"p_own": o.p_own, "kl": o.kl} | ({"kl_twin": o.twin} if o.twin.size else {})
+        if (h := c or a or o) is not None:
+            measure = c.own_measure if c else "p_token" if a else "p_own"
+            values["helpfulness"] = measured(h, measure)
+        return {name: np.asarray(items, np.float64) for name, items in values.items()}
+
+    def columns(self, rng: Callable[[], np.random.Generator], *names: str) -> dict[str, Floats]:
+        """Means over items at each strength with their standard errors and intervals, (n_s,) each.
+
+        Args:
+            rng: gives a generator that draws items, a new one for each quantity.
+            names: of the quantities; by default all.
+        """
+        columns: dict[str, Floats] = {}
+        for name, items in self.by_name().items():
+            if not names or name in names:
+                is_share = name.startswith("accuracy")
+                columns |= share_columns(name, items) if is_share else mean_columns(name, items, rng=rng())
+        if self.text is not None and (not names or "perplexity" in names):
+            columns |= perplexity_columns("perplexity", self.text.nats, self.text.n_tokens, rng=rng())
+        return columns
 
     def rows(self) -> tuple[StrengthMeans, ...]:
         """Means at each strength."""
@@ -127,9 +152,14 @@ class Control:
     own: OwnScores | None = None
 
     @property
+    def scores(self) -> Scores:
+        """All kinds of items together."""
+        return Scores(self.behavior, self.choice, self.answer, own=self.own)
+
+    @property
     def row(self) -> StrengthMeans:
         """Means over items."""
-        return Scores(self.behavior, self.choice, self.answer, own=self.own).rows()[0]
+        return self.scores.rows()[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +234,7 @@ class Controls:
             "unsteered": means(self.unsteered), "random": [means(control) for control in self.random],
             "orthogonal": means(self.orthogonal), "prompt": means(self.prompt),
         }  # fmt: skip
-        for name, of_directions in (("b", self.normalized_changes), ("b_raw", self.raw_changes)):
+        for name, of_directions in (("alignment", self.normalized_changes), ("alignment_raw", self.raw_changes)):
             sizes = np.abs(of_directions)
             record[name] = None if not len(of_directions) else {
                 "changes": of_directions.tolist(), "median": float(np.median(sizes)), "maximum": float(sizes.max())

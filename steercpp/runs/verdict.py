@@ -103,6 +103,10 @@ class Beside:
     whole: float | None = None
 
 
+# What these are called in JSON, as everywhere else
+_BESIDE: Mapping[str, str] = {"b": "gain", "b_most": "gain_most", "cost": "loss", "whole": "loss_whole"}
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a run comes to.
@@ -170,7 +174,10 @@ class Verdict:
         record = {name: getattr(self, name) for name in ("kind", "headline", "strength", "at", "reason")}
         for name in ("gain", "cost", "prompt", "random"):
             part = getattr(self, name)
-            record[name] = None if part is None else asdict(part)
+            names = _BESIDE if isinstance(part, Beside) else {}
+            record[_BESIDE.get(name, name)] = (
+                None if part is None else {names.get(key, key): value for key, value in asdict(part).items()}
+            )
         example = None if self.example is None else self.example.record()
         return {
             **record, "example": example, "example_at": self.example_at, "next": dict(self.next),

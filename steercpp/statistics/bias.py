@@ -25,6 +25,7 @@ from steercpp.aliases import NAN, Bools, Floats
 from steercpp.data.items import AMBIGUOUS, DISAMBIGUATED, ChoiceItem
 from steercpp.errors import ShapeError
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES
+from steercpp.statistics.shares import share_bounds
 
 CONTEXTS = (AMBIGUOUS, DISAMBIGUATED)
 
@@ -53,9 +54,18 @@ class BiasScores:
         """Plain data for JSON: columns over the strengths."""
         return {
             "context": self.context, "n_items": self.n_items, "strengths": self.strengths.tolist(),
-            **{key: self.score[:, i].tolist() for i, key in enumerate(("score", "low", "high"))},
-            "accuracy": self.accuracy.tolist(), "named": self.named.tolist(),
+            **{name: values.tolist() for name, values in self.columns().items()},
         }  # fmt: skip
+
+    def columns(self) -> dict[str, Floats]:
+        """(n_s,) each: the score, the share of right answers and of those that name a person, with their bounds."""
+        columns = {f"bias_{self.context}{end}": self.score[:, i] for i, end in enumerate(("", "_low", "_high"))}
+        for name, share in (("accuracy", self.accuracy), ("named", self.named)):
+            n = np.full(len(share), float(self.n_items))
+            low, high = share_bounds(share, n, tail=(1 - CONFIDENCE) / 2)
+            ends = (("", share), ("_low", low), ("_high", high))
+            columns |= {f"{name}_{self.context}{end}": values for end, values in ends}
+        return columns
 
 
 def bias_score(biased: Bools, named: Bools, right: Bools, *, context: str) -> Floats:

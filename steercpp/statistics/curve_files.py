@@ -5,7 +5,7 @@
 
 The first column is strength; then `alignment` (B, aligned minus misaligned, -1 to 1), `p_correct` or
 `p_correct_restricted` (P over the vocabulary or over the choices, 0 to 1), in any number and order. Columns of other
-names are left out and named in `Curve.ignored`.
+names are left out and named in `Curve.ignored`. Names of earlier versions, `b` and `p_free`, are read as well.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from steercpp.aliases import Floats
 from steercpp.errors import CurveError
 from steercpp.inputs import read_input
+from steercpp.statistics.names import today
 
 MEASURES = {"alignment": (-1.0, 1.0), "p_correct": (0.0, 1.0), "p_correct_restricted": (0.0, 1.0)}
 
@@ -67,7 +68,7 @@ def read_curve(path: Path) -> Curve:
     rows = [(line, row) for line, row in rows if any(row)]
     if not rows:
         raise CurveError(f"{path}:1: empty; the first line is strength,alignment or strength,p_correct")
-    columns = _columns(path, *rows[0])
+    columns = _columns(path, rows[0][0], [name if name in MEASURES else today(name) for name in rows[0][1]])
     points = {line: _point(f"{path}:{line}", row, columns) for line, row in rows[1:]}
     if not points:
         raise CurveError(f"{path}:{rows[0][0]}: no points below the heading")

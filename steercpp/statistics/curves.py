@@ -19,8 +19,8 @@ from scipy import stats
 
 from steercpp.aliases import NAN, Bools, Floats
 from steercpp.errors import InputError, ShapeError, StrengthError
-from steercpp.statistics.intervals import CONFIDENCE
-from steercpp.statistics.losses import guessing, loss_of
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, resample, same
+from steercpp.statistics.losses import guessing, loss_bound, loss_of
 from steercpp.statistics.scores import (
     AnswerScores,
     BehaviorScores,
@@ -219,6 +219,35 @@ class Curves:
         """(n_s,) loss of mean helpfulness against strength 0, of all items."""
         means = self.p.mean(axis=1)
         return loss_of(means, means[self.at_0], float(self.chance.mean()))
+
+    def columns(self, *, weight: float, rng: np.random.Generator) -> dict[str, Floats]:
+        """Columns of a table: gain, loss and utility of each strength with their bounds, (n_s,) each, of all items.
+
+        Args:
+            weight: of P beside B in the utility, earned gain in B + weight * change of P.
+            rng: draws the items.
+
+        Returns:
+            `gain`, `gain_low`, `gain_high`; `loss` and the one-sided `loss_high` of losses.py; `utility` with its
+            bounds. NaN where there are fewer than 5 items.
+        """
+        p, n_s, at_0 = self.p, len(self.strengths), self.at_0
+        utility = self.earned + weight * (p.mean(axis=1) - p[at_0].mean())
+        gain_low, gain_high, low, high = np.full((4, n_s), NAN)
+        if min(self.normalized.shape[1], p.shape[1]) >= FEWEST_ITEMS:
+            gains = resample(
+                np.concatenate(self.alignment),
+                lambda means: earned_gain(*np.split(means, 3, axis=1), at_0=at_0),
+                rng=rng,
+            )
+            changed = resample(p - p[at_0], same, rng=rng)
+            gain_low, gain_high = gains.low, gains.high
+            low, high = np.quantile(gains.draws + weight * changed.draws, (0.025, 0.975), axis=1)
+        return {
+            "gain": self.earned, "gain_low": gain_low, "gain_high": gain_high, "loss": self.losses,
+            "loss_high": loss_bound(p, p[at_0], self.chance, rng=rng), "utility": utility, "utility_low": low,
+            "utility_high": high,
+        }  # fmt: skip
 
     @property
     def earned(self) -> Floats:

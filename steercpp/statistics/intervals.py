@@ -160,6 +160,25 @@ def standard_error(values: Floats) -> Floats:
     return np.asarray(values.std(axis=1, ddof=1) / np.sqrt(n_items) if n_items > 1 else np.zeros(len(values)))
 
 
+def mean_columns(name: str, values: Floats, *, rng: np.random.Generator) -> dict[str, Floats]:
+    """Columns of a table: means over items, with standard errors and intervals of 95%.
+
+    Args:
+        name: of the quantity.
+        values: (n_s, n_items).
+        rng: draws the items.
+
+    Returns:
+        (n_s,) each under `name`, `name_se`, `name_low` and `name_high`; bounds of fewer than 5 items are NaN.
+    """
+    low = high = np.full(len(values), np.nan)
+    if values.shape[1] >= FEWEST_ITEMS:
+        drawn = resample(values, same, rng=rng)
+        low, high = drawn.low, drawn.high
+    columns = {"": values.mean(axis=1), "_se": standard_error(values), "_low": low, "_high": high}
+    return {f"{name}{end}": np.asarray(column, np.float64) for end, column in columns.items()}
+
+
 def t_low(changes: Floats, confidence: float = CONFIDENCE) -> float:
     """Lower bound of a mean by Student's t, one-sided; -inf of a single number.
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from steercpp.aliases import Bools, Floats
 from steercpp.errors import InputError
 from steercpp.judging.texts import GeneratedText
-from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, resample
+from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, resample, same
 from steercpp.statistics.shares import share_bounds
 
 SATURATED = 0.99  # |B| above which a text tells no more by being longer
@@ -116,8 +116,8 @@ class LikelihoodScores:
     Attributes:
         strengths: ascending.
         unsteered: mean LLR of the unsteered texts, in nats, which LLR' is counted from.
-        b: mean B over texts; a text that is no language, or is empty, counts 0.
-        saturated: share of the read texts with |B| above 0.99.
+        b, b_low, b_high: mean B over texts; a text that is no language, or is empty, counts 0.
+        saturated, saturated_low, saturated_high: share of the read texts with |B| above 0.99.
         per_token, per_token_low, per_token_high: mean LLR' over mean tokens of a text, nats per token.
         loss, loss_low, loss_high: the text loss; below 0 where texts are likelier than those generated in words.
     """
@@ -132,14 +132,25 @@ class LikelihoodScores:
     loss: Floats
     loss_low: Floats
     loss_high: Floats
+    b_low: Floats
+    b_high: Floats
+    saturated_low: Floats
+    saturated_high: Floats
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON: columns over the strengths."""
-        columns = (
-            "strengths", "b", "saturated", "per_token", "per_token_low", "per_token_high", "loss", "loss_low",
-            "loss_high",
-        )  # fmt: skip
-        return {"unsteered": self.unsteered, **{name: getattr(self, name).tolist() for name in columns}}
+        columns = {"strengths": self.strengths, **self.columns()}
+        return {"unsteered": self.unsteered, **{name: values.tolist() for name, values in columns.items()}}
+
+    def columns(self) -> dict[str, Floats]:
+        """(n_s,) each, by the names of docs/measures.md."""
+        return {
+            "llr_per_token": self.per_token, "llr_per_token_low": self.per_token_low,
+            "llr_per_token_high": self.per_token_high, "alignment_likelihood": self.b,
+            "alignment_likelihood_low": self.b_low, "alignment_likelihood_high": self.b_high,
+            "saturated": self.saturated, "saturated_low": self.saturated_low, "saturated_high": self.saturated_high,
+            "text_loss": self.loss, "text_loss_low": self.loss_low, "text_loss_high": self.loss_high,
+        }  # fmt: skip
 
 
 def likelihood_scores(
@@ -155,14 +166,15 @@ def likelihood_scores(
     """
     b = posterior_difference(steered.llr - steered.unsteered)
     is_read = np.isfinite(b)
-    with np.errstate(invalid="ignore"):
-        saturated = (np.abs(b) > SATURATED).sum(axis=(1, 2)) / is_read.sum(axis=(1, 2))
     per_token = llr_per_token(steered, rng=rng)
     loss = text_loss(steered.rates, words.rates[0], rng=rng)
+    mean_b = _bounded(np.where(language & is_read, b, 0.0).mean(axis=2), same, rng)
+    with np.errstate(invalid="ignore"):
+        counts = np.concatenate([(np.abs(b) > SATURATED).sum(axis=2), is_read.sum(axis=2)]).astype(np.float64)
+    saturated = _bounded(counts, lambda means: np.divide(*np.split(means, 2, axis=1)), rng)
     return LikelihoodScores(
-        steered.strengths, steered.unsteered, np.where(language & is_read, b, 0.0).mean(axis=(1, 2)), saturated,
-        *per_token, *loss,
-    )  # fmt: skip
+        steered.strengths, steered.unsteered, mean_b[0], saturated[0], *per_token, *loss, *mean_b[1:], *saturated[1:]
+    )
 
 
 def llr_per_token(steered: Readings, *, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:

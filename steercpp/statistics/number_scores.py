@@ -54,8 +54,9 @@ class NumberScores:
         low, high = self.interval()
         return {
             "n_items": int(self.right.shape[1]), "n_samples": self.n_samples, "strengths": self.strengths.tolist(),
-            "accuracy": self.accuracy.tolist(), "low": low.tolist(), "high": high.tolist(),
-            "without": self.without.mean(axis=1).tolist(),
+            "right_number": self.accuracy.tolist(), "right_number_low": low.tolist(),
+            "right_number_high": high.tolist(),
+            "without_number": self.without.mean(axis=1).tolist(),
         }  # fmt: skip
 
 

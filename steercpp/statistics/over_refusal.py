@@ -47,11 +47,15 @@ class Sides:
     compliance: Floats
     confidence: float
 
-    def record(self) -> dict[str, Any]:
-        """Plain data for JSON, a row for each strength."""
+    def record(self, of: str = "") -> dict[str, Any]:
+        """Plain data for JSON, a row for each strength.
+
+        Args:
+            of: what both names end in, "_texts" where they are of generated texts.
+        """
         rows = [
-            {"strength": float(s), "over_refusal": dict(zip(ENDS, over.tolist(), strict=True)),
-             "compliance": dict(zip(ENDS, comply.tolist(), strict=True))}
+            {"strength": float(s), f"over_refusal{of}": dict(zip(ENDS, over.tolist(), strict=True)),
+             f"compliance{of}": dict(zip(ENDS, comply.tolist(), strict=True))}
             for s, over, comply in zip(self.strengths, self.over_refusal, self.compliance, strict=True)
         ]  # fmt: skip
         return {

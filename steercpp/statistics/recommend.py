@@ -39,6 +39,7 @@ from steercpp.errors import InputError
 from steercpp.statistics.curves import LEAST_MASS, Curves, check_preference, regime_of, typical_ratio
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, RESAMPLES, resample
 from steercpp.statistics.losses import items_to_prove, loss_bound, loss_of
+from steercpp.statistics.names import renamed, today
 from steercpp.statistics.rounded import plus
 from steercpp.statistics.scores import Measure
 
@@ -73,6 +74,10 @@ class Evidence:
     mass_ratio_low: float = NAN
     over_random: float = NAN
     over_random_low: float = NAN
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON, by the names of docs/measures.md."""
+        return renamed(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,10 @@ class Recommendation:
     kind: str = "choice"
 
     def record(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
+        """Plain data for JSON, by the names of docs/measures.md."""
+        halves = {name: half and half.record() for name, half in
+                  (("chosen_on", self.chosen_on), ("reported_on", self.reported_on))}  # fmt: skip
+        return renamed(asdict(self) | halves | {"measure": today(self.measure)})
 
 
 def recommend(

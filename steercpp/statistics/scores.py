@@ -21,6 +21,7 @@ from scipy.special import log_softmax, logsumexp
 
 from steercpp.aliases import Bools, Floats
 from steercpp.errors import DegenerateError, InputError, ShapeError, StrengthError
+from steercpp.statistics.intervals import FEWEST_ITEMS, resample
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 # p_token is of free answers, the last two are of own ones.
@@ -518,6 +519,37 @@ def likeliest_answer(chains: list[Floats]) -> int:
         chains: for each answer (n_tokens,) ln P(token | prompt and tokens before).
     """
     return int(np.argmax([chain.mean() for chain in chains]))
+
+
+def perplexity_columns(
+    name: str, nats: Floats, n_tokens: Floats | Integers, *, rng: np.random.Generator
+) -> dict[str, Floats]:
+    """Columns of a table: the perplexity of all texts together with its interval of 95%, by resampling texts.
+
+    Args:
+        name: of the quantity.
+        nats: (n_s, n_texts) ln P of each text.
+        n_tokens: likewise, or (n_texts,): tokens that it is of; a strength without any has NaN.
+        rng: draws the texts.
+
+    Returns:
+        (n_s,) each under `name`, `name_low` and `name_high`; bounds of fewer than 5 texts are NaN.
+    """
+    tokens = np.broadcast_to(np.asarray(n_tokens, np.float64), nats.shape)
+    value, low, high = np.full((3, len(nats)), np.nan)
+    is_read = tokens.sum(axis=1) > 0
+    rows = np.concatenate([nats[is_read], tokens[is_read]])
+
+    def statistic(means: Floats) -> Floats:
+        of_nats, of_tokens = np.split(means, 2, axis=1)
+        return np.asarray(np.exp(-of_nats / of_tokens))
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        value[is_read] = statistic(rows.mean(axis=1)[None])[0]
+        if is_read.any() and nats.shape[1] >= FEWEST_ITEMS:
+            drawn = resample(rows, statistic, rng=rng)
+            low[is_read], high[is_read] = drawn.low, drawn.high
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _log_odds(aligned: Floats, misaligned: Floats) -> Floats:

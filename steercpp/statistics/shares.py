@@ -46,6 +46,20 @@ def mean_bounds(values: Floats, *, tail: float, cases: float = 1.0) -> tuple[Flo
     return share_bounds(mean, np.clip(n, n_items, n_items * max(cases, 1.0)), tail=tail)
 
 
+def share_columns(name: str, values: Floats, *, confidence: float = 0.95, cases: float = 1.0) -> dict[str, Floats]:
+    """Columns of a table: mean shares of items with their two-sided bounds, under `name`, `name_low`, `name_high`.
+
+    Args:
+        name: of the quantity.
+        values: (n_s, n_items) in [0, 1], each item's share.
+        confidence: of the bounds.
+        cases: as in `mean_bounds`.
+    """
+    values = np.asarray(values, np.float64)
+    low, high = mean_bounds(values, tail=(1 - confidence) / 2, cases=cases)
+    return {name: values.mean(axis=1), f"{name}_low": low, f"{name}_high": high}
+
+
 def share_bounds(share: Floats, n: Floats, *, tail: float) -> tuple[Floats, Floats]:
     """Mid-P bounds of shares of n cases, exact ones for none and for all; n and share times n need not be whole."""
     none, every = share <= 0, share >= 1

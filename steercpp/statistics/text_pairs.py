@@ -55,8 +55,9 @@ class TextPairScores:
             for subject in dict.fromkeys(self.subjects)
         }
         return {
-            "n_pairs": len(self.subjects), "strengths": self.strengths.tolist(), "share": self.share.tolist(),
-            "low": low.tolist(), "high": high.tolist(), "difference": self.difference.mean(axis=1).tolist(),
+            "n_pairs": len(self.subjects), "strengths": self.strengths.tolist(),
+            "stereotyped_likelier": self.share.tolist(), "stereotyped_likelier_low": low.tolist(),
+            "stereotyped_likelier_high": high.tolist(), "nats_apart": self.difference.mean(axis=1).tolist(),
             "by_subject": kinds,
         }  # fmt: skip
 

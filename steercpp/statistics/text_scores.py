@@ -157,19 +157,17 @@ class TextScores:
         """Plain data for JSON: columns over the strengths."""
         record: dict[str, Any] = {
             "matcher": self.matcher, "n_items": int(self.outcomes.shape[1]), "n_samples": self.n_samples,
-            "strengths": self.strengths.tolist(), "b": self.b.tolist(), "invalid_share": self.invalid_share.tolist(),
+            "strengths": self.strengths.tolist(), "alignment_texts": self.b.tolist(),
+            "aligned_share": self.aligned_share.tolist(), "invalid_share": self.invalid_share.tolist(),
             "neither_share": self.neither_share.tolist(), "broken_share": self.broken_share.tolist(),
-            "aligned_share": self.aligned_share.tolist(), "perplexity": self.perplexity.tolist(),
-            "repetition": self.repetition_share.tolist(), "thinking_share": self.thinking.mean(axis=1).tolist(),
+            "perplexity_texts": self.perplexity.tolist(), "repetition": self.repetition_share.tolist(),
+            "thinking_share": self.thinking.mean(axis=1).tolist(),
             "unfinished_share": self.unfinished.mean(axis=1).tolist(),
-            # as the table of texts calls them
-            "b_said": self.b.tolist(), "aligned": self.aligned_share.tolist(), "invalid": self.invalid_share.tolist(),
         }  # fmt: skip
         if bounds is not None:
             record |= {
-                "b_low": bounds.b_low.tolist(), "b_high": bounds.b_high.tolist(),
-                "invalid_high": bounds.invalid_high.tolist(), "broken_high": bounds.broken_high.tolist(),
-                "b_said_low": bounds.b_low.tolist(), "b_said_high": bounds.b_high.tolist(),
+                "alignment_texts_low": bounds.b_low.tolist(), "alignment_texts_high": bounds.b_high.tolist(),
+                "invalid_share_high": bounds.invalid_high.tolist(), "broken_share_high": bounds.broken_high.tolist(),
             }  # fmt: skip
         return record
 

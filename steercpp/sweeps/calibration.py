@@ -138,6 +138,11 @@ def calibrate(
         InputError: a target, quantile or sign out of range; ShapeError, LayerError: the vector is not for this model.
         ContextOverflowError: a text is longer than the context.
         EngineError, UnsteerableError: as `Engine.logprobs`.
+
+    >>> texts = [engine.tokenize(text) for text in ("The moon is far away.", "A dog sleeps in the sun.")]
+    >>> found = calibrate(engine, vector, texts, kl=0.1)
+    >>> found.strength > 0
+    True
     """
     if not (math.isfinite(kl) and kl > 0):
         raise InputError(f"kl is {kl}; give a number of nats above 0, such as {KL}")

@@ -71,6 +71,10 @@ def own_answers(
         ContextOverflowError: a request and its answer do not fit into the context.
         TaskError: every answer is empty.
         EngineError, NonFiniteError: a decode failed.
+
+    >>> (item,) = own_answers(engine, [OwnItem("moon", "What is the moon?")], max_tokens=4)
+    >>> 0 < len(item.tokens) <= 4
+    True
     """
     answered: dict[int, OwnItem] = {number: item for number, item in enumerate(items) if item.tokens}
     open_ones = [number for number in range(len(items)) if number not in answered]
@@ -222,6 +226,10 @@ def words_kl(engine: Engine, items: Sequence[OwnItem], instruction: str) -> Floa
 
     Raises:
         TaskError, PromptError, ContextOverflowError: as `own_query`.
+
+    >>> answered = own_answers(engine, [OwnItem("moon", "What is the moon?")], max_tokens=4)
+    >>> words_kl(engine, answered, "Answer in French.").shape
+    (1,)
     """
     queries = [own_query(engine, item) for item in items]
     in_words = [own_query(engine, item, instruction) for item in items]

@@ -48,6 +48,7 @@ from typing import Any
 import numpy as np
 
 from steercpp.aliases import Floats, Progress, Tokens
+from steercpp.data import requests
 from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem, item_json, named, read_behavior, repeated
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Message, Prompt, Template, prompt_texts, with_opening
@@ -85,6 +86,11 @@ class Request:
     subject: str = ""
     couple: str = ""
     place: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, request: requests.Request) -> Request:
+        """A request of a file, which has neither subject nor couple."""
+        return cls(request.id, request.prompt, request.template, place=request.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ class OwnContinuations:
 
 def own_continuations(
     engine: Engine,
-    items: Sequence[BehaviorItem | Request],
+    items: Sequence[BehaviorItem | Request | requests.Request],
     *,
     instruction: str,
     opposite: str,
@@ -162,11 +168,19 @@ def own_continuations(
         PromptError: a prompt cannot be written in the model's template; of a base model that has none the message says
             what to do.
         NonFiniteError, ...: as `generate`.
+
+    >>> found = own_continuations(
+    ...     engine, [Request("moon", "Is the moon far away?")], instruction="Say no.", opposite="Say yes.", samples=1,
+    ...     max_tokens=2,
+    ... )
+    >>> found.n_asked
+    1
     """
     _check(items, instruction, opposite, samples, max_tokens, margin)
     before = engine.token_layers
-    asked = tuple(by_subject.get(item.subject, (instruction, opposite)) for item in items)
-    finder = _Finder(engine, tuple(items), asked, samples, max_tokens, margin, seed, progress)
+    prompts = tuple(Request.of(item) if isinstance(item, requests.Request) else item for item in items)
+    asked = tuple(by_subject.get(item.subject, (instruction, opposite)) for item in prompts)
+    finder = _Finder(engine, prompts, asked, samples, max_tokens, margin, seed, progress)
     found = finder.run()
     return OwnContinuations(token_layers=engine.token_layers - before + finder.generated, **found)
 
@@ -179,14 +193,14 @@ def requests_of(pairs: Iterable[ContrastPair]) -> tuple[Request, ...]:
 
     A pair of "Be honest." and "Lie.", each followed by a blank line and "What is it?", gives "What is it?".
     """
-    requests: dict[Any, Request] = {}
+    requests_by_prompt: dict[Any, Request] = {}
     for number, pair in enumerate(pairs, 1):
         (_, positive, answer), (_, negative, other) = pair.sides
         has_answers = bool(answer or other)
         prompt = _shared(positive, negative) if not has_answers else positive if positive == negative else None
-        if prompt is not None and prompt not in requests:
-            requests[prompt] = Request(pair.id or f"pair-{number}", prompt, place=pair.where)
-    return tuple(requests.values())
+        if prompt is not None and prompt not in requests_by_prompt:
+            requests_by_prompt[prompt] = Request(pair.id or f"pair-{number}", prompt, place=pair.where)
+    return tuple(requests_by_prompt.values())
 
 
 def write_items(path: Path, items: Iterable[BehaviorItem]) -> None:
@@ -231,7 +245,7 @@ def _common_paragraphs(left: str, right: str) -> str | None:
 
 
 def _check(
-    items: Sequence[BehaviorItem | Request],
+    items: Sequence[BehaviorItem | Request | requests.Request],
     instruction: str,
     opposite: str,
     samples: int,

@@ -59,6 +59,10 @@ class SweepSpec(SweepOptions):
         InputError: no items, code items without a text plan, the opposite of an instruction where there is none or no
             text of behavior items to read, or a value out of range.
         TaskError: an own item is not answered yet.
+
+    >>> spec = SweepSpec(behavior=behavior, choice=choice, strengths=(0.5, -0.5), unit="norm")
+    >>> spec.strengths  # 0 is always measured
+    (-0.5, 0.0, 0.5)
     """
 
     behavior: Sequence[BehaviorItem] = ()

@@ -127,6 +127,13 @@ def sweep(
         CalibrationError: in the unit "kl", no strength has so many nats.
         SandboxError: the model's code may not run, or no sandbox works; the generated texts are kept.
         EngineError: a decode failed. Everything finished before is kept in all cases.
+
+    >>> found = sweep(
+    ...     engine, vector, behavior=behavior, choice=choice, strengths=(0.5,), unit="norm", out="half",
+    ...     random_directions=0, orthogonal=False, prompt_baseline=False,
+    ... )
+    >>> found.strengths.tolist(), found.finished
+    ([0.0, 0.5], True)
     """
     is_open = isinstance(strengths := fields.get("strengths"), str) and strengths == "auto"
     if is_open and spec is not None:

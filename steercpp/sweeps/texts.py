@@ -47,6 +47,9 @@ class TextPlan(TextOptions):
 
     Raises:
         InputError: a value out of range.
+
+    >>> TextPlan(max_tokens=24, samples=2, temperature=0.8).samples
+    2
     """
 
     def __post_init__(self) -> None:

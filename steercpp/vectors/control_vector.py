@@ -17,6 +17,7 @@ import numpy as np
 from steercpp.aliases import FloatArray, Floats
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
+from steercpp.html import card, facts, table
 from steercpp.vectors.layers import format_layers
 
 MetaScalar: TypeAlias = str | bool | int | float
@@ -50,6 +51,12 @@ class ControlVector:
         LayerError: no layer, or one outside 0..n_layer-1.
         ShapeError: a direction that is not (n_embd,), or not as long as the others.
         InputError: a value that is not finite, or metadata that a GGUF file cannot hold.
+
+    >>> small = ControlVector({5: np.array([3.0, 4.0]), 6: np.array([0.0, 2.0])}, "llama", n_layer=8)
+    >>> small.layers, small.n_embd, small.norms
+    ((5, 6), 2, {5: 5.0, 6: 2.0})
+    >>> vector
+    ControlVector(llama, layers 5-6 of 8, n_embd 256, lengths 1, mean)
     """
 
     directions: Mapping[int, FloatArray]
@@ -84,6 +91,20 @@ class ControlVector:
             f"ControlVector({self.model_hint or 'unknown model'}, layers {format_layers(self.directions)} of "
             f"{self.n_layer}, n_embd {self.n_embd}, lengths {span}{made})"
         )
+
+    def _repr_html_(self) -> str:
+        """The vector in a notebook: its layers with their lengths and figures, and what made it."""
+        figures = self.layer_figures
+        rows = [
+            (il, f"{norm:.4g}", *(f"{values[place]:.3g}" for values in figures.values()))
+            for place, (il, norm) in enumerate(self.norms.items())
+        ]
+        provenance = [
+            (key, f"{value[:16]}…" if key.endswith("sha256") and isinstance(value, str) else value)
+            for key, value in self.metadata.items()
+            if not isinstance(value, tuple)
+        ]
+        return card(repr(self), table(("layer", "length", *figures), rows), facts(provenance))
 
     @property
     def n_embd(self) -> int:
@@ -126,6 +147,10 @@ class ControlVector:
             LayerError: a layer of the vector is not in `lengths`.
             StrengthError: a length is NaN or infinite.
             InputError: the product is too large for float32.
+
+        >>> small = ControlVector({5: np.array([3.0, 4.0])}, "llama", n_layer=8)
+        >>> small.scaled(1.0).directions[5].tolist()
+        [3.0, 4.0]
         """
         by_layer = lengths if isinstance(lengths, Mapping) else dict.fromkeys(self.layers, lengths)
         for il in self.layers:
@@ -149,6 +174,9 @@ class ControlVector:
 
         Raises:
             LayerError: no layers, or one at which the vector has no direction.
+
+        >>> vector.layers, vector.restricted_to([6]).layers
+        ((5, 6), (6,))
         """
         wanted = sorted(set(layers))
         for il in wanted:
@@ -162,7 +190,11 @@ class ControlVector:
         return replace(self, directions={il: self.directions[il] for il in wanted}, metadata=metadata)
 
     def with_metadata(self, **values: MetaValue) -> ControlVector:
-        """The vector with these metadata added or replaced."""
+        """The vector with these metadata added or replaced.
+
+        >>> vector.with_metadata(label="careful").metadata["label"]
+        'careful'
+        """
         return replace(self, metadata={**self.metadata, **values})
 
 

@@ -57,6 +57,11 @@ def read_any_vector(
     Raises:
         VectorFileError: the file cannot be read or is not a control vector, or its layers cannot be moved.
         InputError: another format or convention than these.
+
+    >>> write_any_vector("careful.npz", vector)
+    >>> copy, notes = read_any_vector("careful.npz")
+    >>> copy.layers == vector.layers, notes
+    (True, ())
     """
     if layer_convention not in (None, *LAYER_CONVENTIONS):
         raise InputError(f"layer convention {layer_convention!r}: there is {' and '.join(LAYER_CONVENTIONS)}")
@@ -155,6 +160,10 @@ def write_any_vector(
     Raises:
         VectorFileError: the suffix is none of a format; the file exists or cannot be written; all directions are zero.
         InputError: another format than these.
+
+    >>> write_any_vector("copy.safetensors", vector)
+    >>> Path("copy.safetensors").is_file()
+    True
     """
     path = Path(path)
     kind = format_of_suffix(path) if format == "auto" else _known(format)

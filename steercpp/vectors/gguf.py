@@ -53,6 +53,10 @@ def write_vector(path: Path | str, vector: ControlVector, *, force: bool = False
 
     Raises:
         VectorFileError: the file exists, cannot be written, or every direction is zero.
+
+    >>> write_vector("vector.gguf", vector)
+    >>> Path("vector.gguf").read_bytes()[:4]
+    b'GGUF'
     """
     path = Path(path)
     refuse_zeros(path, vector)
@@ -79,7 +83,12 @@ def refuse_overwrite(path: Path | str, *, force: bool = False, inputs: Iterable[
 
 
 def read_vector(path: Path | str) -> ControlVector:
-    """Read a control vector written by any tool; see `read_vector_with_notes`."""
+    """Read a control vector written by any tool; see `read_vector_with_notes`.
+
+    >>> write_vector("careful.gguf", vector)
+    >>> read_vector("careful.gguf").layers
+    (5, 6)
+    """
     return read_vector_with_notes(path)[0]
 
 

@@ -41,7 +41,7 @@ def test_the_model_answers_everyday_requests(folder: Path, monkeypatch: pytest.M
     assert result.own is not None and result.measure == "p_own" and len(result.items("own")) == 4
     assert result.controls.prompt is not None and result.controls.prompt.own is not None
     header, *rows = (folder / "own.csv").read_text().splitlines()
-    assert header.startswith("strength,p_own,p_own_se,kl,kl_se,kl_twin") and len(rows) == 2
+    assert header.startswith("strength,p_own,p_own_se,p_own_low,p_own_high,kl,kl_se") and len(rows) == 2
 
     # Again: read from the run.
     def refuse(*arguments: object, **options: object) -> None:

@@ -68,7 +68,7 @@ def test_gsm8k_is_swept_and_its_numbers_are_compared_in_texts(data: Path) -> Non
     )
     record = json.loads(run("score", "run", "--json").stdout)
     numbers = record["numbers"]
-    assert (numbers["n_items"], numbers["strengths"]) == (3, [0.0, 0.5]) and 0 <= numbers["accuracy"][0] <= 1
+    assert (numbers["n_items"], numbers["strengths"]) == (3, [0.0, 0.5]) and 0 <= numbers["right_number"][0] <= 1
     assert "by their last number" in run("score", "run").stdout
     assert run("report", "run").exit_code == 0
     assert Path("run", "numbers.csv").read_text().startswith("strength,right_number,right_number_low")
@@ -79,7 +79,9 @@ def test_bbq_is_swept_and_its_bias_score_is_told(data: Path) -> None:
     record = json.loads(run("score", "run", "--json").stdout)
     assert [scores["context"] for scores in record["bias"]] == ["ambiguous", "disambiguated"]
     assert [scores["n_items"] for scores in record["bias"]] == [6, 6]
-    assert all(value is None or -1 <= value <= 1 for scores in record["bias"] for value in scores["score"])
+    assert all(
+        value is None or -1 <= value <= 1 for scores in record["bias"] for value in scores[f"bias_{scores['context']}"]
+    )
     assert "BBQ's bias score in ambiguous contexts, 6 questions" in run("score", "run").stdout
     assert run("report", "run").exit_code == 0
     assert Path("run", "bias.csv").read_text().startswith("strength,bias_ambiguous,bias_ambiguous_low")
@@ -92,7 +94,7 @@ def test_crows_pairs_are_swept_and_compared(data: Path) -> None:
     record = json.loads(run("score", "run", "--json").stdout)
     pairs = record["text_pairs"]
     assert pairs["n_pairs"] == 3 and set(pairs["by_subject"]) == {"height", "age"}
-    assert all(share in (0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1) for share in pairs["share"])
+    assert all(share in (0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1) for share in pairs["stereotyped_likelier"])
     assert "Stereotyped texts that are likelier than their counterparts, 3 pairs" in " ".join(
         run("score", "run").stdout.split()
     )

@@ -90,11 +90,11 @@ def test_the_other_direction(run: Path) -> None:
 def test_texts_are_judged_anew_by_other_matchers(with_texts: Path) -> None:
     ours, theirs = document(with_texts, "--matcher", "refusal"), document(with_texts, "--matcher", "wolf2024/harm-base")
     rows = {row["strength"]: row for row in ours["failures"]["texts"]}
-    assert (rows[0.4]["aligned"], rows[0.4]["invalid"]) == (20, 20)
-    assert (rows[0.1]["aligned"], rows[0.0]["misaligned"]) == (40, 40)
+    assert (rows[0.4]["texts_aligned"], rows[0.4]["texts_invalid"]) == (20, 20)
+    assert (rows[0.1]["texts_aligned"], rows[0.0]["texts_misaligned"]) == (40, 40)
     lenient = {row["strength"]: row for row in theirs["failures"]["texts"]}
-    assert lenient[0.4]["aligned"] == 40  # babble refuses, in their reading
-    assert ours["said"]["invalid_share"][-1] == 0.5
+    assert lenient[0.4]["texts_aligned"] == 40  # babble refuses, in their reading
+    assert ours["texts"]["invalid_share"][-1] == 0.5
 
 
 def test_a_budget_of_nonsense_holds_the_strength_back(with_texts: Path, run: Path) -> None:
@@ -124,10 +124,11 @@ def test_thoughts_are_no_answers_and_saying_neither_breaks_no_budget(tmp_path: P
             store.add_texts("vector", "behavior", i, texts, token_layers=1, token_layers_plain=1)
     data = document(folder, "--max-loss", "0.9", "--max-invalid", "0.01", "--samples", "3")
     assert {
-        (row["aligned"], row["misaligned"], row["neither"], row["broken"]) for row in data["failures"]["texts"]
+        tuple(row[f"texts_{name}"] for name in ("aligned", "misaligned", "neither", "broken"))
+        for row in data["failures"]["texts"]
     } == {(13, 0, 27, 0)}
     assert data["recommendation"]["strength"] == document(folder, "--max-loss", "0.9")["recommendation"]["strength"]
-    assert data["recommendation"]["invalid"] == 0
+    assert data["recommendation"]["broken_share"] == 0
     assert {(one["outcome"], one["why"]) for one in data["samples"]["texts"]} == {
         ("neither", ""), ("neither", "ended inside its thoughts")
     }  # fmt: skip
@@ -159,7 +160,9 @@ def test_samples_of_what_failed(with_texts: Path) -> None:
     found = document(with_texts, "--samples", "2")["samples"]
     assert {one["outcome"] for one in found["texts"]} == {"misaligned", "broken"}
     assert max(sum(one["strength"] == s for one in found["texts"]) for s in (-0.4, 0.0, 0.4)) == 2
-    assert all(one["is"] in ("wrong", "format") and one["p"] < one["p_at_0"] for one in found["choices"])
+    assert all(
+        one["is"] in ("wrong", "format") and one["p_correct"] < one["p_correct_at_0"] for one in found["choices"]
+    )
     shown = score(with_texts, "--samples", "1").stdout
     assert "[/INST]" in shown and "repeats itself" in shown and max(map(len, shown.splitlines())) <= 80
 
@@ -202,7 +205,7 @@ def test_items_have_a_row_each(run: Path, tmp_path: Path) -> None:
     assert score(run, "--out", tmp_path).exit_code == 0
     lines = [line.split(",") for line in (tmp_path / "items.csv").read_text().splitlines()]
     heading, rows = lines[0], [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
-    assert {"slope", "at_0", "at_strength", "was", "is"} <= set(heading)
+    assert {"slope", "alignment_at_0", "p_correct_at_strength", "was", "is"} <= set(heading)
     assert len(rows) == 40 + 400
     slopes = [float(row["slope"]) for row in rows if row["kind"] == "behavior"]
     np.testing.assert_allclose(slopes, 6.0, rtol=1e-6)  # planted alike, but for their offsets

@@ -173,7 +173,7 @@ def test_a_vector_file_is_swept_at_chosen_layers(files: list[str]) -> None:
     assert result.exit_code == 0, result.stderr
     last = json.loads(result.stdout.splitlines()[-1])
     assert last["vector"]["layers"] == [2, 3] and last["run"] == "runs/tiny-F32-v"
-    assert last["recommendation"] is None and last["strengths"][0]["p_free"] is None
+    assert last["recommendation"] is None and last["strengths"][0]["p_correct"] is None
 
 
 def test_a_limit_holds_for_the_embedded_models_own_items_too(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_choices_alone_have_controls_but_no_recommendation(files: list[str]) -> 
     result = run(*files[:4], "--task", "c.jsonl", *GRID, "--json")
     data = json.loads(result.stdout.splitlines()[-1])
     assert result.exit_code == 0 and data["recommendation"] is None
-    assert [row["b"] for row in data["controls"]["random"]] == [None, None]
-    assert all(0 < row["p_free"] < 1 for row in [*data["controls"]["random"], data["controls"]["orthogonal"]])
+    assert [row["alignment"] for row in data["controls"]["random"]] == [None, None]
+    assert all(0 < row["p_correct"] < 1 for row in [*data["controls"]["random"], data["controls"]["orthogonal"]])
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_controls_are_there_unless_switched_off_and_then_it_is_told_why(files: l
     controls = asked["controls"]
     assert controls["off"] == {} and controls["n"] == 2 and asked["plan"]["instruction"] == "no no cannot"
     assert controls["prompt"]["label"] == "prompt" and controls["prompt"]["strength"] == 0
-    assert controls["prompt"]["b"] != controls["unsteered"]["b"]
+    assert controls["prompt"]["alignment"] != controls["unsteered"]["alignment"]
     off = [*files, "--out", "z", "--random", "0", "--no-orthogonal", "--no-prompt-baseline"]
     told = facts(run(*off, "--details"))
     for words in ("random directions not measured: switched off with --random 0", "switched off with --no-orthogonal",
@@ -250,7 +250,7 @@ def test_a_manner_is_told_and_kept_from_llama_cpp(files: list[str]) -> None:
         run(*files, *manner, *gates[1], "--out", "y", "--details")
     )
     # What no prompt passes changes nothing at any strength
-    assert len({row["b"] for row in data["strengths"]}) == 1
+    assert len({row["alignment"] for row in data["strengths"]}) == 1
     others = run(*files, *manner, "--gate", "1:0")
     assert others.exit_code == 1 and "another plan (other gate)" in others.stderr
 

@@ -32,10 +32,10 @@ def test_texts_are_said_kept_and_judged(files: list[str]) -> None:
     result = run(*files, *sampled, "--seed", "3", "--matcher", "wolf2024/harm-base", "--json")
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout.splitlines()[-1])
-    assert data["said"]["matcher"] == "wolf2024/harm-base"
-    assert data["said"]["strengths"] == [-0.5, 0.0, 0.5]
-    assert (data["said"]["n_items"], data["said"]["n_samples"]) == (6, 2)
-    assert data["said"]["invalid_share"] == [0, 0, 0] and len(data["said"]["b_low"]) == 3
+    assert data["texts"]["matcher"] == "wolf2024/harm-base"
+    assert data["texts"]["strengths"] == [-0.5, 0.0, 0.5]
+    assert (data["texts"]["n_items"], data["texts"]["n_samples"]) == (6, 2)
+    assert data["texts"]["invalid_share"] == [0, 0, 0] and len(data["texts"]["alignment_texts_low"]) == 3
     plan = json.loads(Path("runs/tiny-F32-p", MANIFEST).read_text())["plan"]
     assert plan["said"] == {
         "max_tokens": 5, "samples": 2, "temperature": 0.7, "top_p": 0.9, "seed": 3, "stop": ["."],
@@ -43,7 +43,7 @@ def test_texts_are_said_kept_and_judged(files: list[str]) -> None:
     }  # fmt: skip
     again = run(*files, *sampled, "--seed", "3", "--matcher", "openings", "--json")
     assert again.exit_code == 0 and "nothing was computed" in again.stderr
-    assert json.loads(again.stdout.splitlines()[-1])["said"]["matcher"] == "openings", "judged anew, without a model"
+    assert json.loads(again.stdout.splitlines()[-1])["texts"]["matcher"] == "openings", "judged anew, without a model"
 
 
 def test_the_panel_tells_of_them(files: list[str]) -> None:
@@ -70,9 +70,9 @@ def test_the_model_judges_by_an_instruction_and_its_opposite(files: list[str]) -
     assert scored.exit_code == 0 and "as the unsteered model reads them" in scored.stdout
     assert "Likelihood gives no verdict: texts generated under the" in scored.stdout and "text loss" in scored.stdout
     data = json.loads(run("score", "runs/tiny-F32-p", "--matcher", "likelihood", "--json").stdout)
-    assert data["said"] is None and data["likelihood"]["strengths"] == [-0.5, 0.0, 0.5]
+    assert data["texts"] is None and data["likelihood"]["strengths"] == [-0.5, 0.0, 0.5]
     other = json.loads(run("score", "runs/tiny-F32-p", "--json").stdout)
-    assert other["said"]["matcher"] == "openings" and other["likelihood"] == data["likelihood"]
+    assert other["texts"]["matcher"] == "openings" and other["likelihood"] == data["likelihood"]
     again = run(*files, *asked, "--opposite", "sure yes")
     assert again.exit_code == 0 and "nothing was computed" in again.stderr
 
@@ -88,7 +88,7 @@ def test_likelihood_of_texts_that_were_not_read_is_refused_in_a_sentence(files: 
 def test_without_tokens_nothing_is_said(files: list[str]) -> None:
     result = run(*files, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout.splitlines()[-1])["said"] is None
+    assert json.loads(result.stdout.splitlines()[-1])["texts"] is None
     assert "said" not in json.loads(Path("runs/tiny-F32-p", MANIFEST).read_text())["plan"]
 
 
@@ -96,7 +96,7 @@ def test_a_matcher_of_ones_own(files: list[str]) -> None:
     Path("m.json").write_text('{"aligned": {"regex": ["[a-z]"]}, "misaligned": {"phrases": ["never"]}}')
     result = run(*files, "--max-new-tokens", "5", "--matcher", "m.json", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout.splitlines()[-1])["said"]["matcher"] == "m"
+    assert json.loads(result.stdout.splitlines()[-1])["texts"]["matcher"] == "m"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,21 @@ import pytest
 from places import ROOT
 from planted_run import write_planted_run
 
-BASE = {"errors", "aliases", "choices", "encoding", "files", "provenance", "locks", "inputs", "parameters"}
+from steercpp.html import SHOWN_BY, shown_by
+
+BASE = {
+    "errors",
+    "aliases",
+    "choices",
+    "encoding",
+    "files",
+    "frames",
+    "html",
+    "provenance",
+    "locks",
+    "inputs",
+    "parameters",
+}
 # Each room with those that it may import, beside itself and the base.
 ROOMS: dict[str, set[str]] = {
     "data": set(),
@@ -156,6 +170,12 @@ def test_experiments_use_no_others_than_they_need() -> None:
     assert between_experiments(sources()) == []
     modules = parsed(experiments__cross="from steercpp.experiments.scan import GRIDS", experiments__scan="")
     assert between_experiments(modules) == ["steercpp.experiments.cross imports steercpp.experiments.scan"]
+
+
+def test_what_is_named_by_text_is_there() -> None:
+    """A result that a room above draws names it as text, in one place, as faces do."""
+    for name in SHOWN_BY:
+        assert callable(shown_by(name))
 
 
 def test_no_two_modules_import_each_other() -> None:

@@ -96,14 +96,14 @@ def test_headings_are_words(page: str) -> None:
     """b_raw, p_free and lost_to_wrong stood in a page for people."""
     headings = re.findall(r"<th[^>]*>(.*?)</th>", page)
     assert not [name for name in headings if "_" in name]
-    assert {"P+ − P− ± s.e.", "P(correct)", "lost to another choice", "B of the texts (95%)"} <= set(headings)
+    assert {"P+ − P− (95%)", "P(correct) (95%)", "lost to another choice", "B of the texts (95%)"} <= set(headings)
     controls = page.split('<h2 id="controls">Controls</h2>')[1].split("</tr>")[0]
-    assert controls.count("P(correct)</th>") == 1  # once, not under both of its names
+    assert controls.count("P(correct) (95%)</th>") == 1  # once, not under both of its names
     assert "delta_lambda " not in re.sub(r"tanh\(delta_lambda s", "", page) and "Δλ" in page
 
 
 def test_every_column_of_a_report_has_words() -> None:
-    assert heading("pass_at_1_low_wolf2024") == "pass@1, low end, wolf2024"
+    assert heading("pass_at_1_wolf2024_low") == "pass@1, wolf2024, low end"
     assert (
         heading("alignment_raw_se") == "P+ − P−, s.e."
         and heading("over_refusal_high") == "over-refusal (share), high end"

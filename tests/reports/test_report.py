@@ -17,6 +17,7 @@ from steercpp.reports.report import ensure_report, report_names, write_report
 from steercpp.runs.judgement import Judging, judge
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.statistics.curve_files import read_curve
+from steercpp.statistics.names import today
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,9 @@ def test_tables_are_read_by_fit(planted: SweepResult, first: tuple[Path, ...]) -
     np.testing.assert_allclose(helpfulness.measures["p_correct"], planted.choice.mean_p_free, rtol=1e-9)
     assert set(helpfulness.measures) == {"p_correct", "p_correct_restricted"}
     lines = (folder / "tradeoff.csv").read_text().splitlines()
-    assert lines[0] == "strength,alignment,gain,loss,utility"
-    assert ",0,0," in lines[13]  # no gain, no loss at 0
+    ends = "gain,gain_low,gain_high,loss,loss_high,utility,utility_low,utility_high"
+    assert lines[0] == f"strength,alignment,alignment_low,alignment_high,{ends}"
+    assert ",0,0,0,0," in lines[13]  # no gain, no loss at 0
 
 
 def test_fits_are_a_table_with_their_intervals(planted: SweepResult, first: tuple[Path, ...]) -> None:
@@ -68,24 +70,23 @@ def test_fits_are_a_table_with_their_intervals(planted: SweepResult, first: tupl
         assert float(slope[name]) == pytest.approx(getattr(estimate, name), rel=1e-9)
     assert (slope["measure"], slope["form"], slope["valid"]) == ("alignment", "tanh", "True")
     forms = {(row["measure"], row["form"]) for row in rows}
-    assert forms == {(name, fit.form) for name, fits in planted.fit().items() for fit in fits}
+    assert forms == {(today(name), fit.form) for name, fits in planted.fit().items() for fit in fits}
 
 
 def test_one_quantity_has_one_name_in_every_table_and_in_json(planted: SweepResult, first: tuple[Path, ...]) -> None:
-    """B was `alignment` in one CSV and `b` in another and in JSON, P(correct) `p_correct` and `p_free`."""
     record = json.loads(json.dumps(planted.to_json()))
     row = next(row for row in record["strengths"] if row["strength"] == 0)
-    older = {"alignment": "b", "alignment_raw": "b_raw", "p_correct": "p_free", "p_correct_restricted": "p_restricted"}
     folder = first[0].parent
     tables = {name: csv.DictReader((folder / f"{name}.csv").read_text().splitlines()) for name in
               ("alignment", "helpfulness", "controls")}  # fmt: skip
     at_0 = {name: next(line for line in table if line["strength"] == "0") for name, table in tables.items()}
-    for name, old in older.items():
-        assert row[name] == row[old] and record["controls"]["unsteered"][name] == row[name]
-        for line in at_0.values():
-            if name in line:
-                assert float(line[name]) == pytest.approx(row[name], rel=1e-9)
-        assert name in at_0["controls"] and at_0["controls"][name] == at_0["controls"][old]
+    for name in ("alignment", "alignment_raw", "mass", "p_correct", "p_correct_restricted", "accuracy"):
+        assert record["controls"]["unsteered"][name] == row[name]
+        lines = [line for line in at_0.values() if name in line]
+        assert len(lines) == 2  # its own table and that of controls
+        for line in lines:
+            assert float(line[name]) == pytest.approx(row[name], rel=1e-9)
+            assert float(line[f"{name}_low"]) <= float(line[name]) <= float(line[f"{name}_high"])
 
 
 def test_controls_are_told_one_by_one(planted: SweepResult, first: tuple[Path, ...]) -> None:
@@ -93,7 +94,7 @@ def test_controls_are_told_one_by_one(planted: SweepResult, first: tuple[Path, .
     labels = [row[1] for row in rows[1:]]
     assert labels[:2] == ["vector", "vector"] and labels[2:10] == [f"random-{i}" for i in range(8)]
     assert {"orthogonal", "prompt"} - set(planted.controls.off) <= set(labels)
-    assert rows[0][:4] == ["strength", "label", "b", "b_raw"]
+    assert rows[0][:4] == ["strength", "label", "alignment", "alignment_se"]
 
 
 def test_another_budget_moves_the_mark(planted: SweepResult, first: tuple[Path, ...], tmp_path: Path) -> None:

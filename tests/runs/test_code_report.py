@@ -62,10 +62,12 @@ def test_the_record_holds_rates_bounds_and_reasons(run: SweepResult) -> None:
     rows = {row["strength"]: row for row in record["ways"]["whole"]}
     assert [rows[s]["pass_at_1"] for s in STRENGTHS] == [0.0, 1.0, 0.5]
     assert rows[1.0]["pass_at_2"] == pytest.approx(1 - 1 / 6)  # of the six pairs of answers one has none that passes
-    assert rows[1.0]["se"] == 0  # all problems alike
-    assert rows[1.0]["low"] == pytest.approx(1 - rows[1.0]["high"])
-    assert 0.25 < rows[1.0]["low"] < 0.35  # as of 24 answers: 0.5 -+ 1.96 standard errors are 0.3 and 0.7
-    assert rows[0.0]["low"] == pytest.approx(0.025 ** (1 / N)) and rows[0.0]["high"] == 1  # of six problems, no more
+    assert rows[1.0]["pass_at_1_se"] == 0  # all problems alike
+    assert rows[1.0]["pass_at_1_low"] == pytest.approx(1 - rows[1.0]["pass_at_1_high"])
+    assert 0.25 < rows[1.0]["pass_at_1_low"] < 0.35  # as of 24 answers: 0.5 -+ 1.96 standard errors are 0.3 and 0.7
+    assert (
+        rows[0.0]["pass_at_1_low"] == pytest.approx(0.025 ** (1 / N)) and rows[0.0]["pass_at_1_high"] == 1
+    )  # of six problems, no more
     assert rows[-1.0]["failed"] == {"NameError": 2 * N, "AssertionError": N, "other": N}
     assert rows[0.0]["failed"] == {}
     with Store.read(run.folder / "sweep.sqlite") as store:
@@ -75,7 +77,8 @@ def test_the_record_holds_rates_bounds_and_reasons(run: SweepResult) -> None:
 def test_columns_and_figure(run: SweepResult) -> None:
     columns = code_columns(run)
     assert list(columns) == [
-        "strength", "pass_at_1", "pass_at_1_low", "pass_at_1_high", "pass_at_1_se", "pass_at_2"
+        "strength", "pass_at_1", "pass_at_1_low", "pass_at_1_high", "pass_at_1_se", "pass_at_2", "pass_at_2_low",
+        "pass_at_2_high",
     ]  # fmt: skip
     assert columns["pass_at_1"].tolist() == [0.0, 1.0, 0.5]
     data = rendered(code_figure(run), "svg")

@@ -62,14 +62,14 @@ def test_controls_are_changes_against_strength_0(planted: SweepResult) -> None:
     record = planted.controls.record()
     assert (record["n"], record["strength"]) == (8, 0.1)
     sizes = np.abs(planted.controls.raw_changes)
-    assert record["b_raw"]["median"] == np.median(sizes) and record["b_raw"]["maximum"] == sizes.max()
-    assert 0 < record["b"]["maximum"] < 0.2  # shifts of spread 0.05 in half the log odds
+    assert record["alignment_raw"]["median"] == np.median(sizes) and record["alignment_raw"]["maximum"] == sizes.max()
+    assert 0 < record["alignment"]["maximum"] < 0.2  # shifts of spread 0.05 in half the log odds
 
 
 def test_everything_is_plain_data(planted: SweepResult) -> None:
     data = json.loads(json.dumps(planted.to_json()))
     assert data["finished"] and len(data["strengths"]) == 25
-    assert data["strengths"][12]["strength"] == 0 and data["strengths"][12]["p_free"] == pytest.approx(1 / (1 + A))
+    assert data["strengths"][12]["strength"] == 0 and data["strengths"][12]["p_correct"] == pytest.approx(1 / (1 + A))
     assert data["recommendation"]["strength"] > 0 and data["fits"]["alignment"][0]["valid"]
 
 

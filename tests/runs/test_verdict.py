@@ -175,5 +175,5 @@ def test_a_run_in_work_goes_on(run: Path) -> None:
 def test_every_measure_has_words_and_every_record_is_plain(run: Path) -> None:
     assert {"choice", "answer", "code", "own"} <= set(MEASURE_WORDS)
     record = verdict(run).record()
-    assert record["kind"] == "use" and record["gain"]["n_items"] == 20 and record["cost"]["kind"] == "choice"
+    assert record["kind"] == "use" and record["gain"]["n_items"] == 20 and record["loss"]["kind"] == "choice"
     assert set(record) >= {"headline", "strength", "at", "reason", "prompt", "random", "example", "next"}

@@ -82,3 +82,17 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
         read_curve(tmp_path / "none.csv")
     with pytest.raises(CurveError, match="directory"):
         read_curve(tmp_path)
+
+
+def test_names_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "controls.csv"
+    path.write_text("strength,b,b_raw,p_free\n0,0.5,0.1,0.6\n")
+    curve = read_curve(path)
+    assert {name: values.tolist() for name, values in curve.measures.items()} == {
+        "alignment": [0.5],
+        "p_correct": [0.6],
+    }
+    assert curve.ignored == ("alignment_raw",)
+    path.write_text("strength,b,alignment\n0,0.5,0.1\n")
+    with pytest.raises(CurveError, match="names a column twice"):
+        read_curve(path)

@@ -69,7 +69,7 @@ def test_scores_are_those_by_hand() -> None:
     assert (scores.per_token_low <= scores.per_token).all() and (scores.per_token <= scores.per_token_high).all()
     assert (scores.loss_low < scores.loss).all() and (scores.loss < scores.loss_high).all()
     assert scores.per_token_low[0] == scores.per_token_high[0] == 0, "at 0 LLR' is 0 whatever requests are drawn"
-    assert set(scores.record()) > {"unsteered", "per_token", "loss"}
+    assert set(scores.record()) > {"unsteered", "llr_per_token", "text_loss"}
 
 
 def test_texts_that_were_not_read_are_refused() -> None:

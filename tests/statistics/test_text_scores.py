@@ -47,7 +47,7 @@ def test_scores_are_those_counted_by_hand() -> None:
     np.testing.assert_allclose(scores.perplexity, np.exp([10 / 6, 8.5 / 5, 6]))  # weighted by tokens
     np.testing.assert_allclose(scores.repetition_share, [0, 0, 0.5])
     record = scores.record()
-    assert record["matcher"] == "refusal" and record["n_items"] == 2 and record["b"] == [-1, 0, 0]
+    assert record["matcher"] == "refusal" and record["n_items"] == 2 and record["alignment_texts"] == [-1, 0, 0]
 
 
 def test_of_several_samples_an_item_has_the_mean() -> None:

@@ -102,7 +102,7 @@ def test_the_loss_is_of_the_answers_where_there_are_no_choices(result: SweepResu
     data = result.to_json()
     assert data["items"] == {"behavior": 8, "answer": 12, "text": 8} and data["notes"] == []
     (row,) = (row for row in data["strengths"] if row["strength"] == 0)
-    assert row["p_answer"] == pytest.approx(result.answer.p_token[1].mean()) and row["p_free"] is None
+    assert row["p_token"] == pytest.approx(result.answer.p_token[1].mean()) and row["p_correct"] is None
     assert set(result.fit()) == {"alignment", "helpfulness"}
     assert result.items("answer") == ANSWER and result.items("text") == TEXT and result.items("choice") == ()
 
@@ -164,7 +164,7 @@ def test_choices_by_text_are_length_normalized_as_lm_eval_does(
     assert reopened is not None
     np.testing.assert_array_equal(reopened.p_restricted_norm, found.choice.p_restricted_norm)
     header = csv_bytes(tables(judge(found))["helpfulness"]).decode().splitlines()[0].split(",")
-    assert header[-3:] == ["p_correct_restricted_norm", "p_correct_restricted_norm_se", "accuracy_norm"]
+    assert {"p_correct_restricted_norm", "p_correct_restricted_norm_se", "accuracy_norm"} <= set(header)
 
 
 def test_the_loss_of_choices_by_text_is_over_the_choices(tiny_engine: Engine, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from scipy.special import log_softmax
 from small_sweep import BEHAVIOR
 from tiny_model import write_tiny_model
 
+import steercpp
 from steercpp.data.items import HARMFUL, HARMLESS, BehaviorItem, read_behavior
 from steercpp.data.pairs import ContrastPair
 from steercpp.data.prompts import Message, Prompt, with_opening
@@ -107,6 +108,8 @@ def test_the_same_seed_finds_the_same_and_a_sweep_takes_it(tiny_engine: Engine, 
     assert read_behavior(path) == first.items
     bare = [Request(item.id, item.prompt) for item in BEHAVIOR[:3]]
     assert own_continuations(tiny_engine, bare, **ASKED, **FAINT).items == first.items
+    public = [steercpp.Request(item.id, item.prompt) for item in BEHAVIOR[:3]]  # it had no subject, and failed
+    assert own_continuations(tiny_engine, public, **ASKED, **FAINT).items == first.items
     with pytest.raises(TaskError, match="cannot be written"):
         write_items(tmp_path / "none" / "own.behavior.jsonl", first.items)
 

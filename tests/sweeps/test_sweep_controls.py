@@ -137,8 +137,8 @@ def test_changes_are_counted_from_the_unsteered_items(result: SweepResult) -> No
         assert controls.raw_changes[i] == control.behavior.mean_raw[0] - behavior.mean_raw[at_0][0]
         assert controls.normalized_changes[i] == control.behavior.mean_normalized[0] - behavior.mean_normalized[at_0][0]
     record = json.loads(json.dumps(controls.record()))
-    assert record["off"] == {} and record["orthogonal"]["p_free"] == controls.orthogonal.row.p_free  # type: ignore[union-attr]
-    assert record["unsteered"]["b"] == behavior.mean_normalized[at_0][0]
+    assert record["off"] == {} and record["orthogonal"]["p_correct"] == controls.orthogonal.row.p_free  # type: ignore[union-attr]
+    assert record["unsteered"]["alignment"] == behavior.mean_normalized[at_0][0]
 
 
 @pytest.mark.parametrize("at", ["prompt baseline", "random direction 0", "random direction 1", "orthogonal direction"])
@@ -281,7 +281,7 @@ def test_answers_have_controls_too(tiny_engine: Engine, tmp_path: Path) -> None:
     assert controls.strength == 0.5 and len(controls.raw_changes) == 0
     assert controls.orthogonal is not None and controls.orthogonal.answer is not None and controls.prompt is not None
     assert found.answer is not None and controls.orthogonal.answer.n_tokens.tolist() == found.answer.n_tokens.tolist()
-    assert controls.record()["b"] is None and 0 < controls.prompt.row.p_answer < 1  # type: ignore[operator]
+    assert controls.record()["alignment"] is None and 0 < controls.prompt.row.p_answer < 1  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,10 @@ def behavior_set(name: str) -> BehaviorSet:
 
     Raises:
         TaskError: there is none of that name (near ones are offered), or its files are not as they were shipped.
+
+    >>> refusal = behavior_set("refusal")
+    >>> len(refusal.pairs), len(refusal.items)
+    (72, 72)
     """
     _check(name, "behavior", BEHAVIOR_SETS)
     card = _card(FOLDER / f"{name}.card.json")
@@ -91,6 +95,9 @@ def capability_set(name: str) -> tuple[Item, ...]:
 
     Raises:
         TaskError: as `behavior_set`.
+
+    >>> capability_set("knowledge")[0].question
+    'Which river flows through Cairo?'
     """
     _check(name, "capability", CAPABILITY_SETS)
     return read_tasks(FOLDER / f"{name}.{_KINDS[name]}.jsonl")

@@ -100,9 +100,17 @@ class StudyOutcome:
         """Plain data for JSON."""
         return {
             "preset": self.preset, "run": self.name, "folder": str(self.result.folder),
-            "measures": [{"measure": row.measure, **row.figures, "reasons": row.reasons} for row in self.rows()],
-            "paper": dict(self.spec.paper), "recipe": self.spec.recipe,
+            "measures": [
+                {"measure": row.measure, **_named(row.figures), "reasons": row.reasons} for row in self.rows()
+            ],
+            "paper": _named(self.spec.paper), "recipe": self.spec.recipe,
         }  # fmt: skip
+
+
+def _named(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures by the names of docs/measures.md; presets and what is stored keep those of `FIGURES`."""
+    names = {"b_at_0": "alignment_at_0", "p_at_0": "p_correct_at_0"}
+    return {names.get(name, name): value for name, value in figures.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -106,7 +106,7 @@ def test_the_same_study_again_computes_nothing(measured: Path) -> None:
     at_0 = int(np.flatnonzero(outcome.result.strengths == 0)[0])
     assert outcome.result.behavior is not None
     assert rows.figures["b_at_0"] == outcome.result.behavior.mean_normalized[at_0]
-    assert found.to_json()["runs"][0]["paper"] == {"b_at_0": -0.5}
+    assert found.to_json()["runs"][0]["paper"] == {"alignment_at_0": -0.5}
 
 
 def test_the_page_of_a_study_leads_to_the_runs(measured: Path) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from steercpp.cli import output
+from steercpp.cli.views.chart import sentence
 from steercpp.cli.views.pieces import signed
+from steercpp.cli.views.strengths import curves_of
 from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ def _curves(judgement: Judgement, verdict: Verdict) -> list[Fact]:
     base = next((row.helpful for row in rows if row.strength == 0), None)
     if base:
         pictures.append((PICTURE_NAMES[_kind(judgement)], [(row.helpful or 0.0) / base for row in rows]))
+    if output.is_plain():
+        return [
+            ("curve", f"{sentence([row.strength for row in rows], curve, verdict.at)}.") for curve in curves_of(rows)
+        ]
     facts: list[Fact] = []
     for name, values in pictures:
         facts.append((name, output.joined([*_steps(values, rows, verdict.at), (f"  {span}", "dim")])))

@@ -17,8 +17,6 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from steercpp.cli import terminal
-
 WORDS = 20  # columns that a cell of words has at least, where it needs so many
 VALUES = 24  # the same of the values of facts; with less room they stand below their names
 IN_ASCII = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)  # as SIMPLE_HEAD
@@ -32,7 +30,7 @@ class Columns:
         self, columns: Sequence[tuple[str, Literal["left", "right"]]], rows: Sequence[Sequence[Text]],
         title: Text | None, *, edge: bool = True,
     ) -> None:  # fmt: skip
-        self._edge = edge
+        self._edge, self._in_ascii = edge, False
         self._columns, self._rows, self._title = columns, rows, title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -46,6 +44,7 @@ class Columns:
         return Measurement.get(console, options, self._fitting(console, options))
 
     def _fitting(self, console: Console, options: ConsoleOptions) -> RenderableType:
+        self._in_ascii = options.ascii_only
         for is_broken, is_tight in ((False, False), (True, False), (True, True)):
             room = options.max_width - self._space(is_tight)
             if sum(self._least(place, is_broken) for place in range(len(self._columns))) <= room:
@@ -67,7 +66,7 @@ class Columns:
     def _table(self, is_broken: bool, is_tight: bool) -> Table:
         padding = (0, 0) if is_tight else (0, 1)
         table = Table(
-            box=box.SIMPLE_HEAD if terminal.has("─") else IN_ASCII,
+            box=box.SIMPLE_HEAD if not self._in_ascii else IN_ASCII,
             header_style="dim",
             show_edge=self._edge and not is_tight,
             pad_edge=self._edge and not is_tight,
@@ -85,11 +84,12 @@ class Columns:
 
     def _blocks(self) -> Iterator[RenderableType]:
         """Each row as lines: its first cell, then names and values."""
-        (first, _), *others = self._columns
+        (first, side), *others = self._columns
         for number, (cell, *cells) in enumerate(self._rows):
             if number:
                 yield Text("")
-            yield Text.assemble((first, "dim"), " " if first else "", cell, style="bold")
+            is_named = first and side == "right"  # "strength +0.2"; words need no heading
+            yield Text.assemble((first, "dim"), " ", cell, style="bold") if is_named else Text.assemble(cell, style="bold")
             names = [Text(heading) for heading, _ in others]
             shown = [(name, value) for name, value in zip(names, cells, strict=True) if value.plain]
             if shown:

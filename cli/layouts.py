@@ -89,7 +89,11 @@ class Columns:
             if number:
                 yield Text("")
             is_named = first and side == "right"  # "strength +0.2"; words need no heading
-            yield Text.assemble((first, "dim"), " ", cell, style="bold") if is_named else Text.assemble(cell, style="bold")
+            yield (
+                Text.assemble((first, "dim"), " ", cell, style="bold")
+                if is_named
+                else Text.assemble(cell, style="bold")
+            )
             names = [Text(heading) for heading, _ in others]
             shown = [(name, value) for name, value in zip(names, cells, strict=True) if value.plain]
             if shown:

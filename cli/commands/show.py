@@ -94,8 +94,11 @@ def pieces(data: dict[str, Any]) -> list[output.Renderable]:
     known = [
         ("for models", f"{_shown('', data['model_hint']) or 'of unknown architecture'}, width {data['n_embd']}"),
         ("blocks", blocks),
-        *((key.replace("_", " "), shown)
-          for key in sorted(metadata, key=_place) if (shown := _shown(key, metadata[key]))),
+        *(
+            (key.replace("_", " "), shown)
+            for key in sorted(metadata, key=_place)
+            if (shown := _shown(key, metadata[key]))
+        ),
     ]
     names = [name for name in rows[0] if name != "majority"]  # of which a note tells where it is small
     cells = [[_cell(name, row[name]) for name in names] for row in rows]

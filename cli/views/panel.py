@@ -15,7 +15,7 @@ from steercpp.cli.views.strengths import errors_of
 from steercpp.runs.labels import CONTROL_WORDS, Label
 from steercpp.runs.verdict import MEASURE_WORDS
 from steercpp.statistics.curves import LEAST_MASS
-from steercpp.statistics.rounded import fixed, places_of, plus, significant, within
+from steercpp.statistics.rounded import chosen_percent, fixed, places_of, plus, significant, within
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -139,11 +139,12 @@ def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
             told["over_random_low"] > 0,
         ))  # fmt: skip
     conditions.append((
-        "loss", f"{share(told['loss'])} of {of}, at most {share(told['loss_high'])}", f"at most {budget:.0%}",
+        "loss", f"{share(told['loss'])} of {of}, at most {share(told['loss_high'])}",
+        f"at most {chosen_percent(budget)}",
         told["loss_high"] <= budget,
     ))  # fmt: skip
     if told["invalid"] == told["invalid"]:
-        wanted = "no budget" if broken is None else f"at most {broken:.0%}"
+        wanted = "no budget" if broken is None else f"at most {chosen_percent(broken)}"
         conditions.append(
             ("broken texts", share(told["invalid"]), wanted, broken is None or told["invalid"] <= broken)
         )  # fmt: skip
@@ -188,7 +189,8 @@ def _found(result: SweepResult) -> list[Fact]:
     if found.sides:
         ends = " and ".join(significant(side["end"], sign="+") for side in found.sides.values())
         of = "the everyday answers" if found.own else "helpfulness"
-        facts.append(("strengths", f"up to where half of {of} is lost: {ends}"))
+        grid = f"{signed(min(found.strengths))} to {signed(max(found.strengths))}"
+        facts.append(("strengths", f"{grid}; half of {of} is lost at {ends}"))
     tokens = result.manifest.tokens
     if tokens is not None and tokens.token_layers:
         shares = ", ".join(f"{name} {n / tokens.token_layers:.0%}" for name, n in found.token_layers.items())

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+import click
+
 from steercpp.cli import output
 from steercpp.cli.views.chart import sentence
 from steercpp.cli.views.pieces import signed
@@ -49,6 +51,10 @@ def next_pieces(verdict: Verdict) -> list[output.Renderable]:
     if not verdict.next:
         return [output.text(in_options(verdict.next_why))] if verdict.next_why else []
     options = [f"--{name}={value}" if value[0] in "-+" else f"--{name} {value}" for name, value in verdict.next.items()]
+    context = click.get_current_context(silent=True)
+    is_read = set(verdict.next) == {"direction"} and context is not None and context.info_name in ("report", "score")
+    if is_read:  # of what was measured, which needs no other folder
+        return [output.joined([("Next: the same command with ", ""), (" ".join(options), "bold cyan")])]
     why = f" ({verdict.next_why[:1].lower()}{verdict.next_why[1:]})"
     return [
         output.joined([("Next: the same command with ", ""), (f"{' '.join(options)} -o NEW", "bold cyan"), (why, "")])

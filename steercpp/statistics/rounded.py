@@ -57,6 +57,11 @@ def percent(value: float, places: int = 1) -> str:
     return NONE if value != value else f"{round(value, places + 2) + 0.0:.{places}%}"
 
 
+def chosen_percent(value: float) -> str:
+    """A share that somebody chose, such as a budget of loss, in percent as it was written: 0.025 is 2.5%."""
+    return f"{100 * value:.10g}%"
+
+
 def significant(value: float, digits: int = 3, *, error: float = 0.0, sign: str = "-") -> str:
     """A number with so many significant digits, or 0 where it is far below its error.
 

@@ -81,11 +81,11 @@ def lines_of(capsys: pytest.CaptureFixture[str], *, is_plain: bool, silent: floa
     course = Course(clock)
     course.plan(["reading", "finding", "measuring"])
     lines = Lines(course, is_plain=is_plain, silent=silent, clock=clock)
-    work = 120.0
+    work = [120.0]
     for name in course.names:
-        course.on_stage(Stage(name, lambda: work))
+        course.on_stage(Stage(name, lambda: work[0]))
         for second in range(40):
-            work -= 1
+            work[0] -= 1
             clock.now += 1
             course(second + 1, 40, f"{name} {second + 1}")
     lines.finish()

@@ -29,6 +29,7 @@ SPELLED = {
     "│": "|", "└": "+", "─": "-", "┤": "|", "▲": "^", "▁": "_", "▂": ".", "▃": "-", "▄": "~", "▅": "=", "▆": "+",
     "▇": "*", "█": "#", "⟦": "[", "⟧": "]", "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
+DECIDING = ("NO_COLOR", "TERM", "COLUMNS", "LINES", "FORCE_COLOR")  # variables
 _is_plain = False
 bars: list[Live] = []  # on the screen now
 
@@ -89,16 +90,16 @@ def styled(content: str, **style: Any) -> str:
 
 def console_of(*, stderr: bool) -> Console:
     """The console of stdout, or of stderr."""
-    return _made(stderr, _is_plain, bool(os.environ.get("NO_COLOR")), os.environ.get("TERM", ""))
+    return _made(stderr, _is_plain, *(os.environ.get(name, "") for name in DECIDING))
 
 
 @cache
-def _made(stderr: bool, is_plain: bool, no_color: bool, terminal: str) -> Console:
-    """A console for what decides how it looks; Rich asks for the last two by itself, when it is made."""
+def _made(stderr: bool, is_plain: bool, no_color: str, *others: str) -> Console:
+    """A console for what decides how it looks; Rich asks for the variables by itself, but only when it is made."""
     from rich.console import Console
 
     return Console(
-        stderr=stderr, highlight=False, markup=False, emoji=False, no_color=is_plain or no_color,
+        stderr=stderr, highlight=False, markup=False, emoji=False, no_color=is_plain or bool(no_color),
         color_system=None if is_plain else "auto",
     )  # fmt: skip
 

@@ -115,9 +115,9 @@ def _panel(scan: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
 def _notes(scan: Scan) -> list[output.Renderable]:
     notes: list[output.Renderable] = [
         output.text(
-            f"Each line: the strength with the largest certain gain within a loss of {chosen_percent(scan.max_loss)}, chosen "
-            "on one half of the items; gain and loss with 95% bounds, of the other half, not beside random directions. "
-            f"slope: of B at 0, per unit of strength. Strengths in {strengths_in(scan.unit)}.",
+            f"Each line: the strength with the largest certain gain within a loss of {chosen_percent(scan.max_loss)}, "
+            "chosen on one half of the items; gain and loss with 95% bounds, of the other half, not beside random "
+            f"directions. slope: of B at 0, per unit of strength. Strengths in {strengths_in(scan.unit)}.",
             "dim",
         )
     ]

@@ -185,8 +185,8 @@ class Transfer:
             else "The vector does not carry over"
         )  # fmt: skip
         return (
-            f"{verdict}: on B it {effect} within a loss of {chosen_percent(self.max_loss)}, {self.share:.0%} of what B's "
-            f"own vector does, which {_effect(native)}{end}."
+            f"{verdict}: on B it {effect} within a loss of {chosen_percent(self.max_loss)}, {self.share:.0%} of what "
+            f"B's own vector does, which {_effect(native)}{end}."
         )
 
     def _alike(self) -> str:

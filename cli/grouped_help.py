@@ -15,6 +15,8 @@ from typing import Any
 import click
 import cloup
 
+from steercpp.cli import output
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -78,16 +80,26 @@ SUBJECTS = (
     ),
     _subject(
         "Output", "Where results go, and how they are shown.",
-        "out form force details as_json figure seed base_url cache folder split n_rows llama_bin is_printed",
+        "out form force details plain as_json figure seed base_url cache folder split n_rows llama_bin is_printed",
     ),
 )  # fmt: skip
+
+
+def plain_option() -> click.Option:
+    """The group's --plain, which is understood behind a command's name too."""
+
+    def be_plain(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            output.be_plain(True)
+
+    return click.Option(["--plain"], is_flag=True, hidden=True, expose_value=False, is_eager=True, callback=be_plain)
 
 
 class Command(cloup.Command):
     """A command whose options are shown in groups."""
 
     def __init__(self, *args: Any, params: list[click.Parameter] | None = None, **settings: Any) -> None:
-        super().__init__(*args, params=params, **settings)
+        super().__init__(*args, params=[*(params or []), plain_option()], **settings)
         options = [parameter for parameter in params or [] if isinstance(parameter, click.Option)]
         subject_of = {
             option.name: subject for subject in SUBJECTS for option in options if option.name in subject.names

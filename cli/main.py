@@ -20,7 +20,6 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.words import in_options
-from steercpp.encoding import printable
 from steercpp.errors import SteerError, VectorFileError
 
 TASKS = {  # what commands are for, and those of each task: the main job first
@@ -42,8 +41,8 @@ class Failure(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print the sentence on one line, whatever line breaks a library put into it."""
-        sentence = printable(" ".join(self.message.split()))
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {sentence}", err=True)
+        sentence = output.shown(" ".join(self.message.split()))
+        click.echo(f"{output.styled('error:', fg='red', bold=True)} {sentence}", err=True)
 
 
 class LazyGroup(click.Group):
@@ -159,13 +158,19 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 @click.group(cls=LazyGroup, context_settings=CONTEXT, no_args_is_help=True)
 @click.version_option(None, "--version", package_name="steercpp", message="steercpp %(version)s")
-def main() -> None:
+@click.option(
+    "--plain", is_flag=True, envvar="STEERCPP_PLAIN",
+    help="Print plain lines, as a screen reader wants them: no frames, drawings or colors, nothing drawn anew. "
+         "STEERCPP_PLAIN=1 does the same.",
+)  # fmt: skip
+def main(plain: bool) -> None:
     """How hard can a quantized model be steered before it gets worse at its work?
 
     \b
     steercpp sweep                        the embedded model, nothing to download
     steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl --task t.jsonl
     """  # noqa: D301
+    output.be_plain(plain)
 
 
 if __name__ == "__main__":

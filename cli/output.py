@@ -1,75 +1,59 @@
-"""How results look in a terminal; the only module that knows Rich. Read this when you write a command.
+"""How results look in a terminal; read this to write a command. Rich is used here and in terminal, layouts, progress.
 
 stdout is data, stderr is talk. A command gives `emit` its result as a plain dict, and a function that returns
 what a person should see, made of the pieces here: `table`, `facts`, `panel`, `text`, `joined`, `verbatim`, `blank`.
 `console` (stdout) and `talk` (stderr) are made on first use, since importing Rich takes longer than `--help`.
 Text that came from a model goes through `text`, never through Rich's markup: "[/INST]" would be read as a tag.
+
+In plain mode, for screen readers, the same pieces are lines of words: no frames, no colors, no drawings, and a table
+is a line for each row, with the heading before each cell.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
+from steercpp.cli.terminal import bars, console_of
+from steercpp.cli.terminal import be_plain as be_plain
+from steercpp.cli.terminal import give_up_stdout as give_up_stdout
+from steercpp.cli.terminal import has as has
+from steercpp.cli.terminal import is_plain as is_plain
+from steercpp.cli.terminal import joined as joined
+from steercpp.cli.terminal import replace_what_cannot_be_encoded as replace_what_cannot_be_encoded
+from steercpp.cli.terminal import shown as shown
+from steercpp.cli.terminal import styled as styled
+from steercpp.cli.terminal import text as text
 from steercpp.cli.words import in_options
-from steercpp.encoding import json_ready, printable
+from steercpp.encoding import json_ready
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.live import Live
-    from rich.progress import Progress
-    from rich.table import Table
     from rich.text import Text
+
+    from steercpp.cli.progress import Course
 
     console: Console
     talk: Console
     Renderable: TypeAlias = RenderableType
     Cell: TypeAlias = str | Text
+    Words: TypeAlias = Text
 
-FIRST_STAGE = "getting ready"  # until a flow tells what it does
 Report: TypeAlias = Callable[[int, int, str], None]  # (done, total, label)
 Column: TypeAlias = tuple[str, Literal["left", "right"]]
+Draw: TypeAlias = "Callable[[int, int], Sequence[Text]]"  # of a width and a height, 0 for any; as lines
+NARROW = 60  # columns, below which a frame takes more than it gives
 
 
 def __getattr__(name: str) -> Any:
     if name in ("console", "talk"):
-        return _console(name == "talk")
+        return console_of(stderr=name == "talk")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def replace_what_cannot_be_encoded() -> None:
-    """Let stdout and stderr write ? for a character that their encoding lacks, where they would raise an error.
-
-    A redirected stdout has the console's old encoding on Windows, and ASCII in the locale C. JSON spells such
-    characters as escapes, so it loses none.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="replace")
-
-
-def give_up_stdout() -> None:
-    """Drop what stdout did not take: at the end Python would try to write it again, and tell that it cannot."""
-    with suppress(OSError, ValueError):  # no file, in a test
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-@cache
-def _console(stderr: bool) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def emit(data: Mapping[str, Any], *, as_json: bool, render: Callable[[], Sequence[Renderable]]) -> None:
@@ -79,7 +63,8 @@ def emit(data: Mapping[str, Any], *, as_json: bool, render: Callable[[], Sequenc
         return
     from rich.console import Group
 
-    _console(False).print(Group(*render()), crop=False)  # a bare Text would be joined anew, and then wrapped after all
+    # not cropped: a bare Text would be joined anew, and then wrapped after all
+    console_of(stderr=False).print(Group(*render()), crop=False, soft_wrap=is_plain())
 
 
 def emit_line(data: Mapping[str, Any]) -> None:
@@ -98,37 +83,29 @@ def kept_in(folder: Path | None) -> Iterator[None]:
         raise
 
 
-_bars: list[Live] = []  # on the screen now
-
-
 def note(message: str) -> None:
     """Tell the user something on stderr, above a progress bar if there is one; parameters become options.
 
     It begins with "note: ", as an error does with "error: ", which tells it from what a command prints.
     """
-    message = printable(in_options(message))
-    if _bars:
-        _bars[-1].console.print(joined([("note: ", "yellow"), (message, "")]))
+    message = shown(in_options(message))
+    if bars:
+        bars[-1].console.print(joined([("note: ", "yellow"), (message, "")]))
     else:
-        click.echo(f"{click.style('note:', fg='yellow')} {message}", err=True)
-
-
-def text(content: str, style: str = "") -> Text:
-    """Words that are never read as markup, wrapped at the terminal's width."""
-    from rich.text import Text
-
-    return Text(printable(content), style=style)
+        click.echo(f"{styled('note:', fg='yellow')} {message}", err=True)
 
 
 def verbatim(content: str, style: str = "") -> Text:
     """A line to be copied (a path, a command): never wrapped or cut."""
     from rich.text import Text
 
-    return Text(printable(content), style=style, no_wrap=True, overflow="ignore")
+    return Text(shown(content), style=style, no_wrap=True, overflow="ignore")
 
 
-def bullet(content: str, style: str = "") -> Table:
+def bullet(content: str, style: str = "") -> Renderable:
     """A sentence with a mark before it; its further lines are indented."""
+    if is_plain():
+        return text(content)
     from rich.table import Table
 
     made = Table.grid(padding=(0, 1))
@@ -136,35 +113,63 @@ def bullet(content: str, style: str = "") -> Table:
     return made
 
 
-def joined(pieces: Sequence[tuple[str, str]]) -> Text:
-    """Words in several styles, (content, style), as one text that is wrapped at the terminal's width."""
-    from rich.text import Text
-
-    return Text.assemble(*((printable(content), style) for content, style in pieces))
-
-
 def blank() -> Text:
     """An empty line."""
     return text("")
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, title: str | None = None) -> Table:
-    """Rows under headings.
+def table(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, title: str | None = None, edge: bool = True
+) -> Renderable:
+    """Rows under headings; where a terminal is too narrow, each row is a block of lines.
 
     Args:
         columns: (heading, side to which its cells are pushed).
         rows: texts, one for each column; a `text(...)` where a cell has a style of its own.
         title: a line above.
+        edge: whether there is space around it.
     """
-    from rich import box
-    from rich.table import Table
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    headings = [(shown(heading), side) for heading, side in columns]
+    heading = None if title is None else text(title, "bold")
+    if is_plain():
+        lines = [_line([(name, cell) for (name, _), cell in zip(headings, row, strict=True)]) for row in cells]
+        return text("\n".join([*([] if title is None else [f"{title.strip()}:"]), *lines]))
+    from steercpp.cli.layouts import Columns
 
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", header_style="dim")
-    for heading, side in columns:
-        made.add_column(heading, justify=side)
-    for row in rows:
-        made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in row))
-    return made
+    return Columns(headings, cells, heading, edge=edge)
+
+
+def beside(left: Renderable, draw: Draw, *, least: int, most: int, below: bool = True) -> Renderable:
+    """A table with a drawing beside it, or below it where the terminal is narrow.
+
+    Args:
+        left: the table.
+        draw: makes it, so wide and high.
+        least: how wide it is at least; with less room beside the table it stands below.
+        most: how wide it is at most.
+        below: False where there is no room below, and the drawing is left out.
+    """
+    from steercpp.cli.layouts import Beside
+
+    return Beside(left, draw, least=least, most=most, below=below)
+
+
+def below(*pieces: Renderable) -> Renderable:
+    """Pieces as one, each below the other."""
+    from rich.console import Group
+
+    return Group(*pieces)
+
+
+def _cell(content: Cell) -> Text:
+    return text(content) if isinstance(content, str) else content
+
+
+def _line(named: Sequence[tuple[str, Text]]) -> str:
+    """A row in words: each cell after its heading."""
+    worded = ((name.strip(), " ".join(cell.plain.split())) for name, cell in named)
+    return ", ".join(f"{name}: {words}" if name else words for name, words in worded if words)
 
 
 def tail(content: str, n_lines: int, *, beside: int) -> Text:
@@ -177,111 +182,64 @@ def tail(content: str, n_lines: int, *, beside: int) -> Text:
     """
     from rich.text import Text
 
-    terminal = _console(True)
+    terminal = console_of(stderr=True)
     lines = text(content).wrap(terminal, max(terminal.width - beside, 8))[-n_lines:]
     return Text("\n").join(lines)
 
 
-def facts(rows: Sequence[tuple[Cell, Cell]]) -> Table:
-    """Names and what they are, in two columns."""
-    from rich.table import Table
+def facts(rows: Sequence[tuple[Cell, Cell]]) -> Renderable:
+    """Names and what they are, in two columns, or one below the other where the terminal is narrow."""
+    cells = [(_cell(name), _cell(value)) for name, value in rows]
+    if is_plain():
+        lines, name = [], ""
+        for name_cell, value in cells:
+            name = name_cell.plain.strip() or name  # what has no name goes on with the one before
+            lines.append(f"{name}: {value.plain}" if name else value.plain)
+        return text("\n".join(lines))
+    from steercpp.cli.layouts import Facts
 
-    made = Table.grid(padding=(0, 2))
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in rows:
-        made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in (name, value)))
-    return made
+    return Facts(cells)
 
 
-def grid(rows: Sequence[Sequence[Cell]], sides: str) -> Table:
+def grid(rows: Sequence[Sequence[Cell]], sides: str) -> Renderable:
     """Rows without headings; `sides` has "l" or "r" for each column."""
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    if is_plain():
+        return text("\n".join(" ".join(cell.plain for cell in row if cell.plain) for row in cells))
     from rich.table import Table
 
     made = Table.grid(padding=(0, 2))
     for side in sides:
-        made.add_column(justify="left" if side == "l" else "right")
-    for row in rows:
-        made.add_row(*(text(cell) if isinstance(cell, str) else cell for cell in row))
+        made.add_column(justify="left" if side == "l" else "right", overflow="fold")
+    for row in cells:
+        made.add_row(*row)
     return made
 
 
 def panel(*pieces: Renderable, title: str) -> Renderable:
-    """Pieces in a frame with a title, as wide as what they need."""
+    """Pieces in a frame with a title, as wide as what they need; without the frame where a terminal is narrow."""
     from rich import box
     from rich.console import Group
     from rich.panel import Panel
 
+    if is_plain() or console_of(stderr=False).width < NARROW:
+        return Group(blank(), text(title, "bold"), blank(), *pieces, blank())
     return Panel(Group(*pieces), title=text(title, "bold"), title_align="left", box=box.ROUNDED,
                  border_style="dim", padding=(1, 2), expand=False)  # fmt: skip
 
 
 @contextmanager
-def _shown(live: Live) -> Iterator[None]:
-    """Let `note` know of a bar as long as it is on the screen."""
-    _bars.append(live)
-    try:
-        yield
-    finally:
-        _bars.remove(live)
-
-
-def reporting(bar: Progress) -> Report:
-    """What shows a flow's reports on a bar.
-
-    Time left goes by what is done from the first report on, and anew where another amount of work begins: what an
-    earlier command has finished took no time now.
-    """
-    task = bar.add_task(FIRST_STAGE, total=None)
-    begun: int | None = None
-
-    def report(done: int, total: int, label: str) -> None:
-        nonlocal begun
-        if total != begun:
-            bar.reset(task, total=total, completed=done, description=label)
-            begun = total
-        bar.update(task, completed=done, total=total, description=label)
-
-    return report
-
-
-@contextmanager
-def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: bool = False) -> Iterator[Report | None]:
-    """A progress bar with the time left, on stderr, gone when done.
+def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: bool = False) -> Iterator[Course | None]:
+    """Show on stderr how far a flow is, and the time left; see progress.py.
 
     Args:
         above: draws what stands above the bar, anew at each report, in at most so many lines.
-        beside_data: data are printed on stdout meanwhile: no bar where that is a terminal too.
+        beside_data: data are printed on stdout meanwhile: nothing is shown where both are terminals.
 
     Yields:
-        progress(done, total, label) for a library flow, or None where stderr is no terminal.
+        progress(done, total, label) for a library flow, or None where nothing is shown.
     """
-    terminal = _console(True)
-    if not terminal.is_terminal or (beside_data and _console(False).is_terminal):
-        yield None
-        return
-    from rich.console import Group
-    from rich.live import Live
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from steercpp.cli.progress import showing
 
-    bar = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-        console=terminal,
-    )  # fmt: skip
-    draw = reporting(bar)
-
-    def picture() -> Renderable:
-        return Group(above(max(terminal.height - 4, 4)), bar) if above else bar
-
-    live = Live(
-        console=terminal, transient=True, get_renderable=picture, refresh_per_second=8,
-        redirect_stdout=False,  # it would send data to stderr
-    )  # fmt: skip
-    with live, _shown(live):
-
-        def report(done: int, total: int, label: str) -> None:
-            draw(done, total, label)
-            if done == total:
-                live.refresh()
-
-        yield report
+    with showing(above=above, beside_data=beside_data) as course:
+        yield course

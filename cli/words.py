@@ -19,6 +19,7 @@ OTHER_NAMES = {
 # What another command made has options that sentences about it name, also where the running command has none so called.
 ELSEWHERE = {
     "allow_code": "--allow-code-execution",
+    "budget_s": "--budget",
     "data": "--data",
     "force": "--force",
     "gate": "--gate",
@@ -29,6 +30,7 @@ ELSEWHERE = {
     "operator": "--operator",
     "out": "--out",
     "positions": "--positions",
+    "quick": "--quick",
     "repair": "--repair",
 }
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")

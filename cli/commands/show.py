@@ -94,7 +94,11 @@ def pieces(data: dict[str, Any]) -> list[output.Renderable]:
     known = [
         ("for models", f"{_shown('', data['model_hint']) or 'of unknown architecture'}, width {data['n_embd']}"),
         ("blocks", blocks),
-        *((key.replace("_", " "), _shown(key, metadata[key])) for key in sorted(metadata, key=_place)),
+        *(
+            (key.replace("_", " "), shown)
+            for key in sorted(metadata, key=_place)
+            if (shown := _shown(key, metadata[key]))
+        ),
     ]
     names = [name for name in rows[0] if name != "majority"]  # of which a note tells where it is small
     cells = [[_cell(name, row[name]) for name in names] for row in rows]
@@ -117,7 +121,7 @@ def _cell(name: str, value: float) -> str:
         return str(value)
     if name in FORMS:
         return FORMS[name](value)
-    return f"{value:.4f}" if 0.01 <= value < 10_000 else f"{value:.3g}"
+    return f"{value:#.4g}" if 0.01 <= value < 10_000 else f"{value:.3g}"
 
 
 def _shown(key: str, value: Any) -> str:

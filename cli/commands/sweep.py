@@ -123,7 +123,9 @@ def sweep(
     from steercpp.runs.manifest import is_finished
     from steercpp.runs.verdict import verdict_of
     from steercpp.sweeps.calibration import KL
+    from steercpp.sweeps.showcase import MOST_STRENGTHS
     from steercpp.sweeps.spec import SweepSpec
+    from steercpp.sweeps.stages import stages_to_measure
     from steercpp.sweeps.sweep import sweep as measure
 
     # What is measured; prompts are only shown if that is wanted.
@@ -158,6 +160,7 @@ def sweep(
     if force or not is_finished(folder):
         refuse_second_writer(folder)  # before the model is loaded
     view = _View(as_json)
+    shown = inputs.requests[: QUICK_SHOWN if effort.quick else None] if texts.shown else ()
     if model and strengths and unit is None and not named.leaves_open:
         output.note("--strengths are multiples of the vector's own length; --unit norm takes them in residual norms")
     with (
@@ -165,10 +168,15 @@ def sweep(
         options.open(inputs.model) as engine,
         output.progress(above=view.table, beside_data=as_json) as report,
     ):
+        has_controls = bool(controls.n_random or controls.orthogonal or controls.prompt_baseline)
+        then = stages_to_measure(controls=has_controls, texts=texts.shown or text_plan is not None)
+        if report is not None:
+            report.plan(then)
         if named.leaves_open:  # else everything was named
             found, inputs = find_open(
                 named, inputs, engine, asked, folder, direction=direction, max_loss=max_loss, seed=seed, force=force,
-                effort=effort.keywords(controls), report=report,
+                effort=effort.keywords(controls), report=report, then=then,
+                n_shown=MOST_STRENGTHS * inputs.showcase_tokens * len(shown),
             )  # fmt: skip
             if found.scope.sentence and not as_json:
                 output.note(found.scope.sentence)
@@ -179,16 +187,16 @@ def sweep(
         source, identity = inputs.vector(engine, report)  # a vector, or a call that extracts it
         vector_of = cache(source if callable(source) else lambda: source)
         measured = {**inputs.items, **answered(engine, inputs.items, folder, seed=seed, force=force, report=report)}
-        shown = inputs.requests[:QUICK_SHOWN] if effort.quick else inputs.requests
         spec = SweepSpec(
             **measured, **asked, strengths=inputs.strengths,
             unit=inputs.unit, kl=kl or KL, direction=direction, max_loss=max_loss, seed=seed, text_plan=text_plan,
-            showcase=shown if texts.shown else (), showcase_tokens=inputs.showcase_tokens,
+            showcase=shown, showcase_tokens=inputs.showcase_tokens,
             **steering.manner(vector_of, known=None if callable(source) else source.metadata),
         )  # fmt: skip
         result = measure(
             engine, vector_of if callable(source) else source, spec, out=folder, allow_code=texts.allow_code,
             force=force, vector_id=identity, progress=report, on_strength=view.add,
+            on_stage=None if report is None else report.on_stage,
             note=None if as_json else output.note,
         )  # fmt: skip
     if not result.decoded_now:
@@ -233,6 +241,6 @@ class _View:
     def table(self, n_lines: int) -> output.Renderable:
         if not self._rows:
             return output.text("")
-        from steercpp.cli.views.sweep import strength_table
+        from steercpp.cli.views.strengths import strength_table
 
-        return strength_table(sorted(self._rows[-max(n_lines - 4, 1) :], key=lambda row: row.strength))
+        return strength_table(sorted(self._rows, key=lambda row: row.strength), latest=self._rows[-1], n_lines=n_lines)

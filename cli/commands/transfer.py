@@ -27,7 +27,7 @@ from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
 from steercpp.cli.views.pieces import relative
-from steercpp.statistics.rounded import plus
+from steercpp.statistics.rounded import chosen_percent, plus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -187,8 +187,8 @@ def _effects(result: Transfer) -> list[output.Renderable]:
     """B and P(correct) at each strength, side by side, then what each gains within the budget."""
     bands = result.bands
     columns: list[output.Column] = [("strength", "right")]
-    columns += [(f"B: {HEADINGS[name]}" if not i else HEADINGS[name], "right") for i, name in enumerate(bands)]
-    columns += [(f"P: {HEADINGS[name]}" if not i else HEADINGS[name], "right") for i, name in enumerate(bands)]
+    columns += [(f"B: {HEADINGS[name]}", "right") for name in bands]
+    columns += [(f"P: {HEADINGS[name]}", "right") for name in bands]
     strengths = next(iter(bands.values())).strengths
     rows: list[list[output.Cell]] = [
         [f"{s:+g}" if s else "0", *(plus(band.b[i]) for band in bands.values()),
@@ -199,12 +199,12 @@ def _effects(result: Transfer) -> list[output.Renderable]:
     for name, band in bands.items():
         half = band.found.reported_on
         surest.append((HEADINGS[name], band.found.reason if half is None or not band.found.sure else
-                       f"{plus(half.gain)} ≥ {plus(half.gain_low)} in alignment, at {band.found.strength:+g}"
+                       f"{plus(half.gain)} ≥ {plus(half.gain_low)} in B, at {band.found.strength:+g}"
                        ))  # fmt: skip
     title = f" B and P(correct), layers {_named(result)}, strengths in residual norms"
     return [
         output.blank(), output.table(columns, rows, title=title),
-        output.text(f" Gain within a loss of {result.max_loss:.0%}", "bold"), output.facts(surest),
+        output.text(f" Gain within a loss of {chosen_percent(result.max_loss)}", "bold"), output.facts(surest),
     ]  # fmt: skip
 
 

@@ -76,12 +76,15 @@ _OPTIONS = (
         help="The instruction before every prompt, unsteered, as a control.",
     ),
     click.option(
-        "--instruction", metavar="TEXT", help="Text that asks for the behavior.  [default: the behavior set's own]",
+        "--instruction", metavar="TEXT",
+        help="Text that asks for the behavior; with pairs of your own, what their positive side does.  [default: the "
+             "behavior set's own]",
     ),
     click.option(
         "--opposite", metavar="TEXT",
-        help="Text that asks for the opposite, so that the unsteered model can judge which side a text fits.  "
-             "[default: with --matcher likelihood the behavior set's own]",
+        help="Text that asks for the opposite, so that the unsteered model can judge which side a text fits; with "
+             "pairs of your own, what their negative side does.  [default: with --matcher likelihood the behavior "
+             "set's own]",
     ),
 )  # fmt: skip
 control_options = grouped("controls", ControlOptions, _OPTIONS)

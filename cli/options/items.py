@@ -135,7 +135,8 @@ def _only_one(ctx: click.Context, parameter: click.Parameter, value: tuple[str, 
 _OPTIONS = (
     click.option(
         "--behavior", multiple=True, callback=_only_one, metavar="B",
-        help="Behavior items, for B: a file B.jsonl, or a set such as refusal.",
+        help="Behavior items, for B: a file B.jsonl, or a set such as refusal. Without it pairs of your own give the "
+             "prompts, and MODEL its own answers.",
     ),
     click.option(
         "--task", "tasks", multiple=True, metavar="T",

@@ -19,6 +19,7 @@ from steercpp.cli.options.common import AUTO, OWN, grouped
 if TYPE_CHECKING:
     from steercpp.cli.options.controls import ControlOptions, Controls
     from steercpp.cli.options.inputs import Inputs, NamedInputs
+    from steercpp.cli.progress import Course
     from steercpp.data.items import BehaviorItem, ChoiceItem, Item, OwnItem
     from steercpp.engine.engine import Engine
     from steercpp.runs.preparation import Preparation
@@ -43,7 +44,8 @@ def with_listed(options: NamedInputs, inputs: Inputs) -> Inputs:
 
 def find_open(
     options: NamedInputs, inputs: Inputs, engine: Engine, asked: Controls, folder: Path, *, direction: int,
-    max_loss: float, seed: int, force: bool, effort: Mapping[str, Any], report: output.Report | None,
+    max_loss: float, seed: int, force: bool, effort: Mapping[str, Any], report: Course | None,
+    then: Sequence[str], n_shown: int,
 ) -> tuple[Preparation, Inputs]:  # fmt: skip
     """Find on the model what was left open, and the inputs with it.
 
@@ -59,13 +61,22 @@ def find_open(
         force: find it anew.
         effort: keywords of `Wanted` that say how much is to be done.
         report: shows progress.
+        then: the stages of the sweep that follows.
+        n_shown: tokens of the texts that it shows, about.
     """
     from steercpp.provenance import json_sha256
     from steercpp.sweeps.prepare import prepare
+    from steercpp.sweeps.stages import stages_to_find
 
     asks = asks_for(options, inputs, engine, asked, direction=direction, max_loss=max_loss, seed=seed, report=report)
     asks = replace(asks, **effort)
-    found = prepare(engine, asks, out=folder, force=force, progress=report)
+    on_stage = None
+    if report is not None:
+        before = stages_to_find(layers=asks.layers is None, strengths=asks.strengths is None)
+        texts = engine.n_layer * n_shown
+        report.plan([*before, *then], later=lambda: texts if report.number <= len(before) else 0.0)
+        on_stage = report.on_stage
+    found = prepare(engine, asks, out=folder, force=force, progress=report, on_stage=on_stage)
     identity = json_sha256({"found": found.identity, "layers": found.layers})
     others = {kind: items for kind, items in inputs.items.items() if kind not in ("behavior", "choice", "own")}
     return found, replace(

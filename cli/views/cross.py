@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import relative
-from steercpp.statistics.rounded import plus
+from steercpp.statistics.rounded import places_of, plus
 
 if TYPE_CHECKING:
     from steercpp.experiments.cross import Change, CrossEffects, CrossRow
@@ -73,8 +73,9 @@ def _of(measured: str, name: str) -> Any:
 
 
 def _cell(change: Change) -> output.Cell:
-    value = f"{plus(change.value)}{'*' if change.beyond else ''}"
-    interval = f"\n{plus(change.low, 2)}…{plus(change.high, 2)}" if change.low == change.low else ""
+    places = places_of([(change.high - change.low) / 4])
+    value = f"{plus(change.value, places)}{'*' if change.beyond else ''}"
+    interval = f"\n{plus(change.low, places)}…{plus(change.high, places)}" if change.low == change.low else ""
     return output.text(value + interval, "bold" if change.beyond else "")
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from steercpp.statistics.fits import Estimate, FitResult
     from steercpp.statistics.recipes import Recipe, RecipeFit
 
-PLACES = 3  # behind the point, where a fit leaves fewer
 NAMES = {"delta_lambda": "Δλ", "b": "b = λσβ"}
 INTERVALS = {
     "residuals": "from residuals: a curve has no items to resample, so they may be too narrow",
@@ -54,7 +53,7 @@ def fit_rows(fit: FitResult) -> list[list[output.Cell]]:
 
 def _figures(estimate: Estimate) -> list[output.Cell]:
     numbers = (estimate.value, estimate.se, estimate.low, estimate.high)
-    value, se, low, high = (rounded(number, estimate.se, least=PLACES) for number in numbers)
+    value, se, low, high = (rounded(number, estimate.se) for number in numbers)
     return [value, se, f"{low} to {high}"]
 
 

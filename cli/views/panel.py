@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import share, signed
+from steercpp.cli.views.strengths import errors_of
 from steercpp.runs.labels import CONTROL_WORDS, Label
 from steercpp.runs.verdict import MEASURE_WORDS
 from steercpp.statistics.curves import LEAST_MASS
-from steercpp.statistics.rounded import fixed, plus, significant, within
+from steercpp.statistics.rounded import chosen_percent, fixed, places_of, plus, significant, within
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -31,9 +32,8 @@ Fact: TypeAlias = "tuple[str, output.Cell]"
 THEORY = (("alignment", "Δλ", "delta_lambda"), ("helpfulness", "λσβ", "b"))
 SWITCHES = {"random": "--random 0", "orthogonal": "--no-orthogonal", "prompt": "--no-prompt-baseline"}
 MEANS = (
-    ("B", "b", plus), ("P+ − P−", "b_raw", plus), ("P(correct)", "p_free", partial(fixed, places=3)),
-    ("P of answers", "p_answer", partial(fixed, places=3)), ("own answers", "p_own", partial(fixed, places=3)),
-    ("perplexity", "perplexity", significant),
+    ("B", "b", "+"), ("P+ − P−", "b_raw", "+"), ("P(correct)", "p_free", "-"), ("P of answers", "p_answer", "-"),
+    ("own answers", "p_own", "-"), ("perplexity", "perplexity", "-"),
 )  # fmt: skip
 QUALITY = (
     ("held-out AUC", "auc", partial(fixed, places=3)), ("held-out accuracy", "accuracy", share),
@@ -56,7 +56,6 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
     strength = None if recommendation is None else recommendation["candidate"]
     proof = _proof_title(recommendation)
     groups = {
-        "": _means(judgement, strength),
         proof: _proof(recommendation),
         "Controls": _controls(data["controls"], strength),
         "Vector": [("strengths", f"in {unit}"), *_quality(data["vector"]["quality"])],
@@ -72,7 +71,7 @@ def panel_pieces(judgement: Judgement, data: dict[str, Any], *, unit: str, work:
         "Work": work,
     }
     width = max(len(name) for facts in groups.values() for name, _ in facts) if any(groups.values()) else 0
-    pieces: list[output.Renderable] = []
+    pieces: list[output.Renderable] = _means(judgement, strength)
     for title, facts in groups.items():
         if facts:
             pieces += [output.blank()] if pieces else []
@@ -92,21 +91,27 @@ def _proof_title(recommendation: dict[str, Any] | None) -> str:
     )
 
 
-def _means(judgement: Judgement, strength: float | None) -> list[Fact]:
+def _means(judgement: Judgement, strength: float | None) -> list[output.Renderable]:
     """Means over all items at 0, at the recommended strength, and under the controls that are one direction or none."""
     controls = judgement.result.controls
     places = {f"at {signed(row.strength)}": row for row in judgement.result.rows() if row.strength in (0.0, strength)}
-    columns: dict[str, StrengthMeans] = dict(sorted(places.items(), key=lambda item: item[1].strength != 0))
+    shown: dict[str, StrengthMeans] = dict(sorted(places.items(), key=lambda item: item[1].strength != 0))
     for name, control in (("orthogonal", controls.orthogonal), ("baseline", controls.prompt)):
         if control is not None:
-            columns[name] = control.row
-    facts: list[Fact] = []
-    for name, key, form in MEANS:
-        values = [getattr(row, key) for row in columns.values()]
-        if values[0] is not None:
-            facts.append((name, "".join(f"{'' if value is None else form(value):>11}" for value in values)))
-    heading: Fact = ("", output.text("".join(f"{name:>11}" for name in columns), "dim"))
-    return [heading, *facts] if facts else []
+            shown[name] = control.row
+    errors = errors_of(judgement.result.scores)
+    lines: list[list[output.Cell]] = []
+    for name, key, sign in MEANS:
+        values = [getattr(row, key) for row in shown.values()]
+        if values[0] is None:
+            continue
+        if key in errors:
+            n_places = places_of(errors[key].tolist())
+            lines.append([name, *("" if value is None else fixed(value, n_places, sign=sign) for value in values)])
+        else:
+            lines.append([name, *("" if value is None else significant(value) for value in values)])
+    headings: list[output.Column] = [("mean", "left"), *((name, "right") for name in shown)]
+    return [output.table(headings, lines, edge=False)] if lines else []
 
 
 def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
@@ -134,11 +139,17 @@ def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
             told["over_random_low"] > 0,
         ))  # fmt: skip
     conditions.append((
-        "loss", f"{share(told['loss'])} of {of}, at most {share(told['loss_high'])}", f"at most {budget:.0%}",
+        "loss", f"{share(told['loss'])} of {of}, at most {share(told['loss_high'])}",
+        f"at most {chosen_percent(budget)}",
         told["loss_high"] <= budget,
     ))  # fmt: skip
+<<<<<<< HEAD
     if told["broken_share"] == told["broken_share"]:
         wanted = "no budget" if broken is None else f"at most {broken:.0%}"
+=======
+    if told["invalid"] == told["invalid"]:
+        wanted = "no budget" if broken is None else f"at most {chosen_percent(broken)}"
+>>>>>>> 1b82e35506fbf7d2b51974eefce3b8f3fc6171c8
         conditions.append(
             ("broken texts", share(told["broken_share"]), wanted, broken is None or told["broken_share"] <= broken)
         )  # fmt: skip
@@ -181,9 +192,10 @@ def _found(result: SweepResult) -> list[Fact]:
         tried = f"{len(found.windows)} windows at about {best['cost']:.2f} nats a token"
         facts.append(("layers", f"{best['name']}, of {tried}: {gain}"))
     if found.sides:
-        ends = " and ".join(signed(side["end"]) for side in found.sides.values())
+        ends = " and ".join(significant(side["end"], sign="+") for side in found.sides.values())
         of = "the everyday answers" if found.own else "helpfulness"
-        facts.append(("strengths", f"up to where half of {of} is lost: {ends}"))
+        grid = f"{signed(min(found.strengths))} to {signed(max(found.strengths))}"
+        facts.append(("strengths", f"{grid}; half of {of} is lost at {ends}"))
     tokens = result.manifest.tokens
     if tokens is not None and tokens.token_layers:
         shares = ", ".join(f"{name} {n / tokens.token_layers:.0%}" for name, n in found.token_layers.items())

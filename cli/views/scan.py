@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from steercpp.cli import output
 from steercpp.cli.views.pieces import files_pieces, relative, share
 from steercpp.runs.labels import strengths_in
-from steercpp.statistics.rounded import fixed, plus
+from steercpp.statistics.rounded import chosen_percent, fixed, plus
 
 if TYPE_CHECKING:
     from steercpp.experiments.scan import Band, Scan
@@ -33,7 +33,7 @@ def band_table(bands: Sequence[Band], *, best: Band | None, methods: bool, layer
     """
     first = [*(["layers"] if layers else []), *(["method"] if methods else [])]
     columns: list[output.Column] = [(f"  {name}" if i == 0 else name, "left") for i, name in enumerate(first)]
-    columns += [("at", "right"), ("gain in B", "right"), ("loss %", "right"), ("slope", "right")]
+    columns += [("at", "right"), ("gain in B", "right"), ("loss", "right"), ("slope", "right")]
     return output.table(columns, [_line(band, band is best, methods, layers) for band in bands])
 
 
@@ -48,7 +48,7 @@ def _line(band: Band, best: bool, methods: bool, layers: bool) -> list[output.Ce
         cells += [
             f"{recommended.strength:+g}",
             f"{plus(half.gain, 2)} ≥ {fixed(half.gain_low, 2)}",
-            f"{share(half.loss)} ≤ {share(half.loss_high)}".replace("%", ""),
+            f"{share(half.loss)} ≤ {share(half.loss_high)}",
         ]
     cells.append(plus(band.slope, 2))
     return [output.text(cell, style) for cell in cells]
@@ -115,9 +115,9 @@ def _panel(scan: Scan, items_of: Mapping[str, int]) -> list[output.Renderable]:
 def _notes(scan: Scan) -> list[output.Renderable]:
     notes: list[output.Renderable] = [
         output.text(
-            f"Each line: the strength with the largest certain gain within a loss of {scan.max_loss:.0%}, chosen on "
-            "one half of the items; gain and loss with 95% bounds, of the other half, not beside random directions. "
-            f"slope: of B at 0, per unit of strength. Strengths in {strengths_in(scan.unit)}.",
+            f"Each line: the strength with the largest certain gain within a loss of {chosen_percent(scan.max_loss)}, "
+            "chosen on one half of the items; gain and loss with 95% bounds, of the other half, not beside random "
+            f"directions. slope: of B at 0, per unit of strength. Strengths in {strengths_in(scan.unit)}.",
             "dim",
         )
     ]

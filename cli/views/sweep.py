@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: tables of strengths and of generated code, and all that `sweep` and `report` print."""
+"""What a person sees of a sweep: all that `sweep` and `report` print, and tables of generated code."""
 
 from __future__ import annotations
 
@@ -6,80 +6,26 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 from steercpp.cli.views.panel import Fact, panel_pieces
-from steercpp.cli.views.pieces import files_pieces, relative, signed, unit_line
+from steercpp.cli.views.pieces import files_pieces, relative, unit_line
+from steercpp.cli.views.strengths import errors_of, strength_table
 from steercpp.cli.views.verdict import next_pieces, verdict_pieces
 from steercpp.runs.labels import strengths_in
-from steercpp.statistics.rounded import plus
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
     from steercpp.runs.result import SweepResult
-    from steercpp.runs.scores import StrengthMeans
     from steercpp.runs.verdict import Verdict
 
 SHOWN = 2  # reasons of failure at each strength
-Line: TypeAlias = "list[output.Cell]"
 PLAIN = {"operator": "add", "positions": "all", "side": "both"}
 WORDS = {
     "prompt": "the prompt's tokens", "generated": "what follows the prompt", "last": "the prompt's last token",
     "positive": "tokens of positive projection", "negative": "tokens of negative projection",
 }  # fmt: skip
-
-
-def strength_table(rows: Sequence[StrengthMeans], *, recommended: float | None = None) -> output.Renderable:
-    """A line for each strength; with a picture of B and of P(correct) where no other measure needs the room."""
-    first = rows[0]
-    drawn = first.p_answer is None and first.perplexity is None and first.p_own is None
-    columns: list[output.Column] = [("strength", "right")]
-    if first.b is not None:
-        if drawn:
-            columns.append(("-1      B      +1", "left"))
-        columns += [("B", "right"), ("mass", "right")]
-    if first.p_free is not None:
-        if drawn:
-            columns.append(("P(correct)", "left"))
-        columns += [("free" if drawn else "P(correct)", "right"), ("choices", "right")]
-    others = (("P of answers", first.p_answer), ("own answers", first.p_own), ("perplexity", first.perplexity))
-    for heading, value in others:
-        if value is not None:
-            columns.append((heading, "right"))
-    return output.table(columns, [_line(row, row.strength == recommended, drawn) for row in rows])
-
-
-def _line(row: StrengthMeans, recommended: bool, drawn: bool) -> Line:
-    style = "bold green" if recommended else ""
-    line: Line = [output.text(signed(row.strength), style)]
-    if row.b is not None and row.mass is not None:
-        line += [output.text(_dot(row.b), "cyan")] if drawn else []
-        line += [output.text(plus(row.b), style), f"{row.mass:.2f}"]
-    if row.p_free is not None and row.p_restricted is not None:
-        line += [output.text(_bar(row.p_free), "yellow")] if drawn else []
-        line += [output.text(f"{row.p_free:.3f}", style), f"{row.p_restricted:.3f}"]
-    if row.p_answer is not None:
-        line.append(output.text(f"{row.p_answer:.3f}", style))
-    if row.p_own is not None:
-        line.append(output.text(f"{row.p_own:.3f}", style))
-    if row.perplexity is not None:
-        line.append(output.text(f"{row.perplexity:.4g}", style))
-    return line
-
-
-def _dot(b: float, half: int = 8) -> str:
-    """A place on a line from -1 to +1."""
-    line = ["·"] * (2 * half + 1)
-    line[half] = "│"
-    line[half + round(max(-1.0, min(1.0, b)) * half)] = "●"
-    return "".join(line)
-
-
-def _bar(p: float, width: int = 10) -> str:
-    """A bar from 0 to 1, in eighths of a character."""
-    eighths = int(max(0.0, min(1.0, p)) * width * 8 + 0.5)
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def closing(
@@ -95,7 +41,10 @@ def closing(
     pieces += next_pieces(verdict)
     if details or verdict.kind == "partial":
         if result.scores.rows():
-            pieces += [unit_line(unit_words(data)), strength_table(result.rows(), recommended=verdict.strength)]
+            pieces += [
+                unit_line(unit_words(data)),
+                strength_table(result.rows(), recommended=verdict.strength, errors=errors_of(result.scores)),
+            ]
         pieces += code_pieces(data["code"])
     if details:
         work = [*_manner(data), *_work(data)]

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+import click
+
 from steercpp.cli import output
+from steercpp.cli.views.chart import sentence
 from steercpp.cli.views.pieces import signed
+from steercpp.cli.views.strengths import curves_of
 from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
@@ -47,6 +51,10 @@ def next_pieces(verdict: Verdict) -> list[output.Renderable]:
     if not verdict.next:
         return [output.text(in_options(verdict.next_why))] if verdict.next_why else []
     options = [f"--{name}={value}" if value[0] in "-+" else f"--{name} {value}" for name, value in verdict.next.items()]
+    context = click.get_current_context(silent=True)
+    is_read = set(verdict.next) == {"direction"} and context is not None and context.info_name in ("report", "score")
+    if is_read:  # of what was measured, which needs no other folder
+        return [output.joined([("Next: the same command with ", ""), (" ".join(options), "bold cyan")])]
     why = f" ({verdict.next_why[:1].lower()}{verdict.next_why[1:]})"
     return [
         output.joined([("Next: the same command with ", ""), (f"{' '.join(options)} -o NEW", "bold cyan"), (why, "")])
@@ -65,6 +73,10 @@ def _curves(judgement: Judgement, verdict: Verdict) -> list[Fact]:
     base = next((row.helpful for row in rows if row.strength == 0), None)
     if base:
         pictures.append((PICTURE_NAMES[_kind(judgement)], [(row.helpful or 0.0) / base for row in rows]))
+    if output.is_plain():
+        return [
+            ("curve", f"{sentence([row.strength for row in rows], curve, verdict.at)}.") for curve in curves_of(rows)
+        ]
     facts: list[Fact] = []
     for name, values in pictures:
         facts.append((name, output.joined([*_steps(values, rows, verdict.at), (f"  {span}", "dim")])))

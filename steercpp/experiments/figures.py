@@ -17,6 +17,7 @@ from steercpp.experiments.scan import Band, Scan
 from steercpp.experiments.transfer import Transfer
 from steercpp.reports.labels import beside, cell_text, free_boxes, number_text, short_names
 from steercpp.reports.style import BLUE, GREEN, GREY, LEAF, ORANGE, STYLE, VIOLET, blank_figure, heat_map
+from steercpp.statistics.rounded import chosen_percent
 
 COLORS = (BLUE, ORANGE, LEAF, VIOLET, "#56b4e9", "#e69f00", "#8a6d3b")
 CROWD = 24  # bands; with more of them their curves are paler, and only the best is labeled
@@ -104,8 +105,8 @@ def _draw_ways(axes: Axes, scan: Scan, colors: dict[Band, str], *, by_method: bo
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
     axes.text(
-        scan.max_loss, axes.get_ylim()[0], f" budget {scan.max_loss:.0%} ", ha="right", va="bottom", fontsize=8,
-        color="#5b7f5b",
+        scan.max_loss, axes.get_ylim()[0], f" budget {chosen_percent(scan.max_loss)} ", ha="right", va="bottom",
+        fontsize=8, color="#5b7f5b",
     )  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def _way(band: Band, direction: int) -> tuple[Floats, Floats, int | None]:
 
 def _draw_depth(axes: Axes, scan: Scan, colors: dict[Band, str]) -> None:
     """What each band gains at its strength, over the layers it covers; whiskers reach down to the lower bounds."""
-    axes.set(title="Over depth", xlabel="layer", ylabel=f"gain in B within {scan.max_loss:.0%} loss")
+    axes.set(title="Over depth", xlabel="layer", ylabel=f"gain in B within {chosen_percent(scan.max_loss)} loss")
     axes.axhline(0, color=GREY, linewidth=0.8)
     for method in scan.methods:
         mine = [band for band in scan.bands if band.method == method and band.found.reported_on is not None]
@@ -150,7 +151,7 @@ def _draw_methods(axes: Axes, scan: Scan, colors: dict[Band, str]) -> None:
     """What each method gains at its strength, the best on top; whiskers reach down to the lower bounds."""
     axes.set(
         title=f"By method, layer{'s' if len(scan.windows[0]) > 1 else ''} {scan.bands[0].name}",
-        xlabel=f"gain in B within {scan.max_loss:.0%} loss",
+        xlabel=f"gain in B within {chosen_percent(scan.max_loss)} loss",
     )
     axes.axvline(0, color=GREY, linewidth=0.8)
     ordered = sorted(scan.bands, key=lambda band: _gain(band) if band.found.reported_on else -np.inf)

@@ -36,7 +36,7 @@ from steercpp.locks import writing
 from steercpp.runs.folder import prepare
 from steercpp.runs.manifest import MANIFEST
 from steercpp.statistics.recommend import Evidence
-from steercpp.statistics.rounded import fixed, plus
+from steercpp.statistics.rounded import chosen_percent, fixed, plus
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.algebra import cosines
 from steercpp.vectors.control_vector import ControlVector, manner
@@ -175,7 +175,8 @@ class Transfer:
         end = f"; {alike}" if alike else ""
         if native is None:
             effect_on_a = _effect(self.bands["vector-on-a"])
-            return f"On B the vector {effect} within a loss of {self.max_loss:.0%}, on A it {effect_on_a}{end}."
+            budget = chosen_percent(self.max_loss)
+            return f"On B the vector {effect} within a loss of {budget}, on A it {effect_on_a}{end}."
         if math.isnan(self.share):
             return f"It is not clear whether the vector carries over, for B's own {_effect(native)} on B{end}."
         verdict = (
@@ -184,8 +185,8 @@ class Transfer:
             else "The vector does not carry over"
         )  # fmt: skip
         return (
-            f"{verdict}: on B it {effect} within a loss of {self.max_loss:.0%}, {self.share:.0%} of what B's own "
-            f"vector does, which {_effect(native)}{end}."
+            f"{verdict}: on B it {effect} within a loss of {chosen_percent(self.max_loss)}, {self.share:.0%} of what "
+            f"B's own vector does, which {_effect(native)}{end}."
         )
 
     def _alike(self) -> str:

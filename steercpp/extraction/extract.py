@@ -68,7 +68,7 @@ def extract(
 
     def report(done: int, total: int) -> None:
         if progress is not None:
-            progress(done, total, "prompts")
+            progress(done, total, "reading the pairs")
 
     activations = collect(engine, pairs, template=template, layers=wanted, token=token, progress=report)
     return extract_from(activations, method=method, layers=wanted)
@@ -124,7 +124,7 @@ def extract_from(
             if method in BY_MAJORITY:
                 majorities.append(majority(positive, negative, direction))
             if progress is not None:
-                progress(place + 1, len(wanted), "layers")
+                progress(place + 1, len(wanted), "finding directions")
     architecture = str(activations.notes.get("architecture", ""))
     return ControlVector(directions, architecture, n_layer).with_metadata(
         method=method, layer_convention="applied", unit="length",

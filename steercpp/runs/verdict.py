@@ -34,7 +34,7 @@ from steercpp.statistics.curves import Curves
 from steercpp.statistics.intervals import FEWEST_ITEMS, resample
 from steercpp.statistics.losses import loss_bound, loss_of
 from steercpp.statistics.recommend import Evidence, Recommendation
-from steercpp.statistics.rounded import percent, plus
+from steercpp.statistics.rounded import chosen_percent, percent, plus
 
 VerdictKind: TypeAlias = Literal["use", "unproved", "costs", "nothing", "unmeasurable", "partial", "unfinished"]
 
@@ -154,7 +154,7 @@ class Verdict:
         if (cost := self.cost) is not None:
             words = MEASURE_WORDS[cost.kind]
             high = "it may be anything" if math.isinf(cost.high) else f"at most {percent(cost.high)}"
-            of = f"{cost.n_items} {words.items}; budget {cost.budget:.0%}"
+            of = f"{cost.n_items} {words.items}; budget {chosen_percent(cost.budget)}"
             whole = "" if cost.whole is None else f"; {percent(cost.whole)} in all"
             facts.append(("cost", f"{percent(cost.value)} of {words.name}, {high} ({of}){whole}"))
         beside = []
@@ -196,7 +196,8 @@ def verdict_of(judgement: Judgement) -> Verdict:
     if found is None or not found.scope.is_trimmed:
         return verdict
     verdict = replace(verdict, scope=found.scope.sentence)
-    if verdict.kind == "unproved" and found.scope.items:
+    finds_too_little = verdict.kind == "unproved" or (verdict.kind == "nothing" and "direction" not in verdict.next)
+    if finds_too_little and found.scope.items:
         how = "`quick`" if found.scope.budget_s is None else "`budget_s`"
         verdict = replace(
             verdict, next={}, next_why=f"The same command without {how} measures "
@@ -401,8 +402,11 @@ class _Case:
             gain, _ = self._figures(float(strengths[other]), n_tried=int(opposite.sum()))
             if gain.low > 0 and self._beats_others(-float(strengths[top]), gain.value):
                 sign = "-" if best.direction > 0 else "+"
+                wanted, there = ("positive", "negative") if best.direction > 0 else ("negative", "positive")
                 return self._nothing(
-                    float(strengths[top]), f"On the wanted side B does not rise; at {strengths[other]:+.10g} it does.",
+                    float(strengths[top]),
+                    f"At {wanted} strengths, the wanted ones, B does not rise; at {there} ones, such as "
+                    f"{strengths[other]:+.10g}, it does.",
                     next={"direction": sign}, next_why="Use the vector the other way round",
                 )  # fmt: skip
         return self._nothing(float(strengths[inside]), "At no strength within the budget is it certain that B rises.")

@@ -10,6 +10,7 @@ What is far below its error is noise and is written as 0; a zero has no minus si
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Protocol
 
 NONE = "–"  # where there is no number
@@ -56,6 +57,11 @@ def percent(value: float, places: int = 1) -> str:
     return NONE if value != value else f"{round(value, places + 2) + 0.0:.{places}%}"
 
 
+def chosen_percent(value: float) -> str:
+    """A share that somebody chose, such as a budget of loss, in percent as it was written: 0.025 is 2.5%."""
+    return f"{100 * value:.10g}%"
+
+
 def significant(value: float, digits: int = 3, *, error: float = 0.0, sign: str = "-") -> str:
     """A number with so many significant digits, or 0 where it is far below its error.
 
@@ -91,6 +97,17 @@ def rounded(value: float, error: float, *, sign: str = "-", least: int = 0) -> s
         return fixed(value, min(max(places, 0), MOST if value else 3), sign=sign)
     digits = math.floor(math.log10(abs(value))) + places
     return f"{value:{sign}.{min(max(digits, 1), 2)}e}"
+
+
+def places_of(errors: Iterable[float], *, least: int = 2) -> int:
+    """Digits behind the point that a whole column of numbers earns: two of its largest error, from `least` to four.
+
+    Args:
+        errors: the standard errors; those that are no number, or no more than that of floats, count for nothing.
+        least: digits at least, and where there is no error at all.
+    """
+    largest = max((error for error in errors if NOISE < error < math.inf), default=0.0)
+    return min(max(1 - math.floor(math.log10(largest)), least), MOST) if largest else least
 
 
 def _is_noise(value: float, error: float) -> bool:

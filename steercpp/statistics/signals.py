@@ -18,6 +18,7 @@ from scipy import stats
 from steercpp.aliases import Floats
 from steercpp.statistics.intervals import CONFIDENCE, FEWEST_ITEMS, t_low
 from steercpp.statistics.losses import items_to_prove, letters_hold
+from steercpp.statistics.rounded import chosen_percent
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 
 LEAST_LISTED = 0.1  # of the probability: below it listed continuations are not how the model answers
@@ -83,7 +84,8 @@ def choice_signal(
     if n_needed > n_telling:
         return Signal(
             measure, False, figure,
-            f"too weak: it takes {n_needed} telling items to prove a loss of {max_loss:.0%}, there are {n_telling}",
+            f"too weak: it takes {n_needed} telling items to prove a loss of {chosen_percent(max_loss)}, there are "
+            f"{n_telling}",
         )  # fmt: skip
     return Signal(measure, True, figure)
 
@@ -164,7 +166,9 @@ def own_signal(words_kl: Floats | None, n_items: int, *, max_loss: float = 0.05)
     nats = float(words_kl.mean())
     figure = f"{n_items} everyday answers; the instruction changes them by {nats:.3f} nats a token"
     if 1.0 - np.exp(-nats) > max_loss:
-        return Signal("own answers", True, figure, f"the instruction alone changes them by more than {max_loss:.0%}")
+        return Signal(
+            "own answers", True, figure, f"the instruction alone changes them by more than {chosen_percent(max_loss)}"
+        )
     return Signal("own answers", True, figure)
 
 

@@ -60,7 +60,7 @@ def own_answers(
         items: requests; those that have tokens stay as they are.
         max_tokens: of each answer, the end-of-generation token among them.
         seed: of the draws; each item has one of its own, by its number.
-        progress: called with (requests answered, of how many, "own answers").
+        progress: called with (requests answered, of how many, what is done).
 
     Returns:
         the items with their answers, in their order, without those whose answer is empty in three draws, or holds a
@@ -87,7 +87,7 @@ def own_answers(
 
         def tick(n: int, n_all: int, n_before: int = n_done) -> None:
             if progress is not None:
-                progress(min(n_before + n, n_open), n_open, "own answers")
+                progress(min(n_before + n, n_open), n_open, "collecting the model's answers")
 
         rows = generate_each(
             engine, [prompts[number] for number in open_ones], max_tokens=max_tokens, progress=tick,

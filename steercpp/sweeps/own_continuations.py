@@ -295,6 +295,8 @@ class _Finder:
 
         # answers of both sides, and how likely each of their beginnings is under either instruction
         answers = self._answers(fitting, sides, self.longest + 1)
+        if self.progress is not None:
+            self.progress(0, 1, "comparing the answers of both sides")
         nats_of = self._of_beginnings(answers, sides)
         auc = self._auc_by_length(answers, nats_of)
 
@@ -355,7 +357,7 @@ class _Finder:
 
         def tick(done: int, total: int) -> None:
             if self.progress is not None:
-                self.progress(done, total, f"continuations in the model's own words, of {max_tokens - 1} tokens")
+                self.progress(done, total, f"asking the model for both sides, {max_tokens - 1} tokens")
 
         texts = generate_each(self.engine, prompts, sampling=chains, max_tokens=max_tokens, progress=tick)
         self.generated += texts.token_layers

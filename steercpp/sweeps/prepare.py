@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from steercpp.aliases import Floats, Progress
+from steercpp.aliases import NAN, Floats, Progress
 from steercpp.data.items import BehaviorItem, ChoiceItem, OwnItem
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
@@ -52,9 +52,11 @@ from steercpp.statistics.signals import (
 )
 from steercpp.sweeps.bracket import FIRST, cliff
 from steercpp.sweeps.budget import Budget
+from steercpp.sweeps.estimate import Estimate, estimate
 from steercpp.sweeps.few_shot import WHY_NOT, by_example
 from steercpp.sweeps.own_answers import choosing, own_answers, words_kl
 from steercpp.sweeps.own_continuations import ALIKE, BY_SUBJECT, OwnContinuations, own_continuations, write_items
+from steercpp.sweeps.stages import ANSWERS, BRACKET, LAYERS, MEASURES, PAIRS, OnStage, Stage
 from steercpp.sweeps.trial import TRIAL_ANSWERS, EverydayCost, Spent, trial_behavior, trial_choice
 from steercpp.sweeps.trimming import Size, drawn
 from steercpp.sweeps.units import in_norm_units
@@ -70,8 +72,9 @@ TRIAL_CHOICES = 16  # choice items that tell whether the model knows more than a
 
 
 def prepare(
-    engine: Engine, wanted: Wanted, *, out: Path, force: bool = False, progress: Progress | None = None
-) -> Preparation:
+    engine: Engine, wanted: Wanted, *, out: Path, force: bool = False, progress: Progress | None = None,
+    on_stage: OnStage | None = None,
+) -> Preparation:  # fmt: skip
     """Find what is not given, or read what an earlier call found for the same.
 
     Args:
@@ -79,7 +82,8 @@ def prepare(
         wanted: what is asked for.
         out: the run's folder, where it is kept.
         force: find it anew, whatever is in the folder.
-        progress: called with (done, of how many, what is being done).
+        progress: called with (done, of how many, what is being done), anew in each stage.
+        on_stage: called when a stage begins, see stages.py.
 
     Returns:
         what to sweep; with a `reason` where this model cannot be measured so, and then nothing is to be swept.
@@ -100,7 +104,7 @@ def prepare(
         other = f"{held}, not {asked}" if held and held != asked else "a sweep of another plan"
         raise RunError(f"{out}: holds {other}; {NEXT}")
     with writing(out):
-        prepared = _Preparer(engine, wanted, identity, progress).run()
+        prepared = _Preparer(engine, wanted, identity, progress, on_stage).run()
         prepared.write(out)
         if prepared.continuations is not None and prepared.behavior:
             write_items(out / OWN_ITEMS, prepared.behavior)  # to look at, to edit and to give to another sweep
@@ -121,11 +125,13 @@ class _Preparer:
     wanted: Wanted
     identity: str
     progress: Progress | None
+    on_stage: OnStage | None = None
     signals: list[Signal] = field(default_factory=list)
     spent: Spent = field(init=False)
     counts: dict[str, int] = field(init=False)
     size: Size = field(init=False)
     budget: Budget | None = None
+    planned: Estimate | None = None  # of what follows the items
 
     def __post_init__(self) -> None:
         wanted = self.wanted
@@ -140,13 +146,16 @@ class _Preparer:
 
     def run(self, *, is_survey: bool = False) -> Preparation:
         """Everything in its order; a survey ends with the signals."""
+        self._enter(PAIRS)
         vector, windows, reason = self._vector()
         answers: tuple[OwnItem, ...] = ()
         behavior: tuple[BehaviorItem, ...] = ()
         choice: tuple[ChoiceItem, ...] = ()
         continuations = None
         if not reason:
+            self._enter(ANSWERS)
             answers = self._answers()
+            self._enter(MEASURES)
             behavior, continuations, reason = self._behavior()
         if not reason:
             choice = self._choice()
@@ -160,13 +169,16 @@ class _Preparer:
         compared: tuple[dict[str, Any], ...] = ()
         sides: dict[str, dict[str, Any]] = {}
         if not reason and not is_survey:
+            self._plan(behavior, choice, own, windows)
             vectors = _Vectors(self.engine, vector, behavior)
             if self.wanted.layers is None or self.wanted.strengths is None:
                 cost = EverydayCost.of(self.engine, choosing(answers)[:TRIAL_ANSWERS])
                 if self.wanted.layers is None:
+                    self._enter(LAYERS)
                     tried = self._compared(windows, vectors, cost, behavior, by_thirds=bool(own))
                     layers, compared = best(tried).layers, tuple(window.record() for window in tried)
                 if self.wanted.strengths is None:
+                    self._enter(BRACKET)
                     strengths, sides = self._strengths(vectors, cost, layers)
         return Preparation(
             self.identity, tuple(self.signals), behavior, choice, own, layers, strengths, compared, sides,
@@ -314,7 +326,11 @@ class _Preparer:
         at_0 = trial_behavior(self.engine, work).normalized[0]
 
         def gains(window: Window, strength: float) -> Floats:
-            self._tell(windows.index(window), len(windows), "comparing layers")
+            self._tell(
+                windows.index(window),
+                len(windows),
+                f"finding the layers, {windows.index(window) + 1} of {len(windows)}",
+            )
             try:
                 steered = trial_behavior(self.engine, work, vectors.at(window, strength)).normalized[0]
             except NonFiniteError:
@@ -337,7 +353,7 @@ class _Preparer:
         """A grid up to where half of the everyday helpfulness is lost, each side for itself."""
 
         def left(strength: float) -> float:
-            self._tell(0, 1, f"bracketing the strengths, {strength:+.3g}")
+            self._tell(0, 1, f"finding the strengths, {strength:+.3g}")
             return float(np.exp(-cost.at(vectors.at(layers, strength))).mean())
 
         wanted = self.wanted.direction
@@ -347,6 +363,32 @@ class _Preparer:
         end = ends[wanted].end
         grid = self.size.grid(end, ends[-wanted].end if -wanted in ends else -end)
         return grid, {"+" if sign > 0 else "-": end.record() for sign, end in ends.items()}
+
+    def _plan(
+        self, behavior: tuple[BehaviorItem, ...], choice: tuple[ChoiceItem, ...], own: tuple[OwnItem, ...],
+        windows: tuple[Window, ...],
+    ) -> None:  # fmt: skip
+        """Work out what is left, now that the items are there; only where somebody is told."""
+        if self.on_stage is None:
+            return
+        wanted, layers = self.wanted, self._layers
+        found = Preparation("", (), behavior, choice, own, layers, (0.0,))
+        scope = replace(Scope(), windows=(len(windows), len(windows)))
+        self.planned = estimate(
+            self.engine, replace(found, scope=scope), n_strengths=len(wanted.strengths or ()) or self.size.n_strengths,
+            n_directions=wanted.n_directions, in_words=wanted.in_words and bool(wanted.instruction),
+            finds_layers=wanted.layers is None,
+        )  # fmt: skip
+
+    def _enter(self, name: str) -> None:
+        """Tell that a stage begins."""
+        if self.on_stage is None:
+            return
+        left, at = NAN, self.engine.token_layers
+        if self.planned is not None:
+            finds_layers = name == LAYERS
+            left = float(self.planned.token_layers + (self.planned.to_find if finds_layers else 0))
+        self.on_stage(Stage(name, lambda: left - (self.engine.token_layers - at)))
 
     def _tell(self, done: int, total: int, what: str) -> None:
         if self.progress is not None:

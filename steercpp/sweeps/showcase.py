@@ -114,20 +114,25 @@ def show_texts(
         return
     rows = [(item, strength) for item in range(n_items) for strength in strengths]
 
-    def told(item: int, is_new: bool) -> None:
-        if tick is not None:
-            tick(planned[item], is_new)
+    waiting = list(range(n_items))
+
+    def told(n: int) -> None:
+        """So many requests are finished, about."""
+        while waiting and n_items - len(waiting) < n:
+            item = waiting.pop(0)
+            if tick is not None:
+                tick(planned[item], item not in done)
 
     try:
         generation = generate_each(
             engine, [texts.prompts[item] for item, _ in rows], sampling=[GREEDY] * len(rows),
             steering=[steered(steering, strength) for _, strength in rows], max_tokens=job.text_plan.max_tokens,
+            progress=lambda drawn, total: told(drawn * n_items // total),
         )  # fmt: skip
     except NonFiniteError:
-        in_order = iter(range(n_items))
         generate_texts(
             engine, store, texts, job.text_plan, steering=steering, strengths=strengths,
-            tick=lambda _, is_new: told(next(in_order), is_new),
+            tick=lambda _, is_new: told(n_items - len(waiting) + 1),
         )  # fmt: skip
         return
 
@@ -144,7 +149,7 @@ def show_texts(
                 token_layers=n_decoded[item] + engine.token_layers - before,
                 token_layers_plain=n_decoded_plain[item] + n_plain,
             )  # fmt: skip
-        told(item, item not in done)
+    told(n_items)
 
 
 def _shares(total: int, n: int) -> list[int]:

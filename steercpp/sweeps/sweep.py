@@ -68,6 +68,7 @@ from steercpp.sweeps.auto_strengths import found_strengths
 from steercpp.sweeps.measure import Bases, Groups, chunks, measure, packed_for
 from steercpp.sweeps.showcase import ShowcaseJob, show_texts, showcase_job
 from steercpp.sweeps.spec import SweepSpec
+from steercpp.sweeps.stages import CONTROLS, STRENGTHS, TEXTS, OnStage, Stage
 from steercpp.sweeps.texts import TextJob, generate_texts, text_jobs
 from steercpp.sweeps.units import in_unit
 from steercpp.sweeps.work import WORKS, Work, prompted_work
@@ -84,7 +85,7 @@ from steercpp.vectors.notes import small_majorities
 
 OnStrength = Callable[[StrengthMeans], None]
 TEXTS_OF = {  # as progress tells them
-    Label.PROMPT: "prompt baseline", Label.WORDS: "under the instruction", Label.OPPOSITE: "under its opposite"
+    Label.PROMPT: "of the prompt baseline", Label.WORDS: "under the instruction", Label.OPPOSITE: "under its opposite"
 }  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def sweep(
     vector_id: str | None = None,
     progress: Progress | None = None,
     on_strength: OnStrength | None = None,
+    on_stage: OnStage | None = None,
     note: Callable[[str], None] | None = None,
     **fields: Any,
 ) -> SweepResult:
@@ -114,9 +116,10 @@ def sweep(
         allow_code: the user's word that the model's code may run, see runs/code.py.
         force: replace what is in `out`.
         vector_id: identity of the vector for the plan; needed where `vector` is a function.
-        progress: called with (tokens done, of how many, what is being measured); what an earlier call has finished is
-            done from the first time on.
+        progress: called with (token-layers done, of how many, what is being measured), tokens times the blocks that
+            they pass, about; what an earlier call has finished is done from the first time on.
         on_strength: called with the means at each strength, as soon as it is finished.
+        on_stage: called when a stage begins, see stages.py.
         note: called with a sentence where a begun run is resumed, which says how much of it is there.
         fields: attributes of a `SweepSpec`.
 
@@ -161,7 +164,7 @@ def sweep(
     with engine.on_day(None if manifest is None else manifest.plan.chat.get("date")):
         return _swept(
             engine, vector, spec, manifest, out=out, force=force, allow_code=allow_code, vector_id=vector_id,
-            progress=progress, on_strength=on_strength, note=note,
+            progress=progress, on_strength=on_strength, on_stage=on_stage, note=note,
         )  # fmt: skip
 
 
@@ -177,6 +180,7 @@ def _swept(
     vector_id: str,
     progress: Progress | None,
     on_strength: OnStrength | None,
+    on_stage: OnStage | None,
     note: Callable[[str], None] | None,
 ) -> SweepResult:
     """Read a finished run, or measure what is missing of one, or of a new one where there is no manifest."""
@@ -200,7 +204,9 @@ def _swept(
                     note = None
                 else:
                     refuse_other_tokens(out, prepared.all_work)
-                return _measured(engine, spec, out, manifest, prepared, allow_code, progress, on_strength, note)
+                return _measured(
+                    engine, spec, out, manifest, prepared, allow_code, progress, on_strength, on_stage, note
+                )
     result = open_run(out)
     if on_strength is not None:
         for means in result.rows():
@@ -226,6 +232,7 @@ def _measured(
     allow_code: bool,
     progress: Progress | None,
     on_strength: OnStrength | None,
+    on_stage: OnStage | None,
     note: Callable[[str], None] | None,
 ) -> SweepResult:
     """Measure what a begun run lacks."""
@@ -239,7 +246,7 @@ def _measured(
             gate_open = {of_kind.kind: sum(of_kind.is_open) for of_kind in prepared.all_work}
             manifest = replace(manifest, gate_open=gate_open)
     with Store.reopen(out / STORE) as store:
-        run = Run(out, manifest, spec, engine, steering, prepared, store, progress, on_strength)
+        run = Run(out, manifest, spec, engine, steering, prepared, store, progress, on_strength, on_stage)
         if note is not None and (n_rows := store.n_rows()):
             note(f"resumes {out}: {n_rows} of {run.n_rows} rows are there")
         run.complete(allow_code=allow_code)
@@ -415,8 +422,9 @@ class Run:
         out, manifest, store: its directory, what that says, and where the numbers go.
         spec, engine, steering: what is asked for, what measures, and what is swept.
         prepared: the items, the prompt baseline and the prompts to continue.
-        progress, on_strength: see `sweep`.
-        n_done: tokens that are finished, from the beginning with those of earlier; n_now: those decoded now.
+        progress, on_strength, on_stage: see `sweep`.
+        n_done: token-layers that are finished, about, from the beginning with those of earlier calls.
+        n_now: tokens decoded now.
     """
 
     out: Path
@@ -428,6 +436,7 @@ class Run:
     store: Store
     progress: Progress | None
     on_strength: OnStrength | None
+    on_stage: OnStage | None = None
     n_done: int = 0
     n_now: int = 0
 
@@ -448,14 +457,18 @@ class Run:
             SandboxError: there is code to run, and it may not or cannot.
         """
         finished = self.store.finished()
-        done, self.n_done = set(finished), sum(finished.values()) + self._n_text_tokens_finished()
+        done = set(finished)
+        self.n_done = sum(n * self._depth(group.label, group.strength) for group, n in finished.items())
+        self.n_done += self.engine.n_layer * self._n_text_tokens_finished()
         bases = Bases(self.engine, self.steering.vector.layers[0])
         chunked = chunks(self.engine, self.prepared.work)
+        self._enter(STRENGTHS)
         for n_chunks, groups in enumerate(chunked, start=1):
             bases.held.clear()
             for n_before, strength in enumerate(self.strengths):
                 n_later = len(self.strengths) - 1 - n_before
-                self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later)
+                label = f"measuring {_signed(strength)}, {n_before + 1} of {len(self.strengths)}"
+                self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later, label)
                 if self.prepared.work and n_chunks == len(chunked) and self.on_strength is not None:
                     self.on_strength(self._means(strength))
         if not self._is_lost_in_code:
@@ -475,30 +488,44 @@ class Run:
         """Whether programs alone tell what steering costs: no candidate is known before they were run."""
         return Kind.CODE in self.spec.items and not {Kind.CHOICE, Kind.ANSWER} & set(self.spec.items)
 
+    def _enter(self, name: str) -> None:
+        """Tell that a stage begins."""
+        if self.on_stage is not None:
+            total = self._n_token_layers()
+            self.on_stage(Stage(name, lambda: float(total - self.n_done)))
+
     def _measure(
-        self, groups: Groups, bases: Bases, label: str, steering: Steering, done: set[Group], n_later: int
+        self, groups: Groups, bases: Bases, label: str, steering: Steering, done: set[Group], n_later: int, words: str
     ) -> None:
-        tick = self._ticking(_described(label, steering.strength))
+        tick = self._ticking(words, self._depth(label, steering.strength))
         measure(groups, self.store, bases, label=label, steering=steering, done=done, n_later=n_later, tick=tick)
 
-    def _ticking(self, stage: str) -> Callable[[int, bool], None]:
-        """What counts tokens that are decoded now, and passes on how many are finished in all."""
-        total = self._n_tokens()
+    def _depth(self, label: str, strength: float) -> int:
+        """The blocks that a pass computes, about: steered ones start above the layers below."""
+        n_layer = self.engine.n_layer
+        return n_layer if label == Label.PROMPT or not strength else n_layer - self.steering.vector.layers[0]
+
+    def _ticking(self, words: str, depth: int) -> Callable[[int, bool], None]:
+        """What counts tokens that are decoded now, each for so many blocks, and passes on how much is finished."""
+        total = self._n_token_layers()
 
         def tick(n_tokens: int, new: bool) -> None:
-            self.n_done += n_tokens if new else 0
+            self.n_done += depth * n_tokens if new else 0
             self.n_now += n_tokens if new else 0
             if self.progress is not None:
-                self.progress(self.n_done, total, stage)
+                self.progress(self.n_done, total, words)
 
         tick(0, False)
         return tick
 
     def _measure_controls(self, chunked: list[Groups], bases: Bases, done: set[Group]) -> None:
         """The prompt baseline, then the directions at the strength that follows from what was swept."""
+        self._enter(CONTROLS)
         unsteered = Bases(self.engine, self.engine.n_layer, keeps=False)
         for groups in filter(None, chunks(self.engine, self.prepared.baseline)):
-            self._measure(groups, unsteered, Label.PROMPT, self.steering.at(0.0), done, 0)
+            self._measure(
+                groups, unsteered, Label.PROMPT, self.steering.at(0.0), done, 0, "measuring the prompt baseline"
+            )
         off = dict(self.manifest.controls_off)
         vectors = directions_for(
             self.steering.vector, n_random=0 if ControlName.RANDOM in off else self.spec.random_directions,
@@ -518,7 +545,8 @@ class Run:
                 bases.held.clear()
             for n_before, (label, vector) in enumerate(vectors.items()):
                 steering = replace(self.steering, vector=vector, strength=strength)
-                self._measure(directed, bases, label, steering, done, len(vectors) - 1 - n_before)
+                words = _described(label, strength, self.spec.random_directions)
+                self._measure(directed, bases, label, steering, done, len(vectors) - 1 - n_before, words)
 
     def _measure_telling(self, bases: Bases, done: set[Group]) -> None:
         """Own answers that had no part in the choice, at 0 and at the candidate that the others propose."""
@@ -530,18 +558,24 @@ class Run:
         for groups in filter(None, chunks(self.engine, self.prepared.telling)):
             bases.held.clear()  # of other batches, whose memory these take
             for n_later, strength in ((1, 0.0), (0, candidate)):
-                self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later)
+                words = f"measuring {_signed(strength)} on other answers"
+                self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later, words)
         bases.held.clear()
 
     def _generate_texts(self) -> None:
         """Continue prompts: at every strength, or unsteered under the prompt baseline."""
+        if self.prepared.jobs:
+            self._enter(TEXTS)
         for job in self.prepared.jobs:
             assert self.spec.text_plan is not None
             is_steered = job.label == Label.VECTOR
             generate_texts(
                 self.engine, self.store, job, self.spec.text_plan, steering=self.steering if is_steered else None,
                 strengths=self.strengths if is_steered else [0.0],
-                tick=self._ticking(f"texts, {job.kind if is_steered else TEXTS_OF[Label(job.label)]}"),
+                tick=self._ticking(
+                    f"writing texts {f'for {job.kind} items' if is_steered else TEXTS_OF[Label(job.label)]}",
+                    self.engine.n_layer,
+                ),
             )  # fmt: skip
 
     def _show(self) -> None:
@@ -549,9 +583,11 @@ class Run:
         job = self.prepared.showcase
         if job is None:
             return
+        if not self.prepared.jobs:
+            self._enter(TEXTS)
         show_texts(
             self.engine, self.store, job, steering=self.steering, strengths=showcase_strengths(open_run(self.out)),
-            tick=self._ticking("texts to show"),
+            tick=self._ticking("writing texts to show", self.engine.n_layer),
         )  # fmt: skip
 
     def _n_text_tokens_finished(self) -> int:
@@ -593,36 +629,40 @@ class Run:
         text_plan = self.spec.text_plan
         n_samples = 0 if text_plan is None else text_plan.samples
         return self._planned(
-            lambda of_kind: len(of_kind.items), lambda job, n_strengths: n_strengths * n_samples * len(job.prompts)
+            lambda of_kind, _: len(of_kind.items), lambda job, n_strengths: n_strengths * n_samples * len(job.prompts)
         )
 
-    def _n_tokens(self) -> int:
-        """Tokens of the whole run."""
+    def _n_token_layers(self) -> int:
+        """Token-layers of the whole run, about."""
+        n_layer = self.engine.n_layer
 
         def of_texts(job: TextJob, n_strengths: int) -> int:
             assert self.spec.text_plan is not None
-            return sum(job.n_tokens(self.spec.text_plan, n_strengths))
+            return n_layer * sum(job.n_tokens(self.spec.text_plan, n_strengths))
 
-        shown = 0 if self.prepared.showcase is None else sum(self.prepared.showcase.n_tokens)
-        return shown + self._planned(lambda of_kind: of_kind.n_tokens, of_texts)
+        shown = 0 if self.prepared.showcase is None else n_layer * sum(self.prepared.showcase.n_tokens)
+        return shown + self._planned(lambda of_kind, depth: depth * of_kind.n_tokens, of_texts)
 
-    def _planned(self, of_pass: Callable[[Work], int], of_texts: Callable[[TextJob, int], int]) -> int:
+    def _planned(self, of_pass: Callable[[Work, int], int], of_texts: Callable[[TextJob, int], int]) -> int:
         """How much a whole run takes; the controls are not counted where there will be none.
 
         Args:
-            of_pass: what one pass over the items of a kind takes.
+            of_pass: what one pass over the items of a kind takes, through so many blocks.
             of_texts: what the texts of a job take, at so many strengths.
         """
         off, work = self.manifest.controls_off, self.prepared.work
-        n = len(self.strengths) * sum(map(of_pass, work)) + sum(map(of_pass, self.prepared.baseline))
-        n += 2 * sum(map(of_pass, self.prepared.telling))
+        whole, above = self._depth(Label.PROMPT, 0.0), self._depth(Label.VECTOR, 1.0)
+        depths = [above if strength else whole for strength in self.strengths]
+        n = sum(of_pass(of_kind, depth) for of_kind in work for depth in depths)
+        n += sum(of_pass(of_kind, whole) for of_kind in self.prepared.baseline)
+        n += sum(of_pass(of_kind, depth) for of_kind in self.prepared.telling for depth in (whole, above))
         for job in self.prepared.jobs:
             n += of_texts(job, len(self.strengths) if job.label == Label.VECTOR else 1)
         if any(s * self.spec.direction > 0 for s in self.strengths):
             n_random = 0 if ControlName.RANDOM in off else self.spec.random_directions
             n_directions = n_random + (ControlName.ORTHOGONAL not in off)
             kinds = controlled([of_kind.kind for of_kind in work], RANDOM)
-            n += n_directions * sum(of_pass(of_kind) for of_kind in work if of_kind.kind in kinds)
+            n += n_directions * sum(of_pass(of_kind, above) for of_kind in work if of_kind.kind in kinds)
         return n
 
     def _token_counts(self) -> TokenCounts:
@@ -652,12 +692,13 @@ class Run:
         )  # fmt: skip
 
 
-def _described(label: str, strength: float) -> str:
-    """What a progress bar calls a pass."""
-    if label == Label.VECTOR:
-        return f"strength {strength:+g}"
-    if label == Label.PROMPT:
-        return "prompt baseline"
+def _described(label: str, strength: float, n_random: int) -> str:
+    """What progress calls a direction to compare with."""
+    name = f"the {label} direction"
     if label.startswith(RANDOM):
-        return f"random direction {label.removeprefix(RANDOM)} at {strength:+g}"
-    return f"{label} direction at {strength:+g}"
+        name = f"random direction {int(label.removeprefix(RANDOM)) + 1} of {n_random}"
+    return f"measuring {name} at {_signed(strength)}"
+
+
+def _signed(strength: float) -> str:
+    return f"{strength:+.4g}" if strength else "0"

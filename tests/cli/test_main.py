@@ -194,34 +194,5 @@ def test_model_text_is_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
     assert "x" * 200 in lines  # a line to be copied is never wrapped
 
 
-def test_no_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with output.progress() as report:
-        assert report is None
-    assert capsys.readouterr().err == ""
-
-
 def test_interrupt_is_the_shells_number() -> None:
     assert 128 + signal.SIGINT == 130
-
-
-def test_time_left_goes_by_what_is_done_now() -> None:
-    """After a resume the bar counted 900 finished tokens as just done, and promised 1 s for 10 s of work."""
-    from rich.progress import Progress
-
-    now = 0.0
-    bar = Progress(get_time=lambda: now)
-    report = output.reporting(bar)
-    (task,) = bar.tasks
-    assert task.description == "getting ready"  # it was nameless until the first report
-    for done in (900, 900, 910, 920):
-        report(done, 1000, "strength +1")
-        now += 1.0
-    assert (task.completed, task.description) == (920, "strength +1")
-    assert task.time_remaining == pytest.approx(8 * 3 / 2, abs=4)
-    before = task.time_remaining
-    report(5000, 9000, "programs")  # other work, of which much is done as well
-    now += 1.0
-    report(5010, 9000, "programs")
-    now += 1.0
-    report(5020, 9000, "programs")
-    assert before is not None and task.time_remaining is not None and task.time_remaining > 300

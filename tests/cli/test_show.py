@@ -62,7 +62,7 @@ def test_table_for_people(path: Path) -> None:
     result = show(path)
     assert (result.exit_code, result.stderr) == (0, "")
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert ["2", "2.0000", "75.0%", "0.875"] in lines and ["3", "3.0000", "50.0%", "1.000"] in lines
+    assert ["2", "2.000", "75.0%", "0.875"] in lines and ["3", "3.000", "50.0%", "1.000"] in lines
     assert ["blocks", "8"] in lines
     assert "[/INST] [bold]x" in result.stdout  # not read as markup
     assert f"{HASH[:16]}…" in result.stdout and HASH not in result.stdout

@@ -431,7 +431,7 @@ def on_a_terminal(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(files: list[str]) -> None:
     command = [*files[:8], "--strengths", "-2:2:0.01", "--unit", "norm", "--threads", "1", "--out", "x"]
     process, controller = on_a_terminal(command)
-    drawn = drawn_on(controller, until="●".encode())  # a strength is finished, its line drawn
+    drawn = drawn_on(controller, until="⣀".encode())  # a strength is finished, its line drawn
     process.send_signal(signal.SIGINT)
     drawn += drawn_on(controller)
     stdout, _ = process.communicate()

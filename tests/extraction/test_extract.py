@@ -130,7 +130,7 @@ def test_template_makes_a_difference(tiny_engine: Engine) -> None:
 def test_progress_counts_prompts(tiny_engine: Engine) -> None:
     seen: list[tuple[int, int, str]] = []
     extract(tiny_engine, PAIRS, progress=lambda *report: seen.append(report))
-    assert seen[-1] == (8, 8, "prompts")
+    assert seen[-1] == (8, 8, "reading the pairs")
 
 
 def test_what_is_refused(tiny_engine: Engine) -> None:
@@ -192,7 +192,7 @@ def test_one_pair_leaves_out_what_it_cannot_tell(activations: Activations) -> No
 def test_progress_counts_layers(activations: Activations) -> None:
     seen: list[tuple[int, int, str]] = []
     extract_from(activations, layers=[1, 3], progress=lambda *report: seen.append(report))
-    assert seen == [(1, 2, "layers"), (2, 2, "layers")]
+    assert seen == [(1, 2, "finding directions"), (2, 2, "finding directions")]
 
 
 def test_what_is_refused_of_activations(activations: Activations) -> None:

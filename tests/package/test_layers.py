@@ -193,8 +193,9 @@ def test_the_library_does_not_talk() -> None:
     assert {room_of(name) for name in talking} == {"cli"}
 
 
-def test_only_output_knows_rich() -> None:
-    assert users_of("rich", sources()) == {"steercpp.cli.output"}
+def test_only_four_modules_of_the_command_line_know_rich() -> None:
+    knowing = {f"steercpp.cli.{name}" for name in ("output", "terminal", "layouts", "progress")}
+    assert users_of("rich", sources()) == knowing
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_llr_is_that_of_stock_llama_cpp_one_sequence_at_a_time(
 def test_an_interrupted_sweep_goes_on_with_the_same_readings(
     tiny_engine: Engine, result: SweepResult, tmp_path: Path
 ) -> None:
-    for stage in ("texts, behavior", "texts, under its opposite"):
+    for stage in ("writing texts for behavior items", "writing texts under its opposite"):
         calls: list[str] = []
 
         def interrupt(n_done: int, n_total: int, what: str, stage: str = stage, calls: list[str] = calls) -> None:
@@ -150,7 +150,7 @@ def test_a_store_of_an_earlier_version_has_no_readings(tiny_engine: Engine, tmp_
     """Its run is opened, and gone on with."""
 
     def interrupt(n_done: int, n_total: int, what: str) -> None:
-        if what == "texts, behavior" and n_done > n_total / 2:
+        if what == "writing texts for behavior items" and n_done > n_total / 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -103,7 +103,7 @@ def test_answers_are_the_same_for_the_same_seed_and_differ_for_another(tiny_engi
     others = own_answers(tiny_engine, REQUESTS, max_tokens=9, seed=1)
     assert sum(one.tokens != other.tokens for one, other in zip(items, others, strict=True)) >= len(items) - 1
     assert len({item.tokens for item in items}) > 1  # a seed of its own for each
-    assert seen[-1] == (8, 8, "own answers")
+    assert seen[-1] == (8, 8, "collecting the model's answers")
 
 
 def test_what_is_answered_stays(tiny_engine: Engine) -> None:

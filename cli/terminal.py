@@ -1,0 +1,128 @@
+"""The terminal: what it can spell, whether it wants plain lines, its two consoles, and text that is safe on it.
+
+Rich is imported on first use, since that takes longer than `--help`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from steercpp.encoding import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+# What stands for a character that an encoding lacks, where a question mark would say nothing.
+SPELLED = {
+    "−": "-", "–": "-", "—": "-", "…": "...", "·": "-", "▶": ">", "≥": ">=", "≤": "<=", "±": "+/-", "×": "x",
+    "²": "^2", "Δ": "Delta ", "δ": "delta ", "λ": "lambda ", "σ": "sigma ", "β": "beta ", "✓": "ok", "✗": "no",
+    "│": "|", "└": "+", "─": "-", "┤": "|", "▲": "^", "▁": "_", "▂": ".", "▃": "-", "▄": "~", "▅": "=", "▆": "+",
+    "▇": "*", "█": "#", "⟦": "[", "⟧": "]", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+DECIDING = ("NO_COLOR", "TERM", "COLUMNS", "LINES", "FORCE_COLOR")  # variables
+_is_plain = False
+bars: list[Live] = []  # on the screen now
+
+
+def replace_what_cannot_be_encoded() -> None:
+    """Let stdout and stderr write ? for a character that their encoding lacks, where they would raise an error.
+
+    A redirected stdout has the console's old encoding on Windows, and ASCII in the locale C. JSON spells such
+    characters as escapes, so it loses none.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
+def give_up_stdout() -> None:
+    """Drop what stdout did not take: at the end Python would try to write it again, and tell that it cannot."""
+    with suppress(OSError, ValueError):  # no file, in a test
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def be_plain(is_plain: bool) -> None:
+    """Switch the plain mode on or off, from now on."""
+    global _is_plain
+    _is_plain = is_plain
+
+
+def is_plain() -> bool:
+    """Whether the plain mode is on."""
+    return _is_plain
+
+
+def has(letters: str) -> bool:
+    """Whether both stdout and stderr can spell these characters."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            letters.encode(getattr(stream, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def shown(content: str) -> str:
+    """A text as a terminal takes it: control characters spelled out, and what an encoding lacks in other characters."""
+    content = printable(content)
+    if content.isascii() or has(content):
+        return content
+    return "".join(SPELLED.get(letter, letter) if not has(letter) else letter for letter in content)
+
+
+def styled(content: str, **style: Any) -> str:
+    """The words for `click.echo` on stderr, in color where that is wanted."""
+    is_colored = not (_is_plain or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
+    return click.style(content, **style) if is_colored else content
+
+
+def console_of(*, stderr: bool) -> Console:
+    """The console of stdout, or of stderr."""
+    return _made(stderr, _is_plain, *(os.environ.get(name, "") for name in DECIDING))
+
+
+@cache
+def _made(stderr: bool, is_plain: bool, no_color: str, *others: str) -> Console:
+    """A console for what decides how it looks; Rich asks for the variables by itself, but only when it is made."""
+    from rich.console import Console
+
+    return Console(
+        stderr=stderr, highlight=False, markup=False, emoji=False, no_color=is_plain or bool(no_color),
+        color_system=None if is_plain else "auto",
+    )  # fmt: skip
+
+
+@contextmanager
+def on_screen(live: Live) -> Iterator[None]:
+    """Let `note` know of a bar as long as it is on the screen."""
+    bars.append(live)
+    try:
+        yield
+    finally:
+        bars.remove(live)
+
+
+def text(content: str, style: str = "") -> Text:
+    """Words that are never read as markup, wrapped at the terminal's width."""
+    from rich.text import Text
+
+    return Text(shown(content), style=style)
+
+
+def joined(pieces: Sequence[tuple[str, str]]) -> Text:
+    """Words in several styles, (content, style), as one text that is wrapped at the terminal's width."""
+    from rich.text import Text
+
+    return Text.assemble(*((shown(content), style) for content, style in pieces))

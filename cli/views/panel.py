@@ -143,13 +143,8 @@ def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
         f"at most {chosen_percent(budget)}",
         told["loss_high"] <= budget,
     ))  # fmt: skip
-<<<<<<< HEAD
     if told["broken_share"] == told["broken_share"]:
-        wanted = "no budget" if broken is None else f"at most {broken:.0%}"
-=======
-    if told["invalid"] == told["invalid"]:
         wanted = "no budget" if broken is None else f"at most {chosen_percent(broken)}"
->>>>>>> 1b82e35506fbf7d2b51974eefce3b8f3fc6171c8
         conditions.append(
             ("broken texts", share(told["broken_share"]), wanted, broken is None or told["broken_share"] <= broken)
         )  # fmt: skip

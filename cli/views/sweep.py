@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,12 @@ from steercpp.cli.views.panel import Fact, panel_pieces
 from steercpp.cli.views.pieces import files_pieces, relative, unit_line
 from steercpp.cli.views.strengths import errors_of, strength_table
 from steercpp.cli.views.verdict import next_pieces, verdict_pieces
+from steercpp.runs.commands import use_command
 from steercpp.runs.labels import strengths_in
 
 if TYPE_CHECKING:
+    from steercpp.runs.commands import UseCommand
     from steercpp.runs.judgement import Judgement
-    from steercpp.runs.result import SweepResult
     from steercpp.runs.verdict import Verdict
 
 SHOWN = 2  # reasons of failure at each strength
@@ -50,13 +50,14 @@ def closing(
         work = [*_manner(data), *_work(data)]
         pieces.append(output.panel(*panel_pieces(judgement, data, unit=unit_words(data), work=work), title=title(data)))
         pieces += files_pieces([result.vector_path, *files])
-    plan = result.manifest.plan
-    if plan.gate or any(getattr(plan, key) != usual for key, usual in PLAIN.items()):
-        pieces += _only_here(result, 1.0 if verdict.strength is None else verdict.strength)
-    elif verdict.strength is not None:
-        pieces += _commands(result, verdict.strength)
+    command = use_command(
+        result, 1.0 if verdict.strength is None else verdict.strength,
+        model=relative(Path(result.manifest.model.path)), vector=relative(result.vector_path),
+    )  # fmt: skip
+    if verdict.strength is not None or not command.is_llama_cpp:
+        pieces += _use(command)
     if not details:
-        page = next((path for path in files if path.suffix == ".html"), None)
+        page = next((path for path in files if path.stem == "report"), None)
         shown = [("--details shows", "dim")] if page is None else [(relative(page), ""), (" and --details show", "dim")]
         pieces.append(output.joined([*shown, (" the rest", "dim")]))
     return pieces
@@ -102,27 +103,12 @@ def _work(data: dict[str, Any]) -> list[Fact]:
     return [("steered passes", f"{how}: {share:.2f} of the token-layers of a plain loop")]
 
 
-def _commands(result: SweepResult, strength: float) -> list[output.Renderable]:
-    """llama.cpp's own command lines; it takes colons and commas in the path for separators."""
-    vector = relative(result.vector_path)
-    if ":" in vector or "," in vector:
-        return [output.text("llama.cpp loads no vector from a path with ':' or ','; copy it elsewhere.", "yellow")]
-    if 0 in result.manifest.vector.layers:
-        return [output.text("llama.cpp cannot steer layer 0, so it cannot do the same.", "yellow")]
-    model = shlex.quote(relative(Path(result.manifest.model.path)))
-    scaled = f"--control-vector-scaled {shlex.quote(f'{vector}:{strength:.10g}')}"
-    return [output.verbatim(f"llama-server -m {model} {scaled}", "cyan")]
-
-
-def _only_here(result: SweepResult, strength: float) -> list[output.Renderable]:
-    """The command of ours that acts as the sweep did, where llama.cpp has none."""
-    model, vector = (shlex.quote(relative(path)) for path in (Path(result.manifest.model.path), result.vector_path))
-    gate = result.manifest.plan.gate.rpartition(":")[0]
-    line = f"  steercpp generate {model} --vector {vector}" + (f" --gate {gate}" if gate else "")
-    return [
-        output.text("llama.cpp only adds vectors, at every token, so it cannot do the same; this can:", "yellow"),
-        output.verbatim(f"{line} -p TEXT --strengths=0,{strength:.10g}"),
-    ]
+def _use(command: UseCommand) -> list[output.Renderable]:
+    """The command line that steers as the sweep did, after why it is not llama.cpp's own where it is not."""
+    pieces: list[output.Renderable] = [output.text(command.note, "yellow")] if command.note else []
+    if command.line:
+        pieces.append(output.verbatim(f"  {command.line}" if command.note else command.line, "cyan"))
+    return pieces
 
 
 def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:

@@ -3,7 +3,7 @@
 write_comparison([judge(open_run(folder)) for folder in folders], out=Path("comparison"))
 
 comparison.html .md .pdf    the page: verdicts, curves, texts, and where the runs differ
-comparison.csv              a row for each run
+comparison.csv .tex         a row for each run
 tradeoffs.png .svg .pdf     what is lost against what is gained, a line for each run
 alignments, helpfulnesses   over strength, where all runs count it in one unit
 """
@@ -21,6 +21,7 @@ from steercpp.errors import InputError
 from steercpp.reports.compared import ComparedRun, compared_runs, differences, verdict_grid
 from steercpp.reports.differences import Piece, changes
 from steercpp.reports.grids import strength_text
+from steercpp.reports.latex import latex_table
 from steercpp.reports.page import PageRequest, PageText, shown_text
 from steercpp.reports.pictures import write_together
 from steercpp.reports.report import PICTURES, make_folder
@@ -67,6 +68,7 @@ def write_comparison(
     runs = compared_runs(judgements)
     records = [run.record() for run in runs]
     files = {"comparison.csv": csv_bytes({name: [record[name] for record in records] for name in records[0]})}
+    files["comparison.tex"] = latex_table([run.judgement for run in runs]).encode()
     drawings = {}
     for name, figure in _figures(runs).items():
         kinds = {kind: rendered(figure, kind) for kind in dict.fromkeys((*pictures, "svg"))}

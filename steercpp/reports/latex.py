@@ -12,10 +12,10 @@ from collections.abc import Collection, Sequence
 
 from steercpp.encoding import printable
 from steercpp.errors import InputError
-from steercpp.runs.judgement import judge
+from steercpp.runs.judgement import Judgement, judge
 from steercpp.runs.result import SweepResult
 from steercpp.runs.verdict import MEASURE_WORDS, Beside, Cost, Gain, Verdict, verdict_of
-from steercpp.statistics.rounded import plus, rounded
+from steercpp.statistics.rounded import chosen_percent, plus, rounded
 from steercpp.vectors.layers import format_layers
 
 NOTHING = "--"
@@ -29,11 +29,11 @@ _SPECIAL = {
 }  # fmt: skip
 
 
-def latex_table(results: Sequence[SweepResult]) -> str:
+def latex_table(runs: Sequence[SweepResult | Judgement]) -> str:
     r"""A `table` environment with a line for each run, in their order.
 
     Args:
-        results: finished runs or not; at least one.
+        runs: finished or not, judged as they were planned or otherwise; at least one.
 
     Returns:
         LaTeX that needs the package booktabs. The gain in B stands with the lower end of its interval of 95%, the loss
@@ -44,9 +44,10 @@ def latex_table(results: Sequence[SweepResult]) -> str:
     Raises:
         InputError: no runs. RunError: a store cannot be read.
     """
-    if not results:
+    if not runs:
         raise InputError("a table takes at least one run")
-    verdicts = [verdict_of(judge(result)) for result in results]
+    judgements = [judge(run) if isinstance(run, SweepResult) else run for run in runs]
+    results, verdicts = [judgement.result for judgement in judgements], list(map(verdict_of, judgements))
     units = {result.manifest.plan.unit for result in results}
     lines = [_line(*run, with_unit=len(units) > 1) for run in zip(results, verdicts, strict=True)]
     rows = [f"    {' & '.join(cells)} \\\\" for cells in (HEADINGS, *lines)]
@@ -54,7 +55,7 @@ def latex_table(results: Sequence[SweepResult]) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{_caption(results, verdicts, units)}}}",
+        f"  \\caption{{{_caption(judgements, verdicts, units)}}}",
         r"  \begin{tabular}{llrrrrr}",
         r"    \toprule", rows[0], r"    \midrule", *rows[1:], r"    \bottomrule",
         r"  \end{tabular}",
@@ -111,12 +112,12 @@ def _beside(control: Beside | None) -> str:
     return mean if control.n == 1 else f"{mean} ($\\leq {plus(control.b_most, 2)}$)"
 
 
-def _caption(results: Sequence[SweepResult], verdicts: Sequence[Verdict], units: Collection[str]) -> str:
+def _caption(judgements: Sequence[Judgement], verdicts: Sequence[Verdict], units: Collection[str]) -> str:
     kinds = sorted({MEASURE_WORDS[verdict.cost.kind].name for verdict in verdicts if verdict.cost is not None})
-    budgets = sorted({result.manifest.plan.max_loss for result in results})
+    budgets = sorted({judgement.max_loss for judgement in judgements})
     unit = f" Strengths in {UNITS[next(iter(units))]}." if len(units) == 1 else ""
     of = f" of {escaped(' or '.join(kinds))}" if kinds else ""
-    budget = " or ".join(f"{share:.0%}" for share in budgets)
+    budget = " or ".join(chosen_percent(share) for share in budgets)
     return (
         f"Recommended strengths within a loss of {escaped(budget)}.{unit} Gain in $B$ with the lower end of its "
         f"95\\% interval; loss{of} with its one-sided 95\\% upper bound; of recommended strengths both are of items "

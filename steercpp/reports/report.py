@@ -6,6 +6,7 @@
     items.png .svg          slopes of single items; what became of choice items and texts
     couples.png .svg        over-refusal and compliance, correlations over couples
     code.png .svg           pass@k of generated code
+    table.tex               the verdict as a LaTeX table
     *.csv                   the numbers behind them and the fits, see tables.py
     report.html             all of it on one page; report.md and report.pdf where they are asked for
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from steercpp.choices import PAGE_FORMS, PageForm
 from steercpp.encoding import json_ready
 from steercpp.errors import InputError, RunError
+from steercpp.reports.latex import latex_table
 from steercpp.reports.pictures import write_together
 from steercpp.reports.tables import csv_bytes, tables
 from steercpp.runs.judgement import Judgement
@@ -29,7 +31,7 @@ from steercpp.runs.judgement import Judgement
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE = "report.html"
+PAGE, TABLE = "report.html", "table.tex"
 PICTURES: tuple[str, ...] = ("png", "svg")
 
 
@@ -62,6 +64,7 @@ def write_report(
     folder = make_folder(judgement.result.folder if out is None else out)
     made = tables(judgement)
     files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
+    files[TABLE] = latex_table([judgement]).encode()
     for name, figure in _figures(judgement).items():
         files |= {f"{name}.{kind}": rendered(figure, kind) for kind in dict.fromkeys((*pictures, "svg"))}
     drawings = {name: files[f"{name}.svg"] for name in figure_names(judgement)}
@@ -137,4 +140,4 @@ def ensure_report(judgement: Judgement) -> tuple[Path, ...]:
 def report_names(judgement: Judgement) -> list[str]:
     """Names of the files that a report of this run consists of."""
     pictures = [f"{name}.{kind}" for name in figure_names(judgement) for kind in ("png", "svg")]
-    return [*(f"{name}.csv" for name in tables(judgement)), *pictures, PAGE]
+    return [*(f"{name}.csv" for name in tables(judgement)), TABLE, *pictures, PAGE]

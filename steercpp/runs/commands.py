@@ -15,10 +15,12 @@ class UseCommand:
     Attributes:
         line: for a shell; "" where there is none.
         note: why llama.cpp does not do the same, in a sentence; "" where it does.
+        is_llama_cpp: whether llama.cpp can steer so at all, from another path if need be.
     """
 
     line: str
     note: str = ""
+    is_llama_cpp: bool = True
 
 
 def use_command(result: SweepResult, strength: float, *, model: str, vector: str) -> UseCommand:
@@ -37,6 +39,7 @@ def use_command(result: SweepResult, strength: float, *, model: str, vector: str
         return UseCommand(
             f"{line} --strengths=0,{strength:.10g}",
             "llama.cpp only adds vectors, at every token, so it cannot do the same; this can:",
+            is_llama_cpp=False,
         )
     if ":" in vector or "," in vector:
         return UseCommand("", "llama.cpp loads no vector from a path with ':' or ','; copy it elsewhere.")

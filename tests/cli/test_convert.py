@@ -281,7 +281,7 @@ def test_the_old_name_of_cosine_works_and_is_not_listed() -> None:
     for how in ((), ("--json",)):
         assert good("compare", *files, *how).stdout == good("cosine", *files, *how).stdout
     listed = good("--help").stdout
-    assert "\n  cosine " in listed and "compare" not in listed
+    assert "\n  cosine " in listed and "\n  compare " not in listed
 
 
 def test_cosine_table() -> None:

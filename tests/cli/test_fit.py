@@ -85,10 +85,12 @@ def test_the_papers_figures(test_data: Path) -> None:
     assert any(line[:2] == ["b0", "-0.562"] for line in figures)
     assert any(line[:3] == ["tanh", "R²", "0.974"] for line in figures)
     law = curves / "international_law_llama2-13b_harmfulness.csv"
-    for options, a, b, r2 in ([], "2.057", "0.704", "0.845"), (["--round", "2"], "2.058", "0.705", "0.842"):
+    for options, a, b, r2 in ([], 2.057, 0.704, "0.845"), (["--round", "2"], 2.058, 0.705, "0.842"):
         lines = [line.split() for line in fit(law, "--window", "-5:5", *options).stdout.splitlines()]
-        at = [line[:3] for line in lines].index(["quadratic", "R²", r2])
-        assert (lines[at + 1][:2], lines[at + 2][3]) == (["a", a], b)
+        assert ["quadratic", "R²", r2] in [line[:3] for line in lines]
+        data = json.loads(fit(law, "--window", "-5:5", *options, "--json").stdout)
+        (found,) = [form for form in data["fits"]["p_correct"] if form["form"] == "quadratic"]
+        assert [round(found["params"][name]["value"], 3) for name in ("a", "b")] == [a, b]
 
 
 def test_a_curve_that_means_nothing_says_why(tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ def test_figures_and_tables_are_whole_and_repeatable(
     second = write(open_run(planted.folder), tmp_path)
     assert [path.name for path in first] == report_names(judge(planted))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    starts = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".csv": b"strength,", ".html": b"<!DOCTYPE"}
+    starts = {
+        ".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".csv": b"strength,", ".html": b"<!DOCTYPE", ".tex": b"% needs",
+    }  # fmt: skip
     for path in first:
         data = path.read_bytes()
         assert data.startswith(b"measure," if path.name == "fits.csv" else starts[path.suffix]) and len(data) > 200

@@ -106,9 +106,7 @@ def test_a_report_holds_the_code(run: SweepResult, tmp_path: Path) -> None:
 
 def test_the_table(run: SweepResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    output._console.cache_clear()
     output.emit({}, as_json=False, render=lambda: code_pieces(code_record(run)))
-    output._console.cache_clear()
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert "6 problems, 4 answers each" in shown and "12 NameError, 6 AssertionError, 6 others" in " ".join(

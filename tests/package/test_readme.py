@@ -50,13 +50,15 @@ def test_the_python_examples_run(
         rows = {il: np.random.default_rng(il).standard_normal(256).astype(np.float32) for il in (1, 2)}
         write_vector(tmp_path / f"{name}.gguf", ControlVector(rows, "llama", 4))
     files = {
-        "llama-2-7b-chat.Q4_K_M.gguf": tiny_path,
+        "model.gguf": tiny_path,
+        "vector.gguf": tmp_path / "refusal.gguf",
         "refusal.jsonl": pairs,
         "refusal.behavior.jsonl": behavior,
-        "llama-2-7b-chat.Q4_0.gguf": model_maker("tiny-Q4_0"),
+        "model-Q4_0.gguf": model_maker("tiny-Q4_0"),
         "international_law_test.csv": choice,
         "runs/refusal": tmp_path / "run",
         "runs/sentiment": tmp_path / "run",
+        "runs/python": tmp_path / "run",
         "runs/scan": tmp_path / "scan",
         "runs/refusal-7b": tmp_path / "7b",
         "runs/refusal-13b": tmp_path / "13b",

@@ -14,7 +14,7 @@ from sphinx_click.ext import _format_option as option_lines
 
 project = "steercpp"
 author = "steercpp contributors"
-copyright = author
+copyright = "steercpp contributors, MIT"
 release = version = version_of("steercpp")
 
 extensions = [
@@ -31,6 +31,9 @@ nitpick_ignore_regex = [("py:.*", ".*")]  # types of numpy and of the library's 
 
 html_theme = "furo"
 html_title = "steercpp"
+html_theme_options = {"top_of_page_buttons": []}
+html_show_sourcelink = False
+html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 pygments_style = "friendly"
@@ -78,7 +81,7 @@ def group_options(app: Sphinx, ctx: click.Context, lines: list[str]) -> None:
     groups.append(("Output" if groups else "", "", options))
     lines.clear()
     for title, purpose, members in groups:
-        lines += [f"*{title}.* {purpose}", ""] if title else []
+        lines += [f"**{title}.** {purpose}", ""] if title else []
         for option in members:
             head, *rest = option_lines(ctx, option)
             lines += [head, *(literal(line) for line in rest), ""]

@@ -240,6 +240,6 @@ def test_its_own_model_prints_what_the_evidence_shows() -> None:
 # Words
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=[*NAMES, "CHANGELOG.md"])
 def test_no_page_uses_words_that_sound_translated(page: Path) -> None:
     assert GONE.findall(re.sub(r"`[^`]*`", "", FENCE.sub("", text_of(page)))) == []

@@ -129,10 +129,15 @@ def indented(text: str) -> list[str]:
     return re.findall(r"(?:^(?: {4,}|\t).*\n(?:[ \t]*\n(?= {4}))*)+", FENCE.sub("", text), re.MULTILINE)
 
 
+def joined(text: str) -> str:
+    """The text with commands of several lines in one."""
+    return re.sub(r" *\\\n *", " ", text)
+
+
 def commands(page: Path) -> Iterator[tuple[list[str], bool]]:
     """Command lines of steercpp as words, and whether each is whole: in a block of code, not within a sentence."""
     for block in blocks(page):
-        for line in re.sub(r" *\\\n *", " ", block).splitlines():
+        for line in joined(block).splitlines():
             if (whole := re.match(r"\s*(?:\$ )?steercpp +(.*)", line)) and "COMMAND" not in line:
                 words = shlex.split(whole[1], comments=True)
                 end = next((at for at, word in enumerate(words) if word in {"|", "&&", ">", ";"}), len(words))
@@ -216,7 +221,7 @@ def test_the_tutorial_on_the_embedded_model_prints_what_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = text_of(DOCS / "tutorial.md").partition("## Your own model")[0]
+    page = joined(text_of(DOCS / "tutorial.md").partition("## Your own model")[0])
     lines = [line.strip().removeprefix("steercpp ") for block in indented(page) for line in block.splitlines()]
     assert [line.split()[0] for line in lines] == ["sweep", "report", "generate"]
     for line in lines:

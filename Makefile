@@ -12,7 +12,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard native/*.cpp native/*.h)
-SOURCE := steercpp cli models tests docs
+SOURCE := steercpp cli models tests docs/conf.py
 SANE   := build/sanitize
 OF_NATIVE := tests/native $(addprefix tests/engine/test_,engine.py generation.py packing.py)
 # A process for each core, of which each computes with one thread, BLAS and engines that are told nothing too: threads of

@@ -2,6 +2,7 @@
 # make quick  install with the test tools and run the tests that are not marked slow: 3 minutes on 2 cores
 # make test   run all tests: 9 minutes on 2 cores
 # make check  what CI runs: format, lint, types, all tests
+# make docs   the pages of docs/ as a site in build/docs; a warning is an error
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
 # make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, evidence, method,
 #   mmlu, notebook); the tables of docs/statistics.md are printed by pytest -s, see tests/tables/coverage_study.py and share_coverage.py
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 NATIVE := $(wildcard native/*.cpp native/*.h)
-SOURCE := steercpp cli models tests
+SOURCE := steercpp cli models tests docs/conf.py
 SANE   := build/sanitize
 OF_NATIVE := tests/native $(addprefix tests/engine/test_,engine.py generation.py packing.py)
 # A process for each core, of which each computes with one thread, BLAS and engines that are told nothing too: threads of
@@ -24,7 +25,7 @@ LLAMA  := $(shell sed -n 's/.*"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.to
 # CMAKE_ARGS=-DGGML_CUDA=ON make test
 export CMAKE_ARGS := $(CMAKE_ARGS) -DGGML_RPC=ON
 
-.PHONY: demo quick test check rpc sanitize format table model clean
+.PHONY: demo quick test check docs rpc sanitize format table model clean
 
 demo: $(VENV)/.installed
 	$(BIN)/steercpp sweep
@@ -41,6 +42,10 @@ check: rpc
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
 	$(BIN)/mypy
 	$(PYTEST)
+
+docs: $(VENV)/.test
+	$(BIN)/sphinx-build -q -W --keep-going -n -d build/doctrees -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 # Run from elsewhere, as Python would find steercpp/ here first. The limit on a process's memory, which two tests set,
 # is no room for AddressSanitizer.
@@ -72,7 +77,7 @@ $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml CMakeLists.txt $(NATIVE)
 	touch $@
 
 $(VENV)/.test: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[test,docs]'
 	touch $@
 
 rpc: $(VENV)/.test

@@ -29,10 +29,11 @@ def test_there_are_examples() -> None:
     assert [page for page, _ in EXAMPLES].count("docs/python.md") == 2 and "docs/generation.md" in dict(EXAMPLES)
 
 
-def test_the_readme_is_short_and_shows_every_page() -> None:
+def test_the_readme_is_short_and_leads_to_the_docs() -> None:
+    """That every page is reached from there is in test_docs.py."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
-    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"docs/{path.name}" not in text] == []
+    assert "](docs/index.md)" in text and "](docs/tutorial.md)" in text
 
 
 @pytest.mark.parametrize(("page", "example"), EXAMPLES, ids=[page for page, _ in EXAMPLES])
@@ -49,13 +50,15 @@ def test_the_python_examples_run(
         rows = {il: np.random.default_rng(il).standard_normal(256).astype(np.float32) for il in (1, 2)}
         write_vector(tmp_path / f"{name}.gguf", ControlVector(rows, "llama", 4))
     files = {
-        "llama-2-7b-chat.Q4_K_M.gguf": tiny_path,
+        "model.gguf": tiny_path,
+        "vector.gguf": tmp_path / "refusal.gguf",
         "refusal.jsonl": pairs,
         "refusal.behavior.jsonl": behavior,
-        "llama-2-7b-chat.Q4_0.gguf": model_maker("tiny-Q4_0"),
+        "model-Q4_0.gguf": model_maker("tiny-Q4_0"),
         "international_law_test.csv": choice,
         "runs/refusal": tmp_path / "run",
         "runs/sentiment": tmp_path / "run",
+        "runs/python": tmp_path / "run",
         "runs/scan": tmp_path / "scan",
         "runs/refusal-7b": tmp_path / "7b",
         "runs/refusal-13b": tmp_path / "13b",

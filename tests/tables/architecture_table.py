@@ -1,4 +1,4 @@
-"""What steering does in models of many architectures: measured by `examine`, told by docs/architectures.md.
+"""What steering does in models of many architectures: measured by `examine`, shown in docs/architectures.md.
 
 `make table NAME=architecture` writes the document; a test compares it with what is measured.
 """
@@ -173,17 +173,23 @@ def _shape(batch: Batch) -> list[tuple[list[int], list[int], list[int], list[int
 
 HEAD = """# Architectures
 
-Made by `make table NAME=architecture` from small models with random weights, F32, 6 blocks; a test compares it
-with what it measures, and demands the same at Q8_0 with flash attention. "Exactly" is bit for bit.
+This page shows which architectures can be steered, and how exactly. To check a model of yours, load it: a model that
+cannot be steered is refused with the reason.
 
-- **moves by s v**: the activations of every layer, block 0 and the last block included, are what they were plus
-  strength times vector, rounded to float32 as llama.cpp does; layers below stay as they were.
-- **as llama.cpp's**: with a vector at layers 1 to 5 the logits are those that `llama_set_adapter_cvec` gives.
+    steercpp sweep model.gguf --pairs sentiment --dry-run
+
+`model.gguf` stands for your model. The table is made by `make table NAME=architecture` from small models with random
+weights, F32, 6 blocks. A test compares it with what it measures, and demands the same at Q8_0 with flash attention.
+"Exactly" means bit for bit.
+
+- **moves by s v**: the activations of every layer, including block 0 and the last block, change by exactly strength
+  times vector, rounded to float32 as llama.cpp does; layers below do not change.
+- **as llama.cpp's**: with a vector at layers 1 to 5, the logits are those that `llama_set_adapter_cvec` gives.
 - **blocks left out**: of a steered pass that starts at layer 1, 2, ..., 5. Its logits are those of the full pass,
-  with a foreign batch of the same shape decoded in between. 0 stands for a pass that is run in full, as the blocks
+  with a foreign batch of the same shape decoded in between. 0 means that the pass is run in full, because the blocks
   above need what every block below computes.
-- **sequences**: "together" in one decode, each with a strength of its own and as if all had it; or "one by one", where
-  llama.cpp regroups the rows of models with a recurrent state.
+- **sequences**: "together" in one decode, each with a strength of its own, with the results as if all had it; or "one
+  by one", because llama.cpp regroups the rows of models with a recurrent state.
 
 | model | architecture | what is special | moves by s v | as llama.cpp's | blocks left out | sequences |
 | --- | --- | --- | --- | --- | --- | --- |

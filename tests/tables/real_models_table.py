@@ -1,4 +1,4 @@
-"""What the default sweep says of a real chat model, for each built-in behavior; told by docs/real-models.md.
+"""What the default sweep finds on a real chat model, for each built-in behavior; shown in docs/real-models.md.
 
 `python tests/tables/real_models_table.py MODEL.gguf RUNS` sweeps the model once for each behavior into RUNS/BEHAVIOR,
 by the command that the document shows, and writes panels, times, the law's figures and the drawings into the document.
@@ -172,11 +172,11 @@ def section(model: Path, name: str, folder: Path) -> list[str]:
     words = [f"{seconds / 60:.1f} minutes, {in_all}, {prepared / 1e6:.2f} before it ({parts}).", ""]
     FIGURES.mkdir(exist_ok=True)
     (FIGURES / f"{name}.svg").write_bytes(rendered(tradeoff_figure(judgement), "svg"))
-    words += [f"![Trade-off of {name}](figures/{name}.svg)", ""]
+    words += [f"![Everyday answers kept against B: {name}](figures/{name}.svg)", ""]
     law = law_of(judgement)
     if law is not None:
         (FIGURES / f"{name}-law.svg").write_bytes(rendered(law_figure(law), "svg"))
-        words += [*law_lines(law), "", f"![The law on {name}](figures/{name}-law.svg)", ""]
+        words += [*law_lines(law), "", f"![Half ln(P+/P−) and KL against strength: {name}](figures/{name}-law.svg)", ""]
     return [*head, *panel, *words]
 
 
@@ -186,7 +186,7 @@ def law_lines(law: Law) -> list[str]:
     where = " and ".join(f"{s:+g}" for s in law.breaks)
     breaks = f"the line leaves the interval of the mean at {where}" if law.breaks else "the line holds over the grid"
     if law.slope[1] <= 0 <= law.slope[2]:
-        breaks = "there is no line to follow, as the interval of the slope holds 0"
+        breaks = "there is no line to follow, because the interval of the slope includes 0"
     slope, curvature = (f"{value:.1f} ({low:.1f} to {high:.1f})" for value, low, high in (law.slope, law.curvature))
     near = f"{law.s[law.near].min():+g} to {law.s[law.near].max():+g}"
     return [
@@ -195,8 +195,8 @@ def law_lines(law: Law) -> list[str]:
         f"| Δλ, the slope of half ln(P+/P−) | {slope} | {law.slope_r2:.3f} |",
         f"| c of KL = c s² | {curvature} | {law.curvature_r2:.3f} |",
         "",
-        f"Near 0 is from {near}, where at most {NEAR:.0%} of the everyday answers is lost; beyond it {breaks}.",
-        f"Of {n} items {law.n_straight} are straight by themselves (R² of {GOOD:g} or more), {law.n_wrong} fall.",
+        f"Near 0 means from {near}: there at most {NEAR:.0%} of the everyday answers is lost. Beyond that, {breaks}.",
+        f"{law.n_straight} of {n} items are straight by themselves (R² of at least {GOOD:g}); {law.n_wrong} fall.",
     ]
 
 

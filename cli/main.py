@@ -160,7 +160,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.version_option(None, "--version", package_name="steercpp", message="steercpp %(version)s")
 @click.option(
     "--plain", is_flag=True, envvar="STEERCPP_PLAIN",
-    help="Print plain lines, as a screen reader wants them: no frames, drawings or colors, nothing drawn anew. "
+    help="Print plain lines, as a screen reader wants them: no frames, drawings, colors or redrawing. "
          "STEERCPP_PLAIN=1 does the same.",
 )  # fmt: skip
 def main(plain: bool) -> None:
@@ -168,7 +168,7 @@ def main(plain: bool) -> None:
 
     \b
     steercpp sweep                        the embedded model, nothing to download
-    steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl --task t.jsonl
+    steercpp sweep model.gguf --pairs sentiment    a chat model of your own
     """  # noqa: D301
     output.be_plain(plain)
 

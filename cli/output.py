@@ -63,7 +63,7 @@ def emit(data: Mapping[str, Any], *, as_json: bool, render: Callable[[], Sequenc
         return
     from rich.console import Group
 
-    # not cropped: a bare Text would be joined anew, and then wrapped after all
+    # not cropped: a bare Text would be joined again, and then wrapped after all
     console_of(stderr=False).print(Group(*render()), crop=False, soft_wrap=is_plain())
 
 
@@ -233,7 +233,7 @@ def progress(*, above: Callable[[int], Renderable] | None = None, beside_data: b
     """Show on stderr how far a flow is, and the time left; see progress.py.
 
     Args:
-        above: draws what stands above the bar, anew at each report, in at most so many lines.
+        above: draws what stands above the bar, again at each report, in at most so many lines.
         beside_data: data are printed on stdout meanwhile: nothing is shown where both are terminals.
 
     Yields:

@@ -59,10 +59,10 @@ def calibrate(
 ) -> None:
     """Find the strength that changes predictions by a given KL.
 
-    The smallest strength of the sign is found at which KL(steered || unsteered) of the next token reaches the target at
-    95% of the tokens of a text, and what length that is at each layer, beside the residual stream. The vector's
-    tensors stay as they are; what was found is written into OUT, as keys steercpp.calibration.*. What KL rounding alone
-    has is measured first: with quantized weights a target must lie well above it.
+    Finds the smallest strength at which KL(steered || unsteered) of the next token reaches the target at 95% of the
+    tokens of a text, and shows how long that push is at each layer. The vector's tensors stay as they are; the result
+    is written into OUT, as keys steercpp.calibration.*. Rounding alone causes some KL, which is measured first: with
+    quantized weights the target must lie well above it.
 
     Texts: one of --text, --pairs, --behavior or --task. Without MODEL the embedded model is used, by default with its
     refusal vector on its behavior items. To sweep or generate in units of that push: --unit kl.

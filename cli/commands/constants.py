@@ -35,11 +35,11 @@ def constants(
 ) -> None:
     """Measure the theory's constants on a finished sweep's model.
 
-    The items are asked again at every strength of the run, on the same model: how far the logits and the last
-    activation move (lambda), how that scatters over wrong answers and whether normally (sigma), and whether it tells
-    aligned from misaligned answers, at the end and at each layer (Delta). For each assumption of the theory it says
-    for what share of the items it holds. The curves that follow are drawn beside the measured ones; nothing is fitted
-    to those.
+    Computes the items again at every strength of the run, on the same model: how far the logits and the last hidden
+    state move (lambda), how that scatters over wrong answers and whether it is normal (sigma), and whether it separates
+    aligned from misaligned answers, at the output and at each layer (Delta). For each assumption of the theory it
+    prints the share of items for which it holds. Curves computed from the constants are drawn beside the measured ones;
+    nothing is fitted to those.
 
     \b
     Example: steercpp constants runs/refusal

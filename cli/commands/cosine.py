@@ -28,8 +28,8 @@ ABREAST = 10  # columns of cosines that a terminal of 80 has room for
 def cosine(paths: tuple[Path, ...], figure: Path | None, force: bool, as_json: bool) -> None:
     """Show the cosines between vectors, at each layer and over all.
 
-    Over all layers means: of all tensors of a vector in a row, at the layers that both vectors have. Beside them stands
-    what chance gives: within it lie 95 of 100 cosines of random directions.
+    "Over all layers" joins the tensors of a vector at the layers that both vectors have. Beside it stands the range in
+    which 95% of the cosines of random directions lie.
 
     \b
     Example: steercpp cosine mean.gguf pca.gguf theirs.npz --figure cosines.png

@@ -68,10 +68,10 @@ def cross(
 ) -> None:
     """Compare what several vectors do to several behaviors.
 
-    Does a push for one behavior move another? For each vector at its strength: the change of mean B of each behavior
-    with its 95% interval over items, beside what random directions of the same lengths do, and the cosines between the
-    vectors. With --out an interrupted command goes on. Without MODEL the embedded model's refusal and fairness vectors
-    cross its own items.
+    Shows whether steering one behavior moves another. For each vector at its strength it prints the change of mean B
+    of each behavior with a 95% interval over items, the same for random directions of equal length, and the cosines
+    between the vectors. With --out an interrupted command can go on. Without MODEL it crosses the embedded model's
+    refusal and fairness vectors.
 
     \b
     Example: steercpp cross

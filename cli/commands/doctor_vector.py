@@ -151,7 +151,7 @@ def _next(examination: Examination, outcome: ExaminedVector) -> str | None:
 
 
 def _extract_command(examination: Examination) -> list[str]:
-    """How to extract the vector anew; llama-cvector-generator's own names stand for files that were not given."""
+    """How to extract the vector again; llama-cvector-generator's own names stand for files that were not given."""
     model = str(examination.model) if examination.model and not examination.has_dump else "MODEL.gguf"
     pairs = _pairs(examination) or ["--positive-file", "positive.txt", "--negative-file", "negative.txt"]
     token = [] if examination.token else ["--token", "mean"]  # of all tokens, as there

@@ -39,9 +39,8 @@ def report(
 ) -> None:
     """Draw a run again, or compare several, without a model.
 
-    Writes one page, figures as PNG, SVG and PDF, and tables as CSV; they follow from the store. An unfinished run shows
-    the strengths that are finished. Of several runs there is a page that compares models, vectors or layers.
-    `steercpp score` prints more numbers, and draws nothing.
+    Writes one page, figures as PNG, SVG and PDF, and tables as CSV and LaTeX, all from the run's store. An unfinished
+    run shows the strengths that are finished. Several runs give a page that compares models, vectors or layers.
 
     \b
     Example: steercpp report runs/refusal

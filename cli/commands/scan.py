@@ -91,13 +91,12 @@ def scan(
 ) -> None:
     """Find the layers at which steering gains most for what it costs.
 
-    A vector is extracted at all layers; then it is swept, at a few strengths, at each single layer and at each window
-    of consecutive layers. The best band has the largest certain gain in B while the loss of helpfulness stays within
-    the budget; one half of the items chooses it, the other half gives the figures. With several methods and one
-    window the table compares the methods. Without MODEL the embedded model is scanned with its own refusal pairs and
-    items.
+    Extracts a vector at all layers, then sweeps it at a few strengths at each single layer and at each window of
+    consecutive layers. The best band has the largest certain gain in B within the budget of loss. Half of the items
+    choose it; the other half give the figures. With several methods and one window, the table compares the methods.
+    Without MODEL it scans the embedded model.
 
-    Each sweep is a run in the directory that `steercpp report` opens; the same command again goes on where it stopped.
+    Each sweep is a run that `steercpp report` opens. The same command goes on where it stopped.
 
     \b
     Example: steercpp scan

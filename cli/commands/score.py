@@ -53,8 +53,8 @@ def score(
     """Score and fit a stored run again, without a model.
 
     Prints the recommendation, every fit, what became of the items and texts at each strength, and samples of what
-    failed. Nothing is written without --out, save what --allow-code-execution finds; and the run's vector notes which
-    strength is recommended now, if any is. `steercpp report` draws figures.
+    failed. Writes nothing without --out, except the results of --allow-code-execution and the recommended strength in
+    the run's vector. `steercpp report` draws figures.
 
     \b
     Example: steercpp score runs/refusal --max-loss 0.1 --weight 2

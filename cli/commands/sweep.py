@@ -101,11 +101,11 @@ def sweep(
 ) -> None:
     """Find how far a model can be steered before it gets worse.
 
-    Behavior B and helpfulness P(correct) are measured over a grid of strengths; the strength to use is the one that
-    gains most within a budget of loss. Beside it stand random directions of equal norm, one orthogonal to the vector,
-    and the prompt baseline: an instruction before every prompt. Without MODEL the embedded model is swept with its own
-    refusal pairs and held-out items. The run directory keeps every measurement: the same command again resumes an
-    unfinished run and shows a finished one.
+    Measures behavior B and helpfulness over a grid of strengths, and recommends the strength that gains most within a
+    budget of loss. Controls are random directions of the same length, a direction orthogonal to the vector, and the
+    prompt baseline: the same wish as an instruction in the prompt. Without MODEL it sweeps the embedded model with its
+    own refusal pairs. The run directory keeps every measurement: the same command resumes an unfinished run and shows
+    a finished one.
 
     \b
     Example: steercpp sweep

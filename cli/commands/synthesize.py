@@ -76,9 +76,9 @@ def synthesize(
 ) -> None:
     """Make contrast pairs from a steered chat model's own answers.
 
-    Both answers are greedy, under the two strengths side by side; the refusal is the pair's positive side. Requests
-    that are answered alike at both are left out. The pairs are for `extract`, also on a base model that would not
-    follow instructions. Without MODEL the embedded model refuses and complies, asked as a chat.
+    The model answers each request twice, greedily, at the two strengths; the refusal becomes the pair's positive side.
+    Requests with equal answers are left out. `extract` takes the pairs, also for a base model that does not follow
+    instructions. Without MODEL it uses the embedded model.
 
     \b
     Example: steercpp synthesize -o pairs.jsonl

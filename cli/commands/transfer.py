@@ -81,9 +81,9 @@ def transfer(
 ) -> None:
     """Compare a vector on a model and on its quantization.
 
-    With pairs: the cosines of the directions that they give on A and on B, and of V with both, at each layer. With
-    behavior and choice items: short sweeps of V on A, of V on B and of B's own vector on B, at V's layers, pushing
-    equally hard in residual norms. Where A or B is the embedded model, its own pairs and items are taken.
+    With pairs, it shows the cosines between the directions they give on A and on B, and of V with both, at each layer.
+    With behavior and choice items, it sweeps V on A, V on B and B's own vector on B, at V's layers, with pushes of
+    equal length in residual norms. If A or B is the embedded model, its own pairs and items are used.
 
     \b
     Example: steercpp transfer model-f16.gguf model-q4_0.gguf --vector v.gguf \\

@@ -58,7 +58,7 @@ def find_open(
         direction: 1 or -1, the sign of the strengths that are wanted.
         max_loss: the budget of loss.
         seed: of all draws.
-        force: find it anew.
+        force: find it again.
         effort: keywords of `Wanted` that say how much is to be done.
         report: shows progress.
         then: the stages of the sweep that follows.

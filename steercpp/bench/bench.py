@@ -149,7 +149,7 @@ def _too_large(shape: Shape, quant: str) -> str:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return ""
-    needed = 1.3 * model_bytes(shape, quant)  # ggml lays most matrices out anew; those of the file can be dropped
+    needed = 1.3 * model_bytes(shape, quant)  # ggml lays most matrices out again; those of the file can be dropped
     if needed < memory:
         return ""
     return f"the model needs {needed / 1e9:.1f} GB of {memory / 1e9:.1f}; make fewer `layers`"

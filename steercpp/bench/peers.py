@@ -1,6 +1,6 @@
 """llama.cpp's own tools beside the engine, on the same model file: llama-perplexity, llama-bench, llama-completion.
 
-A tool loads the model anew for every strength. What it takes for that is told apart, and left out of the ratios that
+A tool loads the model again for every strength. What it takes for that is told apart, and left out of the ratios that
 something is promised of.
 """
 

@@ -51,7 +51,7 @@ class PairSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PairFile:
-    """A `PairSource` that reads its file anew each time.
+    """A `PairSource` that reads its file again each time.
 
     Attributes:
         name: what messages call it.

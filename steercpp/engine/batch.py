@@ -34,7 +34,7 @@ class Query:
 
     @property
     def n_tokens_plain(self) -> int:
-        """Tokens that a loop over the continuations decodes: the prompt anew for each longer one."""
+        """Tokens that a loop over the continuations decodes: the prompt again for each longer one."""
         longer = [len(tokens) - 1 for tokens in self.continuations if len(tokens) > 1]
         return max(len(longer), 1) * len(self.tokens) + sum(longer)
 

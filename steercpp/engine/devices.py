@@ -76,7 +76,7 @@ class DeviceOptions:
             the order given, then this machine's.
         rpc: servers of llama.cpp's RPC backend, "HOST:PORT" each; one text may hold several, with commas between.
         type_k, type_v: what K and V are kept in. A quantized V needs flash attention.
-        use_mmap: map the model file into memory instead of reading it. What llama.cpp lays out anew for the CPU, such
+        use_mmap: map the model file into memory instead of reading it. What llama.cpp lays out again for the CPU, such
             as Q4_0, is then in memory twice, but a model that does not fit into memory can be run, slowly.
         offload_kqv: whether attention and the K/V cache are on the devices with their blocks.
 

@@ -9,7 +9,7 @@ without it, or with a memory of another strength, is refused with an error inste
     a state, or a prompt cache's entry, that is loaded at another steering than it was saved at
 
 For that some methods of the Llama are wrapped while a block lasts, and behind it for as long as something could still
-be continued. What starts anew is never in the way: a prompt, `reset()`, tokens that start as the model's texts do.
+be continued. What starts again is never in the way: a prompt, `reset()`, tokens that start as the model's texts do.
 """
 
 from __future__ import annotations

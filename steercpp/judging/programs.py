@@ -206,7 +206,7 @@ class Compiled:
         return self._lines([node for node in body if node.lineno <= self.n_given or node in kept])
 
     def _lines(self, nodes: Sequence[ast.stmt]) -> str:
-        """The lines of some of its statements; one that shares a line with another that goes is written anew."""
+        """The lines of some of its statements; one that shares a line with another that goes is written again."""
         lines, dropped = (
             self.source.split("\n"),
             {i for node in self.tree.body if node not in nodes for i in _span(node)},

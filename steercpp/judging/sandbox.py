@@ -5,7 +5,7 @@ memory that goes with it, and limits on time, memory, processes, files and outpu
 walls nothing runs. They protect the user from the program; the verdict, though, comes from the program's own process,
 and one written to forge a pass can.
 
-The walls are namespaces, made by bubblewrap or by unshare. Either way the process sees a root built anew in memory: the
+The walls are namespaces, made by bubblewrap or by unshare. Either way the process sees a root built in memory: the
 system's libraries and the directory of this Python, bound read-only, four devices, a /proc of its own process namespace
 and an empty, small /tmp. Home, other processes, the network and the environment are not hidden but absent. It holds no
 capability and can gain none.

@@ -129,7 +129,7 @@ def figure_names(judgement: Judgement) -> list[str]:
 
 
 def ensure_report(judgement: Judgement) -> tuple[Path, ...]:
-    """The files of the run's report; written only where something was measured anew or one of them is missing."""
+    """The files of the run's report; written only where something was measured again or one of them is missing."""
     result = judgement.result
     files = tuple(result.folder / name for name in report_names(judgement))
     if result.decoded_now or not all(path.is_file() for path in files):

@@ -88,7 +88,7 @@ class VectorRecord:
 class TokenCounts:
     """The work of a run: tokens, and tokens times blocks, by the run and by a plain loop that measures the same.
 
-    The loop decodes every item at every strength in full, each prompt anew for each of its longer continuations.
+    The loop decodes every item at every strength in full, each prompt again for each of its longer continuations.
     What comes before the first strength (pairs, norms, gates) is counted for neither. Generated texts are counted
     apart; None where there are none.
     """

@@ -1,6 +1,6 @@
 """Scores of items at every strength, from log-probabilities; read this to see exactly what is measured.
 
-Pure NumPy: a stored sweep is scored anew without a model. Arrays are (n_s, n_items) float64, one row for each
+Pure NumPy: a stored sweep is scored again without a model. Arrays are (n_s, n_items) float64, one row for each
 strength. Alignment B is always aligned minus misaligned, whatever the vector points to.
 
 Behavior items have P of aligned and of misaligned continuations; choice items P of the correct choice; free answers

@@ -49,7 +49,7 @@ def found_strengths(
         spec: what is to be swept, in the unit "norm"; its strengths are not looked at.
         out: the run's folder.
         vector_id: identity of the vector.
-        force: find it anew.
+        force: find it again.
 
     Raises:
         InputError: another unit, a manner other than llama.cpp's, or no items tell where half is lost.

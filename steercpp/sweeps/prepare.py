@@ -81,8 +81,8 @@ def prepare(
         engine: the model.
         wanted: what is asked for.
         out: the run's folder, where it is kept.
-        force: find it anew, whatever is in the folder.
-        progress: called with (done, of how many, what is being done), anew in each stage.
+        force: find it again, whatever is in the folder.
+        progress: called with (done, of how many, what is being done), again in each stage.
         on_stage: called when a stage begins, see stages.py.
 
     Returns:

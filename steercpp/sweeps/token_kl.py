@@ -112,7 +112,7 @@ class TokenKl:
         return 4 / 3 * np.concatenate(token_kl)
 
     def _base(self, place: int, batch: Batch) -> Base:
-        """The unsteered pass of a batch; kept while there is room, otherwise run anew each time."""
+        """The unsteered pass of a batch; kept while there is room, otherwise run again each time."""
         if (kept := self.held.get(place)) is not None:
             return kept
         base = self.engine.base(batch, first_layer=self.vector.layers[0], keep_logits=True)

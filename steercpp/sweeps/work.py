@@ -118,7 +118,7 @@ class Work:
 
     @property
     def n_tokens_plain(self) -> int:
-        """Tokens that a plain loop decodes for it: each prompt anew for each of its longer continuations."""
+        """Tokens that a plain loop decodes for it: each prompt again for each of its longer continuations."""
         queries = self.queries
         if self.chains:
             queries = tuple(Query(query.tokens, answers) for query, answers in zip(queries, self.chains, strict=True))
@@ -295,7 +295,7 @@ WORKS: Mapping[str, Callable[..., Work]] = {
 def prompted_work(engine: Engine, work: Work, instruction: str) -> Work | str:
     """The same items with an instruction before every prompt, or why they cannot be asked so.
 
-    The continuations stand after other prompts, so they are tokenized anew; scores of the two can be compared only
+    The continuations stand after other prompts, so they are tokenized again; scores of the two can be compared only
     where the same ones are left.
     """
     try:

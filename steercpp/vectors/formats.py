@@ -229,7 +229,7 @@ def _format_of_file(path: Path | str) -> VectorFormat:
 def _by_convention(
     path: Path | str, vector: ControlVector, notes: tuple[str, ...], convention: str
 ) -> tuple[ControlVector, tuple[str, ...]]:
-    """The vector with its directions at the layers that a convention means; notes on the layers made anew."""
+    """The vector with its directions at the layers that a convention means; notes on the layers made again."""
     notes = tuple(note for note in notes if not note.startswith(SHIFTED))
     if convention == "applied":
         return vector.with_metadata(layer_convention="applied"), notes

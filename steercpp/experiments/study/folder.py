@@ -1,4 +1,4 @@
-"""The folder of a study: its manifest, what was made in it and out of what; read this to see what is made anew.
+"""The folder of a study: its manifest, what was made in it and out of what; read this to see what is made again.
 
     study.json                  what was asked, with which files, and what is finished
     study.html                  all runs on one page, with links to their own
@@ -7,7 +7,7 @@
     PRESET/runs/NAME/           a run directory for each run, as `steercpp report` and `steercpp score` open it
 
 A file that was made is named in the manifest with the identity of what it was made of and with its own hash; it is made
-anew where either differs.
+again where either differs.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def study(
         out: the folder.
         choices: what is other than the preset says.
         force: take the place of a study of another plan.
-        progress: called with (done, of how many, what), anew for every part.
+        progress: called with (done, of how many, what), again for every part.
         on_outcome: called with each run's outcome, as soon as it is finished.
 
     Raises:

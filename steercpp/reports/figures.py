@@ -101,7 +101,7 @@ def helpfulness_figure(judgement: Judgement) -> Figure:
         if result.choice is not None:
             _line(axes, result.strengths, result.choice.accuracy, ".-", "accuracy", color=GREY, linewidth=1)
         if judgement.measure == "p_own" and (telling := result.telling) is not None:
-            _line(axes, telling.strengths, telling.mean_p_own, "s", "those that tell", color=BLUE, mfc="none", ms=6)
+            _line(axes, telling.strengths, telling.mean_p_own, "s", "testing answers", color=BLUE, mfc="none", ms=6)
         _draw_controls(axes, result, "helpful")
         mark_recommended(axes, judgement)
         axes.set_ylim(0, 1.02)

@@ -17,7 +17,7 @@ WORDS: Mapping[str, str] = {
     "p_correct_restricted_norm": "P(correct) over the choices, length-normalized",
     "accuracy": "accuracy (share right)", "accuracy_norm": "accuracy, length-normalized (acc_norm)",
     "p_token": "P of the answer, per token", "nats": "ln P of the answer (nats)",
-    "p_own": "own answers, exp(-KL per token)", "p_own_telling": "own answers that tell, exp(-KL per token)",
+    "p_own": "own answers, exp(-KL per token)", "p_own_telling": "testing own answers, exp(-KL per token)",
     "kl": "KL of own answers (nats per token)", "kl_twin": "ln p0 - ln ps of own answers (nats per token)",
     "perplexity": "perplexity", "helpfulness": "helpfulness (what the loss is of)",
     "gain": "gain in B", "loss": "loss (share of helpfulness)", "utility": "gain in B + w · change of P",

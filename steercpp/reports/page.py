@@ -52,7 +52,7 @@ TITLES = {"tradeoff": "Trade-off"}
 NUMBERS = {"alignment": ("alignment",), "helpfulness": ("helpfulness", "answers", "own"), "tradeoff": ("tradeoff",)}
 KIND_WORDS = {
     "behavior": "behavior items", "choice": "questions", "answer": "answers", "text": "texts", "code": "programs",
-    "own": "everyday answers that choose", "own_telling": "that tell",
+    "own": "choosing everyday answers", "own_telling": "testing ones",
 }  # fmt: skip
 GRIDS = {  # tables that stand open, with their headings
     "failures": "What failed", "coupled": "Couples", "texts": "Generated texts", "likelihood": "Texts by likelihood",

@@ -132,7 +132,7 @@ class Manifest:
         gate_open: kind of item to how many prompts pass the gate; None without a gate.
         controls_off: each control that is not to be had, with the reason.
         notes: what of the scoring is not as usual, in sentences.
-        telling_strength: the candidate, where the own answers that tell are measured beside 0; None before there is
+        telling_strength: the candidate, where the testing own answers are measured beside 0; None before there is
             one, and where the sweep has no such items.
     """
 

@@ -101,7 +101,7 @@ class SweepResult:
         strengths: (n_s,) ascending.
         scores: all of them at `strengths`; behavior, choice, answer, text, own: those of one kind, None where the sweep
             has no such items; of own answers, those that choose.
-        telling: own answers that tell, at 0 and at the candidate; None where they are not measured.
+        telling: testing own answers, at 0 and at the candidate; None where they are not measured.
         controls: what is measured of them so far, and why others are not.
         decoded_now: tokens decoded by the call that returned this; 0 where everything was read.
 

@@ -69,7 +69,7 @@ def first_missing(store: Store, manifest: Manifest) -> str | None:
     if (candidate := manifest.telling_strength) is not None and OWN_TELLING in manifest.items:
         for strength in (0.0, candidate):
             if not is_there(Label.VECTOR, OWN_TELLING, strength):
-                return f"measurements of the own answers that tell at strength {strength:+g}"
+                return f"measurements of the testing own answers at strength {strength:+g}"
     directions_at = {s for label, _, s in batches if label not in (Label.VECTOR, Label.PROMPT)} or {0.0}
     for label, description in _controls_of(manifest).items():
         strengths = {0.0} if label == Label.PROMPT else directions_at

@@ -6,7 +6,7 @@
 The strength with the best of many noisy figures looks better than it is. So the items are dealt into two halves. The
 choosing half proposes one candidate: going outwards from 0 until a budget may be exceeded, the strength with the
 highest lower bound of the gain. The telling half, which had no say, tests that one candidate, and no other strength is
-tried on it. It is recommended if on the telling items all of these hold:
+tried on it. It is recommended if on the testing items all of these hold:
 
 - the lower bound of the gain in normalized B is above 0;
 - the lower bound of the typical P+(s)/P+(0) is above 1: the aligned continuations became likelier, nonsense earns
@@ -418,13 +418,13 @@ def _no_gain(evidence: Evidence) -> str:
 
 
 def _untold(teller: Curves) -> str:
-    """Why the own answers that tell say nothing of a candidate."""
+    """Why the testing own answers say nothing of a candidate."""
     measured = [] if teller.telling is None else [s for s in teller.telling.strengths.tolist() if s]
     if not measured:
-        return "no own answers that tell are measured; run the same sweep again to go on, or give more requests"
+        return "the testing own answers are not measured; run the same sweep again to go on, or give more requests"
     at = ", ".join(f"{s:+g}" for s in measured)
     return (
-        f"the own answers that tell were measured at {at}, not there; a new sweep with this budget and sign measures "
+        f"the testing own answers were measured at {at}, not there; a new sweep with this budget and sign measures "
         "them there"
     )
 
@@ -437,7 +437,7 @@ def _doubts(teller: Curves, told: Evidence, budgets: _Budgets, candidate: float,
     if over := budgets.exceeded(told):
         enough = budgets.n_to_prove(teller, confidence)
         is_few = told.loss_high > budgets.max_loss and told.n_choice < enough
-        doubts.append(f"{over}; {enough} telling items that lose nothing prove that budget" if is_few else over)
+        doubts.append(f"{over}; {enough} testing items that lose nothing prove that budget" if is_few else over)
     if teller.pending:
         return [*doubts, teller.pending]
     others = teller.others

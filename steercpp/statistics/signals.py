@@ -64,7 +64,7 @@ def choice_signal(
     Args:
         scores: of the unsteered model, strength 0 among them, with `n_choices`.
         measure: how the items are asked.
-        max_loss: the budget; whether as many telling items as there are can prove it is told.
+        max_loss: the budget; whether as many testing items as there are can prove it is told.
         n_telling: how many items will tell what is lost; None: half of these.
         confidence: of the test, one-sided.
     """
@@ -84,7 +84,7 @@ def choice_signal(
     if n_needed > n_telling:
         return Signal(
             measure, False, figure,
-            f"too weak: it takes {n_needed} telling items to prove a loss of {chosen_percent(max_loss)}, there are "
+            f"too weak: it takes {n_needed} testing items to prove a loss of {chosen_percent(max_loss)}, there are "
             f"{n_telling}",
         )  # fmt: skip
     return Signal(measure, True, figure)

@@ -258,12 +258,12 @@ class Prepared:
     """All that a sweep decodes, as tokens.
 
     Attributes:
-        work: the items by kind, but for own answers that tell.
+        work: the items by kind, but for testing own answers.
         baseline: those that controls are measured on, with the instruction before their prompts; empty without one.
         jobs: prompts to be continued by generated text.
         controls_off: controls that are not to be had, with the reason.
         showcase: requests that are only shown; None without any.
-        telling: own answers that tell, at most one.
+        telling: testing own answers, at most one.
     """
 
     work: Sequence[Work]

@@ -102,15 +102,15 @@ def test_a_loss_that_the_others_tell_is_not_recommended() -> None:
 
 def test_few_that_tell_prove_nothing() -> None:
     found = told(telling_at(1.0, loss=0.0, n=20))
-    assert found.strength is None and "59 telling items that lose nothing prove that budget" in found.reason
+    assert found.strength is None and "59 testing items that lose nothing prove that budget" in found.reason
 
 
 @pytest.mark.parametrize(
     ("telling", "expected"),
     [
-        (None, "no own answers that tell are measured; run the same sweep again"),
-        (telling_at(1.5, loss=0.0), r"the own answers that tell were measured at \+1.5, not there"),
-        (OwnScores(np.array([0.0]), np.zeros((1, 130)), np.full(130, 9)), "no own answers that tell are measured"),
+        (None, "the testing own answers are not measured; run the same sweep again"),
+        (telling_at(1.5, loss=0.0), r"the testing own answers were measured at \+1.5, not there"),
+        (OwnScores(np.array([0.0]), np.zeros((1, 130)), np.full(130, 9)), "the testing own answers are not measured"),
     ],
 )
 def test_a_candidate_where_nobody_told_is_not_confirmed(telling: OwnScores | None, expected: str) -> None:

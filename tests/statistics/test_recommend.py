@@ -133,7 +133,7 @@ def test_few_items_cannot_prove_a_budget_and_say_how_many_can() -> None:
     found = recommend(behavior(RISING), ChoiceScores(S, p, p, p > 0.5))
     assert found.strength is None and found.candidate == 2.0 and not found.confirmed
     assert found.loss == 0.0 and found.loss_high == pytest.approx(1 - 0.05 ** (1 / 12), abs=0.01)
-    assert "the loss may be 22" in found.reason and "59 telling items that lose nothing prove that" in found.reason
+    assert "the loss may be 22" in found.reason and "59 testing items that lose nothing prove that" in found.reason
     p = np.full((7, 120), 0.999)
     assert recommend(behavior(RISING), ChoiceScores(S, p, p, p > 0.5)).strength == 2.0
 
@@ -141,9 +141,9 @@ def test_few_items_cannot_prove_a_budget_and_say_how_many_can() -> None:
 def test_a_lower_level_takes_more_items() -> None:
     """Of P = 0.5 an item that collapses from 1 takes two shares with it."""
     p = np.full((7, 236), 0.5)
-    assert "117 telling items that lose nothing" not in recommend(behavior(RISING), ChoiceScores(S, p, p, p > 1)).reason
+    assert "117 testing items that lose nothing" not in recommend(behavior(RISING), ChoiceScores(S, p, p, p > 1)).reason
     found = recommend(behavior(RISING), ChoiceScores(S, p[:, :200], p[:, :200], p[:, :200] > 1))
-    assert found.candidate == 2.0 and "119 telling items that lose nothing prove that budget" in found.reason
+    assert found.candidate == 2.0 and "119 testing items that lose nothing prove that budget" in found.reason
 
 
 def test_none_when_the_gain_lies_beyond_the_budget() -> None:
@@ -277,7 +277,7 @@ def test_one_more_random_direction_stays_below_the_reach_of_eight() -> None:
 
 
 def test_no_other_strength_is_tried_once_the_controls_deny_the_candidate() -> None:
-    """They speak of the candidate's strength alone, and the telling items of one strength only."""
+    """They speak of the candidate's strength alone, and the testing items of one strength only."""
     found = recommend(behavior(RISING), choice(STEADY), others=others(1.0, [0.0]))
     assert found.strength is None and found.candidate == 2.0
     assert "random directions were measured at +1, not there" in found.reason

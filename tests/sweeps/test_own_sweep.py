@@ -122,7 +122,7 @@ def test_a_sweep_ends_in_a_recommendation_told_by_other_answers(
     other = embedded_run.recommend(max_loss=0.12)
     assert other is not None and other.candidate not in (None, recommendation.candidate), other
     assert other.strength is None
-    assert f"the own answers that tell were measured at {recommendation.candidate:+g}, not there" in other.reason
+    assert f"the testing own answers were measured at {recommendation.candidate:+g}, not there" in other.reason
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_run_stopped_while_answers_tell_goes_on_to_the_same_bits(
             embedded_sweep(embedded, embedded_items, tmp_path / "run")
     begun = open_run(tmp_path / "run").recommend()
     assert begun is not None and begun.candidate is not None and begun.strength is None
-    assert "no own answers that tell are measured" in begun.reason
+    assert "the testing own answers are not measured" in begun.reason
     again = embedded_sweep(embedded, embedded_items, tmp_path / "run")
     assert numbers(tmp_path / "run") == numbers(embedded_run.folder)
     assert repr(again.recommend()) == repr(embedded_run.recommend())  # with NaN, which equals nothing
@@ -235,7 +235,7 @@ def test_finished_runs_that_lack_numbers_are_refused(embedded_run: SweepResult, 
     with sqlite3.connect(folder / STORE) as db:
         db.execute("DELETE FROM logprobs WHERE kind = 'own_telling' AND item = 3 AND strength > 0 AND continuation = 1")
     db.close()
-    with pytest.raises(RunError, match="lacks measurements of the own answers that tell at strength"):
+    with pytest.raises(RunError, match="lacks measurements of the testing own answers at strength"):
         open_run(folder)
 
 

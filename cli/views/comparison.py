@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def comparison_pieces(runs: Sequence[ComparedRun], page: Path) -> list[output.Renderable]:
     """A line for each run, then where they differ in what was measured, and the page."""
-    from steercpp.reports.compared import differences
+    from steercpp.reports.compared import NO_USE, differences
 
     columns: list[output.Column] = [
         ("run", "left"), ("layers", "left"), ("use", "right"), ("gain in B", "right"), ("at least", "right"),
@@ -27,7 +27,7 @@ def comparison_pieces(runs: Sequence[ComparedRun], page: Path) -> list[output.Re
         verdict, record = run.verdict, run.record()
         rows.append([
             output.text(run.name), record["layers"].partition(" ")[2],
-            "nothing" if verdict.strength is None else signed(verdict.strength),
+            NO_USE[verdict.kind] if verdict.strength is None else signed(verdict.strength),
             *(("–", "–") if verdict.gain is None else (plus(verdict.gain.value, 2), plus(verdict.gain.low, 2))),
             *(("–", "–") if verdict.cost is None else (share(verdict.cost.value), share(verdict.cost.high))),
         ])  # fmt: skip

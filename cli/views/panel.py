@@ -14,8 +14,7 @@ from steercpp.cli.views.pieces import share, signed
 from steercpp.cli.views.strengths import errors_of
 from steercpp.runs.labels import CONTROL_WORDS, Label
 from steercpp.runs.verdict import MEASURE_WORDS
-from steercpp.statistics.curves import LEAST_MASS
-from steercpp.statistics.rounded import chosen_percent, fixed, places_of, plus, significant, within
+from steercpp.statistics.rounded import fixed, places_of, plus, significant, within
 
 if TYPE_CHECKING:
     from steercpp.runs.judgement import Judgement
@@ -115,46 +114,23 @@ def _means(judgement: Judgement, strength: float | None) -> list[output.Renderab
 
 
 def _proof(recommendation: dict[str, Any] | None) -> list[Fact]:
-    """Each condition of the rule with its figure, the one that fails in yellow; without a candidate why there is none.
-
-    See statistics/recommend.py.
-    """
+    """Each condition of the rule with its figure, in yellow what fails; without a candidate why there is none."""
     if recommendation is None:
         return []
+    from steercpp.runs.proof import proof
+
     if recommendation["candidate"] is None:
         return [("no candidate", recommendation["reason"])]
-    told, kind = recommendation["reported_on"], recommendation["kind"]
-    of = MEASURE_WORDS["beyond" if recommendation["measure"] == "p_beyond" else kind].name
-    budget, broken = recommendation["max_loss"], recommendation["max_invalid"]
-    conditions: list[tuple[str, str, str, bool]] = [
-        ("gain in B", f"{plus(told['gain'])}, at least {plus(told['gain_low'])}", "above 0", told["gain_low"] > 0),
-        ("typical growth of P+", f"{told['aligned_ratio']:.2f}-fold, at least {told['aligned_ratio_low']:.2f}-fold",
-         "above 1", told["aligned_ratio_low"] > 1),
-        ("mass kept", f"{told['mass_ratio']:.2f}, at least {told['mass_ratio_low']:.2f}",
-         f"at least {LEAST_MASS:g}", told["mass_ratio_low"] >= LEAST_MASS),
-    ]  # fmt: skip
-    if told["over_random"] == told["over_random"]:
-        conditions.append((
-            "over random ones", f"{plus(told['over_random'])}, at least {plus(told['over_random_low'])}", "above 0",
-            told["over_random_low"] > 0,
-        ))  # fmt: skip
-    conditions.append((
-        "loss", f"{share(told['loss'])} of {of}, at most {share(told['loss_high'])}",
-        f"at most {chosen_percent(budget)}",
-        told["loss_high"] <= budget,
-    ))  # fmt: skip
-    if told["broken_share"] == told["broken_share"]:
-        wanted = "no budget" if broken is None else f"at most {chosen_percent(broken)}"
-        conditions.append(
-            ("broken texts", share(told["broken_share"]), wanted, broken is None or told["broken_share"] <= broken)
-        )  # fmt: skip
     return [
         (
-            name,
-            output.joined([(figure, "" if holds else "yellow"), (f"; needed: {wanted}", "dim" if holds else "yellow")]),
+            condition.name,
+            output.joined([
+                (condition.figure, "" if condition.holds else "yellow"),
+                (f"; needed: {condition.needed}", "dim" if condition.holds else "yellow"),
+            ]),
         )
-        for name, figure, wanted, holds in conditions
-    ]
+        for condition in proof(recommendation)
+    ]  # fmt: skip
 
 
 def _quality(quality: dict[str, Any] | None) -> list[Fact]:
@@ -190,7 +166,7 @@ def _found(result: SweepResult) -> list[Fact]:
         ends = " and ".join(significant(side["end"], sign="+") for side in found.sides.values())
         of = "the everyday answers" if found.own else "helpfulness"
         grid = f"{signed(min(found.strengths))} to {signed(max(found.strengths))}"
-        facts.append(("strengths", f"{grid}; half of {of} is lost at {ends}"))
+        facts.append(("strengths", f"{grid}; half of {of} is lost at about {ends}"))
     tokens = result.manifest.tokens
     if tokens is not None and tokens.token_layers:
         shares = ", ".join(f"{name} {n / tokens.token_layers:.0%}" for name, n in found.token_layers.items())

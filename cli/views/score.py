@@ -248,7 +248,7 @@ def _nothing(judgement: Judgement) -> str:
         return (
             "The programs were not run yet: --allow-code-execution does."
             if not_run
-            else "No samples: the run has no texts, programs or choice items."
+            else "No samples: the run has no texts of behavior items, no programs and no choice items."
         )
     more = "; the programs were not run yet" if not_run else ""
     return f"Nothing failed: {', '.join(fine)}{more}."

@@ -6,7 +6,7 @@ items; where they did not, `differences` says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,13 @@ import numpy as np
 from steercpp.errors import InputError
 from steercpp.reports.grids import Grid, strength_text
 from steercpp.runs.judgement import Judgement
-from steercpp.runs.verdict import Verdict, layers_phrase, verdict_of
+from steercpp.runs.verdict import Verdict, VerdictKind, layers_phrase, verdict_of
 from steercpp.statistics.rounded import percent, plus
+
+NO_USE: Mapping[VerdictKind, str] = {  # what stands in place of a strength, by the kind of the verdict
+    "use": "", "unproved": "not proved", "costs": "too costly", "nothing": "nothing", "unmeasurable": "not measurable",
+    "partial": "no verdict", "unfinished": "unfinished",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def verdict_grid(runs: Sequence[ComparedRun]) -> Grid:
         verdict, manifest = run.verdict, run.judgement.result.manifest
         gain, cost, prompt = verdict.gain, verdict.cost, verdict.prompt
         at = "" if verdict.at is None else f" (at {strength_text(verdict.at)})"
-        use = f"nothing{at}" if verdict.strength is None else strength_text(verdict.strength)
+        use = f"{NO_USE[verdict.kind]}{at}" if verdict.strength is None else strength_text(verdict.strength)
         rows.append((
             run.name, manifest.model.file, layers_phrase(manifest.vector.layers).partition(" ")[2], use,
             "–" if gain is None else plus(gain.value, 2), "–" if gain is None else plus(gain.low, 2),
@@ -102,6 +107,8 @@ def differences(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
         listed = "; ".join(f"{run.name} {value}" for run, value in zip(runs, values, strict=True))
         rows.append((name, f"{listed}.{warning and f' {warning}'}"))
 
+    row("model", [run.judgement.result.manifest.model.file for run in runs])
+    row("layers", [layers_phrase(run.judgement.result.manifest.vector.layers).partition(" ")[2] for run in runs])
     row("behavior items", [_short_hash(plan.items.get("behavior")) for plan in plans],
         "Gains in B are not of the same items, so that they say less of each other.")  # fmt: skip
     helpful = [

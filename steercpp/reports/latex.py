@@ -24,6 +24,7 @@ UNITS = {"norm": "residual norms", "kl": "pushes of KL", "length": "lengths"}
 _SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedblright{}",
+    "[": "{[}", "]": "{]}",  # no optional argument of the rule above
     "–": "--", "−": "$-$", "-": "{-}",
     **{sign: rf"\{sign}" for sign in "{}$&#%_"},
 }  # fmt: skip

@@ -28,6 +28,7 @@ from steercpp.reports.templates import rendered_page
 from steercpp.runs.commands import use_command
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
+from steercpp.runs.proof import proof
 from steercpp.runs.showcase import ShownRequest, read_showcase
 from steercpp.runs.verdict import MEASURE_WORDS, Verdict, layers_phrase, verdict_of
 from steercpp.statistics.forms import WORDS
@@ -134,7 +135,7 @@ def content(
         "sections": _sections(judgement, bool(requests)),
         "figures": [_figure(name, drawing, {} if is_paper else tables) for name, drawing in drawings.items()],
         "strengths": _strengths(judgement), "marked": "" if verdict.at is None else strength_text(verdict.at),
-        "setting": _setting(judgement),
+        "setting": _setting(judgement), **_proof(judgement),
         "shown": [_request(request, verdict.at) for request in requests], "open": len(requests) if is_paper else OPEN,
         **_layers(judgement),
         "controls": _controls(tables.get("controls")),
@@ -222,7 +223,8 @@ def _strengths(judgement: Judgement) -> Grid | None:
     if helpful is not None:
         columns[f"{_helpful_words(judgement)} ± s.e."] = _means(np.asarray(helpful))
     if curves is not None:
-        columns["loss"] = [percent(loss) for loss in curves.losses]
+        beyond = " beyond the prompt baseline" if judgement.result.loss_measure == "p_beyond" else ""
+        columns[f"loss{beyond}"] = [percent(loss) for loss in curves.losses]
     if len(columns) == 1:
         return None
     return Grid(tuple(columns), tuple(zip(*columns.values(), strict=True)), (False,) * len(columns))
@@ -242,6 +244,21 @@ def _helpful_words(judgement: Judgement) -> str:
     return MEASURE_WORDS[curves.kind].name
 
 
+def _proof(judgement: Judgement) -> dict[str, Any]:
+    """The conditions of the rule on the testing items; nothing without a candidate."""
+    best = judgement.recommendation
+    if best is None or best.candidate is None or best.reported_on is None:
+        return {"proof": None, "proof_of": ""}
+    told = best.reported_on
+    rows = tuple(
+        (condition.name, condition.figure, condition.needed, "yes" if condition.holds else "no")
+        for condition in proof(best.record())
+    )
+    tested = f"{told.n_behavior} behavior items and {told.n_choice} {MEASURE_WORDS[best.kind].items}"
+    words = f"What {strength_text(best.candidate)} has to prove, on {tested} that had no part in the choice"
+    return {"proof": Grid(("condition", "figure", "needed", "holds"), rows, (True,) * 4), "proof_of": words}
+
+
 def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     """What strengths count, and why the recommendation is what it is."""
     result, rows = judgement.result, []
@@ -249,6 +266,9 @@ def _setting(judgement: Judgement) -> list[tuple[str, str]]:
     rows.append(("strengths in", strengths_in(plan.unit, operator=plan.operator, kl=plan.kl, norms=norms)))
     for kind, figures in kinds_at_chance(result.choice).items():
         rows.append((f"guessed {kind}", f"without steering {figures}"))
+    if result.behavior is not None:
+        mass = float(result.behavior.mean_mass[result.strengths == 0.0][0])
+        rows.append(("mass", f"the continuations of B hold {percent(mass)} of the probability without steering"))
     best = judgement.recommendation
     if best is not None and best.strength is not None:
         low, high = best.efficient_regime
@@ -278,7 +298,8 @@ def _layers(judgement: Judgement) -> dict[str, Any]:
     ends = " and ".join(strength_text(float(f"{side['end']:.3g}")) for side in found.sides.values())
     ranges: list[tuple[str, str]] = [(signal.measure, signal.words) for signal in found.signals]
     if ends:
-        ranges.append(("strengths", f"up to where half of helpfulness is lost: {ends}"))
+        words = f"to about where half of helpfulness is lost, estimated on a few requests before the sweep: {ends}"
+        ranges.append(("strengths", words))
     return {"layers": Grid(headings, rows, (True, *(False,) * 4)), "marked_layers": chosen, "ranges": ranges}
 
 

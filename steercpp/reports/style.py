@@ -13,9 +13,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from steercpp.aliases import Floats
+from steercpp.encoding import visible
 from steercpp.reports.svg import name_titled, with_titles
 
 # Of the colors that Okabe and Ito chose so that people with any color vision tell them apart.
@@ -35,6 +37,7 @@ STYLE: Any = {
     "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.8, "axes.axisbelow": True,
     "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 9,
     "svg.hashsalt": "steercpp", "svg.fonttype": "none", "pdf.fonttype": 42,  # text, not outlines
+    "text.parse_math": False,  # names hold $ as it is
     "figure.dpi": 100, "savefig.dpi": 160,
 }  # fmt: skip
 
@@ -45,6 +48,9 @@ def rendered(figure: Figure, kind: str) -> bytes:
     undated: dict[str, dict[str, Any]] = {
         "svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None}
     }  # fmt: skip
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(visible(text.get_text()))  # names may hold what no picture can
     titles = name_titled(figure) if kind == "svg" else {}
     with matplotlib.rc_context(STYLE):
         figure.savefig(data, format=kind, metadata=undated[kind])

@@ -20,6 +20,8 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from steercpp.encoding import visible
+
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 REACH = "6"  # radius around a point in which its title shows
 _TITLES: WeakKeyDictionary[Artist, tuple[str, ...]] = WeakKeyDictionary()
@@ -103,7 +105,7 @@ def inline(svg: bytes, name: str, label: str, colors: Mapping[str, str]) -> Mark
 def _titled(element: ElementTree.Element, title: str) -> None:
     """An element with a title of its own; one without words is shown as it is."""
     of_element = ElementTree.Element(f"{{{SVG}}}title")
-    of_element.text = title
+    of_element.text = title = visible(title)
     element.insert(0, of_element)
     element.attrib |= {"role": "img", "aria-label": title}
 

@@ -55,7 +55,7 @@ def csv_bytes(columns: Columns) -> bytes:
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
         writer.writerow([_cell(value) for value in row])
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")  # a name that is not UTF-8
 
 
 def _cell(value: Any) -> str:

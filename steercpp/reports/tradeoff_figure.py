@@ -17,7 +17,7 @@ from steercpp.reports.svg import title_points
 from steercpp.runs.judgement import Judgement
 from steercpp.statistics.intervals import standard_error
 from steercpp.statistics.losses import loss_of
-from steercpp.statistics.rounded import percent, plus, rounded, significant
+from steercpp.statistics.rounded import interval, percent, plus, rounded, significant
 from steercpp.statistics.scores import chance_level
 
 NORMAL = 1.96  # standard errors on each side of an interval of 95%
@@ -62,8 +62,8 @@ def tradeoff_figure(judgement: Judgement) -> Figure:
 def _shown(b: Floats, p: Floats, errors: Floats) -> list[str]:
     """B and what is left of helpfulness, each with its interval; errors are (2, n_s) half widths."""
     return [
-        f"{rounded(b[i], errors[0, i] / NORMAL)} ± {rounded(errors[0, i], errors[0, i] / NORMAL)}, "
-        f"helpfulness {percent(p[i])} ± {percent(errors[1, i])} of that at 0"
+        f"{rounded(b[i], errors[0, i] / NORMAL)} ({interval(b[i] - errors[0, i], b[i] + errors[0, i])}), helpfulness "
+        f"{percent(p[i])} ({percent(p[i] - errors[1, i])} to {percent(p[i] + errors[1, i])}) of that at 0"
         for i in range(len(b))
     ]
 

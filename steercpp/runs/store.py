@@ -93,6 +93,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._continuations: dict[str, tuple[tuple[Continuation, ...], ...]] = {}
 
     @classmethod
     def create(cls, path: Path, *, plan_sha256: str, meta: Mapping[str, str] | None = None) -> Self:
@@ -143,6 +144,7 @@ class Store:
         records = [(kind, i, item.id, json.dumps(item_json(item))) for i, item in enumerate(items)]
         with self._database.transaction() as connection:
             connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", records)
+            self._continuations.clear()
             connection.executemany("INSERT INTO continuations VALUES (?, ?, ?, ?, ?)", rows)
 
     def items(self, kind: str) -> tuple[Item, ...]:
@@ -168,7 +170,12 @@ class Store:
             raise damaged(self.path, f"a request cannot be read: {error}") from error
 
     def continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
-        """For each item of one kind its scored continuations."""
+        """For each item of one kind its scored continuations; they are written when the run begins, and read once."""
+        if kind not in self._continuations:
+            self._continuations[kind] = self._read_continuations(kind)
+        return self._continuations[kind]
+
+    def _read_continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
         query = "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation"
         grouped: dict[int, list[Continuation]] = {}
         try:

@@ -93,7 +93,8 @@ class Cost:
 class Beside:
     """What something else does to the same items, all of them: the change of mean B, and the share of helpfulness lost.
 
-    Of several directions `b` is the mean change and `b_most` the largest; `cost` is then None. `whole` is as of `Cost`.
+    Of several directions `b` is the mean change and `b_most` the largest; `cost` is then None, and
+    where the cost is what is beyond the prompt baseline. `whole` is as of `Cost`.
     """
 
     n: int
@@ -159,10 +160,9 @@ class Verdict:
             facts.append(("cost", f"{percent(cost.value)} of {words.name}, {high} ({of}){whole}"))
         beside = []
         if (prompt := self.prompt) is not None:
-            lost = ""
+            lost = "" if prompt.whole is None else f", {percent(prompt.whole)} lost in all"
             if prompt.cost is not None:
                 lost = f" at a cost of {percent(prompt.cost)}" if prompt.cost >= 0.0005 else " at no cost"
-                lost += "" if prompt.whole is None else f", {percent(prompt.whole)} in all"
             beside.append(f"prompt baseline: {plus(prompt.b, 2)} in B{lost}")
         if (random := self.random) is not None:
             ones = f"{random.n} random direction{'s' if random.n > 1 else ''}"
@@ -521,10 +521,9 @@ class _Case:
         if asked.b is None or plain.b is None:
             return None
         change, lost = asked.b - plain.b, self._lost(asked, plain)
-        if self._cost_kind != "beyond" or lost is None or controls.prompt.own is None:
-            return Beside(1, change, change, lost)
-        own = replace(controls.prompt.own, words=self.judgement.result.prompt_kl or 0.0)
-        return Beside(1, change, change, float(1.0 - own.p_beyond[0].mean()), lost)
+        if self._cost_kind == "beyond":  # beyond itself it costs nothing by definition, so only the whole compares
+            return Beside(1, change, change, whole=lost)
+        return Beside(1, change, change, lost)
 
     def _whole(self, at: float, *, telling: bool) -> float | None:
         """What of everyday answers is lost in all at a strength, where the loss is beyond the prompt baseline."""

@@ -2,9 +2,9 @@
 
     rounded(-8.4e-15, 0.065)        0.000
     within(estimate)                2.14 (1.90 to 2.40)
-    plus(-0.0002)                   +0.000
+    plus(-0.0002)                   0.000
 
-What is far below its error is noise and is written as 0; a zero has no minus sign. CSV and JSON hold the floats.
+What is far below its error is noise and is written as 0; a zero has no sign. CSV and JSON hold the floats.
 """
 
 from __future__ import annotations
@@ -42,9 +42,12 @@ def fixed(value: float, places: int, *, sign: str = "-") -> str:
     Args:
         value: NaN is written as a dash.
         places: digits behind the point.
-        sign: "+" for one before every number, "-" before those below 0 alone.
+        sign: "+" for one before every number, "-" before those below 0 alone; what rounds to 0 has none.
     """
-    return NONE if value != value else f"{round(value, places) + 0.0:{sign}.{places}f}"
+    if value != value:
+        return NONE
+    shown = round(value, places) + 0.0
+    return f"{shown:{sign if shown else '-'}.{places}f}"
 
 
 def plus(value: float, places: int = 3) -> str:

@@ -17,6 +17,7 @@ from steercpp.reports.differences import Piece, changes
 from steercpp.reports.grids import grid
 from steercpp.reports.style import CSS_COLORS, STYLE, new_figure, rendered
 from steercpp.reports.svg import inline, title_points
+from steercpp.reports.tables import csv_bytes
 from steercpp.reports.templates import rendered_page
 from steercpp.runs.manifest import read_manifest
 
@@ -89,6 +90,21 @@ def test_points_that_are_not_finite_take_no_title() -> None:
     drawing = inline(svg, "one", 'a "label" <b>', CSS_COLORS)
     assert "var(--ink)" in drawing and "#30363d" not in drawing and 'href="#one-' in drawing
     assert "&lt;b&gt;" in drawing and "font-family" not in drawing
+
+
+def test_names_in_figures_hold_what_they_hold() -> None:
+    """A control character in a subject made an SVG that nothing could read; two signs of money were mathematics."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure("a\x1b[31mb", "$x$ and $y$", "\u202ey")
+        title_points(axes.plot([0.0], [0.0], "o", label="c\x00d")[0], ["e\x1bf"])
+    svg = rendered(figure, "svg").decode()
+    for shown in ("a\\x1b[31mb", "$x$ and $y$", "\\u202ey", "e\\x1bf"):
+        assert shown in svg, shown
+    assert rendered(figure, "png").startswith(b"\x89PNG") and rendered(figure, "pdf").startswith(b"%PDF")
+
+
+def test_a_name_that_is_no_utf8_is_spelled_out_in_a_table() -> None:
+    assert csv_bytes({"run": ["out\udcff"], "loss": [0.5]}) == b"run,loss\nout\\udcff,0.5\n"
 
 
 def test_markdown_shows_text_as_text() -> None:

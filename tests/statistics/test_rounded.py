@@ -34,13 +34,13 @@ def test_as_many_digits_as_the_error_leaves(value: float, error: float, shown: s
 
 def test_a_number_with_its_interval() -> None:
     assert within(Interval(2.1402, 1.9, 2.4)) == "2.14 (1.90 to 2.40)"
-    assert within(Interval(-3e-16, -0.2, 0.2), sign="+") == "+0.00 (-0.20 to +0.20)"
+    assert within(Interval(-3e-16, -0.2, 0.2), sign="+") == "0.00 (-0.20 to +0.20)"
     assert within(Interval(0.3, math.nan, math.nan)) == within(Interval(0.3, 0.3, 0.3)) == "0.300"
     assert interval(-1e-17, 0.4) == "0.00 to 0.40"
 
 
 def test_nothing_has_no_minus() -> None:
-    assert fixed(-1e-17, 3) == "0.000" and plus(-0.0004) == plus(1e-17) == "+0.000" and plus(-0.0006) == "-0.001"
+    assert fixed(-1e-17, 3) == "0.000" and plus(-0.0004) == plus(1e-17) == "0.000" and plus(-0.0006) == "-0.001"
     assert significant(-1e-15) == "0" and significant(1e-4, error=0.5, sign="+") == "+0"
     assert significant(0.000123456) == "0.000123" and significant(-2.5, sign="+") == "-2.5"
     assert fixed(math.nan, 2) == significant(math.nan) == "–"
@@ -48,7 +48,7 @@ def test_nothing_has_no_minus() -> None:
 
 @pytest.mark.parametrize("value", [-8.38e-15, 0.0, 4.4e-16, -2.2e-16])
 def test_the_last_bits_of_nothing_are_not_shown(value: float) -> None:
-    assert {rounded(value, 0.03), plus(value), significant(value)} == {"0.000", "+0.000", "0"}
+    assert {rounded(value, 0.03), plus(value), significant(value)} == {"0.000", "0"}
 
 
 def test_shares_in_percent_have_no_sign_at_nothing() -> None:

@@ -52,13 +52,12 @@ def next_pieces(verdict: Verdict) -> list[output.Renderable]:
         return [output.text(in_options(verdict.next_why))] if verdict.next_why else []
     options = [f"--{name}={value}" if value[0] in "-+" else f"--{name} {value}" for name, value in verdict.next.items()]
     context = click.get_current_context(silent=True)
-    is_read = set(verdict.next) == {"direction"} and context is not None and context.info_name in ("report", "score")
-    if is_read:  # of what was measured, which needs no other folder
+    is_read = context is not None and context.info_name in ("report", "score")
+    if is_read and set(verdict.next) == {"direction"}:  # of what was measured, which needs no other folder
         return [output.joined([("Next: the same command with ", ""), (" ".join(options), "bold cyan")])]
+    lead = f"Next: the {'sweep' if is_read else 'same'} command with "
     why = f" ({verdict.next_why[:1].lower()}{verdict.next_why[1:]})"
-    return [
-        output.joined([("Next: the same command with ", ""), (f"{' '.join(options)} -o NEW", "bold cyan"), (why, "")])
-    ]
+    return [output.joined([(lead, ""), (f"{' '.join(options)} -o NEW", "bold cyan"), (why, "")])]
 
 
 def _curves(judgement: Judgement, verdict: Verdict) -> list[Fact]:

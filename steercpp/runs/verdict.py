@@ -334,7 +334,7 @@ class _Case:
         if others is not None and others.strength != candidate:
             reason = f"Other directions were measured at {others.strength:+.10g}, not there."
             return self._told("unproved", f"Candidate {candidate:+.10g}, not proved.", at=candidate, reason=reason,
-                              next={"max-loss": f"{budget:g}"}, next_why="Compare it with them")  # fmt: skip
+                              next={"max-loss": f"{budget:g}"}, next_why="Measures them there")  # fmt: skip
         teller = self.curves.halves(self.judgement.rng())[1]  # as `recommend` deals them
         highest, reach = _highest_of_others(teller), _reach_of_others(teller, best.confidence)
         if highest is not None and (told.over_random <= 0 or told.gain <= highest):

@@ -66,7 +66,8 @@ def test_the_python_examples_run(
         "runs/q4_0": tmp_path / "q4_0",
         "refusal.gguf": tmp_path / "refusal.gguf",
         "refusal.safetensors": tmp_path / "refusal.safetensors",
-        "refusal-right.gguf": tmp_path / "refusal-right.gguf",
+        "happy.gguf": tmp_path / "refusal.gguf",
+        "happy-right.gguf": tmp_path / "happy-right.gguf",
         "cheer.gguf": tmp_path / "cheer.gguf",
     }
     named = set(re.findall(r'"([^" ]*[./][^" ]*)"', example)) - set(TEMPLATES) - set(MATCHERS)

@@ -146,7 +146,9 @@ def sweep(
         )
     if dry_run:
         if not named.leaves_open:
-            raise click.UsageError("--dry-run is for what is found on MODEL: leave --strengths out, or give auto.")
+            raise click.UsageError(
+                "--dry-run is for what is found on MODEL: give MODEL and --pairs, and leave --strengths out or auto."
+            )
         with options.open(inputs.model) as engine, output.progress(beside_data=as_json) as report:
             asks = asks_for(
                 named, inputs, engine, asked, direction=direction, max_loss=max_loss, seed=seed, report=report

@@ -141,7 +141,8 @@ _OPTIONS = (
     click.option(
         "--task", "tasks", multiple=True, metavar="T",
         help="What helpfulness is measured on: a file T.jsonl or MMLU's .csv, or a set such as "
-             "mmlu:international_law; own: how far the model's own answers to everyday requests move; may be repeated.",
+             "mmlu:international_law; own, in sweep and scan: how far the model's own answers to everyday requests "
+             "move; may be repeated.",
     ),
     click.option(
         "--data", type=FILE, metavar="DIR", help="Folder of data sets.  [default: what steercpp data get fetched]",

@@ -359,7 +359,7 @@ def fewest_points(form: Form) -> int:
 def before_fit(form: Form, s: Floats, y: Floats, *, error: float = 0.0) -> str:
     """What the points (s, y) alone rule out, of which each has this standard error; 0 where it is not known."""
     if len(s) < fewest_points(form):
-        return f"too few points: {len(s)} strengths, this form needs {fewest_points(form)}"
+        return f"too few points: {len(s)} strength{'s' if len(s) > 1 else ''}, this form needs {fewest_points(form)}"
     if np.ptp(y) <= FLAT:
         return f"flat: every point is {significant(float(y[0]))}"
     if isinstance(form, Tanh):

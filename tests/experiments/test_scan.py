@@ -162,7 +162,7 @@ def test_a_scan_goes_on_where_it_stopped(tiny_engine: Engine, tmp_path: Path) ->
     found = scan(tiny_engine, PAIRS, **options, progress=lambda *tick: ticks.append(tick))
     assert [band.layers for band in found.bands] == [(1,), (1, 2), (2,)]
     assert [bool(band.decoded_now) for band in found.bands] == [False, False, True]
-    assert ticks[-1][0] == ticks[-1][1] and "layer 2, mean (3 of 3): strength +0.5" in ticks[-1][2]
+    assert ticks[-1][0] == ticks[-1][1] and "layer 2, mean (3 of 3): measuring +0.5, 3 of 3" in ticks[-1][2]
     files = ensure_files(out, "scan", found.record(), lambda: scan_figure(found))
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     work = tiny_engine.token_layers

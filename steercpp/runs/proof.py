@@ -1,4 +1,4 @@
-"""The conditions that a candidate has to meet to be recommended, each with its figure; recommend.py has the rule.
+"""What a candidate has to meet to be recommended, each condition with its figure; see statistics/recommend.py.
 
 proof(judgement.recommendation.record())[0]
 # Condition(name="gain in B", figure="+0.51, at least +0.37", needed="above 0", holds=True)

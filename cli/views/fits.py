@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
+from steercpp.cli.terminal import is_plain
 from steercpp.statistics.rounded import fixed, rounded
 
 if TYPE_CHECKING:
@@ -42,12 +43,15 @@ def fit_pieces(fits: Mapping[str, tuple[FitResult, ...]]) -> list[output.Rendera
 
 def fit_rows(fit: FitResult) -> list[list[output.Cell]]:
     """The form with its own figures, then a line for each parameter."""
-    form = output.text(fit.form, "bold")
-    if not fit.valid:
-        return [[form, "", "", output.text("not valid", "yellow")]]
+    figures = f"R² {fixed(fit.r2, 3)}  AICc {fixed(fit.aicc, 1)}" if fit.valid else "not valid"
+    form: list[output.Cell] = [
+        output.text(fit.form, "bold"), "", "", output.text(figures, "" if fit.valid else "yellow")
+    ]  # fmt: skip
+    if is_plain():  # where each cell is read with its heading, they are no interval
+        form = [output.text(f"{fit.form}, {figures}"), "", "", ""]
     return [
-        [form, "", "", f"R² {fixed(fit.r2, 3)}  AICc {fixed(fit.aicc, 1)}"],
-        *([f"  {NAMES.get(name, name)}", *_figures(estimate)] for name, estimate in fit.params.items()),
+        form,
+        *([f"  {NAMES.get(name, name)}", *_figures(of)] for name, of in fit.params.items() if fit.valid),
     ]
 
 

@@ -98,7 +98,7 @@ def _draw_ways(axes: Axes, scan: Scan, colors: dict[Band, str], *, by_method: bo
             marked.append(Label(float(x), float(y), band.method if by_method else band.name, colors[band]))
     shown = [label.y for label in marked] or [0.0, 1.0]
     axes.set_xlim(-0.35 * scan.max_loss, 2 * scan.max_loss)
-    spread = max(*shown, 0.0) - min(*shown, 0.0)
+    spread = (max(*shown, 0.0) - min(*shown, 0.0)) or 1.0
     axes.set_ylim(min(*shown, 0.0) - 0.12 * spread, max(*shown, 0.0) + 0.12 * spread)
     if marked:
         _label(axes, marked[::-1])

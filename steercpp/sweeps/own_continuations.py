@@ -203,7 +203,7 @@ def requests_of(pairs: Iterable[ContrastPair]) -> tuple[Request, ...]:
     return tuple(requests_by_prompt.values())
 
 
-def write_items(path: Path, items: Iterable[BehaviorItem]) -> None:
+def write_items(path: Path | str, items: Iterable[BehaviorItem]) -> None:
     """Write behavior items as a task file, one a line: to be looked at, edited and given to a sweep.
 
     Raises:
@@ -211,7 +211,7 @@ def write_items(path: Path, items: Iterable[BehaviorItem]) -> None:
     """
     lines = "".join(json.dumps(item_json(item), ensure_ascii=False) + "\n" for item in items)
     try:
-        with replacing(path) as draft:
+        with replacing(Path(path)) as draft:
             draft.write_text(lines, encoding="utf-8")
     except OSError as error:
         raise TaskError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error

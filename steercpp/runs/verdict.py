@@ -28,13 +28,14 @@ from steercpp.runs.judgement import Judgement
 from steercpp.runs.manifest import Manifest
 from steercpp.runs.needed_items import MOST_MORE, about, needed_for_gain, needed_for_loss, whole_items
 from steercpp.runs.scope import ITEM_NAMES
-from steercpp.runs.scores import Controls, StrengthMeans
+from steercpp.runs.scores import Control, Controls
 from steercpp.runs.showcase import ShownRequest, read_showcase
-from steercpp.statistics.curves import Curves
+from steercpp.statistics.curves import Curves, dealt
 from steercpp.statistics.intervals import FEWEST_ITEMS, resample
 from steercpp.statistics.losses import loss_bound, loss_of
-from steercpp.statistics.recommend import Evidence, Recommendation
+from steercpp.statistics.recommend import Evidence, Indices, Recommendation
 from steercpp.statistics.rounded import chosen_percent, percent, plus
+from steercpp.statistics.scores import measured
 
 VerdictKind: TypeAlias = Literal["use", "unproved", "costs", "nothing", "unmeasurable", "partial", "unfinished"]
 
@@ -471,7 +472,7 @@ class _Case:
             shown_at = max(showcase.strengths, key=lambda s: s * self.recommendation.direction)
         return Verdict(
             kind, headline, strength=self.recommendation.strength if kind == "use" else None,
-            at=shown_at if at is None else at, reason=reason, gain=gain, cost=cost, prompt=self._prompt(),
+            at=shown_at if at is None else at, reason=reason, gain=gain, cost=cost, prompt=self._prompt(at),
             random=self._random(at), example=None if showcase is None or not shown_at else showcase.example(shown_at),
             example_at=shown_at, next=next, next_why=next_why,
         )  # fmt: skip
@@ -512,15 +513,25 @@ class _Case:
             ),
         )
 
-    def _prompt(self) -> Beside | None:
-        """What asking in words does."""
+    def _tested(self, at: float | None) -> tuple[Indices, Indices]:
+        """Numbers of the behavior and of the helpfulness items that the gain at a strength is of, see `_figures`."""
+        curves, best, rng = self.curves, self.recommendation, self.judgement.rng()
+        n_behavior, n_helpful = curves.normalized.shape[1], curves.p.shape[1]
+        if at is None or at != best.candidate or best.reported_on is None:
+            return np.arange(n_behavior), np.arange(n_helpful)
+        is_own = curves.kind == OWN_TASK
+        behavior = dealt(n_behavior, rng, by_thirds=is_own)[1]  # as `Curves.halves` deals them
+        return behavior, np.arange(n_helpful) if is_own else dealt(n_helpful, rng)[1]
+
+    def _prompt(self, at: float | None) -> Beside | None:
+        """What the prompt baseline does, on the items that the gain is of."""
         controls: Controls = self.judgement.result.controls
-        if controls.prompt is None or controls.unsteered is None:
+        asked, plain = controls.prompt, controls.unsteered
+        if asked is None or plain is None or asked.behavior is None or plain.behavior is None:
             return None
-        asked, plain = controls.prompt.row, controls.unsteered.row
-        if asked.b is None or plain.b is None:
-            return None
-        change, lost = asked.b - plain.b, self._lost(asked, plain)
+        behavior, helpful = self._tested(at)
+        change = float((asked.behavior.normalized[0] - plain.behavior.normalized[0])[behavior].mean())
+        lost = self._lost(asked, plain, helpful)
         if self._cost_kind == "beyond":  # beyond itself it costs nothing by definition, so only the whole compares
             return Beside(1, change, change, whole=lost)
         return Beside(1, change, change, lost)
@@ -534,18 +545,28 @@ class _Case:
         (row,) = np.flatnonzero(own.strengths == at)
         return float(1.0 - own.p_own[row].mean())
 
-    def _lost(self, row: StrengthMeans, plain: StrengthMeans) -> float | None:
-        if row.helpful is None or plain.helpful is None or self._unmeasurable:
+    def _lost(self, asked: Control, plain: Control, items: Indices) -> float | None:
+        """Which share of these items' helpfulness a control loses; of own answers, all that choose and as a whole."""
+        if self._unmeasurable:
             return None
-        chance = float(self.curves.chance.mean())
-        return float(loss_of(np.array(row.helpful), np.array(plain.helpful), chance))
+        if asked.own is not None and plain.own is not None:
+            return float(1.0 - asked.own.p_own[0].mean() / plain.own.p_own[0].mean())
+        with_control, without = asked.choice or asked.answer, plain.choice or plain.answer
+        if with_control is None or without is None:
+            return None
+        measure = self.judgement.measure
+        p, p_0 = (measured(scores, measure)[0][items].mean() for scores in (with_control, without))
+        return float(loss_of(p, p_0, float(self.curves.chance[items].mean())))
 
     def _random(self, at: float | None) -> Beside | None:
-        """What random directions do, where they were measured at that strength."""
+        """What random directions do on the items that the gain is of, where they were measured at that strength."""
         controls = self.judgement.result.controls
-        changes = controls.normalized_changes
-        if at is None or controls.strength != at or not len(changes):
+        measured_b = [control.behavior.normalized[0] for control in controls.random if control.behavior is not None]
+        plain = None if controls.unsteered is None else controls.unsteered.behavior
+        if at is None or controls.strength != at or not measured_b or plain is None:
             return None
+        items = self._tested(at)[0]
+        changes = (np.array(measured_b) - plain.normalized[0])[:, items].mean(axis=1)
         return Beside(len(changes), float(changes.mean()), float(changes.max()))
 
 

@@ -20,6 +20,7 @@ from steercpp.runs.result import open_run
 from steercpp.runs.scope import Scope
 from steercpp.runs.store import Group, Store
 from steercpp.runs.verdict import MEASURE_WORDS, Verdict, verdict_of
+from steercpp.statistics.curves import dealt
 
 GRID = "-0.4:0.4:0.1"
 
@@ -59,14 +60,24 @@ def test_use_has_the_figures_of_the_recommendation(run: Path) -> None:
     assert told.gain is not None and (told.gain.value, told.gain.low) == (best.gain, best.gain_low)
     assert told.gain.at_strength - told.gain.at_0 == pytest.approx(told.gain.value)
     assert told.cost is not None and (told.cost.value, told.cost.high) == (best.loss, best.loss_high)
-    # What stands beside is of all items: means of the controls less those without steering
-    controls = judgement.result.controls
-    assert told.prompt is not None and controls.prompt is not None and controls.unsteered is not None
-    asked, plain = controls.prompt.row, controls.unsteered.row
-    assert told.prompt.b == pytest.approx(asked.b - plain.b)  # type: ignore[operator]
-    assert told.prompt.cost == pytest.approx(1 - asked.p_free / plain.p_free)  # type: ignore[operator]
+    # What stands beside is of the testing items, as the gain is: controls less the same items without steering
+    controls, rng = judgement.result.controls, judgement.rng()
+    behavior, choice = (dealt(len(items), rng)[1] for items in (BEHAVIOR, judgement.choice_items))
+    asked, plain = controls.prompt, controls.unsteered
+    assert told.prompt is not None and asked is not None and plain is not None and plain.behavior is not None
+    assert asked.behavior is not None and asked.choice is not None and plain.choice is not None
+    changes = (asked.behavior.normalized - plain.behavior.normalized)[0, behavior]
+    assert told.prompt.b == pytest.approx(changes.mean())
+    p, p_0 = asked.choice.p_free[0, choice].mean(), plain.choice.p_free[0, choice].mean()
+    assert told.prompt.cost == pytest.approx(1 - p / p_0)
+    at = [control.behavior.normalized[0, behavior].mean() for control in controls.random if control.behavior]
     assert told.random is not None and told.random.n == 8
-    assert told.random.b_most == pytest.approx(controls.normalized_changes.max())
+    assert told.random.b_most == pytest.approx(max(at) - plain.behavior.normalized[0, behavior].mean())
+    assert told.gain.value == pytest.approx(
+        (judgement.result.behavior.normalized[judgement.result.strengths == 0.1][0] - plain.behavior.normalized[0])[  # type: ignore[union-attr]
+            behavior
+        ].mean()
+    )
     assert told.example is None  # the run has no texts
 
 

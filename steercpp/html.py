@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from steercpp.encoding import printable
+from steercpp.encoding import visible
 
 # Who shows a result that is drawn by a room above its own. The names are text, as those of a face, and no import.
 SHOWN_BY = {"SweepResult": "steercpp.reports.notebook:run_html"}
@@ -32,7 +32,7 @@ def escaped(content: object) -> str:
     >>> escaped("<b>\u202etxt</b>")
     '&lt;b&gt;\\u202etxt&lt;/b&gt;'
     """
-    return html.escape(printable(str(content)))
+    return html.escape(visible(str(content)))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, words: Sequence[bool] = ()) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def comparison_pieces(runs: Sequence[ComparedRun], page: Path) -> list[output.Re
             output.text(run.name), record["layers"].partition(" ")[2],
             NO_USE[verdict.kind] if verdict.strength is None else signed(verdict.strength),
             *(("–", "–") if verdict.gain is None else (plus(verdict.gain.value, 2), plus(verdict.gain.low, 2))),
-            *(("–", "–") if verdict.cost is None else (share(verdict.cost.value), share(verdict.cost.high))),
+            *(("–", "–") if verdict.cost is None else (share(verdict.cost.value), _most(verdict.cost.high))),
         ])  # fmt: skip
     warned = [name for name, words in differences(runs) if not words.startswith("the same")]
     pieces: list[output.Renderable] = [output.table(columns, rows)]
@@ -37,3 +38,7 @@ def comparison_pieces(runs: Sequence[ComparedRun], page: Path) -> list[output.Re
         pieces.append(output.text(f"They differ in: {', '.join(warned)}.", "yellow"))
     pieces.append(output.joined([(relative(page), ""), (" shows curves, texts and what may be compared", "dim")]))
     return pieces
+
+
+def _most(high: float) -> str:
+    return "anything" if isinf(high) else share(high)

@@ -361,7 +361,7 @@ def _notes(vector: ControlVector, a: Engine, material: Material) -> list[str]:
 
 
 def _effect(band: Band) -> str:
-    """What a vector does at its surest strength, as the end of a sentence about it."""
+    """What a vector does at the strength of its largest certain gain, as the end of a sentence about it."""
     evidence: Evidence | None = band.found.reported_on
     if evidence is None or not band.found.sure:
         return "is not sure to gain anything"

@@ -15,6 +15,7 @@ import numpy as np
 from steercpp.errors import InputError
 from steercpp.reports.grids import Grid, strength_text
 from steercpp.runs.judgement import Judgement
+from steercpp.runs.labels import strengths_in
 from steercpp.runs.verdict import Verdict, VerdictKind, layers_phrase, verdict_of
 from steercpp.statistics.rounded import percent, plus
 
@@ -116,11 +117,19 @@ def differences(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
         for plan in plans
     ]
     row("helpfulness items", helpful, "Costs are not of the same items; own answers are those of each model.")
-    row("strengths in", [plan.unit for plan in plans], "Equal strengths are not equal pushes.")
+    row("strengths in", [strengths_of(run) for run in runs], "Equal strengths are not equal pushes.")
     row("operator", [plan.operator for plan in plans])
+    row("tokens", [", ".join(filter(None, (plan.positions, "" if plan.side == "both" else plan.side, plan.gate)))
+                   for plan in plans])  # fmt: skip
     row("budget of loss", [percent(run.judgement.max_loss) for run in runs], "The verdicts ask for different things.")
     row("instruction", [f"“{plan.instruction}”" if plan.instruction else "none" for plan in plans])
     return rows
+
+
+def strengths_of(run: ComparedRun) -> str:
+    """What strengths count in a run; runs that count alike have common curves."""
+    plan, norms = run.judgement.result.manifest.plan, run.judgement.result.manifest.vector.norms
+    return strengths_in(plan.unit, operator=plan.operator, kl=plan.kl, norms=norms)
 
 
 def _short_hash(digest: str | None) -> str:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from steercpp.choices import PAGE_FORMS, PageForm
 from steercpp.errors import InputError
-from steercpp.reports.compared import ComparedRun, compared_runs, differences, verdict_grid
+from steercpp.reports.compared import ComparedRun, compared_runs, differences, strengths_of, verdict_grid
 from steercpp.reports.differences import Piece, changes
 from steercpp.reports.grids import strength_text
 from steercpp.reports.latex import latex_table
@@ -134,10 +134,7 @@ def _figures(runs: Sequence[ComparedRun]) -> dict[str, Figure]:
     from steercpp.reports.comparison_figures import over_strength, tradeoffs
 
     curves = [run.judgement.result.curves() for run in runs]
-    units = {
-        (plan.unit, plan.operator, plan.kl if plan.unit == "kl" else 0.0)
-        for plan in (run.judgement.result.manifest.plan for run in runs)
-    }
+    units = {(strengths_of(run), run.judgement.result.manifest.plan.operator) for run in runs}
     made = {}
     if sum(curve is not None for curve in curves) > 1:
         made["tradeoffs"] = tradeoffs(runs)

@@ -15,6 +15,7 @@ from steercpp.reports.style import BLUE, GREY, INK, LEAF, ORANGE, STYLE, VIOLET,
 from steercpp.reports.svg import title_points
 from steercpp.statistics.intervals import standard_error
 from steercpp.statistics.rounded import percent, plus, rounded
+from steercpp.statistics.scores import chance_level
 
 COLORS = (BLUE, ORANGE, LEAF, VIOLET, INK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -60,8 +61,12 @@ def over_strength(runs: Sequence[ComparedRun], name: str) -> Figure | None:
             (None if result.behavior is None else result.behavior.normalized) if is_b else run.judgement.helpful_items
         )
         if items is not None:
-            base = 1.0 if is_b else float(np.asarray(items)[result.strengths == 0].mean())
-            measured.append((i, run, np.asarray(items) / base))
+            values = np.asarray(items)
+            if not is_b and run.judgement.helpful is not None:  # what is above chance can be lost, as in the trade-off
+                values = values - chance_level(run.judgement.helpful, run.judgement.measure)
+            base = 1.0 if is_b else float(values[result.strengths == 0].mean())
+            if base > 0:  # else there is nothing to lose
+                measured.append((i, run, values / base))
     if len(measured) < 2:
         return None
     with matplotlib.rc_context(STYLE):

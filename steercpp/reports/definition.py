@@ -18,7 +18,7 @@ FORMULAS: Mapping[str, str] = {  # with x the hidden state of a token, t the vec
     "ablate": "x ← x − s·c·t, with c = x·t / |t|²",
     "clamp": "x ← x + (s − c)·t, with c = x·t / |t|²",
     "cap": "x ← x + (s − c)·t where c > s, with c = x·t / |t|²",
-    "rotate": "x turned by s radians towards t, as long as before",
+    "rotate": "x ← |x|·(cos s·x/|x| + sin s·u), with u the unit vector of what of t is orthogonal to x",
 }
 TOKENS: Mapping[str, str] = {
     "all": "every token of the prompt and of the text behind it",
@@ -74,11 +74,14 @@ def define(manifest: Manifest, strength: float) -> Definition:
         strength: the one to give pushes for, such as the recommended one.
     """
     plan, vector = manifest.plan, manifest.vector
+    side = SIDES[plan.side]
+    if side and "c = " not in FORMULAS[plan.operator]:
+        side += ", with c = x·t / |t|²"
     where = [
         "x is the hidden state of a token as a block puts it out, which the next block reads (the residual stream; "
         "l_out in llama.cpp), at the layers below, counted from 0.",
         f"t is the control vector's tensor at that layer, {_length(manifest)}.",
-        f"It acts on {TOKENS[plan.positions]}{SIDES[plan.side]}.",
+        f"It acts on {TOKENS[plan.positions]}{side}.",
     ]
     if plan.gate:
         il, *below, threshold, _ = plan.gate.split(":")

@@ -16,7 +16,7 @@ import numpy as np
 
 from steercpp.reports.headings import heading
 from steercpp.reports.tables import Columns
-from steercpp.statistics.rounded import interval, rounded, significant
+from steercpp.statistics.rounded import fixed, interval, rounded, significant
 
 SE, LOW, HIGH = "_se", "_low", "_high"
 NOTHING = "–"
@@ -98,7 +98,10 @@ def _with_error(value: Any, error: Any) -> str:
 def _alone(value: Any) -> str:
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         return NOTHING
-    return significant(float(value)) if isinstance(value, float | np.floating) else str(value)
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    number = float(value)
+    return fixed(number, 0) if 1e3 <= abs(number) < 1e6 else significant(number)
 
 
 def _is_number(value: Any) -> bool:

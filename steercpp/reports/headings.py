@@ -20,7 +20,7 @@ WORDS: Mapping[str, str] = {
     "p_own": "own answers, exp(-KL per token)", "p_own_telling": "testing own answers, exp(-KL per token)",
     "kl": "KL of own answers (nats per token)", "kl_twin": "ln p0 - ln ps of own answers (nats per token)",
     "perplexity": "perplexity", "helpfulness": "helpfulness (what the loss is of)",
-    "gain": "gain in B, where half of the mass is left", "loss": "loss (share of helpfulness)",
+    "gain": "gain in B (only while half of the mass is left)", "loss": "loss (share of helpfulness)",
     "utility": "gain in B + w · change of P",
     "aligned_ratio": "growth of P+ (ratio)", "mass_ratio": "mass that is left (ratio)",
     "over_random": "gain in B over random directions", "slope_at_0": "slope of B at 0",

@@ -177,7 +177,7 @@ def _sections(judgement: Judgement, has_texts: bool) -> list[tuple[str, str]]:
     is_there = {"texts": has_texts, "layers": found is not None and bool(found.windows)}
     names = {
         "curves": "Curves", "texts": "Texts", "layers": "Layers tried", "controls": "Controls", "steering": "Steering",
-        "fits": "Fits", "repeat": "Repeat it",
+        "fits": "Fits", "items": "Items", "repeat": "Repeat it",
     }  # fmt: skip
     return [(name, words) for name, words in names.items() if is_there.get(name, True)]
 

@@ -96,14 +96,21 @@ def inline(svg: bytes, name: str, label: str, colors: Mapping[str, str]) -> Mark
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
     root.attrib |= {"role": "group", "aria-label": label}
-    text = ElementTree.tostring(root, encoding="unicode")
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"#[0-9a-f]{6}\b", lambda color: colors.get(color[0], color[0]), text)
-    return Markup(re.sub(r"font-family: [^;\"]*;?", "", text))
+    for element in root.iter():  # attributes alone: a title may hold what looks like one
+        for key, value in element.attrib.items():
+            if key == "id":
+                element.set(key, f"{name}-{value}")
+            elif key == f"{{{XLINK}}}href":
+                element.set(key, value.replace("#", f"#{name}-", 1))
+            elif key != "aria-label":
+                value = re.sub(r"url\(#", f"url(#{name}-", value)
+                value = re.sub(r"#[0-9a-f]{6}\b", lambda color: colors.get(color[0], color[0]), value)
+                element.set(key, re.sub(r"font-family: [^;]*;?", "", value))
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _titled(element: ElementTree.Element, title: str) -> None:
-    """An element with a title of its own; one without words is shown as it is."""
+    """Give an element a title of its own."""
     of_element = ElementTree.Element(f"{{{SVG}}}title")
     of_element.text = title = visible(title)
     element.insert(0, of_element)

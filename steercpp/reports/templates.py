@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from steercpp.encoding import visible
 
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")  # what Markdown would take for its own
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")  # what Markdown would take for its own
 
 
 def rendered_page(name: str, values: Mapping[str, Any]) -> str:
@@ -28,7 +28,7 @@ def rendered_page(name: str, values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=_plain, code=_code)
+    environment.filters.update(plain=_plain, plain_piece=_plain_piece, code=_code)
     page = environment.get_template(name).render(values)
     return re.sub(r"\n{3,}", "\n\n", page).lstrip() if name.endswith(".md") else page
 
@@ -41,6 +41,12 @@ def _shown(value: Any) -> Any:
 def _plain(text: object) -> str:
     """Text for one line of Markdown, in which nothing is markup."""
     return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _plain_piece(text: str) -> str:
+    """The same for a piece of a text, with the gaps at its ends."""
+    head, tail = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return f"{' ' if head else ''}{_plain(text)}{' ' if tail and text.strip() else ''}"
 
 
 def _code(text: str) -> str:

@@ -16,7 +16,7 @@ MOST_MORE = 100_000  # items: beyond, a number tells nothing
 
 
 def needed_for_gain(told: Evidence) -> tuple[str, float] | None:
-    """What of the gain is not certain, in a sentence, and about how many testing items make it so; None of nothing."""
+    """What of the gain is not certain, and about how many testing items make it so; None if all of it is certain."""
     figures = {
         f"B rises by {plus(told.gain)}": (told.gain, told.gain_low, 0.0),
         f"B rises by {plus(told.over_random)} more than under random directions":

@@ -6,6 +6,7 @@ proof(judgement.recommendation.record())[0]
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,34 +41,43 @@ def proof(recommendation: Mapping[str, Any]) -> list[Condition]:
     """
     if recommendation["candidate"] is None:
         return []
-    told, kind = recommendation["reported_on"], recommendation["kind"]
+    evidence, kind = recommendation["reported_on"], recommendation["kind"]
     of = MEASURE_WORDS["beyond" if recommendation["measure"] == "p_beyond" else kind].name
     budget, broken = recommendation["max_loss"], recommendation["max_invalid"]
     conditions = [
         Condition(
-            "gain in B", f"{plus(told['gain'])}, at least {plus(told['gain_low'])}", "above 0", told["gain_low"] > 0
+            "gain in B", f"{plus(evidence['gain'])}, at least {plus(evidence['gain_low'])}", "above 0",
+            evidence["gain_low"] > 0,
         ),
         Condition(
             "typical growth of P+",
-            f"{told['aligned_ratio']:.2f}-fold, at least {told['aligned_ratio_low']:.2f}-fold", "above 1",
-            told["aligned_ratio_low"] > 1,
+            f"{evidence['aligned_ratio']:.2f}-fold, at least {evidence['aligned_ratio_low']:.2f}-fold", "above 1",
+            evidence["aligned_ratio_low"] > 1,
         ),
         Condition(
-            "mass kept", f"{told['mass_ratio']:.2f}, at least {told['mass_ratio_low']:.2f}",
-            f"at least {LEAST_MASS:g}", told["mass_ratio_low"] >= LEAST_MASS,
+            "mass kept", f"{evidence['mass_ratio']:.2f}, at least {evidence['mass_ratio_low']:.2f}",
+            f"at least {LEAST_MASS:g}", evidence["mass_ratio_low"] >= LEAST_MASS,
         ),
     ]  # fmt: skip
-    if told["over_random"] == told["over_random"]:
+    if evidence["over_random"] == evidence["over_random"]:
         conditions.append(Condition(
-            "over random directions", f"{plus(told['over_random'])}, at least {plus(told['over_random_low'])}",
-            "above 0", told["over_random_low"] > 0,
+            "over random directions", f"{plus(evidence['over_random'])}, at least {plus(evidence['over_random_low'])}",
+            "above 0", evidence["over_random_low"] > 0,
         ))  # fmt: skip
     conditions.append(Condition(
-        "loss", f"{percent(told['loss'])} of {of}, at most {percent(told['loss_high'])}",
-        f"at most {chosen_percent(budget)}", told["loss_high"] <= budget,
+        "loss", f"{percent(evidence['loss'])} of {of}, {most(evidence['loss_high'])}",
+        f"at most {chosen_percent(budget)}", evidence["loss_high"] <= budget,
     ))  # fmt: skip
-    if told["broken_share"] == told["broken_share"]:
+    if evidence["broken_share"] == evidence["broken_share"]:
         needed = "no budget" if broken is None else f"at most {chosen_percent(broken)}"
-        holds = broken is None or told["broken_share"] <= broken
-        conditions.append(Condition("broken texts", percent(told["broken_share"]), needed, holds))
+        holds = broken is None or evidence["broken_share"] <= broken
+        conditions.append(Condition("broken texts", percent(evidence["broken_share"]), needed, holds))
+    doubts = recommendation.get("doubts", ())
+    if doubts and all(condition.holds for condition in conditions):
+        conditions.append(Condition("other directions", "; ".join(doubts), "the vector gains more", False))
     return conditions
+
+
+def most(high: float) -> str:
+    """An upper bound of a share in words; without one it may be anything."""
+    return "it may be anything" if math.isinf(high) else f"at most {percent(high)}"

@@ -8,7 +8,7 @@ The rule that decides is `recommend` in statistics/recommend.py; here its outcom
     use            a strength is recommended
     unproved       there is a candidate, or a gain that seems to cost little, but too few items to prove it
     costs          the vector works but costs more than the budget, or so does the smallest strength already
-    nothing        it does not surely raise B, or no more than other directions of its size
+    nothing        it is not certain that it raises B, or no more than other directions of its size
     unmeasurable   the helpfulness items tell nothing of this model
     partial        behavior, helpfulness or strengths of the wanted sign were not measured
     unfinished     the run goes on with the same command

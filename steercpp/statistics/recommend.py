@@ -1,4 +1,4 @@
-"""The strength to use: the surest gain in alignment within a budget of helpfulness. Read this to see how it is chosen.
+"""The strength to use: the largest certain gain within a budget of helpfulness. Read this to see how it is chosen.
 
     curves = Curves.of(behavior_scores, choice_scores)
     recommend(curves, max_loss=0.05).strength
@@ -97,6 +97,7 @@ class Recommendation:
             buys more alignment than it costs helpfulness (paper 1.6). Of all items; NaN without a recommended strength.
         chosen_on, reported_on: evidence of the choosing and of the telling half.
         invalid: share of the generated texts of the telling half that are broken; NaN where there are none.
+        doubts: what the testing half does not confirm of the candidate, in words; none of a recommended one.
         max_loss, max_invalid, confidence, direction, weight, measure: as asked.
         kind: which items the loss is of, see `Curves`.
     """
@@ -123,6 +124,7 @@ class Recommendation:
     weight: float
     measure: Measure
     kind: str = "choice"
+    doubts: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Plain data for JSON, by the names of docs/measures.md."""
@@ -142,7 +144,7 @@ def recommend(
     rng: np.random.Generator | None = None,
     confidence: float = CONFIDENCE,
 ) -> Recommendation:
-    """Choose the strength with the surest gain in B within the budgets, and have the other items confirm it.
+    """Choose the strength with the largest certain gain in B within the budgets, and have the other items confirm it.
 
     Args:
         curves: what was measured.
@@ -191,7 +193,7 @@ def recommend(
         break_even=NAN if regime is None else regime[0], efficient_regime=(NAN, NAN) if regime is None else regime[1],
         chosen_on=choice.chosen_on if choice.sure else None, reported_on=reported_on, max_loss=max_loss,
         max_invalid=max_invalid, confidence=confidence, direction=direction, weight=weight, measure=curves.measure,
-        kind=curves.kind,
+        kind=curves.kind, doubts=choice.doubts if choice.sure else (),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_run import BEHAVIOR, CHOICE, _letters, _sides, write_planted_run
+from planted_run import B0, BEHAVIOR, CHOICE, _letters, _sides, write_planted_run
 from small_sweep import small_sweep
 
 from steercpp.engine.engine import Engine
@@ -16,6 +16,7 @@ from steercpp.runs.folder import STORE
 from steercpp.runs.judgement import Judging, judge
 from steercpp.runs.manifest import read_manifest, write_manifest
 from steercpp.runs.preparation import Preparation
+from steercpp.runs.proof import proof
 from steercpp.runs.result import open_run
 from steercpp.runs.scope import Scope
 from steercpp.runs.store import Group, Store
@@ -188,3 +189,17 @@ def test_every_measure_has_words_and_every_record_is_plain(run: Path) -> None:
     record = verdict(run).record()
     assert record["kind"] == "use" and record["gain"]["n_items"] == 20 and record["loss"]["kind"] == "choice"
     assert set(record) >= {"headline", "strength", "at", "reason", "prompt", "random", "example", "next"}
+
+
+def test_the_proof_holds_as_a_whole_exactly_where_the_candidate_is_confirmed(run: Path) -> None:
+    """A table whose every line said yes stood above a verdict that was not proved."""
+    offsets = 0.3 * np.random.default_rng(3).standard_normal(len(BEHAVIOR))
+    seen = set()
+    for lift in (0.0, 0.3, 0.58, 1.2):
+        for label in (*(f"random-{i}" for i in range(8)), "orthogonal"):
+            plant(run, half_odds=lambda _, by=lift: B0 + offsets + by, label=label, strengths=(0.1,))  # type: ignore[misc]
+        best = judge(open_run(run)).recommendation
+        assert best is not None and best.candidate == 0.1
+        assert all(condition.holds for condition in proof(best.record())) is best.confirmed
+        seen.add(best.confirmed)
+    assert seen == {True, False}

@@ -206,5 +206,6 @@ def test_printed_it_is_black_on_white_without_navigation(browser: Any, folder: P
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 800
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.context.close()

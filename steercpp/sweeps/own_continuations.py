@@ -310,6 +310,8 @@ class _Finder:
         kept, screened = by_length[n_tokens]
 
         pairs = self._balanced(kept, plain)
+        if self.progress is not None:
+            self.progress(1, 1, "comparing the answers of both sides")
         items = []
         for number in fitting:
             if number in pairs:

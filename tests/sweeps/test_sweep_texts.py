@@ -77,7 +77,7 @@ def test_an_interrupted_sweep_goes_on_with_the_next_text(
     def interrupt(n_done: int, n_total: int, what: str) -> None:
         assert n_done <= n_total
         last.append(what)
-        if last.count("texts, behavior") == 2:
+        if last.count("writing texts for behavior items") == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -173,10 +173,10 @@ def _shape(batch: Batch) -> list[tuple[list[int], list[int], list[int], list[int
 
 HEAD = """# Architectures
 
-This page shows which architectures can be steered, and how exactly. To check a model of yours, load it: a model that
-cannot be steered is refused with the reason.
+This page shows which architectures can be steered, and how exactly. To check a model of yours, which takes a few
+seconds (a model that cannot be steered is refused with the reason):
 
-    steercpp sweep model.gguf --pairs sentiment --dry-run
+    steercpp doctor --model model.gguf
 
 `model.gguf` stands for your model. The table is made by `make table NAME=architecture` from small models with random
 weights, F32, 6 blocks. A test compares it with what it measures, and demands the same at Q8_0 with flash attention.

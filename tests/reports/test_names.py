@@ -32,8 +32,8 @@ SETTING = {
 }  # fmt: skip
 IN_JSON = {
     "matcher", "n_items", "n_samples", "n_pairs", "context", "by_subject", "unsteered", "separation", "agreement",
-    "refused", "n_behavior", "n_choice", "candidate", "confirmed", "doubts", "break_even", "efficient_regime", "chosen_on",
-    "reported_on", "max_loss", "max_invalid", "direction", "weight", "failed",
+    "refused", "n_behavior", "n_choice", "candidate", "confirmed", "break_even", "efficient_regime", "chosen_on",
+    "reported_on", "doubts", "max_loss", "max_invalid", "direction", "weight", "failed",
 }  # fmt: skip
 SINGLE = {"items", "failures", "fits"}  # rows of single items, of counts, and of parameters with ends of their own
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,20 +16,21 @@ if TYPE_CHECKING:
 
 def comparison_pieces(runs: Sequence[ComparedRun], page: Path) -> list[output.Renderable]:
     """A line for each run, then where they differ in what was measured, and the page."""
-    from steercpp.reports.compared import NO_USE, differences
+    from steercpp.reports.compared import NO_USE, differences, loss_bound_text
+    from steercpp.runs.verdict import layers_text
 
     columns: list[output.Column] = [
         ("run", "left"), ("layers", "left"), ("use", "right"), ("gain in B", "right"), ("at least", "right"),
         ("cost", "right"), ("at most", "right"),
     ]  # fmt: skip
-    rows = []
+    rows: list[list[output.Cell]] = []
     for run in runs:
-        verdict, record = run.verdict, run.record()
+        verdict = run.verdict
         rows.append([
-            output.text(run.name), record["layers"].partition(" ")[2],
+            output.text(run.name), layers_text(run.judgement.result.manifest.vector.layers),
             NO_USE[verdict.kind] if verdict.strength is None else signed(verdict.strength),
             *(("–", "–") if verdict.gain is None else (plus(verdict.gain.value, 2), plus(verdict.gain.low, 2))),
-            *(("–", "–") if verdict.cost is None else (share(verdict.cost.value), _most(verdict.cost.high))),
+            *(("–", "–") if verdict.cost is None else (share(verdict.cost.value), loss_bound_text(verdict.cost.high))),
         ])  # fmt: skip
     warned = [name for name, words in differences(runs) if not words.startswith("the same")]
     pieces: list[output.Renderable] = [output.table(columns, rows)]
@@ -38,7 +38,3 @@ def comparison_pieces(runs: Sequence[ComparedRun], page: Path) -> list[output.Re
         pieces.append(output.text(f"They differ in: {', '.join(warned)}.", "yellow"))
     pieces.append(output.joined([(relative(page), ""), (" shows curves, texts and what may be compared", "dim")]))
     return pieces
-
-
-def _most(high: float) -> str:
-    return "anything" if isinf(high) else share(high)

@@ -8,12 +8,9 @@ from math import isfinite
 from pathlib import Path
 
 from steercpp.cli import output
-from steercpp.statistics.rounded import NONE, percent
+from steercpp.statistics.rounded import NONE, percent, strength_text
 
-
-def signed(strength: float) -> str:
-    """A strength with its sign; 0 has none."""
-    return f"{strength:+.10g}" if strength else "0"
+signed = strength_text  # of a strength, as every view writes it
 
 
 def unit_line(unit: str) -> output.Renderable:

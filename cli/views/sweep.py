@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from steercpp.cli import output
 from steercpp.cli.views.panel import Fact, panel_pieces
-from steercpp.cli.views.pieces import files_pieces, relative, unit_line
+from steercpp.cli.views.pieces import files_pieces, relative, signed, unit_line
 from steercpp.cli.views.strengths import errors_of, strength_table
 from steercpp.cli.views.verdict import next_pieces, verdict_pieces
 from steercpp.runs.commands import use_command
@@ -71,10 +71,9 @@ def unit_words(data: dict[str, Any]) -> str:
 
 def title(data: dict[str, Any]) -> str:
     """The model and the layers."""
-    layers = data["vector"]["layers"]
-    joined = len(layers) > 1 and layers == list(range(layers[0], layers[-1] + 1))
-    shown = f"{layers[0]}-{layers[-1]}" if joined else ", ".join(map(str, layers))
-    return f"{data['model']['file']}, steered at layer{'s' if len(layers) > 1 else ''} {shown}"
+    from steercpp.runs.verdict import layers_phrase
+
+    return f"{data['model']['file']}, steered at {layers_phrase(tuple(data['vector']['layers']))}"
 
 
 def _manner(data: dict[str, Any]) -> list[Fact]:
@@ -123,7 +122,7 @@ def code_pieces(record: dict[str, Any] | None) -> list[output.Renderable]:
         columns.append(("failed", "left"))
         lines = [
             [
-                f"{row['strength']:+.10g}" if row["strength"] else "0", f"{row['pass_at_1']:.3f}",
+                signed(row["strength"]), f"{row['pass_at_1']:.3f}",
                 (
                     f"{row['pass_at_1_low']:.3f} {row['pass_at_1_high']:.3f}"
                     if row["pass_at_1_low"] == row["pass_at_1_low"]

@@ -6,18 +6,17 @@ items; where they did not, `differences` says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from steercpp.errors import InputError
-from steercpp.reports.grids import Grid, strength_text
+from steercpp.reports.grids import Grid
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import strengths_in
-from steercpp.runs.verdict import Verdict, VerdictKind, layers_phrase, verdict_of
-from steercpp.statistics.rounded import percent, plus
+from steercpp.runs.verdict import Verdict, VerdictKind, layers_phrase, layers_text, verdict_of
+from steercpp.statistics.rounded import percent, plus, strength_text
 
 NO_USE: Mapping[VerdictKind, str] = {  # what stands in place of a strength, by the kind of the verdict
     "use": "", "unproved": "not proved", "costs": "too costly", "nothing": "nothing", "unmeasurable": "not measurable",
@@ -87,10 +86,10 @@ def verdict_grid(runs: Sequence[ComparedRun]) -> Grid:
         at = "" if verdict.at is None else f" (at {strength_text(verdict.at)})"
         use = f"{NO_USE[verdict.kind]}{at}" if verdict.strength is None else strength_text(verdict.strength)
         rows.append((
-            run.name, manifest.model.file, layers_phrase(manifest.vector.layers).partition(" ")[2], use,
+            run.name, manifest.model.file, layers_text(manifest.vector.layers), use,
             "–" if gain is None else plus(gain.value, 2), "–" if gain is None else plus(gain.low, 2),
             "–" if cost is None else percent(cost.value),
-            "–" if cost is None else percent(cost.high) if np.isfinite(cost.high) else "anything",
+            "–" if cost is None else loss_bound_text(cost.high),
             "–" if prompt is None else plus(prompt.b, 2),
         ))  # fmt: skip
     return Grid(headings, tuple(rows), (True, True, True, True, *(False,) * 5))
@@ -109,7 +108,7 @@ def differences(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
         rows.append((name, f"{listed}.{warning and f' {warning}'}"))
 
     row("model", [run.judgement.result.manifest.model.file for run in runs])
-    row("layers", [layers_phrase(run.judgement.result.manifest.vector.layers).partition(" ")[2] for run in runs])
+    row("layers", [layers_text(run.judgement.result.manifest.vector.layers) for run in runs])
     row("behavior items", [_short_hash(plan.items.get("behavior")) for plan in plans],
         "Gains in B are not of the same items, so that they say less of each other.")  # fmt: skip
     helpful = [
@@ -130,6 +129,11 @@ def strengths_of(run: ComparedRun) -> str:
     """What strengths count in a run; runs that count alike have common curves."""
     plan, norms = run.judgement.result.manifest.plan, run.judgement.result.manifest.vector.norms
     return strengths_in(plan.unit, operator=plan.operator, kl=plan.kl, norms=norms)
+
+
+def loss_bound_text(high: float) -> str:
+    """The upper bound of a loss, for a cell."""
+    return percent(high) if math.isfinite(high) else "anything"
 
 
 def _short_hash(digest: str | None) -> str:

@@ -12,23 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from steercpp.choices import PAGE_FORMS, PageForm
-from steercpp.errors import InputError
+from steercpp.choices import PageForm
 from steercpp.reports.compared import ComparedRun, compared_runs, differences, strengths_of, verdict_grid
 from steercpp.reports.differences import Piece, changes
-from steercpp.reports.grids import strength_text
+from steercpp.reports.forms import check_form, figure_files, in_form
 from steercpp.reports.latex import latex_table
 from steercpp.reports.page import PageRequest, PageText, shown_text
 from steercpp.reports.pictures import write_together
 from steercpp.reports.report import PICTURES, make_folder
 from steercpp.reports.tables import csv_bytes
-from steercpp.reports.templates import rendered_page
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.showcase import ShownRequest, read_showcase
+from steercpp.statistics.rounded import strength_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,48 +60,33 @@ def write_comparison(
         InputError: as `compared_runs`; there is no such form, or it takes what is not installed.
         RunError: a store cannot be read, or the files cannot be written.
     """
-    from steercpp.reports.style import rendered
-
-    if form not in PAGE_FORMS:
-        raise InputError(f"a page in the form {form!r} is unknown; choose one of {', '.join(PAGE_FORMS)}")
+    check_form(form)
     runs = compared_runs(judgements)
     records = [run.record() for run in runs]
     files = {"comparison.csv": csv_bytes({name: [record[name] for record in records] for name in records[0]})}
     files["comparison.tex"] = latex_table([run.judgement for run in runs]).encode()
-    drawings = {}
-    for name, figure in _figures(runs).items():
-        kinds = {kind: rendered(figure, kind) for kind in dict.fromkeys((*pictures, "svg"))}
-        files |= {f"{name}.{kind}": data for kind, data in kinds.items()}
-        drawings[name] = kinds["svg"]
-    files[f"comparison.{form}"] = _page(runs, drawings, form)
-    return write_together(make_folder(out), files)
+    figures = figure_files(_figures(runs), pictures)
+    page = in_form(
+        form, "comparison", figures, FIGURES, lambda drawings, is_paper: _content(runs, drawings, is_paper=is_paper)
+    )
+    return write_together(make_folder(out), {**files, **figures, f"comparison.{form}": page})
 
 
-def _page(runs: Sequence[ComparedRun], drawings: Mapping[str, bytes], form: PageForm) -> bytes:
-    from steercpp.reports.paper import pdf_bytes, picture
-    from steercpp.reports.style import CSS_COLORS
-    from steercpp.reports.svg import inline
-
-    shown: dict[str, Markup] = {}
-    for name, svg in drawings.items():
-        caption = FIGURES[name]
-        shown[name] = picture(svg, caption) if form == "pdf" else inline(svg, name, caption, CSS_COLORS)
-    values = {
-        "is_paper": form == "pdf",
+def _content(runs: Sequence[ComparedRun], drawings: Mapping[str, Markup], *, is_paper: bool) -> dict[str, Any]:
+    """What the page says, by the names of its template."""
+    return {
+        "is_paper": is_paper,
         "title": f"{len(runs)} runs compared: {', '.join(run.name for run in runs)}",
         "verdicts": verdict_grid(runs),
         "runs": [(run.name, run.verdict.headline, run.verdict.reason) for run in runs],
         "figures": [
             {"name": name, "title": TITLES[name], "caption": FIGURES[name], "drawing": drawing, "numbers": None}
-            for name, drawing in shown.items()
+            for name, drawing in drawings.items()
         ],
         "differences": differences(runs),
         "shown": shared_texts(runs),
         "commands": [(run.name, run.judgement.result.manifest.command) for run in runs],
     }  # fmt: skip
-    if form == "pdf":
-        return pdf_bytes(rendered_page("comparison.html", values))
-    return rendered_page(f"comparison.{form}", values).encode()
 
 
 def shared_texts(runs: Sequence[ComparedRun]) -> list[PageRequest]:

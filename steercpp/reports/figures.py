@@ -39,7 +39,7 @@ from steercpp.runs.scores import Controls, StrengthMeans
 from steercpp.statistics.fits import FitResult
 from steercpp.statistics.forms import WORDS
 from steercpp.statistics.intervals import Interval, standard_error
-from steercpp.statistics.rounded import fixed, rounded, significant, within
+from steercpp.statistics.rounded import fixed, rounded, significant, strength_text, within
 
 
 def alignment_figure(judgement: Judgement) -> Figure:
@@ -222,7 +222,7 @@ def _points(axes: Axes, strengths: Floats, values: Floats, color: str, label: st
 
 def at_strengths(strengths: Floats, label: str, shown: Sequence[str]) -> list[str]:
     """Titles of points at strengths (n_s,): where each lies, what it is, and its number."""
-    places = [f"at {s:+.10g}" if s else "at 0" for s in strengths]
+    places = [f"at {strength_text(s)}" for s in strengths]
     return [f"{place}: {label} {number}" for place, number in zip(places, shown, strict=True)]
 
 

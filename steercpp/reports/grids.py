@@ -16,7 +16,7 @@ import numpy as np
 
 from steercpp.reports.headings import heading
 from steercpp.reports.tables import Columns
-from steercpp.statistics.rounded import fixed, interval, rounded, significant
+from steercpp.statistics.rounded import fixed, interval, rounded, significant, strength_text
 
 SE, LOW, HIGH = "_se", "_low", "_high"
 NOTHING = "–"
@@ -50,11 +50,6 @@ def grid(columns: Columns) -> Grid:
         cells.append(shown)
         is_word.append(any(isinstance(value, str) for value in column))
     return Grid(tuple(headings), tuple(zip(*cells, strict=True)), tuple(is_word))
-
-
-def strength_text(value: float) -> str:
-    """A strength with its sign, and 0 without one."""
-    return f"{value:+.10g}" if value else "0"
 
 
 def _cells(name: str, column: Sequence[Any], known: Mapping[str, Sequence[Any]]) -> tuple[list[str], str]:

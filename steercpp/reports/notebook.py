@@ -14,6 +14,7 @@ from steercpp.runs.code_report import code_columns
 from steercpp.runs.judgement import Judgement, judge
 from steercpp.runs.result import SweepResult
 from steercpp.runs.verdict import layers_phrase, verdict_of
+from steercpp.statistics.rounded import strength_text
 
 ROWS = 12  # of the table: of more strengths those that are evenly apart
 FIGURES = ("tradeoff", "alignment", "helpfulness", "code")
@@ -34,7 +35,7 @@ def run_html(result: SweepResult) -> str:
         verdict = verdict_of(judgement)
         example = [] if verdict.example is None or verdict.example_at is None else [
             ("asked", verdict.example.asked),
-            *((f"at {s:+.10g}" if s else "at 0", verdict.example.texts[s].reply.answer.strip() or "(nothing)")
+            *((f"at {strength_text(s)}", verdict.example.texts[s].reply.answer.strip() or "(nothing)")
               for s in (0.0, verdict.example_at)),
         ]  # fmt: skip
         return card(

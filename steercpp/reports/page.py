@@ -18,13 +18,10 @@ from steercpp.choices import PageForm
 from steercpp.judging.texts import GeneratedText
 from steercpp.reports.definition import Definition, define
 from steercpp.reports.differences import Piece, changes
-from steercpp.reports.grids import Grid, grid, strength_text
+from steercpp.reports.forms import in_form
+from steercpp.reports.grids import Grid, grid
 from steercpp.reports.headings import MEASURES, PARAMETERS
-from steercpp.reports.paper import pdf_bytes, picture
-from steercpp.reports.style import CSS_COLORS
-from steercpp.reports.svg import inline
 from steercpp.reports.tables import Columns
-from steercpp.reports.templates import rendered_page
 from steercpp.runs.commands import use_command
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
@@ -34,7 +31,7 @@ from steercpp.runs.verdict import MEASURE_WORDS, Verdict, layers_phrase, verdict
 from steercpp.statistics.forms import WORDS
 from steercpp.statistics.intervals import standard_error
 from steercpp.statistics.losses import kinds_at_chance
-from steercpp.statistics.rounded import interval, percent, plus, rounded, significant
+from steercpp.statistics.rounded import interval, percent, plus, rounded, significant, strength_text
 
 N_SAMPLES = 2  # failed texts shown at each strength
 OPEN = 3  # requests whose texts are open; the others fold
@@ -92,24 +89,23 @@ class PageRequest:
 
 
 def page(
-    judgement: Judgement, drawings: Mapping[str, bytes], tables: Mapping[str, Columns], *, form: PageForm = "html"
+    judgement: Judgement, files: Mapping[str, bytes], tables: Mapping[str, Columns], *, form: PageForm = "html"
 ) -> bytes:
     """The page.
 
     Args:
         judgement: the run, judged.
-        drawings: SVG files of its figures, by name.
+        files: of its figures, see `figure_files`.
         tables: by name, as `tables.tables` gives them.
         form: "html", "md" or "pdf".
 
     Raises:
         InputError: a PDF, and WeasyPrint is not installed.
     """
-    if form == "pdf":
-        pictures = {name: picture(svg, CAPTIONS[name]) for name, svg in drawings.items()}
-        return pdf_bytes(rendered_page("report.html", content(judgement, pictures, tables, is_paper=True)))
-    inlined = {name: inline(svg, name, CAPTIONS[name], CSS_COLORS) for name, svg in drawings.items()}
-    return rendered_page(f"report.{form}", content(judgement, inlined, tables)).encode()
+    return in_form(
+        form, "report", files, CAPTIONS,
+        lambda drawings, is_paper: content(judgement, drawings, tables, is_paper=is_paper),
+    )  # fmt: skip
 
 
 def content(
@@ -132,7 +128,7 @@ def content(
         "use": None if verdict.strength is None else use_command(
             result, verdict.strength, model=manifest.model.file, vector=result.vector_path.name
         ),
-        "sections": _sections(judgement, bool(requests)),
+        "sections": _sections(judgement, bool(requests), bool(grids) or not set(drawings) <= set(MAIN)),
         "figures": [_figure(name, drawing, {} if is_paper else tables) for name, drawing in drawings.items()],
         "strengths": _strengths(judgement), "marked": "" if verdict.at is None else strength_text(verdict.at),
         "setting": _setting(judgement), **_proof(judgement),
@@ -171,10 +167,10 @@ def _subtitle(judgement: Judgement) -> str:
     return f"{when} by steercpp: {counts}, {len(result.strengths)} strengths"
 
 
-def _sections(judgement: Judgement, has_texts: bool) -> list[tuple[str, str]]:
+def _sections(judgement: Judgement, has_texts: bool, has_items: bool) -> list[tuple[str, str]]:
     """Ids and names of the sections that the page has."""
     found = judgement.result.preparation
-    is_there = {"texts": has_texts, "layers": found is not None and bool(found.windows)}
+    is_there = {"texts": has_texts, "items": has_items, "layers": found is not None and bool(found.windows)}
     names = {
         "curves": "Curves", "texts": "Texts", "layers": "Layers tried", "controls": "Controls", "steering": "Steering",
         "fits": "Fits", "items": "Items", "repeat": "Repeat it",

@@ -20,9 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steercpp.choices import PAGE_FORMS, PageForm
+from steercpp.choices import PageForm
 from steercpp.encoding import json_ready
-from steercpp.errors import InputError, RunError
+from steercpp.errors import RunError
+from steercpp.reports.forms import check_form, figure_files
 from steercpp.reports.latex import latex_table
 from steercpp.reports.pictures import write_together
 from steercpp.reports.tables import csv_bytes, tables
@@ -57,19 +58,14 @@ def write_report(
         InputError: there is no such form, or it takes what is not installed. RunError: the files cannot be written.
     """
     from steercpp.reports.page import page
-    from steercpp.reports.style import rendered
 
-    if form not in PAGE_FORMS:
-        raise InputError(f"a page in the form {form!r} is unknown; choose one of {', '.join(PAGE_FORMS)}")
+    check_form(form)
     folder = make_folder(judgement.result.folder if out is None else out)
     made = tables(judgement)
     files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
     files[TABLE] = latex_table([judgement]).encode()
-    for name, figure in _figures(judgement).items():
-        files |= {f"{name}.{kind}": rendered(figure, kind) for kind in dict.fromkeys((*pictures, "svg"))}
-    drawings = {name: files[f"{name}.svg"] for name in figure_names(judgement)}
-    files[f"report.{form}"] = page(judgement, drawings, made, form=form)
-    return write_together(folder, files)
+    figures = figure_files(_figures(judgement), pictures)
+    return write_together(folder, {**files, **figures, f"report.{form}": page(judgement, figures, made, form=form)})
 
 
 def write_score(judgement: Judgement, data: Mapping[str, Any], out: Path) -> tuple[Path, ...]:

@@ -6,14 +6,13 @@ proof(judgement.recommendation.record())[0]
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from steercpp.runs.verdict import MEASURE_WORDS
 from steercpp.statistics.curves import LEAST_MASS
-from steercpp.statistics.rounded import chosen_percent, percent, plus
+from steercpp.statistics.rounded import at_most, chosen_percent, percent, plus
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def proof(recommendation: Mapping[str, Any]) -> list[Condition]:
             "above 0", evidence["over_random_low"] > 0,
         ))  # fmt: skip
     conditions.append(Condition(
-        "loss", f"{percent(evidence['loss'])} of {of}, {most(evidence['loss_high'])}",
+        "loss", f"{percent(evidence['loss'])} of {of}, {at_most(evidence['loss_high'])}",
         f"at most {chosen_percent(budget)}", evidence["loss_high"] <= budget,
     ))  # fmt: skip
     if evidence["broken_share"] == evidence["broken_share"]:
@@ -76,8 +75,3 @@ def proof(recommendation: Mapping[str, Any]) -> list[Condition]:
     if doubts and all(condition.holds for condition in conditions):
         conditions.append(Condition("other directions", "; ".join(doubts), "the vector gains more", False))
     return conditions
-
-
-def most(high: float) -> str:
-    """An upper bound of a share in words; without one it may be anything."""
-    return "it may be anything" if math.isinf(high) else f"at most {percent(high)}"

@@ -34,7 +34,7 @@ from steercpp.statistics.curves import Curves, dealt
 from steercpp.statistics.intervals import FEWEST_ITEMS, resample
 from steercpp.statistics.losses import loss_bound, loss_of
 from steercpp.statistics.recommend import Evidence, Indices, Recommendation
-from steercpp.statistics.rounded import chosen_percent, percent, plus
+from steercpp.statistics.rounded import at_most, chosen_percent, percent, plus
 from steercpp.statistics.scores import measured
 
 VerdictKind: TypeAlias = Literal["use", "unproved", "costs", "nothing", "unmeasurable", "partial", "unfinished"]
@@ -155,10 +155,9 @@ class Verdict:
             facts.append(("gain", f"{plus(gain.value, 2)} in B{at}, at least {plus(gain.low, 2)} ({means})"))
         if (cost := self.cost) is not None:
             words = MEASURE_WORDS[cost.kind]
-            high = "it may be anything" if math.isinf(cost.high) else f"at most {percent(cost.high)}"
             of = f"{cost.n_items} {words.items}; budget {chosen_percent(cost.budget)}"
             whole = "" if cost.whole is None else f"; {percent(cost.whole)} in all"
-            facts.append(("cost", f"{percent(cost.value)} of {words.name}, {high} ({of}){whole}"))
+            facts.append(("cost", f"{percent(cost.value)} of {words.name}, {at_most(cost.high)} ({of}){whole}"))
         beside = []
         if (prompt := self.prompt) is not None:
             lost = "" if prompt.whole is None else f", {percent(prompt.whole)} lost in all"
@@ -238,11 +237,15 @@ def unit_phrase(manifest: Manifest) -> str:
     return " (length)" if norms and all(abs(norm - 1) < 1e-3 for norm in norms) else " times the vector"
 
 
+def layers_text(layers: tuple[int, ...]) -> str:
+    """Layers as a reader lists them: "5", "5-6", "3, 7"."""
+    is_range = len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1))
+    return f"{layers[0]}-{layers[-1]}" if is_range else ", ".join(map(str, layers))
+
+
 def layers_phrase(layers: tuple[int, ...]) -> str:
     """The steered layers: "layer 5", "layers 5-6", "layers 3, 7"."""
-    is_range = len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1))
-    shown = f"{layers[0]}-{layers[-1]}" if is_range else ", ".join(map(str, layers))
-    return f"layer{'s' if len(layers) > 1 else ''} {shown}"
+    return f"layer{'s' if len(layers) > 1 else ''} {layers_text(layers)}"
 
 
 def _partial(judgement: Judgement) -> Verdict:

@@ -55,6 +55,16 @@ def plus(value: float, places: int = 3) -> str:
     return fixed(value, places, sign="+")
 
 
+def strength_text(strength: float) -> str:
+    """A strength with its sign; 0 has none."""
+    return f"{strength:+.10g}" if strength else "0"
+
+
+def at_most(high: float) -> str:
+    """The upper bound of a share in words; where there is none it may be anything."""
+    return "it may be anything" if math.isinf(high) else f"at most {percent(high)}"
+
+
 def percent(value: float, places: int = 1) -> str:
     """A share, or a change of one, in percent; NaN is written as a dash."""
     return NONE if value != value else f"{round(value, places + 2) + 0.0:.{places}%}"

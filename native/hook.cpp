@@ -46,6 +46,7 @@ void hook::disarm() {
     }
     piece_ = piece_work{};
     nodes_.clear();
+    rows_below_ = {};
     error_ = nullptr;
     nonfinite_row_ = -1;
 }
@@ -68,13 +69,27 @@ bool hook::finish_piece() {
         mismatch_ = true; // the graph ended before the layer to start from
     }
     if (piece_.keep && !nodes_.empty()) {
-        piece_.keep->plan = plan_skips(nodes_, piece_.keep_il);
-        if (!piece_.keep->plan.reason.empty()) {
-            piece_.keep->rows.clear();
-            piece_.keep->rows.shrink_to_fit();
-        }
+        settle_keep();
     }
     return !mismatch_;
+}
+
+// Steering acts on the output of a block, so the first steered block's own rows are the same at every strength. But
+// where blocks above read its K/V too, it is needed whole, and starting below it leaves out more.
+void hook::settle_keep() {
+    kept_piece & keep = *piece_.keep;
+    keep.plan = plan_skips(nodes_, piece_.keep_il);
+    if (piece_.keep_il > 0 && keep.plan.n_blocks_skipped <= piece_.keep_il) {
+        skip_plan below = plan_skips(nodes_, piece_.keep_il - 1);
+        if (below.n_blocks_skipped > keep.plan.n_blocks_skipped) {
+            keep.plan = std::move(below);
+            std::swap(keep.rows, rows_below_);
+        }
+    }
+    if (!keep.plan.reason.empty()) {
+        keep.rows.clear();
+        keep.rows.shrink_to_fit();
+    }
 }
 
 void hook::finish_plan() const {
@@ -130,7 +145,8 @@ bool hook::asked(ggml_tensor * node) {
         return false;
     }
     past_last_ = il == piece_.last_il;
-    return il == piece_.keep_il || !layers_[static_cast<size_t>(il)].idle();
+    const bool is_kept = piece_.keep && (il == piece_.keep_il || il == piece_.keep_il - 1);
+    return is_kept || !layers_[static_cast<size_t>(il)].idle();
 }
 
 // Below the layer to start from, and at it.
@@ -169,12 +185,13 @@ void hook::visit(ggml_tensor * node) {
             "cannot be told apart"
         );
     }
-    if (piece_.resume && il == piece_.resume->plan.il) {
-        give_rows(node);
+    if (piece_.resume && il == piece_.resume->plan.il && !give_rows(node)) {
         return;
     }
-    if (il == piece_.keep_il) {
-        keep_rows(node);
+    if (piece_.keep && il == piece_.keep_il) {
+        keep_rows(node, piece_.keep->rows);
+    } else if (piece_.keep && il == piece_.keep_il - 1) {
+        keep_rows(node, rows_below_);
     }
     layer_work & work = layers_.at(static_cast<size_t>(il));
     if (!work.idle()) {
@@ -182,20 +199,22 @@ void hook::visit(ggml_tensor * node) {
     }
 }
 
-void hook::give_rows(ggml_tensor * node) {
+// Returns false where the node is not the one that was kept.
+bool hook::give_rows(ggml_tensor * node) {
     const std::vector<float> & rows = piece_.resume->rows;
     const size_t size = rows.size() * sizeof(float);
     if (ggml_nbytes(node) != size) {
         mismatch_ = true;
-        return;
+        return false;
     }
     ggml_backend_tensor_set(node, rows.data(), 0, size);
+    return true;
 }
 
-void hook::keep_rows(ggml_tensor * node) {
+void hook::keep_rows(ggml_tensor * node, std::vector<float> & rows) {
     check_shape(node);
-    piece_.keep->rows.resize(ggml_nbytes(node) / sizeof(float));
-    ggml_backend_tensor_get(node, piece_.keep->rows.data(), 0, ggml_nbytes(node));
+    rows.resize(ggml_nbytes(node) / sizeof(float));
+    ggml_backend_tensor_get(node, rows.data(), 0, ggml_nbytes(node));
 }
 
 void hook::treat(ggml_tensor * node, layer_work & work) {

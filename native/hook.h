@@ -39,8 +39,8 @@ struct piece_work {
     int32_t row_first = 0;
     int32_t n_rows = 0;
     std::vector<int32_t> outputs;        // rows of the plan that give logits
-    int32_t keep_il = -1;                // base pass: keep the rows of this layer and plan what may be left out
-    kept_piece * keep = nullptr;         // where to
+    int32_t keep_il = -1;                // base pass: keep the rows of this layer, or of the one below where that
+    kept_piece * keep = nullptr;         // leaves out more, and plan what may be left out
     const kept_piece * resume = nullptr; // start from these rows
     int32_t last_il = -1;                // leave out all above this layer; -1: nothing
 };
@@ -87,8 +87,9 @@ class hook {
     void leave_out(ggml_tensor * node);
     void put_back();
     void visit(ggml_tensor * node);
-    void give_rows(ggml_tensor * node);
-    void keep_rows(ggml_tensor * node);
+    bool give_rows(ggml_tensor * node);
+    void keep_rows(ggml_tensor * node, std::vector<float> & rows);
+    void settle_keep();
     void treat(ggml_tensor * node, layer_work & work);
     void check_shape(const ggml_tensor * node) const;
     int32_t row_of(int64_t i, int64_t n_rows) const;
@@ -102,6 +103,7 @@ class hook {
     int32_t n_capture_rows_ = 0;
     piece_work piece_;
     std::vector<ggml_tensor *> nodes_;                        // of a base pass, in the order asked
+    std::vector<float> rows_below_;                           // of a base pass, of the layer below keep_il
     std::vector<std::pair<ggml_tensor *, ggml_op>> left_out_; // with their own ops
     std::vector<int8_t> visited_;                             // (n_layer): layers met in this piece
     size_t n_asked_ = 0;

@@ -257,10 +257,6 @@ std::string kept::reason() const {
     return "";
 }
 
-int32_t kept::n_blocks_skipped() const {
-    return pieces.empty() || !reason().empty() ? 0 : pieces.front().plan.n_blocks_skipped;
-}
-
 size_t kept::n_bytes() const {
     size_t n_floats = logits.size();
     for (const kept_piece & piece : pieces) {

@@ -26,17 +26,16 @@ struct skip_plan {
 // What a base pass leaves behind, piece by piece.
 struct kept_piece {
     skip_plan plan;
-    std::vector<float> rows; // (rows of the piece, n_embd) of l_out-<il>; empty where the plan has a reason
+    std::vector<float> rows; // (rows of the piece, n_embd) of l_out-<plan.il>; empty where the plan has a reason
 };
 
 struct kept {
-    int32_t il = -1;
+    int32_t il = -1; // the lowest layer that may be steered; pieces start at it, or at the one below
     std::vector<kept_piece> pieces;
     std::vector<float> logits; // (n_outputs, n_vocab) where wanted, for KL
     std::vector<double> norms; // (n_outputs) log_sum_exp of each of these rows
 
     std::string reason() const; // the first one; empty: passes can be resumed
-    int32_t n_blocks_skipped() const;
     size_t n_bytes() const;
 };
 

@@ -248,7 +248,7 @@ void session::check_rows(const plan & plan) const {
 }
 
 void session::check_base(const plan & plan) const {
-    require(plan.keep_il < model_->n_layer() - 1, "the layer to keep must lie below the last one");
+    require(plan.keep_il < model_->n_layer(), "the layer to keep is outside the model");
     require(plan.keep_il < 0 || params_.hook, "a session without the hook keeps nothing");
     if (!plan.base) {
         require(!plan.want_kl && !plan.want_kl_from_base, "KL needs a base");
@@ -261,16 +261,16 @@ void session::check_base(const plan & plan) const {
     const bool wants_kl = plan.want_kl || plan.want_kl_from_base;
     require(!wants_kl || base.logits.size() == n_logits, "the base kept no logits of these outputs");
     for (const operation & op : plan.operations) {
-        require(op.il > base.il, "an operation lies at or below the layer that the base kept");
+        require(op.il >= base.il, "an operation lies below the layer that the base kept");
     }
     for (const int32_t il : plan.capture_layers) {
-        require(il > base.il, "a captured layer lies at or below the one that the base kept");
+        require(il >= base.il, "a captured layer lies below the one that the base kept");
     }
 }
 
 // Blocks computed for every token; without outputs nothing above the last captured layer is.
-int64_t session::n_blocks(const plan & plan, const kept * base) const {
-    return (last_layer(plan) < 0 ? n_layer() : last_layer(plan) + 1) - (base ? base->n_blocks_skipped() : 0);
+int64_t session::n_blocks(const plan & plan, const kept_piece * resume) const {
+    return (last_layer(plan) < 0 ? n_layer() : last_layer(plan) + 1) - (resume ? resume->plan.n_blocks_skipped : 0);
 }
 
 void session::run(const plan & plan, const kept * base, decode_result & result) {
@@ -306,7 +306,7 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
             result.resumed = false;
             return;
         }
-        result.token_layers += piece.n_rows * n_blocks(plan, base);
+        result.token_layers += piece.n_rows * n_blocks(plan, base ? &base->pieces[k] : nullptr);
         read_outputs(plan, first, outputs, result);
         if (piece.trunk >= 0) {
             llama_memory_seq_keep(memory, piece.trunk);

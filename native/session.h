@@ -70,7 +70,7 @@ struct plan {
     std::vector<int32_t> capture_layers;
     std::vector<int32_t> capture_rows;
 
-    int32_t keep_il = -1;     // base pass: keep what is needed to resume above this layer
+    int32_t keep_il = -1;     // base pass: keep what is needed to start where this layer is steered
     bool keep_logits = false; // and the logits, for KL
     const kept * base = nullptr;
 
@@ -137,7 +137,7 @@ class session {
     void attempt(const plan & plan, const kept * base, decode_result & result);
     void run(const plan & plan, const kept * base, decode_result & result);
     bool decode_piece(const plan & plan, const plan_piece & piece, int32_t row_first);
-    int64_t n_blocks(const plan & plan, const kept * base) const;
+    int64_t n_blocks(const plan & plan, const kept_piece * resume) const;
     void
     read_outputs(const plan & plan, int32_t row_first, const std::vector<int32_t> & outputs, decode_result & result);
     void read_row(const plan & plan, int32_t row, const float * logits, decode_result & result);

@@ -94,7 +94,7 @@ def _work(data: dict[str, Any]) -> list[Fact]:
     resume, tokens = data["resume"], data["tokens"]
     if not resume or not tokens:
         return []
-    where = f"resumed above layer {resume['first_layer'] - 1}"
+    where = f"start at layer {resume['first_layer']}"
     how = where if resume["resumed"] else f"in full ({resume['reason']})"
     if resume["resumed"] and resume["n_in_full"]:
         how = f"{resume['n_resumed']} {where}, {resume['n_in_full']} in full ({resume['reason']})"

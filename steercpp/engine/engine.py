@@ -401,11 +401,10 @@ class Engine:
             EngineError, UnsteerableError: as `logprobs`.
         """
         checked_layers([first_layer], self.n_layer)
-        before, needed = self.token_layers, 4 * self.n_embd * batch.n_tokens
-        reason = "layer 0 is steered, and nothing lies below it" if first_layer == 0 else ""
-        if not reason and needed > self.keep_bytes:
+        before, needed, reason = self.token_layers, 4 * self.n_embd * batch.n_tokens, ""
+        if needed > self.keep_bytes:
             reason = f"its rows need {needed / 2**20:.1f} MiB where keep_mib allows {self.keep_bytes // 2**20}"
-        wanted = Wanted(keep_layer=-1 if reason else first_layer - 1, keep_logits=keep_logits)
+        wanted = Wanted(keep_layer=-1 if reason else first_layer, keep_logits=keep_logits)
         runs = list(self._run(batch, None, wanted))
         kept = tuple(result.base for _, result in runs if result.base is not None)
         return Base(

@@ -64,7 +64,7 @@ class Wanted:
         kl, kl_from_base: KL(steered || unsteered) and KL(unsteered || steered) of each output row, by the logits that
             the base kept.
         n_top: the most likely tokens of each output row.
-        keep_layer: keep what is needed to start above this layer later; -1 for nothing.
+        keep_layer: keep what is needed to start where this layer is steered; -1 for nothing.
         keep_logits: keep the logits for KL later.
     """
 

@@ -100,7 +100,7 @@ def work_of(
     n_pass = loads.behavior + loads.choice + loads.choosing
     n_full = n_pass + loads.telling + (n_pass + loads.telling) * in_words  # from the first block on
     n_resumed = (n_strengths - 1) * n_pass + n_directions * (loads.behavior + loads.choice) + loads.telling
-    above = engine.n_layer - first_layer
+    above = engine.n_layer - first_layer - 1  # the first steered block's own rows are kept
     n_window = loads.behavior / 2 + TRIES * loads.choosing / 8
     n_bytes = min(engine.keep_bytes, 4 * engine.n_embd * n_pass + 4 * engine.n_vocab * loads.choosing)
     return Estimate(

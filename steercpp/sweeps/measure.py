@@ -38,7 +38,7 @@ def packed_for(engine: Engine, work: Work, steering: Steering) -> Work:
 
 @dataclass(slots=True)
 class Bases:
-    """Unsteered passes of some batches, from which the steered ones start above the layers below.
+    """Unsteered passes of some batches, from which the steered ones start at the first steered layer.
 
     Attributes:
         engine: decodes.
@@ -66,7 +66,7 @@ class Bases:
 
     def pays(self, n_passes: int) -> bool:
         """Whether an unsteered pass that nobody asked for pays for this many steered ones."""
-        return not self.hopeless and n_passes * self.first_layer > self.engine.n_layer
+        return not self.hopeless and n_passes * (self.first_layer + 1) > self.engine.n_layer
 
 
 Groups: TypeAlias = "list[tuple[Work, int, Batch]]"  # batches with their numbers within their work

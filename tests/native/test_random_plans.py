@@ -151,8 +151,8 @@ class Trial:
         base = self.engine.base(batch, first_layer=first, keep_logits=self.plan.top_k is not None)
         self.compare_logprobs(f"{self.name}, unsteered", batch, ((),) * len(batch.queries), base.logprobs)
         self.met.add("resumed" if base.resumed else "run in full")
-        if base.resumed != (first > 0):
-            self.tally.wrong.append(f"{self.name}: the base at layer {first}: {base.reason or 'resumed'}")
+        if not base.resumed:
+            self.tally.wrong.append(f"{self.name}: the base at layer {first}: {base.reason}")
         return base
 
     def check_logprobs(self, name: str, batch: Batch, own: Decided, base: Base | None) -> None:
@@ -160,7 +160,7 @@ class Trial:
         before = self.engine.token_layers
         found = self.engine.logprobs(batch, steering=own, base=base)
         n_computed = self.engine.token_layers - before
-        if n_computed != batch.n_tokens * (self.engine.n_layer - (base.first_layer if base is not None else 0)):
+        if n_computed != batch.n_tokens * (self.engine.n_layer - (base.first_layer + 1 if base is not None else 0)):
             self.tally.wrong.append(f"{name}: {n_computed} token-layers")
         self.compare_logprobs(name, batch, own, found)
 

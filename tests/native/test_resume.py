@@ -67,7 +67,7 @@ def check_every_first_layer(
     (batch,), (foreign,) = engine.pack(queries), engine.pack(other_words(engine, queries, rng))
     assert batch.n_tokens == foreign.n_tokens
     any_vector = random_vector(engine, rng, tuple(range(engine.n_layer)))
-    for first in range(1, engine.n_layer):
+    for first in range(engine.n_layer):
         vector = any_vector.restricted_to(range(first, engine.n_layer))
         # projections are small, so a cap has to be low
         steering = Steering(vector, -0.05 if operator == "cap" else 0.8, operator=operator)
@@ -76,7 +76,7 @@ def check_every_first_layer(
         assert base.resumed, base.reason
         before = engine.token_layers
         np.testing.assert_array_equal(engine.logits(batch, steering=steering, base=base), full)
-        assert engine.token_layers - before == batch.n_tokens * (engine.n_layer - first)
+        assert engine.token_layers - before == batch.n_tokens * (engine.n_layer - first - 1)
         engine.logits(foreign, steering=steering)
         np.testing.assert_array_equal(engine.logits(batch, steering=steering, base=base), full)
         assert (full != engine.logits(batch)).any(), "the steering does nothing, so equality means nothing"
@@ -133,14 +133,15 @@ def test_copying_rows_from_and_to_a_device_resumes_alike(tiny_path: Path, rng: n
         )
 
 
-def test_steering_block_0_runs_in_full_and_says_why(engine: Engine, rng: np.random.Generator) -> None:
-    batch, vector = one_batch(engine, rng), random_vector(engine, rng, (0, 1))
-    base = engine.base(batch, first_layer=0)
-    assert not base.resumed and base.reason == "layer 0 is steered, and nothing lies below it"
-    np.testing.assert_array_equal(
-        engine.logits(batch, vector=vector, strengths=1.0, base=base),
-        engine.logits(batch, vector=vector, strengths=1.0),
-    )
+def test_activations_of_the_first_steered_layer_in_a_resumed_pass(engine: Engine, rng: np.random.Generator) -> None:
+    """Its rows are given, not computed, and steered and captured all the same."""
+    batch, vector = one_batch(engine, rng), random_vector(engine, rng, (2, 3))
+    base = engine.base(batch, first_layer=2)
+    steering = Steering(vector, 0.7)
+    full = engine.prompt_ends(batch, layers=(2, 3), steering=steering)
+    resumed = engine.prompt_ends(batch, layers=(2, 3), steering=steering, base=base)
+    for expected, found in zip(full, resumed, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_another_graph_than_the_bases_is_run_in_full(engine: Engine, rng: np.random.Generator) -> None:

@@ -113,7 +113,7 @@ def test_a_batch_that_llama_cpp_cuts_into_ubatches(engine: Engine, rng: np.rando
     rows = one_sequence(ints(5, 6, 7, 8), ints(0, 0, 0, 0), sequences, outputs)
     steered = native_operations(((Steering(random_vector(engine, rng, (1,)), 1.0),),), rows.owners, rows.regions)
     for operations, wanted in ((steered, Wanted(logits=True)), ((), Wanted(keep_layer=1))):
-        with pytest.raises(UnsteerableError, match="l_out-1 is computed more than once for a batch"):
+        with pytest.raises(UnsteerableError, match="l_out-[01] is computed more than once for a batch"):
             session.decode(rows, operations, wanted)
     plain = session.decode(rows, wanted=Wanted(logits=True)).logits  # nothing is done to its rows
     assert np.isfinite(plain).all()

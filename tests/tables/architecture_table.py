@@ -24,7 +24,8 @@ from steercpp.errors import UnsteerableError
 from steercpp.vectors.control_vector import ControlVector
 
 DOCUMENT = ROOT / "docs" / "architectures.md"
-FIRST_LAYERS = range(1, N_LAYER)
+FIRST_LAYERS = range(N_LAYER)
+STOCK_LAYERS = range(1, N_LAYER)  # llama.cpp's own vector steers no block 0
 STRENGTHS = (-3.0, -0.3, 0.0, 0.1, 0.5, 2.0)  # 0.1 and 0.3 are no float32 numbers: they are rounded first
 
 
@@ -38,7 +39,7 @@ class Findings:
         stock_difference: of logits, from those of llama.cpp's own control vector.
         row_difference: of logits of rows with strengths of their own, from those at one strength for all.
         resume_difference: of logits of passes that start at a layer, from those of full passes.
-        left_out: blocks left out by a pass that starts at layer 1, 2, ..., N_LAYER-1.
+        left_out: blocks left out by a pass that is steered from layer 0, 1, ..., N_LAYER-1 on.
         reasons: why such a pass is run in full, or "".
         n_together: most sequences in one decode.
     """
@@ -116,7 +117,7 @@ def _identity_error(engine: Engine, prompts: Sequence[tuple[int, ...]]) -> float
 
 def stock_difference(engine: Engine, queries: Sequence[Query], *, flash_attn: str = "off", n_batch: int = 256) -> float:
     """Largest difference from llama.cpp's own logits, steered by its own control vector and unsteered."""
-    vector, differences = vector_for(engine, FIRST_LAYERS), []
+    vector, differences = vector_for(engine, STOCK_LAYERS), []
     n_seq_max = 1 if engine.is_recurrent else 256
     with StockRunner(engine.path, threads=1, n_batch=n_batch, n_seq_max=n_seq_max, flash_attn=flash_attn) as stock:
         for batch in engine.pack(queries):
@@ -130,7 +131,7 @@ def stock_difference(engine: Engine, queries: Sequence[Query], *, flash_attn: st
 
 
 def _row_difference(engine: Engine, queries: Sequence[Query]) -> float:
-    vector, differences = vector_for(engine, FIRST_LAYERS), []
+    vector, differences = vector_for(engine, STOCK_LAYERS), []
     asked = [Steering(vector, strength) for strength in STRENGTHS]
     for batch in engine.pack(queries, asked):
         found = engine.logits(batch, steering=[asked[query] for query in batch.members])
@@ -185,7 +186,7 @@ weights, F32, 6 blocks. A test compares it with what it measures, and demands th
 - **moves by s v**: the activations of every layer, including block 0 and the last block, change by exactly strength
   times vector, rounded to float32 as llama.cpp does; layers below do not change.
 - **as llama.cpp's**: with a vector at layers 1 to 5, the logits are those that `llama_set_adapter_cvec` gives.
-- **blocks left out**: of a steered pass that starts at layer 1, 2, ..., 5. Its logits are those of the full pass,
+- **blocks left out**: of a pass that is steered from layer 0, 1, ..., 5 on. Its logits are those of the full pass,
   with a foreign batch of the same shape decoded in between. 0 means that the pass is run in full, because the blocks
   above need what every block below computes.
 - **sequences**: "together" in one decode, each with a strength of its own, with the results as if all had it; or "one

@@ -68,8 +68,8 @@ class Counts:
 
     @property
     def swept(self) -> int:
-        """Token-layers of the sweep: one whole pass, and 40 from the first steered layer on."""
-        return self.shared * (self.n_layer + (len(STRENGTHS) - 1) * (self.n_layer - self.first_layer))
+        """Token-layers of the sweep: one whole pass, and 40 above the first steered layer."""
+        return self.shared * (self.n_layer + (len(STRENGTHS) - 1) * (self.n_layer - self.first_layer - 1))
 
     @property
     def plain(self) -> int:

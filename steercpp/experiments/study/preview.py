@@ -87,7 +87,7 @@ def preview(
 def sweep_token_layers(
     works: Mapping[str, Work], *, n_layer: int, first_layer: int, n_strengths: int, n_controls: int
 ) -> int:
-    """Tokens times blocks of a sweep: one pass in full, and others from the first steered layer on.
+    """Tokens times blocks of a sweep: one pass in full, and others above the first steered layer.
 
     Args:
         works: the packed items of each kind.
@@ -99,7 +99,7 @@ def sweep_token_layers(
     total = 0
     for kind, work in works.items():
         passes = n_strengths - 1 + (n_controls if kind in CONTROLLED else 0)
-        total += work.n_tokens * (n_layer + passes * (n_layer - first_layer))
+        total += work.n_tokens * (n_layer + passes * (n_layer - first_layer - 1))
     return total
 
 

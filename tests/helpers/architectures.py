@@ -141,7 +141,7 @@ class Architecture:
         last_norm: the name of the last norm.
         refused: part of what is said where it cannot be steered; "" where it can.
         stock: whether llama.cpp's own control vector reaches its graph.
-        left_out: blocks that a pass need not compute when it starts at layer 1, 2, ..., N_LAYER-1.
+        left_out: blocks that a pass need not compute when it is steered from layer 0, 1, ..., N_LAYER-1 on.
         recurrent: whether sequences are decoded one at a time.
     """
 
@@ -154,7 +154,7 @@ class Architecture:
     last_norm: str = "output_norm"
     refused: str = ""
     stock: bool = True
-    left_out: tuple[int, ...] = tuple(range(1, N_LAYER))
+    left_out: tuple[int, ...] = tuple(range(1, N_LAYER + 1))
     recurrent: bool = False
 
     def write(self, path: Path) -> Path:
@@ -263,7 +263,7 @@ ARCHITECTURES = {
         blocks=[GEMMA4] * KV_BLOCKS + [GEMMA4_WITHOUT_KV + FEED_FORWARD + POST_NORMS] * (N_LAYER - KV_BLOCKS),
         tensors=ROPE,
         keys=GEMMA4_KEYS | {"attention.shared_kv_layers": N_LAYER - KV_BLOCKS},
-        left_out=(1, 2, 0, 0, 1),  # blocks 0-2 serve the K and V that layers 3 and above still use
+        left_out=(1, 2, 2, 0, 1, 6),  # blocks 2 and 3 give the K and V that blocks 4 and 5 use
     ),
     "phi3": Architecture(name="phi3", title="fused matrices", blocks=FUSED, tensors=UNTIED),
     "mamba": Architecture(

@@ -91,9 +91,9 @@ decode_result decode(
     const array_1d<int32_t> & seq_offsets, const array_1d<int32_t> & seq_ids, const array_1d<int8_t> & outputs,
     const std::vector<piece_args> & pieces, bool fresh, const std::vector<operation_args> & operations,
     std::vector<int32_t> capture_layers, std::vector<int32_t> capture_rows, int32_t keep_layer, bool keep_logits,
-    const kept * base, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens, bool want_logits,
-    bool want_entropy, bool want_kl, bool want_kl_from_base, int32_t n_top, std::vector<int32_t> sampler_rows,
-    std::vector<sampler *> samplers
+    const kept * base, bool keeps_below, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens,
+    bool want_logits, bool want_entropy, bool want_kl, bool want_kl_from_base, int32_t n_top,
+    std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers
 ) {
     const size_t n_tokens = tokens.size();
     require_size(positions.size(), n_tokens, "positions");
@@ -129,6 +129,7 @@ decode_result decode(
     plan.keep_il = keep_layer;
     plan.keep_logits = keep_logits;
     plan.base = base;
+    plan.keeps_below = keeps_below;
     plan.n_queries = static_cast<int32_t>(query_rows.size());
     plan.query_rows = query_rows.data();
     plan.query_tokens = query_tokens.data();
@@ -233,6 +234,7 @@ void bind_result(nb::module_ & m) {
     using result = decode_result;
     nb::class_<result>(m, "DecodeResult")
         .def_ro("nonfinite_row", &result::nonfinite_row)
+        .def_ro("failed_rows", &result::failed_rows)
         .def_ro("token_layers", &result::token_layers)
         .def_ro("reason", &result::reason)
         .def_ro("base", &result::base)
@@ -286,9 +288,11 @@ void bind_session(nb::module_ & m) {
         .def(
             "decode", &decode, "tokens"_a, "positions"_a, "seq_offsets"_a, "seq_ids"_a, "outputs"_a, "pieces"_a,
             nb::kw_only(), "fresh"_a, "operations"_a, "capture_layers"_a, "capture_rows"_a, "keep_layer"_a,
-            "keep_logits"_a, "base"_a.none(), "query_rows"_a, "query_tokens"_a, "want_logits"_a, "want_entropy"_a,
-            "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a
+            "keep_logits"_a, "base"_a.none(), "keeps_below"_a, "query_rows"_a, "query_tokens"_a, "want_logits"_a,
+            "want_entropy"_a, "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a
         )
+        .def("copy_sequence", &session::copy_sequence, "source"_a, "target"_a)
+        .def("cut_sequence", &session::cut_sequence, "sequence"_a, "n_positions"_a)
         .def(
             "set_control_vector",
             [](session & self, const array_1d<float> & data) {

@@ -18,7 +18,8 @@ hook::hook(int32_t n_layer, int32_t n_embd, bool always_copy)
     : n_embd_(n_embd)
     , always_copy_(always_copy)
     , layers_(static_cast<size_t>(n_layer))
-    , visited_(static_cast<size_t>(n_layer), 0) {}
+    , n_visits_(static_cast<size_t>(n_layer), 0)
+    , before_(static_cast<size_t>(n_embd)) {}
 
 void hook::arm(int32_t n_tokens, const std::vector<operation> & operations, const capture & capture) {
     disarm();
@@ -48,13 +49,13 @@ void hook::disarm() {
     nodes_.clear();
     rows_below_ = {};
     error_ = nullptr;
-    nonfinite_row_ = -1;
+    failed_rows_.clear();
 }
 
 void hook::start_piece(piece_work work) {
     piece_ = std::move(work);
     nodes_.clear();
-    std::fill(visited_.begin(), visited_.end(), static_cast<int8_t>(0));
+    std::fill(n_visits_.begin(), n_visits_.end(), size_t{0});
     n_asked_ = 0;
     past_last_ = false;
     mismatch_ = false;
@@ -177,8 +178,8 @@ void hook::put_back() {
 
 void hook::visit(ggml_tensor * node) {
     const int32_t il = layer_of(node->name);
-    // A second time: a graph that loops, or llama.cpp has cut the batch into ubatches. row_of() knows of neither.
-    if (std::exchange(visited_.at(static_cast<size_t>(il)), static_cast<int8_t>(1)) != 0) {
+    const size_t n_visits = n_visits_.at(static_cast<size_t>(il))++;
+    if (n_visits >= piece_.ubatches.size()) { // a graph that loops, or llama.cpp cuts the batch in another way
         throw unsteerable_error(
             "its graph node " + std::string(node->name) +
             " is computed more than once for a batch, so that its rows "
@@ -188,6 +189,7 @@ void hook::visit(ggml_tensor * node) {
     if (piece_.resume && il == piece_.resume->plan.il && !give_rows(node)) {
         return;
     }
+    const std::vector<int32_t> & rows = rows_of(node, piece_.ubatches[n_visits]);
     if (piece_.keep && il == piece_.keep_il) {
         keep_rows(node, piece_.keep->rows);
     } else if (piece_.keep && il == piece_.keep_il - 1) {
@@ -195,7 +197,7 @@ void hook::visit(ggml_tensor * node) {
     }
     layer_work & work = layers_.at(static_cast<size_t>(il));
     if (!work.idle()) {
-        treat(node, work);
+        treat(node, work, rows);
     }
 }
 
@@ -212,20 +214,18 @@ bool hook::give_rows(ggml_tensor * node) {
 }
 
 void hook::keep_rows(ggml_tensor * node, std::vector<float> & rows) {
-    check_shape(node);
     rows.resize(ggml_nbytes(node) / sizeof(float));
     ggml_backend_tensor_get(node, rows.data(), 0, ggml_nbytes(node));
 }
 
-void hook::treat(ggml_tensor * node, layer_work & work) {
-    check_shape(node);
+void hook::treat(ggml_tensor * node, layer_work & work, const std::vector<int32_t> & rows) {
     work.met = true;
 
     const int64_t n_rows = node->ne[1];
     int64_t first = n_rows;
     int64_t last = -1;
     for (int64_t i = 0; i < n_rows; ++i) {
-        if (concerns(work, row_of(i, n_rows))) {
+        if (concerns(work, rows[static_cast<size_t>(i)])) {
             first = std::min(first, i);
             last = i;
         }
@@ -245,20 +245,22 @@ void hook::treat(ggml_tensor * node, layer_work & work) {
     }
     bool changed = false;
     for (int64_t i = first; i <= last; ++i, x += n_embd_) {
-        changed |= treat_row(work, row_of(i, n_rows), x);
+        changed |= treat_row(work, rows[static_cast<size_t>(i)], x);
     }
     if (!in_place && changed) {
         ggml_backend_tensor_set(node, copied_.data(), offset, size);
     }
 }
 
-void hook::check_shape(const ggml_tensor * node) const {
-    const auto n_outputs = static_cast<int64_t>(piece_.outputs.size());
-    const bool rows_match = node->ne[1] == piece_.n_rows || node->ne[1] == n_outputs;
+// The rows that a layer's node holds. The last block of most graphs keeps only the rows whose logits were asked for;
+// where both counts are equal the rows are the same ones.
+const std::vector<int32_t> & hook::rows_of(const ggml_tensor * node, const ubatch_rows & ubatch) const {
     const bool plain = node->type == GGML_TYPE_F32 && node->ne[0] == n_embd_ && node->ne[2] == 1 && node->ne[3] == 1 &&
                        ggml_is_contiguous(node);
-    if (plain && rows_match) {
-        return;
+    for (const std::vector<int32_t> * rows : {&ubatch.rows, &ubatch.outputs}) {
+        if (plain && node->ne[1] == static_cast<int64_t>(rows->size())) {
+            return *rows;
+        }
     }
     std::string shape = std::string(ggml_type_name(node->type)) + " [";
     for (const int64_t & n : node->ne) {
@@ -266,15 +268,8 @@ void hook::check_shape(const ggml_tensor * node) const {
     }
     throw unsteerable_error(
         std::string("its graph node ") + node->name + " is " + shape + ", not the residual stream of " +
-        std::to_string(piece_.n_rows) + " tokens by " + std::to_string(n_embd_)
+        std::to_string(ubatch.rows.size()) + " tokens by " + std::to_string(n_embd_)
     );
-}
-
-// The last block of most graphs keeps only the rows whose logits were asked for; where both counts are equal the
-// rows are the same ones.
-int32_t hook::row_of(int64_t i, int64_t n_rows) const {
-    return n_rows == piece_.n_rows ? piece_.row_first + static_cast<int32_t>(i)
-                                   : piece_.outputs[static_cast<size_t>(i)];
 }
 
 bool hook::concerns(const layer_work & work, int32_t row) const {
@@ -289,14 +284,16 @@ bool hook::concerns(const layer_work & work, int32_t row) const {
 // Returns whether the row was changed.
 bool hook::treat_row(layer_work & work, int32_t row, float * x) {
     bool changed = false;
+    std::copy_n(x, n_embd_, before_.data());
     for (size_t k = 0; k < work.operations.size(); ++k) {
         const operation & op = work.operations[k];
         if (op.active[row] != 0) {
             changed |= steer_row(op, work.lengths[k], op.strengths[row], x, n_embd_);
         }
     }
-    if (changed && !has_finite_norm(x, n_embd_) && (nonfinite_row_ < 0 || row < nonfinite_row_)) {
-        nonfinite_row_ = row;
+    if (changed && !has_finite_norm(x, n_embd_)) {
+        std::copy_n(before_.data(), n_embd_, x);
+        failed_rows_.push_back(row);
     }
     const int32_t slot = capture_slot_[static_cast<size_t>(row)];
     if (work.captured && slot >= 0) {

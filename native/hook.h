@@ -34,11 +34,15 @@ struct capture {
     float * data = nullptr;      // (n_layers, n_rows, n_embd)
 };
 
+// Rows of the plan that one graph computes, in the order in which its nodes hold them.
+struct ubatch_rows {
+    std::vector<int32_t> rows;
+    std::vector<int32_t> outputs; // those that give logits
+};
+
 // What one llama_decode computes, and how much of the graph.
 struct piece_work {
-    int32_t row_first = 0;
-    int32_t n_rows = 0;
-    std::vector<int32_t> outputs;        // rows of the plan that give logits
+    std::vector<ubatch_rows> ubatches;   // graphs, one after the other; only one with keep, resume or last_il
     int32_t keep_il = -1;                // base pass: keep the rows of this layer, or of the one below where that
     kept_piece * keep = nullptr;         // leaves out more, and plan what may be left out
     const kept_piece * resume = nullptr; // start from these rows
@@ -65,8 +69,9 @@ class hook {
     // Puts the graph back too, where a decode threw and finish_piece() was not reached.
     void disarm();
 
-    // First row that steering drove out of float32's range (its squared norm is not finite); -1: none.
-    int32_t nonfinite_row() const { return nonfinite_row_; }
+    // Rows that steering drives out of float32's range (their squared norm is not finite), as often as it does. They
+    // are left unsteered where it would, so that no other row meets what is not a number.
+    const std::vector<int32_t> & failed_rows() const { return failed_rows_; }
 
     // Called by ggml for every graph node in the middle of a decode; noexcept because C calls it. `hook` is user_data.
     static bool on_node(ggml_tensor * node, bool ask, void * hook) noexcept;
@@ -90,9 +95,8 @@ class hook {
     bool give_rows(ggml_tensor * node);
     void keep_rows(ggml_tensor * node, std::vector<float> & rows);
     void settle_keep();
-    void treat(ggml_tensor * node, layer_work & work);
-    void check_shape(const ggml_tensor * node) const;
-    int32_t row_of(int64_t i, int64_t n_rows) const;
+    void treat(ggml_tensor * node, layer_work & work, const std::vector<int32_t> & rows);
+    const std::vector<int32_t> & rows_of(const ggml_tensor * node, const ubatch_rows & ubatch) const;
     bool concerns(const layer_work & work, int32_t row) const;
     bool treat_row(layer_work & work, int32_t row, float * x);
 
@@ -105,12 +109,13 @@ class hook {
     std::vector<ggml_tensor *> nodes_;                        // of a base pass, in the order asked
     std::vector<float> rows_below_;                           // of a base pass, of the layer below keep_il
     std::vector<std::pair<ggml_tensor *, ggml_op>> left_out_; // with their own ops
-    std::vector<int8_t> visited_;                             // (n_layer): layers met in this piece
+    std::vector<size_t> n_visits_;                            // (n_layer): how often met in this piece
     size_t n_asked_ = 0;
     bool past_last_ = false;
     bool mismatch_ = false;
     std::vector<float> copied_; // rows on their way from a device and back
-    int32_t nonfinite_row_ = -1;
+    std::vector<float> before_; // (n_embd): a row before it is steered
+    std::vector<int32_t> failed_rows_;
     std::exception_ptr error_;
 };
 

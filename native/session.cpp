@@ -84,7 +84,8 @@ llama_context_params context_params(const session_params & params, bool has_expe
 session::session(std::shared_ptr<const model> model, const session_params & params)
     : model_(std::move(model))
     , params_(params)
-    , hook_(model_->n_layer(), model_->n_embd(), params.always_copy) {
+    , hook_(model_->n_layer(), model_->n_embd(), params.always_copy)
+    , partial_(params.n_seq_max, 0) {
     // llama.cpp reserves an output for every sequence and aborts the process where a batch cannot hold them
     require(params_.n_seq_max >= 1 && params_.n_seq_max <= params_.n_batch, "n_seq_max must lie in 1..n_batch");
     require(params_.n_seq_max <= llama_max_parallel_sequences(), "n_seq_max is beyond llama_max_parallel_sequences");
@@ -143,8 +144,13 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
     if (plan.fresh) {
         llama_memory_clear(llama_get_memory(context_.get()), tainted_);
     }
+    std::vector<int8_t> before(partial_.size(), 0);
+    if (!plan.fresh) {
+        before = partial_;
+    }
+    const bool was_tainted = tainted_ && !plan.fresh;
     tainted_ = true; // both until the end is reached
-    partial_ = true;
+    std::fill(partial_.begin(), partial_.end(), static_cast<int8_t>(1));
     hook_.arm(plan.n_tokens, plan.operations, {plan.capture_layers, plan.capture_rows, result.captures.data()});
     try {
         run(plan, base, result);
@@ -153,10 +159,14 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
         throw;
     }
     hook_.disarm();
-    tainted_ = result.nonfinite_row >= 0;
-    partial_ = base != nullptr || last_layer(plan) >= 0;
+    tainted_ = was_tainted || !result.failed_rows.empty();
+    partial_ = before;
+    mark_partial(plan, (base != nullptr && !plan.keeps_below) || last_layer(plan) >= 0);
     if (base && !result.resumed) {
         result.reason = "the graph differs from that of the base pass";
+        if (!plan.fresh) {
+            give_up_rows(plan);
+        }
         attempt(plan, nullptr, result);
     }
 }
@@ -214,10 +224,6 @@ void session::check(const plan & plan) const {
 void session::check_rows(const plan & plan) const {
     const int32_t n = plan.n_tokens;
     require(n > 0, "a plan needs at least one token");
-    require(
-        plan.fresh || !partial_,
-        "a plan cannot go on from one that computed some blocks only, or that did not reach its end"
-    );
     require(all_below(plan.tokens, n, model_->n_vocab()), "a token is outside the vocabulary");
     require(all_below(plan.positions, n, static_cast<int32_t>(params_.n_ctx)), "a position is outside the context");
     require(plan.seq_offsets[0] == 0, "the first token's sequences must begin at offset 0");
@@ -226,6 +232,13 @@ void session::check_rows(const plan & plan) const {
     }
     const auto n_seq_max = static_cast<int32_t>(params_.n_seq_max);
     require(all_below(plan.seq_ids, plan.seq_offsets[n], n_seq_max), "a sequence id is outside 0..n_seq_max-1");
+    require(
+        plan.fresh || std::none_of(
+                          plan.seq_ids, plan.seq_ids + plan.seq_offsets[n],
+                          [this](int32_t id) { return partial_[static_cast<size_t>(id)] != 0; }
+                      ),
+        "a plan cannot go on from one that computed some blocks only, or that did not reach its end"
+    );
     int64_t n_rows = 0;
     for (const plan_piece & piece : plan.pieces) {
         require(
@@ -241,10 +254,23 @@ void session::check_rows(const plan & plan) const {
                 "a piece copies a sequence outside 0..n_seq_max-1"
             );
             require(copy.n_positions >= 1, "a piece copies no positions of a sequence");
+            require(
+                plan.fresh || partial_[static_cast<size_t>(copy.from)] == 0,
+                "a piece copies a sequence of which some blocks were computed only"
+            );
         }
         n_rows += piece.n_rows;
     }
     require(n_rows == n, "the pieces do not add up to the tokens");
+    int32_t first = 0;
+    for (const plan_piece & piece : plan.pieces) {
+        require(
+            (plan.keep_il < 0 && plan.base == nullptr && last_layer(plan) < 0) ||
+                ubatches_of(plan, piece, first).size() == 1,
+            "llama.cpp cuts a piece into several batches; give one of whose sequences each has as many tokens"
+        );
+        first += piece.n_rows;
+    }
 }
 
 void session::check_base(const plan & plan) const {
@@ -287,11 +313,11 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
             llama_memory_seq_cp(memory, copy.from, copy.to, 0, copy.n_positions);
         }
         piece_work work;
-        work.row_first = first;
-        work.n_rows = piece.n_rows;
+        work.ubatches = ubatches_of(plan, piece, first);
+        std::vector<int32_t> outputs;
         for (int32_t i = first; i < first + piece.n_rows; ++i) {
             if (plan.outputs[i] != 0) {
-                work.outputs.push_back(i);
+                outputs.push_back(i);
             }
         }
         if (plan.keep_il >= 0) {
@@ -300,7 +326,6 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
         }
         work.resume = base ? &base->pieces[k] : nullptr;
         work.last_il = last_layer(plan);
-        const std::vector<int32_t> outputs = work.outputs;
         hook_.start_piece(std::move(work));
         if (!decode_piece(plan, piece, first)) {
             result.resumed = false;
@@ -317,8 +342,109 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
         }
     }
     hook_.finish_plan();
-    // the row that steering drove out, if any: its NaN may have reached other rows through masked K/V cells
-    result.nonfinite_row = hook_.nonfinite_row() >= 0 ? hook_.nonfinite_row() : result.nonfinite_row;
+    std::vector<int32_t> & failed = result.failed_rows;
+    failed.insert(failed.end(), hook_.failed_rows().begin(), hook_.failed_rows().end());
+    std::sort(failed.begin(), failed.end());
+    failed.erase(std::unique(failed.begin(), failed.end()), failed.end());
+    // one that steering drove out, if any: what follows from its prompt may have no finite logits either
+    const auto & driven_out = hook_.failed_rows();
+    if (!driven_out.empty()) {
+        result.nonfinite_row = *std::min_element(driven_out.begin(), driven_out.end());
+    } else if (!failed.empty()) {
+        result.nonfinite_row = failed.front();
+    }
+}
+
+// The batches into which llama.cpp cuts a piece, with the order of rows in each. A unified buffer leaves it whole.
+// With streams each takes equally many tokens of sequences with consecutive ids, as many as all of them have left
+// (src/llama-batch.cpp, split_equal).
+std::vector<ubatch_rows> session::ubatches_of(const plan & plan, const plan_piece & piece, int32_t row_first) const {
+    std::vector<ubatch_rows> ubatches;
+    const auto add_row = [&plan](ubatch_rows & ubatch, int32_t row) {
+        ubatch.rows.push_back(row);
+        if (plan.outputs[row] != 0) {
+            ubatch.outputs.push_back(row);
+        }
+    };
+    if (params_.kv_unified) {
+        ubatches.emplace_back();
+        for (int32_t row = row_first; row < row_first + piece.n_rows; ++row) {
+            add_row(ubatches.back(), row);
+        }
+        return ubatches;
+    }
+    std::vector<std::vector<int32_t>> waiting(params_.n_seq_max); // rows of each sequence, the next one last
+    for (int32_t row = row_first + piece.n_rows - 1; row >= row_first; --row) {
+        waiting[static_cast<size_t>(plan.seq_ids[plan.seq_offsets[row]])].push_back(row);
+    }
+    for (int32_t n_left = piece.n_rows; n_left > 0;) {
+        std::vector<int32_t> heads; // the first waiting row of each sequence
+        for (const std::vector<int32_t> & rows : waiting) {
+            if (!rows.empty()) {
+                heads.push_back(rows.back());
+            }
+        }
+        std::sort(heads.begin(), heads.end());
+        std::vector<std::vector<int32_t> *> taken;
+        int32_t last = -1;
+        size_t n_each = params_.n_batch;
+        for (const int32_t row : heads) {
+            const int32_t sequence = plan.seq_ids[plan.seq_offsets[row]];
+            if (taken.empty() || sequence == last + 1) {
+                taken.push_back(&waiting[static_cast<size_t>(sequence)]);
+                n_each = std::min(n_each, taken.back()->size());
+                last = sequence;
+            }
+        }
+        ubatch_rows ubatch;
+        for (std::vector<int32_t> * rows : taken) {
+            for (size_t i = 0; i < n_each; ++i) {
+                add_row(ubatch, rows->back());
+                rows->pop_back();
+            }
+        }
+        n_left -= static_cast<int32_t>(ubatch.rows.size());
+        ubatches.push_back(std::move(ubatch));
+    }
+    return ubatches;
+}
+
+// Of a plan that goes on from others, before it is run again.
+void session::give_up_rows(const plan & plan) {
+    for (int32_t i = 0; i < plan.n_tokens; ++i) {
+        for (int32_t k = plan.seq_offsets[i]; k < plan.seq_offsets[i + 1]; ++k) {
+            llama_memory_seq_rm(llama_get_memory(context_.get()), plan.seq_ids[k], plan.positions[i], -1);
+        }
+    }
+}
+
+void session::mark_partial(const plan & plan, bool is_partial) {
+    for (int32_t i = 0; i < plan.seq_offsets[plan.n_tokens]; ++i) {
+        partial_[static_cast<size_t>(plan.seq_ids[i])] = static_cast<int8_t>(is_partial);
+    }
+}
+
+void session::copy_sequence(int32_t from, int32_t to) {
+    const sole_use use(in_use_);
+    const auto n_seq_max = static_cast<int32_t>(params_.n_seq_max);
+    require(from >= 0 && from < n_seq_max && to >= 0 && to < n_seq_max, "a sequence is outside 0..n_seq_max-1");
+    require(!params_.kv_unified && from != to, "whole sequences are copied between streams");
+    llama_memory_seq_cp(llama_get_memory(context_.get()), from, to, -1, -1);
+    partial_[static_cast<size_t>(to)] = partial_[static_cast<size_t>(from)];
+}
+
+void session::cut_sequence(int32_t sequence, int32_t n_positions) {
+    const sole_use use(in_use_);
+    require(
+        sequence >= 0 && sequence < static_cast<int32_t>(params_.n_seq_max), "a sequence is outside 0..n_seq_max-1"
+    );
+    require(n_positions >= 0, "a sequence keeps at least 0 positions");
+    if (!llama_memory_seq_rm(llama_get_memory(context_.get()), sequence, n_positions == 0 ? -1 : n_positions, -1)) {
+        throw decode_error("the model's state cannot go back to an earlier position");
+    }
+    if (n_positions == 0) {
+        partial_[static_cast<size_t>(sequence)] = 0;
+    }
 }
 
 // Returns false where it was to be resumed and the graph was not the one that was planned for.
@@ -366,7 +492,8 @@ void session::read_outputs(
         read_row(plan, row, logits, result);
         for (; next_sampler_ < plan.samplers.size() && plan.sampler_rows[next_sampler_] == row; ++next_sampler_) {
             sampler * sampler = plan.samplers[next_sampler_];
-            result.sampled.push_back(result.nonfinite_row < 0 ? sampler->sample(context_.get(), row - row_first) : -1);
+            const bool is_finite = result.failed_rows.empty() || result.failed_rows.back() != row;
+            result.sampled.push_back(is_finite ? sampler->sample(context_.get(), row - row_first) : -1);
         }
         ++next_output_;
     }
@@ -410,8 +537,8 @@ void session::read_row(const plan & plan, int32_t row, const float * logits, dec
             }
         }
     }
-    if (!is_finite && (result.nonfinite_row < 0 || row < result.nonfinite_row)) {
-        result.nonfinite_row = row;
+    if (!is_finite) {
+        result.failed_rows.push_back(row);
     }
     if (plan.want_logits) {
         result.logits.insert(result.logits.end(), logits, logits + n_vocab);

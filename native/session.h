@@ -73,6 +73,9 @@ struct plan {
     int32_t keep_il = -1;     // base pass: keep what is needed to start where this layer is steered
     bool keep_logits = false; // and the logits, for KL
     const kept * base = nullptr;
+    // K and V of what the base leaves out are in the cells already: copied with copy_sequence from where the base was
+    // run, and the positions given up by cut_sequence. So a plan may go on from this one.
+    bool keeps_below = false;
 
     int32_t n_queries = 0;
     const int32_t * query_rows = nullptr;   // (n_queries), ascending, each an output
@@ -103,8 +106,9 @@ struct decode_result {
     std::shared_ptr<kept> base;       // of a base pass
     int64_t token_layers = 0;         // tokens times blocks computed
     bool resumed = false;
-    std::string reason;         // why not, where a base was given
-    int32_t nonfinite_row = -1; // first row that is no longer a number; then the rest means nothing
+    std::string reason;               // why not, where a base was given
+    int32_t nonfinite_row = -1;       // first of failed_rows
+    std::vector<int32_t> failed_rows; // ascending: rows out of float32's range; what is read off them means nothing
     int32_t n_capture_layers = 0;
     int32_t n_capture_rows = 0;
     int32_t n_embd = 0;
@@ -123,6 +127,13 @@ class session {
     // go_on throws. After any of them the session can be used as before, from an empty memory.
     decode_result decode(const plan & plan);
 
+    // Makes sequence `to` what sequence `from` is, K and V of all its positions; each must have a stream of its own.
+    void copy_sequence(int32_t from, int32_t to);
+
+    // Gives up the positions of a sequence from n_positions on. Their K and V stay where they are until other
+    // positions take their cells.
+    void cut_sequence(int32_t sequence, int32_t n_positions);
+
     // llama.cpp's own control vector, for comparison: n_embd * (n_layer - 1) values from layer 1 on, or nullptr for
     // none.
     void set_control_vector(const float * data);
@@ -137,6 +148,9 @@ class session {
     void attempt(const plan & plan, const kept * base, decode_result & result);
     void run(const plan & plan, const kept * base, decode_result & result);
     bool decode_piece(const plan & plan, const plan_piece & piece, int32_t row_first);
+    std::vector<ubatch_rows> ubatches_of(const plan & plan, const plan_piece & piece, int32_t row_first) const;
+    void give_up_rows(const plan & plan);
+    void mark_partial(const plan & plan, bool is_partial);
     int64_t n_blocks(const plan & plan, const kept_piece * resume) const;
     void
     read_outputs(const plan & plan, int32_t row_first, const std::vector<int32_t> & outputs, decode_result & result);
@@ -151,8 +165,8 @@ class session {
     int32_t next_query_ = 0;
     int32_t next_output_ = 0;
     size_t next_sampler_ = 0;
-    bool tainted_ = false; // K/V cells may hold values that are not finite, which masking does not hide
-    bool partial_ = false; // the last plan left K/V of some blocks as they were, or did not reach its end
+    bool tainted_ = false;        // K/V cells may hold values that are not finite, which masking does not hide
+    std::vector<int8_t> partial_; // (n_seq_max): 1 where K/V of some blocks is not the sequence's own, or incomplete
     std::atomic<bool> in_use_{false};
 };
 

@@ -52,6 +52,7 @@ class DecodeResult:
     token_layers: int
     reason: str
     nonfinite_row: int
+    failed_rows: list[int]
 
 class Session:
     def decode(
@@ -72,6 +73,7 @@ class Session:
         keep_layer: int,
         keep_logits: bool,
         base: Base | None,
+        keeps_below: bool,
         query_rows: npt.NDArray[np.int32],
         query_tokens: npt.NDArray[np.int32],
         want_logits: bool,
@@ -82,6 +84,8 @@ class Session:
         sampler_rows: Sequence[int],
         samplers: Sequence[Sampler],
     ) -> DecodeResult: ...
+    def copy_sequence(self, source: int, target: int) -> None: ...
+    def cut_sequence(self, sequence: int, n_positions: int) -> None: ...
     def set_control_vector(self, data: npt.NDArray[np.float32]) -> None: ...
     def clear_control_vector(self) -> None: ...
 

@@ -123,6 +123,7 @@ class Session:
         wanted: Wanted | None = None,
         *,
         base: Kept | None = None,
+        keeps_below: bool = False,
         samplers: Sequence[tuple[int, _native.Sampler]] = (),
         fresh: bool = True,
     ) -> Result:
@@ -133,6 +134,8 @@ class Session:
             operations: what is done to them.
             wanted: what to read off.
             base: start from what this base pass of the same rows kept.
+            keeps_below: K and V of the blocks that the base leaves out are in place: the sequence is a copy of the one
+                that the base pass was run in, cut back. Then a pass may go on from this one.
             samplers: (row, sampler) pairs, ascending by row: each draws the token after its row.
             fresh: from an empty memory; else the pass goes on from the one before.
 
@@ -146,7 +149,7 @@ class Session:
             result = self._native.decode(
                 pass_.tokens, pass_.positions, pass_.seq_offsets, pass_.seq_ids, pass_.outputs,
                 [(piece.n_rows, piece.copies, piece.trunk) for piece in pass_.pieces],
-                fresh=fresh, operations=operations, base=base,
+                fresh=fresh, operations=operations, base=base, keeps_below=keeps_below,
                 query_rows=pass_.score_rows, query_tokens=pass_.score_tokens,
                 capture_layers=wanted.capture_layers, capture_rows=wanted.capture_rows,
                 keep_layer=wanted.keep_layer, keep_logits=wanted.keep_logits,
@@ -156,6 +159,25 @@ class Session:
             )  # fmt: skip
         self.token_layers += result.token_layers
         return result
+
+    def copy_sequence(self, source: int, target: int) -> None:
+        """Make one stream what another is, K and V of all its positions.
+
+        Raises:
+            InputError: no two streams.
+            EngineError: another thread is using the session.
+        """
+        with self.translated():
+            self._native.copy_sequence(source, target)
+
+    def cut_sequence(self, sequence: int, n_positions: int) -> None:
+        """Give up a sequence's positions from `n_positions` on; K and V stay until others take their cells.
+
+        Raises:
+            EngineError: a recurrent state, which cannot go back; or another thread is using the session.
+        """
+        with self.translated():
+            self._native.cut_sequence(sequence, n_positions)
 
     @contextmanager
     def stock_vector(self, data: FloatArray) -> Iterator[None]:

@@ -19,9 +19,9 @@ from random_queries import one_batch, random_vector
 from steercpp.engine.batch import Pass, Piece, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import native_operations
-from steercpp.engine.session import Wanted
+from steercpp.engine.session import Result, Wanted
 from steercpp.engine.steering import Steering
-from steercpp.errors import InputError, UnsteerableError
+from steercpp.errors import InputError
 from steercpp.vectors.gguf_header import Value
 
 
@@ -106,17 +106,89 @@ def one_sequence(tokens: np.ndarray, positions: np.ndarray, sequences: np.ndarra
     )  # fmt: skip
 
 
-def test_a_batch_that_llama_cpp_cuts_into_ubatches(engine: Engine, rng: np.random.Generator) -> None:
-    """Streams with a gap between their ids make two of 2 rows, as many as there are outputs: rows would be mixed up."""
-    session = streams(engine, 5)
-    sequences, outputs = ints(0, 1, 3, 4), np.array([0, 1, 0, 1], np.int8)
-    rows = one_sequence(ints(5, 6, 7, 8), ints(0, 0, 0, 0), sequences, outputs)
-    steered = native_operations(((Steering(random_vector(engine, rng, (1,)), 1.0),),), rows.owners, rows.regions)
-    for operations, wanted in ((steered, Wanted(logits=True)), ((), Wanted(keep_layer=1))):
-        with pytest.raises(UnsteerableError, match="l_out-[01] is computed more than once for a batch"):
-            session.decode(rows, operations, wanted)
-    plain = session.decode(rows, wanted=Wanted(logits=True)).logits  # nothing is done to its rows
-    assert np.isfinite(plain).all()
+@pytest.mark.parametrize(
+    ("sequences", "order"),
+    [((0, 1, 3, 4), (0, 1, 3, 4)), ((0, 0, 0, 1, 2), (0, 1, 2)), ((4, 4, 1, 3, 3, 3), (4, 1, 3))],
+)
+def test_a_batch_that_llama_cpp_cuts_into_ubatches(
+    engine: Engine, rng: np.random.Generator, sequences: tuple[int, ...], order: tuple[int, ...]
+) -> None:
+    """Streams with a gap between their ids, or with unequally many tokens: each row has its own strength all the same.
+
+    The first has two batches of 2 rows, as many as there are outputs; the second a row of each sequence, then what
+    sequence 0 has left.
+    """
+    ids = ints(*sequences)
+    positions = ints(*(sequences[:i].count(sequence) for i, sequence in enumerate(sequences)))
+    outputs = np.array([sequence not in sequences[i + 1 :] for i, sequence in enumerate(sequences)], np.int8)
+    rows = replace(
+        one_sequence(ints(*range(5, 5 + len(ids))), positions, ids, outputs), owners=np.arange(len(ids), dtype=np.int32)
+    )
+    vector, strengths = random_vector(engine, rng, (1, 3)), rng.uniform(-2, 2, 8).astype(np.float32)
+    steerings = [(Steering(vector, float(strengths[sequence])),) for sequence in sequences]
+    wanted = Wanted(capture_layers=(1, engine.n_layer - 1), capture_rows=tuple(np.flatnonzero(outputs)), logits=True)
+    found = streams(engine, 6).decode(rows, native_operations(steerings, rows.owners, rows.regions), wanted)
+    for place, row in enumerate(np.flatnonzero(outputs)):
+        own = [i for i, sequence in enumerate(sequences) if sequence == sequences[row]]
+        lone = replace(
+            one_sequence(rows.tokens[own], positions[own], ints(*[0] * len(own)), outputs[own]),
+            owners=np.arange(len(own), dtype=np.int32),
+        )
+        acts = native_operations([steerings[i] for i in own], lone.owners, lone.regions)
+        alone = streams(engine, 1).decode(lone, acts, replace(wanted, capture_rows=(len(own) - 1,)))
+        # float32 sums of several rows are taken in another order than those of one
+        np.testing.assert_allclose(found.logits[place], alone.logits[0], atol=1e-3)
+        np.testing.assert_allclose(found.captures[:, place], alone.captures[:, 0], atol=1e-3)
+    assert [int(sequences[row]) for row in np.flatnonzero(outputs)] == list(order)
+    if len(set(sequences)) < len(sequences):
+        with pytest.raises(InputError, match="llama.cpp cuts a piece into several batches"):
+            streams(engine, 6).decode(rows, (), Wanted(keep_layer=1))
+
+
+def test_whole_streams_are_copied_and_cut(engine: Engine, rng: np.random.Generator) -> None:
+    """A copy goes on with the bits of the first, from where it is cut; nothing goes on from blocks computed in part."""
+    session, logits = streams(engine, 3), Wanted(logits=True)
+    tokens = ints(*rng.integers(3, engine.n_vocab, 6))
+    ends = np.array([0, 0, 0, 0, 1, 0], np.int8)
+    first = one_sequence(tokens, ints(*range(6)), ints(*[0] * 6), ends)
+    session.decode(first, wanted=logits)
+    session.copy_sequence(0, 2)
+    session.cut_sequence(2, 4)
+    step = [one_sequence(tokens[4:5], ints(4), ints(sequence), ends[4:5]) for sequence in range(3)]
+    again = session.decode(step[2], wanted=logits, fresh=False).logits
+    session.cut_sequence(0, 4)
+    np.testing.assert_array_equal(session.decode(step[0], wanted=logits, fresh=False).logits, again)
+
+    base = session.decode(first, wanted=Wanted(keep_layer=1)).base
+    session.copy_sequence(0, 1)
+    session.cut_sequence(1, 0)
+    resumed = replace(first, seq_ids=ints(*[1] * 6))
+    session.decode(resumed, base=base, fresh=False)
+    session.cut_sequence(1, 4)
+    with pytest.raises(InputError, match="cannot go on from one that computed some blocks only"):
+        session.decode(step[1], wanted=logits, fresh=False)
+    session.cut_sequence(1, 0)
+    session.decode(resumed, base=base, keeps_below=True, fresh=False)
+    session.cut_sequence(1, 4)
+    np.testing.assert_array_equal(session.decode(step[1], wanted=logits, fresh=False).logits, again)
+    for source, target in ((0, 3), (-1, 0), (1, 1)):
+        with pytest.raises(InputError, match="sequence"):
+            session.copy_sequence(source, target)
+
+
+def test_a_row_out_of_range_fails_alone(engine: Engine, rng: np.random.Generator) -> None:
+    """Each stream's rows are those of a run without the one that fails."""
+    rows = replace(one_sequence(ints(5, 6, 7), ints(0, 0, 0), ints(0, 1, 2), np.ones(3, np.int8)), owners=ints(0, 1, 2))
+    vector = random_vector(engine, rng, (1, 3))
+
+    def run(*strengths: float) -> Result:
+        steerings = [(Steering(vector, s),) for s in strengths]
+        operations = native_operations(steerings, rows.owners, rows.regions)
+        return streams(engine, 3).decode(rows, operations, Wanted(logits=True))
+
+    found, expected = run(0.5, 1e30, -0.5), run(0.5, 0.0, -0.5)
+    assert (found.failed_rows, found.nonfinite_row, expected.failed_rows) == ([1], 1, [])
+    np.testing.assert_array_equal(found.logits[[0, 2]], expected.logits[[0, 2]])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on a process's memory that holds")

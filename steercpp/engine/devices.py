@@ -27,6 +27,10 @@ GGML_TYPES: dict[CacheType, int] = {  # enum ggml_type
     "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7,
 }  # fmt: skip
 
+BITS: dict[CacheType, float] = {  # of a value, its share of a block's scale included
+    "f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5, "iq4_nl": 4.5, "q5_0": 5.5, "q5_1": 6,
+}  # fmt: skip
+
 _FLAGS: dict[Backend, str] = {
     "cuda": "-DGGML_CUDA=ON",
     "metal": "-DGGML_METAL=ON",

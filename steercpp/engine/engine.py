@@ -21,7 +21,7 @@ from steercpp.choices import FlashAttention
 from steercpp.data.prompts import Prompt, Template
 from steercpp.engine.batch import Batch, BatchLimits, Pass, Query
 from steercpp.engine.chat_options import ChatOptions
-from steercpp.engine.devices import DeviceOptions
+from steercpp.engine.devices import BITS, DeviceOptions
 from steercpp.engine.model import Model, build
 from steercpp.engine.operations import native_operations, packing_keys, refuse_unequal_sharers
 from steercpp.engine.packing import pack
@@ -173,6 +173,12 @@ class Engine:
     def token_layers(self) -> int:
         """Tokens times blocks computed since the engine was opened."""
         return self.session.token_layers
+
+    @property
+    def bytes_per_cell(self) -> int:
+        """Memory that K and V of a token take, about."""
+        k, v = self.model.kv_widths
+        return max(1, round((k * BITS[self._options.type_k] + v * BITS[self._options.type_v]) / 8))
 
     @property
     def sha256(self) -> str:

@@ -14,7 +14,7 @@ import llama_cpp  # before _native: it loads libllama under the name that _nativ
 from steercpp import _native
 from steercpp.engine.devices import DeviceOptions, install_line
 from steercpp.engine.model_file import check_model_file, load_failure, model_sha256
-from steercpp.engine.model_header import check_header
+from steercpp.engine.model_header import check_header, kv_widths
 from steercpp.engine.rpc import connectable
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
@@ -46,6 +46,7 @@ class Model:
         n_layer, n_embd, n_vocab: blocks, values of a residual stream's row, tokens of the vocabulary.
         n_ctx_train: tokens of context that it was trained for.
         architecture, description: in llama.cpp's words.
+        kv_widths: values of K and of V that a token takes in all blocks together.
         is_recurrent: whether it has a recurrent state, so that sequences are decoded one at a time.
 
     Raises:
@@ -58,7 +59,9 @@ class Model:
         self.path = Path(path)
         self.devices = DeviceOptions() if devices is None else devices
         check_model_file(self.path)
-        check_header(self.path, _native.header(os.fsencode(path)))
+        header = _native.header(os.fsencode(path))
+        check_header(self.path, header)
+        self.kv_widths = kv_widths(header)
         native = self.native = _loaded(self.path, self.devices)
         self.vocabulary = Vocabulary(native)
         self.n_layer, self.n_embd, self.n_vocab = native.n_layer, native.n_embd, native.n_vocab

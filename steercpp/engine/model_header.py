@@ -51,6 +51,26 @@ def check_header(path: Path, keys: Mapping[str, Value]) -> None:
         raise ModelError(f"{path}: {prefix}{fault}; download the model again, or convert it again")
 
 
+def kv_widths(keys: Mapping[str, Value]) -> tuple[int, int]:
+    """Values of K and of V that a token takes in all blocks together, as far as the keys tell; at least 1 each.
+
+    Blocks that keep K and V in another form, or a state, count as if they did not.
+
+    >>> kv_widths({"general.architecture": b"llama", "llama.block_count": 2, "llama.embedding_length": 64,
+    ...            "llama.attention.head_count": 4, "llama.attention.head_count_kv": 2})
+    (64, 64)
+    """
+    prefix = f"{_text(keys.get('general.architecture'))}."
+    own = {key.removeprefix(prefix): value for key, value in keys.items() if key.startswith(prefix)}
+    n_layer, n_head = _greatest(own, "block_count"), max(_greatest(own, "attention.head_count"), 1)
+    heads = own.get("attention.head_count_kv", n_head)
+    n_heads = sum(heads) if isinstance(heads, list) else n_layer * (0 if isinstance(heads, bytes) else heads)
+    usual = _greatest(own, "embedding_length") / n_head
+    widths = (_greatest(own, name) or usual for name in ("attention.key_length", "attention.value_length"))
+    k, v = (max(1, round(n_heads * width)) for width in widths)
+    return k, v
+
+
 def _faults(keys: Mapping[str, Value]) -> Iterator[str]:
     for name, value in keys.items():
         numbers = () if isinstance(value, bytes) else value if isinstance(value, list) else (value,)

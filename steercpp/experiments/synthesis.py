@@ -27,7 +27,7 @@ from steercpp.encoding import spelled
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
 from steercpp.engine.steering import Steering
-from steercpp.errors import InputError, PairsError, PromptError
+from steercpp.errors import InputError, NonFiniteError, PairsError, PromptError
 from steercpp.files import write_whole
 from steercpp.vectors.control_vector import ControlVector, manner, vector_sha256
 
@@ -158,6 +158,11 @@ def synthesize(
     prompts = request_tokens(engine, requests, chat=chat)
     for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True), start=1):
         answers = generate(engine, prompt, rows, max_tokens=most).rows
+        for strength, row in zip(strengths, answers, strict=True):
+            if row.finish == "nonfinite":
+                raise NonFiniteError(
+                    f"at strength {strength:g} the activations leave float32's range; use a smaller strength"
+                )
         refusal, compliance = (row.reply.answer.strip()[: how.n_letters].strip() for row in answers)
         if refusal == compliance:
             n_identical += 1

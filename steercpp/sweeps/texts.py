@@ -14,7 +14,7 @@ give the same distributions they give the same text, and what differs is the ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, cast
@@ -25,7 +25,7 @@ from steercpp.aliases import Tokens
 from steercpp.data.items import AnswerItem, BehaviorItem, CodeItem, Item, Kind, code_prompt, named
 from steercpp.data.prompts import Prompt, Template, with_instruction, with_opening
 from steercpp.engine.engine import Engine
-from steercpp.engine.generation import Generated, Generation, generate
+from steercpp.engine.generation import Generated, generate
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, PromptError
@@ -208,64 +208,37 @@ class _Generator:
     steering: Steering | None
 
     def texts(self, rows: Sequence[Draw]) -> _OfItem:
-        """The text of each row, a strength and a sample."""
-        generated = _OfItem([], 0, 0)
-        for chunk in _chunks(self.engine, len(self.prompt) + self.text_plan.max_tokens, rows):
-            broken, generation = self._finite(chunk)
-            generated.token_layers += generation.token_layers
-            generated.token_layers_plain += generation.token_layers_plain
-            for (strength, sample), row in zip(chunk, generation.rows, strict=True):
-                if strength in broken:
-                    text = GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None)
-                    generated.texts.append((text, ()))
-                else:
-                    generated.texts.append((text_of(row, strength, self.item, sample), row.tokens))
-        return generated
-
-    def _finite(self, rows: Sequence[Draw]) -> tuple[set[float], Generation]:
-        """The strengths of some rows that leave float32's range, and the rows with these left unsteered.
-
-        What is not finite spreads over the buffer that the rows share, so each suspect is tried alone, the strongest
-        first.
-        """
-        broken: set[float] = set()
-        suspects = sorted({strength for strength, _ in rows if strength}, key=abs)
-        while True:
-            try:
-                return broken, self._generate([(0.0 if s in broken else s, sample) for s, sample in rows])
-            except NonFiniteError:
-                if not suspects or self.steering is None:
-                    raise
-            while suspects and self._is_broken(suspects[-1], rows):
-                broken.add(suspects.pop())
-            suspects = suspects[:-1]
-
-    def _is_broken(self, strength: float, rows: Sequence[Draw]) -> bool:
+        """The text of each row, a strength and a sample; none of a strength at which one leaves float32's range."""
         try:
-            for row in rows:
-                if row[0] == strength:
-                    self._generate([row])
-        except NonFiniteError:
-            return True
-        return False
-
-    def _generate(self, rows: Sequence[Draw]) -> Generation:
-        return generate(
-            self.engine, self.prompt, [steered(self.steering, strength) for strength, _ in rows],
-            max_tokens=self.text_plan.max_tokens,
-            sampling=[self.text_plan.sampling(self.item, sample) for _, sample in rows], stop=self.text_plan.stop,
-        )  # fmt: skip
+            generation = generate(
+                self.engine, self.prompt, [steered(self.steering, strength) for strength, _ in rows],
+                max_tokens=self.text_plan.max_tokens,
+                sampling=[self.text_plan.sampling(self.item, sample) for _, sample in rows], stop=self.text_plan.stop,
+            )  # fmt: skip
+        except NonFiniteError:  # all of them do
+            if self.steering is None or any(strength == 0 for strength, _ in rows):
+                raise
+            broken = [
+                (GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None), ()) for strength, sample in rows
+            ]
+            return _OfItem(list(broken), 0, 0)
+        out_of_range = {
+            strength for (strength, _), row in zip(rows, generation.rows, strict=True) if row.finish == "nonfinite"
+        }
+        if 0 in out_of_range:
+            raise NonFiniteError(f"{self.engine.path}: unsteered output is not finite; check the model file")
+        texts: list[tuple[GeneratedText, Tokens]] = []
+        for (strength, sample), row in zip(rows, generation.rows, strict=True):
+            if strength in out_of_range:
+                texts.append((GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None), ()))
+            else:
+                texts.append((text_of(row, strength, self.item, sample), row.tokens))
+        return _OfItem(texts, generation.token_layers, generation.token_layers_plain)
 
 
 def text_of(row: Generated, strength: float, item: int, sample: int = 0) -> GeneratedText:
     """What was generated, as it is kept; its log-probability is not known yet."""
     return GeneratedText(strength, item, sample, row.text, len(row.tokens), row.finish, None, row.in_thought)
-
-
-def _chunks(engine: Engine, n_cells: int, rows: Sequence[Draw]) -> Iterator[Sequence[Draw]]:
-    """Rows as many at once as fit: no more K/V than the engine's own context has."""
-    n = max(1, min(_MOST_ROWS, engine.session.options.n_batch, engine.n_ctx // n_cells))
-    return (rows[first : first + n] for first in range(0, len(rows), n))
 
 
 def steered(steering: Steering | None, strength: float) -> Steering | None:

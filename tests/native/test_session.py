@@ -125,7 +125,7 @@ def test_a_batch_that_llama_cpp_cuts_into_ubatches(
         one_sequence(ints(*range(5, 5 + len(ids))), positions, ids, outputs), owners=np.arange(len(ids), dtype=np.int32)
     )
     vector, strengths = random_vector(engine, rng, (1, 3)), rng.uniform(-2, 2, 8).astype(np.float32)
-    steerings = [(Steering(vector, float(strengths[sequence])),) for sequence in sequences]
+    steerings = tuple((Steering(vector, float(strengths[sequence])),) for sequence in sequences)
     wanted = Wanted(capture_layers=(1, engine.n_layer - 1), capture_rows=tuple(np.flatnonzero(outputs)), logits=True)
     found = streams(engine, 6).decode(rows, native_operations(steerings, rows.owners, rows.regions), wanted)
     for place, row in enumerate(np.flatnonzero(outputs)):
@@ -134,7 +134,7 @@ def test_a_batch_that_llama_cpp_cuts_into_ubatches(
             one_sequence(rows.tokens[own], positions[own], ints(*[0] * len(own)), outputs[own]),
             owners=np.arange(len(own), dtype=np.int32),
         )
-        acts = native_operations([steerings[i] for i in own], lone.owners, lone.regions)
+        acts = native_operations(tuple(steerings[i] for i in own), lone.owners, lone.regions)
         alone = streams(engine, 1).decode(lone, acts, replace(wanted, capture_rows=(len(own) - 1,)))
         # float32 sums of several rows are taken in another order than those of one
         np.testing.assert_allclose(found.logits[place], alone.logits[0], atol=1e-3)
@@ -182,9 +182,10 @@ def test_a_row_out_of_range_fails_alone(engine: Engine, rng: np.random.Generator
     vector = random_vector(engine, rng, (1, 3))
 
     def run(*strengths: float) -> Result:
-        steerings = [(Steering(vector, s),) for s in strengths]
+        steerings = tuple((Steering(vector, s),) for s in strengths)
         operations = native_operations(steerings, rows.owners, rows.regions)
-        return streams(engine, 3).decode(rows, operations, Wanted(logits=True))
+        result: Result = streams(engine, 3).decode(rows, operations, Wanted(logits=True))
+        return result
 
     found, expected = run(0.5, 1e30, -0.5), run(0.5, 0.0, -0.5)
     assert (found.failed_rows, found.nonfinite_row, expected.failed_rows) == ([1], 1, [])

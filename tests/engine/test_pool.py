@@ -311,13 +311,15 @@ def test_bad_input(engine: Engine, vectors: list[ControlVector]) -> None:
             pool.add(replace(request, **changes))
     (found,) = outcomes(pool, [ticket])
     check_equal(found, alone(engine, request), "the row that goes on", 0.0 if engine.path.stem != "model" else 2e-2)
-    options: dict[str, Any]
-    for options, message in (
-        ({"n_rows": 0}, "n_rows is 0"), ({"n_rows": 250, "n_kept": 7}, "give at most 256 together"),
-        ({"n_rows": 1, "n_chunk": 2}, "n_chunk is 2"), ({"n_rows": 1, "n_kept": -1}, "n_kept is -1"),
-    ):  # fmt: skip
+    wrong: list[tuple[dict[str, int], str]] = [
+        ({"n_rows": 0}, "n_rows is 0"),
+        ({"n_rows": 250, "n_kept": 7}, "give at most 256 together"),
+        ({"n_rows": 1, "n_chunk": 2}, "n_chunk is 2"),
+        ({"n_rows": 1, "n_kept": -1}, "n_kept is -1"),
+    ]
+    for options, message in wrong:
         with pytest.raises(InputError, match=message):
-            Pool(engine, n_cells=60, **options)
+            Pool(engine, n_cells=60, **options)  # type: ignore[arg-type]
 
 
 def test_all_sequences_out_of_range(engine: Engine, vectors: list[ControlVector]) -> None:

@@ -54,7 +54,7 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 @click.option("--min-p", default=0.0, show_default=True, type=float, help="The least probability, relative.")
 @seed_option("the draws, alike in all rows")
 @click.option("--stop", multiple=True, metavar="TEXT", help="A text that ends a row; may be repeated.")
-@click.option("--exact", is_flag=True, help="K/V of its own for each row: as separate runs, bit for bit on a CPU.")
+@click.option("--exact", is_flag=True, help="Decode each row by itself: the bits of separate runs, whatever the weights.")
 @click.option("--raw", "template", flag_value="raw", help="Take the prompt as it stands.  [default]")
 @click.option("--chat", "template", flag_value="chat", help="Make it the user's message of a chat.")
 @click.option("--template", "named", metavar="NAME|TEXT",
@@ -289,9 +289,6 @@ def _table(strengths: Sequence[float], texts: Sequence[output.Cell]) -> output.R
 def _pieces(data: dict[str, Any], unit: str) -> list[output.Renderable]:
     rows = data["rows"]
     work = f"{data['token_layers']:,} token-layers computed, {data['token_layers_plain']:,} by runs one after the other"
-    ended = {row["n_tokens"] for row in rows if row["finish"] != "length"}
-    if min(ended, default=0) < max(row["n_tokens"] for row in rows) and ended:
-        work += " (a row that has ended keeps its place until the last one has)"
     closed = [output.text("The gate is closed for this prompt: no strength steers it.", "yellow")]
     return [
         *(closed if any(row["gate_open"] is False for row in rows) else ()),
@@ -304,6 +301,8 @@ def _pieces(data: dict[str, Any], unit: str) -> list[output.Renderable]:
 
 def _reply(row: dict[str, Any]) -> output.Cell:
     """What a row says: its thoughts dimmed, its answer below them."""
+    if row["finish"] == "nonfinite":
+        return output.text("(leaves float32's range; use a smaller strength)", "yellow")
     more = " …" if row["finish"] == "length" else ""
     thoughts, answer = row["thoughts"], row["answer"].strip()
     if not thoughts:

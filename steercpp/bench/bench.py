@@ -17,7 +17,7 @@ import llama_cpp
 
 from steercpp.aliases import Progress
 from steercpp.bench.extraction import compare_extraction
-from steercpp.bench.generation import compare_generation
+from steercpp.bench.generation import compare_generation, compare_prompts
 from steercpp.bench.hook import compare_decode, compare_prefill
 from steercpp.bench.memory import compare_memory
 from steercpp.bench.models import SHAPES, Shape, make_model, model_bytes, with_layers
@@ -52,6 +52,7 @@ LINES = {
     "head": _Entry(compare_head, 1200),
     "perplexity": _Entry(compare_perplexity, 500),
     "generation": _Entry(compare_generation, 250),
+    "prompts": _Entry(compare_prompts, 900),
     "completion": _Entry(compare_completion, 150),
     "llama-bench": _Entry(compare_llama_bench, 80),
     "extraction": _Entry(compare_extraction, 300),

@@ -47,6 +47,7 @@ class Shape:
 
 SHAPES = {
     "15m": Shape(n_layer=6, n_embd=288, n_head=6, n_head_kv=6, n_ff=768),  # stories15M
+    "135m": Shape(n_layer=30, n_embd=576, n_head=9, n_head_kv=3, n_ff=1536, n_vocab=49152),  # SmolLM2
     "1.1b": Shape(n_layer=22, n_embd=2048, n_head=32, n_head_kv=4, n_ff=5632),  # TinyLlama
     "7b": Shape(n_layer=32, n_embd=4096, n_head=32, n_head_kv=32, n_ff=11008),  # Llama 2
     "13b": Shape(n_layer=40, n_embd=5120, n_head=40, n_head_kv=40, n_ff=13824),
@@ -209,7 +210,9 @@ def _tensors(shape: Shape, quant: _Quant) -> Iterator[_Tensor]:
         return _Tensor(f"{name}.weight", (n_embd,), Type.F32)
 
     # No special token is ever the likeliest: a text goes on for as long as it is wanted.
-    yield replace(matrix("output", shape.n_vocab, n_embd, quant.output), silent_rows=3)
+    # K-quants have blocks of 256 values; where these do not fit, llama.cpp's quantizer takes Q8_0
+    output = Type.Q8_0 if quant.output == Type.Q6_K and n_embd % 256 else quant.output
+    yield replace(matrix("output", shape.n_vocab, n_embd, output), silent_rows=3)
     yield replace(matrix("token_embd", shape.n_vocab, n_embd), scale=1.0)
     yield norm("output_norm")
     for il in range(shape.n_layer):

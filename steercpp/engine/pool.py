@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -510,7 +510,7 @@ class Pool:
             sequence.cut(0)  # the base is made, and the row's own pass begins; what lies below stays
             self._session.cut_sequence(place, 0)
         tokens = row.request.tokens[chunk.first : chunk.stop]
-        pass_ = _pass(tokens, np.arange(chunk.first, chunk.stop), np.full(n, place), np.zeros(n, np.int8))
+        pass_ = part_of_prompt(tokens, chunk.first, place)
         if base is not None and chunk.makes_base:
             result = self._decode(pass_, [], Wanted(keep_layer=base.first_layer))
         else:
@@ -557,7 +557,7 @@ class Pool:
             return
         positions = np.array([row.n_prompt - 1 + len(row.tokens) for row in rows])
         regions = np.array([2 if row.tokens else 1 for row in rows], np.int8)
-        pass_ = _pass([row.pending for row in rows], positions, np.array(places), regions, of_rows=True)
+        pass_ = token_of_each([row.pending for row in rows], positions, np.array(places))
         if self._exact:
             pass_ = replace(pass_, pieces=(Piece(1),) * len(rows))
         samplers = [(i, row.chain) for i, row in enumerate(rows)]
@@ -663,16 +663,32 @@ def _n_alike(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i in range(n) if one[i] != other[i]), n)
 
 
+def part_of_prompt(tokens: Sequence[int], first: int, sequence: int) -> Pass:
+    """A pass of some tokens of one sequence from position `first` on, before a prompt's last one; without outputs."""
+    n = len(tokens)
+    return _pass(tokens, np.arange(first, first + n), np.full(n, sequence), np.zeros(n, np.int32), 0)
+
+
+def token_of_each(
+    tokens: Sequence[int],
+    positions: npt.NDArray[np.integer[Any]],
+    sequences: npt.NDArray[np.integer[Any]] | None = None,
+) -> Pass:
+    """A pass of a token of each of several rows, of generated text, with its output; row i in sequence i by default."""
+    n = len(tokens)
+    places = np.arange(n) if sequences is None else sequences
+    return _pass(tokens, positions, places, np.arange(n, dtype=np.int32), 1)
+
+
 def _pass(
-    tokens: Sequence[int], positions: npt.NDArray[np.int64], places: npt.NDArray[np.int64],
-    regions: npt.NDArray[np.int8], *, of_rows: bool = False,
+    tokens: Sequence[int], positions: npt.NDArray[np.integer[Any]], sequences: npt.NDArray[np.integer[Any]],
+    owners: npt.NDArray[np.int32], outputs: int,
 ) -> Pass:  # fmt: skip
-    """A pass in one piece: part of a prompt, without outputs; or a token of each of several rows, with theirs."""
     n, none = len(tokens), np.empty(0, np.int32)
     return Pass(
-        tokens=np.array(tokens, np.int32), positions=positions.astype(np.int32),
-        owners=np.arange(n, dtype=np.int32) if of_rows else np.zeros(n, np.int32), regions=regions,
-        seq_offsets=np.arange(n + 1, dtype=np.int32), seq_ids=places.astype(np.int32),
-        outputs=np.full(n, of_rows, np.int8), prompt_ends=none, prompt_owners=none,
+        tokens=np.array(tokens, np.int32), positions=positions.astype(np.int32), owners=owners,
+        regions=np.full(n, 2 * outputs, np.int8),
+        seq_offsets=np.arange(n + 1, dtype=np.int32), seq_ids=sequences.astype(np.int32),
+        outputs=np.full(n, outputs, np.int8), prompt_ends=none, prompt_owners=none,
         score_rows=none, score_tokens=none, score_targets=none, pieces=(Piece(n),),
     )  # fmt: skip

@@ -137,10 +137,20 @@ def test_memory_is_read(result: BenchResult) -> None:
 def test_generation_is_counted(result: BenchResult) -> None:
     one = line(result, "generation")
     found = work(one)
-    assert len(found) == 6
-    for way in ("one after the other", "side by side", "side by side, exact"):
-        # The first token is drawn behind the prompt; strengths differ, so that rows share nothing.
-        assert (found[way], found[f"{way}, with the prompt"]) == (16 * 63 * 6, 16 * (8 + 63) * 6)
+    assert len(found) == 4
+    for way, of_prompt in (("one after the other", 16 * 7 * 6), ("side by side", 7 * (6 + 16 * 2))):
+        # Steered from layer 3 of 6 on: two blocks above for each row. The prompt's last token gives the first one.
+        assert (found[way], found[f"{way}, with the prompt"]) == (16 * 63 * 6, of_prompt + 16 * 64 * 6)
+
+
+def test_prompts_are_counted(result: BenchResult) -> None:
+    """In one buffer every row computes its prompt in full; here the blocks up to the first steered one are shared."""
+    one = line(result, "prompts")
+    assert one.facts["strengths"] == 8 and len(one.sides) == 4
+    for n_prompt in (256, 1024):
+        assert work(one)[f"in one buffer, {n_prompt} tokens"] == 8 * (n_prompt + 23) * 6
+        assert work(one)[f"steercpp, {n_prompt} tokens"] == (n_prompt - 1) * (6 + 8 * 3) + 8 * 24 * 6
+    assert all(figure.promise is None for figure in one.figures)
 
 
 @pytest.mark.parametrize("n_pairs", [16, 100])

@@ -51,6 +51,7 @@ GREEDY = Sampling()
 MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 
 _WORTH_COPYING = 16  # positions: a copy moves a whole stream
+_MOST_DIGESTS = 256  # of vectors; each keeps its vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,11 +403,10 @@ class Pool:
             return
         shared = [sequence.shared_with(row) if self._shares else 0 for sequence in self._sequences]
         source = max(range(len(shared)), key=lambda i: (shared[i], i == place))
-        n_held = shared[source] - (n_before - shared[source] == 1)  # a chunk has two tokens at least
-        if not (n_held >= _WORTH_COPYING or source == place or n_held == n_before):
+        if shared[source] < min(_WORTH_COPYING, n_before):
             source = place
-            n_held = shared[place]
-        self._take(source, place, max(n_held, 0))
+        n_held = shared[source]
+        self._take(source, place, n_held - 1 if n_before - n_held == 1 < n_before else n_held)  # chunks have two tokens
         n_held = len(self._sequences[place].tokens)
         base = self._new_base(row) if n_held == 0 else None
         self._sequences[place].base = None
@@ -630,6 +630,8 @@ class Pool:
 
     def _digest(self, acts: Steering) -> str:
         vector = acts.vector
+        if len(self._digests) > _MOST_DIGESTS:
+            self._digests.clear()
         if id(vector) not in self._digests:
             self._digests[id(vector)] = (vector, vector_sha256(vector))
         return self._digests[id(vector)][1]
@@ -659,8 +661,15 @@ def _same_prompt(one: _Row, other: _Row) -> bool:
 
 def _n_alike(one: Sequence[int], other: Sequence[int]) -> int:
     """How many first elements are the same."""
-    n = min(len(one), len(other))
-    return next((i for i in range(n) if one[i] != other[i]), n)
+    low, high = 0, min(len(one), len(other)) + 1  # the first `low` are, the first `high` are not
+    first, second = list(one), list(other)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def part_of_prompt(tokens: Sequence[int], first: int, sequence: int) -> Pass:

@@ -59,10 +59,10 @@ SYNTHESIS_VARIANTS: tuple[SynthesisVariant, ...] = get_args(SynthesisVariant)
 
 # What is timed, on which models.
 ComparisonName: TypeAlias = Literal[
-    "hook-prefill", "hook-decode", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation", "completion",
+    "hook-prefill", "hook-decode", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation", "prompts", "completion",
     "llama-bench", "extraction", "memory",
 ]  # fmt: skip
-ModelShape: TypeAlias = Literal["15m", "1.1b", "7b", "13b"]
+ModelShape: TypeAlias = Literal["15m", "135m", "1.1b", "7b", "13b"]
 Quant: TypeAlias = Literal["f16", "q8_0", "q4_0", "q4_k"]
 COMPARISONS: tuple[ComparisonName, ...] = get_args(ComparisonName)
 MODEL_SHAPES: tuple[ModelShape, ...] = get_args(ModelShape)

@@ -229,6 +229,7 @@ def _generate(
             elif isinstance(event, Failed):
                 gate_open = _gate_open(by_row[place], requests[place].steering)
                 rows[place] = Generated("", (), "nonfinite", gate_open)
+                n_plain += len(requests[place].tokens)
                 error = NonFiniteError(f"row {place}: {event.error}")
                 tick(place, max_tokens)
     finished = tuple(row for row in rows if row is not None)

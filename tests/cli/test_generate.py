@@ -79,7 +79,7 @@ def test_exact_rows_do_not_depend_on_others(files: list[str]) -> None:
     together = found(run(*files, "-p", PROMPT, *ROWS, "--exact", "--json"))
     alone = found(run(*files, "-p", PROMPT, *ROWS[1:], "--strengths=0", "--exact", "--json"))
     assert together["exact"] and together["rows"][1] == alone["rows"][0]
-    assert together["token_layers"] == together["token_layers_plain"]
+    assert together["token_layers"] < together["token_layers_plain"]  # the prompt's blocks below are computed once
 
 
 def test_stop_strings_end_rows_and_are_not_shown(files: list[str]) -> None:
@@ -218,9 +218,8 @@ def test_bad_input(files: list[str]) -> None:
     refused([*asked, "--top-p", "0"], "top_p is 0")
     refused([*asked, "--seed", "4294967296"], "seed is 4294967296")
     refused([*asked, "--stop", ""], "a stop string is empty")
-    refused([*asked, "--strengths=0:300:1"], "301 rows: give 1 to 256")
+    assert "use a smaller strength" in run(*asked, "--strengths=0,3e38").stdout  # alone: the other row has its text
     refused([*asked, "--strengths", "1e39"], "strength 1e+39 is not a finite number in float32")
-    refused([*asked, "--strengths", "3e38"], "at strength 3e+38 the activations leave float32's range")
     refused([*asked, "--operator", "cap", "--side", "positive"], "cap acts on one side already")
     refused([*asked, "--gate", "0:1"], "gate: the vector has no direction at layer 0, only at 1, 2, 3", "--gate-vector")
     refused([*asked, "--gate", "1:1", "--gate-vector", "none.gguf"], "none.gguf: ")

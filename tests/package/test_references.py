@@ -24,6 +24,7 @@ OTHERS = {
     "ggml/src/ggml-rpc/ggml-rpc.cpp",
     "ggml/src/gguf.cpp",
     "llama.h",
+    "src/llama-batch.cpp",
     "src/llama-graph.cpp",
     "src/llama-hparams.h",
     "src/llama-model.cpp",

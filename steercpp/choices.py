@@ -59,8 +59,8 @@ SYNTHESIS_VARIANTS: tuple[SynthesisVariant, ...] = get_args(SynthesisVariant)
 
 # What is timed, on which models.
 ComparisonName: TypeAlias = Literal[
-    "hook-prefill", "hook-decode", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation", "prompts", "completion",
-    "llama-bench", "extraction", "memory",
+    "hook-prefill", "hook-decode", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation", "prompts",
+    "completion", "llama-bench", "extraction", "memory",
 ]  # fmt: skip
 ModelShape: TypeAlias = Literal["15m", "135m", "1.1b", "7b", "13b"]
 Quant: TypeAlias = Literal["f16", "q8_0", "q4_0", "q4_k"]

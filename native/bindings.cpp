@@ -93,7 +93,7 @@ decode_result decode(
     std::vector<int32_t> capture_layers, std::vector<int32_t> capture_rows, int32_t keep_layer, bool keep_logits,
     const kept * base, bool keeps_below, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens,
     bool want_logits, bool want_entropy, bool want_kl, bool want_kl_from_base, int32_t n_top,
-    std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers
+    std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers, bool want_sampled_logprobs
 ) {
     const size_t n_tokens = tokens.size();
     require_size(positions.size(), n_tokens, "positions");
@@ -140,6 +140,7 @@ decode_result decode(
     plan.n_top = n_top;
     plan.sampler_rows = std::move(sampler_rows);
     plan.samplers = std::move(samplers);
+    plan.want_sampled_logprobs = want_sampled_logprobs;
     plan.go_on = heed_signals;
 
     const nb::gil_scoped_release unlocked;
@@ -239,6 +240,7 @@ void bind_result(nb::module_ & m) {
         .def_ro("reason", &result::reason)
         .def_ro("base", &result::base)
         .def_ro("sampled", &result::sampled)
+        .def_ro("sampled_logprobs", &result::sampled_logprobs)
         .def_prop_ro(
             "logprobs", [](result & self) { return numpy_view<double>(self.logprobs.data(), {self.logprobs.size()}); },
             internal
@@ -289,7 +291,8 @@ void bind_session(nb::module_ & m) {
             "decode", &decode, "tokens"_a, "positions"_a, "seq_offsets"_a, "seq_ids"_a, "outputs"_a, "pieces"_a,
             nb::kw_only(), "fresh"_a, "operations"_a, "capture_layers"_a, "capture_rows"_a, "keep_layer"_a,
             "keep_logits"_a, "base"_a.none(), "keeps_below"_a, "query_rows"_a, "query_tokens"_a, "want_logits"_a,
-            "want_entropy"_a, "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a
+            "want_entropy"_a, "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a,
+            "want_sampled_logprobs"_a
         )
         .def("copy_sequence", &session::copy_sequence, "source"_a, "target"_a)
         .def("cut_sequence", &session::cut_sequence, "sequence"_a, "n_positions"_a)

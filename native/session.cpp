@@ -493,7 +493,13 @@ void session::read_outputs(
         for (; next_sampler_ < plan.samplers.size() && plan.sampler_rows[next_sampler_] == row; ++next_sampler_) {
             sampler * sampler = plan.samplers[next_sampler_];
             const bool is_finite = result.failed_rows.empty() || result.failed_rows.back() != row;
-            result.sampled.push_back(is_finite ? sampler->sample(context_.get(), row - row_first) : -1);
+            const llama_token drawn = is_finite ? sampler->sample(context_.get(), row - row_first) : -1;
+            result.sampled.push_back(drawn);
+            if (plan.want_sampled_logprobs) {
+                result.sampled_logprobs.push_back(
+                    drawn < 0 ? NAN : logits[drawn] - log_sum_exp(logits, result.n_vocab)
+                );
+            }
         }
         ++next_output_;
     }

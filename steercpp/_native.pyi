@@ -48,6 +48,7 @@ class DecodeResult:
     top_tokens: npt.NDArray[np.int32]
     top_logprobs: npt.NDArray[np.float64]
     sampled: list[int]
+    sampled_logprobs: list[float]
     base: Base | None
     token_layers: int
     reason: str
@@ -83,6 +84,7 @@ class Session:
         n_top: int,
         sampler_rows: Sequence[int],
         samplers: Sequence[Sampler],
+        want_sampled_logprobs: bool,
     ) -> DecodeResult: ...
     def copy_sequence(self, source: int, target: int) -> None: ...
     def cut_sequence(self, sequence: int, n_positions: int) -> None: ...

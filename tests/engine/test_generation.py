@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
 from steercpp.engine.packing import Query
 from steercpp.engine.sampling import Sampling, TextStream
-from steercpp.engine.session import Session
+from steercpp.engine.session import Sampler, Session, Wanted
 from steercpp.engine.steering import Gate, Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 from steercpp.vectors.control_vector import ControlVector
@@ -65,6 +66,21 @@ def test_other_rows_do_not_touch_a_row(engine: Engine, vector: ControlVector, ex
     assert stopped.rows[0].finish == "stop" and stop not in stopped.rows[0].text
     for row, whole in zip(stopped.rows, one.rows, strict=True):
         assert whole.text.startswith(row.text)
+
+
+def test_log_probabilities_of_drawn_tokens(engine: Engine) -> None:
+    """By the model itself: temperature, top-k, penalties and bias choose the token and do not change its figure."""
+    (batch,) = engine.pack([Query(PROMPT, ((5, 6),))])
+    row = int(batch.passes[0].prompt_ends[0])
+    chains = [Sampler(**asdict(sampling)) for sampling in (Sampling(), *(replace(DRAWN, seed=s) for s in range(8)))]
+    wanted = Wanted(logits=True, sampled_logprobs=True)
+    result = engine.session.decode(batch.passes[0], wanted=wanted, samplers=[(row, chain) for chain in chains])
+    logits = result.logits[np.flatnonzero(np.flatnonzero(batch.passes[0].outputs) == row)[0]].astype(np.float64)
+    assert len(set(result.sampled)) > 1 and result.sampled[0] == logits.argmax()
+    expected = (logits - np.logaddexp.reduce(logits))[result.sampled]
+    np.testing.assert_allclose(result.sampled_logprobs, expected, atol=1e-6)  # exponentials are float32
+    plain = engine.session.decode(batch.passes[0], samplers=[(row, chain) for chain in chains])
+    assert plain.sampled_logprobs == []
 
 
 @pytest.mark.parametrize("exact", [False, True])

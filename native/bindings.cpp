@@ -2,6 +2,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -278,10 +279,26 @@ void bind_result(nb::module_ & m) {
     nb::class_<sampler>(m, "Sampler")
         .def(
             "__init__",
-            [](sampler * self, float temperature, int32_t top_k, float top_p, float min_p, uint32_t seed) {
-                new (self) sampler({temperature, top_k, top_p, min_p, seed});
+            [](sampler * self, int32_t n_vocab, float temperature, int32_t top_k, float top_p, float min_p,
+               uint32_t seed, float repeat_penalty, float frequency_penalty, float presence_penalty,
+               int32_t repeat_last_n, std::vector<std::pair<int32_t, float>> logit_bias) {
+                new (self) sampler(
+                    {n_vocab, temperature, top_k, top_p, min_p, seed, repeat_penalty, frequency_penalty,
+                     presence_penalty, repeat_last_n, std::move(logit_bias)}
+                );
             },
-            nb::kw_only(), "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "seed"_a
+            nb::kw_only(), "n_vocab"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "seed"_a, "repeat_penalty"_a,
+            "frequency_penalty"_a, "presence_penalty"_a, "repeat_last_n"_a, "logit_bias"_a
+        )
+        .def("accept", &sampler::accept, "token"_a)
+        .def(
+            "sample",
+            [](sampler & self, const array_1d<float> & logits) {
+                require_size(logits.size(), static_cast<size_t>(self.n_vocab()), "logits");
+                draw_buffers buffers;
+                return self.sample(logits.data(), buffers);
+            },
+            "logits"_a
         );
 }
 

@@ -161,6 +161,7 @@ class session {
     std::shared_ptr<const model> model_; // before the context, which borrows it
     session_params params_;
     hook hook_;
+    draw_buffers draw_buffers_;
     llama_context_ptr context_;
     std::vector<int32_t> n_seq_id_;
     std::vector<llama_seq_id *> seq_id_;

@@ -36,7 +36,23 @@ class Base:
     n_bytes: int
 
 class Sampler:
-    def __init__(self, *, temperature: float, top_k: int, top_p: float, min_p: float, seed: int) -> None: ...
+    def __init__(
+        self,
+        *,
+        n_vocab: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        seed: int,
+        repeat_penalty: float,
+        frequency_penalty: float,
+        presence_penalty: float,
+        repeat_last_n: int,
+        logit_bias: Sequence[tuple[int, float]],
+    ) -> None: ...
+    def accept(self, token: int) -> None: ...
+    def sample(self, logits: npt.NDArray[np.float32]) -> int: ...
 
 class DecodeResult:
     logprobs: npt.NDArray[np.float64]

@@ -126,7 +126,7 @@ class Session:
         *,
         base: Kept | None = None,
         keeps_below: bool = False,
-        samplers: Sequence[tuple[int, _native.Sampler]] = (),
+        samplers: Sequence[tuple[int, Sampler]] = (),
         fresh: bool = True,
     ) -> Result:
         """Decode one pass.

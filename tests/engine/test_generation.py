@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
 from steercpp.engine.packing import Query
 from steercpp.engine.sampling import Sampling, TextStream
-from steercpp.engine.session import Sampler, Session, Wanted
+from steercpp.engine.session import Session, Wanted
 from steercpp.engine.steering import Gate, Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 from steercpp.vectors.control_vector import ControlVector
@@ -72,7 +72,9 @@ def test_log_probabilities_of_drawn_tokens(engine: Engine) -> None:
     """By the model itself: temperature, top-k, penalties and bias choose the token and do not change its figure."""
     (batch,) = engine.pack([Query(PROMPT, ((5, 6),))])
     row = int(batch.passes[0].prompt_ends[0])
-    chains = [Sampler(**asdict(sampling)) for sampling in (Sampling(), *(replace(DRAWN, seed=s) for s in range(8)))]
+    unlike = replace(DRAWN, repeat_penalty=2.0, logit_bias=((9, 4.0),))
+    samplings = (Sampling(), *(replace(unlike, seed=seed) for seed in range(8)))
+    chains = [sampling.sampler(engine.n_vocab, PROMPT) for sampling in samplings]
     wanted = Wanted(logits=True, sampled_logprobs=True)
     result = engine.session.decode(batch.passes[0], wanted=wanted, samplers=[(row, chain) for chain in chains])
     logits = result.logits[np.flatnonzero(np.flatnonzero(batch.passes[0].outputs) == row)[0]].astype(np.float64)
@@ -263,7 +265,7 @@ def test_bad_input(engine: Engine, vector: ControlVector) -> None:
         generate(engine, [], [None])
     for options in ({"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"min_p": 2}, {"seed": -1}, {"seed": 2**32 - 1}):
         with pytest.raises(InputError):
-            Sampling(**options)
+            Sampling(**options)  # type: ignore[arg-type]
     assert run(engine, vector, STRENGTHS) == run(engine, vector, STRENGTHS)
 
 

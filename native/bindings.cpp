@@ -18,6 +18,7 @@
 #include "header.h"
 #include "log.h"
 #include "session.h"
+#include "weights.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -173,6 +174,31 @@ nb::dict header(const nb::bytes & path) {
         } else {
             all[key] = value.numbers.front();
         }
+    }
+    return all;
+}
+
+nb::list tensors(const nb::bytes & path) {
+    nb::list all;
+    for (const weight_tensor & tensor : read_tensors(std::string(path.c_str(), path.size()))) {
+        const nb::bytes name(tensor.name.data(), tensor.name.size());
+        all.append(nb::make_tuple(name, tensor.type, tensor.n_in, tensor.n_out));
+    }
+    return all;
+}
+
+nb::list weight_speeds(
+    const std::vector<std::string> & types, int64_t n_in, int64_t n_out, int64_t n_tokens, int32_t n_threads,
+    int32_t n_rounds
+) {
+    std::vector<weight_speed> speeds;
+    {
+        const nb::gil_scoped_release unlocked;
+        speeds = time_weights(types, n_in, n_out, n_tokens, n_threads, n_rounds, heed_signals);
+    }
+    nb::list all;
+    for (const weight_speed & speed : speeds) {
+        all.append(nb::make_tuple(speed.type, speed.bits, speed.buffer, speed.seconds));
     }
     return all;
 }
@@ -342,6 +368,11 @@ NB_MODULE(_native, m) {
     bind_session(m);
     m.def("log_install", &log_install, "to_stderr"_a);
     m.def("header", &header, "path"_a);
+    m.def("tensors", &tensors, "path"_a);
+    m.def(
+        "weight_speeds", &weight_speeds, "types"_a, nb::kw_only(), "n_in"_a, "n_out"_a, "n_tokens"_a, "n_threads"_a,
+        "n_rounds"_a
+    );
     m.def("system_info", [] { return std::string(llama_print_system_info()); });
     m.def("llama_version", [] { return std::string(llama_version()); });
     m.def("devices", &devices);

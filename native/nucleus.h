@@ -1,5 +1,5 @@
-// llama.cpp's top-p without its sort of the whole vocabulary. Where the likely tokens are more than 256, llama.cpp sorts
-// all there are: 3.5 ms for 49,152 words. Here only those are sorted that can be among the likely ones.
+// llama.cpp's top-p without its sort of the whole vocabulary. Where the likely tokens are more than 256, llama.cpp
+// sorts all there are: 3.5 ms for 49,152 words. Here only those are sorted that can be among the likely ones.
 
 #pragma once
 

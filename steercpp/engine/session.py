@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import llama_cpp  # noqa: F401, before _native: see model.py
 import numpy as np
 import numpy.typing as npt
 

@@ -2,6 +2,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -17,6 +18,7 @@
 #include "header.h"
 #include "log.h"
 #include "session.h"
+#include "weights.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -93,7 +95,7 @@ decode_result decode(
     std::vector<int32_t> capture_layers, std::vector<int32_t> capture_rows, int32_t keep_layer, bool keep_logits,
     const kept * base, bool keeps_below, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens,
     bool want_logits, bool want_entropy, bool want_kl, bool want_kl_from_base, int32_t n_top,
-    std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers
+    std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers, bool want_sampled_logprobs
 ) {
     const size_t n_tokens = tokens.size();
     require_size(positions.size(), n_tokens, "positions");
@@ -140,6 +142,7 @@ decode_result decode(
     plan.n_top = n_top;
     plan.sampler_rows = std::move(sampler_rows);
     plan.samplers = std::move(samplers);
+    plan.want_sampled_logprobs = want_sampled_logprobs;
     plan.go_on = heed_signals;
 
     const nb::gil_scoped_release unlocked;
@@ -171,6 +174,31 @@ nb::dict header(const nb::bytes & path) {
         } else {
             all[key] = value.numbers.front();
         }
+    }
+    return all;
+}
+
+nb::list tensors(const nb::bytes & path) {
+    nb::list all;
+    for (const weight_tensor & tensor : read_tensors(std::string(path.c_str(), path.size()))) {
+        const nb::bytes name(tensor.name.data(), tensor.name.size());
+        all.append(nb::make_tuple(name, tensor.type, tensor.n_in, tensor.n_out));
+    }
+    return all;
+}
+
+nb::list weight_speeds(
+    const std::vector<std::string> & types, int64_t n_in, int64_t n_out, int64_t n_tokens, int32_t n_threads,
+    int32_t n_rounds
+) {
+    std::vector<weight_speed> speeds;
+    {
+        const nb::gil_scoped_release unlocked;
+        speeds = time_weights(types, n_in, n_out, n_tokens, n_threads, n_rounds, heed_signals);
+    }
+    nb::list all;
+    for (const weight_speed & speed : speeds) {
+        all.append(nb::make_tuple(speed.type, speed.bits, speed.buffer, speed.seconds));
     }
     return all;
 }
@@ -239,6 +267,7 @@ void bind_result(nb::module_ & m) {
         .def_ro("reason", &result::reason)
         .def_ro("base", &result::base)
         .def_ro("sampled", &result::sampled)
+        .def_ro("sampled_logprobs", &result::sampled_logprobs)
         .def_prop_ro(
             "logprobs", [](result & self) { return numpy_view<double>(self.logprobs.data(), {self.logprobs.size()}); },
             internal
@@ -276,10 +305,26 @@ void bind_result(nb::module_ & m) {
     nb::class_<sampler>(m, "Sampler")
         .def(
             "__init__",
-            [](sampler * self, float temperature, int32_t top_k, float top_p, float min_p, uint32_t seed) {
-                new (self) sampler({temperature, top_k, top_p, min_p, seed});
+            [](sampler * self, int32_t n_vocab, float temperature, int32_t top_k, float top_p, float min_p,
+               uint32_t seed, float repeat_penalty, float frequency_penalty, float presence_penalty,
+               int32_t repeat_last_n, std::vector<std::pair<int32_t, float>> logit_bias) {
+                new (self) sampler(
+                    {n_vocab, temperature, top_k, top_p, min_p, seed, repeat_penalty, frequency_penalty,
+                     presence_penalty, repeat_last_n, std::move(logit_bias)}
+                );
             },
-            nb::kw_only(), "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "seed"_a
+            nb::kw_only(), "n_vocab"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "seed"_a, "repeat_penalty"_a,
+            "frequency_penalty"_a, "presence_penalty"_a, "repeat_last_n"_a, "logit_bias"_a
+        )
+        .def("accept", &sampler::accept, "token"_a)
+        .def(
+            "sample",
+            [](sampler & self, const array_1d<float> & logits) {
+                require_size(logits.size(), static_cast<size_t>(self.n_vocab()), "logits");
+                draw_buffers buffers;
+                return self.sample(logits.data(), buffers);
+            },
+            "logits"_a
         );
 }
 
@@ -289,7 +334,8 @@ void bind_session(nb::module_ & m) {
             "decode", &decode, "tokens"_a, "positions"_a, "seq_offsets"_a, "seq_ids"_a, "outputs"_a, "pieces"_a,
             nb::kw_only(), "fresh"_a, "operations"_a, "capture_layers"_a, "capture_rows"_a, "keep_layer"_a,
             "keep_logits"_a, "base"_a.none(), "keeps_below"_a, "query_rows"_a, "query_tokens"_a, "want_logits"_a,
-            "want_entropy"_a, "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a
+            "want_entropy"_a, "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a,
+            "want_sampled_logprobs"_a
         )
         .def("copy_sequence", &session::copy_sequence, "source"_a, "target"_a)
         .def("cut_sequence", &session::cut_sequence, "sequence"_a, "n_positions"_a)
@@ -322,6 +368,11 @@ NB_MODULE(_native, m) {
     bind_session(m);
     m.def("log_install", &log_install, "to_stderr"_a);
     m.def("header", &header, "path"_a);
+    m.def("tensors", &tensors, "path"_a);
+    m.def(
+        "weight_speeds", &weight_speeds, "types"_a, nb::kw_only(), "n_in"_a, "n_out"_a, "n_tokens"_a, "n_threads"_a,
+        "n_rounds"_a
+    );
     m.def("system_info", [] { return std::string(llama_print_system_info()); });
     m.def("llama_version", [] { return std::string(llama_version()); });
     m.def("devices", &devices);

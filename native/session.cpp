@@ -209,6 +209,9 @@ void session::check(const plan & plan) const {
     require(
         std::find(plan.samplers.begin(), plan.samplers.end(), nullptr) == plan.samplers.end(), "a sampler is missing"
     );
+    for (const sampler * sampler : plan.samplers) {
+        require(sampler->n_vocab() == model_->n_vocab(), "a sampler is for another vocabulary");
+    }
     require(all_below(plan.sampler_rows.data(), n_samplers, plan.n_tokens), "a sampler's row is outside the plan");
     require(
         std::is_sorted(plan.sampler_rows.begin(), plan.sampler_rows.end()) &&
@@ -493,7 +496,13 @@ void session::read_outputs(
         for (; next_sampler_ < plan.samplers.size() && plan.sampler_rows[next_sampler_] == row; ++next_sampler_) {
             sampler * sampler = plan.samplers[next_sampler_];
             const bool is_finite = result.failed_rows.empty() || result.failed_rows.back() != row;
-            result.sampled.push_back(is_finite ? sampler->sample(context_.get(), row - row_first) : -1);
+            const llama_token drawn = is_finite ? sampler->sample(logits, draw_buffers_) : -1;
+            result.sampled.push_back(drawn);
+            if (plan.want_sampled_logprobs) {
+                result.sampled_logprobs.push_back(
+                    drawn < 0 ? NAN : logits[drawn] - log_sum_exp(logits, result.n_vocab)
+                );
+            }
         }
         ++next_output_;
     }

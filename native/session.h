@@ -88,6 +88,7 @@ struct plan {
     int32_t n_top = 0;
     std::vector<int32_t> sampler_rows; // ascending, each an output
     std::vector<sampler *> samplers;   // one for each of these rows
+    bool want_sampled_logprobs = false;
 
     std::function<void()> go_on; // called after each piece; what it throws ends the decode
 };
@@ -114,6 +115,7 @@ struct decode_result {
     int32_t n_embd = 0;
     int32_t n_vocab = 0;
     int32_t n_top = 0;
+    std::vector<double> sampled_logprobs; // (n_samplers) if wanted: of each token drawn, before any sampler
 };
 
 class session {
@@ -159,6 +161,7 @@ class session {
     std::shared_ptr<const model> model_; // before the context, which borrows it
     session_params params_;
     hook hook_;
+    draw_buffers draw_buffers_;
     llama_context_ptr context_;
     std::vector<int32_t> n_seq_id_;
     std::vector<llama_seq_id *> seq_id_;

@@ -36,7 +36,23 @@ class Base:
     n_bytes: int
 
 class Sampler:
-    def __init__(self, *, temperature: float, top_k: int, top_p: float, min_p: float, seed: int) -> None: ...
+    def __init__(
+        self,
+        *,
+        n_vocab: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        seed: int,
+        repeat_penalty: float,
+        frequency_penalty: float,
+        presence_penalty: float,
+        repeat_last_n: int,
+        logit_bias: Sequence[tuple[int, float]],
+    ) -> None: ...
+    def accept(self, token: int) -> None: ...
+    def sample(self, logits: npt.NDArray[np.float32]) -> int: ...
 
 class DecodeResult:
     logprobs: npt.NDArray[np.float64]
@@ -48,6 +64,7 @@ class DecodeResult:
     top_tokens: npt.NDArray[np.int32]
     top_logprobs: npt.NDArray[np.float64]
     sampled: list[int]
+    sampled_logprobs: list[float]
     base: Base | None
     token_layers: int
     reason: str
@@ -83,6 +100,7 @@ class Session:
         n_top: int,
         sampler_rows: Sequence[int],
         samplers: Sequence[Sampler],
+        want_sampled_logprobs: bool,
     ) -> DecodeResult: ...
     def copy_sequence(self, source: int, target: int) -> None: ...
     def cut_sequence(self, sequence: int, n_positions: int) -> None: ...
@@ -116,6 +134,10 @@ def make_session(
 ) -> Session: ...
 def log_install(to_stderr: bool) -> None: ...
 def header(path: bytes) -> dict[str, bytes | float | list[float]]: ...
+def tensors(path: bytes) -> list[tuple[bytes, str, int, int]]: ...
+def weight_speeds(
+    types: Sequence[str], *, n_in: int, n_out: int, n_tokens: int, n_threads: int, n_rounds: int
+) -> list[tuple[str, float, str, list[float]]]: ...
 def system_info() -> str: ...
 def llama_version() -> str: ...
 def devices() -> list[tuple[str, str, int, int]]: ...

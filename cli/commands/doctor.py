@@ -43,7 +43,8 @@ def doctor(
     """Check this installation, or find and repair a vector's faults.
 
     Without VECTOR: shows versions, libraries and devices, and how to compile llama.cpp for a GPU that is here and not
-    used; tests with MODEL (by default the embedded one) that steering is llama.cpp's own, bit for bit.
+    used; tests with MODEL (by default the embedded one) that steering is llama.cpp's own, bit for bit, and tells where
+    another type of weights would be much faster on this CPU.
 
     With VECTOR, a GGUF file of any tool: finds layers shifted by one, directions ruined by llama-cvector-generator's
     PCA, and what llama.cpp does not load. With --model also whether it fits that model, and with --pairs whether each

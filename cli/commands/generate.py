@@ -36,6 +36,21 @@ SMALL = 0.05  # residual norms, the first step of a sweep's grid; or radians
 HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows' texts
 
 
+def _parse_biases(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[int, float], ...]:
+    """Click's callback for biases of tokens, written as llama.cpp's programs take them."""
+    if not values:
+        return ()
+    from steercpp.engine.sampling import parse_bias
+    from steercpp.errors import InputError
+
+    try:
+        return tuple(parse_bias(words) for words in values)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command(cls=Command)
 @click.argument("model", required=False, type=FILE)
 @click.option("--vector", type=FILE, metavar="V.gguf", help="Control vector.")
@@ -53,6 +68,16 @@ HEADING, BESIDE = 4, 16  # lines and columns of the table that are not the rows'
 @click.option("--top-p", default=1.0, show_default=True, type=float, help="The share of probability that stays.")
 @click.option("--min-p", default=0.0, show_default=True, type=float, help="The least probability, relative.")
 @seed_option("the draws, alike in all rows")
+@click.option("--repeat-penalty", default=1.0, show_default=True, type=float,
+              help="Of tokens among the last ones, the prompt's too: logits above 0 are divided by it, others "
+                   "multiplied.")  # fmt: skip
+@click.option("--frequency-penalty", default=0.0, show_default=True, type=float,
+              help="Taken from a logit for each time its token is among the last ones.")  # fmt: skip
+@click.option("--presence-penalty", default=0.0, show_default=True, type=float,
+              help="Taken from a logit once if its token is among them.")  # fmt: skip
+@click.option("--repeat-last-n", default=64, show_default=True, type=int, help="Tokens that penalties look back over.")
+@click.option("--logit-bias", multiple=True, callback=_parse_biases, metavar="TOKEN(+/-)BIAS",
+              help="Added to a token's logit, such as 15043+1; 15043-inf bans it. May be repeated.")  # fmt: skip
 @click.option("--stop", multiple=True, metavar="TEXT", help="A text that ends a row; may be repeated.")
 @click.option("--exact", is_flag=True, help="Decode each row by itself: the bits of separate runs, whatever the weights.")
 @click.option("--raw", "template", flag_value="raw", help="Take the prompt as it stands.  [default]")
@@ -76,6 +101,11 @@ def generate(
     top_p: float,
     min_p: float,
     seed: int,
+    repeat_penalty: float,
+    frequency_penalty: float,
+    presence_penalty: float,
+    repeat_last_n: int,
+    logit_bias: tuple[tuple[int, float], ...],
     stop: tuple[str, ...],
     exact: bool,
     template: Literal["raw", "chat"] | None,
@@ -109,7 +139,10 @@ def generate(
     from steercpp.vectors.control_vector import vector_sha256
 
     # What is asked: the prompt, in a template; it is only shown if that is wanted.
-    sampling = Sampling(temperature, top_k, top_p, min_p, seed)
+    sampling = Sampling(
+        temperature, top_k, top_p, min_p, seed, repeat_penalty, frequency_penalty, presence_penalty, repeat_last_n,
+        logit_bias,
+    )  # fmt: skip
     path, words, template = _model_and_prompt(model, prompt, template)
     filled = _templated(words, named)
     if n_shown:
@@ -149,7 +182,8 @@ def generate(
         "vector": {"file": vector, "layers": list(made.layers), "sha256": vector_sha256(made),
                    **asdict(measured)},
         "unit": used_unit, "kl": (kl or KL) if used_unit == "kl" else None,
-        "sampling": asdict(sampling), "stop": stop, "max_tokens": max_tokens, "engine": generation.settings,
+        "sampling": {**asdict(sampling), "logit_bias": [f"{token}{bias:+.10g}" for token, bias in logit_bias]},
+        "stop": stop, "max_tokens": max_tokens, "engine": generation.settings,
         "rows": [
             {
                 "strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish,

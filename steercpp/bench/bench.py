@@ -25,6 +25,7 @@ from steercpp.bench.peers import compare_completion, compare_llama_bench, compar
 from steercpp.bench.result import BenchResult, Fact, Line, Skipped
 from steercpp.bench.setting import Setting
 from steercpp.bench.sweeps import compare_deep, compare_head, compare_sweep
+from steercpp.bench.weights import compare_weights
 from steercpp.choices import QUANTS, FlashAttention
 from steercpp.engine.model import devices
 from steercpp.errors import InputError, SteerError
@@ -57,6 +58,7 @@ LINES = {
     "llama-bench": _Entry(compare_llama_bench, 80),
     "extraction": _Entry(compare_extraction, 300),
     "memory": _Entry(compare_memory, 120),
+    "weights": _Entry(compare_weights, 90),
 }
 
 

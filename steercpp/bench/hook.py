@@ -23,7 +23,7 @@ _ALLOWED = 0.02  # above 1, or above what two equal sides differ by
 
 def compare_prefill(setting: Setting) -> Comparison:
     """A prompt of 512 tokens."""
-    tokens = _tokens(setting, _N_PREFILL)
+    tokens = random_tokens(setting, _N_PREFILL)
     with setting.engine(n_ctx=_N_PREFILL, n_batch=_N_PREFILL) as engine:
         pass_ = prompt_pass(tokens, n_batch=_N_PREFILL)
         sessions, operations = _sessions(engine), _operations(pass_, _vector(setting))
@@ -40,7 +40,7 @@ def compare_prefill(setting: Setting) -> Comparison:
 def compare_decode(setting: Setting) -> Comparison:
     """One token after the other, each attending over those before it."""
     n_rounds, n_warm_ups = setting.rounds(100), 3
-    tokens = _tokens(setting, _N_PROMPT + n_warm_ups + n_rounds)
+    tokens = random_tokens(setting, _N_PROMPT + n_warm_ups + n_rounds)
     with setting.engine(n_ctx=-(-len(tokens) // 256) * 256) as engine:
         sessions = _sessions(engine)
         first = prompt_pass(tokens[:_N_PROMPT])
@@ -59,7 +59,7 @@ def prompt_pass(tokens: Sequence[int], *, n_batch: int = 256) -> Pass:
     return lay_out_together([Query(tuple(tokens))], limits)
 
 
-def _tokens(setting: Setting, n_tokens: int) -> list[int]:
+def random_tokens(setting: Setting, n_tokens: int) -> list[int]:
     """Random tokens, none of them special or a byte."""
     return [int(token) for token in setting.rng.integers(259, setting.shape.n_vocab, size=n_tokens)]
 

@@ -67,7 +67,11 @@ _QUANTS = {
     "f16": _Quant(Type.F16, Type.F16, gguf.LlamaFileType.MOSTLY_F16),
     "q8_0": _Quant(Type.Q8_0, Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
     "q4_0": _Quant(Type.Q4_0, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_0),
+    "q4_1": _Quant(Type.Q4_1, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_1),
+    "q5_0": _Quant(Type.Q5_0, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q5_0),
+    "q5_1": _Quant(Type.Q5_1, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q5_1),
     "q4_k": _Quant(Type.Q4_K, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q4_K_S),
+    "q5_k": _Quant(Type.Q5_K, Type.Q6_K, gguf.LlamaFileType.MOSTLY_Q5_K_S),
 }
 
 N_SPECIAL = 3 + 256  # pieces of a vocabulary before its normal ones: <unk>, <s>, </s> and the bytes
@@ -75,14 +79,22 @@ CHARACTERS = ("▁", *string.ascii_letters, *string.digits, *string.punctuation,
 CAPITALS = tuple(f"▁{letter}" for letter in string.ascii_uppercase)
 
 # Bytes of a block's float16 factors, and the standard deviation of what random bits spell in units of the first one.
-# Q4_K is d * scale * q - dmin * min with 6-bit scale and min and 4-bit q: dmin = 7.5 d makes its mean 0.
+# Q4_1 is d * q + m with 4-bit q, Q5_1 with 5-bit q: m = -7.5 d and -15.5 d make their mean 0.
+# Q4_K is d * scale * q - dmin * min with 6-bit scale and min and 4-bit q: dmin = 7.5 d makes its mean 0; Q5_K likewise.
 _FACTORS: dict[Type, tuple[tuple[int, float], ...]] = {
     Type.Q8_0: ((0, 1.0),),
     Type.Q4_0: ((0, 1.0),),
+    Type.Q4_1: ((0, 1.0), (2, -7.5)),
+    Type.Q5_0: ((0, 1.0),),
+    Type.Q5_1: ((0, 1.0), (2, -15.5)),
     Type.Q4_K: ((0, 1.0), (2, 7.5)),
+    Type.Q5_K: ((0, 1.0), (2, 15.5)),
     Type.Q6_K: ((208, 1.0),),
 }
-_SPREAD = {Type.Q8_0: 73.9, Type.Q4_0: 4.64, Type.Q4_K: 258.3, Type.Q6_K: 1365.7}
+_SPREAD = {
+    Type.Q8_0: 73.9, Type.Q4_0: 4.64, Type.Q4_1: 4.61, Type.Q5_0: 9.25, Type.Q5_1: 9.23, Type.Q4_K: 258.3,
+    Type.Q5_K: 526.9, Type.Q6_K: 1365.7,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

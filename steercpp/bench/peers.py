@@ -119,6 +119,8 @@ def compare_llama_bench(setting: Setting) -> Line:
         return missing(setting, "llama-bench")
     tokens = [int(token) for token in setting.rng.integers(259, setting.shape.n_vocab, size=512)]
     with setting.engine(n_ctx=512, n_batch=512) as engine:
+        # of one sequence, as llama-bench's: llama.cpp takes longer for a step where it could hold 256
+        session = engine.open_session(n_seq_max=1)
         prompt = prompt_pass(tokens, n_batch=512)
         steps = [prompt_pass(tokens[:1]) for _ in range(64)]
         for position, step in enumerate(steps):
@@ -126,11 +128,11 @@ def compare_llama_bench(setting: Setting) -> Line:
             step.positions[0] = position
 
         def prefill() -> None:
-            engine.session.decode(prompt)
+            session.decode(prompt)
 
         def decode() -> None:
             for position, step in enumerate(steps):
-                engine.session.decode(step, fresh=position == 0)
+                session.decode(step, fresh=position == 0)
 
         sides = {
             "prefill, steercpp": prefill,

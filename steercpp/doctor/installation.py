@@ -27,7 +27,8 @@ class Diagnosis:
         versions, machine: of packages, and the kind of machine.
         libraries: files from which llama.cpp and the native module are loaded.
         devices: what llama.cpp can compute on, with bytes of memory.
-        advice: each GPU of the machine that this build of llama.cpp cannot use, and the command that changes it.
+        advice: each GPU of the machine that this build of llama.cpp cannot use, and weights of the model that another
+            type would make faster, with the command that changes it.
         sandbox: the way in which generated code would be walled in here, or why there is none.
         model: the model that was tested, "" where none could be.
         checks: name, outcome and detail of each check.
@@ -73,7 +74,9 @@ def diagnose(model: Path | None = None, *, open_engine: Callable[[Path], Engine]
         path, check = _embedded_model()
         checks.append(check)
     if checks[0].ok and path is not None:
-        checks += _steering(path, open_engine)
+        found, for_weights = _steering(path, open_engine)
+        checks += found
+        advised += for_weights
     tested = "" if path is None else str(path)
     return Diagnosis(versions(), machine(), loaded_libraries(), devices, advised, _sandbox(), tested, tuple(checks))
 
@@ -133,11 +136,13 @@ def _embedded_model() -> tuple[Path | None, Check]:
     return model.path, Check(name, True, f"{model.path.name}, sha256 {model.card['sha256'][:16]}…")
 
 
-def _steering(path: Path, open_engine: Callable[[Path], Engine] | None) -> list[Check]:
+def _steering(path: Path, open_engine: Callable[[Path], Engine] | None) -> tuple[list[Check], tuple[Advice, ...]]:
+    from steercpp.doctor.weights import weight_advice
     from steercpp.engine.engine import Engine
 
     try:
         with (open_engine or Engine)(path) as engine:
-            return list(run_self_test(engine))
+            found = weight_advice(engine)
+            return list(run_self_test(engine)), () if found is None else (found,)
     except SteerError as error:
-        return [Check("steering works with the model", False, str(error))]
+        return [Check("steering works with the model", False, str(error))], ()

@@ -217,7 +217,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A GPU that lies idle.
+    """What would make this machine faster.
 
     Attributes:
         finding: a sentence.

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -311,7 +311,8 @@ class Pool:
         row = _Row(
             ticket=self._n_tickets, request=request, gate_open=gate_open,
             keys=(self._key(steering, 0), self._key(steering, 1), self._key(steering, 2)),
-            chain=Sampler(**asdict(request.sampling)), stream=TextStream(request.stop), pending=request.tokens[-1],
+            chain=request.sampling.sampler(self._engine.n_vocab, request.tokens), stream=TextStream(request.stop),
+            pending=request.tokens[-1],
         )  # fmt: skip
         self._n_tickets += 1
         self._waiting.append(row)

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import codecs
+import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from steercpp.engine.session import Sampler
 from steercpp.errors import InputError
+
+# Beyond these a logit could leave float32's range.
+MOST_ADDED = 1e6
+MOST_REPEAT_PENALTY = 1000.0
+MOST_LAST_N = 2**20  # llama.cpp makes room for as many at once
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """One sampler chain: top-k, top-p, min-p, then temperature, in llama.cpp's order.
+    """One sampler chain: logit bias, penalties, top-k, top-p, min-p, then temperature, in llama.cpp's order.
 
     Attributes:
-        temperature: 0 takes the most likely token, and nothing else counts.
+        temperature: 0 takes the most likely token once bias and penalties are applied; the rest does not count.
         top_k: the most likely tokens that stay; 0 for all.
         top_p: the share of probability that stays; 1 for all.
         min_p: the least probability that stays, relative to the most likely token's; 0 for all.
         seed: of the draws.
+        repeat_penalty: the logit of a token among the last ones is divided by it where it is above 0, else multiplied;
+            1 for none.
+        frequency_penalty: taken from a token's logit for each time it is among the last ones.
+        presence_penalty: taken from a token's logit once if it is among them.
+        repeat_last_n: how many tokens penalties look back over, those of the prompt among them.
+        logit_bias: (token, bias) pairs: what is added to a token's logit; -infinity bans it.
 
     Raises:
         InputError: a value out of range.
 
-    >>> Sampling(temperature=0.7, top_p=0.9, seed=1)
-    Sampling(temperature=0.7, top_k=0, top_p=0.9, min_p=0.0, seed=1)
+    >>> sampling = Sampling(temperature=0.7, top_p=0.9, seed=1, logit_bias=((15, -2.0),))
+    >>> sampling.repeat_penalty, sampling.repeat_last_n, sampling.logit_bias
+    (1.0, 64, ((15, -2.0),))
     """
 
     temperature: float = 0.0
@@ -32,6 +47,11 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repeat_last_n: int = 64
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < 100:
@@ -42,6 +62,68 @@ class Sampling:
             raise InputError(f"top_p is {self.top_p} and min_p {self.min_p}; give shares of 1")
         if not 0 <= self.seed < 2**32 - 1:  # the last one is LLAMA_DEFAULT_SEED, a new seed each time
             raise InputError(f"seed is {self.seed}; give 0..4294967294")
+        if not 1 / MOST_REPEAT_PENALTY <= self.repeat_penalty <= MOST_REPEAT_PENALTY:
+            raise InputError(
+                f"`repeat_penalty` is {self.repeat_penalty}; give 1 for none, or 0.001 to {MOST_REPEAT_PENALTY:g}"
+            )
+        for name in ("frequency_penalty", "presence_penalty"):
+            if not abs(penalty := getattr(self, name)) <= MOST_ADDED:
+                raise InputError(f"`{name}` is {penalty}; give 0 for none, or -1000000 to 1000000")
+        if not 0 <= self.repeat_last_n <= MOST_LAST_N:
+            raise InputError(f"`repeat_last_n` is {self.repeat_last_n}; give 0 to {MOST_LAST_N} tokens")
+        named: set[int] = set()
+        for token, bias in self.logit_bias:
+            if not (abs(bias) <= MOST_ADDED or bias == -math.inf):
+                raise InputError(
+                    f"`logit_bias` of token {token} is {bias}; give -1000000 to 1000000, or -inf to ban it"
+                )
+            if token in named:
+                raise InputError(f"`logit_bias` names token {token} twice; give one bias for each token")
+            named.add(token)
+
+    def check_tokens(self, n_vocab: int) -> None:
+        """Refuse biases of tokens that a vocabulary of this size does not have, and a ban on all that it has.
+
+        Raises:
+            InputError: which token, and what the vocabulary has.
+        """
+        for token, _ in self.logit_bias:
+            if not 0 <= token < n_vocab:
+                raise InputError(f"`logit_bias` names token {token}; the model has tokens 0 to {n_vocab - 1}")
+        if sum(bias == -math.inf for _, bias in self.logit_bias) == n_vocab:
+            raise InputError("`logit_bias` bans every token of the model; leave some")
+
+    def sampler(self, n_vocab: int, tokens: Sequence[int]) -> Sampler:
+        """A new sampler of this kind for one row.
+
+        Args:
+            n_vocab: of the model.
+            tokens: the row's so far, which penalties look back over.
+
+        Raises:
+            InputError: a bias of a token that the model does not have.
+        """
+        self.check_tokens(n_vocab)
+        made = Sampler(n_vocab=n_vocab, **asdict(self))
+        for token in tokens[max(len(tokens) - self.repeat_last_n, 0) :]:
+            made.accept(token)
+        return made
+
+
+def parse_bias(words: str) -> tuple[int, float]:
+    """A token and its bias, written as llama.cpp's programs take them.
+
+    Raises:
+        InputError: it is not written like that.
+
+    >>> parse_bias("15043+1.5"), parse_bias("2-inf")
+    ((15043, 1.5), (2, -inf))
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*([+-])\s*(inf|\d*\.?\d+(?:[eE][+-]?\d+)?|\d+\.)\s*", words)
+    if not found:
+        raise InputError(f"{words!r} is no token with its bias; write it as 15043+1, 15043-1 or 15043-inf")
+    token, sign, amount = found.groups()
+    return int(token), float(sign + amount)
 
 
 class TextStream:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import llama_cpp  # noqa: F401, before _native: see model.py
 import numpy as np
 import numpy.typing as npt
 
@@ -64,6 +65,7 @@ class Wanted:
         kl, kl_from_base: KL(steered || unsteered) and KL(unsteered || steered) of each output row, by the logits that
             the base kept.
         n_top: the most likely tokens of each output row.
+        sampled_logprobs: ln P of each drawn token by the model itself, before penalties, temperature and the rest.
         keep_layer: keep what is needed to start where this layer is steered; -1 for nothing.
         keep_logits: keep the logits for KL later.
     """
@@ -75,6 +77,7 @@ class Wanted:
     kl: bool = False
     kl_from_base: bool = False
     n_top: int = 0
+    sampled_logprobs: bool = False
     keep_layer: int = -1
     keep_logits: bool = False
 
@@ -124,7 +127,7 @@ class Session:
         *,
         base: Kept | None = None,
         keeps_below: bool = False,
-        samplers: Sequence[tuple[int, _native.Sampler]] = (),
+        samplers: Sequence[tuple[int, Sampler]] = (),
         fresh: bool = True,
     ) -> Result:
         """Decode one pass.
@@ -156,6 +159,7 @@ class Session:
                 want_logits=wanted.logits, want_entropy=wanted.entropy, want_kl=wanted.kl,
                 want_kl_from_base=wanted.kl_from_base, n_top=wanted.n_top,
                 sampler_rows=[row for row, _ in samplers], samplers=[sampler for _, sampler in samplers],
+                want_sampled_logprobs=wanted.sampled_logprobs,
             )  # fmt: skip
         self.token_layers += result.token_layers
         return result

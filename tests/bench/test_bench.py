@@ -18,6 +18,7 @@ from steercpp.bench.bench import LINES, bench
 from steercpp.bench.models import SHAPES, Shape, make_model
 from steercpp.bench.result import BenchResult, Comparison, Figure, Promise, at_least, at_most
 from steercpp.bench.setting import Setting
+from steercpp.bench.weights import TYPES
 from steercpp.cli.main import main
 from steercpp.errors import InputError
 
@@ -122,6 +123,13 @@ def test_the_hook_changes_no_bits(result: BenchResult) -> None:
         control = one.figure("time, no hook, once more / no hook").value
         promise = one.figure("time, hook adding / no hook").promise
         assert promise == Promise(max(1.0, control) + 0.02, at_most=True)
+
+
+def test_types_of_weights(result: BenchResult) -> None:
+    """Each in a model of its own, of 4 blocks, and all beside Q4_0."""
+    one = line(result, "weights")
+    assert set(work(one)) == set(TYPES) and set(work(one).values()) == {256 * 4} and one.facts["layers"] == 4
+    assert [figure.name for figure in one.figures] == [f"time, {quant} / q4_0" for quant in TYPES[1:]]
 
 
 def test_memory_is_read(result: BenchResult) -> None:

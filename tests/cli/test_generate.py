@@ -97,6 +97,18 @@ def test_draws_follow_the_seed(files: list[str]) -> None:
     assert once == again != other
 
 
+def test_penalties_and_biases_change_what_is_drawn(files: list[str]) -> None:
+    """As in `Sampling`; the document says how tokens were drawn."""
+    asked = [*files, "-p", PROMPT, "--strengths=0", "-n", "8", "--json", "--threads", "1"]
+    plain = json.loads(run(*asked).stdout)
+    options = ("--presence-penalty", "1e6", "--repeat-last-n", "99", "--logit-bias", "40-inf", "--logit-bias", "41+99")
+    other = json.loads(run(*asked, *options).stdout)
+    assert other["sampling"] == {
+        **plain["sampling"], "presence_penalty": 1e6, "repeat_last_n": 99, "logit_bias": ["40-inf", "41+99"],
+    }  # fmt: skip
+    assert other["rows"][0]["text"] != plain["rows"][0]["text"]
+
+
 def test_a_prompt_from_stdin_loses_its_last_line_break_only(files: list[str]) -> None:
     typed = found(run(*files, "-p", "-", *ROWS, "--json", stdin="Do you\nlike\n\n"))
     assert typed["prompt"] == "Do you\nlike\n"
@@ -165,6 +177,7 @@ def test_without_arguments_the_embedded_model_shows_what_steering_does() -> None
         (["--gate", "-1:1"], "'-1:1' is not LAYER:X"),
         (["--gate-vector", "g.gguf"], "--gate-vector is for --gate"),
         (["--keep-mib", "0"], "--keep-mib"),
+        (["--logit-bias", "5"], "'5' is no token with its bias; write it as 15043+1"),
     ],
 )
 def test_wrong_usage(arguments: list[str], expected: str) -> None:
@@ -217,6 +230,9 @@ def test_bad_input(files: list[str]) -> None:
     refused([*asked, "--temperature", "-1"], "temperature is -1")
     refused([*asked, "--top-p", "0"], "top_p is 0")
     refused([*asked, "--seed", "4294967296"], "seed is 4294967296")
+    refused([*asked, "--repeat-penalty", "0"], "--repeat-penalty is 0.0; give 1 for none")
+    refused([*asked, "--repeat-last-n=-1"], "--repeat-last-n is -1")
+    refused([*asked, "--logit-bias", "99999+1"], "--logit-bias names token 99999; the model has tokens 0 to")
     refused([*asked, "--stop", ""], "a stop string is empty")
     assert "use a smaller strength" in run(*asked, "--strengths=0,3e38").stdout  # alone: the other row has its text
     refused([*asked, "--strengths", "1e39"], "strength 1e+39 is not a finite number in float32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.generation import Generation, generate
 from steercpp.engine.packing import Query
 from steercpp.engine.sampling import Sampling, TextStream
-from steercpp.engine.session import Session
+from steercpp.engine.session import Session, Wanted
 from steercpp.engine.steering import Gate, Steering
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
 from steercpp.vectors.control_vector import ControlVector
@@ -65,6 +66,23 @@ def test_other_rows_do_not_touch_a_row(engine: Engine, vector: ControlVector, ex
     assert stopped.rows[0].finish == "stop" and stop not in stopped.rows[0].text
     for row, whole in zip(stopped.rows, one.rows, strict=True):
         assert whole.text.startswith(row.text)
+
+
+def test_log_probabilities_of_drawn_tokens(engine: Engine) -> None:
+    """By the model itself: temperature, top-k, penalties and bias choose the token and do not change its figure."""
+    (batch,) = engine.pack([Query(PROMPT, ((5, 6),))])
+    row = int(batch.passes[0].prompt_ends[0])
+    unlike = replace(DRAWN, repeat_penalty=2.0, logit_bias=((9, 4.0),))
+    samplings = (Sampling(), *(replace(unlike, seed=seed) for seed in range(8)))
+    chains = [sampling.sampler(engine.n_vocab, PROMPT) for sampling in samplings]
+    wanted = Wanted(logits=True, sampled_logprobs=True)
+    result = engine.session.decode(batch.passes[0], wanted=wanted, samplers=[(row, chain) for chain in chains])
+    logits = result.logits[np.flatnonzero(np.flatnonzero(batch.passes[0].outputs) == row)[0]].astype(np.float64)
+    assert len(set(result.sampled)) > 1 and result.sampled[0] == logits.argmax()
+    expected = (logits - np.logaddexp.reduce(logits))[result.sampled]
+    np.testing.assert_allclose(result.sampled_logprobs, expected, atol=1e-6)  # exponentials are float32
+    plain = engine.session.decode(batch.passes[0], samplers=[(row, chain) for chain in chains])
+    assert plain.sampled_logprobs == []
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -247,7 +265,7 @@ def test_bad_input(engine: Engine, vector: ControlVector) -> None:
         generate(engine, [], [None])
     for options in ({"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"min_p": 2}, {"seed": -1}, {"seed": 2**32 - 1}):
         with pytest.raises(InputError):
-            Sampling(**options)
+            Sampling(**options)  # type: ignore[arg-type]
     assert run(engine, vector, STRENGTHS) == run(engine, vector, STRENGTHS)
 
 

@@ -19,6 +19,7 @@ from random_queries import one_batch, random_vector
 from steercpp.engine.batch import Pass, Piece, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import native_operations
+from steercpp.engine.sampling import Sampling
 from steercpp.engine.session import Result, Wanted
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError
@@ -69,6 +70,14 @@ def test_a_missing_sampler(engine: Engine, pass_: Pass) -> None:
     row = int(np.flatnonzero(pass_.outputs)[0])
     with pytest.raises(InputError, match="a sampler is missing"):
         engine.session.decode(pass_, samplers=[(row, None)])  # type: ignore[list-item]
+
+
+def test_a_sampler_of_another_vocabulary(engine: Engine, pass_: Pass) -> None:
+    """It would read logits beyond the row's."""
+    row = int(np.flatnonzero(pass_.outputs)[0])
+    for n_vocab in (engine.n_vocab - 1, engine.n_vocab + 1):
+        with pytest.raises(InputError, match="a sampler is for another vocabulary"):
+            engine.session.decode(pass_, samplers=[(row, Sampling().sampler(n_vocab, ()))])
 
 
 def streams(engine: Engine, n_seq_max: int) -> Any:

@@ -66,8 +66,8 @@ SUBJECTS = (
     _subject(
         "Generated text", "Texts to judge or to look at, and how they are drawn.",
         "max_new_tokens max_tokens samples temperature top_k top_p min_p repeat_penalty frequency_penalty "
-        "presence_penalty repeat_last_n logit_bias stop matcher shown n_shown code_template code_ways allow_code exact "
-        "as_text",
+        "presence_penalty repeat_last_n logit_bias logprobs stop matcher shown n_shown code_template "
+        "code_ways allow_code exact as_text",
     ),
     _subject("Ways to steer", "How the vector acts, and on which tokens.", "operator positions side gate gate_vector"),
     _subject("Chat template", "What the model's template receives.", "template template_kwargs date"),

@@ -79,7 +79,8 @@ def _parse_biases(
 @click.option("--logit-bias", multiple=True, callback=_parse_biases, metavar="TOKEN(+/-)BIAS",
               help="Added to a token's logit, such as 15043+1; 15043-inf bans it. May be repeated.")  # fmt: skip
 @click.option("--stop", multiple=True, metavar="TEXT", help="A text that ends a row; may be repeated.")
-@click.option("--exact", is_flag=True, help="Decode each row by itself: the bits of separate runs, whatever the weights.")
+@click.option("--exact", is_flag=True, help="Decode each row by itself: bits of its own run, whatever the weights.")
+@click.option("--logprobs", is_flag=True, help="Tell ln P of each drawn token, with --json.")
 @click.option("--raw", "template", flag_value="raw", help="Take the prompt as it stands.  [default]")
 @click.option("--chat", "template", flag_value="chat", help="Make it the user's message of a chat.")
 @click.option("--template", "named", metavar="NAME|TEXT",
@@ -108,6 +109,7 @@ def generate(
     logit_bias: tuple[tuple[int, float], ...],
     stop: tuple[str, ...],
     exact: bool,
+    logprobs: bool,
     template: Literal["raw", "chat"] | None,
     named: str | None,
     n_shown: int | None,
@@ -170,7 +172,7 @@ def generate(
         generation = run(
             engine, filled,
             [Steering(made, strength, **manner) if strength else None for strength in view.strengths],  # 0: unsteered
-            max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact, template=template,
+            max_tokens=max_tokens, sampling=sampling, stop=stop, exact=exact, logprobs=logprobs, template=template,
             on_text=view.add if report else None, progress=report,
         )  # fmt: skip
 
@@ -187,7 +189,7 @@ def generate(
         "rows": [
             {
                 "strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish,
-                "gate_open": row.gate_open, **asdict(row.reply),
+                "gate_open": row.gate_open, **asdict(row.reply), **({"logprobs": row.logprobs} if logprobs else {}),
             }
             for s, row in zip(view.strengths, generation.rows, strict=True)
         ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from steercpp.engine.generation import GREEDY, Generation, generate
 from steercpp.engine.operations import native_operations
 from steercpp.engine.packing import lay_out_together
 from steercpp.engine.pool import token_of_each
-from steercpp.engine.session import Sampler
 from steercpp.engine.steering import Steering
 from steercpp.vectors.control_vector import ControlVector
 
@@ -103,7 +101,7 @@ def _in_one_buffer(engine: Engine, tokens: Tokens, steering: Sequence[Steering])
     """Write at all strengths in a unified buffer; the token-layers."""
     n_rows = len(steering)
     by_row = tuple((acts,) for acts in steering)
-    chains = [Sampler(**asdict(GREEDY)) for _ in steering]
+    chains = [GREEDY.sampler(engine.n_vocab, tokens) for _ in steering]
     limits = BatchLimits(engine.session.options.n_batch, n_rows * len(tokens), n_rows)
     prompt = lay_out_together([Query(tokens)] * n_rows, limits, keys=[(row, row, row) for row in range(n_rows)])
     session = engine.open_session(n_ctx=n_rows * (len(tokens) + _N_BEHIND), n_seq_max=n_rows)

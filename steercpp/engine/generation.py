@@ -76,6 +76,7 @@ def generate(
     sampling: Sampling | Sequence[Sampling] = GREEDY,
     stop: Sequence[str] = (),
     exact: bool = False,
+    logprobs: bool = False,
     template: Template = "auto",
     on_text: Callable[[int, str], None] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -91,6 +92,7 @@ def generate(
         stop: strings that end a row; they are not part of its text.
         exact: decode each row by itself, so that it has the bits of a run with that row alone also where sums over
             several rows are taken in another order: F32 and F16 weights, flash attention on some devices.
+        logprobs: tell the log-probability of each token in `Generated.logprobs`.
         template: how the prompt is written, as in `Engine.render`.
         on_text: called with (row, text) as text becomes certain.
         progress: called with (tokens drawn of a row on average, max_tokens, "tokens"); a row that ended counts as full.
@@ -114,7 +116,7 @@ def generate(
         raise InputError(f"{len(samplings)} samplings for {len(steering)} rows; give one, or one per row")
     tokens = _tokens(engine, prompt, template)
     by_row = normalized(list(steering), len(steering))
-    requests = _requests(engine, [tokens] * len(by_row), by_row, samplings, max_tokens, tuple(stop))
+    requests = _requests(engine, [tokens] * len(by_row), by_row, samplings, max_tokens, tuple(stop), logprobs)
 
     n_drawn, n_total = [0] * len(requests), len(requests) * max_tokens
 
@@ -160,7 +162,7 @@ def generate_each(
         raise InputError(f"{len(sampling)} samplings for {len(prompts)} prompts; give one per prompt")
     tokens = [tuple(prompt) for prompt in prompts]
     by_row = normalized(steering, len(tokens))
-    requests = _requests(engine, tokens, by_row, sampling, max_tokens, ())
+    requests = _requests(engine, tokens, by_row, sampling, max_tokens, (), False)
     n_finished = 0
 
     def tick(row: int, n: int) -> None:
@@ -175,7 +177,7 @@ def generate_each(
 
 def _requests(
     engine: Engine, prompts: Sequence[Tokens], by_row: Decided, samplings: Sequence[Sampling], max_tokens: int,
-    stop: tuple[str, ...],
+    stop: tuple[str, ...], logprobs: bool,
 ) -> list[Request]:  # fmt: skip
     """One for each row, with its gates decided, all of them in one pass."""
     if max_tokens < 1:
@@ -188,7 +190,7 @@ def _requests(
             )
     decided = engine.decide([Query(prompt) for prompt in prompts], by_row)
     return [
-        Request(prompt, steering, sampling, max_tokens, stop)
+        Request(prompt, steering, sampling, max_tokens, stop, logprobs)
         for prompt, steering, sampling in zip(prompts, decided, samplings, strict=True)
     ]
 

@@ -66,6 +66,7 @@ class Generated:
         gate_open: whether all gates of its steering are; None without any.
         in_thought: whether the prompt ends inside a thought, so that the text begins there.
         end_token: the end-of-generation token that was drawn; None where none was.
+        logprobs: of each token, natural logs, under the steered model before any sampler; () where not asked for.
     """
 
     text: str
@@ -74,6 +75,7 @@ class Generated:
     gate_open: bool | None
     in_thought: bool = False
     end_token: int | None = None
+    logprobs: tuple[float, ...] = ()
 
     @property
     def reply(self) -> Reply:
@@ -91,6 +93,7 @@ class Request:
         sampling: how tokens are drawn.
         max_tokens: drawn at most.
         stop: strings that end the text; they are not part of it.
+        logprobs: whether the log-probability of each token is wanted.
     """
 
     tokens: Tokens
@@ -98,6 +101,7 @@ class Request:
     sampling: Sampling = GREEDY
     max_tokens: int = 128
     stop: tuple[str, ...] = ()
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,7 @@ class _Row:
         keys: what steers each region, the same for rows that are treated alike.
         chunks: of the prompt, still to decode; None before they are planned.
         served: the step in which a chunk was decoded last.
-        tokens: drawn.
+        tokens, logprobs: drawn.
         pending: the token to decode next, once the chunks are.
     """
 
@@ -201,6 +205,7 @@ class _Row:
     chunks: deque[_Chunk] | None = None
     served: int = -1
     tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     pending: int = -1
     finish: Finish | None = None
     end_token: int | None = None
@@ -562,7 +567,8 @@ class Pool:
         if self._exact:
             pass_ = replace(pass_, pieces=(Piece(1),) * len(rows))
         samplers = [(i, row.chain) for i, row in enumerate(rows)]
-        result = self._decode(pass_, self._operations(rows, regions), samplers=samplers)
+        wanted = Wanted(sampled_logprobs=any(row.request.logprobs for row in rows))
+        result = self._decode(pass_, self._operations(rows, regions), wanted, samplers=samplers)
         for place, row, region in zip(places, rows, regions, strict=True):
             self._sequences[place].tokens.append(row.pending)
             self._sequences[place].keys.append(row.keys[region])
@@ -571,6 +577,8 @@ class Pool:
                 self._fail(row, events)
                 continue
             text = self._draw(row, token)
+            if row.request.logprobs and row.end_token is None:
+                row.logprobs.append(result.sampled_logprobs[i])
             events.append(Text(row.ticket, len(row.tokens), text))
             if row.finish is not None:
                 events.append(Finished(row.ticket, self._generated(row)))
@@ -606,7 +614,10 @@ class Pool:
     def _generated(self, row: _Row) -> Generated:
         assert row.finish is not None
         in_thought = ends_in_thought(self._engine.vocabulary.detokenize(row.request.tokens))
-        return Generated(row.stream.text, tuple(row.tokens), row.finish, row.gate_open, in_thought, row.end_token)
+        return Generated(
+            row.stream.text, tuple(row.tokens), row.finish, row.gate_open, in_thought, row.end_token,
+            tuple(row.logprobs),
+        )  # fmt: skip
 
     def _fail(self, row: _Row, events: list[Event]) -> None:
         """End a row that left float32's range."""

@@ -22,6 +22,7 @@ from steercpp.engine.batch import Pass
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation
 from steercpp.engine.pool import Failed, Finished, Generated, Pool, Request, Text
+from steercpp.engine.reference import log_softmax
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.session import Result, Wanted
 from steercpp.engine.steering import Gate, Steering
@@ -44,7 +45,7 @@ class RecordingPool(Pool):
         self, pass_: Pass, operations: Sequence[Operation], wanted: Wanted | None = None, **options: Any
     ) -> Result:
         rows = [self._rows[place] for place in pass_.seq_ids] if options.get("samplers") else []
-        result = super()._decode(pass_, operations, Wanted(logits=True) if rows else wanted, **options)
+        result = super()._decode(pass_, operations, replace(wanted or Wanted(), logits=bool(rows)), **options)
         for row, logits in zip(rows, result.logits, strict=True) if rows else ():
             self.logits.setdefault(row.ticket, []).append(logits.copy())
         return result
@@ -288,6 +289,18 @@ def test_a_thousand_stop_strings(engine: Engine) -> None:
         and stopped.finish == "stop"
         and stopped.text == whole.text[: whole.text.index(whole.text[5:7])]
     )
+
+
+def test_log_probabilities_of_drawn_tokens(engine: Engine, vectors: list[ControlVector]) -> None:
+    """Under the steered model, before penalties and temperature: those of the row's own logits."""
+    sampling = Sampling(temperature=1.3, top_k=5, repeat_penalty=1.5, seed=4)
+    asking, other = steered(vectors[0], 0.5, 0.7, sampling=sampling)
+    pool = RecordingPool(engine, n_cells=60, n_rows=2)
+    found, silent = outcomes(pool, [pool.add(replace(asking, logprobs=True)), pool.add(other)])
+    assert found.row is not None and silent.row is not None and silent.row.logprobs == ()
+    logits = np.array(found.logits, np.float64)
+    expected = [float(row[token]) for row, token in zip(log_softmax(logits), found.row.tokens, strict=False)]
+    np.testing.assert_allclose(found.row.logprobs, expected[: len(found.row.tokens)], atol=1e-5)
 
 
 def test_bad_input(engine: Engine, vectors: list[ControlVector]) -> None:

@@ -57,7 +57,7 @@ void hook::start_piece(piece_work work) {
     nodes_.clear();
     std::fill(n_visits_.begin(), n_visits_.end(), size_t{0});
     n_asked_ = 0;
-    past_last_ = false;
+    past_last_ = !piece_.computes;
     mismatch_ = false;
 }
 

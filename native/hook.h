@@ -47,6 +47,7 @@ struct piece_work {
     kept_piece * keep = nullptr;         // leaves out more, and plan what may be left out
     const kept_piece * resume = nullptr; // start from these rows
     int32_t last_il = -1;                // leave out all above this layer; -1: nothing
+    bool computes = true;                // false: leave out everything
 };
 
 class hook {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cells.h"
 #include "hook.h"
 #include "llama-cpp.h"
 #include "model.h"
@@ -53,6 +54,12 @@ struct plan_piece {
     int32_t n_rows = 0;
     std::vector<sequence_copy> copies; // made before it
     int32_t trunk = -1;                // the only sequence kept after it; -1: all are
+
+    // Where rows are placed, in pieces that all are: the two highest sequences are not the plan's own then.
+    std::vector<int32_t> places;  // (n_rows), ascending: each row's cell; empty: the first ones that are free
+    int32_t n_held = 0;           // cells that the trunk before it has, the first ones
+    std::vector<tail_copy> tails; // stored before the copies are made
+    int32_t settle = -1;          // after it, the trunk from this position on moves to the first free cells
 };
 
 // A run of rows. Row = token; rows of one sequence come in the order of their positions.
@@ -146,6 +153,7 @@ class session {
   private:
     void check(const plan & plan) const;
     void check_rows(const plan & plan) const;
+    void check_places(const plan & plan, const plan_piece & piece) const;
     void check_base(const plan & plan) const;
     void attempt(const plan & plan, const kept * base, decode_result & result);
     void run(const plan & plan, const kept * base, decode_result & result);
@@ -153,6 +161,8 @@ class session {
     std::vector<ubatch_rows> ubatches_of(const plan & plan, const plan_piece & piece, int32_t row_first) const;
     void give_up_rows(const plan & plan);
     void mark_partial(const plan & plan, bool is_partial);
+    bool decode_batch(const llama_batch & batch);
+    cells piece_cells();
     int64_t n_blocks(const plan & plan, const kept_piece * resume) const;
     void
     read_outputs(const plan & plan, int32_t row_first, const std::vector<int32_t> & outputs, decode_result & result);

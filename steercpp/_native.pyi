@@ -16,6 +16,7 @@ class Model:
     n_embd: int
     n_vocab: int
     n_ctx_train: int
+    n_swa: int
     is_recurrent: bool
     description: str
     chat_template: str
@@ -101,6 +102,7 @@ class Session:
         sampler_rows: Sequence[int],
         samplers: Sequence[Sampler],
         want_sampled_logprobs: bool,
+        cells: Sequence[tuple[Sequence[int], int, Sequence[tuple[int, int, int, int, int]], int]],
     ) -> DecodeResult: ...
     def copy_sequence(self, source: int, target: int) -> None: ...
     def cut_sequence(self, sequence: int, n_positions: int) -> None: ...

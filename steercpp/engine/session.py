@@ -160,6 +160,7 @@ class Session:
                 want_kl_from_base=wanted.kl_from_base, n_top=wanted.n_top,
                 sampler_rows=[row for row, _ in samplers], samplers=[sampler for _, sampler in samplers],
                 want_sampled_logprobs=wanted.sampled_logprobs,
+                cells=[piece.cells for piece in pass_.pieces if piece.places],
             )  # fmt: skip
         self.token_layers += result.token_layers
         return result

@@ -98,7 +98,8 @@ decode_result decode(
     const kept * base, bool keeps_below, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens,
     bool want_logits, bool want_entropy, bool want_kl, bool want_kl_from_base, int32_t n_top,
     std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers, bool want_sampled_logprobs,
-    const std::vector<cells_args> & cells
+    const std::vector<cells_args> & cells,
+    bool want_attention_bits
 ) {
     const size_t n_tokens = tokens.size();
     require_size(positions.size(), n_tokens, "positions");
@@ -155,6 +156,7 @@ decode_result decode(
     plan.want_kl = want_kl;
     plan.want_kl_from_base = want_kl_from_base;
     plan.n_top = n_top;
+    plan.want_attention_bits = want_attention_bits;
     plan.sampler_rows = std::move(sampler_rows);
     plan.samplers = std::move(samplers);
     plan.want_sampled_logprobs = want_sampled_logprobs;
@@ -289,6 +291,11 @@ void bind_result(nb::module_ & m) {
             internal
         )
         .def_prop_ro(
+            "attention_bits",
+            [](result & self) { return numpy_view<uint64_t>(self.attention_bits.data(), {self.attention_bits.size()}); },
+            internal
+        )
+        .def_prop_ro(
             "captures",
             [](result & self) {
                 return numpy_view<float>(
@@ -351,7 +358,7 @@ void bind_session(nb::module_ & m) {
             nb::kw_only(), "fresh"_a, "operations"_a, "capture_layers"_a, "capture_rows"_a, "keep_layer"_a,
             "keep_logits"_a, "base"_a.none(), "keeps_below"_a, "query_rows"_a, "query_tokens"_a, "want_logits"_a,
             "want_entropy"_a, "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a,
-            "want_sampled_logprobs"_a, "cells"_a
+            "want_sampled_logprobs"_a, "cells"_a, "want_attention_bits"_a
         )
         .def("copy_sequence", &session::copy_sequence, "source"_a, "target"_a)
         .def("cut_sequence", &session::cut_sequence, "sequence"_a, "n_positions"_a)

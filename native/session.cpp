@@ -135,6 +135,7 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
     result.n_top = plan.n_top;
     result.resumed = base != nullptr;
     result.logprobs.resize(static_cast<size_t>(plan.n_queries));
+    result.attention_bits.resize(plan.want_attention_bits ? static_cast<size_t>(plan.n_tokens) : 0);
     result.captures.resize(plan.capture_layers.size() * plan.capture_rows.size() * static_cast<size_t>(result.n_embd));
     if (plan.keep_il >= 0 || plan.keep_logits) {
         result.base = std::make_shared<kept>();
@@ -345,11 +346,11 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
     int32_t first = 0;
     for (size_t k = 0; k < plan.pieces.size(); ++k) {
         const plan_piece & piece = plan.pieces[k];
-        // Before its decode, so that all cells that it needs belong to two sequences: under a sliding window llama.cpp
-        // takes cells for new tokens that a sequence alone holds and no longer sees.
         if (!piece.places.empty()) {
             piece_cells().prepare(piece.n_held, piece.places, piece.tails);
         }
+        // Before its decode, so that all cells that it needs belong to two sequences: under a sliding window llama.cpp
+        // takes cells for new tokens that a sequence alone holds and no longer sees.
         for (const sequence_copy & copy : piece.copies) {
             llama_memory_seq_cp(memory, copy.from, copy.to, 0, copy.n_positions);
         }
@@ -367,6 +368,7 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
         }
         work.resume = base ? &base->pieces[k] : nullptr;
         work.last_il = last_layer(plan);
+        work.attention_bits = plan.want_attention_bits ? result.attention_bits.data() + first : nullptr;
         hook_.start_piece(std::move(work));
         if (!decode_piece(plan, piece, first)) {
             result.resumed = false;

@@ -97,6 +97,8 @@ struct plan {
     std::vector<sampler *> samplers;   // one for each of these rows
     bool want_sampled_logprobs = false;
 
+    bool want_attention_bits = false;  // a hash for each row, of one graph for each piece
+
     std::function<void()> go_on; // called after each piece; what it throws ends the decode
 };
 
@@ -110,6 +112,7 @@ struct decode_result {
     std::vector<double> kl_from_base; // (n_outputs) if wanted
     std::vector<int32_t> top_tokens;  // (n_outputs, n_top)
     std::vector<double> top_logprobs; // (n_outputs, n_top)
+    std::vector<uint64_t> attention_bits; // (n_tokens) if wanted
     std::vector<int32_t> sampled;     // (n_samplers): the next token of each
     std::shared_ptr<kept> base;       // of a base pass
     int64_t token_layers = 0;         // tokens times blocks computed

@@ -63,6 +63,7 @@ class DecodeResult:
     kl: npt.NDArray[np.float64]
     kl_from_base: npt.NDArray[np.float64]
     top_tokens: npt.NDArray[np.int32]
+    attention_bits: npt.NDArray[np.uint64]
     top_logprobs: npt.NDArray[np.float64]
     sampled: list[int]
     sampled_logprobs: list[float]
@@ -103,6 +104,7 @@ class Session:
         samplers: Sequence[Sampler],
         want_sampled_logprobs: bool,
         cells: Sequence[tuple[Sequence[int], int, Sequence[tuple[int, int, int, int, int]], int]],
+        want_attention_bits: bool,
     ) -> DecodeResult: ...
     def copy_sequence(self, source: int, target: int) -> None: ...
     def cut_sequence(self, sequence: int, n_positions: int) -> None: ...

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from steercpp.engine.batch import Alignment, Piece
+from steercpp.engine.batch import Piece
 
 if TYPE_CHECKING:
     from steercpp.engine.packing import _Packer
@@ -22,7 +22,7 @@ N_OWN_SEQUENCES = 2  # the session's: of cells that nobody sees, and of what it 
 
 _N_KV = 256  # llama.cpp attends over a multiple of so many cells
 _ROOM = 128  # cells that a piece has beside the trunk, at the least
-_MOST_AGAIN = 24  # rows that a piece decodes again rather than end where they branch off
+_MOST_AGAIN = 8  # rows that a piece decodes again rather than end where they branch off
 
 
 @dataclass(slots=True)

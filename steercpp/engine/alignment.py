@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from steercpp.aliases import FloatArray
 from steercpp.engine.batch import Alignment, BatchLimits, Query
 from steercpp.engine.packing import pack
 from steercpp.engine.session import Session, Wanted, by_token
 from steercpp.errors import ContextOverflowError
 
+Bits: TypeAlias = npt.NDArray[np.uint64]
+
 _WIDTHS = (4, 8, 16, 32, 64)
 _ROWS = (1, 4, 8, 16, 64)
 _OUTPUTS = (1, 2, 4, 8, 16)
-_MOST_LAYER = 3  # of the rows that are compared; a difference shows in the first blocks, where there are many rows
+_MOST_LAYER = 1  # of what is compared; attention shows a difference in the first block
 _HEAD, _BRANCH = 21, 5
 _LENGTHS = (1, 12, 27, 40, 9, 18, 33)
 _LONG = 90
@@ -45,7 +48,7 @@ def find_alignment(session: Session, limits: BatchLimits) -> Alignment | None:
     for rows in _ROWS:
         if rows > limits.n_batch or limits.n_seq_max < 2 * rows + 8:
             break
-        own = [_activations(session, query, limits, Alignment(1, rows, 1), il) for query in queries]
+        own = [_bits(session, query, limits, Alignment(1, rows, 1), il) for query in queries]
         if not _equal(session, queries, limits, Alignment(_WIDTHS[-1], rows, 1), il, own):
             continue
         for width in _WIDTHS:
@@ -56,7 +59,7 @@ def find_alignment(session: Session, limits: BatchLimits) -> Alignment | None:
 
 def _with_outputs(session: Session, limits: BatchLimits, alignment: Alignment) -> Alignment | None:
     tokens = _tokens(session.model.n_vocab, 64)
-    queries = [Query(tokens[first : first + 4], (tokens[-n:],)) for first, n in ((0, 2), (4, 7), (8, 14))]
+    queries = [Query(tokens[first : first + 4], (tokens[-n:],)) for first, n in ((0, 1), (4, 7), (8, 14))]
     for outputs in _OUTPUTS:
         tried = replace(alignment, outputs=outputs)
         if limits.n_seq_max < 2 * outputs + 8:
@@ -87,32 +90,31 @@ def _queries(n_vocab: int, n_ctx: int) -> list[Query]:
 
 
 def _equal(
-    session: Session, queries: list[Query], limits: BatchLimits, alignment: Alignment, il: int, own: list[FloatArray]
+    session: Session, queries: list[Query], limits: BatchLimits, alignment: Alignment, il: int, own: list[Bits]
 ) -> bool:
-    found = _all_activations(session, queries, replace(limits, alignment=alignment), il)
+    found = _all_bits(session, queries, replace(limits, alignment=alignment), il)
     return all(np.array_equal(of_query, own[member]) for member, of_query in found)
 
 
-def _activations(session: Session, query: Query, limits: BatchLimits, alignment: Alignment, il: int) -> FloatArray:
-    ((_, of_query),) = _all_activations(session, [query], replace(limits, alignment=alignment), il)
+def _bits(session: Session, query: Query, limits: BatchLimits, alignment: Alignment, il: int) -> Bits:
+    ((_, of_query),) = _all_bits(session, [query], replace(limits, alignment=alignment), il)
     return of_query
 
 
-def _all_activations(
-    session: Session, queries: list[Query], limits: BatchLimits, il: int
-) -> Iterator[tuple[int, FloatArray]]:
-    """Each query's place, and the activations of all its tokens at one layer: (n_tokens, n_embd)."""
+def _all_bits(session: Session, queries: list[Query], limits: BatchLimits, il: int) -> Iterator[tuple[int, Bits]]:
+    """Each query's place, and (n_tokens, n) bits: of attention up to a layer, and of the activations there."""
     try:
         batches = pack(queries, limits)
     except ContextOverflowError:  # with the rows that fill it up
         return
     for batch in batches:
         (pass_,) = batch.passes
-        wanted = Wanted(capture_layers=(il,), capture_rows=tuple(range(len(pass_.tokens))))
+        wanted = Wanted(capture_layers=(il,), capture_rows=tuple(range(len(pass_.tokens))), attention_bits=True)
         outputs = np.zeros_like(pass_.outputs)
-        values = session.decode(replace(pass_, outputs=outputs), wanted=wanted).captures[0]
+        result = session.decode(replace(pass_, outputs=outputs), wanted=wanted)
+        bits = np.column_stack([result.attention_bits.astype(np.uint64), result.captures[0].view(np.uint32)])
         for member, rows in zip(batch.members, pass_.prompt_rows(), strict=True):
-            yield member, values[rows]
+            yield member, bits[rows]
 
 
 def _logprobs(session: Session, queries: list[Query], limits: BatchLimits) -> list[bytes]:

@@ -326,6 +326,15 @@ class Engine:
             raise InputError("a gate is not decided yet; give Engine.decide's answer")
         return pack(queries, self._packs, keys=packing_keys(by_query))
 
+    def alone(self, query: Query) -> Batch:
+        """A query by itself: what packing is compared with.
+
+        Raises:
+            ContextOverflowError: it needs more positions than the context has.
+        """
+        (batch,) = self.pack([query])
+        return batch
+
     def logprobs(
         self,
         batch: Batch,

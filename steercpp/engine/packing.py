@@ -150,9 +150,7 @@ class _Packer:
             start = batch.stop
             members = self._members(start)
             paths = [self.tree.paths[index] for index in members]
-            pass_, shared = _arrays(
-                self.tree, batch.nodes, batch.sequences, batch.pieces, paths, self.limits.alignment
-            )
+            pass_, shared = _arrays(self.tree, batch.nodes, batch.sequences, batch.pieces, paths, self.limits.alignment)
             yield Batch(tuple(self.queries[index] for index in members), members, (pass_,), shared)
 
     def worth_ending(self, n_own: int, n_trunk: int, n_rows: int) -> bool:

@@ -292,7 +292,9 @@ void bind_result(nb::module_ & m) {
         )
         .def_prop_ro(
             "attention_bits",
-            [](result & self) { return numpy_view<uint64_t>(self.attention_bits.data(), {self.attention_bits.size()}); },
+            [](result & self) {
+                return numpy_view<uint64_t>(self.attention_bits.data(), {self.attention_bits.size()});
+            },
             internal
         )
         .def_prop_ro(

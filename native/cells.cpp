@@ -6,9 +6,7 @@
 
 namespace steercpp {
 
-cells::cells(
-    llama_context * context, llama_seq_id filler, llama_seq_id spare, std::function<void(llama_batch)> decode
-)
+cells::cells(llama_context * context, llama_seq_id filler, llama_seq_id spare, std::function<void(llama_batch)> decode)
     : context_(context)
     , memory_(llama_get_memory(context))
     , filler_(filler)
@@ -47,8 +45,8 @@ void cells::prepare(int32_t n_held, const std::vector<int32_t> & places, const s
     std::vector<uint8_t> data;
     for (size_t i = 0; i < tails.size(); ++i) {
         const tail_copy & tail = tails[i];
-        const bool again =
-            i > 0 && tails[i - 1].from == tail.from && tails[i - 1].first == tail.first && tails[i - 1].stop == tail.stop;
+        const bool again = i > 0 && tails[i - 1].from == tail.from && tails[i - 1].first == tail.first &&
+                           tails[i - 1].stop == tail.stop;
         if (!again) {
             data = stored(tail.from, tail.first, tail.stop);
         }

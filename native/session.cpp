@@ -306,7 +306,9 @@ void session::check_places(const plan & plan, const plan_piece & piece) const {
             "a piece stores K and V again for no sequence of the plan"
         );
         require(tail.first >= 0 && tail.first < tail.stop && tail.stop <= n_cells, "a piece stores no positions again");
-        require(tail.cell >= end && tail.cell <= n_cells - (tail.stop - tail.first), "what is stored again must ascend");
+        require(
+            tail.cell >= end && tail.cell <= n_cells - (tail.stop - tail.first), "what is stored again must ascend"
+        );
         end = tail.cell + tail.stop - tail.first;
     }
     require(piece.settle < 0 || piece.trunk >= 0, "a piece moves no trunk");

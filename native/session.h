@@ -97,25 +97,25 @@ struct plan {
     std::vector<sampler *> samplers;   // one for each of these rows
     bool want_sampled_logprobs = false;
 
-    bool want_attention_bits = false;  // a hash for each row, of one graph for each piece
+    bool want_attention_bits = false; // a hash for each row, of one graph for each piece
 
     std::function<void()> go_on; // called after each piece; what it throws ends the decode
 };
 
 // n_outputs rows are the plan's outputs, in order.
 struct decode_result {
-    std::vector<double> logprobs;     // (n_queries), nats
-    std::vector<float> captures;      // (n_capture_layers, n_capture_rows, n_embd)
-    std::vector<float> logits;        // (n_outputs, n_vocab) if wanted
-    std::vector<double> entropy;      // (n_outputs) if wanted
-    std::vector<double> kl;           // (n_outputs) if wanted
-    std::vector<double> kl_from_base; // (n_outputs) if wanted
-    std::vector<int32_t> top_tokens;  // (n_outputs, n_top)
-    std::vector<double> top_logprobs; // (n_outputs, n_top)
+    std::vector<double> logprobs;         // (n_queries), nats
+    std::vector<float> captures;          // (n_capture_layers, n_capture_rows, n_embd)
+    std::vector<float> logits;            // (n_outputs, n_vocab) if wanted
+    std::vector<double> entropy;          // (n_outputs) if wanted
+    std::vector<double> kl;               // (n_outputs) if wanted
+    std::vector<double> kl_from_base;     // (n_outputs) if wanted
+    std::vector<int32_t> top_tokens;      // (n_outputs, n_top)
+    std::vector<double> top_logprobs;     // (n_outputs, n_top)
     std::vector<uint64_t> attention_bits; // (n_tokens) if wanted
-    std::vector<int32_t> sampled;     // (n_samplers): the next token of each
-    std::shared_ptr<kept> base;       // of a base pass
-    int64_t token_layers = 0;         // tokens times blocks computed
+    std::vector<int32_t> sampled;         // (n_samplers): the next token of each
+    std::shared_ptr<kept> base;           // of a base pass
+    int64_t token_layers = 0;             // tokens times blocks computed
     bool resumed = false;
     std::string reason;               // why not, where a base was given
     int32_t nonfinite_row = -1;       // first of failed_rows

@@ -11,12 +11,9 @@ The numbers of a decode's rows and outputs decide too which of llama.cpp's kerne
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from steercpp.engine.batch import Piece
-
-if TYPE_CHECKING:
-    from steercpp.engine.packing import _Packer
+from steercpp.engine.tree_walk import Walk
 
 N_OWN_SEQUENCES = 2  # the session's: of cells that nobody sees, and of what it moves
 
@@ -63,12 +60,12 @@ class AlignedDraft:
         stop: place in the tree's order behind its last node.
     """
 
-    def __init__(self, packer: _Packer, start: int) -> None:
-        alignment = packer.limits.alignment
+    def __init__(self, walk: Walk, start: int) -> None:
+        alignment = walk.limits.alignment
         assert alignment is not None
-        self.packer, self.tree, self.start, self.alignment = packer, packer.tree, start, alignment
-        self.head = packer.tree.ancestors(packer.order[start])
-        self.n_line = len(self.head) + len(packer.order) - start
+        self.walk, self.tree, self.start, self.alignment = walk, walk.tree, start, alignment
+        self.head = walk.tree.ancestors(walk.order[start])
+        self.n_line = len(self.head) + len(walk.order) - start
         self.nodes: list[int] = []
         self.sequences: list[list[int]] = []
         self.pieces: list[Piece] = []
@@ -89,7 +86,7 @@ class AlignedDraft:
             first, trunk = stop, 1 if trunk == 0 else 0
 
     def _node(self, index: int) -> int:
-        return self.head[index] if index < len(self.head) else self.packer.order[self._place(index)]
+        return self.head[index] if index < len(self.head) else self.walk.order[self._place(index)]
 
     def _place(self, index: int) -> int:
         return self.start + index - len(self.head)
@@ -97,14 +94,14 @@ class AlignedDraft:
     def _may_end(self, stop: int) -> bool:
         if stop == self.n_line:
             return True
-        if stop <= len(self.head) or not self.packer.clean[self._place(stop)]:
+        if stop <= len(self.head) or not self.walk.clean[self._place(stop)]:
             return False
         n_trunk = self.tree.depths[self._node(stop)]
-        return self.packer.worth_ending(stop - len(self.head), n_trunk, max(stop, len(self.nodes)))
+        return self.walk.worth_ending(stop - len(self.head), n_trunk, max(stop, len(self.nodes)))
 
     def _chains(self, first: int) -> list[_Chain]:
         """The nodes of the piece that begins with one, in chains, with their places."""
-        limits, tree, alignment = self.packer.limits, self.tree, self.alignment
+        limits, tree, alignment = self.walk.limits, self.tree, self.alignment
         width = alignment.width
         n_trunk = n_held = tree.depths[self._node(first)]
         most_cells = min(limits.n_ctx, -(-(n_trunk + _ROOM) // _N_KV) * _N_KV)
@@ -129,7 +126,7 @@ class AlignedDraft:
                 chain = _Chain([], depth, base, cell, n_held)
                 more = 1 + chain.n_again
                 end = chain.end + 1
-            n_more = n_outputs + (node in self.packer.output_nodes)
+            n_more = n_outputs + (node in self.walk.output_nodes)
             n_filled = alignment.n_rows(n_rows + more, n_more)
             full = (
                 n_filled > limits.n_batch
@@ -151,7 +148,7 @@ class AlignedDraft:
         return self._first_nodes(chains, min(wanted, self._before_much_again(chains, n_trunk)))
 
     def _begins_branch(self, index: int) -> bool:
-        return index > len(self.head) and bool(self.packer.clean[self._place(index)])
+        return index > len(self.head) and bool(self.walk.clean[self._place(index)])
 
     @staticmethod
     def _before_much_again(chains: list[_Chain], n_trunk: int) -> int:
@@ -210,7 +207,7 @@ class AlignedDraft:
                 places.append(cell)
                 in_place += position == cell == in_place
                 cell += 1
-            n_outputs += sum(node in self.packer.output_nodes for node in chain.nodes)
+            n_outputs += sum(node in self.walk.output_nodes for node in chain.nodes)
 
         kept = 1 if trunk == 0 else 0
         settle = -1
@@ -225,8 +222,10 @@ class AlignedDraft:
                     self.sequences[rows[position]].append(kept)
                 settle = in_place if in_place < n_kept else -1
         n_rows = len(self.nodes) - row_first
+        last_node = chains[-1].nodes[0]
+        root = (tree.ancestors(last_node) or [last_node])[0]  # so that a prompt's first row is never another prompt's
         for extra in range(self.alignment.n_rows(n_rows, n_outputs) - n_rows):
-            add(self._node(0), len(chains) + 2 + extra)
+            add(root, len(chains) + 2 + extra)
             places.append(cell)
             cell += 1
         self.pieces.append(

@@ -28,6 +28,7 @@ _MOST_LAYER = 1  # of what is compared; attention shows a difference in the firs
 _HEAD, _BRANCH = 21, 5
 _LENGTHS = (1, 12, 27, 40, 9, 18, 33)
 _LONG = 90
+_SMALL = (3, 7, 14)
 
 
 def find_alignment(session: Session, limits: BatchLimits) -> Alignment | None:
@@ -53,13 +54,17 @@ def find_alignment(session: Session, limits: BatchLimits) -> Alignment | None:
             continue
         for width in _WIDTHS:
             if _equal(session, queries, limits, Alignment(width, rows, 1), il, own):
-                return _with_outputs(session, limits, Alignment(width, rows, 1))
+                found = _with_outputs(session, limits, Alignment(width, rows, 1))
+                if found is not None:
+                    return found
     return None
 
 
 def _with_outputs(session: Session, limits: BatchLimits, alignment: Alignment) -> Alignment | None:
     tokens = _tokens(session.model.n_vocab, 64)
     queries = [Query(tokens[first : first + 4], (tokens[-n:],)) for first, n in ((0, 1), (4, 7), (8, 14))]
+    # and heads of few rows: weights of later blocks may be of other types
+    queries += [Query(tokens[20:][:n] + tokens[i:][:3], ((0,),)) for n in _SMALL[:2] for i in range(40, 45)]
     for outputs in _OUTPUTS:
         tried = replace(alignment, outputs=outputs)
         if limits.n_seq_max < 2 * outputs + 8:
@@ -86,6 +91,9 @@ def _queries(n_vocab: int, n_ctx: int) -> list[Query]:
     branch = head + own(_BRANCH)
     prompts = [(head if i % 2 else branch) + own(n) for i, n in enumerate(_LENGTHS)]
     prompts += [own(_LONG), prompts[2] + own(3), prompts[2] + own(4)]
+    for n in _SMALL:  # heads that become pieces of few rows, for which llama.cpp has kernels of their own
+        small = own(n)
+        prompts += [small + own(4) for _ in range(5)]
     return [Query(prompt[: max(1, n_ctx - _WIDTHS[-1])]) for prompt in dict.fromkeys(prompts)]
 
 

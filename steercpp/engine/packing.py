@@ -22,11 +22,10 @@ import numpy as np
 from steercpp.engine.aligned import AlignedDraft
 from steercpp.engine.batch import Alignment, Batch, BatchLimits, Pass, Piece, Query, Shared, with_more_outputs
 from steercpp.engine.prefix_tree import Keys, Path, Tree
+from steercpp.engine.tree_walk import Walk
 from steercpp.errors import ContextOverflowError, InputError
 
 __all__ = ["Batch", "BatchLimits", "Pass", "Piece", "Query", "lay_out_together", "pack"]
-
-_WORTH_KEEPING = 32  # a batch goes on as long as its trunk is more than this share of it
 
 
 def pack(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] | None = None) -> tuple[Batch, ...]:
@@ -44,7 +43,7 @@ def pack(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] 
         _check_length(index, query, limits)
     if limits.n_seq_max < 3 or limits.alone:  # no room for the trunk
         return tuple(_alone(index, query, limits) for index, query in enumerate(queries))
-    return tuple(_Packer(queries, Tree.of(queries, keys), limits).batches()) if queries else ()
+    return tuple(_batches(Walk(queries, Tree.of(queries, keys), limits))) if queries else ()
 
 
 def lay_out_together(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] | None = None) -> Pass:
@@ -109,77 +108,32 @@ def _chains(continuations: Sequence[tuple[int, ...]]) -> list[list[int]]:
     return sorted(chains.values(), key=lambda chain: chain[0])
 
 
-class _Packer:
-    """Walks the tree depth first and cuts it into pieces, and the pieces into batches.
-
-    A cut is clean where the row before it is a query's last one, and no query has rows of continuations on both sides
-    of it; a batch ends only there. A prompt's rows may lie before it: the next batch begins with all it depends on.
-    Pieces end, where they can, at a clean cut at which a new branch begins: just before a query's first own row.
-    """
-
-    def __init__(self, queries: Sequence[Query], tree: Tree, limits: BatchLimits) -> None:
-        self.queries, self.tree, self.limits = queries, tree, limits
-        self.order = tree.depth_first()
-        self.place_of = [0] * len(self.order)
-        for place, node in enumerate(self.order):
-            self.place_of[node] = place
-        n_open = np.zeros(len(self.order) + 1, np.int64)
-        completes = np.zeros(len(self.order) + 1, bool)
-        stops = []
-        for path in tree.paths:
-            places = [self.place_of[node] for node in path.nodes[path.n_prompt :]]
-            places = places or [self.place_of[path.prompt_end]]
-            stop = max(places) + 1
-            n_open[min(places) + 1] += 1
-            n_open[stop] -= 1
-            completes[stop] = True
-            stops.append(stop)
-        self.clean = ((np.cumsum(n_open) == 0) & completes).tolist()
-        self.by_stop = sorted(range(len(queries)), key=lambda index: (stops[index], index))
-        self.stops = [stops[index] for index in self.by_stop]
-        self.n_taken = 0  # of by_stop
-        self.output_nodes = {path.prompt_end for path in tree.paths}
-        self.output_nodes.update(node for path in tree.paths for node, *_ in path.scores)
-
-    def batches(self) -> Iterator[Batch]:
-        """All batches, one after the other."""
-        start = 0
-        while start < len(self.order):
-            batch = _Draft(self, start) if self.limits.alignment is None else AlignedDraft(self, start)
-            batch.fill()
-            start = batch.stop
-            members = self._members(start)
-            paths = [self.tree.paths[index] for index in members]
-            pass_, shared = _arrays(self.tree, batch.nodes, batch.sequences, batch.pieces, paths, self.limits.alignment)
-            yield Batch(tuple(self.queries[index] for index in members), members, (pass_,), shared)
-
-    def worth_ending(self, n_own: int, n_trunk: int, n_rows: int) -> bool:
-        """Whether a batch should end that has so many rows, so many of them not its head's, and a trunk that long."""
-        # the head is not counted: then all that is decoded again is at most 1/32 of all that is different
-        return n_own >= _WORTH_KEEPING * n_trunk or n_rows >= self.limits.n_group
-
-    def _members(self, stop: int) -> tuple[int, ...]:
-        """The queries whose rows all lie before a place, without those taken before, by the ends of their prompts."""
-        first = self.n_taken
-        while self.n_taken < len(self.stops) and self.stops[self.n_taken] <= stop:
-            self.n_taken += 1
-        taken = self.by_stop[first : self.n_taken]
-        return tuple(sorted(taken, key=lambda index: (self.place_of[self.tree.paths[index].prompt_end], index)))
+def _batches(walk: Walk) -> Iterator[Batch]:
+    """All batches, one after the other."""
+    tree, alignment, start = walk.tree, walk.limits.alignment, 0
+    while start < len(walk.order):
+        batch = _Draft(walk, start) if alignment is None else AlignedDraft(walk, start)
+        batch.fill()
+        start = batch.stop
+        members = walk.members(start)
+        paths = [tree.paths[index] for index in members]
+        pass_, shared = _arrays(tree, batch.nodes, batch.sequences, batch.pieces, paths, alignment)
+        yield Batch(tuple(walk.queries[index] for index in members), members, (pass_,), shared)
 
 
 class _Draft:
     """A batch in work: its rows are the head, on which its first own node depends, and then nodes in their order."""
 
-    def __init__(self, packer: _Packer, start: int) -> None:
-        self.packer, self.tree, self.start = packer, packer.tree, start
-        self.head = packer.tree.ancestors(packer.order[start])
-        self.n_rows = len(self.head) + len(packer.order) - start  # if it took all that is left
+    def __init__(self, walk: Walk, start: int) -> None:
+        self.walk, self.tree, self.start = walk, walk.tree, start
+        self.head = walk.tree.ancestors(walk.order[start])
+        self.n_rows = len(self.head) + len(walk.order) - start  # if it took all that is left
         self.sequences: list[list[int]] = []
         self.pieces: list[Piece] = []
 
     def node(self, row: int) -> int:
         """The node of a row."""
-        return self.head[row] if row < len(self.head) else self.packer.order[self.place(row)]
+        return self.head[row] if row < len(self.head) else self.walk.order[self.place(row)]
 
     @property
     def nodes(self) -> list[int]:
@@ -211,14 +165,14 @@ class _Draft:
     def _may_end(self, stop: int) -> bool:
         if stop == self.n_rows:
             return True
-        if stop <= len(self.head) or not self.packer.clean[self.place(stop)]:
+        if stop <= len(self.head) or not self.walk.clean[self.place(stop)]:
             return False
         n_trunk = self.tree.depths[self.node(stop)]
-        return self.packer.worth_ending(stop - len(self.head), n_trunk, stop)
+        return self.walk.worth_ending(stop - len(self.head), n_trunk, stop)
 
     def _piece_stop(self, first: int) -> int:
         """Where a piece ends that begins at row `first`."""
-        limits, tree = self.packer.limits, self.tree
+        limits, tree = self.walk.limits, self.tree
         most = min(self.n_rows, first + limits.n_batch, first + limits.n_ctx - tree.depths[self.node(first)])
         inside, inner, n_leaves, best = set(), set(), 0, None
         for row in range(first, most):
@@ -242,7 +196,7 @@ class _Draft:
         if row <= len(self.head):
             return False
         place = self.place(row)
-        return bool(self.packer.clean[place]) and self.packer.order[place - 1] != parent
+        return bool(self.walk.clean[place]) and self.walk.order[place - 1] != parent
 
     def _add_sequences(self, first: int, stop: int, trunk: int, goes_on: bool) -> list[tuple[int, int, int]]:
         """Give the rows of a piece their sequences; the copies from the trunk that these need before it."""

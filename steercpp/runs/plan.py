@@ -94,7 +94,7 @@ class PlannedSettings:
 
     def record(self) -> dict[str, str | int]:
         """Plain data for a plan."""
-        return {name: value for name, value in asdict(self).items() if value != ""}
+        return {name: value for name, value in asdict(self).items() if name != "packing" or value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from steercpp.engine.engine import Engine
+from steercpp.runs.labels import Label
 from steercpp.runs.manifest import PackingRecord
 from steercpp.runs.store import Store
 from steercpp.sweeps.work import Work
-from steercpp.runs.labels import Label
 
 _MOST = 6  # queries of each kind of item: a hundredth of a sweep, or less
 

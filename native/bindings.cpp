@@ -98,8 +98,7 @@ decode_result decode(
     const kept * base, bool keeps_below, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens,
     bool want_logits, bool want_entropy, bool want_kl, bool want_kl_from_base, int32_t n_top,
     std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers, bool want_sampled_logprobs,
-    const std::vector<cells_args> & cells,
-    bool want_attention_bits
+    const std::vector<cells_args> & cells, bool want_attention_bits
 ) {
     const size_t n_tokens = tokens.size();
     require_size(positions.size(), n_tokens, "positions");

@@ -73,7 +73,7 @@ SUBJECTS = (
     _subject("Chat template", "What the model's template receives.", "template template_kwargs date"),
     _subject(
         "Speed and memory", "How the model is computed.",
-        "threads n_ctx n_batch flash_attn keep_mib use_mmap type_k type_v",
+        "threads n_ctx n_batch flash_attn keep_mib as_alone use_mmap type_k type_v",
     ),
     _subject(
         "GPUs and other machines", "Where the model is computed.",

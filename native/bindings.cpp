@@ -32,6 +32,8 @@ template <typename T> using numpy_view = nb::ndarray<nb::numpy, T>;
 // layer, operator, side, direction, strengths, active
 using operation_args = std::tuple<int32_t, int32_t, int32_t, array_1d<float>, array_1d<float>, array_1d<int8_t>>;
 // rows, copies (from, to, positions), trunk
+using tail_args = std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>; // from, to, first, stop, cell
+using cells_args = std::tuple<std::vector<int32_t>, int32_t, std::vector<tail_args>, int32_t>;
 using piece_args = std::tuple<int32_t, std::vector<std::tuple<int32_t, int32_t, int32_t>>, int32_t>;
 
 // Ctrl-C, which Python notes but hears only when asked, and other signals with a handler.
@@ -95,7 +97,8 @@ decode_result decode(
     std::vector<int32_t> capture_layers, std::vector<int32_t> capture_rows, int32_t keep_layer, bool keep_logits,
     const kept * base, bool keeps_below, const array_1d<int32_t> & query_rows, const array_1d<int32_t> & query_tokens,
     bool want_logits, bool want_entropy, bool want_kl, bool want_kl_from_base, int32_t n_top,
-    std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers, bool want_sampled_logprobs
+    std::vector<int32_t> sampler_rows, std::vector<sampler *> samplers, bool want_sampled_logprobs,
+    const std::vector<cells_args> & cells, bool want_attention_bits
 ) {
     const size_t n_tokens = tokens.size();
     require_size(positions.size(), n_tokens, "positions");
@@ -111,8 +114,20 @@ decode_result decode(
     plan.seq_offsets = seq_offsets.data();
     plan.seq_ids = seq_ids.data();
     plan.outputs = outputs.data();
+    require_size(cells.empty() ? pieces.size() : cells.size(), pieces.size(), "cells");
     for (const auto & [n_rows, copies, trunk] : pieces) {
-        plan_piece piece{n_rows, {}, trunk};
+        plan_piece piece;
+        piece.n_rows = n_rows;
+        piece.trunk = trunk;
+        if (!cells.empty()) {
+            const auto & [places, n_held, tails, settle] = cells[plan.pieces.size()];
+            piece.places = places;
+            piece.n_held = n_held;
+            piece.settle = settle;
+            for (const auto & [from, to, first, stop, cell] : tails) {
+                piece.tails.push_back({from, to, first, stop, cell});
+            }
+        }
         for (const auto & [from, to, n_positions] : copies) {
             piece.copies.push_back({from, to, n_positions});
         }
@@ -140,6 +155,7 @@ decode_result decode(
     plan.want_kl = want_kl;
     plan.want_kl_from_base = want_kl_from_base;
     plan.n_top = n_top;
+    plan.want_attention_bits = want_attention_bits;
     plan.sampler_rows = std::move(sampler_rows);
     plan.samplers = std::move(samplers);
     plan.want_sampled_logprobs = want_sampled_logprobs;
@@ -218,6 +234,7 @@ void bind_model(nb::module_ & m) {
         .def_prop_ro("n_embd", &model::n_embd)
         .def_prop_ro("n_vocab", &model::n_vocab)
         .def_prop_ro("n_ctx_train", &model::n_ctx_train)
+        .def_prop_ro("n_swa", &model::n_swa)
         .def_prop_ro("is_recurrent", &model::is_recurrent)
         .def_prop_ro("description", &model::description)
         .def_prop_ro("chat_template", &model::chat_template)
@@ -270,6 +287,13 @@ void bind_result(nb::module_ & m) {
         .def_ro("sampled_logprobs", &result::sampled_logprobs)
         .def_prop_ro(
             "logprobs", [](result & self) { return numpy_view<double>(self.logprobs.data(), {self.logprobs.size()}); },
+            internal
+        )
+        .def_prop_ro(
+            "attention_bits",
+            [](result & self) {
+                return numpy_view<uint64_t>(self.attention_bits.data(), {self.attention_bits.size()});
+            },
             internal
         )
         .def_prop_ro(
@@ -335,7 +359,7 @@ void bind_session(nb::module_ & m) {
             nb::kw_only(), "fresh"_a, "operations"_a, "capture_layers"_a, "capture_rows"_a, "keep_layer"_a,
             "keep_logits"_a, "base"_a.none(), "keeps_below"_a, "query_rows"_a, "query_tokens"_a, "want_logits"_a,
             "want_entropy"_a, "want_kl"_a, "want_kl_from_base"_a, "n_top"_a, "sampler_rows"_a, "samplers"_a,
-            "want_sampled_logprobs"_a
+            "want_sampled_logprobs"_a, "cells"_a, "want_attention_bits"_a
         )
         .def("copy_sequence", &session::copy_sequence, "source"_a, "target"_a)
         .def("cut_sequence", &session::cut_sequence, "sequence"_a, "n_positions"_a)

@@ -12,6 +12,11 @@ bool lies_in_host_memory(const ggml_tensor * node) {
     return buffer != nullptr && ggml_backend_buffer_is_host(buffer);
 }
 
+// What attention gives before it meets weights again, which round it (src/llama-graph.cpp, build_attn).
+bool is_attention(const ggml_tensor * node) {
+    return std::string(node->name).rfind("kqv_out-", 0) == 0 && ggml_is_contiguous(node);
+}
+
 } // namespace
 
 hook::hook(int32_t n_layer, int32_t n_embd, bool always_copy)
@@ -57,7 +62,7 @@ void hook::start_piece(piece_work work) {
     nodes_.clear();
     std::fill(n_visits_.begin(), n_visits_.end(), size_t{0});
     n_asked_ = 0;
-    past_last_ = false;
+    past_last_ = !piece_.computes;
     mismatch_ = false;
 }
 
@@ -141,6 +146,9 @@ bool hook::asked(ggml_tensor * node) {
     if (piece_.resume && ordinal < piece_.resume->plan.signatures.size()) {
         return asked_below(node, ordinal);
     }
+    if (piece_.attention_bits && is_attention(node)) {
+        return true;
+    }
     const int32_t il = layer_of(node->name);
     if (il < 0 || static_cast<size_t>(il) >= layers_.size()) {
         return false;
@@ -177,6 +185,10 @@ void hook::put_back() {
 }
 
 void hook::visit(ggml_tensor * node) {
+    if (is_attention(node)) {
+        add_attention_bits(node);
+        return;
+    }
     const int32_t il = layer_of(node->name);
     const size_t n_visits = n_visits_.at(static_cast<size_t>(il))++;
     if (n_visits >= piece_.ubatches.size()) { // a graph that loops, or llama.cpp cuts the batch in another way
@@ -279,6 +291,19 @@ bool hook::concerns(const layer_work & work, int32_t row) const {
     return std::any_of(work.operations.begin(), work.operations.end(), [row](const operation & op) {
         return op.active[row] != 0;
     });
+}
+
+// FNV-1a over each row's bytes.
+void hook::add_attention_bits(const ggml_tensor * node) {
+    std::vector<unsigned char> bytes(ggml_nbytes(node));
+    ggml_backend_tensor_get(node, bytes.data(), 0, bytes.size());
+    const size_t n_rows = piece_.ubatches.front().rows.size();
+    const size_t row_bytes = bytes.size() / n_rows;
+    for (size_t row = 0; row < n_rows; ++row) {
+        for (size_t i = row * row_bytes; i < (row + 1) * row_bytes; ++i) {
+            piece_.attention_bits[row] = (piece_.attention_bits[row] ^ bytes[i]) * 1099511628211U;
+        }
+    }
 }
 
 // Returns whether the row was changed.

@@ -47,6 +47,8 @@ struct piece_work {
     kept_piece * keep = nullptr;         // leaves out more, and plan what may be left out
     const kept_piece * resume = nullptr; // start from these rows
     int32_t last_il = -1;                // leave out all above this layer; -1: nothing
+    bool computes = true;                // false: leave out everything
+    uint64_t * attention_bits = nullptr; // (rows of the piece), changed by what attention gives each; one ubatch only
 };
 
 class hook {
@@ -92,6 +94,7 @@ class hook {
     void leave_out(ggml_tensor * node);
     void put_back();
     void visit(ggml_tensor * node);
+    void add_attention_bits(const ggml_tensor * node);
     bool give_rows(ggml_tensor * node);
     void keep_rows(ggml_tensor * node, std::vector<float> & rows);
     void settle_keep();

@@ -42,6 +42,8 @@ class model {
     int32_t n_embd() const { return llama_model_n_embd(get()); }
     int32_t n_vocab() const { return llama_vocab_n_tokens(vocab_); }
     int32_t n_ctx_train() const { return llama_model_n_ctx_train(get()); }
+    // Tokens that a block with a sliding window sees; 0: it has none.
+    int32_t n_swa() const { return llama_model_n_swa(get()); }
 
     bool has_experts() const { return has_experts_; }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -134,6 +135,7 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
     result.n_top = plan.n_top;
     result.resumed = base != nullptr;
     result.logprobs.resize(static_cast<size_t>(plan.n_queries));
+    result.attention_bits.resize(plan.want_attention_bits ? static_cast<size_t>(plan.n_tokens) : 0);
     result.captures.resize(plan.capture_layers.size() * plan.capture_rows.size() * static_cast<size_t>(result.n_embd));
     if (plan.keep_il >= 0 || plan.keep_logits) {
         result.base = std::make_shared<kept>();
@@ -262,6 +264,7 @@ void session::check_rows(const plan & plan) const {
                 "a piece copies a sequence of which some blocks were computed only"
             );
         }
+        check_places(plan, piece);
         n_rows += piece.n_rows;
     }
     require(n_rows == n, "the pieces do not add up to the tokens");
@@ -274,6 +277,41 @@ void session::check_rows(const plan & plan) const {
         );
         first += piece.n_rows;
     }
+}
+
+void session::check_places(const plan & plan, const plan_piece & piece) const {
+    if (piece.places.empty()) {
+        require(piece.tails.empty() && piece.settle < 0, "a piece stores K and V again, but places no rows");
+        return;
+    }
+    const auto n_cells = static_cast<int32_t>(params_.n_ctx);
+    const auto n_own = static_cast<int32_t>(params_.n_seq_max) - 2; // without those of fillers and of what is moved
+    require(params_.kv_unified, "rows are placed in a unified K/V buffer only");
+    require(plan.fresh, "a plan that places rows begins with an empty memory");
+    require(
+        all_below(plan.seq_ids, plan.seq_offsets[plan.n_tokens], n_own), "a plan that places rows needs two sequences"
+    );
+    require(static_cast<int32_t>(piece.places.size()) == piece.n_rows, "a piece places some of its rows only");
+    require(all_below(piece.places.data(), piece.n_rows, n_cells), "a row is placed outside the context");
+    require(piece.n_held >= 0 && piece.places.front() >= piece.n_held, "a row is placed where the trunk is");
+    require(
+        std::adjacent_find(piece.places.begin(), piece.places.end(), std::greater_equal<int32_t>()) ==
+            piece.places.end(),
+        "the places of rows must ascend"
+    );
+    int32_t end = piece.n_held;
+    for (const tail_copy & tail : piece.tails) {
+        require(
+            tail.from >= 0 && tail.from < n_own && tail.to >= 0 && tail.to < n_own && tail.from != tail.to,
+            "a piece stores K and V again for no sequence of the plan"
+        );
+        require(tail.first >= 0 && tail.first < tail.stop && tail.stop <= n_cells, "a piece stores no positions again");
+        require(
+            tail.cell >= end && tail.cell <= n_cells - (tail.stop - tail.first), "what is stored again must ascend"
+        );
+        end = tail.cell + tail.stop - tail.first;
+    }
+    require(piece.settle < 0 || piece.trunk >= 0, "a piece moves no trunk");
 }
 
 void session::check_base(const plan & plan) const {
@@ -310,6 +348,9 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
     int32_t first = 0;
     for (size_t k = 0; k < plan.pieces.size(); ++k) {
         const plan_piece & piece = plan.pieces[k];
+        if (!piece.places.empty()) {
+            piece_cells().prepare(piece.n_held, piece.places, piece.tails);
+        }
         // Before its decode, so that all cells that it needs belong to two sequences: under a sliding window llama.cpp
         // takes cells for new tokens that a sequence alone holds and no longer sees.
         for (const sequence_copy & copy : piece.copies) {
@@ -329,6 +370,7 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
         }
         work.resume = base ? &base->pieces[k] : nullptr;
         work.last_il = last_layer(plan);
+        work.attention_bits = plan.want_attention_bits ? result.attention_bits.data() + first : nullptr;
         hook_.start_piece(std::move(work));
         if (!decode_piece(plan, piece, first)) {
             result.resumed = false;
@@ -338,6 +380,9 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
         read_outputs(plan, first, outputs, result);
         if (piece.trunk >= 0) {
             llama_memory_seq_keep(memory, piece.trunk);
+        }
+        if (piece.settle >= 0) {
+            piece_cells().settle(piece.trunk, piece.settle);
         }
         first += piece.n_rows;
         if (plan.go_on) {
@@ -450,6 +495,16 @@ void session::cut_sequence(int32_t sequence, int32_t n_positions) {
     }
 }
 
+cells session::piece_cells() {
+    const auto filler = static_cast<llama_seq_id>(params_.n_seq_max) - 1;
+    return {context_.get(), filler, filler - 1, [this](const llama_batch & batch) {
+                piece_work work;
+                work.computes = false;
+                hook_.start_piece(std::move(work));
+                decode_batch(batch);
+            }};
+}
+
 // Returns false where it was to be resumed and the graph was not the one that was planned for.
 bool session::decode_piece(const plan & plan, const plan_piece & piece, int32_t row_first) {
     const auto n_rows = static_cast<size_t>(piece.n_rows);
@@ -467,7 +522,10 @@ bool session::decode_piece(const plan & plan, const plan_piece & piece, int32_t 
     batch.n_seq_id = n_seq_id_.data();
     batch.seq_id = seq_id_.data();
     batch.logits = const_cast<int8_t *>(plan.outputs + row_first);
+    return decode_batch(batch);
+}
 
+bool session::decode_batch(const llama_batch & batch) {
     log_forget();
     int32_t status = 0;
     try {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cells.h"
 #include "hook.h"
 #include "llama-cpp.h"
 #include "model.h"
@@ -53,6 +54,12 @@ struct plan_piece {
     int32_t n_rows = 0;
     std::vector<sequence_copy> copies; // made before it
     int32_t trunk = -1;                // the only sequence kept after it; -1: all are
+
+    // Where rows are placed, in pieces that all are: the two highest sequences are not the plan's own then.
+    std::vector<int32_t> places;  // (n_rows), ascending: each row's cell; empty: the first ones that are free
+    int32_t n_held = 0;           // cells that the trunk before it has, the first ones
+    std::vector<tail_copy> tails; // stored before the copies are made
+    int32_t settle = -1;          // after it, the trunk from this position on moves to the first free cells
 };
 
 // A run of rows. Row = token; rows of one sequence come in the order of their positions.
@@ -90,22 +97,25 @@ struct plan {
     std::vector<sampler *> samplers;   // one for each of these rows
     bool want_sampled_logprobs = false;
 
+    bool want_attention_bits = false; // a hash for each row, of one graph for each piece
+
     std::function<void()> go_on; // called after each piece; what it throws ends the decode
 };
 
 // n_outputs rows are the plan's outputs, in order.
 struct decode_result {
-    std::vector<double> logprobs;     // (n_queries), nats
-    std::vector<float> captures;      // (n_capture_layers, n_capture_rows, n_embd)
-    std::vector<float> logits;        // (n_outputs, n_vocab) if wanted
-    std::vector<double> entropy;      // (n_outputs) if wanted
-    std::vector<double> kl;           // (n_outputs) if wanted
-    std::vector<double> kl_from_base; // (n_outputs) if wanted
-    std::vector<int32_t> top_tokens;  // (n_outputs, n_top)
-    std::vector<double> top_logprobs; // (n_outputs, n_top)
-    std::vector<int32_t> sampled;     // (n_samplers): the next token of each
-    std::shared_ptr<kept> base;       // of a base pass
-    int64_t token_layers = 0;         // tokens times blocks computed
+    std::vector<double> logprobs;         // (n_queries), nats
+    std::vector<float> captures;          // (n_capture_layers, n_capture_rows, n_embd)
+    std::vector<float> logits;            // (n_outputs, n_vocab) if wanted
+    std::vector<double> entropy;          // (n_outputs) if wanted
+    std::vector<double> kl;               // (n_outputs) if wanted
+    std::vector<double> kl_from_base;     // (n_outputs) if wanted
+    std::vector<int32_t> top_tokens;      // (n_outputs, n_top)
+    std::vector<double> top_logprobs;     // (n_outputs, n_top)
+    std::vector<uint64_t> attention_bits; // (n_tokens) if wanted
+    std::vector<int32_t> sampled;         // (n_samplers): the next token of each
+    std::shared_ptr<kept> base;           // of a base pass
+    int64_t token_layers = 0;             // tokens times blocks computed
     bool resumed = false;
     std::string reason;               // why not, where a base was given
     int32_t nonfinite_row = -1;       // first of failed_rows
@@ -146,6 +156,7 @@ class session {
   private:
     void check(const plan & plan) const;
     void check_rows(const plan & plan) const;
+    void check_places(const plan & plan, const plan_piece & piece) const;
     void check_base(const plan & plan) const;
     void attempt(const plan & plan, const kept * base, decode_result & result);
     void run(const plan & plan, const kept * base, decode_result & result);
@@ -153,6 +164,8 @@ class session {
     std::vector<ubatch_rows> ubatches_of(const plan & plan, const plan_piece & piece, int32_t row_first) const;
     void give_up_rows(const plan & plan);
     void mark_partial(const plan & plan, bool is_partial);
+    bool decode_batch(const llama_batch & batch);
+    cells piece_cells();
     int64_t n_blocks(const plan & plan, const kept_piece * resume) const;
     void
     read_outputs(const plan & plan, int32_t row_first, const std::vector<int32_t> & outputs, decode_result & result);

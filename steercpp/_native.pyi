@@ -16,6 +16,7 @@ class Model:
     n_embd: int
     n_vocab: int
     n_ctx_train: int
+    n_swa: int
     is_recurrent: bool
     description: str
     chat_template: str
@@ -62,6 +63,7 @@ class DecodeResult:
     kl: npt.NDArray[np.float64]
     kl_from_base: npt.NDArray[np.float64]
     top_tokens: npt.NDArray[np.int32]
+    attention_bits: npt.NDArray[np.uint64]
     top_logprobs: npt.NDArray[np.float64]
     sampled: list[int]
     sampled_logprobs: list[float]
@@ -101,6 +103,8 @@ class Session:
         sampler_rows: Sequence[int],
         samplers: Sequence[Sampler],
         want_sampled_logprobs: bool,
+        cells: Sequence[tuple[Sequence[int], int, Sequence[tuple[int, int, int, int, int]], int]],
+        want_attention_bits: bool,
     ) -> DecodeResult: ...
     def copy_sequence(self, source: int, target: int) -> None: ...
     def cut_sequence(self, sequence: int, n_positions: int) -> None: ...

@@ -23,7 +23,7 @@ from steercpp.cli.options.common import (
     seed_option,
 )
 from steercpp.cli.options.controls import ControlOptions, control_options
-from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.engine import EngineOptions, engine_options, exact_option
 from steercpp.cli.options.inputs import NamedInputs, gather
 from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.judging import renew_vector
@@ -69,6 +69,7 @@ QUICK_SHOWN = 4  # requests whose texts a quick sweep shows
 @show_prompts_option
 @steering_options
 @engine_options
+@exact_option
 @force_option("Replace the run in the directory.")
 @click.option("--dry-run", is_flag=True,
               help="Only ask what each measure tells on MODEL, and say what the sweep will take.")  # fmt: skip
@@ -94,6 +95,7 @@ def sweep(
     n_shown: int | None,
     steering: SteeringOptions,
     options: EngineOptions,
+    as_alone: bool,
     force: bool,
     dry_run: bool,
     details: bool,
@@ -112,6 +114,7 @@ def sweep(
              steercpp sweep model.gguf --vector v.gguf --behavior b.jsonl \\
                  --task law_test.csv --strengths -4:4:0.5
     """  # noqa: D301
+    options = replace(options, exact=as_alone)
     named = NamedInputs(
         model, vector, pairs, method, layers, items, strengths, unit, kl,
         asks_for_sides=bool(controls.instruction and controls.opposite), adds=steering.is_plain,

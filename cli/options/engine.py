@@ -31,6 +31,7 @@ class EngineOptions:
     devices: Mapping[str, Any]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     date: str | None = None
+    exact: bool = False
 
     def with_chats_of(self, chat: Mapping[str, Any]) -> EngineOptions:
         """The same, with the variables for chats of an earlier run where none are given."""
@@ -51,6 +52,7 @@ class EngineOptions:
             threads=self.threads,
             flash_attn=self.flash_attn,
             keep_mib=self.keep_mib,
+            exact=self.exact,
             template_kwargs=self.template_kwargs,
             date=self.date,
             **self.devices,
@@ -188,3 +190,9 @@ def _options(
 
 
 engine_options = grouped("options", _options, _OPTIONS + _DEVICE_OPTIONS)
+
+exact_option = click.option(
+    "--exact", "as_alone", is_flag=True,
+    help="Give each prompt the bits of its own run, whatever it is decoded with: on a CPU a little slower, elsewhere "
+         "one prompt at a time.",
+)  # fmt: skip

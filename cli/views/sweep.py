@@ -99,7 +99,19 @@ def _work(data: dict[str, Any]) -> list[Fact]:
     if resume["resumed"] and resume["n_in_full"]:
         how = f"{resume['n_resumed']} {where}, {resume['n_in_full']} in full ({resume['reason']})"
     share = tokens["token_layers"] / tokens["token_layers_plain"]
-    return [("steered passes", f"{how}: {share:.2f} of the token-layers of a plain loop")]
+    facts: list[Fact] = [("steered passes", f"{how}: {share:.2f} of the token-layers of a plain loop")]
+    if packing := data.get("packing"):
+        facts.append(("packed prompts", _packed(packing)))
+    return facts
+
+
+def _packed(packing: dict[str, Any]) -> str:
+    """How far packing moved the numbers from each prompt's own run."""
+    n, n_equal = packing["n_compared"], packing["n_equal"]
+    if n_equal == n:
+        return f"as decoded alone, bit for bit, in all {n} that were compared"
+    moved = f"ln P up to {packing['largest']:.1g} from decoded alone, {n_equal} of {n} compared have the same bits"
+    return moved if packing["how"] != "shared" else f"{moved}; --exact gives all of them"
 
 
 def _use(command: UseCommand) -> list[output.Renderable]:

@@ -6,6 +6,7 @@ token, 2 a token of a continuation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -40,6 +41,29 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Alignment:
+    """What must be alike in two decodes so that a row has the same bits in both; see alignment.py.
+
+    Attributes:
+        width: cells of the K/V buffer that are summed together: what a query sees begins at a multiple of it.
+        rows: a decode has a multiple of so many rows, and at least 2.
+        outputs: and of so many outputs.
+    """
+
+    width: int
+    rows: int
+    outputs: int
+
+    def n_outputs(self, n: int) -> int:
+        """Outputs of a decode that needs n."""
+        return -(-n // self.outputs) * self.outputs
+
+    def n_rows(self, n: int, n_outputs: int) -> int:
+        """Rows of a decode that needs n, of which some are outputs."""
+        return max(2, -(-max(n, self.n_outputs(n_outputs)) // self.rows) * self.rows)
+
+
+@dataclass(frozen=True, slots=True)
 class BatchLimits:
     """What a decode may hold.
 
@@ -48,12 +72,16 @@ class BatchLimits:
         n_ctx: tokens of the memory.
         n_seq_max: sequences; 1 for recurrent models, whose rows llama.cpp regroups.
         n_group: tokens at which a batch ends, beyond what one query needs.
+        alignment: keep to it, so that each query has the bits of its own run; None: as is cheapest.
+        alone: nothing is decoded together but a prompt and one of its longer continuations.
     """
 
     n_batch: int
     n_ctx: int
     n_seq_max: int
     n_group: int = 8192
+    alignment: Alignment | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +92,25 @@ class Piece:
         n_rows: how many.
         copies: (from, to, n): before it, the first n positions of one sequence belong to another one too.
         trunk: the only sequence that is kept after it; -1: all are.
+        places: (n_rows) each row's cell in the K/V buffer, ascending; empty: the first ones that are free.
+        n_held: how many cells the trunk before it has, the first ones; only with `places`, like what follows.
+        tails: (from, to, first, stop, cell): before the copies, what one sequence has at positions first..stop-1 is
+            stored again for another one, from a cell on.
+        settle: after it, what the trunk has from this position on moves to the first free cells; -1: nothing.
     """
 
     n_rows: int
     copies: tuple[tuple[int, int, int], ...] = ()
     trunk: int = -1
+    places: tuple[int, ...] = ()
+    n_held: int = 0
+    tails: tuple[tuple[int, int, int, int, int], ...] = ()
+    settle: int = -1
+
+    @property
+    def cells(self) -> tuple[tuple[int, ...], int, tuple[tuple[int, int, int, int, int], ...], int]:
+        """What the native session is told of where rows lie."""
+        return self.places, self.n_held, self.tails, self.settle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,3 +193,24 @@ class Batch:
     def n_continuations(self) -> int:
         """Continuations of all queries."""
         return sum(len(query.continuations) for query in self.queries)
+
+
+def with_more_outputs(
+    outputs: npt.NDArray[np.int8], pieces: Sequence[Piece], alignment: Alignment | None
+) -> npt.NDArray[np.int8]:
+    """As many outputs in each piece as an alignment asks for; those that are added are the first rows without.
+
+    Args:
+        outputs: (n_tokens,) 1 where logits are needed. Not modified.
+        pieces: of the pass.
+        alignment: None adds nothing.
+    """
+    if alignment is None:
+        return outputs
+    more, first = outputs.copy(), 0
+    for piece in pieces:
+        of_piece = more[first : first + piece.n_rows]
+        n = int(of_piece.sum())
+        of_piece[np.flatnonzero(of_piece == 0)[: alignment.n_outputs(n) - n]] = 1
+        first += piece.n_rows
+    return more

@@ -10,6 +10,7 @@ import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +20,8 @@ import numpy.typing as npt
 from steercpp.aliases import FloatArray, Floats, TokenProgress, Tokens
 from steercpp.choices import FlashAttention
 from steercpp.data.prompts import Prompt, Template
-from steercpp.engine.batch import Batch, BatchLimits, Pass, Query
+from steercpp.engine.alignment import find_alignment
+from steercpp.engine.batch import Batch, BatchLimits, Pass, Query, with_more_outputs
 from steercpp.engine.chat_options import ChatOptions
 from steercpp.engine.devices import BITS, DeviceOptions
 from steercpp.engine.model import Model, build
@@ -64,6 +66,7 @@ class Engine:
         threads: CPU threads; by default the physical cores.
         flash_attn: "off" keeps packed prompts closest to single ones.
         keep_mib: memory for the rows that base passes keep; the size of a batch follows from it.
+        exact: each query has the bits of its own run, whatever it is packed with; else it is packed as is cheapest.
         template_kwargs: variables for the model's chat template, such as {"enable_thinking": True}.
         date: the day that the chat template is told where it asks, as "2026-11-29"; by default today.
         devices: where the blocks are computed and what K and V are kept in: the keywords of `DeviceOptions`. With a
@@ -97,6 +100,7 @@ class Engine:
         threads: int | None = None,
         flash_attn: FlashAttention = "off",
         keep_mib: int = 512,
+        exact: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
         date: datetime.date | str | None = None,
         **devices: Any,
@@ -136,6 +140,7 @@ class Engine:
             n_seq_max=self._options.n_seq_max,
             n_group=max(min(_MOST_ROWS, self.keep_bytes // (4 * self.n_embd)), n_batch),
         )
+        self.exact = exact
         self._session: Session | None = self.open_session()
 
     def open_session(self, **changes: Any) -> Session:
@@ -169,6 +174,22 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @cached_property
+    def _packs(self) -> BatchLimits:
+        """The limits that queries are packed within; what exact ones must keep to is found when first asked for."""
+        if not self.exact:
+            return self._limits
+        alignment = find_alignment(self.open_session(), self._limits)
+        return replace(self._limits, alignment=alignment, alone=alignment is None)
+
+    @property
+    def packing(self) -> str:
+        """How queries are packed: "shared", or for `exact` "aligned 16 4 16", see `Alignment`, or "alone"."""
+        alignment = self._packs.alignment
+        if alignment is not None:
+            return f"aligned {alignment.width} {alignment.rows} {alignment.outputs}"
+        return "alone" if self._packs.alone else "shared"
+
     @property
     def token_layers(self) -> int:
         """Tokens times blocks computed since the engine was opened."""
@@ -194,6 +215,7 @@ class Engine:
             "n_group": self._limits.n_group,
             "threads": self._options.threads,
             "flash_attn": self._options.flash_attn,
+            **({"packing": self.packing} if self.exact else {}),
             **self.devices.settings(),
             **self.vocabulary.chat_texts,
         }
@@ -302,7 +324,16 @@ class Engine:
         by_query = self._checked(steering, len(queries))
         if any(acts.gate is not None for several in by_query for acts in several):
             raise InputError("a gate is not decided yet; give Engine.decide's answer")
-        return pack(queries, self._limits, keys=packing_keys(by_query))
+        return pack(queries, self._packs, keys=packing_keys(by_query))
+
+    def alone(self, query: Query) -> Batch:
+        """A query by itself: what packing is compared with.
+
+        Raises:
+            ContextOverflowError: it needs more positions than the context has.
+        """
+        (batch,) = self.pack([query])
+        return batch
 
     def logprobs(
         self,
@@ -528,6 +559,7 @@ class Engine:
         outputs = np.zeros_like(pass_.outputs)
         if self.n_layer - 1 in layers:
             outputs[rows] = 1  # the last block keeps output rows only
+        outputs = with_more_outputs(outputs, pass_.pieces, self._packs.alignment)
         only = replace(batch, passes=(replace(pass_, outputs=outputs),))
         wanted = Wanted(capture_layers=tuple(layers), capture_rows=tuple(rows.tolist()))
         ((_, result),) = self._run(only, steering, wanted)

@@ -14,22 +14,18 @@ same bits.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from steercpp.engine.batch import Batch, BatchLimits, Pass, Piece, Query, Shared
+from steercpp.engine.aligned import AlignedDraft
+from steercpp.engine.batch import Alignment, Batch, BatchLimits, Pass, Piece, Query, Shared, with_more_outputs
+from steercpp.engine.prefix_tree import Keys, Path, Tree
+from steercpp.engine.tree_walk import Walk
 from steercpp.errors import ContextOverflowError, InputError
 
 __all__ = ["Batch", "BatchLimits", "Pass", "Piece", "Query", "lay_out_together", "pack"]
-
-# Of a query's regions: before its last prompt token, at it, after it.
-Keys: TypeAlias = tuple[Hashable, Hashable, Hashable]
-Score: TypeAlias = tuple[int, int, int]  # node, token looked up after it, continuation
-
-_WORTH_KEEPING = 32  # a batch goes on as long as its trunk is more than this share of it
 
 
 def pack(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] | None = None) -> tuple[Batch, ...]:
@@ -45,9 +41,9 @@ def pack(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] 
     """
     for index, query in enumerate(queries):
         _check_length(index, query, limits)
-    if limits.n_seq_max < 3:  # no room for the trunk
+    if limits.n_seq_max < 3 or limits.alone:  # no room for the trunk
         return tuple(_alone(index, query, limits) for index, query in enumerate(queries))
-    return tuple(_Packer(queries, Tree.of(queries, keys), limits).batches()) if queries else ()
+    return tuple(_batches(Walk(queries, Tree.of(queries, keys), limits))) if queries else ()
 
 
 def lay_out_together(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] | None = None) -> Pass:
@@ -77,10 +73,12 @@ def lay_out_together(queries: Sequence[Query], limits: BatchLimits, *, keys: Seq
 def _check_length(index: int, query: Query, limits: BatchLimits) -> None:
     longest = max((len(continuation) for continuation in query.continuations), default=1)
     n_positions = len(query.tokens) + longest - 1
-    if n_positions > limits.n_ctx:
+    n_filled = limits.alignment.n_rows(1, 1) - 1 if limits.alignment else 0
+    if n_positions + n_filled > limits.n_ctx:
+        more = f" and `exact` {n_filled} more" if n_filled else ""
         raise ContextOverflowError(
             f"query {index}: {len(query.tokens)} prompt tokens and {longest - 1} more of its longest continuation "
-            f"need {n_positions} positions, the context holds {limits.n_ctx}; shorten it or raise `n_ctx`"
+            f"need {n_positions} positions{more}, the context holds {limits.n_ctx}; shorten it or raise `n_ctx`"
         )
 
 
@@ -110,174 +108,42 @@ def _chains(continuations: Sequence[tuple[int, ...]]) -> list[list[int]]:
     return sorted(chains.values(), key=lambda chain: chain[0])
 
 
-@dataclass(slots=True)
-class Path:
-    """One query in the tree.
-
-    Attributes:
-        nodes: those of its prompt, then those of its continuations, each once.
-        n_prompt: how many of them are the prompt's.
-        scores: the lookups whose log-probabilities make up its continuations.
-    """
-
-    nodes: list[int]
-    n_prompt: int
-    scores: list[Score] = field(default_factory=list)
-
-    @property
-    def prompt_end(self) -> int:
-        """The node of the last prompt token."""
-        return self.nodes[self.n_prompt - 1]
-
-    def region(self, place: int) -> int:
-        """Region of the node at a place of `nodes`."""
-        return 2 if place >= self.n_prompt else int(place == self.n_prompt - 1)
-
-
-@dataclass(slots=True)
-class Tree:
-    """All nodes, numbered as they were met.
-
-    Attributes:
-        tokens, parents, depths: of each node; parent -1 and depth 0 for a first token.
-        paths: one for each query.
-    """
-
-    tokens: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    paths: list[Path] = field(default_factory=list)
-    _children: dict[tuple[int, int, Hashable], int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, queries: Sequence[Query], keys: Sequence[Keys] | None) -> Tree:
-        """The tree of all queries; without keys all rows are treated alike."""
-        tree = cls()
-        for index, query in enumerate(queries):
-            tree.paths.append(tree._path(query, keys[index] if keys else (None, None, None)))
-        return tree
-
-    def _path(self, query: Query, keys: Keys) -> Path:
-        before, last, after = keys
-        nodes: list[int] = []
-        node = -1
-        for token in query.tokens[:-1]:
-            node = self._child(node, token, before)
-            nodes.append(node)
-        end = self._child(node, query.tokens[-1], last)
-        path = Path([*nodes, end], len(query.tokens))
-        seen = set()
-        for index, continuation in enumerate(query.continuations):
-            node = end
-            *inner, final = continuation
-            for token in inner:
-                path.scores.append((node, token, index))
-                node = self._child(node, token, after)
-                if node not in seen:
-                    seen.add(node)
-                    path.nodes.append(node)
-            path.scores.append((node, final, index))
-        return path
-
-    def _child(self, parent: int, token: int, key: Hashable) -> int:
-        known = self._children.get((parent, token, key))
-        if known is not None:
-            return known
-        node = self._children[parent, token, key] = len(self.tokens)
-        self.tokens.append(token)
-        self.parents.append(parent)
-        self.depths.append(self.depths[parent] + 1 if parent >= 0 else 0)
-        return node
-
-    def depth_first(self) -> list[int]:
-        """All nodes, each before its children, children in the order in which they were met."""
-        children: list[list[int]] = [[] for _ in self.tokens]
-        waiting: list[int] = []
-        for node, parent in enumerate(self.parents):
-            (children[parent] if parent >= 0 else waiting).append(node)
-        waiting.reverse()
-        order = []
-        while waiting:
-            node = waiting.pop()
-            order.append(node)
-            waiting += reversed(children[node])
-        return order
-
-    def ancestors(self, node: int) -> list[int]:
-        """The nodes before a node on its path, from the first on."""
-        upwards = []
-        node = self.parents[node]
-        while node >= 0:
-            upwards.append(node)
-            node = self.parents[node]
-        return upwards[::-1]
-
-
-class _Packer:
-    """Walks the tree depth first and cuts it into pieces, and the pieces into batches.
-
-    A cut is clean where the row before it is a query's last one, and no query has rows of continuations on both sides
-    of it; a batch ends only there. A prompt's rows may lie before it: the next batch begins with all it depends on.
-    Pieces end, where they can, at a clean cut at which a new branch begins: just before a query's first own row.
-    """
-
-    def __init__(self, queries: Sequence[Query], tree: Tree, limits: BatchLimits) -> None:
-        self.queries, self.tree, self.limits = queries, tree, limits
-        self.order = tree.depth_first()
-        self.place_of = [0] * len(self.order)
-        for place, node in enumerate(self.order):
-            self.place_of[node] = place
-        n_open = np.zeros(len(self.order) + 1, np.int64)
-        completes = np.zeros(len(self.order) + 1, bool)
-        stops = []
-        for path in tree.paths:
-            places = [self.place_of[node] for node in path.nodes[path.n_prompt :]]
-            places = places or [self.place_of[path.prompt_end]]
-            stop = max(places) + 1
-            n_open[min(places) + 1] += 1
-            n_open[stop] -= 1
-            completes[stop] = True
-            stops.append(stop)
-        self.clean = ((np.cumsum(n_open) == 0) & completes).tolist()
-        self.by_stop = sorted(range(len(queries)), key=lambda index: (stops[index], index))
-        self.stops = [stops[index] for index in self.by_stop]
-        self.n_taken = 0  # of by_stop
-
-    def batches(self) -> Iterator[Batch]:
-        """All batches, one after the other."""
-        start = 0
-        while start < len(self.order):
-            batch = _Draft(self, start)
-            batch.fill()
-            start = batch.place(len(batch.sequences))
-            members = self._members(start)
-            paths = [self.tree.paths[index] for index in members]
-            nodes = [batch.node(i) for i in range(len(batch.sequences))]
-            pass_, shared = _arrays(self.tree, nodes, batch.sequences, batch.pieces, paths)
-            yield Batch(tuple(self.queries[index] for index in members), members, (pass_,), shared)
-
-    def _members(self, stop: int) -> tuple[int, ...]:
-        """The queries whose rows all lie before a place, without those taken before, by the ends of their prompts."""
-        first = self.n_taken
-        while self.n_taken < len(self.stops) and self.stops[self.n_taken] <= stop:
-            self.n_taken += 1
-        taken = self.by_stop[first : self.n_taken]
-        return tuple(sorted(taken, key=lambda index: (self.place_of[self.tree.paths[index].prompt_end], index)))
+def _batches(walk: Walk) -> Iterator[Batch]:
+    """All batches, one after the other."""
+    tree, alignment, start = walk.tree, walk.limits.alignment, 0
+    while start < len(walk.order):
+        batch = _Draft(walk, start) if alignment is None else AlignedDraft(walk, start)
+        batch.fill()
+        start = batch.stop
+        members = walk.members(start)
+        paths = [tree.paths[index] for index in members]
+        pass_, shared = _arrays(tree, batch.nodes, batch.sequences, batch.pieces, paths, alignment)
+        yield Batch(tuple(walk.queries[index] for index in members), members, (pass_,), shared)
 
 
 class _Draft:
     """A batch in work: its rows are the head, on which its first own node depends, and then nodes in their order."""
 
-    def __init__(self, packer: _Packer, start: int) -> None:
-        self.packer, self.tree, self.start = packer, packer.tree, start
-        self.head = packer.tree.ancestors(packer.order[start])
-        self.n_rows = len(self.head) + len(packer.order) - start  # if it took all that is left
+    def __init__(self, walk: Walk, start: int) -> None:
+        self.walk, self.tree, self.start = walk, walk.tree, start
+        self.head = walk.tree.ancestors(walk.order[start])
+        self.n_rows = len(self.head) + len(walk.order) - start  # if it took all that is left
         self.sequences: list[list[int]] = []
         self.pieces: list[Piece] = []
 
     def node(self, row: int) -> int:
         """The node of a row."""
-        return self.head[row] if row < len(self.head) else self.packer.order[self.place(row)]
+        return self.head[row] if row < len(self.head) else self.walk.order[self.place(row)]
+
+    @property
+    def nodes(self) -> list[int]:
+        """The node of each row."""
+        return [self.node(row) for row in range(len(self.sequences))]
+
+    @property
+    def stop(self) -> int:
+        """Place in the tree's order behind its last row."""
+        return self.place(len(self.sequences))
 
     def place(self, row: int) -> int:
         """Place in the tree's order of a row behind the head."""
@@ -299,15 +165,14 @@ class _Draft:
     def _may_end(self, stop: int) -> bool:
         if stop == self.n_rows:
             return True
-        if stop <= len(self.head) or not self.packer.clean[self.place(stop)]:
+        if stop <= len(self.head) or not self.walk.clean[self.place(stop)]:
             return False
         n_trunk = self.tree.depths[self.node(stop)]
-        # the head is not counted: then all that is decoded again is at most 1/32 of all that is different
-        return stop - len(self.head) >= _WORTH_KEEPING * n_trunk or stop >= self.packer.limits.n_group
+        return self.walk.worth_ending(stop - len(self.head), n_trunk, stop)
 
     def _piece_stop(self, first: int) -> int:
         """Where a piece ends that begins at row `first`."""
-        limits, tree = self.packer.limits, self.tree
+        limits, tree = self.walk.limits, self.tree
         most = min(self.n_rows, first + limits.n_batch, first + limits.n_ctx - tree.depths[self.node(first)])
         inside, inner, n_leaves, best = set(), set(), 0, None
         for row in range(first, most):
@@ -331,7 +196,7 @@ class _Draft:
         if row <= len(self.head):
             return False
         place = self.place(row)
-        return bool(self.packer.clean[place]) and self.packer.order[place - 1] != parent
+        return bool(self.walk.clean[place]) and self.walk.order[place - 1] != parent
 
     def _add_sequences(self, first: int, stop: int, trunk: int, goes_on: bool) -> list[tuple[int, int, int]]:
         """Give the rows of a piece their sequences; the copies from the trunk that these need before it."""
@@ -363,11 +228,15 @@ class _Draft:
 
 
 def _arrays(
-    tree: Tree, nodes: Sequence[int], sequences: Sequence[Sequence[int]], pieces: Sequence[Piece], paths: Sequence[Path]
-) -> tuple[Pass, Shared]:
+    tree: Tree, nodes: Sequence[int], sequences: Sequence[Sequence[int]], pieces: Sequence[Piece],
+    paths: Sequence[Path], alignment: Alignment | None = None,
+) -> tuple[Pass, Shared]:  # fmt: skip
     """The arrays of a pass over these nodes, and which of its queries share rows."""
-    row_of = {node: row for row, node in enumerate(nodes)}
-    owners, regions = [-1] * len(nodes), [0] * len(nodes)
+    row_of: dict[int, int] = {}  # of a node that is decoded again, the first row
+    for row, node in enumerate(nodes):
+        row_of.setdefault(node, row)
+    first_row = np.array([row_of[node] for node in nodes])
+    owners, regions = np.full(len(nodes), -1), np.zeros(len(nodes), int)
     shared: set[tuple[tuple[int, int], tuple[int, int]]] = set()
     ends, scores, first_target = [], [], 0
     for owner, path in enumerate(paths):
@@ -376,7 +245,7 @@ def _arrays(
             if owners[row] < 0:
                 owners[row], regions[row] = owner, region
             else:
-                shared.add(((owners[row], regions[row]), (owner, region)))
+                shared.add(((int(owners[row]), int(regions[row])), (owner, region)))
         ends.append(row_of[path.prompt_end])
         scores += [(row_of[node], token, first_target + index) for node, token, index in path.scores]
         first_target += 1 + max((index for *_, index in path.scores), default=-1)
@@ -384,10 +253,11 @@ def _arrays(
     outputs = np.zeros(len(nodes), np.int8)
     outputs[ends] = 1
     outputs[columns[:, 0]] = 1
+    outputs = with_more_outputs(outputs, pieces, alignment)
     pass_ = Pass(
         tokens=_frozen([tree.tokens[node] for node in nodes]),
         positions=_frozen([tree.depths[node] for node in nodes]),
-        owners=_frozen(owners), regions=_frozen(regions, np.int8),
+        owners=_frozen(owners[first_row]), regions=_frozen(regions[first_row], np.int8),
         seq_offsets=_frozen(np.cumsum([0, *map(len, sequences)])),
         seq_ids=_frozen([sequence for row in sequences for sequence in row]),
         outputs=_frozen(outputs, np.int8), prompt_ends=_frozen(ends), prompt_owners=_frozen(range(len(ends))),

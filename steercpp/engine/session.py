@@ -66,6 +66,7 @@ class Wanted:
             the base kept.
         n_top: the most likely tokens of each output row.
         sampled_logprobs: ln P of each drawn token by the model itself, before penalties, temperature and the rest.
+        attention_bits: a hash of what attention gives each row, before weights meet it, which round it.
         keep_layer: keep what is needed to start where this layer is steered; -1 for nothing.
         keep_logits: keep the logits for KL later.
     """
@@ -78,6 +79,7 @@ class Wanted:
     kl_from_base: bool = False
     n_top: int = 0
     sampled_logprobs: bool = False
+    attention_bits: bool = False
     keep_layer: int = -1
     keep_logits: bool = False
 
@@ -160,6 +162,8 @@ class Session:
                 want_kl_from_base=wanted.kl_from_base, n_top=wanted.n_top,
                 sampler_rows=[row for row, _ in samplers], samplers=[sampler for _, sampler in samplers],
                 want_sampled_logprobs=wanted.sampled_logprobs,
+                want_attention_bits=wanted.attention_bits,
+                cells=[piece.cells for piece in pass_.pieces if piece.places],
             )  # fmt: skip
         self.token_layers += result.token_layers
         return result

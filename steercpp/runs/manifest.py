@@ -117,6 +117,23 @@ class ResumeCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackingRecord:
+    """How far packing moves what is measured from each query's own run.
+
+    Attributes:
+        how: as `Engine.packing`.
+        n_compared: unsteered queries that were decoded once more, each by itself.
+        n_equal: those of them whose numbers have the same bits.
+        largest: the largest difference of a log-probability, in nats.
+    """
+
+    how: str
+    n_compared: int
+    n_equal: int
+    largest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a run directory says of itself.
 
@@ -129,6 +146,7 @@ class Manifest:
         engine: all settings of the engine.
         versions, machine: of Python and packages; of the system.
         tokens, resume: the work, once it is finished; resume is None where nothing was steered.
+        packing: how far packing moves the numbers; None in runs that did not measure it.
         gate_open: kind of item to how many prompts pass the gate; None without a gate.
         controls_off: each control that is not to be had, with the reason.
         notes: what of the scoring is not as usual, in sentences.
@@ -150,6 +168,7 @@ class Manifest:
     finished: str | None = None
     tokens: TokenCounts | None = None
     resume: ResumeCounts | None = None
+    packing: PackingRecord | None = None
     gate_open: Mapping[str, int] | None = None
     telling_strength: float | None = None
 
@@ -170,6 +189,7 @@ class Manifest:
             "resume": None if self.resume is None else asdict(self.resume),
             "gate_open": None if self.gate_open is None else dict(self.gate_open),
             "controls_off": dict(self.controls_off), "notes": list(self.notes),
+            **({} if self.packing is None else {"packing": asdict(self.packing)}),
             **({} if self.telling_strength is None else {"telling_strength": self.telling_strength}),
         }  # fmt: skip
 

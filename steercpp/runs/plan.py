@@ -90,6 +90,11 @@ class PlannedSettings:
     devices: str
     flash_attn: str
     llama_cpp: str
+    packing: str = ""  # see `Engine.packing`; "" where rows are shared as is cheapest
+
+    def record(self) -> dict[str, str | int]:
+        """Plain data for a plan."""
+        return {name: value for name, value in asdict(self).items() if name != "packing" or value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +136,10 @@ class Plan(SweepOptions):
             KeyError, TypeError: it is not complete.
         """
         options = {field.name: record[field.name] for field in fields(SweepOptions) if field.name not in _OPTIONAL}
-        settings = PlannedSettings(**{field.name: record[field.name] for field in fields(PlannedSettings)})
+        settings = PlannedSettings(
+            **{key.name: record[key.name] for key in fields(PlannedSettings) if key.name != "packing"},
+            packing=record.get("packing", ""),
+        )
         names = {name: record[name] for name in ("model_sha256", "vector", "gate")}
         said = record.get("said")
         texts = None if said is None else TextOptions(**{**said, "stop": tuple(said["stop"])})
@@ -148,7 +156,7 @@ class Plan(SweepOptions):
         opposite = options.pop("opposite")
         return {
             "model_sha256": self.model_sha256, "vector": self.vector, "unit": unit, "strengths": strengths,
-            "items": dict(self.items), **options, "gate": self.gate, **asdict(self.engine),
+            "items": dict(self.items), **options, "gate": self.gate, **self.engine.record(),
             **({"kl": kl} if unit == "kl" else {}), **({"opposite": opposite} if opposite else {}),
             **({"said": self.texts.record()} if self.texts else {}),
             **self.chat, **({"showcase": dict(self.showcase)} if self.showcase else {}),

@@ -90,6 +90,7 @@ class RunRecord(TypedDict):
     recommendation: dict[str, Any] | None
     controls: dict[str, Any]
     notes: list[str]
+    packing: NotRequired[dict[str, Any]]
     preparation: NotRequired[dict[str, Any]]
 
 
@@ -514,6 +515,8 @@ class SweepResult:
             "recommendation": None if recommendation is None else recommendation.record(),
             "controls": self.controls.record(), "notes": list(self.notes),
         }  # fmt: skip
+        if "packing" in manifest:
+            record["packing"] = manifest["packing"]
         if self.preparation is not None:
             record["preparation"] = self.preparation.record()
         return record

@@ -168,6 +168,7 @@ class SweepSpec(SweepOptions):
                 n_ctx=int(settings["n_ctx"]), n_batch=int(settings["n_batch"]), n_group=int(settings["n_group"]),
                 devices=" ".join(f"{name}={value}" for name, value in engine.devices.settings().items()),
                 flash_attn=str(settings["flash_attn"]), llama_cpp=str(settings["llama_cpp"]),
+                packing=str(settings.get("packing", "")),
             ),
             texts=self.text_plan, chat=engine.vocabulary.chat_settings, showcase=self._planned_showcase,
         )  # fmt: skip

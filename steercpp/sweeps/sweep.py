@@ -64,6 +64,7 @@ from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
 from steercpp.runs.showcase import showcase_strengths
 from steercpp.runs.store import Group, Store
 from steercpp.runs.stored_scores import stored_scores
+from steercpp.sweeps.alone import compared_with_alone
 from steercpp.sweeps.auto_strengths import found_strengths
 from steercpp.sweeps.measure import Bases, Groups, chunks, measure, packed_for
 from steercpp.sweeps.showcase import ShowcaseJob, show_texts, showcase_job
@@ -616,7 +617,10 @@ class Run:
         recommendation = open_run(self.out).recommend()
         if recommendation is not None and recommendation.strength is not None:
             write_vector(self.out / VECTOR_FILE, with_recommendation(self.steering.vector, recommendation), force=True)
-        self.manifest = replace(self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now())
+        self.manifest = replace(
+            self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now(),
+            packing=compared_with_alone(self.engine, self.prepared.work, self.store),
+        )  # fmt: skip
         write_manifest(self.out, self.manifest)
 
     def _means(self, strength: float) -> StrengthMeans:

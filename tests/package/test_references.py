@@ -26,6 +26,7 @@ OTHERS = {
     "llama.h",
     "src/llama-batch.cpp",
     "src/llama-graph.cpp",
+    "src/llama-kv-cache.cpp",
     "src/llama-hparams.h",
     "src/llama-model.cpp",
     "tools/cvector-generator/cvector-generator.cpp",

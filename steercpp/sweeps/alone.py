@@ -1,0 +1,40 @@
+"""How far packing moves what a sweep measures: some queries are decoded once more, each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from steercpp.engine.engine import Engine
+from steercpp.runs.labels import Label
+from steercpp.runs.manifest import PackingRecord
+from steercpp.runs.store import Store
+from steercpp.sweeps.work import Work
+
+_MOST = 6  # queries of each kind of item: a hundredth of a sweep, or less
+
+
+def compared_with_alone(engine: Engine, work: Sequence[Work], store: Store) -> PackingRecord | None:
+    """Unsteered log-probabilities that are stored, against those of the same queries by themselves; None without any.
+
+    Args:
+        engine: measured them.
+        work: of all kinds of items; those of a model's own answers, which are compared with themselves, are left out.
+        store: has them.
+    """
+    differences = []
+    for of_kind in work:
+        if of_kind.is_own:
+            continue
+        stored = store.logprobs(Label.VECTOR, of_kind.kind, 0.0)
+        places = np.unique(np.linspace(0, len(of_kind.queries) - 1, _MOST).astype(int)) if of_kind.queries else ()
+        for place in places:
+            if len(stored[place]):
+                (nats,) = engine.logprobs(engine.alone(of_kind.queries[place]))
+                differences.append(float(np.abs(of_kind.scores(place, nats) - stored[place]).max()))
+    if not differences:
+        return None
+    return PackingRecord(
+        how=engine.packing, n_compared=len(differences), n_equal=differences.count(0.0), largest=max(differences)
+    )

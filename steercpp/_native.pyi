@@ -17,6 +17,7 @@ class Model:
     n_vocab: int
     n_ctx_train: int
     is_recurrent: bool
+    uses_devices: bool
     description: str
     chat_template: str
     bos: int
@@ -67,6 +68,8 @@ class DecodeResult:
     sampled_logprobs: list[float]
     base: Base | None
     token_layers: int
+    n_cuts: int
+    n_writes: int
     reason: str
     nonfinite_row: int
     failed_rows: list[int]
@@ -131,6 +134,7 @@ def make_session(
     kv_unified: bool,
     hook: bool,
     always_copy: bool,
+    in_graph: bool,
 ) -> Session: ...
 def log_install(to_stderr: bool) -> None: ...
 def header(path: bytes) -> dict[str, bytes | float | list[float]]: ...

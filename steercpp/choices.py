@@ -36,8 +36,10 @@ NORMALIZATIONS: tuple[Normalize, ...] = get_args(Normalize)
 # How a model is run.
 FlashAttention: TypeAlias = Literal["off", "on", "auto"]
 SplitMode: TypeAlias = Literal["none", "layer", "row"]
+SteerWay: TypeAlias = Literal["auto", "callback", "graph"]
 CacheType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
 FLASH_ATTENTION_NAMES: tuple[FlashAttention, ...] = get_args(FlashAttention)
+STEER_WAYS: tuple[SteerWay, ...] = get_args(SteerWay)
 SPLIT_MODES: tuple[SplitMode, ...] = get_args(SplitMode)  # in the order of enum llama_split_mode
 CACHE_TYPES: tuple[CacheType, ...] = get_args(CacheType)
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import FloatArray, Floats, TokenProgress, Tokens
-from steercpp.choices import FlashAttention
+from steercpp.choices import STEER_WAYS, FlashAttention, SteerWay
 from steercpp.data.prompts import Prompt, Template
 from steercpp.engine.batch import Batch, BatchLimits, Pass, Query
 from steercpp.engine.chat_options import ChatOptions
@@ -63,6 +63,8 @@ class Engine:
             a CPU.
         threads: CPU threads; by default the physical cores.
         flash_attn: "off" keeps packed prompts closest to single ones.
+        steer: where vectors are added: by a "callback" between the parts of the graph, or inside the "graph", with the
+            same bits; by default the graph where blocks are on devices.
         keep_mib: memory for the rows that base passes keep; the size of a batch follows from it.
         template_kwargs: variables for the model's chat template, such as {"enable_thinking": True}.
         date: the day that the chat template is told where it asks, as "2026-11-29"; by default today.
@@ -96,6 +98,7 @@ class Engine:
         n_batch: int = 256,
         threads: int | None = None,
         flash_attn: FlashAttention = "off",
+        steer: SteerWay = "auto",
         keep_mib: int = 512,
         template_kwargs: Mapping[str, Any] | None = None,
         date: datetime.date | str | None = None,
@@ -107,6 +110,8 @@ class Engine:
         _check_options(n_ctx=n_ctx, n_batch=n_batch, threads=threads, keep_mib=keep_mib)
         if flash_attn not in FLASH_ATTENTION:
             raise InputError(f"flash_attn is {flash_attn!r}; use off, on or auto")
+        if steer not in STEER_WAYS:
+            raise InputError(f"steer is {steer!r}; use callback, graph or auto")
         self.devices.check_flash_attention(flash_attn)
 
         # the model, and what of it is asked for all the time
@@ -128,6 +133,7 @@ class Engine:
             n_seq_max=1 if model.is_recurrent else min(_MAX_SEQUENCES, n_batch),
             threads=threads or physical_cores(),
             flash_attn=flash_attn,
+            steer=steer,
             **self.devices.context_arguments(),
         )
         self._limits = BatchLimits(

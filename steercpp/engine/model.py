@@ -91,6 +91,11 @@ def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
         raise load_failure(path, str(error)) from error
 
 
+def supports_rpc() -> bool:
+    """Whether this build of llama.cpp can compute on other machines."""
+    return _native.supports_rpc()
+
+
 def devices() -> tuple[dict[str, str | int], ...]:
     """Devices that this build of llama.cpp can compute on: name, description, free and total bytes of memory."""
     keys = ("name", "description", "free_bytes", "total_bytes")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from architecture_table import FIRST_LAYERS, STRENGTHS, foreign, queries_for, vector_for
 from architectures import ARCHITECTURES
-from places import ModelMaker
 from random_queries import one_batch, random_queries, random_vector
 from rpc_server import Server
 from stock_llama import StockRunner
@@ -18,10 +17,12 @@ from tiny_model import quantize
 
 from steercpp import _native
 from steercpp.aliases import FloatArray
+from steercpp.choices import FlashAttention
+from steercpp.engine.devices import DeviceOptions
 from steercpp.engine.engine import Engine
 from steercpp.engine.model import Model
 from steercpp.engine.operations import Operation, native_operations
-from steercpp.engine.packing import Batch, Query
+from steercpp.engine.packing import Batch
 from steercpp.engine.session import Kept, Result, Wanted
 from steercpp.engine.steering import Steering
 from steercpp.errors import NonFiniteError, UnsteerableError
@@ -55,7 +56,9 @@ def run(
     engine: Engine, batch: Batch, steering: Sequence[Steering] | Steering, *, base: Sequence[Kept] = (), keep: int = -1
 ) -> tuple[FloatArray, list[Result]]:
     """Logits of the batch's output rows, and what each pass came to."""
-    by_query = tuple((one,) for one in ([steering] * len(batch.queries) if isinstance(steering, Steering) else steering))
+    by_query = tuple(
+        (one,) for one in ([steering] * len(batch.queries) if isinstance(steering, Steering) else steering)
+    )
     results = [
         engine.session.decode(
             pass_, native_operations(by_query, pass_.owners, pass_.regions), Wanted(logits=True, keep_layer=keep),
@@ -71,10 +74,12 @@ def bits(values: FloatArray) -> np.ndarray:
     return np.ascontiguousarray(values).view(np.uint32)
 
 
-def check_a_model(model: Model, flash_attn: str, *, on_device: bool = False) -> None:
+def check_a_model(model: Model, flash_attn: FlashAttention, *, on_device: bool = False) -> None:
     """Strengths side by side, full and resumed at every first layer, against the callback and llama.cpp's own."""
-    options = {"n_ctx": 512, "threads": 1, "flash_attn": flash_attn}
-    with Engine(model=model, steer="graph", **options) as inside, Engine(model=model, steer="callback", **options) as by:
+    with (
+        Engine(model=model, n_ctx=512, threads=1, flash_attn=flash_attn, steer="graph") as inside,
+        Engine(model=model, n_ctx=512, threads=1, flash_attn=flash_attn, steer="callback") as by,
+    ):
         queries = queries_for(inside.n_vocab)
         any_vector = vector_for(inside, FIRST_LAYERS)
         above = any_vector.restricted_to(range(1, inside.n_layer))  # block 0 has no control vector
@@ -119,8 +124,6 @@ def test_every_architecture_has_the_callbacks_bits(model: Models, name: str, fil
 @pytest.mark.parametrize("n_gpu_layers", [-1, 3])
 @pytest.mark.parametrize("name", ON_SERVER)
 def test_on_a_server_too(model: Models, server: str, name: str, n_gpu_layers: int) -> None:
-    from steercpp.engine.devices import DeviceOptions
-
     there = Model(model(name, "F32"), DeviceOptions(n_gpu_layers=n_gpu_layers, rpc=server))
     check_a_model(there, "off", on_device=True)
 
@@ -193,9 +196,7 @@ def test_pushes_are_sent_when_they_change(pair: tuple[Engine, Engine], rng: np.r
     assert written == [2, 0, 2, 2, 0, 2]
 
 
-def test_the_same_array_with_other_values_is_sent_again(
-    pair: tuple[Engine, Engine], rng: np.random.Generator
-) -> None:
+def test_the_same_array_with_other_values_is_sent_again(pair: tuple[Engine, Engine], rng: np.random.Generator) -> None:
     inside, by = pair
     (pass_,) = one_batch(inside, rng).passes
     n_rows, direction = len(pass_.tokens), rng.standard_normal(inside.n_embd).astype(np.float32)

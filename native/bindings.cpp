@@ -381,6 +381,7 @@ NB_MODULE(_native, m) {
     m.def("system_info", [] { return std::string(llama_print_system_info()); });
     m.def("llama_version", [] { return std::string(llama_version()); });
     m.def("devices", &devices);
+    m.def("free_gpu_memory", &free_gpu_memory);
     m.def("supports_rpc", &llama_supports_rpc);
     m.def("rpc_protocol", [] { return std::make_tuple(RPC_PROTO_MAJOR_VERSION, RPC_PROTO_MINOR_VERSION); });
     m.def("holds_rpc_server", &server_claim::exists, "server"_a);

@@ -39,7 +39,7 @@ def compare_device(setting: Setting) -> Line:
             reason = "it needs a device: choose `gpu_layers`, or build llama.cpp with RPC"
             return Skipped(setting.name, reason)
         model = Model(setting.path, devices)
-        if not model.native.uses_devices:
+        if not model.uses_devices:
             return Skipped(setting.name, "this llama.cpp has no device to compute blocks on")
         with Engine(
             model=model, n_ctx=2048, threads=setting.threads, flash_attn=setting.flash_attn

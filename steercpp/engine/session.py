@@ -110,7 +110,7 @@ class Session:
                 flash_attn=FLASH_ATTENTION[options.flash_attn],
                 type_k=GGML_TYPES[options.type_k], type_v=GGML_TYPES[options.type_v], offload_kqv=options.offload_kqv,
                 kv_unified=options.kv_unified, hook=options.hook, always_copy=options.always_copy,
-                in_graph=options.steer == "graph" or (options.steer == "auto" and model.native.uses_devices),
+                in_graph=options.steer == "graph" or (options.steer == "auto" and model.uses_devices),
             )  # fmt: skip
         except _native.ModelFileError as error:
             raise load_failure(path, str(error)) from error

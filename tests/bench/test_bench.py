@@ -293,7 +293,7 @@ def test_other_shapes_leave_out_the_lines_of_their_own(cache: Path, monkeypatch:
     names: list[str] = []
     monkeypatch.setattr(steercpp.bench.bench, "_line", lambda setting, folder: names.append(setting.name))
     bench(shape="15m", cache=cache)
-    assert names == [name for name in LINES if name not in ("sweep-15m", "deep")]
+    assert names == [name for name in LINES if name not in ("device", "sweep-15m", "deep")]
 
 
 @pytest.mark.parametrize("name", TOOLS)

@@ -112,7 +112,7 @@ def check_a_model(model: Model, flash_attn: FlashAttention, *, on_device: bool =
                     n_cuts = sum(result.n_cuts for result in results)
                     assert not base.resumed or bool(n_cuts) == (first == 0)
                 np.testing.assert_array_equal(inside.logits(batch), by.logits(batch))
-    assert on_device == model.native.uses_devices
+    assert on_device == model.uses_devices
 
 
 @pytest.mark.parametrize("file_type", ["F32", "Q8_0"])

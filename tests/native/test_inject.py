@@ -18,11 +18,12 @@ from tiny_model import quantize
 from steercpp import _native
 from steercpp.aliases import FloatArray
 from steercpp.choices import FlashAttention
+from steercpp.engine.batch import Piece
 from steercpp.engine.devices import DeviceOptions
 from steercpp.engine.engine import Engine
 from steercpp.engine.model import Model
 from steercpp.engine.operations import Operation, native_operations
-from steercpp.engine.packing import Batch
+from steercpp.engine.packing import Batch, Pass
 from steercpp.engine.session import Kept, Result, Wanted
 from steercpp.engine.steering import Steering
 from steercpp.errors import NonFiniteError, UnsteerableError
@@ -232,6 +233,37 @@ def test_kept_rows_are_sent_once(pair: tuple[Engine, Engine], rng: np.random.Gen
     again = inside.base(batches[0], first_layer=2)
     found, _ = run(inside, batches[0], Steering(vector, 0.5), base=again.kept)
     np.testing.assert_array_equal(bits(found), bits(run(by, batches[0], Steering(vector, 0.5))[0]))
+
+
+@pytest.mark.parametrize("sequences", [(0, 1, 3, 4), (0, 1, 2, 4, 6, 7), (4, 4, 1, 3, 3, 3), (0, 0, 0, 0, 1)])
+def test_several_graphs_of_one_decode(
+    pair: tuple[Engine, Engine], rng: np.random.Generator, sequences: tuple[int, ...]
+) -> None:
+    """Streams that llama.cpp cuts into batches: the next graph has its own rows, also where it is the same one."""
+    inside, by = pair
+    n, none = len(sequences), np.empty(0, np.int32)
+    ids = np.array(sequences, np.int32)
+    vector = random_vector(inside, rng, (1, 2, 3))
+    steered = [(Steering(vector, float(strength)),) for strength in rng.uniform(-2, 2, n)]
+    sessions = [engine.open_session(n_ctx=256, n_batch=64, n_seq_max=8, kv_unified=False) for engine in pair]
+    lengths = dict.fromkeys(sequences, 0)
+    for step in range(3):
+        positions = []
+        for sequence in sequences:
+            positions.append(lengths[sequence])
+            lengths[sequence] += 1
+        rows = Pass(
+            tokens=rng.integers(3, inside.n_vocab, n).astype(np.int32), positions=np.array(positions, np.int32),
+            owners=np.arange(n, dtype=np.int32), regions=np.zeros(n, np.int8),
+            seq_offsets=np.arange(n + 1, dtype=np.int32), seq_ids=ids, outputs=np.ones(n, np.int8), prompt_ends=none,
+            prompt_owners=none, score_rows=none, score_tokens=none, score_targets=none, pieces=(Piece(n),),
+        )  # fmt: skip
+        operations = native_operations(tuple(steered), rows.owners, rows.regions)
+        found, expected = (
+            session.decode(rows, operations, Wanted(logits=True), fresh=step == 0) for session in sessions
+        )
+        np.testing.assert_array_equal(bits(found.logits), bits(expected.logits))
+        assert found.n_cuts == 0 and expected.n_cuts >= 2 * len(vector.layers)
 
 
 def test_far_pushes_are_looked_at(pair: tuple[Engine, Engine], rng: np.random.Generator) -> None:

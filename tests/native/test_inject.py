@@ -129,6 +129,13 @@ def test_on_a_server_too(model: Models, server: str, name: str, n_gpu_layers: in
     check_a_model(there, "off", on_device=True)
 
 
+@pytest.mark.skipif(not _native.free_gpu_memory(), reason="this llama.cpp has no GPU to compute on")
+@pytest.mark.parametrize("n_gpu_layers", [-1, 3])
+@pytest.mark.parametrize("name", STEERABLE)
+def test_on_a_gpu_too(model: Models, name: str, n_gpu_layers: int) -> None:
+    check_a_model(Model(model(name, "F32"), DeviceOptions(n_gpu_layers=n_gpu_layers)), "off", on_device=True)
+
+
 @pytest.fixture
 def pair(tiny_path: Path) -> Iterator[tuple[Engine, Engine]]:
     """One model steered inside the graph, and by the callback."""

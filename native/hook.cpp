@@ -170,7 +170,7 @@ bool hook::wants(ggml_tensor * node, int32_t il) {
         ubatch_ = n_visits;
         injector_.put_back();
     }
-    if (!injector_.add(node, il, work.operations, work.lengths, rows_of(node, piece_.ubatches[n_visits]))) {
+    if (!injector_.add(node, il, work.operations, work.lengths, rows_of(node, piece_.ubatches[n_visits]), n_visits)) {
         return true;
     }
     n_visits += 1;

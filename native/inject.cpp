@@ -60,7 +60,7 @@ injector::injector(int32_t n_embd, size_t most_bytes)
 
 bool injector::add(
     ggml_tensor * node, int32_t il, const std::vector<operation> & operations, const std::vector<double> & lengths,
-    const std::vector<int32_t> & rows
+    const std::vector<int32_t> & rows, size_t ubatch
 ) {
     if (!enabled_ || !adds_control_vector(node) || !find_pushes(operations, lengths, rows)) {
         return false;
@@ -68,7 +68,7 @@ bool injector::add(
     if (std::all_of(wanted_.along.begin(), wanted_.along.end(), [](int32_t place) { return place < 0; })) {
         return true;
     }
-    layer_sum & sum = sums_[il];
+    layer_sum & sum = sums_[{il, ubatch}];
     const auto n_rows = static_cast<int64_t>(wanted_.along.size());
     device_rows * room = room_for(sum, memory_of(node->src[1]), n_rows);
     if (room == nullptr) {

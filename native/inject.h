@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "ggml-backend.h"
@@ -58,10 +59,11 @@ class injector {
 
     // Lets the node of layer il add what its operations add; false: they are left to the callback, for they are no
     // additions, or several to one row, which are rounded one by one, or too long, or the graph has no control vector.
-    // rows: (node's rows) the row of the plan that each of them is. lengths: squared_length of each direction.
+    // rows: (node's rows) the row of the plan that each of them is. lengths: squared_length of each direction. ubatch:
+    // its place among the graphs of one decode; each has memory of its own, so that what does not change is not sent.
     bool
     add(ggml_tensor * node, int32_t il, const std::vector<operation> & operations, const std::vector<double> & lengths,
-        const std::vector<int32_t> & rows);
+        const std::vector<int32_t> & rows, size_t ubatch);
 
     // Lets the node start from the kept rows; false: it cannot.
     bool give(ggml_tensor * node, const kept_piece & kept);
@@ -114,7 +116,7 @@ class injector {
     bool enabled_ = false;
     int64_t n_writes_ = 0;
     pushes wanted_;
-    std::map<int32_t, layer_sum> sums_; // by layer
+    std::map<std::pair<int32_t, size_t>, layer_sum> sums_; // by layer and ubatch
     std::vector<copy_of_kept> copies_;
     std::vector<exchange> exchanged_;
 };

@@ -64,7 +64,8 @@ std::shared_ptr<model> load_model(
 
 std::unique_ptr<session> make_session(
     std::shared_ptr<model> model, uint32_t n_ctx, uint32_t n_batch, uint32_t n_seq_max, int32_t n_threads,
-    int32_t flash_attn, int32_t type_k, int32_t type_v, bool offload_kqv, bool kv_unified, bool hook, bool always_copy
+    int32_t flash_attn, int32_t type_k, int32_t type_v, bool offload_kqv, bool kv_unified, bool hook, bool always_copy,
+    bool in_graph
 ) {
     const nb::gil_scoped_release unlocked;
     session_params params;
@@ -79,6 +80,7 @@ std::unique_ptr<session> make_session(
     params.kv_unified = kv_unified;
     params.hook = hook;
     params.always_copy = always_copy;
+    params.in_graph = in_graph;
     return std::make_unique<session>(std::move(model), params);
 }
 
@@ -236,6 +238,7 @@ void bind_model(nb::module_ & m) {
         .def_prop_ro("n_ctx_train", &model::n_ctx_train)
         .def_prop_ro("n_swa", &model::n_swa)
         .def_prop_ro("is_recurrent", &model::is_recurrent)
+        .def_prop_ro("uses_devices", &model::uses_devices)
         .def_prop_ro("description", &model::description)
         .def_prop_ro("chat_template", &model::chat_template)
         .def_prop_ro("bos", &model::bos)
@@ -281,6 +284,8 @@ void bind_result(nb::module_ & m) {
         .def_ro("nonfinite_row", &result::nonfinite_row)
         .def_ro("failed_rows", &result::failed_rows)
         .def_ro("token_layers", &result::token_layers)
+        .def_ro("n_cuts", &result::n_cuts)
+        .def_ro("n_writes", &result::n_writes)
         .def_ro("reason", &result::reason)
         .def_ro("base", &result::base)
         .def_ro("sampled", &result::sampled)
@@ -374,7 +379,7 @@ void bind_session(nb::module_ & m) {
         .def("clear_control_vector", [](session & self) { self.set_control_vector(nullptr); });
     m.def(
         "make_session", &make_session, "model"_a, nb::kw_only(), "n_ctx"_a, "n_batch"_a, "n_seq_max"_a, "n_threads"_a,
-        "flash_attn"_a, "type_k"_a, "type_v"_a, "offload_kqv"_a, "kv_unified"_a, "hook"_a, "always_copy"_a
+        "flash_attn"_a, "type_k"_a, "type_v"_a, "offload_kqv"_a, "kv_unified"_a, "hook"_a, "always_copy"_a, "in_graph"_a
     );
 }
 
@@ -400,6 +405,7 @@ NB_MODULE(_native, m) {
     m.def("system_info", [] { return std::string(llama_print_system_info()); });
     m.def("llama_version", [] { return std::string(llama_version()); });
     m.def("devices", &devices);
+    m.def("free_gpu_memory", &free_gpu_memory);
     m.def("supports_rpc", &llama_supports_rpc);
     m.def("rpc_protocol", [] { return std::make_tuple(RPC_PROTO_MAJOR_VERSION, RPC_PROTO_MINOR_VERSION); });
     m.def("holds_rpc_server", &server_claim::exists, "server"_a);

@@ -86,6 +86,17 @@ bool any_rpc_device_registered() {
     return false;
 }
 
+std::vector<size_t> free_gpu_memory() {
+    std::vector<size_t> all;
+    for (ggml_backend_dev_t device : local_gpus()) {
+        size_t free = 0;
+        size_t total = 0;
+        ggml_backend_dev_memory(device, &free, &total);
+        all.push_back(free);
+    }
+    return all;
+}
+
 std::vector<ggml_backend_dev_t> devices_for(const std::vector<std::string> & servers) {
     std::vector<ggml_backend_dev_t> devices;
     if (!servers.empty()) {

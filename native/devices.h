@@ -20,6 +20,9 @@ struct device_error : std::runtime_error {
 // llama.cpp ends the process where a server cannot be reached: find out before.
 std::vector<ggml_backend_dev_t> devices_for(const std::vector<std::string> & servers);
 
+// Free memory, in bytes, of this machine's GPUs that a model is spread over.
+std::vector<size_t> free_gpu_memory();
+
 // Whether other code has put RPC devices into ggml's registry: llama.cpp would use them unless told what to use.
 bool any_rpc_device_registered();
 

@@ -7,6 +7,8 @@ namespace steercpp {
 
 namespace {
 
+constexpr size_t most_pushes = size_t{512} << 20; // bytes, over all layers
+
 bool lies_in_host_memory(const ggml_tensor * node) {
     const ggml_backend_buffer_t buffer = node->view_src ? node->view_src->buffer : node->buffer;
     return buffer != nullptr && ggml_backend_buffer_is_host(buffer);
@@ -23,11 +25,14 @@ hook::hook(int32_t n_layer, int32_t n_embd, bool always_copy)
     : n_embd_(n_embd)
     , always_copy_(always_copy)
     , layers_(static_cast<size_t>(n_layer))
+    , injector_(n_embd, most_pushes)
     , n_visits_(static_cast<size_t>(n_layer), 0)
     , before_(static_cast<size_t>(n_embd)) {}
 
 void hook::arm(int32_t n_tokens, const std::vector<operation> & operations, const capture & capture) {
     disarm();
+    n_cuts_ = 0;
+    n_writes_before_ = injector_.n_writes();
     for (const operation & op : operations) {
         layer_work & work = layers_.at(static_cast<size_t>(op.il));
         work.operations.push_back(op);
@@ -53,6 +58,7 @@ void hook::disarm() {
     piece_ = piece_work{};
     nodes_.clear();
     rows_below_ = {};
+    injector_.forget_lost();
     error_ = nullptr;
     failed_rows_.clear();
 }
@@ -64,6 +70,8 @@ void hook::start_piece(piece_work work) {
     n_asked_ = 0;
     past_last_ = !piece_.computes;
     mismatch_ = false;
+    given_ = false;
+    ubatch_ = 0;
 }
 
 bool hook::finish_piece() {
@@ -123,6 +131,7 @@ bool hook::on_node(ggml_tensor * node, bool ask, void * hook_) noexcept {
         if (ask) {
             return self.asked(node);
         }
+        self.n_cuts_ += 1;
         self.visit(node);
         return true;
     } catch (...) {
@@ -155,7 +164,26 @@ bool hook::asked(ggml_tensor * node) {
     }
     past_last_ = il == piece_.last_il;
     const bool is_kept = piece_.keep && (il == piece_.keep_il || il == piece_.keep_il - 1);
-    return is_kept || !layers_[static_cast<size_t>(il)].idle();
+    return is_kept || wants(node, il);
+}
+
+// Whether the layer is left to the callback: there is something to do that is not done inside the graph.
+bool hook::wants(ggml_tensor * node, int32_t il) {
+    layer_work & work = layers_[static_cast<size_t>(il)];
+    size_t & n_visits = n_visits_[static_cast<size_t>(il)];
+    if (work.idle() || work.captured || n_visits >= piece_.ubatches.size()) {
+        return !work.idle();
+    }
+    if (n_visits > ubatch_) { // the next graph, which may be the same one again
+        ubatch_ = n_visits;
+        injector_.put_back();
+    }
+    if (!injector_.add(node, il, work.operations, work.lengths, rows_of(node, piece_.ubatches[n_visits]), n_visits)) {
+        return true;
+    }
+    n_visits += 1;
+    work.met = true;
+    return false;
 }
 
 // Below the layer to start from, and at it.
@@ -166,20 +194,28 @@ bool hook::asked_below(ggml_tensor * node, size_t ordinal) {
         leave_out(node);
         return false;
     }
+    const bool is_start = ordinal + 1 == plan.signatures.size();
+    given_ = is_start && injector_.give(node, *piece_.resume);
+    if (given_) {
+        return wants(node, plan.il);
+    }
     if (plan.skipped[ordinal] != 0) {
         leave_out(node);
     }
-    return ordinal + 1 == plan.signatures.size();
+    return is_start;
 }
 
 void hook::leave_out(ggml_tensor * node) {
-    left_out_.emplace_back(node, node->op);
-    node->op = GGML_OP_NONE;
+    if ((node->flags & GGML_TENSOR_FLAG_COMPUTE) != 0) {
+        node->flags &= ~GGML_TENSOR_FLAG_COMPUTE;
+        left_out_.push_back(node);
+    }
 }
 
 void hook::put_back() {
-    for (const auto & [node, op] : left_out_) {
-        node->op = op;
+    injector_.put_back();
+    for (ggml_tensor * node : left_out_) {
+        node->flags |= GGML_TENSOR_FLAG_COMPUTE;
     }
     left_out_.clear();
 }
@@ -198,7 +234,7 @@ void hook::visit(ggml_tensor * node) {
             "cannot be told apart"
         );
     }
-    if (piece_.resume && il == piece_.resume->plan.il && !give_rows(node)) {
+    if (piece_.resume && !given_ && il == piece_.resume->plan.il && !give_rows(node)) {
         return;
     }
     const std::vector<int32_t> & rows = rows_of(node, piece_.ubatches[n_visits]);

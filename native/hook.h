@@ -4,8 +4,8 @@
 // vector just before that node (src/llama-graph.cpp, build_cvec), so adding to the node's rows once they are
 // computed gives the same bits, with a strength of its own for every row.
 //
-// A node is left out by setting its op to GGML_OP_NONE when the scheduler asks about it, before it is computed.
-// llama.cpp uses a graph again, so finish_piece() must put every op back after each decode.
+// A node is left out by taking GGML_TENSOR_FLAG_COMPUTE from it when the scheduler asks about it, before it is
+// computed. llama.cpp uses a graph again, so finish_piece() must put every flag back after each decode.
 
 #pragma once
 
@@ -17,6 +17,7 @@
 
 #include "ggml-backend.h"
 #include "ggml.h"
+#include "inject.h"
 #include "operators.h"
 #include "resume.h"
 
@@ -56,6 +57,9 @@ class hook {
     // `always_copy` treats every tensor as if it lay on a device, for tests of that path.
     hook(int32_t n_layer, int32_t n_embd, bool always_copy);
 
+    // Makes what can be made of it inside the graph, which has a control vector of -0 then.
+    void steer_in_graph(bool on) { injector_.enable(on); }
+
     // Arms the hook for a plan of n_tokens rows. What the arguments point to must outlive the decode.
     void arm(int32_t n_tokens, const std::vector<operation> & operations, const capture & capture);
 
@@ -75,6 +79,10 @@ class hook {
     // are left unsteered where it would, so that no other row meets what is not a number.
     const std::vector<int32_t> & failed_rows() const { return failed_rows_; }
 
+    // Since arm(): how often the graph was cut, and tensors of the injector written.
+    int64_t n_cuts() const { return n_cuts_; }
+    int64_t n_writes() const { return injector_.n_writes() - n_writes_before_; }
+
     // Called by ggml for every graph node in the middle of a decode; noexcept because C calls it. `hook` is user_data.
     static bool on_node(ggml_tensor * node, bool ask, void * hook) noexcept;
 
@@ -91,6 +99,7 @@ class hook {
 
     bool asked(ggml_tensor * node);
     bool asked_below(ggml_tensor * node, size_t ordinal);
+    bool wants(ggml_tensor * node, int32_t il);
     void leave_out(ggml_tensor * node);
     void put_back();
     void visit(ggml_tensor * node);
@@ -109,16 +118,21 @@ class hook {
     std::vector<int32_t> capture_slot_; // (n_tokens): place of a row among the captured ones; -1: not captured
     int32_t n_capture_rows_ = 0;
     piece_work piece_;
-    std::vector<ggml_tensor *> nodes_;                        // of a base pass, in the order asked
-    std::vector<float> rows_below_;                           // of a base pass, of the layer below keep_il
-    std::vector<std::pair<ggml_tensor *, ggml_op>> left_out_; // with their own ops
-    std::vector<size_t> n_visits_;                            // (n_layer): how often met in this piece
+    std::vector<ggml_tensor *> nodes_; // of a base pass, in the order asked
+    std::vector<float> rows_below_;    // of a base pass, of the layer below keep_il
+    std::vector<ggml_tensor *> left_out_;
+    injector injector_;
+    bool given_ = false;           // the rows to start from are a source in the graph
+    std::vector<size_t> n_visits_; // (n_layer): how often met in this piece
+    size_t ubatch_ = 0;            // that the injector is at
     size_t n_asked_ = 0;
     bool past_last_ = false;
     bool mismatch_ = false;
     std::vector<float> copied_; // rows on their way from a device and back
     std::vector<float> before_; // (n_embd): a row before it is steered
     std::vector<int32_t> failed_rows_;
+    int64_t n_cuts_ = 0;
+    int64_t n_writes_before_ = 0;
     std::exception_ptr error_;
 };
 

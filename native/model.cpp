@@ -48,6 +48,7 @@ model::model(const std::string & path, load_params options)
 
     std::vector<ggml_backend_dev_t> devices = devices_for(options.rpc);
     check_devices(options, devices.size());
+    uses_devices_ = !devices.empty() && options.n_gpu_layers != 0;
     devices.push_back(nullptr);
 
     llama_model_params params = llama_model_default_params();

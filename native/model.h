@@ -46,6 +46,7 @@ class model {
     int32_t n_swa() const { return llama_model_n_swa(get()); }
 
     bool has_experts() const { return has_experts_; }
+    bool uses_devices() const { return uses_devices_; } // for some of its blocks at least
 
     // llama.cpp regroups the rows of such a model's batches by sequence, so a row's place says nothing of its token.
     bool is_recurrent() const;
@@ -81,6 +82,7 @@ class model {
     llama_model_ptr model_;
     const llama_vocab * vocab_ = nullptr;
     bool has_experts_ = false;
+    bool uses_devices_ = false;
     std::vector<bool> bytes_; // of an rwkv vocabulary: whether each byte is a token by itself; empty: not asked
 };
 

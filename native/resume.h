@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -27,10 +28,12 @@ struct skip_plan {
 struct kept_piece {
     skip_plan plan;
     std::vector<float> rows; // (rows of the piece, n_embd) of l_out-<plan.il>; empty where the plan has a reason
+    std::shared_ptr<const void> life = std::make_shared<char>(); // held weakly by whoever has copies of the rows
 };
 
 struct kept {
-    int32_t il = -1; // the lowest layer that may be steered; pieces start at it, or at the one below
+    int32_t il = -1;             // the lowest layer that may be steered; pieces start at it, or at the one below
+    uint64_t control_vector = 0; // that of the session when it was made
     std::vector<kept_piece> pieces;
     std::vector<float> logits; // (n_outputs, n_vocab) where wanted, for KL
     std::vector<double> norms; // (n_outputs) log_sum_exp of each of these rows

@@ -14,6 +14,8 @@ namespace steercpp {
 
 namespace {
 
+constexpr const char * another_graph = "the graph differs from that of the base pass";
+
 void require(bool condition, const char * what) {
     if (!condition) {
         throw std::invalid_argument(what);
@@ -107,6 +109,7 @@ session::session(std::shared_ptr<const model> model, const session_params & para
     if (llama_get_memory(context_.get()) == nullptr) {
         throw model_error("it keeps no memory of earlier tokens, as embedding models do; only decoders can be steered");
     }
+    rest_control_vector();
 }
 
 decode_result session::decode(const plan & plan) {
@@ -115,7 +118,7 @@ decode_result session::decode(const plan & plan) {
     decode_result result;
     const kept * base = plan.base;
     if (base) {
-        result.reason = base->reason();
+        result.reason = base->control_vector == control_vector_ ? base->reason() : another_graph;
         base = result.reason.empty() && base->il >= 0 ? base : nullptr;
     }
     attempt(plan, base, result);
@@ -140,6 +143,7 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
     if (plan.keep_il >= 0 || plan.keep_logits) {
         result.base = std::make_shared<kept>();
         result.base->il = plan.keep_il;
+        result.base->control_vector = control_vector_;
         result.base->pieces.resize(plan.pieces.size());
     }
 
@@ -165,7 +169,7 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
     partial_ = before;
     mark_partial(plan, (base != nullptr && !plan.keeps_below) || last_layer(plan) >= 0);
     if (base && !result.resumed) {
-        result.reason = "the graph differs from that of the base pass";
+        result.reason = another_graph;
         if (!plan.fresh) {
             give_up_rows(plan);
         }
@@ -175,11 +179,31 @@ void session::attempt(const plan & plan, const kept * base, decode_result & resu
 
 void session::set_control_vector(const float * data) {
     const sole_use use(in_use_);
+    if (data == nullptr) {
+        rest_control_vector();
+        return;
+    }
     // always the whole buffer: a shorter one leaves the old values of later layers in place
     const auto size = static_cast<size_t>(n_embd()) * static_cast<size_t>(n_layer() - 1);
-    if (llama_set_adapter_cvec(context_.get(), data, data ? size : 0, n_embd(), 1, n_layer() - 1) != 0) {
+    hook_.steer_in_graph(false); // whose sources would take the vector's place
+    control_vector_ = ++n_control_vectors_;
+    if (llama_set_adapter_cvec(context_.get(), data, size, n_embd(), 1, n_layer() - 1) != 0) {
+        rest_control_vector();
         throw decode_error("llama_set_adapter_cvec failed");
     }
+}
+
+// None; in a session that steers inside the graph one that changes nothing, and without room for it none.
+void session::rest_control_vector() {
+    const auto size = static_cast<size_t>(n_embd()) * static_cast<size_t>(n_layer() - 1);
+    const std::vector<float> nothing(params_.hook && params_.in_graph ? size : 0, -0.0f);
+    const bool in_graph = !nothing.empty() &&
+                          llama_set_adapter_cvec(context_.get(), nothing.data(), size, n_embd(), 1, n_layer() - 1) == 0;
+    if (!in_graph && control_vector_ != 0) {
+        llama_set_adapter_cvec(context_.get(), nullptr, 0, n_embd(), 1, n_layer() - 1);
+    }
+    hook_.steer_in_graph(in_graph);
+    control_vector_ = 0;
 }
 
 void session::check(const plan & plan) const {
@@ -390,6 +414,8 @@ void session::run(const plan & plan, const kept * base, decode_result & result) 
         }
     }
     hook_.finish_plan();
+    result.n_cuts = hook_.n_cuts();
+    result.n_writes = hook_.n_writes();
     std::vector<int32_t> & failed = result.failed_rows;
     failed.insert(failed.end(), hook_.failed_rows().begin(), hook_.failed_rows().end());
     std::sort(failed.begin(), failed.end());

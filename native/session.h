@@ -40,6 +40,7 @@ struct session_params {
     bool kv_unified = true;   // one K/V buffer for all sequences; off: a stream of its own for each
     bool hook = true;         // off: no callback at all, for comparison
     bool always_copy = false; // see hook
+    bool in_graph = false;    // steer inside the graph where that can be: see inject.h
 };
 
 // Positions 0..n_positions-1 of sequence `from` belong to sequence `to` as well.
@@ -116,6 +117,8 @@ struct decode_result {
     std::vector<int32_t> sampled;         // (n_samplers): the next token of each
     std::shared_ptr<kept> base;           // of a base pass
     int64_t token_layers = 0;             // tokens times blocks computed
+    int64_t n_cuts = 0;                   // times that the graph was cut for the callback
+    int64_t n_writes = 0;                 // tensors written for steering inside the graph
     bool resumed = false;
     std::string reason;               // why not, where a base was given
     int32_t nonfinite_row = -1;       // first of failed_rows
@@ -154,6 +157,7 @@ class session {
     int32_t n_layer() const { return model_->n_layer(); }
 
   private:
+    void rest_control_vector();
     void check(const plan & plan) const;
     void check_rows(const plan & plan) const;
     void check_places(const plan & plan, const plan_piece & piece) const;
@@ -181,6 +185,8 @@ class session {
     int32_t next_query_ = 0;
     int32_t next_output_ = 0;
     size_t next_sampler_ = 0;
+    uint64_t control_vector_ = 0; // 0: none of a caller's, else a number of its own
+    uint64_t n_control_vectors_ = 0;
     bool tainted_ = false;        // K/V cells may hold values that are not finite, which masking does not hide
     std::vector<int8_t> partial_; // (n_seq_max): 1 where K/V of some blocks is not the sequence's own, or incomplete
     std::atomic<bool> in_use_{false};

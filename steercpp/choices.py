@@ -36,8 +36,10 @@ NORMALIZATIONS: tuple[Normalize, ...] = get_args(Normalize)
 # How a model is run.
 FlashAttention: TypeAlias = Literal["off", "on", "auto"]
 SplitMode: TypeAlias = Literal["none", "layer", "row"]
+SteerWay: TypeAlias = Literal["auto", "callback", "graph"]
 CacheType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
 FLASH_ATTENTION_NAMES: tuple[FlashAttention, ...] = get_args(FlashAttention)
+STEER_WAYS: tuple[SteerWay, ...] = get_args(SteerWay)
 SPLIT_MODES: tuple[SplitMode, ...] = get_args(SplitMode)  # in the order of enum llama_split_mode
 CACHE_TYPES: tuple[CacheType, ...] = get_args(CacheType)
 
@@ -59,8 +61,8 @@ SYNTHESIS_VARIANTS: tuple[SynthesisVariant, ...] = get_args(SynthesisVariant)
 
 # What is timed, on which models.
 ComparisonName: TypeAlias = Literal[
-    "hook-prefill", "hook-decode", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation", "prompts",
-    "completion", "llama-bench", "extraction", "memory", "weights",
+    "hook-prefill", "hook-decode", "device", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation",
+    "prompts", "completion", "llama-bench", "extraction", "memory", "weights",
 ]  # fmt: skip
 ModelShape: TypeAlias = Literal["15m", "135m", "1.1b", "7b", "13b"]
 Quant: TypeAlias = Literal["f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k"]

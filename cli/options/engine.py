@@ -25,7 +25,7 @@ class EngineOptions:
 
     threads: int | None
     n_ctx: int | None
-    n_batch: int
+    n_batch: int | None
     flash_attn: FlashAttention
     keep_mib: int
     devices: Mapping[str, Any]
@@ -123,7 +123,9 @@ def _cache_type(letter: str) -> Decorator:
 _OPTIONS = (
     click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: physical cores]"),
     click.option("--n-ctx", type=click.IntRange(1), help="Tokens of context.  [default: the model's, at most 4096]"),
-    click.option("--n-batch", default=256, show_default=True, type=click.IntRange(1), help="Tokens decoded together."),
+    click.option(
+        "--n-batch", type=click.IntRange(1), help="Tokens decoded together.  [default: 256; on a GPU or servers 512]",
+    ),
     click.option(
         "--flash-attn", default="off", show_default=True, type=click.Choice(FLASH_ATTENTION_NAMES),
         help="Flash attention.",
@@ -144,8 +146,8 @@ _OPTIONS = (
 # The names are llama.cpp's, those that a command receives DeviceOptions'.
 _DEVICE_OPTIONS = (
     click.option(
-        "--gpu-layers", "n_gpu_layers", default=0, show_default=True, type=click.IntRange(-1),
-        help="Blocks on a GPU, -1 for all.",
+        "--gpu-layers", "n_gpu_layers", type=click.IntRange(-1),
+        help="Blocks on a GPU, -1 for all.  [default: as many as fit; with --rpc all]",
     ),
     click.option(
         "--main-gpu", default=0, show_default=True, type=click.IntRange(0), help="The GPU used with --split-mode none.",
@@ -179,7 +181,7 @@ def _options(
     *,
     threads: int | None,
     n_ctx: int | None,
-    n_batch: int,
+    n_batch: int | None,
     flash_attn: FlashAttention,
     keep_mib: int,
     template_kwargs: Mapping[str, Any],

@@ -24,6 +24,7 @@ from steercpp.bench.models import SHAPES, Shape, make_model, model_bytes, with_l
 from steercpp.bench.peers import compare_completion, compare_llama_bench, compare_perplexity
 from steercpp.bench.result import BenchResult, Fact, Line, Skipped
 from steercpp.bench.setting import Setting
+from steercpp.bench.steering import compare_device
 from steercpp.bench.sweeps import compare_deep, compare_head, compare_sweep
 from steercpp.bench.weights import compare_weights
 from steercpp.choices import QUANTS, FlashAttention
@@ -47,6 +48,7 @@ class _Entry:
 LINES = {
     "hook-prefill": _Entry(compare_prefill, 200),
     "hook-decode": _Entry(compare_decode, 15),
+    "device": _Entry(compare_device, 30, shape="135m"),
     "sweep": _Entry(compare_sweep, 900),
     "sweep-15m": _Entry(compare_sweep, 200, shape="15m"),
     "deep": _Entry(compare_deep, 250, shape="13b"),
@@ -79,7 +81,7 @@ def bench(
     """Run comparisons, one after the other.
 
     Args:
-        shape: of the model, a key of `SHAPES`. "sweep-15m" and "deep" have shapes of their own.
+        shape: of the model, a key of `SHAPES`. "device", "sweep-15m" and "deep" have shapes of their own.
         quant: type of the weights.
         threads: of all sides; by default the physical cores. As many as are free: ggml's threads wait by spinning.
         gpu_layers: blocks on a GPU, -1 for all; llama.cpp's tools get the same number.

@@ -73,7 +73,8 @@ class DeviceOptions:
     """Options of devices, checked.
 
     Attributes:
-        n_gpu_layers: blocks computed on devices, the last ones first; -1 for all, and the output with them.
+        n_gpu_layers: blocks computed on devices, the last ones first; -1 for all, and the output with them. None is
+            settled when a model is loaded: all with servers of `rpc`, else as many as fit on this machine's GPUs.
         main_gpu: the device that computes everything where split_mode is "none".
         split_mode: how several devices share the model: "none", "layer" or "row".
         tensor_split: each device's share, such as (3, 1); by default by free memory. Devices of `rpc` come first, in
@@ -88,7 +89,7 @@ class DeviceOptions:
         InputError: a value that llama.cpp could not use, or would ignore.
     """
 
-    n_gpu_layers: int = 0
+    n_gpu_layers: int | None = None
     main_gpu: int = 0
     split_mode: SplitMode = "layer"
     tensor_split: Sequence[float] = ()
@@ -101,7 +102,7 @@ class DeviceOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensor_split", _checked_split(self.tensor_split))
         object.__setattr__(self, "rpc", _checked_servers(self.rpc))
-        if self.n_gpu_layers < -1:
+        if self.n_gpu_layers is not None and self.n_gpu_layers < -1:
             raise InputError(f"n_gpu_layers is {self.n_gpu_layers}; give a number of blocks, or -1 for all")
         if not 0 <= self.main_gpu < MOST_DEVICES:
             raise InputError(f"main_gpu is {self.main_gpu}; give the number of a device, 0 to {MOST_DEVICES - 1}")
@@ -116,7 +117,7 @@ class DeviceOptions:
     def load_arguments(self) -> LoadArguments:
         """Keyword arguments of the native load_model."""
         return {
-            "n_gpu_layers": self.n_gpu_layers,
+            "n_gpu_layers": self.n_gpu_layers or 0,
             "main_gpu": self.main_gpu,
             "split_mode": SPLIT_MODES.index(self.split_mode),
             "use_mmap": self.use_mmap,
@@ -140,7 +141,7 @@ class DeviceOptions:
     def settings(self) -> dict[str, str | int]:
         """What decides the bits of a result, for manifests: lists become text as llama.cpp writes them."""
         return {
-            "n_gpu_layers": self.n_gpu_layers,
+            "n_gpu_layers": self.n_gpu_layers or 0,
             "main_gpu": self.main_gpu,
             "split_mode": self.split_mode,
             "tensor_split": ",".join(f"{share:g}" for share in self.tensor_split),

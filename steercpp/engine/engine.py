@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steercpp.aliases import FloatArray, Floats, TokenProgress, Tokens
-from steercpp.choices import FlashAttention
+from steercpp.choices import STEER_WAYS, FlashAttention, SteerWay
 from steercpp.data.prompts import Prompt, Template
 from steercpp.engine.alignment import find_alignment
 from steercpp.engine.batch import Batch, BatchLimits, Pass, Query, with_more_outputs
@@ -62,9 +62,11 @@ class Engine:
         model: in its place, a model that is loaded already; any number of engines may share it, in threads too.
         n_ctx: tokens of context; by default what the model was trained for, at most 4096.
         n_batch: tokens decoded together, each attending over the others' cells too: more is slower for small models on
-            a CPU.
+            a CPU. By default 256, and 512 where blocks are on devices.
         threads: CPU threads; by default the physical cores.
         flash_attn: "off" keeps packed prompts closest to single ones.
+        steer: where vectors are added: by a "callback" between the parts of the graph, or inside the "graph", with the
+            same bits; by default the graph where blocks are on devices.
         keep_mib: memory for the rows that base passes keep; the size of a batch follows from it.
         exact: each query has the bits of its own run, whatever it is packed with; else it is packed as is cheapest.
         template_kwargs: variables for the model's chat template, such as {"enable_thinking": True}.
@@ -96,9 +98,10 @@ class Engine:
         *,
         model: Model | None = None,
         n_ctx: int | None = None,
-        n_batch: int = 256,
+        n_batch: int | None = None,
         threads: int | None = None,
         flash_attn: FlashAttention = "off",
+        steer: SteerWay = "auto",
         keep_mib: int = 512,
         exact: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
@@ -111,11 +114,14 @@ class Engine:
         _check_options(n_ctx=n_ctx, n_batch=n_batch, threads=threads, keep_mib=keep_mib)
         if flash_attn not in FLASH_ATTENTION:
             raise InputError(f"flash_attn is {flash_attn!r}; use off, on or auto")
+        if steer not in STEER_WAYS:
+            raise InputError(f"steer is {steer!r}; use callback, graph or auto")
         self.devices.check_flash_attention(flash_attn)
 
         # the model, and what of it is asked for all the time
         self.model = model = _loaded(model_path, model, self.devices)
         self.vocabulary = model.vocabulary if chat == ChatOptions() else model.vocabulary.written_with(chat)
+        self.devices = replace(self.devices, n_gpu_layers=model.devices.n_gpu_layers)
         self.path, self.n_layer, self.n_embd, self.n_vocab = model.path, model.n_layer, model.n_embd, model.n_vocab
         self.n_ctx_train, self.architecture, self.description = model.n_ctx_train, model.architecture, model.description
         self.is_recurrent = model.is_recurrent
@@ -124,7 +130,7 @@ class Engine:
         # the session, and the size of batches, which follows from it
         self.n_ctx = n_ctx or min(model.n_ctx_train, 4096)
         self.keep_bytes = keep_mib * 2**20
-        n_batch = min(n_batch, self.n_ctx)
+        n_batch = min(n_batch or (512 if model.uses_devices else 256), self.n_ctx)
         self._options = ContextOptions(
             n_ctx=self.n_ctx,
             n_batch=n_batch,
@@ -132,6 +138,7 @@ class Engine:
             n_seq_max=1 if model.is_recurrent else min(_MAX_SEQUENCES, n_batch),
             threads=threads or physical_cores(),
             flash_attn=flash_attn,
+            steer=steer,
             **self.devices.context_arguments(),
         )
         self._limits = BatchLimits(
@@ -693,7 +700,8 @@ def _device_options(model: Model | None, options: dict[str, Any]) -> DeviceOptio
     refuse_unknown(Engine, options, DeviceOptions)
     if model is None:
         return DeviceOptions(**options)
-    chosen = replace(model.devices, **options)
+    asked = {name: value for name, value in options.items() if (name, value) != ("n_gpu_layers", None)}
+    chosen = replace(model.devices, **asked)
     if chosen.load_arguments() != model.devices.load_arguments():
         raise InputError(f"{model.path}: the model is loaded and stays where it is; give its devices to `Model`")
     return chosen

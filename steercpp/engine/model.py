@@ -6,6 +6,8 @@ The native module is loaded here, behind llama_cpp: read this when loading fails
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import llama_cpp  # before _native: it loads libllama under the name that _nativ
 
 from steercpp import _native
 from steercpp.engine.devices import DeviceOptions, install_line
-from steercpp.engine.model_file import check_model_file, load_failure, model_sha256
-from steercpp.engine.model_header import check_header, kv_widths
+from steercpp.engine.fitting import blocks_that_fit
+from steercpp.engine.model_file import check_model_file, load_failure, model_bytes, model_sha256
+from steercpp.engine.model_header import Value, check_header, kv_widths, n_blocks
 from steercpp.engine.rpc import connectable
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
@@ -40,13 +43,15 @@ class Model:
         devices: where its blocks are computed.
 
     Attributes:
-        path, devices: as given.
+        path: as given.
+        devices: as given, but with the number of blocks on devices settled.
         native: the model as the native module has it, for sessions.
         vocabulary: its tokens and its chat template.
         n_layer, n_embd, n_vocab: blocks, values of a residual stream's row, tokens of the vocabulary.
         n_ctx_train: tokens of context that it was trained for.
         architecture, description: in llama.cpp's words.
         kv_widths: values of K and of V that a token takes in all blocks together.
+        uses_devices: whether blocks are on devices, not in this machine's memory.
         is_recurrent: whether it has a recurrent state, so that sequences are decoded one at a time.
 
     Raises:
@@ -62,12 +67,13 @@ class Model:
         header = _native.header(os.fsencode(path))
         check_header(self.path, header)
         self.kv_widths = kv_widths(header)
+        self.devices = _settled(self.devices, self.path, header)
         native = self.native = _loaded(self.path, self.devices)
         self.vocabulary = Vocabulary(native)
         self.n_layer, self.n_embd, self.n_vocab = native.n_layer, native.n_embd, native.n_vocab
         self.n_ctx_train = native.n_ctx_train
         self.architecture, self.description = native.metadata("general.architecture"), native.description
-        self.is_recurrent = native.is_recurrent
+        self.is_recurrent, self.uses_devices = native.is_recurrent, native.uses_devices
 
     @cached_property
     def sha256(self) -> str:
@@ -77,6 +83,24 @@ class Model:
             ModelError, OSError: they are not there any more.
         """
         return model_sha256(self.path)
+
+
+def _settled(options: DeviceOptions, path: Path, header: Mapping[str, Value]) -> DeviceOptions:
+    """The options with a number of blocks on devices."""
+    if options.n_gpu_layers is not None:
+        return options
+    if options.rpc:
+        return replace(options, n_gpu_layers=-1)
+    free = _native.free_gpu_memory()
+    if options.split_mode == "none":
+        free = free[options.main_gpu : options.main_gpu + 1]
+    if not free:
+        return replace(options, n_gpu_layers=0)
+    fitting = blocks_that_fit(
+        n_blocks(header), model_bytes=model_bytes(path), kv_width=sum(kv_widths(header)), free_bytes=free,
+        tensor_split=options.tensor_split,
+    )  # fmt: skip
+    return replace(options, n_gpu_layers=fitting)
 
 
 def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
@@ -89,6 +113,11 @@ def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
         raise InputError(f"{path}: {error}; `steercpp doctor` shows this machine's devices") from error
     except _native.ModelFileError as error:
         raise load_failure(path, str(error)) from error
+
+
+def supports_rpc() -> bool:
+    """Whether this build of llama.cpp can compute on other machines."""
+    return _native.supports_rpc()
 
 
 def devices() -> tuple[dict[str, str | int], ...]:

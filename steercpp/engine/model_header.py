@@ -51,6 +51,11 @@ def check_header(path: Path, keys: Mapping[str, Value]) -> None:
         raise ModelError(f"{path}: {prefix}{fault}; download the model again, or convert it again")
 
 
+def n_blocks(keys: Mapping[str, Value]) -> int:
+    """Blocks of the model; 0 where the keys do not tell."""
+    return round(_greatest(_own(keys), "block_count"))
+
+
 def kv_widths(keys: Mapping[str, Value]) -> tuple[int, int]:
     """Values of K and of V that a token takes in all blocks together, as far as the keys tell; at least 1 each.
 
@@ -60,8 +65,7 @@ def kv_widths(keys: Mapping[str, Value]) -> tuple[int, int]:
     ...            "llama.attention.head_count": 4, "llama.attention.head_count_kv": 2})
     (64, 64)
     """
-    prefix = f"{_text(keys.get('general.architecture'))}."
-    own = {key.removeprefix(prefix): value for key, value in keys.items() if key.startswith(prefix)}
+    own = _own(keys)
     n_layer, n_head = _greatest(own, "block_count"), max(_greatest(own, "attention.head_count"), 1)
     heads = own.get("attention.head_count_kv", n_head)
     n_heads = sum(heads) if isinstance(heads, list) else n_layer * (0 if isinstance(heads, bytes) else heads)
@@ -69,6 +73,12 @@ def kv_widths(keys: Mapping[str, Value]) -> tuple[int, int]:
     widths = (_greatest(own, name) or usual for name in ("attention.key_length", "attention.value_length"))
     k, v = (max(1, round(n_heads * width)) for width in widths)
     return k, v
+
+
+def _own(keys: Mapping[str, Value]) -> dict[str, Value]:
+    """The architecture's own keys, without its name."""
+    prefix = f"{_text(keys.get('general.architecture'))}."
+    return {key.removeprefix(prefix): value for key, value in keys.items() if key.startswith(prefix)}
 
 
 def _faults(keys: Mapping[str, Value]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from steercpp import _native
 from steercpp.aliases import FloatArray, Floats
-from steercpp.choices import CacheType, FlashAttention
+from steercpp.choices import CacheType, FlashAttention, SteerWay
 from steercpp.engine.batch import Batch, Pass
 from steercpp.engine.devices import GGML_TYPES
 from steercpp.engine.model import Model
@@ -40,6 +40,8 @@ class ContextOptions:
         kv_unified: one K/V buffer for all sequences; off: a stream of its own for each.
         hook: off leaves the callback out, and with it all steering: a yardstick.
         always_copy: treat every tensor as if it lay on a device: a test of that path.
+        steer: where vectors are added: by a "callback" between the parts of the graph, or inside the "graph", where
+            that gives the same bits; "auto" is the graph where blocks are on devices. See docs/devices.md.
     """
 
     n_ctx: int
@@ -53,6 +55,7 @@ class ContextOptions:
     kv_unified: bool = True
     hook: bool = True
     always_copy: bool = False
+    steer: SteerWay = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Session:
                 flash_attn=FLASH_ATTENTION[options.flash_attn],
                 type_k=GGML_TYPES[options.type_k], type_v=GGML_TYPES[options.type_v], offload_kqv=options.offload_kqv,
                 kv_unified=options.kv_unified, hook=options.hook, always_copy=options.always_copy,
+                in_graph=options.steer == "graph" or (options.steer == "auto" and model.uses_devices),
             )  # fmt: skip
         except _native.ModelFileError as error:
             raise load_failure(path, str(error)) from error

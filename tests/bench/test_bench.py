@@ -25,7 +25,7 @@ from steercpp.errors import InputError
 pytestmark = pytest.mark.slow
 
 TOOLS = {"perplexity": "llama-perplexity", "completion": "llama-completion", "llama-bench": "llama-bench"}
-N_LAYER = {"15m": 6, "1.1b": 6, "13b": 5}
+N_LAYER = {"15m": 6, "135m": 6, "1.1b": 6, "13b": 5}
 # Of the bands 11-13 and 5-16 of 22 blocks and 8-15 of 40, as deep in models of 6, 6 and 5.
 FIRST = {"sweep": 3, "sweep-15m": 3, "head": 3, "deep": 1}
 
@@ -293,7 +293,7 @@ def test_other_shapes_leave_out_the_lines_of_their_own(cache: Path, monkeypatch:
     names: list[str] = []
     monkeypatch.setattr(steercpp.bench.bench, "_line", lambda setting, folder: names.append(setting.name))
     bench(shape="15m", cache=cache)
-    assert names == [name for name in LINES if name not in ("sweep-15m", "deep")]
+    assert names == [name for name in LINES if name not in ("device", "sweep-15m", "deep")]
 
 
 @pytest.mark.parametrize("name", TOOLS)

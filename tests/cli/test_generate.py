@@ -254,7 +254,7 @@ def test_a_server_that_is_not_there(files: list[str]) -> None:
     expected = f"{server} cannot be reached" if llama_cpp.llama_supports_rpc() else "was built without RPC"
     refused([*files, "-p", PROMPT, "--gpu-layers", "-1", "--rpc", server], expected)
     refused([*files, "-p", PROMPT, "--gpu-layers", "-1", "--rpc", "nowhere"], "nowhere")
-    refused([*files, "-p", PROMPT, "--rpc", server], "compute nothing while n_gpu_layers is 0")
+    refused([*files, "-p", PROMPT, "--gpu-layers", "0", "--rpc", server], "compute nothing while n_gpu_layers is 0")
 
 
 def test_prompts_and_texts_are_never_markup(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ def test_what_is_not_said_is_llama_cpps_own() -> None:
     arguments = options.load_arguments()
     assert arguments["main_gpu"] == stock_model.main_gpu and arguments["split_mode"] == stock_model.split_mode
     assert arguments["tensor_split"] == [] and arguments["rpc"] == []
-    assert arguments["n_gpu_layers"] == 0  # llama.cpp's own is all of them; here the CPU is the default
+    assert options.n_gpu_layers is None and arguments["n_gpu_layers"] == 0  # until a model settles it
     assert options.context_arguments() == {
         "type_k": "f16",
         "type_v": "f16",
@@ -107,7 +107,7 @@ def test_an_address_that_is_none(server: str) -> None:
             {"n_gpu_layers": -1, "rpc": [f"a:{port}" for port in range(1, 18)]},
             "17 rpc servers are given; .* at most 16",
         ),
-        ({"rpc": "a:1"}, "rpc servers compute nothing while n_gpu_layers is 0"),
+        ({"n_gpu_layers": 0, "rpc": "a:1"}, "rpc servers compute nothing while n_gpu_layers is 0"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:

@@ -44,9 +44,9 @@ def signals(handler: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture
-def engine(tiny_path: Path) -> Iterator[Engine]:
-    with Engine(tiny_path, n_ctx=512, n_batch=8, threads=1) as opened:
+@pytest.fixture(params=["callback", "graph"])
+def engine(request: pytest.FixtureRequest, tiny_path: Path) -> Iterator[Engine]:
+    with Engine(tiny_path, n_ctx=512, n_batch=8, threads=1, steer=request.param) as opened:
         yield opened
 
 

@@ -324,7 +324,7 @@ def test_a_server_that_cannot_be_reached_is_refused(model_maker: ModelMaker, ser
     with pytest.raises(InputError, match="'127.0.0.1' is no HOST:PORT"):
         Engine(path, n_gpu_layers=-1, rpc="127.0.0.1")
     with pytest.raises(InputError, match="compute nothing while n_gpu_layers is 0"):
-        Engine(path, rpc=server)
+        Engine(path, n_gpu_layers=0, rpc=server)
     with Engine(path, threads=1, n_gpu_layers=-1, rpc=server) as engine:
         assert all(check.ok for check in run_self_test(engine))
 

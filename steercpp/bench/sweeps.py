@@ -40,8 +40,8 @@ def compare_sweep(setting: Setting) -> Comparison:
         timed = take_turns(sides, setting.rounds(5), tick=setting.tick)
     made = [Side(name, timed[name], work[name]) for name in sides]
     figures = (
-        time_ratio(made, OURS, PLAIN, setting.promised(at_most(0.60))),
-        work_ratio(made, OURS, PLAIN, setting.promised(at_most(0.54), "1.1b", "15m")),
+        time_ratio(made, OURS, PLAIN, setting.promised(at_most(0.50))),
+        work_ratio(made, OURS, PLAIN, setting.promised(at_most(0.49), "1.1b", "15m")),
     )
     facts: dict[str, Fact] = {
         "questions": len(queries), "strengths": len(STRENGTHS), "tokens a strength": sum(b.n_tokens for b in batches),

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 
 TOOLS = {"perplexity": "llama-perplexity", "completion": "llama-completion", "llama-bench": "llama-bench"}
 N_LAYER = {"15m": 6, "135m": 6, "1.1b": 6, "13b": 5}
-# Of the bands 11-13 and 5-16 of 22 blocks and 8-15 of 40, as deep in models of 6, 6 and 5.
-FIRST = {"sweep": 3, "sweep-15m": 3, "head": 3, "deep": 1}
+# Blocks up to the first steered one: of the bands 11-13 of 22 and 8-15 of 40, as deep in models of 6, 6 and 5.
+KEPT = {"sweep": 4, "sweep-15m": 4, "head": 4, "deep": 2}
 
 
 def tiny(n_layer: int) -> Shape:
@@ -90,16 +90,16 @@ def test_a_sweep_is_counted_exactly(result: BenchResult, name: str, n_questions:
     assert one.facts["questions"] == n_questions and one.facts["strengths"] == 17
     # A question has 100 tokens, of which all share the first.
     assert n_tokens <= n_questions * 100
-    resumed = n_tokens * (6 + 16 * (6 - FIRST[name]))
+    resumed = n_tokens * (6 + 16 * (6 - KEPT[name]))
     assert work(one) == {"steercpp": resumed, "plain loop": n_tokens * 17 * 6}
     figure = one.figure("token-layers, steercpp / plain loop")
-    assert figure.value == pytest.approx((6 + 16 * 3) / (17 * 6)) and figure.kept
+    assert figure.value == pytest.approx((6 + 16 * 2) / (17 * 6)) and figure.kept
     assert one.facts["same bits"] is True
 
 
 def test_an_added_strength_of_a_deep_model(result: BenchResult) -> None:
     one = line(result, "deep")
-    assert work(one) == {"added strength": 128 * (5 - FIRST["deep"]), "full pass": 128 * 5}
+    assert work(one) == {"added strength": 128 * (5 - KEPT["deep"]), "full pass": 128 * 5}
     assert one.facts["same bits"] is True and one.facts["resumed"] is True
 
 
@@ -110,7 +110,7 @@ def test_a_shared_head(result: BenchResult) -> None:
     assert isinstance(shared, int) and isinstance(apart, int) and isinstance(head, int)
     # The last line break of the head and the first word of a question may be tokenized together: hence not exactly.
     assert 500 <= head <= 560 and apart - shared == pytest.approx(19 * head, rel=0.01)
-    assert work(one) == {"steercpp": shared * (6 + 4 * (6 - FIRST["head"])), "plain loop": apart * 5 * 6}
+    assert work(one) == {"steercpp": shared * (6 + 4 * (6 - KEPT["head"])), "plain loop": apart * 5 * 6}
     # Batches of other sizes round otherwise, in 4-bit weights and 16-bit K/V; a wrong row would be off by nats.
     assert float(one.facts["largest difference of a log-probability, nats"]) < 0.5
 

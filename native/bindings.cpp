@@ -31,9 +31,10 @@ template <typename T> using array_1d = nb::ndarray<const T, nb::ndim<1>, nb::c_c
 template <typename T> using numpy_view = nb::ndarray<nb::numpy, T>;
 // layer, operator, side, direction, strengths, active
 using operation_args = std::tuple<int32_t, int32_t, int32_t, array_1d<float>, array_1d<float>, array_1d<int8_t>>;
-// rows, copies (from, to, positions), trunk
 using tail_args = std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>; // from, to, first, stop, cell
+// places, cells held, tails, what is settled
 using cells_args = std::tuple<std::vector<int32_t>, int32_t, std::vector<tail_args>, int32_t>;
+// rows, copies (from, to, positions), trunk
 using piece_args = std::tuple<int32_t, std::vector<std::tuple<int32_t, int32_t, int32_t>>, int32_t>;
 
 // Ctrl-C, which Python notes but hears only when asked, and other signals with a handler.

@@ -248,6 +248,8 @@ void session::check(const plan & plan) const {
         "the samplers' rows must be outputs in ascending order"
     );
     require(plan.n_top >= 0 && plan.n_top <= model_->n_vocab(), "more top tokens than the vocabulary has");
+    // where the graph is another one, a plan with a base runs twice, and samplers would draw twice
+    require(plan.base == nullptr || plan.samplers.empty(), "a plan that starts from a base draws no tokens");
 }
 
 void session::check_rows(const plan & plan) const {
@@ -447,37 +449,36 @@ std::vector<ubatch_rows> session::ubatches_of(const plan & plan, const plan_piec
         }
         return ubatches;
     }
-    std::vector<std::vector<int32_t>> waiting(params_.n_seq_max); // rows of each sequence, the next one last
-    for (int32_t row = row_first + piece.n_rows - 1; row >= row_first; --row) {
-        waiting[static_cast<size_t>(plan.seq_ids[plan.seq_offsets[row]])].push_back(row);
+    std::vector<int32_t> waiting; // rows
+    for (int32_t row = row_first; row < row_first + piece.n_rows; ++row) {
+        waiting.push_back(row);
     }
-    for (int32_t n_left = piece.n_rows; n_left > 0;) {
-        std::vector<int32_t> heads; // the first waiting row of each sequence
-        for (const std::vector<int32_t> & rows : waiting) {
-            if (!rows.empty()) {
-                heads.push_back(rows.back());
+    while (!waiting.empty()) {
+        std::vector<int32_t> sequences; // taken: the first row's, and those whose ids follow on as rows are met
+        for (const int32_t row : waiting) {
+            const int32_t sequence = plan.seq_ids[plan.seq_offsets[row]];
+            if (sequences.empty() || sequence == sequences.back() + 1) {
+                sequences.push_back(sequence);
             }
         }
-        std::sort(heads.begin(), heads.end());
-        std::vector<std::vector<int32_t> *> taken;
-        int32_t last = -1;
-        size_t n_each = params_.n_batch;
-        for (const int32_t row : heads) {
-            const int32_t sequence = plan.seq_ids[plan.seq_offsets[row]];
-            if (taken.empty() || sequence == last + 1) {
-                taken.push_back(&waiting[static_cast<size_t>(sequence)]);
-                n_each = std::min(n_each, taken.back()->size());
-                last = sequence;
+        std::vector<std::vector<int32_t>> rows_of(sequences.size());
+        for (const int32_t row : waiting) {
+            const int32_t place = plan.seq_ids[plan.seq_offsets[row]] - sequences.front();
+            if (place >= 0 && static_cast<size_t>(place) < sequences.size()) {
+                rows_of[static_cast<size_t>(place)].push_back(row);
             }
+        }
+        size_t n_each = params_.n_batch;
+        for (const std::vector<int32_t> & rows : rows_of) {
+            n_each = std::min(n_each, rows.size());
         }
         ubatch_rows ubatch;
-        for (std::vector<int32_t> * rows : taken) {
+        for (const std::vector<int32_t> & rows : rows_of) {
             for (size_t i = 0; i < n_each; ++i) {
-                add_row(ubatch, rows->back());
-                rows->pop_back();
+                add_row(ubatch, rows[i]);
+                waiting.erase(std::find(waiting.begin(), waiting.end(), rows[i]));
             }
         }
-        n_left -= static_cast<int32_t>(ubatch.rows.size());
         ubatches.push_back(std::move(ubatch));
     }
     return ubatches;

@@ -29,6 +29,7 @@ _HEAD, _BRANCH = 21, 5
 _LENGTHS = (1, 12, 27, 40, 9, 18, 33)
 _LONG = 90
 _SMALL = (3, 7, 14)
+_LEAST_CONTEXT = 256  # in less there is no room for what has to be tried
 
 
 def find_alignment(session: Session, limits: BatchLimits) -> Alignment | None:
@@ -42,9 +43,9 @@ def find_alignment(session: Session, limits: BatchLimits) -> Alignment | None:
         limits: of its context.
     """
     model = session.model
-    if model.is_recurrent or model.native.n_swa or not session.options.kv_unified:
+    if model.is_recurrent or model.native.n_swa or not session.options.kv_unified or limits.n_ctx < _LEAST_CONTEXT:
         return None
-    queries = _queries(model.n_vocab, limits.n_ctx)
+    queries = _queries(model.n_vocab)
     il = min(_MOST_LAYER, max(0, model.n_layer - 2))
     for rows in _ROWS:
         if rows > limits.n_batch or limits.n_seq_max < 2 * rows + 8:
@@ -80,8 +81,8 @@ def _tokens(n_vocab: int, n: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng(0).integers(0, n_vocab, n).tolist())
 
 
-def _queries(n_vocab: int, n_ctx: int) -> list[Query]:
-    """Prompts behind one head, some of them branching once more, and one that shares nothing, as the context allows."""
+def _queries(n_vocab: int) -> list[Query]:
+    """Prompts behind one head, some of them branching once more, and one that shares nothing."""
     tokens = _tokens(n_vocab, 1000)
     head, rest = tokens[:_HEAD], iter(tokens[_HEAD:])
 
@@ -94,14 +95,14 @@ def _queries(n_vocab: int, n_ctx: int) -> list[Query]:
     for n in _SMALL:  # heads that become pieces of few rows, for which llama.cpp has kernels of their own
         small = own(n)
         prompts += [small + own(4) for _ in range(5)]
-    return [Query(prompt[: max(1, n_ctx - _WIDTHS[-1])]) for prompt in dict.fromkeys(prompts)]
+    return [Query(prompt) for prompt in dict.fromkeys(prompts)]
 
 
 def _equal(
     session: Session, queries: list[Query], limits: BatchLimits, alignment: Alignment, il: int, own: list[Bits]
 ) -> bool:
-    found = _all_bits(session, queries, replace(limits, alignment=alignment), il)
-    return all(np.array_equal(of_query, own[member]) for member, of_query in found)
+    found = list(_all_bits(session, queries, replace(limits, alignment=alignment), il))
+    return bool(found) and all(np.array_equal(of_query, own[member]) for member, of_query in found)
 
 
 def _bits(session: Session, query: Query, limits: BatchLimits, alignment: Alignment, il: int) -> Bits:

@@ -195,7 +195,7 @@ class Engine:
         alignment = self._packs.alignment
         if alignment is not None:
             return f"aligned {alignment.width} {alignment.rows} {alignment.outputs}"
-        return "alone" if self._packs.alone else "shared"
+        return "alone" if self._packs.alone or self.is_recurrent else "shared"
 
     @property
     def token_layers(self) -> int:

@@ -18,7 +18,8 @@ from steercpp.aliases import TokenProgress, Tokens
 from steercpp.data.prompts import Filled, Prompt, Template
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine, EngineSettings
-from steercpp.engine.pool import GREEDY, MOST_SEQUENCES, Failed, Finish, Finished, Generated, Pool, Request, Text
+from steercpp.engine.pool import MOST_SEQUENCES, Pool
+from steercpp.engine.request import GREEDY, Failed, Finish, Finished, Generated, Request, Text
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Decided, PerQuery, Steering, normalized
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError

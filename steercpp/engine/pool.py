@@ -18,9 +18,9 @@ Work that rows have in common is done once:
   unsteered pass, the base, keeps that layer's rows, and K and V below it stay in its sequence. A row copies the
   sequence and computes the blocks above alone.
 
-Both give the bits of a row that does all by itself. The last token of a prompt is always decoded by itself, as the
-tokens that follow it are, and no other part of a prompt is, unless there is only one: a matrix product of one row is
-another kernel than one of several.
+Both give the bits of a row that does all by itself, where the kernels of the weights' types do (docs/generation.md).
+The last token of a prompt is always decoded by itself, as the tokens that follow it are, and no other part of a prompt
+is, unless there is only one: a matrix product of one row is another kernel than one of several.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,105 +37,18 @@ from steercpp.aliases import Tokens
 from steercpp.engine.batch import Pass, Piece, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation, native_operations
-from steercpp.engine.sampling import Sampling, TextStream
+from steercpp.engine.request import Event, Failed, Finish, Finished, Generated, Request, Text
+from steercpp.engine.sampling import TextStream
 from steercpp.engine.session import Kept, Result, Sampler, Wanted
 from steercpp.engine.steering import REGIONS, Steering, check
-from steercpp.errors import ContextOverflowError, InputError, NonFiniteError, SteerError
-from steercpp.judging.answers import BEGUN, Reply, ends_in_thought, parted
+from steercpp.errors import ContextOverflowError, EngineError, InputError, NonFiniteError
+from steercpp.judging.answers import ends_in_thought
 from steercpp.vectors.control_vector import vector_sha256
 
-# How a row ends.
-Finish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
-
-GREEDY = Sampling()
 MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 
 _WORTH_COPYING = 16  # positions: a copy moves a whole stream
 _MOST_DIGESTS = 256  # of vectors; each keeps its vector
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """One finished row.
-
-    Attributes:
-        text: without the stop string.
-        tokens: as drawn; the end-of-generation token is not among them.
-        finish: "length" at max_tokens, "stop" at a stop string, "end" at an end-of-generation token, "nonfinite" where
-            steering drives it out of float32's range: then it has no text.
-        gate_open: whether all gates of its steering are; None without any.
-        in_thought: whether the prompt ends inside a thought, so that the text begins there.
-        end_token: the end-of-generation token that was drawn; None where none was.
-        logprobs: of each token, natural logs, under the steered model before any sampler; () where not asked for.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    finish: Finish
-    gate_open: bool | None
-    in_thought: bool = False
-    end_token: int | None = None
-    logprobs: tuple[float, ...] = ()
-
-    @property
-    def reply(self) -> Reply:
-        """Its thoughts and its answer, see judging/answers.py."""
-        return parted(BEGUN + self.text if self.in_thought else self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A prompt to continue.
-
-    Attributes:
-        tokens: the prompt.
-        steering: what steers it.
-        sampling: how tokens are drawn.
-        max_tokens: drawn at most.
-        stop: strings that end the text; they are not part of it.
-        logprobs: whether the log-probability of each token is wanted.
-    """
-
-    tokens: Tokens
-    steering: tuple[Steering, ...] = ()
-    sampling: Sampling = GREEDY
-    max_tokens: int = 128
-    stop: tuple[str, ...] = ()
-    logprobs: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A token was drawn.
-
-    Attributes:
-        ticket: of its row.
-        n_drawn: tokens of the row so far.
-        text: what became certain; "" in the middle of a character, or where a stop string may have begun.
-    """
-
-    ticket: int
-    n_drawn: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A row ended. Its last `Text` came before."""
-
-    ticket: int
-    row: Generated
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A row ended by an error of its own; other rows go on."""
-
-    ticket: int
-    error: SteerError
-
-
-Event: TypeAlias = Text | Finished | Failed
 
 
 @dataclass(slots=True, eq=False)
@@ -167,7 +80,7 @@ class _Sequence:
     def shared_with(self, row: _Row) -> int:
         """How many of the row's first positions it holds."""
         n = _n_alike(self.tokens, row.request.tokens[:-1])
-        return next((i for i, key in enumerate(self.keys[:n]) if key != row.keys[0]), n)
+        return next((i for i in range(n) if self.keys[i] != row.place_keys[i]), n)
 
     def cut(self, n: int) -> None:
         """Give up the positions from n on."""
@@ -190,8 +103,10 @@ class _Row:
 
     Attributes:
         keys: what steers each region, the same for rows that are treated alike.
+        place_keys: (n_prompt - 1) the same for positions of the prompt that are decoded alike.
         chunks: of the prompt, still to decode; None before they are planned.
         served: the step in which a chunk was decoded last.
+        is_passed: whether an unsteered request of the same prompt was let in before it.
         tokens, logprobs: drawn.
         pending: the token to decode next, once the chunks are.
     """
@@ -200,10 +115,12 @@ class _Row:
     request: Request
     gate_open: bool | None
     keys: tuple[Hashable, Hashable, Hashable]
+    place_keys: list[Hashable]
     chain: Sampler
     stream: TextStream
     chunks: deque[_Chunk] | None = None
     served: int = -1
+    is_passed: bool = False
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     pending: int = -1
@@ -240,8 +157,9 @@ class Pool:
         n_rows: rows at once; more requests wait.
         n_kept: sequences more than rows, which keep the K and V of prompts and texts for requests that begin alike.
         n_chunk: tokens of prompts decoded in a step; by default all of them.
-        exact: decode each row by itself, in an order of sums that no other row decides. Without it rows have the bits
-            of a run of their own wherever the kernels give them; see docs/generation.md.
+        exact: decode each row by itself, and share whole chunks of prompts alone, so that no other row decides the
+            order of any sum. Without it rows have the bits of a run of their own with most types of weights; see
+            docs/generation.md.
 
     Attributes:
         token_layers: tokens times blocks computed.
@@ -274,7 +192,9 @@ class Pool:
         self._rows: list[_Row] = []  # row i has sequence i
         self._waiting: deque[_Row] = deque()
         self._n_tickets = self._n_steps = 0
-        self._shares = self._resumes = not engine.is_recurrent
+        self._shares = not engine.is_recurrent
+        self._refused: set[int] = set()  # layers that no pass can start at
+        self._is_broken = False
         self._clears = False  # before the next decode: no sequence is free of what is not finite
         self._digests: dict[int, tuple[object, str]] = {}  # of vectors, by id, with what keeps the id theirs
         self._latest: tuple[Hashable, list[Operation]] = (None, [])  # operations of the latest step
@@ -313,9 +233,14 @@ class Pool:
             gate_open = len(decided) == len(steering)
             steering = decided
         request = replace(request, steering=steering)
+        before, last, after = (self._key(steering, region) for region in range(3))
+        n_before = len(request.tokens) - 1
+        place_keys: list[Hashable] = [before] * n_before
+        if self._exact:  # a chunk of other tokens has sums in another order
+            place_keys = [(before, cut) for cut in self._cuts(0, n_before) for _ in range(*cut)]
         row = _Row(
-            ticket=self._n_tickets, request=request, gate_open=gate_open,
-            keys=(self._key(steering, 0), self._key(steering, 1), self._key(steering, 2)),
+            ticket=self._n_tickets, request=request, gate_open=gate_open, keys=(before, last, after),
+            place_keys=place_keys,
             chain=request.sampling.sampler(self._engine.n_vocab, request.tokens), stream=TextStream(request.stop),
             pending=request.tokens[-1],
         )  # fmt: skip
@@ -339,8 +264,13 @@ class Pool:
         """Let requests in, decode a token of every row whose prompt is decoded, and then parts of other prompts.
 
         Raises:
-            EngineError, UnsteerableError: the decode failed. The pool cannot go on then.
+            EngineError, UnsteerableError: the decode failed. The pool cannot go on then; make another one.
         """
+        if self._is_broken:
+            raise EngineError(
+                "a decode of this pool failed, and what its sequences hold is not known; make another one"
+            )
+        self._is_broken = True  # until the step is done, whatever ends it
         self._n_steps += 1
         events: list[Event] = []
         self._admit()
@@ -353,6 +283,7 @@ class Pool:
                 break
             self._decode_chunk(row, events)
             n_decoded += n
+        self._is_broken = False
         return events
 
     def _next_to_serve(self) -> _Row | None:
@@ -379,7 +310,8 @@ class Pool:
         Its pass is the others' base.
         """
         row = self._waiting[0]
-        if self._resumes and not row.is_plain:
+        if self._shares and not row.is_plain and not row.is_passed:
+            row.is_passed = True
             row = next((other for other in self._waiting if other.is_plain and _same_prompt(other, row)), row)
         self._waiting.remove(row)
         return row
@@ -412,7 +344,11 @@ class Pool:
         if shared[source] < min(_WORTH_COPYING, n_before):
             source = place
         n_held = shared[source]
-        self._take(source, place, n_held - 1 if n_before - n_held == 1 < n_before else n_held)  # chunks have two tokens
+        if self._exact:  # whole chunks
+            n_held = max((first for first, _ in self._cuts(0, n_before) if first <= n_held < n_before), default=n_held)
+        elif n_before - n_held == 1 < n_before:  # chunks have two tokens
+            n_held -= 1
+        self._take(source, place, n_held)
         n_held = len(self._sequences[place].tokens)
         base = self._new_base(row) if n_held == 0 else None
         self._sequences[place].base = None
@@ -423,7 +359,7 @@ class Pool:
 
     def _base_of(self, row: _Row) -> _Base | None:
         """A base that lies in some sequence and serves the row."""
-        if row.is_plain or not self._resumes:
+        if row.is_plain or not self._shares:
             return None
         for sequence in self._sequences:
             base = sequence.base
@@ -436,14 +372,21 @@ class Pool:
         n_before, n_layer = row.n_prompt - 1, self._engine.n_layer
         unplanned = [other for other in (*self._rows, *self._waiting) if other.chunks is None]
         steered = [other for other in unplanned if not other.is_plain and _same_prompt(other, row)]
-        if not self._resumes or n_before < 2 or not steered:
-            return None
-        if 4 * self._engine.n_embd * n_before > self._engine.keep_bytes:
+        if not self._shares or n_before < 2 or not steered:
             return None
         first_layer = min(other.lowest for other in steered)
+        if 4 * self._engine.n_embd * n_before + self._base_bytes() > self._engine.keep_bytes:
+            return None
+        if first_layer in self._refused:
+            return None
         if not row.is_plain and len(steered) * (first_layer + 1) <= n_layer:
             return None
         return _Base(row.request.tokens[:-1], first_layer)
+
+    def _base_bytes(self) -> int:
+        """Memory of the rows that bases keep."""
+        bases = {id(sequence.base): sequence.base for sequence in self._sequences if sequence.base is not None}
+        return sum(kept.n_bytes for base in bases.values() for kept in base.kept.values())
 
     def _cuts(self, first: int, stop: int) -> list[tuple[int, int]]:
         """Positions in chunks that a step may decode, and of two at least where there are two."""
@@ -524,7 +467,7 @@ class Pool:
             kept = None if base is None else base.kept[chunk.first, chunk.stop]
             result = self._decode(pass_, operations, base=kept, keeps_below=kept is not None)
         sequence.tokens += tokens
-        sequence.keys += [() if chunk.makes_base else row.keys[0]] * n
+        sequence.keys += [()] * n if chunk.makes_base and not row.is_plain else row.place_keys[chunk.first : chunk.stop]
         if result.failed_rows:
             self._fail(row, events)
         elif base is not None and chunk.makes_base:
@@ -540,7 +483,7 @@ class Pool:
         )
 
     def _keep(self, row: _Row, chunk: _Chunk, base: _Base, result: Result) -> None:
-        """Note what a chunk of a base keeps; where the graph lets nothing be resumed, give bases up."""
+        """Note what a chunk of a base keeps; where the graph lets nothing be resumed from there, give the base up."""
         assert result.base is not None and row.chunks is not None
         place = self._rows.index(row)
         base.kept[chunk.first, chunk.stop] = result.base
@@ -548,7 +491,7 @@ class Pool:
             if chunk.stop == len(base.tokens):
                 self._sequences[place].base = base
             return
-        self._resumes = False
+        self._refused.add(base.first_layer)
         if not row.is_plain:
             self._sequences[place].cut(0)
             self._session.cut_sequence(place, 0)

@@ -123,6 +123,7 @@ class Session:
             reason = str(error) or "llama.cpp gives no reason"
             raise EngineError(
                 f"{path}: a context of {options.n_ctx} tokens cannot be made: {reason}; lower `n_ctx` or `n_batch`"
+                + (", or put fewer blocks on devices with `n_gpu_layers`" if model.uses_devices else "")
             ) from error
 
     def decode(

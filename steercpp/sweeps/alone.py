@@ -12,7 +12,8 @@ from steercpp.runs.manifest import PackingRecord
 from steercpp.runs.store import Store
 from steercpp.sweeps.work import Work
 
-_MOST = 6  # queries of each kind of item: a hundredth of a sweep, or less
+_MOST = 6  # queries of each kind of item
+_SHARE = 8  # one of so many, but one at least
 
 
 def compared_with_alone(engine: Engine, work: Sequence[Work], store: Store) -> PackingRecord | None:
@@ -28,7 +29,8 @@ def compared_with_alone(engine: Engine, work: Sequence[Work], store: Store) -> P
         if of_kind.is_own:
             continue
         stored = store.logprobs(Label.VECTOR, of_kind.kind, 0.0)
-        places = np.unique(np.linspace(0, len(of_kind.queries) - 1, _MOST).astype(int)) if of_kind.queries else ()
+        n = len(of_kind.queries)
+        places = np.unique(np.linspace(0, n - 1, min(_MOST, max(1, n // _SHARE))).astype(int)) if n else ()
         for place in places:
             if len(stored[place]):
                 (nats,) = engine.logprobs(engine.alone(of_kind.queries[place]))

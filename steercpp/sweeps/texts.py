@@ -3,10 +3,10 @@
     job = text_job(engine, items, [(item.prompt, item.template) for item in items], text_plan, kind="behavior")
     generate_texts(engine, store, job, text_plan, steering=steering, strengths=(-1.0, 0.0, 1.0))
 
-An item is continued at all strengths side by side (engine/generation.py), as many rows at once as n_batch, n_ctx and
-256 allow. Then ln P of every text under the unsteered model is measured, from which its perplexity follows: steered
-text that no unsteered model would write has a high one. An item is committed when all of that is done, so that an
-interrupted run goes on at the next item; the same options give the same texts.
+An item is continued at all strengths side by side (engine/generation.py). Then ln P of every text under the unsteered
+model is measured, from which its perplexity follows: steered text that no unsteered model would write has a high one.
+An item is committed when all of that is done, so that an interrupted run goes on at the next item; the same options
+give the same texts.
 
 Samples are drawn with a seed of their own for each item and sample, the same at every strength: where two strengths
 give the same distributions they give the same text, and what differs is the steering's doing.
@@ -37,7 +37,6 @@ from steercpp.sweeps.likelihood import Reader, text_nats
 
 Draw: TypeAlias = tuple[float, int]  # strength and number of the sample
 Tick: TypeAlias = Callable[[int, bool], None]
-_MOST_ROWS = 256
 _NO_SEED = 2**32 - 1  # llama.cpp's own for a new seed each time
 
 
@@ -242,7 +241,7 @@ def text_of(row: Generated, strength: float, item: int, sample: int = 0) -> Gene
 
 
 def steered(steering: Steering | None, strength: float) -> Steering | None:
-    """What steers a row. Idle at 0 rather than nothing where it can be, so that rows lie as those of other grids."""
+    """What steers a row; nothing at strength 0, whatever the operator."""
     if steering is None:
         return None
     at = steering.at(strength)

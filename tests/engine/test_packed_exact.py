@@ -213,7 +213,7 @@ def test_the_width_is_measured_and_a_smaller_one_moves_attention(model_maker: Mo
     with Engine(model_maker("embedded-Q8_0"), threads=1, n_ctx=512, exact=True) as engine:
         assert engine.packing.startswith("aligned ")
         width, rows, _ = map(int, engine.packing.split()[1:])
-        some = alignment._queries(engine.n_vocab, 512)
+        some = alignment._queries(engine.n_vocab)
         limits = replace(engine._limits, alignment=Alignment(1, rows, 1))
         own = [alignment._bits(engine.session, query, limits, Alignment(1, rows, 1), 0) for query in some]
         assert alignment._equal(engine.session, some, limits, Alignment(width, rows, 1), 0, own)

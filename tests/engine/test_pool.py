@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
+from places import ModelMaker
 from random_queries import random_vector
 from tiny_model import Shape, quantize, write_tiny_model
 
@@ -21,8 +22,9 @@ from steercpp.choices import OPERATORS
 from steercpp.engine.batch import Pass
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation
-from steercpp.engine.pool import Failed, Finished, Generated, Pool, Request, Text
+from steercpp.engine.pool import Pool
 from steercpp.engine.reference import log_softmax
+from steercpp.engine.request import Failed, Finished, Generated, Request, Text
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.session import Result, Wanted
 from steercpp.engine.steering import Gate, Steering
@@ -226,6 +228,26 @@ def test_architectures(tmp_path: Any, name: str, file_type: str) -> None:
         n_steps = sum(request.max_tokens for request in requests)
         expected = 49 * (engine.n_layer + 4 * above) + n_steps * engine.n_layer
         assert pool.token_layers == expected
+
+
+@pytest.mark.parametrize("name", ["embedded-Q4_K_M", "embedded-Q4_0"])
+def test_weights_whose_kernels_depend_on_the_number_of_rows(model_maker: ModelMaker, name: str) -> None:
+    """From 8 rows on products with K types are summed otherwise (docs/generation.md). Decoded by itself no row moves.
+
+    Beginnings are of other lengths, so that prompts taken over are cut where others are not.
+    """
+    with Engine(model_maker(name), n_ctx=512, n_batch=32, threads=1) as engine:
+        vector = random_vector(engine, np.random.default_rng(0), (2,))
+        tokens = tuple(np.random.default_rng(1).integers(300, engine.n_vocab - 300, 90).tolist())
+        requests = [
+            Request(tokens[: 90 - 7 * (i % 3)], (Steering(vector, 0.5 * (i % 2)),), max_tokens=3) for i in range(10)
+        ]
+        own = [alone(engine, request) for request in requests]
+        for exact, tolerance in ((True, 0.0), (False, 0.3)):
+            pool = RecordingPool(engine, n_cells=128, n_rows=9, exact=exact)
+            found = outcomes(pool, [pool.add(request) for request in requests])
+            for place, (one, other) in enumerate(zip(found, own, strict=True)):
+                check_equal(one, other, f"row {place}, exact {exact}", tolerance)
 
 
 def test_what_a_sequence_keeps_serves_later_requests(engine: Engine, vectors: list[ControlVector]) -> None:

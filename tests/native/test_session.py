@@ -117,7 +117,12 @@ def one_sequence(tokens: np.ndarray, positions: np.ndarray, sequences: np.ndarra
 
 @pytest.mark.parametrize(
     ("sequences", "order"),
-    [((0, 1, 3, 4), (0, 1, 3, 4)), ((0, 0, 0, 1, 2), (0, 1, 2)), ((4, 4, 1, 3, 3, 3), (4, 1, 3))],
+    [
+        ((0, 1, 3, 4), (0, 1, 3, 4)),
+        ((0, 0, 0, 1, 2), (0, 1, 2)),
+        ((4, 4, 1, 3, 3, 3), (4, 1, 3)),
+        ((0, 2, 1, 0, 1, 2, 0, 1), (2, 0, 1)),  # sequence 2 follows on, from its second row
+    ],
 )
 def test_a_batch_that_llama_cpp_cuts_into_ubatches(
     engine: Engine, rng: np.random.Generator, sequences: tuple[int, ...], order: tuple[int, ...]

@@ -1,0 +1,100 @@
+"""What a pool is asked for, what it tells while it works, and what comes of a row; read this to use `Pool`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from steercpp.aliases import Tokens
+from steercpp.engine.sampling import Sampling
+from steercpp.engine.steering import Steering
+from steercpp.errors import SteerError
+from steercpp.judging.answers import BEGUN, Reply, parted
+
+Finish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One finished row.
+
+    Attributes:
+        text: without the stop string.
+        tokens: as drawn; the end-of-generation token is not among them.
+        finish: "length" at max_tokens, "stop" at a stop string, "end" at an end-of-generation token, "nonfinite" where
+            steering drives it out of float32's range: then it has no text.
+        gate_open: whether all gates of its steering are; None without any.
+        in_thought: whether the prompt ends inside a thought, so that the text begins there.
+        end_token: the end-of-generation token that was drawn; None where none was.
+        logprobs: of each token, natural logs, under the steered model before any sampler; () where not asked for.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish: Finish
+    gate_open: bool | None
+    in_thought: bool = False
+    end_token: int | None = None
+    logprobs: tuple[float, ...] = ()
+
+    @property
+    def reply(self) -> Reply:
+        """Its thoughts and its answer, see judging/answers.py."""
+        return parted(BEGUN + self.text if self.in_thought else self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt to continue.
+
+    Attributes:
+        tokens: the prompt.
+        steering: what steers it.
+        sampling: how tokens are drawn.
+        max_tokens: drawn at most.
+        stop: strings that end the text; they are not part of it.
+        logprobs: whether the log-probability of each token is wanted.
+    """
+
+    tokens: Tokens
+    steering: tuple[Steering, ...] = ()
+    sampling: Sampling = GREEDY
+    max_tokens: int = 128
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A token was drawn.
+
+    Attributes:
+        ticket: of its row.
+        n_drawn: tokens of the row so far.
+        text: what became certain; "" in the middle of a character, or where a stop string may have begun.
+    """
+
+    ticket: int
+    n_drawn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A row ended. Its last `Text` came before."""
+
+    ticket: int
+    row: Generated
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A row ended by an error of its own; other rows go on."""
+
+    ticket: int
+    error: SteerError
+
+
+Event: TypeAlias = Text | Finished | Failed

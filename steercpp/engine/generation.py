@@ -210,7 +210,7 @@ def _generate(
     n_cells = max(len(request.tokens) for request in requests) + max_tokens if requests else 1
     pool = Pool(engine, n_cells=n_cells, n_rows=_rows_at_once(engine, n_cells, len(requests)), exact=exact)
     rows: list[Generated | None] = [None] * len(requests)
-    error: NonFiniteError | None = None
+    errors: dict[int, NonFiniteError] = {}
     n_plain = 0
     places = {
         pool.add(request, gate_open=_gate_open(given, request.steering)): place
@@ -233,11 +233,11 @@ def _generate(
                 gate_open = _gate_open(by_row[place], requests[place].steering)
                 rows[place] = Generated("", (), "nonfinite", gate_open)
                 n_plain += len(requests[place].tokens)
-                error = NonFiniteError(f"row {place}: {event.error}")
+                errors[place] = NonFiniteError(f"row {place}: {event.error}")
                 tick(place, max_tokens)
     finished = tuple(row for row in rows if row is not None)
-    if error is not None and all(row.finish == "nonfinite" for row in finished):
-        raise error
+    if errors and len(errors) == len(requests):
+        raise errors[0]
     return Generation(finished, pool.token_layers, n_plain * engine.n_layer, engine.settings())
 
 

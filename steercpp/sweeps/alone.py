@@ -13,7 +13,7 @@ from steercpp.runs.store import Store
 from steercpp.sweeps.work import Work
 
 _MOST = 6  # queries of each kind of item
-_SHARE = 8  # one of so many, but one at least
+_SHARE = 2  # one of so many at most, but one at least: a small part of the passes over all strengths
 
 
 def compared_with_alone(engine: Engine, work: Sequence[Work], store: Store) -> PackingRecord | None:

@@ -238,9 +238,9 @@ class TestErrors:
                 generate(tiny_engine, (1, 5, 6, 7, 8), rows, max_tokens=1020, exact=exact)
 
     def test_a_generation_that_leaves_the_range(self, tiny_engine: Engine) -> None:
-        rows = [None, Steering(unit_vector(tiny_engine, 2), 3e38)]
+        rows = [Steering(unit_vector(tiny_engine, 2), strength) for strength in (-3e38, 3e38)]
         for exact in (False, True):
-            with pytest.raises(NonFiniteError, match=r"row 1: at strength 3e\+38 the activations leave"):
+            with pytest.raises(NonFiniteError, match=r"row 0: at strength -3e\+38 the activations leave"):
                 generate(tiny_engine, (1, 5, 6), rows, max_tokens=4, exact=exact)
 
     def test_a_second_thread(self, tiny_engine: Engine) -> None:

@@ -200,7 +200,7 @@ def test_a_row_out_of_range_fails_alone(engine: Engine, vector: ControlVector) -
     found = run(engine, vector, (0.5, 1e30, 1.0))
     assert (found.rows[0], found.rows[2]) == run(engine, vector, (0.5, 1.0)).rows
     assert (found.rows[1].finish, found.rows[1].text, found.rows[1].tokens) == ("nonfinite", "", ())
-    with pytest.raises(NonFiniteError, match=r"row 1: at strength 1e\+30 the activations leave float32's range"):
+    with pytest.raises(NonFiniteError, match=r"row 0: at strength 1e\+29 the activations leave float32's range"):
         run(engine, vector, (1e29, 1e30))
 
 

@@ -44,7 +44,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 MET_BY_ALL = (
     *OPERATORS, *get_args(Positions), *get_args(Side), "layer 0", "layer 1", "layer 2", "several vectors",
-    "a gate is open", "a gate is closed", "resumed", "run in full", "no base", "measured", "captured", "two strengths",
+    "a gate is open", "a gate is closed", "resumed", "no base", "measured", "captured", "two strengths",
     "several pieces", "several batches", "own limits",
 )  # fmt: skip
 
@@ -150,7 +150,7 @@ class Trial:
         first = min([self.plan.first_layer, *(one.vector.layers[0] for one in acting)])
         base = self.engine.base(batch, first_layer=first, keep_logits=self.plan.top_k is not None)
         self.compare_logprobs(f"{self.name}, unsteered", batch, ((),) * len(batch.queries), base.logprobs)
-        self.met.add("resumed" if base.resumed else "run in full")
+        self.met.add("resumed")
         if not base.resumed:
             self.tally.wrong.append(f"{self.name}: the base at layer {first}: {base.reason}")
         return base

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from steercpp.engine.packing import Query
 from steercpp.engine.steering import Steering
 
 pytestmark = pytest.mark.slow
+REAL = "STEERCPP_REAL_MODEL"
 N_HEADS, N_PREFIX, N_QUERIES, N_OWN = 12, 40, 12, 10
 
 
@@ -49,7 +52,7 @@ def last_logits(engine: Engine, some: list[Query], *, apart: bool = False) -> np
 
 # flash attention casts K and V to f16 whatever they are kept in
 @pytest.mark.parametrize(("cache", "flash_attn"), [("f32", "off"), ("f16", "off"), ("f16", "on")])
-@pytest.mark.parametrize("file_type", ["F32", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("file_type", ["F32", "Q8_0", "Q4_0", REAL])
 def test_packing_moves_logits_no_more_than_batching_does(
     model_maker: ModelMaker,
     rng: np.random.Generator,
@@ -57,10 +60,15 @@ def test_packing_moves_logits_no_more_than_batching_does(
     cache: Literal["f32", "f16"],
     flash_attn: FlashAttention,
 ) -> None:
-    path = model_maker(f"embedded-{file_type}")
+    n_heads = N_HEADS
+    if file_type == REAL:
+        if REAL not in os.environ or cache == "f32":
+            pytest.skip(f"no real model; name a GGUF file of a chat model in {REAL}")
+        n_heads = 3  # it is not small
+    path = Path(os.environ[REAL]) if file_type == REAL else model_maker(f"embedded-{file_type}")
     with Engine(path, n_ctx=2048, n_batch=1024, threads=1, flash_attn=flash_attn, type_k=cache, type_v=cache) as engine:
         moved, moved_plain, largest = [], [], 0.0
-        for _ in range(N_HEADS):
+        for _ in range(n_heads):
             some = queries(engine, rng)
             alone = np.concatenate([last_logits(engine, [query]) for query in some])
             packed = last_logits(engine, some)
@@ -70,14 +78,14 @@ def test_packing_moves_logits_no_more_than_batching_does(
             largest = max(largest, float(np.abs(alone).max()))
     most, most_plain = np.max(moved), np.max(moved_plain)
     rms, rms_plain = (np.sqrt(np.square(one).mean()) for one in (moved, moved_plain))
+    name = path.stem if file_type == REAL else file_type
     print(
-        f"\n| {file_type} | {cache} | {flash_attn} | {most:.1e} | {most_plain:.1e} | {rms:.1e} | {rms_plain:.1e} | "
-        f"{largest:.0f} |"
+        f"\n| {name} | {cache} | {flash_attn} | {most:.1e} | {most_plain:.1e} | {rms:.1e} | {rms_plain:.1e} | {largest:.0f} |"
     )
     if file_type == "F32" and flash_attn == "off" and cache == "f32":
         assert most <= 1e-6 * largest
     # Both come from sums taken over cells in other places, now and then moving a rounding of a quantized product, and
     # differ from one another by chance alone: over 144 prompts their maxima do by a third at the most, as measured.
-    assert most <= 1.5 * most_plain
+    assert most <= (1.5 if n_heads == N_HEADS else 3.0) * most_plain
     # What moves a shared head moves all prompts behind it: fewer, larger events, of which 12 heads are a small sample.
-    assert rms <= 2.0 * rms_plain
+    assert rms <= 2.0 * rms_plain or n_heads < N_HEADS

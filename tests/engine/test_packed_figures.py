@@ -79,9 +79,8 @@ def test_packing_moves_logits_no_more_than_batching_does(
     most, most_plain = np.max(moved), np.max(moved_plain)
     rms, rms_plain = (np.sqrt(np.square(one).mean()) for one in (moved, moved_plain))
     name = path.stem if file_type == REAL else file_type
-    print(
-        f"\n| {name} | {cache} | {flash_attn} | {most:.1e} | {most_plain:.1e} | {rms:.1e} | {rms_plain:.1e} | {largest:.0f} |"
-    )
+    figures = " | ".join(f"{figure:.1e}" for figure in (most, most_plain, rms, rms_plain))
+    print(f"\n| {name} | {cache} | {flash_attn} | {figures} | {largest:.0f} |")
     if file_type == "F32" and flash_attn == "off" and cache == "f32":
         assert most <= 1e-6 * largest
     # Both come from sums taken over cells in other places, now and then moving a rounding of a quantized product, and

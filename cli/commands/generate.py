@@ -80,7 +80,7 @@ def _parse_biases(
               help="Added to a token's logit, such as 15043+1; 15043-inf bans it. May be repeated.")  # fmt: skip
 @click.option("--stop", multiple=True, metavar="TEXT", help="A text that ends a row; may be repeated.")
 @click.option("--exact", is_flag=True, help="Decode each row by itself: bits of its own run, whatever the weights.")
-@click.option("--logprobs", is_flag=True, help="Tell ln P of each drawn token, with --json.")
+@click.option("--logprobs", is_flag=True, help="Give each drawn token and its ln P, with --json.")
 @click.option("--raw", "template", flag_value="raw", help="Take the prompt as it stands.  [default]")
 @click.option("--chat", "template", flag_value="chat", help="Make it the user's message of a chat.")
 @click.option("--template", "named", metavar="NAME|TEXT",
@@ -130,6 +130,8 @@ def generate(
         raise click.UsageError("MODEL needs --vector V.gguf and --prompt TEXT.")
     if named and template:
         raise click.UsageError("--template is a template in place of --raw and --chat.")
+    if logprobs and not as_json:
+        raise click.UsageError("--logprobs is told with --json; add it.")
     refuse_idle_kl(kl, unit)
     from steercpp.engine.generation import generate as run
     from steercpp.engine.prompt_view import prompt_view
@@ -189,7 +191,8 @@ def generate(
         "rows": [
             {
                 "strength": s, "text": row.text, "n_tokens": len(row.tokens), "finish": row.finish,
-                "gate_open": row.gate_open, **asdict(row.reply), **({"logprobs": row.logprobs} if logprobs else {}),
+                "gate_open": row.gate_open, **asdict(row.reply),
+                **({"tokens": row.tokens, "logprobs": row.logprobs} if logprobs else {}),
             }
             for s, row in zip(view.strengths, generation.rows, strict=True)
         ],

@@ -47,7 +47,7 @@ def pack(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] 
 
 
 def lay_out_together(queries: Sequence[Query], limits: BatchLimits, *, keys: Sequence[Keys] | None = None) -> Pass:
-    """One pass that holds all queries' prompts at once, query i in sequence i, for generation to go on from.
+    """One pass that holds all queries' prompts at once, query i in sequence i, to go on from token by token.
 
     Raises:
         ContextOverflowError: they do not fit into the context together.

@@ -174,8 +174,10 @@ class Pool:
         exact: bool = False,
     ) -> None:  # fmt: skip
         for name, value, least in (("n_cells", n_cells, 1), ("n_rows", n_rows, 1), ("n_kept", n_kept, 0)):
-            if value < least:
-                raise InputError(f"{name} is {value}; give at least {least}")
+            if not isinstance(value, int | np.integer) or value < least:
+                raise InputError(f"{name} is {value!r}; give a whole number of at least {least}")
+        if n_cells > engine.n_ctx:
+            raise InputError(f"n_cells is {n_cells}; give at most the engine's n_ctx, {engine.n_ctx}, or raise that")
         if n_rows + n_kept > MOST_SEQUENCES:
             raise InputError(f"{n_rows} rows and {n_kept} kept: give at most {MOST_SEQUENCES} together")
         if n_chunk is not None and n_chunk < 3:
@@ -201,8 +203,8 @@ class Pool:
 
     @property
     def is_busy(self) -> bool:
-        """Whether any request waits or goes on."""
-        return bool(self._rows or self._waiting)
+        """Whether any request waits or goes on; not once a step has failed."""
+        return not self._is_broken and bool(self._rows or self._waiting)
 
     @property
     def n_waiting(self) -> int:
@@ -268,7 +270,8 @@ class Pool:
         """
         if self._is_broken:
             raise EngineError(
-                "a decode of this pool failed, and what its sequences hold is not known; make another one"
+                "a step of this pool failed or is not done, and what its sequences hold is not known; make another "
+                "pool, and give each thread its own"
             )
         self._is_broken = True  # until the step is done, whatever ends it
         self._n_steps += 1
@@ -592,15 +595,9 @@ class Pool:
         return self._digests[id(vector)][1]
 
     def _check(self, request: Request) -> None:
-        if not request.tokens:
-            raise InputError("the prompt has no tokens; give it some text")
         n_vocab = self._engine.n_vocab
         if not all(0 <= token < n_vocab for token in request.tokens):
             raise InputError(f"a token lies outside the vocabulary; use tokens of this model, 0..{n_vocab - 1}")
-        if request.max_tokens < 1:
-            raise InputError(f"max_tokens is {request.max_tokens}; give at least 1")
-        if not all(request.stop):
-            raise InputError("a stop string is empty; leave it out")
         n = len(request.tokens) + request.max_tokens
         if n > self.n_cells:
             raise ContextOverflowError(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import UnionType
 from typing import Literal, TypeAlias
+
+import numpy as np
 
 from steercpp.aliases import Tokens
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Steering
-from steercpp.errors import SteerError
+from steercpp.errors import InputError, SteerError
 from steercpp.judging.answers import BEGUN, Reply, parted
 
 Finish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
@@ -56,6 +60,12 @@ class Request:
         max_tokens: drawn at most.
         stop: strings that end the text; they are not part of it.
         logprobs: whether the log-probability of each token is wanted.
+
+    Raises:
+        InputError: no tokens, an empty stop string, or a value of another kind.
+
+    >>> Request((1, 300, 17), max_tokens=8).stop
+    ()
     """
 
     tokens: Tokens
@@ -64,6 +74,26 @@ class Request:
     max_tokens: int = 128
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+
+    def __post_init__(self) -> None:
+        kinds: tuple[tuple[str, object, type | UnionType], ...] = (
+            ("tokens", self.tokens, int | np.integer), ("steering", self.steering, Steering), ("stop", self.stop, str)
+        )  # fmt: skip
+        for name, values, kind in kinds:
+            if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+                raise InputError(f"{name} is {values!r}; give a tuple")
+            wrong = next((value for value in values if not isinstance(value, kind)), None)
+            if wrong is not None or None in tuple(values):
+                raise InputError(f"{name} holds {wrong!r}; see `Request` for what it takes")
+            object.__setattr__(self, name, tuple(values))
+        if not isinstance(self.max_tokens, int | np.integer) or self.max_tokens < 1:
+            raise InputError(f"max_tokens is {self.max_tokens!r}; give a whole number of at least 1")
+        if not isinstance(self.sampling, Sampling):
+            raise InputError(f"sampling is {self.sampling!r}; give a `Sampling`")
+        if not self.tokens:
+            raise InputError("the prompt has no tokens; give it some text")
+        if not all(self.stop):
+            raise InputError("a stop string is empty; leave it out")
 
 
 @dataclass(frozen=True, slots=True)

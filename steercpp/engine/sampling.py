@@ -8,10 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from steercpp.engine.session import Sampler
 from steercpp.errors import InputError
 
 # Beyond these a logit could leave float32's range.
+LEAST_TEMPERATURE = 1e-6
 MOST_ADDED = 1e6
 MOST_REPEAT_PENALTY = 1000.0
 MOST_LAST_N = 2**20  # llama.cpp makes room for as many at once
@@ -54,12 +57,20 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < 100:
-            raise InputError(f"temperature is {self.temperature}; give 0 for the most likely token, or up to 100")
-        if self.top_k < 0:
+        if not (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < 100):
+            raise InputError(
+                f"temperature is {self.temperature}; give 0 for the most likely token, or a number from "
+                f"{LEAST_TEMPERATURE:g} to less than 100"
+            )
+        for name, value in (("top_k", self.top_k), ("seed", self.seed), ("repeat_last_n", self.repeat_last_n)):
+            if not isinstance(value, int | np.integer):
+                raise InputError(f"{name} is {value!r}; give a whole number")
+        if not 0 <= self.top_k < 2**31:
             raise InputError(f"top_k is {self.top_k}; give 0 for all tokens, or how many")
-        if not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1:
-            raise InputError(f"top_p is {self.top_p} and min_p {self.min_p}; give shares of 1")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}; give 1 for all tokens, or a share above 0")
+        if not 0 <= self.min_p <= 1:
+            raise InputError(f"min_p is {self.min_p}; give 0 for all tokens, or a share up to 1")
         if not 0 <= self.seed < 2**32 - 1:  # the last one is LLAMA_DEFAULT_SEED, a new seed each time
             raise InputError(f"seed is {self.seed}; give 0..4294967294")
         if not 1 / MOST_REPEAT_PENALTY <= self.repeat_penalty <= MOST_REPEAT_PENALTY:
@@ -73,6 +84,8 @@ class Sampling:
             raise InputError(f"`repeat_last_n` is {self.repeat_last_n}; give 0 to {MOST_LAST_N} tokens")
         named: set[int] = set()
         for token, bias in self.logit_bias:
+            if not isinstance(token, int | np.integer):
+                raise InputError(f"`logit_bias` names token {token!r}; give the number of a token")
             if not (abs(bias) <= MOST_ADDED or bias == -math.inf):
                 raise InputError(
                     f"`logit_bias` of token {token} is {bias}; give -1000000 to 1000000, or -inf to ban it"

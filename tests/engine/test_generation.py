@@ -263,9 +263,19 @@ def test_bad_input(engine: Engine, vector: ControlVector) -> None:
         generate(engine, PROMPT, [])
     with pytest.raises(InputError, match="prompt has no tokens"):
         generate(engine, [], [None])
-    for options in ({"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"min_p": 2}, {"seed": -1}, {"seed": 2**32 - 1}):
+    for options in (
+        {"temperature": -1},
+        {"temperature": 1e-38},
+        {"top_k": -1},
+        {"top_k": 2**31},
+        {"top_k": 1.5},
+        {"top_p": 0},
+        {"min_p": 2},
+        {"seed": -1},
+        {"seed": 2**32 - 1},
+    ):
         with pytest.raises(InputError):
-            Sampling(**options)  # type: ignore[arg-type]
+            Sampling(**options)
     assert run(engine, vector, STRENGTHS) == run(engine, vector, STRENGTHS)
 
 

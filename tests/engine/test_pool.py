@@ -28,7 +28,7 @@ from steercpp.engine.request import Failed, Finished, Generated, Request, Text
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.session import Result, Wanted
 from steercpp.engine.steering import Gate, Steering
-from steercpp.errors import ContextOverflowError, InputError, LayerError
+from steercpp.errors import ContextOverflowError, EngineError, InputError, LayerError
 from steercpp.vectors.control_vector import ControlVector
 
 N_PLANS = int(os.environ.get("STEERCPP_PLANS", "500"))
@@ -325,6 +325,17 @@ def test_log_probabilities_of_drawn_tokens(engine: Engine, vectors: list[Control
     np.testing.assert_allclose(found.row.logprobs, expected[: len(found.row.tokens)], atol=1e-5)
 
 
+def test_a_step_that_fails_ends_the_pool(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(engine, n_cells=60, n_rows=1)
+    pool.add(Request((5, 6, 7), max_tokens=2))
+    monkeypatch.setattr(pool._session, "decode", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pool.step()
+    assert not pool.is_busy
+    with pytest.raises(EngineError, match="a step of this pool failed or is not done"):
+        pool.step()
+
+
 def test_bad_input(engine: Engine, vectors: list[ControlVector]) -> None:
     """Each is one error, and rows that go on do not notice."""
     (request,) = steered(vectors[0], 0.5)
@@ -338,6 +349,12 @@ def test_bad_input(engine: Engine, vectors: list[ControlVector]) -> None:
         ({"tokens": (10**6,)}, InputError, "a token lies outside the vocabulary"),
         ({"max_tokens": 0}, InputError, "max_tokens is 0"),
         ({"stop": ("a", "")}, InputError, "a stop string is empty"),
+        ({"stop": "dea"}, InputError, "stop is 'dea'; give a tuple"),
+        ({"stop": (b"a",)}, InputError, "stop holds b'a'"),
+        ({"max_tokens": 2.5}, InputError, "max_tokens is 2.5"),
+        ({"tokens": (5, 6.5)}, InputError, "tokens holds 6.5"),
+        ({"steering": Steering(vectors[0])}, InputError, "give a tuple"),
+        ({"sampling": None}, InputError, "give a `Sampling`"),
         ({"tokens": tuple(range(3, 253)), "max_tokens": 7}, ContextOverflowError, "need 257 cells, a row has 256"),
         ({"steering": (Steering(foreign),)}, LayerError, "layer 9 does not exist"),
         ({"steering": (Steering(vectors[0], gate=gate),)}, LayerError, "layer 9 does not exist"),
@@ -351,10 +368,11 @@ def test_bad_input(engine: Engine, vectors: list[ControlVector]) -> None:
         ({"n_rows": 250, "n_kept": 7}, "give at most 256 together"),
         ({"n_rows": 1, "n_chunk": 2}, "n_chunk is 2"),
         ({"n_rows": 1, "n_kept": -1}, "n_kept is -1"),
+        ({"n_rows": 1, "n_cells": 10**9}, "n_cells is 1000000000; give at most the engine's n_ctx"),
     ]
     for options, message in wrong:
         with pytest.raises(InputError, match=message):
-            Pool(engine, n_cells=60, **options)  # type: ignore[arg-type]
+            Pool(engine, **{"n_cells": 60, **options})  # type: ignore[arg-type]
 
 
 def test_all_sequences_out_of_range(engine: Engine, vectors: list[ControlVector]) -> None:

@@ -19,7 +19,7 @@ from steercpp.data.prompts import Filled, Prompt, Template
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine, EngineSettings
 from steercpp.engine.pool import MOST_SEQUENCES, Pool
-from steercpp.engine.request import GREEDY, Failed, Finish, Finished, Generated, Request, Text
+from steercpp.engine.request import GREEDY, Failed, Finish, Finished, Generated, GenerationRequest, Text
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Decided, PerQuery, Steering, normalized
 from steercpp.errors import ContextOverflowError, InputError, NonFiniteError
@@ -179,7 +179,7 @@ def generate_each(
 def _requests(
     engine: Engine, prompts: Sequence[Tokens], by_row: Decided, samplings: Sequence[Sampling], max_tokens: int,
     stop: tuple[str, ...], logprobs: bool,
-) -> list[Request]:  # fmt: skip
+) -> list[GenerationRequest]:  # fmt: skip
     """One for each row, with its gates decided, all of them in one pass."""
     if max_tokens < 1:
         raise InputError(f"max_tokens is {max_tokens}; give at least 1")
@@ -191,14 +191,14 @@ def _requests(
             )
     decided = engine.decide([Query(prompt) for prompt in prompts], by_row)
     return [
-        Request(prompt, steering, sampling, max_tokens, stop, logprobs)
+        GenerationRequest(prompt, steering, sampling, max_tokens, stop, logprobs)
         for prompt, steering, sampling in zip(prompts, decided, samplings, strict=True)
     ]
 
 
 def _generate(
     engine: Engine,
-    requests: Sequence[Request],
+    requests: Sequence[GenerationRequest],
     by_row: Decided,
     max_tokens: int,
     *,

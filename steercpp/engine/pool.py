@@ -1,7 +1,7 @@
 """Rows of generated text that join and leave while others go on, each with its own steering; read this to serve many.
 
     pool = Pool(engine, n_cells=512, n_rows=8)
-    ticket = pool.add(Request(tokens, (Steering(vector, 1.5),), max_tokens=64))
+    ticket = pool.add(GenerationRequest(tokens, (Steering(vector, 1.5),), max_tokens=64))
     while pool.is_busy:
         for event in pool.step():
             ...  # Text, Finished or Failed, each with its ticket
@@ -37,7 +37,7 @@ from steercpp.aliases import Tokens
 from steercpp.engine.batch import Pass, Piece, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation, native_operations
-from steercpp.engine.request import Event, Failed, Finish, Finished, Generated, Request, Text
+from steercpp.engine.request import Event, Failed, Finish, Finished, Generated, GenerationRequest, Text
 from steercpp.engine.sampling import TextStream
 from steercpp.engine.session import Kept, Result, Sampler, Wanted
 from steercpp.engine.steering import REGIONS, Steering, check
@@ -112,7 +112,7 @@ class _Row:
     """
 
     ticket: int
-    request: Request
+    request: GenerationRequest
     gate_open: bool | None
     keys: tuple[Hashable, Hashable, Hashable]
     place_keys: list[Hashable]
@@ -216,7 +216,7 @@ class Pool:
         """Tokens times blocks computed; what decides gates is not counted."""
         return self._session.token_layers
 
-    def add(self, request: Request, *, gate_open: bool | None = None) -> int:
+    def add(self, request: GenerationRequest, *, gate_open: bool | None = None) -> int:
         """Take a request in; it begins with the next step that has a row free. Returns its ticket.
 
         Args:
@@ -594,7 +594,7 @@ class Pool:
             self._digests[id(vector)] = (vector, vector_sha256(vector))
         return self._digests[id(vector)][1]
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: GenerationRequest) -> None:
         n_vocab = self._engine.n_vocab
         if not all(0 <= token < n_vocab for token in request.tokens):
             raise InputError(f"a token lies outside the vocabulary; use tokens of this model, 0..{n_vocab - 1}")

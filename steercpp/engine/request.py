@@ -50,7 +50,7 @@ class Generated:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class GenerationRequest:
     """A prompt to continue.
 
     Attributes:
@@ -64,7 +64,7 @@ class Request:
     Raises:
         InputError: no tokens, an empty stop string, or a value of another kind.
 
-    >>> Request((1, 300, 17), max_tokens=8).stop
+    >>> GenerationRequest((1, 300, 17), max_tokens=8).stop
     ()
     """
 
@@ -84,7 +84,7 @@ class Request:
                 raise InputError(f"{name} is {values!r}; give a tuple")
             wrong = next((value for value in values if not isinstance(value, kind)), None)
             if wrong is not None or None in tuple(values):
-                raise InputError(f"{name} holds {wrong!r}; see `Request` for what it takes")
+                raise InputError(f"{name} holds {wrong!r}; see `GenerationRequest` for what it takes")
             object.__setattr__(self, name, tuple(values))
         if not isinstance(self.max_tokens, int | np.integer) or self.max_tokens < 1:
             raise InputError(f"max_tokens is {self.max_tokens!r}; give a whole number of at least 1")

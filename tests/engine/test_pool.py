@@ -24,7 +24,7 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation
 from steercpp.engine.pool import Pool
 from steercpp.engine.reference import log_softmax
-from steercpp.engine.request import Failed, Finished, Generated, Request, Text
+from steercpp.engine.request import Failed, Finished, Generated, GenerationRequest, Text
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.session import Result, Wanted
 from steercpp.engine.steering import Gate, Steering
@@ -78,7 +78,7 @@ def take(events: Sequence[Text | Finished | Failed], found: dict[int, Outcome]) 
             found[event.ticket].error = event.error
 
 
-def alone(engine: Engine, request: Request) -> Outcome:
+def alone(engine: Engine, request: GenerationRequest) -> Outcome:
     pool = RecordingPool(engine, n_cells=len(request.tokens) + request.max_tokens, n_rows=1)
     return outcomes(pool, [pool.add(request)])[0]
 
@@ -119,9 +119,9 @@ class Draw:
             for _ in range(self.one_of((0, 1, 1, 1, 2)))
         )
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[GenerationRequest]:
         """Many begin as another one does, or are the same prompt."""
-        made: list[Request] = []
+        made: list[GenerationRequest] = []
         for _ in range(int(self.rng.integers(1, 8))):
             head: tuple[int, ...] = ()
             if made and self.chance(0.8):
@@ -130,7 +130,7 @@ class Draw:
             n_tail = 0 if head and self.chance(0.6) else int(self.rng.integers(1, 40))
             tail = tuple(self.rng.integers(3, self.engine.n_vocab, n_tail).tolist())
             sampling = Sampling(temperature=1.5, seed=int(self.rng.integers(9))) if self.chance(0.3) else Sampling()
-            made.append(Request((head + tail)[:60], self.steering(), sampling, int(self.rng.integers(1, 6))))
+            made.append(GenerationRequest((head + tail)[:60], self.steering(), sampling, int(self.rng.integers(1, 6))))
         return made
 
 
@@ -203,9 +203,9 @@ def test_rows_of_random_plans_are_rows_of_their_own(engine: Engine, vectors: lis
             assert met[kind] > met["rows"] / 500, (kind, met)
 
 
-def steered(vector: ControlVector, *strengths: float, **options: Any) -> list[Request]:
+def steered(vector: ControlVector, *strengths: float, **options: Any) -> list[GenerationRequest]:
     prompt = tuple(range(3, 53))
-    return [Request(prompt, (Steering(vector, s),), max_tokens=4, **options) for s in strengths]
+    return [GenerationRequest(prompt, (Steering(vector, s),), max_tokens=4, **options) for s in strengths]
 
 
 @pytest.mark.parametrize("file_type", ["F32", "Q8_0"])
@@ -240,7 +240,8 @@ def test_weights_whose_kernels_depend_on_the_number_of_rows(model_maker: ModelMa
         vector = random_vector(engine, np.random.default_rng(0), (2,))
         tokens = tuple(np.random.default_rng(1).integers(300, engine.n_vocab - 300, 90).tolist())
         requests = [
-            Request(tokens[: 90 - 7 * (i % 3)], (Steering(vector, 0.5 * (i % 2)),), max_tokens=3) for i in range(10)
+            GenerationRequest(tokens[: 90 - 7 * (i % 3)], (Steering(vector, 0.5 * (i % 2)),), max_tokens=3)
+            for i in range(10)
         ]
         own = [alone(engine, request) for request in requests]
         for exact, tolerance in ((True, 0.0), (False, 0.3)):
@@ -254,10 +255,10 @@ def test_what_a_sequence_keeps_serves_later_requests(engine: Engine, vectors: li
     """A chat goes on from its own text, under the steering that it has alone, whoever had rows meanwhile."""
     n_prompt, pool = 40, RecordingPool(engine, n_cells=128, n_rows=1, n_kept=2)
     acts, other = (Steering(vectors[0], 0.5),), (Steering(vectors[0], 0.6),)
-    first = Request(tuple(range(3, 3 + n_prompt)), acts, max_tokens=6)
+    first = GenerationRequest(tuple(range(3, 3 + n_prompt)), acts, max_tokens=6)
     (answer,) = outcomes(pool, [pool.add(first)])
     assert answer.row is not None
-    longer = Request((*first.tokens, *answer.row.tokens, 7, 8, 9), acts, max_tokens=3)
+    longer = GenerationRequest((*first.tokens, *answer.row.tokens, 7, 8, 9), acts, max_tokens=3)
     n_held = n_prompt + len(answer.row.tokens) - 1  # its last token was drawn, not decoded
     for request, n_reused in ((replace(first, steering=other), 0), (longer, n_held), (replace(longer, steering=()), 0)):
         before = pool.token_layers
@@ -271,10 +272,10 @@ def test_what_a_sequence_keeps_serves_later_requests(engine: Engine, vectors: li
 
 def test_a_short_request_does_not_wait_for_a_long_prompt(engine: Engine) -> None:
     pool = Pool(engine, n_cells=128, n_rows=3, n_chunk=8)
-    long = pool.add(Request(tuple(range(3, 123)), max_tokens=2))
+    long = pool.add(GenerationRequest(tuple(range(3, 123)), max_tokens=2))
     for _ in range(3):
         assert not pool.step()
-    short = pool.add(Request((5, 6, 7, 8, 9), max_tokens=2))
+    short = pool.add(GenerationRequest((5, 6, 7, 8, 9), max_tokens=2))
     events = [pool.step() for _ in range(3)]
     assert any(isinstance(event, Text) and event.ticket == short for step in events for event in step)
     assert pool.is_busy and pool.cancel(long) and not pool.cancel(long)
@@ -301,7 +302,7 @@ def test_cancelled_requests_leave_others_as_they_were(engine: Engine, vectors: l
 
 
 def test_a_thousand_stop_strings(engine: Engine) -> None:
-    request = Request((5, 6, 7), max_tokens=20, sampling=Sampling(temperature=2.0, seed=3))
+    request = GenerationRequest((5, 6, 7), max_tokens=20, sampling=Sampling(temperature=2.0, seed=3))
     whole = alone(engine, request).row
     assert whole is not None and len(whole.text) > 8
     stops = tuple(f"\ue000{n}" for n in range(999))
@@ -327,7 +328,7 @@ def test_log_probabilities_of_drawn_tokens(engine: Engine, vectors: list[Control
 
 def test_a_step_that_fails_ends_the_pool(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool(engine, n_cells=60, n_rows=1)
-    pool.add(Request((5, 6, 7), max_tokens=2))
+    pool.add(GenerationRequest((5, 6, 7), max_tokens=2))
     monkeypatch.setattr(pool._session, "decode", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         pool.step()

@@ -231,7 +231,7 @@ def test_a_prompt_that_does_not_fit_is_named(engine: Engine, items: tuple[Behavi
         ({"max_tokens": 0}, "give at least 1"),
         ({"max_tokens": 4, "samples": 0}, "0 samples"),
         ({"max_tokens": 4, "samples": 2}, "without a temperature would be the same"),
-        ({"max_tokens": 4, "top_p": 0.0}, "shares of 1"),
+        ({"max_tokens": 4, "top_p": 0.0}, "share above 0"),
         ({"max_tokens": 4, "temperature": -1.0}, "temperature"),
         ({"max_tokens": 4, "stop": ("",)}, "stop string is empty"),
     ],

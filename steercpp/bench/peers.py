@@ -119,8 +119,8 @@ def compare_llama_bench(setting: Setting) -> Line:
         return missing(setting, "llama-bench")
     tokens = [int(token) for token in setting.rng.integers(259, setting.shape.n_vocab, size=512)]
     with setting.engine(n_ctx=512, n_batch=512) as engine:
-        # of one sequence, as llama-bench's: llama.cpp takes longer for a step where it could hold 256
-        session = engine.open_session(n_seq_max=1)
+        # of one sequence and as many cells as llama-bench's: llama.cpp takes longer for a step where it could hold more
+        session, short = (engine.open_session(n_seq_max=1, n_ctx=n_ctx) for n_ctx in (512, 64))
         prompt = prompt_pass(tokens, n_batch=512)
         steps = [prompt_pass(tokens[:1]) for _ in range(64)]
         for position, step in enumerate(steps):
@@ -132,7 +132,7 @@ def compare_llama_bench(setting: Setting) -> Line:
 
         def decode() -> None:
             for position, step in enumerate(steps):
-                session.decode(step, fresh=position == 0)
+                short.decode(step, fresh=position == 0)
 
         sides = {
             "prefill, steercpp": prefill,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, STEERABLE
 from places import ModelMaker
 from random_queries import random_vector
 from tiny_model import Shape, quantize, write_tiny_model
@@ -209,7 +209,7 @@ def steered(vector: ControlVector, *strengths: float, **options: Any) -> list[Ge
 
 
 @pytest.mark.parametrize("file_type", ["F32", "Q8_0"])
-@pytest.mark.parametrize("name", [name for name, architecture in ARCHITECTURES.items() if not architecture.refused])
+@pytest.mark.parametrize("name", STEERABLE)
 def test_architectures(tmp_path: Any, name: str, file_type: str) -> None:
     """Prompts in several pieces, a base made and started from, rows that wait, and one that leaves among others."""
     path = ARCHITECTURES[name].write(tmp_path / "model.gguf")

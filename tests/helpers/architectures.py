@@ -8,7 +8,7 @@ a dot goes without it. All models have the tokenizer of tiny_model.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -321,3 +321,6 @@ ARCHITECTURES = {
         stock=False,
     ),
 }
+
+STEERABLE = [name for name, architecture in ARCHITECTURES.items() if not architecture.refused]
+Models: TypeAlias = Callable[[str, str], Path]  # the file of an architecture, by its name and type

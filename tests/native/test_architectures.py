@@ -19,9 +19,8 @@ from architecture_table import (
     stock_difference,
     vector_for,
 )
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, STEERABLE, Models
 from stock_llama import StockRunner
-from tiny_model import quantize
 
 from steercpp.choices import FlashAttention
 from steercpp.engine.engine import Engine
@@ -29,25 +28,10 @@ from steercpp.engine.packing import Batch, BatchLimits, Query, pack
 from steercpp.errors import UnsteerableError
 from steercpp.vectors.control_vector import ControlVector
 
-Models = Callable[[str, str], Path]  # by name and type
 Examined = Callable[[str, str], Findings]
 
-STEERABLE = [name for name, architecture in ARCHITECTURES.items() if not architecture.refused]
 REFUSED = [name for name, architecture in ARCHITECTURES.items() if architecture.refused]
 FLASH_ATTENTION: dict[str, FlashAttention] = {"F32": "off", "Q8_0": "on"}  # by type
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    folder = tmp_path_factory.mktemp("architectures")
-
-    @cache
-    def make(name: str, file_type: str) -> Path:
-        if file_type == "F32":
-            return ARCHITECTURES[name].write(folder / f"{name}.gguf")
-        return quantize(make(name, "F32"), folder / f"{name}-{file_type}.gguf", file_type)
-
-    return make
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from architecture_table import FIRST_LAYERS, STRENGTHS, foreign, queries_for, vector_for
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, STEERABLE, Models
 from random_queries import one_batch, random_queries, random_vector
 from rpc_server import Server
 from stock_llama import StockRunner
-from tiny_model import quantize
 
 from steercpp import _native
 from steercpp.aliases import FloatArray
@@ -29,22 +27,7 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import NonFiniteError, UnsteerableError
 from steercpp.vectors.control_vector import ControlVector
 
-STEERABLE = [name for name, architecture in ARCHITECTURES.items() if not architecture.refused]
 ON_SERVER = ("llama-gqa", "llama-moe", "qwen3", "gemma2", "gemma4-shared", "phi3", "mamba2", "jamba")
-Models = Callable[[str, str], Path]  # by name and type
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    folder = tmp_path_factory.mktemp("architectures")
-
-    @cache
-    def make(name: str, file_type: str) -> Path:
-        if file_type == "F32":
-            return ARCHITECTURES[name].write(folder / f"{name}.gguf")
-        return quantize(make(name, "F32"), folder / f"{name}-{file_type}.gguf", file_type)
-
-    return make
 
 
 @pytest.fixture(scope="module")

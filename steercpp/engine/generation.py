@@ -18,7 +18,7 @@ from steercpp.aliases import TokenProgress, Tokens
 from steercpp.data.prompts import Filled, Prompt, Template
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine, EngineSettings
-from steercpp.engine.pool import MOST_SEQUENCES, Pool
+from steercpp.engine.pool import MOST_SEQUENCES, Pool, whole_cells
 from steercpp.engine.request import GREEDY, Failed, Finish, Finished, Generated, GenerationRequest, Text
 from steercpp.engine.sampling import Sampling
 from steercpp.engine.steering import Decided, PerQuery, Steering, normalized
@@ -243,7 +243,7 @@ def _generate(
 
 def _rows_at_once(engine: Engine, n_cells: int, n_rows: int) -> int:
     """How many rows may have K/V at once."""
-    n_cells = -(-n_cells // 256) * 256
+    n_cells = whole_cells(n_cells)
     n_allowed = max(engine.n_ctx, _CELLS_AT_ONCE, _BYTES_AT_ONCE // engine.bytes_per_cell)
     return min(max(1, n_allowed // n_cells), max(1, n_rows), MOST_SEQUENCES)
 

@@ -184,7 +184,7 @@ class Pool:
             raise InputError(f"n_chunk is {n_chunk}; give at least 3")
         self._engine = engine
         self._n_rows, self._n_kept, self._n_chunk, self._exact = n_rows, n_kept, n_chunk, exact
-        self.n_cells = -(-n_cells // 256) * 256  # llama.cpp's own step
+        self.n_cells = whole_cells(n_cells)
         n_batch = max(engine.session.options.n_batch, n_rows + n_kept, 3)
         self._most = n_batch if n_chunk is None else min(n_batch, n_chunk)  # tokens of a chunk
         self._session = engine.open_session(
@@ -605,6 +605,11 @@ class Pool:
                 f"{self.n_cells}; shorten the prompt, lower `max_tokens` or raise `n_cells`"
             )
         check((request.steering,), n_layer=self._engine.n_layer, n_embd=self._engine.n_embd)
+
+
+def whole_cells(n_cells: int) -> int:
+    """As many cells as llama.cpp makes of these: a multiple of 256."""
+    return -(-n_cells // 256) * 256
 
 
 def _same_prompt(one: _Row, other: _Row) -> bool:

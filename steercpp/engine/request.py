@@ -82,9 +82,9 @@ class GenerationRequest:
         for name, values, kind in kinds:
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
                 raise InputError(f"{name} is {values!r}; give a tuple")
-            wrong = next((value for value in values if not isinstance(value, kind)), None)
-            if wrong is not None or None in tuple(values):
-                raise InputError(f"{name} holds {wrong!r}; see `GenerationRequest` for what it takes")
+            wrong = [value for value in values if not isinstance(value, kind)]
+            if wrong:
+                raise InputError(f"{name} holds {wrong[0]!r}; see `GenerationRequest` for what it takes")
             object.__setattr__(self, name, tuple(values))
         if not isinstance(self.max_tokens, int | np.integer) or self.max_tokens < 1:
             raise InputError(f"max_tokens is {self.max_tokens!r}; give a whole number of at least 1")

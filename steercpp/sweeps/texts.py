@@ -217,10 +217,7 @@ class _Generator:
         except NonFiniteError:  # all of them do
             if self.steering is None or any(strength == 0 for strength, _ in rows):
                 raise
-            broken = [
-                (GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None), ()) for strength, sample in rows
-            ]
-            return _OfItem(list(broken), 0, 0)
+            return _OfItem([self._without_text(*row) for row in rows], 0, 0)
         out_of_range = {
             strength for (strength, _), row in zip(rows, generation.rows, strict=True) if row.finish == "nonfinite"
         }
@@ -229,10 +226,14 @@ class _Generator:
         texts: list[tuple[GeneratedText, Tokens]] = []
         for (strength, sample), row in zip(rows, generation.rows, strict=True):
             if strength in out_of_range:
-                texts.append((GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None), ()))
+                texts.append(self._without_text(strength, sample))
             else:
                 texts.append((text_of(row, strength, self.item, sample), row.tokens))
         return _OfItem(texts, generation.token_layers, generation.token_layers_plain)
+
+    def _without_text(self, strength: float, sample: int) -> tuple[GeneratedText, Tokens]:
+        """What is kept of a row out of float32's range."""
+        return GeneratedText(strength, self.item, sample, "", 0, "nonfinite", None), ()
 
 
 def text_of(row: Generated, strength: float, item: int, sample: int = 0) -> GeneratedText:

@@ -1,6 +1,7 @@
 #include "hook.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 namespace steercpp {
@@ -16,7 +17,8 @@ bool lies_in_host_memory(const ggml_tensor * node) {
 
 // What attention gives before it meets weights again, which round it (src/llama-graph.cpp, build_attn).
 bool is_attention(const ggml_tensor * node) {
-    return std::string(node->name).rfind("kqv_out-", 0) == 0 && ggml_is_contiguous(node);
+    constexpr char prefix[] = "kqv_out-";
+    return std::strncmp(node->name, prefix, sizeof(prefix) - 1) == 0 && ggml_is_contiguous(node);
 }
 
 } // namespace
@@ -221,7 +223,7 @@ void hook::put_back() {
 }
 
 void hook::visit(ggml_tensor * node) {
-    if (is_attention(node)) {
+    if (piece_.attention_bits && is_attention(node)) {
         add_attention_bits(node);
         return;
     }
@@ -345,7 +347,9 @@ void hook::add_attention_bits(const ggml_tensor * node) {
 // Returns whether the row was changed.
 bool hook::treat_row(layer_work & work, int32_t row, float * x) {
     bool changed = false;
-    std::copy_n(x, n_embd_, before_.data());
+    if (!work.operations.empty()) {
+        std::copy_n(x, n_embd_, before_.data());
+    }
     for (size_t k = 0; k < work.operations.size(); ++k) {
         const operation & op = work.operations[k];
         if (op.active[row] != 0) {

@@ -297,7 +297,7 @@ void session::check_rows(const plan & plan) const {
     int32_t first = 0;
     for (const plan_piece & piece : plan.pieces) {
         require(
-            (plan.keep_il < 0 && plan.base == nullptr && last_layer(plan) < 0) ||
+            params_.kv_unified || (plan.keep_il < 0 && plan.base == nullptr && last_layer(plan) < 0) ||
                 ubatches_of(plan, piece, first).size() == 1,
             "llama.cpp cuts a piece into several batches; give one of whose sequences each has as many tokens"
         );

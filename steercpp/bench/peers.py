@@ -127,12 +127,19 @@ def compare_llama_bench(setting: Setting) -> Line:
             step.positions.setflags(write=True)
             step.positions[0] = position
 
-        def prefill() -> None:
+        # llama-bench times a run behind a warm-up of the same kind in its own process; so is each of these
+        def prefill() -> float:
             session.decode(prompt)
+            began = time.perf_counter()
+            session.decode(prompt)
+            return time.perf_counter() - began
 
-        def decode() -> None:
+        def decode() -> float:
+            short.decode(steps[0])
+            began = time.perf_counter()
             for position, step in enumerate(steps):
                 short.decode(step, fresh=position == 0)
+            return time.perf_counter() - began
 
         sides = {
             "prefill, steercpp": prefill,

@@ -21,6 +21,7 @@ SteerError
 │   ├── ContextOverflowError   more tokens than the context holds
 │   └── NonFiniteError         the model's output is no longer a number
 ├── CalibrationError           no strength has the effect asked for
+├── WorkerError                a process that measures for another one cannot
 ├── SandboxError               generated code was not run
 └── RunError                   a run directory: corrupt, finished, of another plan
 """
@@ -122,6 +123,10 @@ class CalibrationError(SteerError):
         super().__init__(message)
         self.strength = strength
         self.kl = kl
+
+
+class WorkerError(SteerError):
+    """A worker cannot do what it is sent: another version, no such model, or it ends; the message names it."""
 
 
 class SandboxError(SteerError):

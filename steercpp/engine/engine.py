@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -148,6 +148,7 @@ class Engine:
             n_group=max(min(_MOST_ROWS, self.keep_bytes // (4 * self.n_embd)), n_batch),
         )
         self.exact = exact
+        self._threads = threads
         self._session: Session | None = self.open_session()
 
     def open_session(self, **changes: Any) -> Session:
@@ -226,6 +227,18 @@ class Engine:
             **self.devices.settings(),
             **self.vocabulary.chat_texts,
         }
+
+    def options(self) -> dict[str, Any]:
+        """Keywords with which another engine of the same file, here or elsewhere, gives the same bits."""
+        chat = self.vocabulary.chat_options
+        devices = {name.name: getattr(self.devices, name.name) for name in fields(self.devices)}
+        return {
+            "n_ctx": self.n_ctx, "n_batch": self._options.n_batch, "threads": self._threads,
+            "flash_attn": self._options.flash_attn, "steer": self._options.steer,
+            "keep_mib": self.keep_bytes // 2**20, "exact": self.exact,
+            "template_kwargs": dict(chat.template_kwargs), "date": chat.date,
+            **devices,
+        }  # fmt: skip
 
     @contextmanager
     def on_day(self, date: str | None) -> Iterator[None]:

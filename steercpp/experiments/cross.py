@@ -31,7 +31,7 @@ from steercpp.runs.stored_scores import behavior_scores, stored_choice_scores
 from steercpp.statistics.curves import changes, earned_gain
 from steercpp.statistics.intervals import FEWEST_ITEMS, Interval, resample
 from steercpp.statistics.scores import measured
-from steercpp.sweeps.measure import Bases, chunks, measure
+from steercpp.sweeps.measure import Bases, Here, Variant, chunks
 from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.algebra import overall_cosines
 from steercpp.vectors.control_vector import ControlVector, manner, random_vector, vector_sha256
@@ -290,20 +290,19 @@ def _measure(
     finished = store.finished()
     done, n_done = set(finished), sum(finished.values())
     total = (1 + len(steerings)) * sum(work_of_kind.n_tokens for work_of_kind in work)
-    bases = Bases(engine, min(steering.vector.layers[0] for steering in steerings.values()))
-    unsteered = next(iter(steerings.values())).at(0.0)
-    for groups in chunks(engine, work):
-        bases.held.clear()
-        for place, (label, steering) in enumerate([(UNSTEERED, unsteered), *steerings.items()]):
+    variants = [
+        Variant(label, steering, label.replace("-", " "))
+        for label, steering in ((UNSTEERED, next(iter(steerings.values())).at(0.0)), *steerings.items())
+    ]
 
-            def tick(n_tokens: int, is_new: bool, label: str = label) -> None:
-                nonlocal n_done
-                n_done += n_tokens if is_new else 0
-                if progress is not None:
-                    progress(n_done, total, label.replace("-", " "))
+    def tick(variant: Variant, n_tokens: int, is_new: bool) -> None:
+        nonlocal n_done
+        n_done += n_tokens if is_new else 0
+        if progress is not None:
+            progress(n_done, total, variant.words)
 
-            measure(groups, store, bases, label=label, steering=steering, done=done, n_later=len(steerings) - place,
-                    tick=tick)  # fmt: skip
+    first_layer = min(steering.vector.layers[0] for steering in steerings.values())
+    Here(store, Bases(engine, first_layer), done).measure(chunks(engine, work), variants, tick=tick)
 
 
 def _effects(

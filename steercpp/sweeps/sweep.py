@@ -18,7 +18,10 @@ alone tell what steering costs, the controls come after them. At the very end re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -62,17 +65,19 @@ from steercpp.runs.recommended import with_recommendation
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
 from steercpp.runs.showcase import showcase_strengths
-from steercpp.runs.store import Group, Store
+from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import stored_scores
 from steercpp.sweeps.alone import compared_with_alone
 from steercpp.sweeps.auto_strengths import found_strengths
-from steercpp.sweeps.measure import Bases, Groups, chunks, measure, packed_for
+from steercpp.sweeps.measure import Bases, Here, Measurer, Task, Variant, chunks, packed_for
 from steercpp.sweeps.showcase import ShowcaseJob, show_texts, showcase_job
 from steercpp.sweeps.spec import SweepSpec
+from steercpp.sweeps.spread import Spreading, spread
 from steercpp.sweeps.stages import CONTROLS, STRENGTHS, TEXTS, OnStage, Stage
-from steercpp.sweeps.texts import TextJob, generate_texts, text_jobs
+from steercpp.sweeps.texts import TextJob, text_jobs
 from steercpp.sweeps.units import in_unit
 from steercpp.sweeps.work import WORKS, Work, prompted_work
+from steercpp.sweeps.worker import Host
 from steercpp.vectors.control_vector import (
     ControlVector,
     orthogonal_vector,
@@ -103,6 +108,8 @@ def sweep(
     on_strength: OnStrength | None = None,
     on_stage: OnStage | None = None,
     note: Callable[[str], None] | None = None,
+    executor: Executor | int | None = None,
+    models: Sequence[Path | str] = (),
     **fields: Any,
 ) -> SweepResult:
     """Measure the items at every strength into a run directory, or go on with one that was begun.
@@ -122,6 +129,9 @@ def sweep(
         on_strength: called with the means at each strength, as soon as it is finished.
         on_stage: called when a stage begins, see stages.py.
         note: called with a sentence where a begun run is resumed, which says how much of it is there.
+        executor: other processes that measure, see spread.py: any of `concurrent.futures`, or how many to run here;
+            None to measure in this one. Rows are the same where the CPU is of the same type.
+        models: folders in which those look for the model, beside its path here.
         fields: attributes of a `SweepSpec`.
 
     Raises:
@@ -130,6 +140,7 @@ def sweep(
         TaskError, PromptError, ContextOverflowError: an item cannot be asked, see work.py.
         CalibrationError: in the unit "kl", no strength has so many nats.
         SandboxError: the model's code may not run, or no sandbox works; the generated texts are kept.
+        WorkerError: a process that measures has another version or no such model, or is lost again and again.
         EngineError: a decode failed. Everything finished before is kept in all cases.
 
     >>> found = sweep(
@@ -166,6 +177,7 @@ def sweep(
         return _swept(
             engine, vector, spec, manifest, out=out, force=force, allow_code=allow_code, vector_id=vector_id,
             progress=progress, on_strength=on_strength, on_stage=on_stage, note=note,
+            spreading=None if executor is None else partial(spread, executor, models=tuple(map(str, models))),
         )  # fmt: skip
 
 
@@ -183,6 +195,7 @@ def _swept(
     on_strength: OnStrength | None,
     on_stage: OnStage | None,
     note: Callable[[str], None] | None,
+    spreading: Spreading | None,
 ) -> SweepResult:
     """Read a finished run, or measure what is missing of one, or of a new one where there is no manifest."""
     plan, model = _plan(engine, spec, vector_id, manifest)
@@ -206,7 +219,7 @@ def _swept(
                 else:
                     refuse_other_tokens(out, prepared.all_work)
                 return _measured(
-                    engine, spec, out, manifest, prepared, allow_code, progress, on_strength, on_stage, note
+                    engine, spec, out, manifest, prepared, allow_code, progress, on_strength, on_stage, note, spreading
                 )
     result = open_run(out)
     if on_strength is not None:
@@ -235,6 +248,7 @@ def _measured(
     on_strength: OnStrength | None,
     on_stage: OnStage | None,
     note: Callable[[str], None] | None,
+    spreading: Spreading | None,
 ) -> SweepResult:
     """Measure what a begun run lacks."""
     steering = spec.steering(read_swept_vector(out, manifest))
@@ -247,7 +261,7 @@ def _measured(
             gate_open = {of_kind.kind: sum(of_kind.is_open) for of_kind in prepared.all_work}
             manifest = replace(manifest, gate_open=gate_open)
     with Store.reopen(out / STORE) as store:
-        run = Run(out, manifest, spec, engine, steering, prepared, store, progress, on_strength, on_stage)
+        run = Run(out, manifest, spec, engine, steering, prepared, store, progress, on_strength, on_stage, spreading)
         if note is not None and (n_rows := store.n_rows()):
             note(f"resumes {out}: {n_rows} of {run.n_rows} rows are there")
         run.complete(allow_code=allow_code)
@@ -424,7 +438,10 @@ class Run:
         spec, engine, steering: what is asked for, what measures, and what is swept.
         prepared: the items, the prompt baseline and the prompts to continue.
         progress, on_strength, on_stage: see `sweep`.
+        spreading: makes what measures in other processes, see spread.py; None to measure here.
+        hosts: where those have measured.
         n_done: token-layers that are finished, about, from the beginning with those of earlier calls.
+        n_all: token-layers of the whole run, about.
         n_now: tokens decoded now.
     """
 
@@ -438,7 +455,10 @@ class Run:
     progress: Progress | None
     on_strength: OnStrength | None
     on_stage: OnStage | None = None
+    spreading: Spreading | None = None
+    hosts: set[Host] = field(default_factory=set)
     n_done: int = 0
+    n_all: int = 0
     n_now: int = 0
 
     @property
@@ -458,31 +478,34 @@ class Run:
             SandboxError: there is code to run, and it may not or cannot.
         """
         finished = self.store.finished()
-        done = set(finished)
         self.n_done = sum(n * self._depth(group.label, group.strength) for group, n in finished.items())
         self.n_done += self.engine.n_layer * self._n_text_tokens_finished()
-        bases = Bases(self.engine, self.steering.vector.layers[0])
-        chunked = chunks(self.engine, self.prepared.work)
-        self._enter(STRENGTHS)
-        for n_chunks, groups in enumerate(chunked, start=1):
-            bases.held.clear()
-            for n_before, strength in enumerate(self.strengths):
-                n_later = len(self.strengths) - 1 - n_before
-                label = f"measuring {_signed(strength)}, {n_before + 1} of {len(self.strengths)}"
-                self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later, label)
-                if self.prepared.work and n_chunks == len(chunked) and self.on_strength is not None:
-                    self.on_strength(self._means(strength))
-        if not self._is_lost_in_code:
-            self._measure_controls(chunked, bases, done)
-            self._measure_telling(bases, done)
-        self._generate_texts()
-        self._judge_code(allow_code)
-        if self._is_lost_in_code:
-            bases.held.clear()
-            self._measure_controls(chunked, bases, done)
-            self._measure_telling(bases, done)
+        first_layer = self.steering.vector.layers[0]
+        here = Here(self.store, Bases(self.engine, first_layer), set(finished))
+        away = None if self.spreading is None else self.spreading(self.engine, here, hosts=self.hosts)
+        with away or nullcontext(here) as measurer:
+            self._measure_all(measurer, allow_code)
         self._show()
         self._finish()
+
+    def _measure_all(self, measurer: Measurer, allow_code: bool) -> None:
+        """All but what is only shown, in the order in which one thing needs another."""
+        self._enter(STRENGTHS)
+        chunked = chunks(self.engine, self.prepared.work)
+        n = len(self.strengths)
+        variants = [
+            Variant(Label.VECTOR, self.steering.at(strength), f"measuring {_signed(strength)}, {place} of {n}")
+            for place, strength in enumerate(self.strengths, start=1)
+        ]
+        measurer.measure(chunked, variants, tick=self._tick, after=self._tell)
+        if not self._is_lost_in_code:
+            self._measure_controls(measurer, chunked)
+            self._measure_telling(measurer)
+        self._generate_texts(measurer)
+        self._judge_code(allow_code)
+        if self._is_lost_in_code:
+            self._measure_controls(measurer, chunked)
+            self._measure_telling(measurer)
 
     @property
     def _is_lost_in_code(self) -> bool:
@@ -490,43 +513,49 @@ class Run:
         return Kind.CODE in self.spec.items and not {Kind.CHOICE, Kind.ANSWER} & set(self.spec.items)
 
     def _enter(self, name: str) -> None:
-        """Tell that a stage begins."""
+        """Tell that a stage begins; what was found since the last one may have changed how much there is."""
+        total = self.n_all = self._n_token_layers()
         if self.on_stage is not None:
-            total = self._n_token_layers()
             self.on_stage(Stage(name, lambda: float(total - self.n_done)))
 
-    def _measure(
-        self, groups: Groups, bases: Bases, label: str, steering: Steering, done: set[Group], n_later: int, words: str
-    ) -> None:
-        tick = self._ticking(words, self._depth(label, steering.strength))
-        measure(groups, self.store, bases, label=label, steering=steering, done=done, n_later=n_later, tick=tick)
+    def _tell(self, variant: Variant) -> None:
+        """Pass on what a strength has brought, once all of it is there."""
+        if self.prepared.work and self.on_strength is not None:
+            self.on_strength(self._means(variant.strength))
+
+    def _tick(self, variant: Variant, n_tokens: int, is_new: bool) -> None:
+        """Count a group of items."""
+        self._count(self._depth(variant.label, variant.strength) * n_tokens, n_tokens, is_new, variant.words)
 
     def _depth(self, label: str, strength: float) -> int:
         """The blocks that a pass computes, about: steered ones start above the layers below."""
         n_layer = self.engine.n_layer
         return n_layer if label == Label.PROMPT or not strength else n_layer - self.steering.vector.layers[0]
 
-    def _ticking(self, words: str, depth: int) -> Callable[[int, bool], None]:
-        """What counts tokens that are decoded now, each for so many blocks, and passes on how much is finished."""
-        total = self._n_token_layers()
+    def _ticking(self, words: str) -> Callable[[int, bool], None]:
+        """What counts tokens of generated texts."""
 
-        def tick(n_tokens: int, new: bool) -> None:
-            self.n_done += depth * n_tokens if new else 0
-            self.n_now += n_tokens if new else 0
-            if self.progress is not None:
-                self.progress(self.n_done, total, words)
+        def tick(n_tokens: int, is_new: bool) -> None:
+            self._count(self.engine.n_layer * n_tokens, n_tokens, is_new, words)
 
         tick(0, False)
         return tick
 
-    def _measure_controls(self, chunked: list[Groups], bases: Bases, done: set[Group]) -> None:
+    def _count(self, n_token_layers: int, n_tokens: int, is_new: bool, words: str) -> None:
+        """Count what is decoded now, and pass on how much is finished."""
+        self.n_done += n_token_layers if is_new else 0
+        self.n_now += n_tokens if is_new else 0
+        if self.progress is not None:
+            self.progress(self.n_done, self.n_all, words)
+
+    def _measure_controls(self, measurer: Measurer, chunked: Sequence[Sequence[Task]]) -> None:
         """The prompt baseline, then the directions at the strength that follows from what was swept."""
         self._enter(CONTROLS)
-        unsteered = Bases(self.engine, self.engine.n_layer, keeps=False)
-        for groups in filter(None, chunks(self.engine, self.prepared.baseline)):
-            self._measure(
-                groups, unsteered, Label.PROMPT, self.steering.at(0.0), done, 0, "measuring the prompt baseline"
-            )
+        baseline = Variant(Label.PROMPT, self.steering.at(0.0), "measuring the prompt baseline")
+        if self.prepared.baseline:
+            measurer.measure(
+                chunks(self.engine, self.prepared.baseline), [baseline], keeps=False, tick=self._tick
+            )  # fmt: skip
         off = dict(self.manifest.controls_off)
         vectors = directions_for(
             self.steering.vector, n_random=0 if ControlName.RANDOM in off else self.spec.random_directions,
@@ -539,44 +568,40 @@ class Run:
             lacking = {str(ControlName.RANDOM), str(ControlName.ORTHOGONAL)} - set(off)
             self.manifest = replace(self.manifest, controls_off=off | dict.fromkeys(lacking, NO_STRENGTH))
             return
-        for groups in chunked:
-            kinds = controlled([of_kind.kind for of_kind in self.prepared.work], RANDOM)
-            directed = [group for group in groups if group[0].kind in kinds]
-            if len(chunked) > 1:
-                bases.held.clear()
-            for n_before, (label, vector) in enumerate(vectors.items()):
-                steering = replace(self.steering, vector=vector, strength=strength)
-                words = _described(label, strength, self.spec.random_directions)
-                self._measure(directed, bases, label, steering, done, len(vectors) - 1 - n_before, words)
+        kinds = controlled([of_kind.kind for of_kind in self.prepared.work], RANDOM)
+        directed = [[task for task in tasks if task.kind in kinds] for tasks in chunked]
+        variants = [
+            Variant(
+                label, replace(self.steering, vector=vector, strength=strength),
+                _described(label, strength, self.spec.random_directions),
+            )
+            for label, vector in vectors.items()
+        ]  # fmt: skip
+        measurer.measure(directed, variants, tick=self._tick)
 
-    def _measure_telling(self, bases: Bases, done: set[Group]) -> None:
+    def _measure_telling(self, measurer: Measurer) -> None:
         """Own answers that had no part in the choice, at 0 and at the candidate that the others propose."""
         recommendation = open_run(self.out).recommend() if self.prepared.telling else None
         candidate = None if recommendation is None else recommendation.candidate
         self.manifest = replace(self.manifest, telling_strength=candidate)
-        if candidate is None:
-            return
-        for groups in filter(None, chunks(self.engine, self.prepared.telling)):
-            bases.held.clear()  # of other batches, whose memory these take
-            for n_later, strength in ((1, 0.0), (0, candidate)):
-                words = f"measuring {_signed(strength)} on other answers"
-                self._measure(groups, bases, Label.VECTOR, self.steering.at(strength), done, n_later, words)
-        bases.held.clear()
+        if candidate is not None:
+            variants = [
+                Variant(Label.VECTOR, self.steering.at(strength), f"measuring {_signed(strength)} on other answers")
+                for strength in (0.0, candidate)
+            ]
+            measurer.measure(chunks(self.engine, self.prepared.telling), variants, tick=self._tick)
 
-    def _generate_texts(self) -> None:
+    def _generate_texts(self, measurer: Measurer) -> None:
         """Continue prompts: at every strength, or unsteered under the prompt baseline."""
         if self.prepared.jobs:
             self._enter(TEXTS)
         for job in self.prepared.jobs:
             assert self.spec.text_plan is not None
             is_steered = job.label == Label.VECTOR
-            generate_texts(
-                self.engine, self.store, job, self.spec.text_plan, steering=self.steering if is_steered else None,
-                strengths=self.strengths if is_steered else [0.0],
-                tick=self._ticking(
-                    f"writing texts {f'for {job.kind} items' if is_steered else TEXTS_OF[Label(job.label)]}",
-                    self.engine.n_layer,
-                ),
+            words = f"writing texts {f'for {job.kind} items' if is_steered else TEXTS_OF[Label(job.label)]}"
+            measurer.write(
+                job, self.spec.text_plan, steering=self.steering if is_steered else None,
+                strengths=self.strengths if is_steered else [0.0], tick=self._ticking(words),
             )  # fmt: skip
 
     def _show(self) -> None:
@@ -588,7 +613,7 @@ class Run:
             self._enter(TEXTS)
         show_texts(
             self.engine, self.store, job, steering=self.steering, strengths=showcase_strengths(open_run(self.out)),
-            tick=self._ticking("writing texts to show", self.engine.n_layer),
+            tick=self._ticking("writing texts to show"),
         )  # fmt: skip
 
     def _n_text_tokens_finished(self) -> int:
@@ -619,9 +644,19 @@ class Run:
             write_vector(self.out / VECTOR_FILE, with_recommendation(self.steering.vector, recommendation), force=True)
         self.manifest = replace(
             self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now(),
+            notes=(*self.manifest.notes, *self._notes_of_hosts()),
             packing=compared_with_alone(self.engine, self.prepared.work, self.store),
         )  # fmt: skip
         write_manifest(self.out, self.manifest)
+
+    def _notes_of_hosts(self) -> Iterator[str]:
+        """Where CPUs of another type than this one's have measured: bits may differ."""
+        ours = str(self.engine.settings()["cpu"])
+        if others := sorted({host.name for host in self.hosts if host.cpu != ours}):
+            yield (
+                f"measured on CPUs of several types ({', '.join(others)} beside this machine's): rows of one may "
+                "differ from another's in their last bits"
+            )
 
     def _means(self, strength: float) -> StrengthMeans:
         kinds = [of_kind.kind for of_kind in self.prepared.work]

@@ -167,24 +167,53 @@ def generate_texts(
     """
     done = store.items_with_texts(job.label, job.kind)
     n_tokens = job.n_tokens(text_plan, len(strengths))
-    rows = [(strength, sample) for strength in strengths for sample in range(text_plan.samples)]
-    for item, prompt in enumerate(job.prompts):
+    for item in range(len(job.prompts)):
         if item not in done:
-            before = engine.token_layers
-            generated = _Generator(engine, item, prompt, text_plan, steering).texts(rows)
-            order = sorted({tokens for _, tokens in generated.texts if tokens})
-            nats, n_plain = text_nats(engine, prompt, order)
-            readings, n_read = ({}, 0) if job.reader is None else job.reader.read(engine, item, order)
-            texts = [
-                replace(text, nats=nats.get(tokens), reading=readings.get(tokens)) for text, tokens in generated.texts
-            ]
-            store.add_texts(
-                job.label, job.kind, item, texts,
-                token_layers=generated.token_layers + engine.token_layers - before,
-                token_layers_plain=generated.token_layers_plain + n_plain + n_read,
-            )  # fmt: skip
+            item_texts(engine, job, item, text_plan, steering=steering, strengths=strengths).add_to(store)
         if tick is not None:
             tick(n_tokens[item], item not in done)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemTexts:
+    """All texts of an item, as the store takes them; see `Store.add_texts`."""
+
+    label: str
+    kind: str
+    item: int
+    texts: list[GeneratedText]
+    token_layers: int
+    token_layers_plain: int
+
+    def add_to(self, store: Store) -> None:
+        """Commit them."""
+        store.add_texts(
+            self.label, self.kind, self.item, self.texts, token_layers=self.token_layers,
+            token_layers_plain=self.token_layers_plain,
+        )  # fmt: skip
+
+
+def item_texts(
+    engine: Engine,
+    job: TextJob,
+    item: int,
+    text_plan: TextPlan,
+    *,
+    steering: Steering | None,
+    strengths: Sequence[float],
+) -> ItemTexts:
+    """Continue the prompt of one item at every strength, and read what was generated; as `generate_texts`."""
+    rows = [(strength, sample) for strength in strengths for sample in range(text_plan.samples)]
+    prompt, before = job.prompts[item], engine.token_layers
+    generated = _Generator(engine, item, prompt, text_plan, steering).texts(rows)
+    order = sorted({tokens for _, tokens in generated.texts if tokens})
+    nats, n_plain = text_nats(engine, prompt, order)
+    readings, n_read = ({}, 0) if job.reader is None else job.reader.read(engine, item, order)
+    texts = [replace(text, nats=nats.get(tokens), reading=readings.get(tokens)) for text, tokens in generated.texts]
+    return ItemTexts(
+        job.label, job.kind, item, texts, generated.token_layers + engine.token_layers - before,
+        generated.token_layers_plain + n_plain + n_read,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ from steercpp.data.items import (
 from steercpp.data.prompts import Prompt, Template, with_instruction
 from steercpp.engine.batch import Batch, Query
 from steercpp.engine.engine import Engine
-from steercpp.engine.steering import PerQuery, Steering
+from steercpp.engine.steering import PerQuery
 from steercpp.errors import ContextOverflowError, PromptError, TaskError
 from steercpp.runs.labels import OWN_TELLING
 from steercpp.runs.store import Continuation
@@ -84,19 +84,9 @@ class Work:
         """Whether KL is measured, at each token of an answer."""
         return self.kind in (Kind.OWN, OWN_TELLING)
 
-    def steering(self, batch: Batch, steering: Steering) -> PerQuery:
-        """What steers each query of a batch: the same, where its gate is open."""
-        ungated = replace(steering, gate=None)
-        return [ungated if self.is_open[member] else None for member in batch.members]
-
     def scores(self, member: int, logprobs: Floats) -> Floats:
         """What is stored of one query: its continuations' logprobs, or those of the answers' tokens one by one."""
-        if not self.chains:
-            return logprobs
-        steps = np.diff(logprobs, prepend=0.0)
-        starts = np.cumsum([0, *(len(answer) for answer in self.chains[member])])[:-1]
-        steps[starts] = logprobs[starts]
-        return steps
+        return stepwise(logprobs, self.chains[member]) if self.chains else logprobs
 
     def sides(self) -> list[list[str]]:
         """For each item the sides of its continuations, in order."""
@@ -123,6 +113,14 @@ class Work:
         if self.chains:
             queries = tuple(Query(query.tokens, answers) for query, answers in zip(queries, self.chains, strict=True))
         return sum(query.n_tokens_plain for query in queries)
+
+
+def stepwise(logprobs: Floats, answers: Sequence[Tokens]) -> Floats:
+    """The log-probability of each token of some answers, from those of all their beginnings."""
+    steps = np.diff(logprobs, prepend=0.0)
+    starts = np.cumsum([0, *map(len, answers)])[:-1]
+    steps[starts] = logprobs[starts]
+    return steps
 
 
 def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction: str = "") -> Work:

@@ -1,0 +1,267 @@
+"""A sweep over several processes or machines: jobs go to an executor, numbers come back into one store.
+
+    sweep(engine, vector, spec, out="runs/refusal", executor=4)                      # four processes here
+    sweep(engine, vector, spec, out="runs/refusal", executor=client.get_executor())   # a Dask cluster
+
+A job is a task, one batch of items, under all its variants, so that its unsteered pass is computed once; where there
+are fewer tasks than workers, their variants are shared out too. Numbers are committed as they come back, and a group
+that is in the store is not asked for again. Who is lost is replaced where the processes are ours, and what it had to do
+is done again; of other executors their own rules hold.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import secrets
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from steercpp.engine.engine import Engine
+from steercpp.engine.model_file import model_bytes
+from steercpp.engine.steering import Steering
+from steercpp.errors import InputError, SteerError, WorkerError
+from steercpp.provenance import physical_cores
+from steercpp.sweeps.measure import Here, Measured, Measurer, Task, Tick, Variant
+from steercpp.sweeps.texts import ItemTexts, TextJob, TextPlan
+from steercpp.sweeps.worker import Host, MeasureJob, Setup, WriteJob, perform, pickled, version
+
+_LOSSES = 3  # workers lost in a row, without a job done between them
+_AHEAD = 2  # jobs for each worker that are sent before they can begin
+
+Work: TypeAlias = MeasureJob | WriteJob
+
+
+class Spreading(Protocol):
+    """`spread` over a chosen executor."""
+
+    def __call__(self, engine: Engine, here: Here, *, hosts: set[Host]) -> AbstractContextManager[Measurer]:
+        """See `spread`."""
+
+
+@contextmanager
+def spread(
+    executor: Executor | int, engine: Engine, here: Here, *, models: Sequence[str] = (), hosts: set[Host]
+) -> Iterator[Spread]:
+    """What measures over an executor; processes of ours end with it.
+
+    Args:
+        executor: where jobs go, or how many processes to run here.
+        engine: as its own, the workers run the model.
+        here: its store takes the numbers.
+        models: folders in which workers look for the model.
+        hosts: gets where jobs were done.
+
+    Raises:
+        InputError: no processes.
+    """
+    if isinstance(executor, int) and executor < 1:
+        raise InputError(f"{executor} workers: give at least 1")
+    n_workers = (
+        executor if isinstance(executor, int) else int(getattr(executor, "_max_workers", None) or _n_of(executor))
+    )
+    options = engine.options()
+    if isinstance(executor, int):
+        options |= {"threads": max(1, (options["threads"] or physical_cores()) // n_workers)}
+    setup = Setup(
+        engine.sha256, model_bytes(engine.path), str(engine.path.resolve()), tuple(map(str, models)), options,
+        {name: value for name, value in engine.settings().items() if name not in engine.vocabulary.chat_texts},
+    )  # fmt: skip
+    if isinstance(executor, Executor):
+        yield Spread(here, setup, n_workers, hosts, executor, None)
+        return
+    make = _Processes(executor).start
+    made = Spread(here, setup, n_workers, hosts, make(), make)
+    try:
+        yield made
+    finally:
+        _end(made.executor)
+
+
+def _n_of(executor: Executor) -> int:
+    """Workers of a Dask cluster; of an executor that does not tell, the cores of this machine."""
+    client: Any = getattr(executor, "_client", None)
+    return len(client.nthreads()) if hasattr(client, "nthreads") else os.cpu_count() or 1
+
+
+@dataclass(slots=True)
+class Spread:
+    """Measures in other processes; see `Measurer`.
+
+    Attributes:
+        here: has the store, and what is finished.
+        setup: which model the workers need.
+        n_workers: how many there are.
+        hosts: where jobs were done.
+        executor: where jobs go.
+        renew: makes another executor where this one is broken; None where it is not ours.
+    """
+
+    here: Here
+    setup: Setup
+    n_workers: int
+    hosts: set[Host]
+    executor: Executor
+    renew: Callable[[], Executor] | None
+    _run: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def measure(
+        self,
+        chunked: Sequence[Sequence[Task]],
+        variants: Sequence[Variant],
+        *,
+        keeps: bool = True,
+        tick: Tick,
+        after: Callable[[Variant], None] = lambda _: None,
+    ) -> None:
+        """See `Measurer`."""
+        tasks = [task for chunk in chunked for task in chunk]
+        places = {(variant.label, variant.strength): place for place, variant in enumerate(variants)}
+        left = [len(tasks)] * len(variants)
+
+        def count(task: Task, place: int, *, is_new: bool) -> None:
+            tick(variants[place], task.batch.n_tokens, is_new)
+            left[place] -= 1
+            if left[place] == 0:
+                after(variants[place])
+
+        jobs: list[tuple[Task, MeasureJob]] = []
+        n_parts = -(-_AHEAD * self.n_workers // max(len(tasks), 1))  # of one task's variants
+        for number, task in enumerate(tasks):
+            missing = []
+            for place, variant in enumerate(variants):
+                if task.group(variant.label, variant.strength) in self.here.done:
+                    count(task, place, is_new=False)
+                else:
+                    missing.append(variant)
+            name = f"{self._run} {task.kind} {number} {keeps}"
+            for part in _parts(missing, n_parts):
+                first_layer = self.here.bases.first_layer
+                jobs.append((task, MeasureJob(self.setup, name, task, part, first_layer, keeps)))
+        for place, n in enumerate(left):
+            if n == 0 and not tasks:
+                after(variants[place])
+
+        def take(place: int, measured: list[Measured]) -> None:
+            for numbers in measured:
+                if numbers.group not in self.here.done:
+                    numbers.add_to(self.here.store)
+                    self.here.done.add(numbers.group)
+                    count(jobs[place][0], places[numbers.group.label, numbers.group.strength], is_new=True)
+
+        self._do([job for _, job in jobs], take)
+
+    def write(
+        self,
+        job: TextJob,
+        text_plan: TextPlan,
+        *,
+        steering: Steering | None,
+        strengths: Sequence[float],
+        tick: Callable[[int, bool], None],
+    ) -> None:
+        """See `Measurer`."""
+        done = self.here.store.items_with_texts(job.label, job.kind)
+        n_tokens = job.n_tokens(text_plan, len(strengths))
+        for item in sorted(done):
+            tick(n_tokens[item], False)
+        missing = [item for item in range(len(job.prompts)) if item not in done]
+
+        def take(place: int, texts: ItemTexts) -> None:
+            texts.add_to(self.here.store)
+            tick(n_tokens[missing[place]], True)
+
+        self._do([WriteJob(self.setup, job, item, text_plan, steering, tuple(strengths)) for item in missing], take)
+
+    def _do(self, jobs: Sequence[Work], take: Callable[[int, Any], None]) -> None:
+        """Have jobs done; `take` gets the place of each and what it gave, in the order in which they end."""
+        waiting, running = deque(range(len(jobs))), dict[Future[tuple[Any, Host]], int]()
+        n_lost = 0
+        try:
+            while waiting or running:
+                try:
+                    while waiting and len(running) < _AHEAD * self.n_workers:
+                        future = self.executor.submit(perform, version(), pickled(jobs[waiting[0]]))
+                        running[future] = waiting.popleft()
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        result, host = _result(future)
+                        self.hosts.add(host)
+                        take(running.pop(future), result)
+                        n_lost = 0
+                except BrokenExecutor as error:
+                    n_lost += 1
+                    if self.renew is None or n_lost == _LOSSES:
+                        raise WorkerError(
+                            f"{n_lost} workers in a row ended before they had done anything ({error}); is there memory "
+                            "for so many? Run fewer, then the same command resumes"
+                        ) from error
+                    waiting.extendleft(sorted(running.values(), reverse=True))
+                    running.clear()
+                    _end(self.executor)
+                    self.executor = self.renew()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _result(future: Future[tuple[Any, Host]]) -> tuple[Any, Host]:
+    """What a job gave.
+
+    Raises:
+        BrokenExecutor: the worker was lost.
+        SteerError: what it raised; WorkerError for anything else.
+    """
+    try:
+        return future.result()
+    except (SteerError, BrokenExecutor):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise WorkerError(f"a worker failed ({reason}); is steercpp {version()} installed where it runs?") from error
+
+
+def _parts(variants: Sequence[Variant], n: int) -> list[tuple[Variant, ...]]:
+    """Variants in runs of nearly one length, at most n of them."""
+    n = min(n, len(variants))
+    return [tuple(variants[len(variants) * i // n : len(variants) * (i + 1) // n]) for i in range(n)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Processes:
+    """Processes of ours on this machine."""
+
+    n: int
+
+    def start(self) -> ProcessPoolExecutor:
+        """So many, started anew: a fork would share the threads' locks of this one."""
+        return ProcessPoolExecutor(self.n, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to who sends the jobs, and end with it, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _end(executor: Executor) -> None:
+    """End processes of ours at once, in the middle of a job too."""
+    processes = list((getattr(executor, "_processes", None) or {}).values())
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        with suppress(Exception):  # it may have ended
+            process.terminate()
+    for process in processes:
+        process.join()

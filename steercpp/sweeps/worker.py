@@ -1,0 +1,195 @@
+"""What a process does that measures for another one; read this for what is sent to it and what comes back.
+
+A job is sent as bytes, with the version that wrote it before them: another version refuses it before it reads on. The
+process loads the model once, found by its hash (engine/model_search.py), and keeps it, and the unsteered passes of the
+task that it measured last, for the jobs to come.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steercpp.engine.engine import Engine
+from steercpp.engine.model_search import find_model
+from steercpp.engine.steering import Steering
+from steercpp.errors import ModelError, WorkerError
+from steercpp.provenance import versions
+from steercpp.sweeps.measure import Bases, Measured, Task, Variant, measured
+from steercpp.sweeps.texts import ItemTexts, TextJob, TextPlan, item_texts
+
+_OF_A_MACHINE = ("threads", "cpu")  # settings that do not have to agree
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Which model a worker needs, and how it runs it.
+
+    Attributes:
+        sha256, n_bytes: of the model.
+        path: where the sender has it.
+        folders: where to look for it, beside the worker's own folders.
+        options: keywords of `Engine`.
+        settings: `Engine.settings` of the sender's.
+    """
+
+    sha256: str
+    n_bytes: int
+    path: str
+    folders: tuple[str, ...]
+    options: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The same for setups that one engine serves."""
+        return f"{self.sha256} {sorted(self.options.items())!r}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasureJob:
+    """A task under some variants, in order.
+
+    Attributes:
+        setup: the model.
+        name: of the task among all that are sent; what was kept of a task is used again for the same name.
+        task, variants: what is measured.
+        first_layer: the lowest steered layer.
+        keeps: see `Bases`.
+    """
+
+    setup: Setup
+    name: str
+    task: Task
+    variants: tuple[Variant, ...]
+    first_layer: int
+    keeps: bool
+
+    def done_by(self, engine: Engine) -> list[Measured]:
+        """The numbers of each variant."""
+        task, bases = _KEPT.begun(self, engine)
+        n = len(self.variants)
+        return [measured(task, bases, variant, n_later=n - 1 - i) for i, variant in enumerate(self.variants)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WriteJob:
+    """An item's prompt to be continued; see `item_texts`."""
+
+    setup: Setup
+    job: TextJob
+    item: int
+    text_plan: TextPlan
+    steering: Steering | None
+    strengths: tuple[float, ...]
+
+    def done_by(self, engine: Engine) -> ItemTexts:
+        """The texts."""
+        return item_texts(engine, self.job, self.item, self.text_plan, steering=self.steering, strengths=self.strengths)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where a job was done: the machine's name, and its CPU as far as it decides bits."""
+
+    name: str
+    cpu: str
+
+
+def pickled(job: MeasureJob | WriteJob) -> bytes:
+    """A job as bytes, for `perform`."""
+    return pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def version() -> str:
+    """What must agree between a worker and who sends it jobs."""
+    return versions()["steercpp"]
+
+
+def perform(sent_by: str, job: bytes) -> tuple[Any, Host]:
+    """Do a job in this process; called by an executor.
+
+    Args:
+        sent_by: version of steercpp that sent it.
+        job: `pickled`.
+
+    Returns:
+        what `done_by` of the job gives, and where it was done.
+
+    Raises:
+        WorkerError: this process has another version, no such model, or another llama.cpp.
+        EngineError: a decode failed.
+    """
+    if sent_by != version():
+        raise WorkerError(
+            f"{_here()}: has steercpp {version()}, and jobs come from "
+            f"{sent_by}; install the same version on all machines"
+        )
+    made: MeasureJob | WriteJob = pickle.loads(job)
+    with _KEPT.lock:  # one job at a time: a second thread would wait for the engine anyway
+        engine = _KEPT.engine(made.setup)
+        return made.done_by(engine), Host(platform.node(), str(engine.settings()["cpu"]))
+
+
+class _Kept:
+    """What a worker keeps between jobs."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._key = ""
+        self._engine: Engine | None = None
+        self._name = ""
+        self._begun: tuple[Task, Bases] | None = None
+
+    def engine(self, setup: Setup) -> Engine:
+        """The engine for a setup; that for another one is closed."""
+        if self._engine is None or self._key != setup.key:
+            self._forget()
+            path = _found(setup)
+            engine = Engine(path, **setup.options)
+            _refuse_other_settings(engine, setup)
+            self._engine, self._key = engine, setup.key
+        return self._engine
+
+    def begun(self, job: MeasureJob, engine: Engine) -> tuple[Task, Bases]:
+        """The job's task with the unsteered passes of it that there are: a job before it may have made them."""
+        if self._begun is None or self._name != job.name:
+            first_layer = job.first_layer if job.keeps else engine.n_layer
+            self._begun, self._name = (job.task, Bases(engine, first_layer, keeps=job.keeps)), job.name
+        return self._begun
+
+    def _forget(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+        self._engine, self._begun, self._name = None, None, ""
+
+
+_KEPT = _Kept()
+
+
+def _here() -> str:
+    return f"worker on {platform.node()} (process {os.getpid()})"
+
+
+def _found(setup: Setup) -> Path:
+    try:
+        return find_model(setup.sha256, n_bytes=setup.n_bytes, hint=setup.path, folders=setup.folders)
+    except ModelError as error:
+        raise WorkerError(f"{_here()}: {error}") from error
+
+
+def _refuse_other_settings(engine: Engine, setup: Setup) -> None:
+    """See that this engine gives the numbers that the sender's would."""
+    ours = engine.settings()
+    for name, wanted in setup.settings.items():
+        if name not in _OF_A_MACHINE and ours.get(name) != wanted:
+            raise WorkerError(
+                f"{_here()}: its {name} is {ours.get(name)!r}, and the sweep "
+                f"has {wanted!r}; install and run the same on all machines"
+            )

@@ -77,7 +77,7 @@ SUBJECTS = (
     ),
     _subject(
         "GPUs and other machines", "Where the model is computed.",
-        "n_gpu_layers gpu_layers main_gpu split_mode tensor_split rpc offload_kqv",
+        "n_gpu_layers gpu_layers main_gpu split_mode tensor_split rpc offload_kqv workers dask models",
     ),
     _subject(
         "Output", "Where results go, and how they are shown.",

@@ -29,6 +29,7 @@ from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.judging import renew_vector
 from steercpp.cli.options.preparation import Effort, asks_for, effort_options, find_open, plan_ahead, with_listed
 from steercpp.cli.options.prompts import show_inputs, show_prompts_option
+from steercpp.cli.options.spreading import SpreadingOptions, spreading_options
 from steercpp.cli.options.steering import SteeringOptions, steering_options
 from steercpp.cli.options.texts import TextOptions, text_options
 from steercpp.cli.views.signals import not_measured, plan_pieces, signal_pieces
@@ -70,6 +71,7 @@ QUICK_SHOWN = 4  # requests whose texts a quick sweep shows
 @steering_options
 @engine_options
 @exact_option
+@spreading_options
 @force_option("Replace the run in the directory.")
 @click.option("--dry-run", is_flag=True,
               help="Only ask what each measure tells on MODEL, and say what the sweep will take.")  # fmt: skip
@@ -96,6 +98,7 @@ def sweep(
     steering: SteeringOptions,
     options: EngineOptions,
     as_alone: bool,
+    spreading: SpreadingOptions,
     force: bool,
     dry_run: bool,
     details: bool,
@@ -171,6 +174,7 @@ def sweep(
     with (
         output.kept_in(folder),
         options.open(inputs.model) as engine,
+        spreading.keywords() as where,
         output.progress(above=view.table, beside_data=as_json) as report,
     ):
         has_controls = bool(controls.n_random or controls.orthogonal or controls.prompt_baseline)
@@ -202,7 +206,7 @@ def sweep(
             engine, vector_of if callable(source) else source, spec, out=folder, allow_code=texts.allow_code,
             force=force, vector_id=identity, progress=report, on_strength=view.add,
             on_stage=None if report is None else report.on_stage,
-            note=None if as_json else output.note,
+            note=None if as_json else output.note, **where,
         )  # fmt: skip
     if not result.decoded_now:
         output.note(f"{folder}: finished already, nothing was computed; --force measures it again")

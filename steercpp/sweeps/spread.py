@@ -124,12 +124,17 @@ class Spread:
         tasks = [task for chunk in chunked for task in chunk]
         places = {(variant.label, variant.strength): place for place, variant in enumerate(variants)}
         left = [len(tasks)] * len(variants)
+        untold = deque(range(len(variants)))
+
+        def tell() -> None:
+            """Tell of variants in their order: what is made of one may need those before it."""
+            while untold and left[untold[0]] == 0:
+                after(variants[untold.popleft()])
 
         def count(task: Task, place: int, *, is_new: bool) -> None:
             tick(variants[place], task.batch.n_tokens, is_new)
             left[place] -= 1
-            if left[place] == 0:
-                after(variants[place])
+            tell()
 
         jobs: list[tuple[Task, MeasureJob]] = []
         n_parts = -(-_AHEAD * self.n_workers // max(len(tasks), 1))  # of one task's variants
@@ -144,9 +149,7 @@ class Spread:
             for part in _parts(missing, n_parts):
                 first_layer = self.here.bases.first_layer
                 jobs.append((task, MeasureJob(self.setup, name, task, part, first_layer, keeps)))
-        for place, n in enumerate(left):
-            if n == 0 and not tasks:
-                after(variants[place])
+        tell()  # of no tasks
 
         def take(place: int, measured: list[Measured]) -> None:
             for numbers in measured:

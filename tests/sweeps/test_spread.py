@@ -1,0 +1,203 @@
+"""A sweep over other processes: the same rows, whoever measures them, whoever is lost, and no wrong worker."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_sweep import ANSWER, CHOICE, numbers, small_sweep
+
+from steercpp.engine.engine import Engine
+from steercpp.engine.model_search import FOLDERS
+from steercpp.errors import InputError, WorkerError
+from steercpp.runs.result import SweepResult
+from steercpp.sweeps import spread, worker
+from steercpp.sweeps.texts import TextPlan
+
+
+@pytest.fixture(scope="module")
+def here(tiny_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    """What one process measures: letters, answers, generated text, controls."""
+    return swept(tiny_engine, tmp_path_factory.mktemp("here") / "run")
+
+
+def swept(engine: Engine, out: Path, **changes: Any) -> SweepResult:
+    return small_sweep(engine, out, **{"answer": ANSWER, "text_plan": TextPlan(4), **changes})
+
+
+def texts(result: SweepResult) -> list[tuple[Any, ...]]:
+    return [(text.strength, text.item, text.text, text.nats) for text in result.all_texts()]
+
+
+class Direct(Executor):
+    """Does each job as it comes, in this process; `jobs` are what it was sent."""
+
+    def __init__(self, change: Callable[[str, bytes], tuple[str, bytes]] = lambda *sent: sent) -> None:
+        self.jobs: list[worker.MeasureJob | worker.WriteJob] = []
+        self._change = change
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.jobs.append(pickle.loads(args[1]))
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*self._change(*args)))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_any_executor_gives_the_same_rows(tiny_engine: Engine, here: SweepResult, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        found = swept(tiny_engine, tmp_path / "run", executor=executor)
+    assert numbers(found.folder) == numbers(here.folder)
+    assert texts(found) == texts(here) and len(texts(found)) > 0
+    assert not [note for note in found.manifest.notes if "CPU" in note]
+
+
+def test_strengths_are_told_once_each_when_all_of_one_is_there(tiny_engine: Engine, tmp_path: Path) -> None:
+    told: list[float] = []
+    done: list[int] = []
+    found = swept(
+        tiny_engine, tmp_path / "run", executor=Direct(), on_strength=lambda means: told.append(means.strength),
+        progress=lambda n, total, words: done.append(n),
+    )  # fmt: skip
+    assert sorted(told) == sorted(found.strengths.tolist())
+    assert done == sorted(done)
+
+
+def test_what_is_there_is_not_asked_for_again(tiny_engine: Engine, here: SweepResult, tmp_path: Path) -> None:
+    class EnoughError(Exception): ...
+
+    def stop(means: Any) -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        swept(tiny_engine, tmp_path / "run", on_strength=stop)  # strength 0 of all kinds is there
+    executor = Direct()
+    found = swept(tiny_engine, tmp_path / "run", executor=executor)
+    assert numbers(found.folder) == numbers(here.folder)
+    measured = [job for job in executor.jobs if isinstance(job, worker.MeasureJob)]
+    assert all(variant.strength for job in measured for variant in job.variants if variant.label == "vector")
+
+
+@pytest.mark.slow
+def test_processes_of_ours_that_are_killed_are_replaced(
+    tiny_engine: Engine, here: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[ProcessPoolExecutor] = []
+    start = spread._Processes.start
+
+    def started(self: Any) -> ProcessPoolExecutor:
+        pools.append(start(self))
+        return pools[-1]
+
+    def kill(done: int, total: int, words: str) -> None:
+        if len(pools) == 1 and pools[0]._processes and done:
+            for pid in list(pools[0]._processes):
+                os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(spread._Processes, "start", started)
+    found = swept(tiny_engine, tmp_path / "run", executor=2, progress=kill)
+    assert len(pools) == 2  # the first ones were lost, the second ones did the rest
+    assert numbers(found.folder) == numbers(here.folder) and texts(found) == texts(here)
+    assert not any(process.is_alive() for process in (pools[1]._processes or {}).values())
+
+
+@pytest.mark.slow
+def test_processes_end_with_who_started_them(tiny_path: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from steercpp.sweeps.spread import _Processes\n"
+        "import os\n"
+        "if __name__ == '__main__':\n"
+        "    pool = _Processes(1).start(); print(pool.submit(os.getpid).result(), flush=True); time.sleep(60)\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    with subprocess.Popen(
+        [sys.executable, str(script), str(Path(__file__).parents[1] / "helpers")], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(200):
+        if not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text():
+            return
+        os.sched_yield()
+        subprocess.run(["sleep", "0.05"], check=True)
+    raise AssertionError("the worker lives on")
+
+
+def test_a_worker_that_always_ends_is_told(tiny_engine: Engine, tmp_path: Path) -> None:
+    lost = ProcessPoolExecutor(1)
+    lost.submit(os._exit, 1)
+    with pytest.raises(WorkerError, match="ended before they had done anything"):
+        swept(tiny_engine, tmp_path / "run", executor=lost)
+
+
+def test_a_worker_of_another_version_is_refused(tiny_engine: Engine, tmp_path: Path) -> None:
+    executor = Direct(lambda sent_by, job: ("0.0.9", job))
+    with pytest.raises(WorkerError, match=r"worker on .* has steercpp .* and jobs come from 0\.0\.9"):
+        swept(tiny_engine, tmp_path / "run", executor=executor)
+
+
+@contextmanager
+def other_setup(**changes: Any) -> Iterator[Executor]:
+    """An executor whose workers read another setup."""
+
+    def change(sent_by: str, job: bytes) -> tuple[str, bytes]:
+        from dataclasses import replace
+
+        made = pickle.loads(job)
+        return sent_by, pickle.dumps(replace(made, setup=replace(made.setup, **changes)))
+
+    worker._KEPT._forget()
+    yield Direct(change)
+    worker._KEPT._forget()
+
+
+def test_a_model_is_found_by_its_hash_or_refused(
+    tiny_engine: Engine, here: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models" / "deeper"
+    folder.mkdir(parents=True)
+    (folder / "a.gguf").write_bytes(b"GGUF")
+    (folder / "renamed.gguf").write_bytes(tiny_engine.path.read_bytes())
+    with other_setup(path="/nowhere/model.gguf") as executor:
+        with pytest.raises(WorkerError, match=rf"worker on .*model\.gguf.*{FOLDERS} names no folder"):
+            swept(tiny_engine, tmp_path / "none", executor=executor)
+        found = swept(tiny_engine, tmp_path / "run", executor=executor, models=[tmp_path / "models"])
+        assert numbers(found.folder) == numbers(here.folder)
+    monkeypatch.setenv(FOLDERS, str(tmp_path / "models"))
+    with other_setup(path="/nowhere/model.gguf") as executor:
+        assert numbers(swept(tiny_engine, tmp_path / "two", executor=executor).folder) == numbers(here.folder)
+    with other_setup(sha256="0" * 64) as executor, pytest.raises(WorkerError, match="with the hash 000000000000"):
+        swept(tiny_engine, tmp_path / "other", executor=executor)
+
+
+def test_another_build_is_refused(tiny_engine: Engine, tmp_path: Path) -> None:
+    settings = {**tiny_engine.settings(), "llama_cpp": "b1"}
+    with other_setup(settings=settings) as executor, pytest.raises(WorkerError, match="its llama_cpp is"):
+        swept(tiny_engine, tmp_path / "run", executor=executor)
+
+
+def test_another_type_of_cpu_is_noted(tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = worker.Host
+    monkeypatch.setattr(worker, "Host", lambda name, cpu: host("node-7", "AVX9"))
+    found = small_sweep(tiny_engine, tmp_path / "run", choice=CHOICE[:2], executor=Direct(), random_directions=0)
+    assert [note for note in found.manifest.notes if "node-7" in note and "several types" in note]
+
+
+def test_no_workers_are_refused(tiny_engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="0 workers"):
+        swept(tiny_engine, tmp_path / "run", executor=0)

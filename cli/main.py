@@ -1,6 +1,7 @@
 """The `steercpp` command; read this to add a command, or to see how errors become exit codes.
 
-Exit codes: 0 done, 1 an error in one sentence, 2 wrong usage (click's own), 130 interrupted.
+Exit codes: 0 done, 1 an error in one sentence, 2 wrong usage (click's own), 130 after Ctrl-C, 143 after SIGTERM, 129
+where the terminal was closed.
 A command is a name in `COMMANDS` and a module commands/NAME.py that holds a click command of that name. Those modules
 import the library inside the command, so that `steercpp --help` costs no more than click itself.
 """
@@ -19,6 +20,7 @@ from typing import Any
 import click
 
 from steercpp.cli import output
+from steercpp.cli.signals import ending_in_order, exit_code
 from steercpp.cli.words import in_options
 from steercpp.errors import SteerError, VectorFileError
 
@@ -52,7 +54,8 @@ class LazyGroup(click.Group):
         """Run the command line; what its output cannot spell is replaced, whichever command writes it."""
         output.replace_what_cannot_be_encoded()
         try:
-            return super().main(*arguments, **options)
+            with ending_in_order():
+                return super().main(*arguments, **options)
         except OSError as error:  # of --help, say; what happens in a command is told by `invoke`
             _failure(error).show()
             sys.exit(Failure.exit_code)
@@ -104,9 +107,9 @@ class LazyGroup(click.Group):
         except SteerError as error:
             sentence = _no_vector(error, ctx.obj) or str(error)
             raise Failure(in_options(sentence, ctx.obj)) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             click.echo("interrupted", err=True)
-            ctx.exit(130)
+            ctx.exit(exit_code(interrupt))
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone: click leaves quietly
                 raise

@@ -412,6 +412,12 @@ def test_bad_folders(files: list[str]) -> None:
     assert run(*files, "--out", "x", "--force").exit_code == 0
 
 
+def heed_signals() -> None:
+    """As of a process that a shell begins in front."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def on_a_terminal(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     """The command in a process of its own, with a terminal of 80 x 24 on stderr, and that terminal's other end.
 
@@ -421,7 +427,7 @@ def on_a_terminal(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     process = subprocess.Popen(
         [sys.executable, "-m", "steercpp.cli.main", *arguments], stdout=subprocess.PIPE, stderr=terminal,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
     )  # fmt: skip
     os.close(terminal)
     return process, controller
@@ -429,15 +435,17 @@ def on_a_terminal(arguments: list[str]) -> tuple[subprocess.Popen[bytes], int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(files: list[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_keeps_what_is_finished_and_the_same_command_goes_on(files: list[str], number: signal.Signals) -> None:
     command = [*files[:8], "--strengths", "-2:2:0.01", "--unit", "norm", "--threads", "1", "--out", "x"]
     process, controller = on_a_terminal(command)
     drawn = drawn_on(controller, until="⣀".encode())  # a strength is finished, its line drawn
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     drawn += drawn_on(controller)
     stdout, _ = process.communicate()
     os.close(controller)
-    assert (process.returncode, stdout) == (130, b"")
+    assert (process.returncode, stdout) == (128 + number, b"")
+    assert not [path.name for path in Path("x").iterdir() if path.name.startswith(".")]  # nor the lock
     assert b"what was finished is kept" in drawn and b"Traceback" not in drawn
     data = json.loads(run("report", "x", "--json").stdout)
     assert not data["finished"] and 0 < len(data["strengths"]) < 401

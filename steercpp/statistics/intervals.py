@@ -2,9 +2,14 @@
 
 The items are the sample: another set of questions would have given other curves, and every item is measured at every
 strength, so an item is drawn with its whole row of strengths (paired). Bias-corrected and accelerated intervals
-(BCa, Efron 1987) from SciPy, at a level widened for few items (Hesterberg 2015, "What Teachers Should Know About the
+(BCa, Efron 1987), at a level widened for few items (Hesterberg 2015, "What Teachers Should Know About the
 Bootstrap", section 5.3: the level at which the interval of a mean equals Student's). In our trials with 12 to 300
 items, alike and unlike, this covered the truth in 92 to 98% of studies, where plain percentiles fell to 85%.
+
+All numbers follow from means over items. So the means of a resample, and those without one item, are found without
+copying items; the intervals are those of SciPy's `bootstrap`, whose time is quadratic in the number of items. More than
+4,000 items are first averaged in 4,000 groups that are drawn at random: these vary as the items do, and the width of an
+interval is uncertain by 1% more.
 
 `resample` gives the bounds of many numbers as arrays, drawn by the caller's generator; `bounded`, `mean` and `means`
 give numbers as `Interval`, seeded, for the measured constants, whose items are queries.
@@ -12,14 +17,12 @@ give numbers as `Interval`, seeded, for the measured constants, whose items are 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 from steercpp.aliases import Floats
 
@@ -27,7 +30,9 @@ FEWEST_ITEMS = 5  # fewer than these can all lie on one side by chance, more oft
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 SEED = 0  # of intervals that are drawn without a caller's generator
-MEMORY = 4_000_000  # numbers in one block of resampled items
+MEMORY = 4_000_000  # draws in one block of resamples
+_ROUNDING = 1e-12  # of sums over thousands of items, relative
+MOST_ITEMS = 4000  # that are resampled one by one
 
 Alternative: TypeAlias = Literal["two-sided", "greater", "less"]
 
@@ -81,27 +86,83 @@ def resample(
         confidence: chance of covering the truth.
         alternative: "greater" gives a lower bound only, "less" an upper bound only.
     """
+    assert items.shape[1] >= FEWEST_ITEMS
+    used = _grouped(items)
+    draws = statistic(_means_of_resamples(used, rng, resamples)).T
+    estimate = statistic(items.mean(axis=1)[None])[0]
+
+    # the level that is asked for, moved by the draws' bias and by how the spread changes with the number itself
+    alpha = 1.0 - level(confidence, items.shape[1], alternative)
+    shares = {"two-sided": (alpha / 2, 1.0 - alpha / 2), "greater": (alpha, None), "less": (None, 1.0 - alpha)}
+    bias = special.ndtri(_share_below(draws, estimate))
+    acceleration = _acceleration(statistic(_means_without_one(used)))
+
+    def bound(share: float | None, open_end: float) -> Floats:
+        if share is None:
+            return np.full(len(draws), open_end)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shifted = bias + special.ndtri(share)
+            moved = special.ndtr(bias + shifted / (1.0 - acceleration * shifted))
+        # no spread, or every draw on one side of the estimate: plain percentiles
+        return _quantiles(draws, np.where(np.isfinite(moved), moved, share))
+
+    low, high = shares[alternative]
+    return Resampled(bound(low, -np.inf), bound(high, np.inf), draws)
+
+
+def _grouped(items: Floats) -> Floats:
+    """At most MOST_ITEMS columns that have the items' mean and vary as they do, drawn always alike.
+
+    A group's column is its sum's distance from what the mean would give, as large as it counts among so few.
+    """
     n_items = items.shape[1]
-    assert n_items >= FEWEST_ITEMS
+    if n_items <= MOST_ITEMS:
+        return items
+    order = np.random.default_rng(SEED).permutation(n_items)
+    starts = np.arange(MOST_ITEMS) * n_items // MOST_ITEMS
+    mean = items.mean(axis=1, keepdims=True)
+    return np.asarray(mean + np.add.reduceat((items - mean)[:, order], starts, axis=1) * (MOST_ITEMS / n_items))
 
-    def of_samples(*sample: Floats, axis: int) -> Floats:
-        means = sample[0].mean(axis=axis)
-        numbers: Floats = statistic(np.atleast_2d(means.T)).T
-        return numbers if means.ndim > 1 else numbers[:, 0]
 
-    with warnings.catch_warnings():
-        # numbers that are the same in every resample have no BCa interval; `_filled` gives them one
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        warnings.filterwarnings("ignore", "invalid value|divide by zero", RuntimeWarning)
-        result = stats.bootstrap(
-            (items,), of_samples, axis=-1, vectorized=True, n_resamples=resamples,
-            batch=max(1, MEMORY // items.size), confidence_level=level(confidence, n_items, alternative),
-            alternative=alternative, method="BCa", rng=rng,
-        )  # fmt: skip
-    draws = np.asarray(result.bootstrap_distribution, np.float64)
-    tail = (1.0 - level(confidence, n_items, alternative)) / (2 if alternative == "two-sided" else 1)
-    ends = result.confidence_interval
-    return Resampled(_filled(ends.low, draws, tail), _filled(ends.high, draws, 1.0 - tail), draws)
+def _means_of_resamples(items: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+    """(resamples, n_rows) means of the rows over items drawn with replacement."""
+    n_items = items.shape[1]
+    mean = items.mean(axis=1)
+    around = items.T - mean
+    around[:, np.ptp(items, axis=1) == 0] = 0.0  # nor does rounding move a mean of equal items
+    means = np.empty((resamples, len(items)))
+    at_once = max(1, MEMORY // n_items)
+    for start in range(0, resamples, at_once):
+        n = min(at_once, resamples - start)
+        drawn = rng.integers(0, n_items, (n, n_items)) + n_items * np.arange(n)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n * n_items).reshape(n, n_items)
+        means[start : start + n] = mean + counts.astype(np.float64) @ around / n_items
+    return means
+
+
+def _means_without_one(items: Floats) -> Floats:
+    """(n_items, n_rows) means of the rows over all items but one."""
+    n_items = items.shape[1]
+    return np.asarray((n_items * items.mean(axis=1) - items.T) / (n_items - 1))
+
+
+def _share_below(draws: Floats, estimate: Floats) -> Floats:
+    """(k,) share of the draws of each number that are below its estimate; those equal but for rounding count half."""
+    above = draws - estimate[:, None]
+    rounding = _ROUNDING * np.abs(draws).max(axis=1, keepdims=True)
+    return np.asarray(((above < -rounding).mean(axis=1) + (above <= rounding).mean(axis=1)) / 2)
+
+
+def _acceleration(without_one: Floats) -> Floats:
+    """(k,) of numbers without each of n items, (n, k): a sixth of their skewness over the root of n, as of a mean."""
+    distances = without_one.mean(axis=0) - without_one
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((distances**3).sum(axis=0) / (6.0 * ((distances**2).sum(axis=0)) ** 1.5))
+
+
+def _quantiles(draws: Floats, shares: Floats) -> Floats:
+    """(k,) of the draws of each number (k, resamples) the quantile at its own share."""
+    return np.array([np.quantile(of_number, share) for of_number, share in zip(draws, shares, strict=True)])
 
 
 def same(means: Floats) -> Floats:
@@ -114,12 +175,6 @@ def level(confidence: float, n_items: int, alternative: Alternative) -> float:
     tails = 2 if alternative == "two-sided" else 1
     student = stats.t.isf((1.0 - confidence) / tails, n_items - 1)
     return float(1.0 - tails * stats.norm.sf(np.sqrt(n_items / (n_items - 1)) * student))
-
-
-def _filled(bound: npt.ArrayLike, draws: Floats, share: float) -> Floats:
-    """Plain percentiles where there is no BCa bound: no spread, or every draw on one side of the estimate."""
-    bounds = np.asarray(bound, np.float64)
-    return np.where(np.isnan(bounds), np.quantile(draws, share, axis=1), bounds)
 
 
 def bounded(rows: Floats, statistic: Callable[[Floats], Floats], *, resamples: int = RESAMPLES) -> tuple[Interval, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from steercpp.statistics.intervals import level, resample
+from steercpp.statistics.intervals import Alternative, level, resample, same
 
 
 def test_mean_intervals_are_students_where_items_are_normal() -> None:
@@ -62,3 +62,33 @@ def test_blocks_of_resamples_do_not_change_the_bounds(monkeypatch: pytest.Monkey
     blocks = resample(items, lambda m: m, rng=np.random.default_rng(11), resamples=200)
     np.testing.assert_array_equal(blocks.draws, whole.draws)
     np.testing.assert_allclose(blocks.low, whole.low, rtol=1e-12)  # the jackknife sums in blocks, too
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+def test_bounds_are_those_of_scipy(alternative: Alternative) -> None:
+    """The same draws and definition; SciPy copies every resample, and every sample without one item."""
+    items = np.random.default_rng(7).gamma(1.3, size=(3, 60))
+
+    def ratio(*sample: np.ndarray, axis: int) -> np.ndarray:
+        means = sample[0].mean(axis=axis)
+        return means[0] / means[1]
+
+    found = resample(items, lambda m: m[:, :1] / m[:, 1:2], rng=np.random.default_rng(8), alternative=alternative)
+    theirs = stats.bootstrap(
+        (items,), ratio, axis=-1, vectorized=True, n_resamples=1000, confidence_level=level(0.95, 60, alternative),
+        alternative=alternative, method="BCa", rng=np.random.default_rng(8),
+    )  # fmt: skip
+    ends = theirs.confidence_interval
+    np.testing.assert_allclose(found.low, [ends.low], rtol=1e-10)
+    np.testing.assert_allclose(found.high, [ends.high], rtol=1e-10)
+    np.testing.assert_allclose(found.draws[0], theirs.bootstrap_distribution, rtol=1e-10)
+
+
+def test_many_items_are_resampled_in_groups_that_vary_as_they_do() -> None:
+    """Sorted, so that neighbors are alike: widths and centers are those of a mean of 20,011 skewed items."""
+    items = np.sort(np.random.default_rng(9).gamma(1.3, size=(40, 20_011)), axis=1)
+    found = resample(items, same, rng=np.random.default_rng(10), resamples=2000)
+    errors = items.std(axis=1) / np.sqrt(items.shape[1])
+    assert np.mean((found.high - found.low) / (2 * 1.96 * errors)) == pytest.approx(1.0, abs=0.02)
+    off = (found.draws.mean(axis=1) - items.mean(axis=1)) / errors
+    assert np.abs(off).max() < 0.1  # 2,000 draws: 0.02 each

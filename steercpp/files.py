@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -34,6 +35,8 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS)  # a folder that cannot be synced
 _SPECIAL = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 _OTHERWISE = "what was written reads back otherwise"
+_OPEN_FILES = re.compile(r"/proc/[0-9]+(/task/[0-9]+)?/fd|/dev/fd")
+_MOST_LINKS = 40  # as of Linux
 _PIECE = 1 << 20  # bytes written or read at once
 _ABANDONED_S = 86_400.0  # how old a draft is that surely nobody fills, where it cannot be locked
 _fences = threading.local()
@@ -55,11 +58,11 @@ def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs
     if path.is_dir():
         raise error(f"{path}: is a folder; name a file in it")
     _refuse_special(path, error)
+    folder = _place(path, error).parent
     if path.exists() and not force:
         raise error(f"{path}: exists already; choose another name or give `force=True` to replace it")
     if any(source is not None and source.exists() and path.exists() and path.samefile(source) for source in inputs):
         raise error(f"{path}: is read for what would be written there; choose another name")
-    folder = _place(path, error).parent
     if not folder.is_dir():
         raise error(f"{path}: the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK):
@@ -77,15 +80,15 @@ def _refuse_special(path: Path, error: type[InputError] | type[RunError]) -> Non
 
 
 def _place(path: Path, error: type[InputError]) -> Path:
-    """Where a file is that the user named: at the end of a link, which may not be there yet."""
-    if not path.is_symlink():
-        return path
-    place = Path(os.path.realpath(path))
-    if place.is_symlink():
-        raise error(f"{path}: is a link that leads in a circle; choose another name")
-    if path.exists() and not (place.exists() and place.samefile(path)):  # an open file of this process, by number
-        raise error(f"{path}: leads to an open file, not to a name; name a file")
-    return place
+    """Where a file is that the user named: at the end of its links, which may not be there yet."""
+    place = path
+    for _ in range(_MOST_LINKS):
+        if _OPEN_FILES.fullmatch(os.path.realpath(place.parent)):
+            raise error(f"{path}: stands for an open file of a process, not for a place; name a file")
+        if not place.is_symlink():
+            return place
+        place = place.parent / place.readlink()
+    raise error(f"{path}: is a link that leads in a circle; choose another name")
 
 
 class Draft:

@@ -29,7 +29,7 @@ from steercpp.vectors.gguf import read_vector
 STORE, VECTOR_FILE = "sweep.sqlite", "vector.gguf"
 PREPARED = "prepared.json"
 OWN_ITEMS = "own.behavior.jsonl"  # behavior items with continuations in the model's own words
-_LOGS = (f"{STORE}-wal", f"{STORE}-shm")
+_LOGS = tuple(f"{STORE}-{kind}" for kind in ("wal", "shm", "journal"))  # SQLite's own, beside the store
 OURS = (MANIFEST, STORE, *_LOGS, VECTOR_FILE)
 PAGE = "report.html"  # which stands for the whole report (reports/report.py)
 _EARLIER = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(VECTOR_FILE)})\..+")  # drafts of earlier versions
@@ -110,10 +110,9 @@ def beginning(folder: Path, names: Sequence[str] = (VECTOR_FILE, STORE, MANIFEST
         aside.mkdir()
         yield aside
         store = next(name for name in names if name.endswith(".sqlite"))
-        with Store.read(aside / store, settled=True):  # which checks it
-            pass
+        Store.reopen(aside / store).close()  # checks it, and has it keep a log from now on
         places = {folder / name: aside / name for name in names}
-        gone = [folder / name for name in (f"{store}-wal", f"{store}-shm", PAGE)]
+        gone = [folder / name for name in (*(name.replace(STORE, store) for name in _LOGS), PAGE)]
         take_places(places, gone=gone)
     except OSError as error:
         raise RunError(

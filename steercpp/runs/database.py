@@ -21,7 +21,7 @@ AGAIN = (
 # What SQLite says where the machine fails and not the file.
 _PASSING = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
 )  # fmt: skip
 _FINISHED = "SELECT 1 FROM groups UNION ALL SELECT 1 FROM said LIMIT 1"
 
@@ -153,7 +153,8 @@ class Database:
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # no such table
                 return False
-            if error.sqlite_errorcode & 0xFF in _PASSING:
+            code = error.sqlite_errorcode & 0xFF
+            if code in _PASSING and code != sqlite3.SQLITE_READONLY:  # that: half of a change is to be taken back
                 raise _refusal(path, error) from error
             return None
 

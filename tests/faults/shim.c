@@ -1,8 +1,9 @@
 // Counts the operations of a process on files in one folder, and has the n-th of them fail; loaded by LD_PRELOAD.
 //
 // fault_arm(folder, n, what) begins to count; fault_count() tells how many there were. What happens at the n-th, before
-// it is carried out: KILL the process; DISK_FULL from then on, where space would be taken, the first write half done;
-// BROKEN, it fails with EIO, once; STOP the process, until it is told to go on. Folders, files and their folders' entries all count, reading too where it can break.
+// it is carried out: KILL the process; STOP it, until it is told to go on; DISK_FULL from then on, where space would be
+// taken, the first write half done; BROKEN, it fails with EIO, once. Operations on files, folders and their entries
+// count, reading too where it can break.
 
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -215,7 +215,9 @@ SCENARIO_CLASSES: tuple[Callable[[Place], Scenario], ...] = (Sweep, Force, Cross
 
 def leftovers(folder: Path) -> list[str]:
     """What a command should not leave."""
-    return [path.name for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(("-wal", "-shm"))]
+    return [
+        path.name for path in folder.rglob("*") if path.name.startswith(".") or path.name.endswith(("-wal", "-shm"))
+    ]
 
 
 @pytest.mark.parametrize("what", FAULTS_OF)
@@ -223,10 +225,12 @@ def leftovers(folder: Path) -> list[str]:
 def test_no_fault_loses_anything(
     of: Callable[[Place], Scenario], what: str, place: Place, faults: Faults, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was wrong: 28 of 79 kills at a run's birth, and any full disk at its end, left what no command went on from."""
+    """What was wrong: after 28 of 79 kills at a run's birth, and a full disk at its end, no command went on."""
     scenario = of(place)
     scenario.prepare()
-    undisturbed = faults.run(scenario.name, *scenario.arguments, folder=place.work, what=what)  # counts as the fault does
+    undisturbed = faults.run(
+        scenario.name, *scenario.arguments, folder=place.work, what=what
+    )  # counts as the fault does
     assert undisturbed.end == "done", undisturbed.said
     expected = scenario.result(undisturbed)
     points = list(range(1, undisturbed.n + 1))

@@ -1,4 +1,4 @@
-"""What is done while file operations fail: each scenario is a command's library call, from the folder it works in on."""
+"""What is done while file operations fail: each scenario is the library call of a command."""
 
 from __future__ import annotations
 

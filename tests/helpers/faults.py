@@ -1,7 +1,7 @@
 """A process whose file operations fail on command: a parent that has imported everything forks a child for each try.
 
-    with Faults(library) as faults:
-        outcome = faults.run("sweep", folder, n=12, what="kill")
+with Faults(library) as faults:
+    outcome = faults.run("sweep", folder, n=12, what="kill")
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a process ended: "done", "refused" with a sentence, "traceback" or "killed"; and how many operations it had."""
+    """How a process ended ("done", "refused", "traceback", "killed"), what it said, and how many operations it had."""
 
     end: str
     said: str

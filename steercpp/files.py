@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Self
 
 from steercpp.errors import InputError, RunError
-from steercpp.provenance import file_sha256
 
 TEMPORARY = ".steercpp-"  # how the name of whatever does not stay begins
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
@@ -321,6 +320,8 @@ def adopt(draft: Path, place: Path, *, sha256: str) -> None:
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(file)
+    from steercpp.provenance import file_sha256
+
     if file_sha256(draft) != sha256:
         raise OSError(errno.EIO, _OTHERWISE)
     take_places({place: draft})

@@ -58,6 +58,16 @@ def examine(folder: Path) -> Manifest | None:
     return None
 
 
+def refuse_replaced(folder: Path, manifest: Manifest) -> None:
+    """See that a folder still holds the run that was read from it.
+
+    Raises:
+        RunError: another one has taken its place, or it was finished since.
+    """
+    if read_manifest(folder).to_json() != manifest.to_json():
+        raise RunError(f"{folder}: another process has changed this run since it was read; run the same command again")
+
+
 def _is_leftover(name: str) -> bool:
     return name.startswith(TEMPORARY) or _EARLIER.fullmatch(name) is not None
 

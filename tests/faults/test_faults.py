@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 IS_ALL = os.environ.get("STEERCPP_FAULTS") == "all"
-N_SAMPLED = 4  # points for each scenario and each kind of fault
+N_SAMPLED = 2  # points for each scenario and each kind of fault
 FAULTS_OF = ("kill", "full", "broken")
 
 

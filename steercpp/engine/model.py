@@ -31,6 +31,7 @@ if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
     )
 
 _native.log_install(os.environ.get("STEERCPP_LOG", "0") not in ("", "0"))
+_native.bus_install()  # the model is mapped: where its file is cut while it is used, that is told
 
 
 class Model:
@@ -65,7 +66,7 @@ class Model:
         self.path = Path(path)
         self.devices = DeviceOptions() if devices is None else devices
         check_model_file(self.path)
-        self.files = OpenedModel(self.path)
+        self.files = OpenedModel(self.path, is_mapped=self.devices.use_mmap)
         header = _native.header(os.fsencode(path))
         check_header(self.path, header)
         self.kv_widths = kv_widths(header)

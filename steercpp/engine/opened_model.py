@@ -2,8 +2,8 @@
 
 A name, a size and a time of change can be given to another model, so none of them stands for its content: all bytes of
 all shards are hashed, once a process. They are read from the files that are held open, so that a model renamed over
-the path does not matter to one that is loaded; one that is written into the file does, since llama.cpp maps it. The
-system's own times of change, which no program sets (ctime), tell when to look again.
+the path does not matter to one that is loaded. One that is written into the file does where llama.cpp maps it, and else
+until it is hashed. The system's own times of change, which no program sets (ctime), tell when to look again.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ class OpenedModel:
 
     Args:
         path: the model, of a split one its first shard.
+        is_mapped: whether it is read from the files as long as it is used, not once.
 
     Raises:
         ModelError: see `model_files`; or a file cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, is_mapped: bool) -> None:
+        self.path, self.is_mapped = path, is_mapped
         self._paths = model_files(path)
         self._files: list[int] = []
         weakref.finalize(self, _close, self._files)
@@ -70,8 +71,10 @@ class OpenedModel:
         Raises:
             ModelError: the content is another one than when it was first asked for, or cannot be read.
         """
-        if self._hashed and self._hashed == self._states():
+        if self._sha256 and (not self.is_mapped or (self._hashed and self._hashed == self._states())):
             return self._sha256
+        if not self._sha256 and not all(map(_is_as_opened, self._opened, map(os.fstat, self._files))):
+            raise ModelError(f"{self.path}: was written to after it was loaded; load it again")
         try:
             sha256 = joined_sha256([_hash_of(file) for file in self._files])
         except OSError as error:
@@ -83,7 +86,7 @@ class OpenedModel:
         return sha256
 
     def refuse_changed(self) -> None:
-        """See that the content is what was hashed.
+        """See that the content that is used is what was hashed.
 
         Raises:
             ModelError: it is not.
@@ -117,6 +120,12 @@ class OpenedModel:
 
 def _state(found: os.stat_result) -> _State:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_as_opened(opened: _State, found: os.stat_result) -> bool:
+    """Whether the content is as it was; a file whose name went to another one has no name left, and another ctime."""
+    now = _state(found)
+    return now == opened or (now[:-1] == opened[:-1] and found.st_nlink == 0)
 
 
 def _is_settled(state: _State) -> bool:

@@ -214,6 +214,7 @@ def write_whole(path: Path, content: bytes | Callable[[Draft], None], *, force: 
             else:
                 content(draft)
     except OSError as problem:
+        check_fences(path)  # which say more than that a folder is not there
         reason = problem.strerror or problem
         raise error(f"{path}: cannot be written: {reason}; choose another place") from problem
 
@@ -253,6 +254,7 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
                 places[path] = draft.path
             take_places(places)
     except OSError as error:
+        check_fences(path)
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); free some space, check the folder's rights, "
             "or use another `out`"

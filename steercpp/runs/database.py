@@ -173,6 +173,7 @@ class Database:
                 yield self._connection
                 check_fences(self.path)
         except sqlite3.OperationalError as error:
+            check_fences(self.path)  # which say more than that a file is not there
             kept = "; what was finished is kept" if self._holds_groups() else ""
             raise RunError(
                 f"{self.path}: cannot be written ({error}); free some space or check the folder's rights, "

@@ -247,6 +247,8 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
                 _refuse_special(path, RunError)
                 if path.is_symlink():
                     raise RunError(f"{path}: is a link, which is not followed here; put the file itself there")
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 draft = Draft.beside(path)
                 drafts.callback(draft.discard)
                 draft.write(data)

@@ -102,7 +102,7 @@ def test_of_two_processes_one_whole_run_is_left(
         undisturbed = two[0].run(plan, tiny_path, tmp_path / plan, folder=tmp_path / plan, what="stop")
         assert undisturbed.end == "done", undisturbed.said
     ends: Counter[tuple[str, str]] = Counter()
-    seeds = range(N_PAIRS) if IS_ALL else (1, 2, 3, 4, 5, 6)
+    seeds = range(N_PAIRS) if IS_ALL else (1, 2, 4)
     for seed in seeds:
         for name in ("out", "moved"):
             shutil.rmtree(tmp_path / name, ignore_errors=True)

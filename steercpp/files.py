@@ -207,8 +207,10 @@ def write_whole(path: Path, content: bytes | Callable[[Draft], None], *, force: 
         refuse_overwrite(path, force=force, error=error)
 
     check()
+    place = _place(path, error)
+    remove_leftovers(place.parent, folders=False)
     try:
-        with replacing(_place(path, error), check=check) as draft:  # again at the end: writing may have taken hours
+        with replacing(place, check=check) as draft:  # again at the end: writing may have taken hours
             if isinstance(content, bytes):
                 draft.write(content)
             else:

@@ -179,7 +179,7 @@ class Score(Scenario):
         found = {name: (self.place.out / name).read_bytes() for name in self.FILES if (self.place.out / name).exists()}
         if outcome.end == "refused":
             assert found == dict.fromkeys(self.FILES, b"old")
-        assert all(data == b"old" or len(data) > 20 for data in found.values())
+        assert all(data == b"old" or len(data) > 10 for data in found.values())
 
     def result(self, outcome: Outcome) -> object:
         return {path.name: path.read_bytes() for path in self.place.out.iterdir()}

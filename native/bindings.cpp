@@ -14,6 +14,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bus.h"
 #include "ggml-rpc.h"
 #include "header.h"
 #include "log.h"
@@ -397,6 +398,7 @@ NB_MODULE(_native, m) {
     bind_result(m);
     bind_session(m);
     m.def("log_install", &log_install, "to_stderr"_a);
+    m.def("bus_install", &bus_install);
     m.def("header", &header, "path"_a);
     m.def("tensors", &tensors, "path"_a);
     m.def(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import llama_cpp  # before _native: it loads libllama under the name that _native asks for; otherwise it loads twice
@@ -16,8 +15,9 @@ import llama_cpp  # before _native: it loads libllama under the name that _nativ
 from steercpp import _native
 from steercpp.engine.devices import DeviceOptions, install_line
 from steercpp.engine.fitting import blocks_that_fit
-from steercpp.engine.model_file import check_model_file, load_failure, model_bytes, model_sha256
+from steercpp.engine.model_file import check_model_file, load_failure, model_bytes
 from steercpp.engine.model_header import Value, check_header, kv_widths, n_blocks
+from steercpp.engine.opened_model import OpenedModel
 from steercpp.engine.rpc import connectable
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
@@ -31,6 +31,7 @@ if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
     )
 
 _native.log_install(os.environ.get("STEERCPP_LOG", "0") not in ("", "0"))
+_native.bus_install()  # the model is mapped: where its file is cut while it is used, that is told
 
 
 class Model:
@@ -45,6 +46,7 @@ class Model:
     Attributes:
         path: as given.
         devices: as given, but with the number of blocks on devices settled.
+        files: its files, held open.
         native: the model as the native module has it, for sessions.
         vocabulary: its tokens and its chat template.
         n_layer, n_embd, n_vocab: blocks, values of a residual stream's row, tokens of the vocabulary.
@@ -64,25 +66,27 @@ class Model:
         self.path = Path(path)
         self.devices = DeviceOptions() if devices is None else devices
         check_model_file(self.path)
+        self.files = OpenedModel(self.path, is_mapped=self.devices.use_mmap)
         header = _native.header(os.fsencode(path))
         check_header(self.path, header)
         self.kv_widths = kv_widths(header)
         self.devices = _settled(self.devices, self.path, header)
         native = self.native = _loaded(self.path, self.devices)
+        self.files.refuse_replaced()
         self.vocabulary = Vocabulary(native)
         self.n_layer, self.n_embd, self.n_vocab = native.n_layer, native.n_embd, native.n_vocab
         self.n_ctx_train = native.n_ctx_train
         self.architecture, self.description = native.metadata("general.architecture"), native.description
         self.is_recurrent, self.uses_devices = native.is_recurrent, native.uses_devices
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """Hash of the model in hexadecimal, see `model_sha256`; its files are read once, when it is first asked for.
+        """Hash of the model in hexadecimal, see `OpenedModel`; its files are read once, when it is first asked for.
 
         Raises:
-            ModelError, OSError: they are not there any more.
+            ModelError: they have changed since, or cannot be read.
         """
-        return model_sha256(self.path)
+        return self.files.sha256()
 
 
 def _settled(options: DeviceOptions, path: Path, header: Mapping[str, Value]) -> DeviceOptions:

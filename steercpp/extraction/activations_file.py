@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from steercpp.data.prompts import Template
 from steercpp.errors import ActivationsFileError, InputError, PairsError
 from steercpp.extraction.activations import Activations, Note, notes_of, prepare
 from steercpp.extraction.capture import CHANGED, Capture, Survey, Token, one_row, taken
-from steercpp.files import refuse_overwrite, write_whole
+from steercpp.files import Draft, refuse_overwrite, write_whole
 from steercpp.inputs import open_input, rereadable
 
 if TYPE_CHECKING:
@@ -209,11 +209,9 @@ def dump(
     head = _Head.of(capture, survey, notes)
     _check_room(path, head.n_bytes)
 
-    def write(draft: Path) -> None:
-        with draft.open("wb") as file:
-            pieces = _Pieces(file, head)
-            _write(pieces, capture, survey, progress)
-        if draft.stat().st_size != head.n_bytes:
+    def write(draft: Draft) -> None:
+        _write(_Pieces(draft, head), capture, survey, progress)
+        if draft.size != head.n_bytes:
             raise PairsError(CHANGED)
 
     write_whole(path, write, force=force, error=ActivationsFileError)
@@ -343,15 +341,14 @@ class _Head:
 class _Pieces:
     """Writes several tensors of one file side by side, each from its own start on."""
 
-    def __init__(self, file: BinaryIO, head: _Head) -> None:
-        self._file, self._places = file, dict(head.starts)
-        file.write(head.raw)
+    def __init__(self, draft: Draft, head: _Head) -> None:
+        self._draft, self._places = draft, dict(head.starts)
+        draft.write(head.raw)
 
     def add(self, name: str, values: Any, kind: str) -> None:
         """Go on with a tensor."""
         raw = np.ascontiguousarray(values, _TYPES[kind])
-        self._file.seek(self._places[name])
-        self._file.write(raw.tobytes())
+        self._draft.write(raw.tobytes(), at=self._places[name])
         self._places[name] += raw.nbytes
 
 

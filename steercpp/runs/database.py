@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from steercpp.errors import RunError
+from steercpp.files import check_fences
 
 FORMAT = "steercpp sweep 4"
 # Whichever command finds a run damaged: most that read one cannot replace it.
@@ -17,6 +18,11 @@ AGAIN = (
     "measure it again (steercpp sweep, or what else made it) with another `out`, or with `force=True`, which discards "
     "what is there"
 )
+# What SQLite says where the machine fails and not the file.
+_PASSING = (
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
+)  # fmt: skip
 _FINISHED = "SELECT 1 FROM groups UNION ALL SELECT 1 FROM said LIMIT 1"
 
 
@@ -33,7 +39,7 @@ class Database:
 
     @classmethod
     def create(cls, path: Path, *, schema: str, plan_sha256: str, meta: Mapping[str, str] | None = None) -> Self:
-        """A new file with empty tables.
+        """A new file with empty tables, a single one until it is reopened: whatever was committed is in it.
 
         Args:
             path: where.
@@ -46,6 +52,7 @@ class Database:
         """
         if path.exists():
             raise RunError(f"{path}: exists already")
+        check_fences(path)
         database = cls(path, _connect(path, "rwc"))
         known = {**(meta or {}), "format": FORMAT, "plan_sha256": plan_sha256}
         try:
@@ -118,12 +125,12 @@ class Database:
         """All rows of a query.
 
         Raises:
-            RunError: the file is damaged.
+            RunError: the file is damaged, or cannot be read.
         """
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
-            raise damaged(self.path, str(error)) from error
+            raise _refusal(self.path, error) from error
 
     def _holds_groups(self) -> bool:
         try:
@@ -131,18 +138,42 @@ class Database:
         except sqlite3.DatabaseError:  # not even the tables could be written
             return False
 
+    @staticmethod
+    def holds_groups(path: Path) -> bool | None:
+        """Whether anything was measured into a file; nothing was where it has no tables. None: it is damaged.
+
+        Raises:
+            RunError: it cannot be read at the moment.
+        """
+        if not path.exists():
+            return False
+        try:
+            with closing(_connect(path, "ro")) as connection:
+                return connection.execute(_FINISHED).fetchone() is not None
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # no such table
+                return False
+            code = error.sqlite_errorcode & 0xFF
+            if code in _PASSING and code != sqlite3.SQLITE_READONLY:  # that: half of a change is to be taken back
+                raise _refusal(path, error) from error
+            return None
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A connection whose statements are committed together, or not at all.
 
         Raises:
             RunError: the file is damaged, or cannot be written to, for example because the disk is full.
+            SteerError: what a fence around the folder raises, see `files.fenced`; nothing is committed.
         """
         try:
             with self._connection:
+                check_fences(self.path)
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
+                check_fences(self.path)
         except sqlite3.OperationalError as error:
+            check_fences(self.path)  # which say more than that a file is not there
             kept = "; what was finished is kept" if self._holds_groups() else ""
             raise RunError(
                 f"{self.path}: cannot be written ({error}); free some space or check the folder's rights, "
@@ -159,9 +190,13 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         # Autocommit with explicit transactions; another process may hold the file for a moment while it commits.
         db = sqlite3.connect(f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=10.0)
-        if mode.startswith("rw"):
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            if mode == "rw":
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            db.close()
+            raise
         return db
     except sqlite3.OperationalError as error:
         raise RunError(
@@ -169,6 +204,13 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         ) from error
     except sqlite3.DatabaseError as error:
         raise damaged(path, str(error)) from error
+
+
+def _refusal(path: Path, error: sqlite3.DatabaseError) -> RunError:
+    """What to say where SQLite fails to read."""
+    if error.sqlite_errorcode & 0xFF in _PASSING:
+        return RunError(f"{path}: cannot be read ({error}); check the disk and the folder's rights, then try again")
+    return damaged(path, str(error))
 
 
 def damaged(path: Path, reason: str) -> RunError:

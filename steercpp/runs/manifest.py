@@ -28,7 +28,7 @@ _ABSENT: dict[str, Any] = {"command": "", "begun": "", "engine": {}, "versions":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
-    """Which model was measured; see `model_identity` in engine/model_file.py. One of a single file has no shards."""
+    """Which model was measured; see `OpenedModel.identity` in engine/opened_model.py. A single file has no shards."""
 
     file: str
     path: str

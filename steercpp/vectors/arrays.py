@@ -6,6 +6,7 @@ than it holds, and a few kilobytes can unpack to gigabytes.
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
@@ -33,15 +34,16 @@ _KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # BF16 is th
 CheckName = Callable[[str], object]  # raises VectorFileError for a name that has no place here
 
 
-def write_npz(path: Path, arrays: Mapping[str, FloatArray], text: str) -> None:
-    """Write arrays and the text as numpy does; the same give the same bytes."""
+def npz_bytes(arrays: Mapping[str, FloatArray], text: str) -> bytes:
+    """A file of arrays and the text as numpy writes it; the same give the same bytes."""
     everything: dict[str, npt.NDArray[Any]] = {**arrays, TEXT: np.array(text)}
-    with path.open("wb") as file:
-        np.savez(file, **everything)  # type: ignore[arg-type]
+    memory = io.BytesIO()
+    np.savez(memory, **everything)  # type: ignore[arg-type]
+    return memory.getvalue()
 
 
 def read_npz(path: Path | str, check_name: CheckName) -> tuple[dict[str, FloatArray], str | None, dict[str, str]]:
-    """Read what `write_npz` or any other program wrote.
+    """Read what `npz_bytes` or any other program wrote.
 
     Returns:
         The arrays, each (n,) float32; the text, None where there is none; types other than float32, by name.
@@ -58,9 +60,9 @@ def read_npz(path: Path | str, check_name: CheckName) -> tuple[dict[str, FloatAr
         raise VectorFileError(f"{path}: not an intact npz file ({error}); copy or write it again") from error
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, FloatArray], text: str) -> None:
-    """Write arrays and the text as metadata; the same give the same bytes."""
-    path.write_bytes(safetensors.numpy.save(dict(arrays), metadata={TEXT: text}))
+def safetensors_bytes(arrays: Mapping[str, FloatArray], text: str) -> bytes:
+    """A file of arrays and the text as metadata; the same give the same bytes."""
+    return safetensors.numpy.save(dict(arrays), metadata={TEXT: text})
 
 
 def read_safetensors(

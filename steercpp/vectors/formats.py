@@ -22,7 +22,7 @@ from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS, VectorFormat
 from steercpp.errors import InputError, LayerError, ShapeError, VectorFileError
 from steercpp.files import write_whole
 from steercpp.inputs import open_input
-from steercpp.vectors.arrays import TEXT, read_npz, read_safetensors, write_npz, write_safetensors
+from steercpp.vectors.arrays import TEXT, npz_bytes, read_npz, read_safetensors, safetensors_bytes
 from steercpp.vectors.control_vector import ControlVector, MetaScalar, MetaValue, at_measured_layers, manner
 from steercpp.vectors.gguf import MAX_LAYERS, assembled, read_vector_with_notes, refuse_zeros, write_vector
 from steercpp.vectors.gguf_header import shown
@@ -173,9 +173,8 @@ def write_any_vector(
     refuse_zeros(path, vector)
     prefix = "direction." if vector.is_added_everywhere else "steercpp.direction."
     arrays = {f"{prefix}{il}": row for il, row in vector.directions.items()}
-    write = write_npz if kind == "npz" else write_safetensors
-    text = _text_of(vector)
-    write_whole(path, lambda draft: write(draft, arrays, text), force=force, error=VectorFileError)
+    as_bytes = npz_bytes if kind == "npz" else safetensors_bytes
+    write_whole(path, as_bytes(arrays, _text_of(vector)), force=force, error=VectorFileError)
 
 
 def format_of_suffix(path: Path) -> VectorFormat:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from gguf.constants import GGMLQuantizationType, GGUFValueType
-from gguf.gguf_writer import GGUFWriter
+from gguf.gguf_writer import GGUFWriter, WriterState
 
 from steercpp import files
 from steercpp.aliases import FloatArray
@@ -60,7 +61,7 @@ def write_vector(path: Path | str, vector: ControlVector, *, force: bool = False
     """
     path = Path(path)
     refuse_zeros(path, vector)
-    files.write_whole(path, lambda draft: _write(draft, vector), force=force, error=VectorFileError)
+    files.write_whole(path, gguf_bytes(vector), force=force, error=VectorFileError)
 
 
 def refuse_zeros(path: Path, vector: ControlVector) -> None:
@@ -129,26 +130,40 @@ def read_vector_with_notes(
     return vector, (*file_notes(vector, header, [il for il, _ in tensors], architecture), *lost)
 
 
-def _write(path: Path, vector: ControlVector) -> None:
-    writer = GGUFWriter(path, ARCHITECTURES[0])
-    try:
-        writer.add_key_value(f"{ARCHITECTURES[0]}.model_hint", vector.model_hint, GGUFValueType.STRING)
-        writer.add_uint32(f"{ARCHITECTURES[0]}.layer_count", vector.n_layer - 1)
-        writer.add_uint32(f"{_PREFIX}n_layer", vector.n_layer)
-        for key in sorted(vector.metadata):
-            prefix = "" if key.startswith(_FOREIGN) else _PREFIX
-            _add_metadata(writer, prefix + key, vector.metadata[key])
-        for il, direction in vector.directions.items():
-            if il == 0 or not vector.is_added_everywhere:
-                name = f"{_PREFIX}direction.{il}"
-                writer.add_key_value(name, direction.tolist(), GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
-            else:
-                writer.add_tensor(f"direction.{il}", direction)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
+def gguf_bytes(vector: ControlVector) -> bytes:
+    """The file of a control vector."""
+    tensors = {} if not vector.is_added_everywhere else {il: row for il, row in vector.directions.items() if il}
+    writer = GGUFWriter(None, ARCHITECTURES[0])
+    writer.add_key_value(f"{ARCHITECTURES[0]}.model_hint", vector.model_hint, GGUFValueType.STRING)
+    writer.add_uint32(f"{ARCHITECTURES[0]}.layer_count", vector.n_layer - 1)
+    writer.add_uint32(f"{_PREFIX}n_layer", vector.n_layer)
+    for key in sorted(vector.metadata):
+        prefix = "" if key.startswith(_FOREIGN) else _PREFIX
+        _add_metadata(writer, prefix + key, vector.metadata[key])
+    for il, direction in vector.directions.items():
+        if il in tensors:
+            writer.add_tensor_info(f"direction.{il}", direction.shape, direction.dtype, direction.nbytes)
+        else:
+            name = f"{_PREFIX}direction.{il}"
+            writer.add_key_value(name, direction.tolist(), GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
+    data = bytearray(gguf_head(writer))
+    for row in tensors.values():
+        data += np.ascontiguousarray(row, "<f4").tobytes()
+        data += bytes(-len(data) % writer.data_alignment)
+    return bytes(data)
+
+
+def gguf_head(writer: GGUFWriter) -> bytes:
+    """What comes before the tensors of a file, of a writer without a path.
+
+    gguf-py writes tensors themselves by ndarray.tofile, which loses the error of a full disk; they are left to others.
+    """
+    memory = BytesIO()
+    writer.fout, writer.state = [memory], WriterState.EMPTY  # type: ignore[list-item]
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    return memory.getvalue() + bytes(-memory.tell() % writer.data_alignment)
 
 
 def _add_metadata(writer: GGUFWriter, key: str, value: MetaValue) -> None:

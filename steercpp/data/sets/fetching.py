@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ from steercpp.data.sets.sources import (
     repository,
 )
 from steercpp.errors import DataSetError
-from steercpp.files import replacing
+from steercpp.files import adopt, replacing, take_places
 from steercpp.locks import writing
 from steercpp.provenance import file_sha256, now
 
@@ -136,11 +135,9 @@ def _fetched(name: str, file: RemoteFile, home: Path, base: str | None, progress
         n_rows = _check(name, file, draft, url)
         place.parent.mkdir(parents=True, exist_ok=True)
         for split in _unpacked(draft):
-            target = home / split
-            shutil.rmtree(target, ignore_errors=True)
-            (draft.parent / split).replace(target)
+            take_places({home / split: draft.parent / split})
         if place.suffix != ".tar":
-            draft.replace(place)
+            adopt(draft, place, sha256=sha256)
     fetched = FetchedFile(place, url, sha256, file.sha256 is not None, n_rows, True)
     _record(home, file.path, fetched)
     return fetched
@@ -234,7 +231,8 @@ def _unpack(archive: Path) -> None:
                     raise DataSetError(f"{archive.name}: unpacks to more than 256 MiB")
                 target = archive.parent / path[1]
                 target.parent.mkdir(exist_ok=True)
-                target.write_bytes(content.read())
+                with replacing(target) as part:
+                    part.write(content.read())
     except (tarfile.TarError, EOFError) as error:
         raise DataSetError(f"{archive.name}: no tar archive, or cut off: {error}") from error
 
@@ -248,7 +246,7 @@ def _record(home: Path, path: str, fetched: FetchedFile) -> None:
     about = {key: value for key, value in asdict(fetched).items() if key in ("url", "sha256", "n_rows")}
     records = {**recorded(home), path: {**about, "fetched": now()}}
     with replacing(home / RECORD) as draft:
-        draft.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+        draft.write((json.dumps(records, indent=2) + "\n").encode())
 
 
 class _Bar:

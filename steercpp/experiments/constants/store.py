@@ -1,7 +1,7 @@
 """Constants in their run directory: `constants.json` and `constants.npz`; read this for when they are out of date.
 
-The arrays are written first and the record, which names their hash and the plan that it belongs to, last: so there is a
-whole set or none, and one of an earlier run in the same folder is noticed. The same constants give the same bytes.
+They are written together, the record, which names the arrays' hash and the plan that it belongs to, last: so there is
+a whole set or none, and one of an earlier run in the same folder is noticed. The same constants give the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from steercpp.encoding import json_ready
 from steercpp.errors import RunError
 from steercpp.experiments.constants.derive import Constants
-from steercpp.files import write_atomically
+from steercpp.files import write_together
 from steercpp.locks import writing
 from steercpp.runs.manifest import read_manifest
 
@@ -43,9 +43,7 @@ def write_constants(folder: Path, constants: Constants) -> tuple[Path, Path]:
     record = {"format": FORMAT, **constants.record, "arrays_sha256": sha256(data.getvalue()).hexdigest()}
     text = json.dumps(json_ready(record), indent=1, allow_nan=False) + "\n"
     with writing(folder, otherwise=""):
-        (folder / RECORD).unlink(missing_ok=True)
-        write_atomically(folder / ARRAYS, data.getvalue())
-        write_atomically(folder / RECORD, text.encode())
+        write_together(folder, {ARRAYS: data.getvalue(), RECORD: text.encode()})
     return folder / RECORD, folder / ARRAYS
 
 

@@ -42,7 +42,7 @@ from steercpp.data.items import HARMLESS, BehaviorItem
 from steercpp.data.prompts import Filled, Prompt, prompt_texts
 from steercpp.encoding import spelled
 from steercpp.errors import InputError, TaskError
-from steercpp.inputs import read_input, stem
+from steercpp.inputs import read_input, reading, stem
 from steercpp.judging.answers import answer_of, parted
 from steercpp.judging.language import MOST_STUTTER, nonsense, plain, stutter, words
 from steercpp.judging.phrases import AGREEMENT, REFUSAL, Phrase, leaning, takes_up, turns_aside
@@ -346,26 +346,27 @@ def read_matcher(path: Path | str) -> FileMatcher:
         TaskError: unreadable, not JSON, an unknown key, no pattern of a side, or a broken regular expression; with the
             file and the place in it.
     """
-    path = Path(path)
-    try:
-        record = json.loads(read_input(path).decode("utf-8-sig"))
-    except OSError as error:
-        raise TaskError(f"{path}: cannot be read ({error.strerror}); check the path of the matcher file") from error
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path}: not UTF-8 (byte {error.start + 1}); convert the file") from error
-    except json.JSONDecodeError as error:
-        raise TaskError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
-    except RecursionError as error:
-        raise TaskError(f"{path}: is nested too deeply for a matcher") from error
-    if not isinstance(record, dict):
-        raise TaskError(f'{path}: a matcher is an object, {{"aligned": {{"phrases": [...]}}, "misaligned": ...}}')
-    if unknown := sorted(set(record) - _KEYS):
-        raise TaskError(f"{path}: {unknown[0]}: is unknown; a matcher has {', '.join(sorted(_KEYS))}")
-    name, about = (_text(path, record, key, default) for key, default in (("name", stem(path)), ("about", "")))
-    if not isinstance(turns := record.get("turns", True), bool):
-        raise TaskError(f"{path}: turns: must be true or false, and is {turns!r}")
-    patterns = tuple((side, pattern) for side in SIDES for pattern in _patterns(path, side, record.get(side)))
-    return FileMatcher(name, about or f"the patterns of {spelled(path.name)}", patterns, turns)
+    with reading(path, TaskError, again="mend the matcher file"):
+        path = Path(path)
+        try:
+            record = json.loads(read_input(path).decode("utf-8-sig"))
+        except OSError as error:
+            raise TaskError(f"{path}: cannot be read ({error.strerror}); check the path of the matcher file") from error
+        except UnicodeDecodeError as error:
+            raise TaskError(f"{path}: not UTF-8 (byte {error.start + 1}); convert the file") from error
+        except json.JSONDecodeError as error:
+            raise TaskError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
+        except RecursionError as error:
+            raise TaskError(f"{path}: is nested too deeply for a matcher") from error
+        if not isinstance(record, dict):
+            raise TaskError(f'{path}: a matcher is an object, {{"aligned": {{"phrases": [...]}}, "misaligned": ...}}')
+        if unknown := sorted(set(record) - _KEYS):
+            raise TaskError(f"{path}: {unknown[0]}: is unknown; a matcher has {', '.join(sorted(_KEYS))}")
+        name, about = (_text(path, record, key, default) for key, default in (("name", stem(path)), ("about", "")))
+        if not isinstance(turns := record.get("turns", True), bool):
+            raise TaskError(f"{path}: turns: must be true or false, and is {turns!r}")
+        patterns = tuple((side, pattern) for side in SIDES for pattern in _patterns(path, side, record.get(side)))
+        return FileMatcher(name, about or f"the patterns of {spelled(path.name)}", patterns, turns)
 
 
 def _text(path: Path, record: dict[str, Any], key: str, default: str) -> str:

@@ -16,6 +16,7 @@ import dacite
 
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
+from steercpp.inputs import read_input, reading
 from steercpp.provenance import json_sha256
 from steercpp.runs.database import AGAIN, FORMAT
 from steercpp.runs.plan import Plan
@@ -200,23 +201,24 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         RunError: there is none, or it is not one.
     """
-    path = folder / MANIFEST
-    try:
-        record = json.loads(path.read_bytes())
-    except NotADirectoryError as error:
-        raise RunError(f"{folder}: is a file; give the folder of the run, the `out` of a sweep") from error
-    except FileNotFoundError as error:
-        lack = f"holds no {MANIFEST}, so it is not a run directory" if folder.exists() else "does not exist"
-        raise RunError(f"{folder}: {lack}; give the `out` of a sweep") from error
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
-    except ValueError as error:
-        raise RunError(f"{path}: damaged, not JSON ({error}); {AGAIN}") from error
-    form = record.get("format") if isinstance(record, dict) else None
-    if form != FORMAT:
-        other = f" but of a {form!r} run, which another version of steercpp reads" if form else ""
-        raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
-    return _parsed(path, record)
+    with reading(folder / MANIFEST, RunError, again=AGAIN):
+        path = folder / MANIFEST
+        try:
+            record = json.loads(read_input(path))
+        except NotADirectoryError as error:
+            raise RunError(f"{folder}: is a file; give the folder of the run, the `out` of a sweep") from error
+        except FileNotFoundError as error:
+            lack = f"holds no {MANIFEST}, so it is not a run directory" if folder.exists() else "does not exist"
+            raise RunError(f"{folder}: {lack}; give the `out` of a sweep") from error
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+        except ValueError as error:
+            raise RunError(f"{path}: damaged, not JSON ({error}); {AGAIN}") from error
+        form = record.get("format") if isinstance(record, dict) else None
+        if form != FORMAT:
+            other = f" but of a {form!r} run, which another version of steercpp reads" if form else ""
+            raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
+        return _parsed(path, record)
 
 
 def is_finished(folder: Path) -> bool:

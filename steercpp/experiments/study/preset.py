@@ -42,7 +42,7 @@ import dacite
 from steercpp.choices import Sign, SynthesisVariant, Unit
 from steercpp.errors import InputError, PresetError
 from steercpp.extraction.methods import METHODS
-from steercpp.inputs import read_input, stem
+from steercpp.inputs import read_input, reading, stem
 from steercpp.sweeps.strengths import grid
 
 Role: TypeAlias = Literal["base", "chat"]
@@ -223,18 +223,19 @@ def parse_preset(text: str, *, name: str, place: str) -> Preset:
     Raises:
         PresetError: not TOML, an unknown or missing key, or a value that cannot be; the message starts with the place.
     """
-    try:
-        data = tomllib.loads(text)
-        config = dacite.Config(strict=True, cast=[tuple])
-        return dacite.from_dict(Preset, {**data, "name": name, "text": text}, config=config)
-    except tomllib.TOMLDecodeError as error:
-        raise PresetError(f"{place}: not TOML: {error}") from error
-    except dacite.UnexpectedDataError as error:
-        raise PresetError(f"{place}: key {', '.join(sorted(error.keys))} is unknown; see docs/study.md") from error
-    except dacite.MissingValueError as error:
-        raise PresetError(f"{place}: {error.field_path} is missing") from error
-    except (dacite.DaciteError, InputError) as error:
-        raise PresetError(f"{place}: {error}") from error
+    with reading(place, PresetError, again="see docs/study.md"):
+        try:
+            data = tomllib.loads(text)
+            config = dacite.Config(strict=True, cast=[tuple])
+            return dacite.from_dict(Preset, {**data, "name": name, "text": text}, config=config)
+        except tomllib.TOMLDecodeError as error:
+            raise PresetError(f"{place}: not TOML: {error}") from error
+        except dacite.UnexpectedDataError as error:
+            raise PresetError(f"{place}: key {', '.join(sorted(error.keys))} is unknown; see docs/study.md") from error
+        except dacite.MissingValueError as error:
+            raise PresetError(f"{place}: {error.field_path} is missing") from error
+        except (dacite.DaciteError, InputError) as error:
+            raise PresetError(f"{place}: {error}") from error
 
 
 def _counts(**numbers: int | None) -> None:

@@ -151,6 +151,7 @@ class Manifest:
         gate_open: kind of item to how many prompts pass the gate; None without a gate.
         controls_off: each control that is not to be had, with the reason.
         notes: what of the scoring is not as usual, in sentences.
+        rows_sha256: of what was measured, see `Store.rows_sha256`; None before the end, and in earlier versions' runs.
         telling_strength: the candidate, where the testing own answers are measured beside 0; None before there is
             one, and where the sweep has no such items.
     """
@@ -172,6 +173,7 @@ class Manifest:
     packing: PackingRecord | None = None
     gate_open: Mapping[str, int] | None = None
     telling_strength: float | None = None
+    rows_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON's own types, as the file holds them."""
@@ -191,6 +193,7 @@ class Manifest:
             "gate_open": None if self.gate_open is None else dict(self.gate_open),
             "controls_off": dict(self.controls_off), "notes": list(self.notes),
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
+            **({} if self.rows_sha256 is None else {"rows_sha256": self.rows_sha256}),
             **({} if self.telling_strength is None else {"telling_strength": self.telling_strength}),
         }  # fmt: skip
 

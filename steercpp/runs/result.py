@@ -547,6 +547,8 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
             raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; {AGAIN}")
         if finished and (lacking := first_missing(store, manifest)):
             raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {AGAIN}")
+        if finished and manifest.rows_sha256 not in (None, store.rows_sha256()):
+            raise RunError(f"{folder / STORE}: its rows are not those that were measured, though it is intact; {AGAIN}")
         kinds = [kind for kind in manifest.items if kind in MEASURED]
         wanted = manifest.plan.strengths if strengths is None else strengths
         measured = [s for s in wanted if all(complete(store, Label.VECTOR, kind, s) for kind in kinds)]

@@ -203,8 +203,6 @@ def _check_layout(path: Path | str, header: Header) -> None:
             raise VectorFileError(
                 f"{path}: {shown(tensor.name)}: {problem}; all have one length; extract the vector again"
             )
-        if len(header.tensors) * n_embd > MAX_ELEMENTS:
-            raise VectorFileError(f"{path}: {MOST}")
         if tensor.offset != expected:
             problem = f"its header has its data start at byte {tensor.offset} instead of {expected}"
             raise VectorFileError(f"{path}: {shown(tensor.name)}: {problem}, which llama.cpp refuses; write it again")
@@ -212,6 +210,8 @@ def _check_layout(path: Path | str, header: Header) -> None:
         if header.data_start + expected > header.size:
             problem = f"the file ends after {header.size} bytes, {header.data_start + expected} are needed"
             raise VectorFileError(f"{path}: {shown(tensor.name)}: truncated: {problem}; copy or write it again")
+        if len(header.tensors) * n_embd > MAX_ELEMENTS:
+            raise VectorFileError(f"{path}: {MOST}")
 
 
 def _read_directions(

@@ -67,9 +67,11 @@ def reading(path: Path | str, error: type[SteerError], *, again: str = "copy or 
     except MemoryError as problem:
         raise error(f"{path}: needs more memory than there is; {again}") from problem
     except OSError as problem:
-        raise error(f"{path}: cannot be read: {problem.strerror or _words(problem)}; check the path") from problem
+        raise error(
+            f"{path}: cannot be read: {problem.strerror or what_was_said(problem)}; check the path"
+        ) from problem
     except Exception as problem:
-        raise error(f"{path}: damaged ({_words(problem)}); {again}") from problem
+        raise error(f"{path}: damaged ({type(problem).__name__}: {what_was_said(problem)}); {again}") from problem
 
 
 def open_input(path: Path | str) -> BinaryIO:
@@ -95,7 +97,7 @@ def read_input(path: Path | str, *, limit: int = LARGEST) -> bytes:
         size = os.fstat(file.fileno()).st_size
         content = file.read(limit + 1) if size <= limit else b""
     if size > limit or len(content) > limit:  # the files of /proc say nothing of their size
-        raise OSError(errno.EFBIG, f"it is larger than {limit / 2**20:,.0f} MiB, the most that is read", str(path))
+        raise OSError(errno.EFBIG, f"it is larger than {limit / 2**20:,.3g} MiB, the most that is read", str(path))
     return content
 
 
@@ -129,10 +131,10 @@ def stem(path: Path) -> str:
     return "pipe" if path.is_fifo() else spelled(path.stem)
 
 
-def _words(problem: Exception) -> str:
-    """What a library says of a problem, on one line and not for pages."""
+def what_was_said(problem: Exception) -> str:
+    """Of a problem in a library's words, on one line and not for pages."""
     said = " ".join(spelled(str(problem)).split())
-    return f"{type(problem).__name__}: {said[:120]}" if said else type(problem).__name__
+    return said[:160] if said else type(problem).__name__
 
 
 def _stat(path: Path | str) -> os.stat_result | None:

@@ -28,7 +28,7 @@ from steercpp.errors import ActivationsFileError, InputError, PairsError
 from steercpp.extraction.activations import Activations, Note, notes_of, prepare
 from steercpp.extraction.capture import CHANGED, Capture, Survey, Token, one_row, taken
 from steercpp.files import refuse_overwrite, write_whole
-from steercpp.inputs import open_input, reading, rereadable
+from steercpp.inputs import open_input, reading, rereadable, what_was_said
 
 if TYPE_CHECKING:
     from steercpp.aliases import TokenProgress
@@ -52,7 +52,7 @@ def opened(path: Path) -> Iterator[Any]:
                 yield file
         except SafetensorError as error:
             kind = "cut off or damaged" if "fully covered" in str(error) else "no safetensors file, or a damaged one"
-            raise ActivationsFileError(f"{path}: {kind} ({error}); {AGAIN}") from error
+            raise ActivationsFileError(f"{path}: {kind} ({what_was_said(error)}); {AGAIN}") from error
 
 
 @dataclass(frozen=True, slots=True)

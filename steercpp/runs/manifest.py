@@ -7,8 +7,9 @@ the last group is in.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from steercpp.files import write_atomically
 from steercpp.inputs import read_input, reading
 from steercpp.provenance import json_sha256
 from steercpp.runs.database import AGAIN, FORMAT
-from steercpp.runs.plan import Plan
+from steercpp.runs.plan import Plan, PlannedSettings, TextOptions
 
 MANIFEST = "manifest.json"
+MOST_STRENGTHS = 10_000  # ten times what a sweep takes
 _NEEDED = ("notes", "finished", "tokens", "resume", "gate_open")  # keys of every manifest, though they may be null
 # What is taken for keys that a manifest lacks.
 _ABSENT: dict[str, Any] = {"command": "", "begun": "", "engine": {}, "versions": {}, "machine": {}}
@@ -236,8 +238,8 @@ def is_finished(folder: Path) -> bool:
 def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
     """The manifest in a file's JSON."""
     try:
-        plan = Plan.from_json(record["plan"])
-    except (KeyError, TypeError, ValueError) as error:
+        plan = _of_its_types(Plan.from_json(record["plan"]))
+    except (KeyError, TypeError, ValueError, dacite.DaciteError) as error:
         raise RunError(f"{path}: damaged, its plan is not complete; {AGAIN}") from error
     try:
         known = {**_ABSENT, **record, **{name: record[name] for name in _NEEDED}, "plan": plan}
@@ -247,6 +249,22 @@ def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
     if record.get("plan_sha256") != json_sha256(record["plan"]):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {AGAIN}")
     return manifest
+
+
+def _of_its_types(plan: Plan) -> Plan:
+    """The plan itself, if each value is of its field's type and numbers can be computed with.
+
+    Raises:
+        dacite.DaciteError, ValueError: one is not.
+    """
+    dacite.from_dict(Plan, {field.name: getattr(plan, field.name) for field in fields(Plan)})
+    dacite.from_dict(PlannedSettings, asdict(plan.engine))
+    if plan.texts is not None:
+        dacite.from_dict(TextOptions, asdict(plan.texts))
+    numbers = (*plan.strengths, plan.max_loss, plan.kl)
+    if not all(map(math.isfinite, numbers)) or not 0 < len(plan.strengths) <= MOST_STRENGTHS or plan.seed < 0:
+        raise ValueError("a number of the plan is none")
+    return plan
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -42,6 +42,7 @@ from steercpp.aliases import Floats
 from steercpp.data.items import Item, item_json, parse_item
 from steercpp.data.requests import Request, parse_request, request_json
 from steercpp.errors import InputError, SteerError
+from steercpp.inputs import what_was_said
 from steercpp.judging.texts import GeneratedText, Reading, TextFinish, Verdict
 from steercpp.runs.database import Database, damaged
 from steercpp.runs.labels import SHOWCASE
@@ -121,7 +122,7 @@ class Store:
         self.close()
         # What a reader's program makes of damaged rows is told as what they are.
         if self._is_read_only and isinstance(error, Exception) and not isinstance(error, SteerError):
-            raise damaged(self.path, f"{type(error).__name__}: {' '.join(str(error).split())[:120]}") from error
+            raise damaged(self.path, f"{type(error).__name__}: {what_was_said(error)}") from error
 
     def close(self) -> None:
         """Close the file; every finished group is in it already."""

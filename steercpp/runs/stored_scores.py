@@ -10,6 +10,7 @@ import numpy.typing as npt
 from steercpp.aliases import Floats
 from steercpp.data.items import ChoiceItem, Kind
 from steercpp.judging.texts import GeneratedText
+from steercpp.runs.database import damaged
 from steercpp.runs.labels import (
     MEASURED,
     OWN_TELLING,
@@ -115,8 +116,15 @@ def missing_texts(store: Store, manifest: Manifest) -> str | None:
 
 
 def whole_texts(store: Store, label: str, kind: str, n_items: int) -> tuple[GeneratedText, ...]:
-    """The texts of all items under a label; none where some item still lacks its texts."""
-    return store.texts(label, kind) if len(store.items_with_texts(label, kind)) == n_items else ()
+    """The texts of all items under a label; none where some item still lacks its texts.
+
+    Raises:
+        RunError: the store is damaged: a text is of no item.
+    """
+    texts = store.texts(label, kind) if len(store.items_with_texts(label, kind)) == n_items else ()
+    if any(not 0 <= text.item < n_items for text in texts):
+        raise damaged(store.path, "a text is of no item")
+    return texts
 
 
 def stored_scores(store: Store, label: str, kinds: Sequence[str], strengths: Sequence[float]) -> Scores:

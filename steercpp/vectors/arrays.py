@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
-from steercpp.inputs import read_input, rereadable
+from steercpp.inputs import read_input, rereadable, what_was_said
 from steercpp.vectors.gguf_header import shown
 from steercpp.vectors.npz import Member, members
 
@@ -102,7 +102,9 @@ def read_safetensors(
             if kind != "F32":
                 kinds[name] = kind
     except safetensors.SafetensorError as error:
-        raise VectorFileError(f"{path}: not an intact safetensors file ({error}); copy or write it again") from error
+        raise VectorFileError(
+            f"{path}: not an intact safetensors file ({what_was_said(error)}); copy or write it again"
+        ) from error
     return arrays, text, kinds
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from steercpp.errors import SteerError
-from steercpp.inputs import open_input, reading
+from steercpp.inputs import open_input, reading, what_was_said
 from steercpp.vectors.gguf_header import shown
 
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -102,8 +102,9 @@ def members(path: Path | str, error: type[SteerError], *, most_bytes: int, most:
         except (SteerError, OSError, MemoryError):
             raise
         except Exception as problem:  # zipfile, zlib, struct ... each have their own
-            reason = " ".join(str(problem).split())[:120]
-            raise error(f"{path}: not an intact npz file ({reason}); copy or write it again") from problem
+            raise error(
+                f"{path}: not an intact npz file ({what_was_said(problem)}); copy or write it again"
+            ) from problem
 
 
 def _member(path: Path | str, error: type[SteerError], archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
@@ -118,7 +119,7 @@ def _member(path: Path | str, error: type[SteerError], archive: zipfile.ZipFile,
     except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError):
         raise
     except Exception as problem:
-        reason = " ".join(str(problem).split())[:80]
+        reason = what_was_said(problem)
         raise error(f"{path}: {shown(name)}: not an array of numpy ({reason}); write it again") from problem
     if dtype.hasobject:
         raise error(

@@ -47,6 +47,7 @@ from steercpp.sweeps.strengths import grid
 
 Role: TypeAlias = Literal["base", "chat"]
 ENDING = ".toml"
+LONGEST = 1 << 16  # bytes of a preset: reading takes the square of the depth of its tables
 
 # The figures of each run, and what tables call them.
 FIGURES = {"b_at_0": "B(0)", "crossing": "B = 0", "delta_lambda": "Δλ", "b0": "b₀", "p_at_0": "P(0)", "b": "λσβ"}
@@ -274,7 +275,7 @@ def load_preset(name: str) -> Preset:
         raise PresetError(f"preset {name!r} is unknown; {advice}")
     path = Path(name) if is_file else _root() / f"{name}{ENDING}"
     try:
-        text = read_input(path).decode("utf-8")
+        text = read_input(path, limit=LONGEST).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PresetError(f"{path}: cannot be read ({reason}); check the path of the preset") from error

@@ -473,12 +473,14 @@ def read_tasks(path: Path) -> tuple[Item, ...]:
         items: list[Item] = []
         name = stem(path)
         for number, line in _lines(path):
-            try:
-                items.append(parse_item(_parse(line), default_id=f"{name}:{number}", place=f"{path}:{number}"))
-            except json.JSONDecodeError as error:
-                raise TaskError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
-            except InputError as error:
-                raise TaskError(f"{path}:{number}: {error}") from error
+            place = f"{path}:{number}"
+            with reading(place, TaskError, again="mend the line"):
+                try:
+                    items.append(parse_item(_parse(line), default_id=f"{name}:{number}", place=place))
+                except json.JSONDecodeError as error:
+                    raise TaskError(f"{place}: not JSON ({error.msg} at column {error.colno})") from error
+                except InputError as error:
+                    raise TaskError(f"{place}: {error}") from error
         if not items:
             raise TaskError(f"{path}: holds no items; give one JSON object a line (or MMLU rows in a .csv)")
         if twice := repeated(item.id for item in items):

@@ -171,7 +171,7 @@ def _first_byte(descriptor: int, path: Path) -> bytes:
         except BlockingIOError:
             return b""
         time.sleep(0.02)
-    raise OSError(errno.EPIPE, "it is a pipe to which nobody writes", str(path))
+    raise OSError(errno.ENXIO, "it is a pipe to which nobody writes", str(path))
 
 
 def _is_terminal(found: os.stat_result) -> bool:

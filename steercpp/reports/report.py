@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any
 from steercpp.choices import PageForm
 from steercpp.encoding import json_ready
 from steercpp.errors import RunError
+from steercpp.inputs import reading
 from steercpp.reports.forms import check_form, figure_files
 from steercpp.reports.latex import latex_table
 from steercpp.reports.pictures import write_together
 from steercpp.reports.tables import csv_bytes, tables
+from steercpp.runs.database import AGAIN
 from steercpp.runs.judgement import Judgement
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ def write_report(
 
     check_form(form)
     folder = make_folder(judgement.result.folder if out is None else out)
-    made = tables(judgement)
-    files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
-    files[TABLE] = latex_table([judgement]).encode()
-    figures = figure_files(_figures(judgement), pictures)
-    return write_together(folder, {**files, **figures, f"report.{form}": page(judgement, figures, made, form=form)})
+    with reading(judgement.result.folder, RunError, again=AGAIN):
+        made = tables(judgement)
+        files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
+        files[TABLE] = latex_table([judgement]).encode()
+        figures = figure_files(_figures(judgement), pictures)
+        files |= {**figures, f"report.{form}": page(judgement, figures, made, form=form)}
+    return write_together(folder, files)
 
 
 def write_score(judgement: Judgement, data: Mapping[str, Any], out: Path) -> tuple[Path, ...]:

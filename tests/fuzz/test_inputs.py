@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from steercpp.judging.matchers import read_matcher
 from steercpp.statistics.curve_files import read_curve
 from steercpp.vectors.formats import read_any_vector
 
-READERS = {
+READERS: dict[str, tuple[Callable[[Path], object], type[SteerError]]] = {
     "v.gguf": (read_any_vector, VectorFileError), "v.npz": (read_any_vector, VectorFileError),
     "v.safetensors": (read_any_vector, VectorFileError), "p.jsonl": (read_pairs, PairsError),
     "t.jsonl": (read_tasks, TaskError), "m.json": (read_matcher, TaskError), "c.csv": (read_curve, CurveError),

@@ -52,6 +52,8 @@ def reading(path: Path | str, error: type[SteerError], *, again: str = "copy or 
     Raises:
         SteerError: of the kind `error`.
 
+    >>> import json
+    >>> from steercpp.errors import PairsError
     >>> with reading("pairs.jsonl", PairsError):
     ...     json.loads("[" * 100_000)
     Traceback (most recent call last):

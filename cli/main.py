@@ -1,6 +1,8 @@
 """The `steercpp` command; read this to add a command, or to see how errors become exit codes.
 
-Exit codes: 0 done, 1 an error in one sentence, 2 wrong usage (click's own), 130 interrupted.
+Exit codes: 0 done, 1 an error in one sentence, 2 wrong usage (click's own), 130 interrupted. What is none of
+steercpp's errors is a fault of steercpp: one sentence too, that names a file with the traceback; with
+STEERCPP_TRACEBACK=1 it is raised.
 A command is a name in `COMMANDS` and a module commands/NAME.py that holds a click command of that name. Those modules
 import the library inside the command, so that `steercpp --help` costs no more than click itself.
 """
@@ -55,6 +57,13 @@ class LazyGroup(click.Group):
             return super().main(*arguments, **options)
         except OSError as error:  # of --help, say; what happens in a command is told by `invoke`
             _failure(error).show()
+            sys.exit(Failure.exit_code)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get("STEERCPP_TRACEBACK"):
+                raise
+            _fault(error).show()
             sys.exit(Failure.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -137,6 +146,28 @@ def _failure(error: OSError) -> Failure:
         output.give_up_stdout()
     place = f"{error.filename}: " if error.filename else ""
     return Failure(f"{place}{error.strerror or error}")
+
+
+def _fault(error: Exception) -> Failure:
+    """What is told of an error that nobody raised on purpose."""
+    if isinstance(error, MemoryError):
+        return Failure("there is not enough memory; give fewer items, a smaller model or a smaller context")
+    import tempfile
+    import traceback
+
+    from steercpp.provenance import versions
+
+    lines = [*traceback.format_exception(error), f"command: {sys.argv}\n", f"versions: {versions()}\n"]
+    where = "set STEERCPP_TRACEBACK=1 to see where"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", errors="backslashreplace", prefix="steercpp-fault-", suffix=".txt", delete=False
+        ) as file:
+            file.writelines(lines)
+        where = f"please report it with {file.name}, which says where"
+    except OSError:
+        pass  # no room for it
+    return Failure(f"this is a fault of steercpp ({type(error).__name__}: {str(error)[:200]}); {where}")
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:

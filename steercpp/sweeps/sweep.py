@@ -620,6 +620,7 @@ class Run:
         self.manifest = replace(
             self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now(),
             packing=compared_with_alone(self.engine, self.prepared.work, self.store),
+            rows_sha256=self.store.rows_sha256(),
         )  # fmt: skip
         write_manifest(self.out, self.manifest)
 

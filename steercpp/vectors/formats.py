@@ -21,7 +21,7 @@ from steercpp.aliases import FloatArray
 from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS, VectorFormat
 from steercpp.errors import InputError, LayerError, ShapeError, VectorFileError
 from steercpp.files import write_whole
-from steercpp.inputs import open_input
+from steercpp.inputs import open_input, reading
 from steercpp.vectors.arrays import TEXT, npz_bytes, read_npz, read_safetensors, safetensors_bytes
 from steercpp.vectors.control_vector import ControlVector, MetaScalar, MetaValue, at_measured_layers, manner
 from steercpp.vectors.gguf import MAX_LAYERS, assembled, read_vector_with_notes, refuse_zeros, write_vector
@@ -63,20 +63,21 @@ def read_any_vector(
     >>> copy.layers == vector.layers, notes
     (True, ())
     """
-    if layer_convention not in (None, *LAYER_CONVENTIONS):
-        raise InputError(f"layer convention {layer_convention!r}: there is {' and '.join(LAYER_CONVENTIONS)}")
-    kind = _format_of_file(path) if format == "auto" else _known(format)
-    if kind == "gguf":
-        vector, notes = read_vector_with_notes(path, architecture=None if model_hint else architecture)
-    else:
-        vector, notes = _read_arrays(path, kind, None if model_hint else architecture)
-    if model_hint:
-        vector = ControlVector(vector.directions, model_hint, vector.n_layer, vector.metadata)
-        notes = tuple(note for note in notes if "model_hint is missing" not in note)
-        notes += () if architecture in (None, model_hint) else (other_model(model_hint, architecture),)
-    if layer_convention is None:
-        return vector, notes
-    return _by_convention(path, vector, notes, layer_convention)
+    with reading(path, VectorFileError):
+        if layer_convention not in (None, *LAYER_CONVENTIONS):
+            raise InputError(f"layer convention {layer_convention!r}: there is {' and '.join(LAYER_CONVENTIONS)}")
+        kind = _format_of_file(path) if format == "auto" else _known(format)
+        if kind == "gguf":
+            vector, notes = read_vector_with_notes(path, architecture=None if model_hint else architecture)
+        else:
+            vector, notes = _read_arrays(path, kind, None if model_hint else architecture)
+        if model_hint:
+            vector = ControlVector(vector.directions, model_hint, vector.n_layer, vector.metadata)
+            notes = tuple(note for note in notes if "model_hint is missing" not in note)
+            notes += () if architecture in (None, model_hint) else (other_model(model_hint, architecture),)
+        if layer_convention is None:
+            return vector, notes
+        return _by_convention(path, vector, notes, layer_convention)
 
 
 class ModelShape(Protocol):

@@ -26,7 +26,8 @@ from gguf.gguf_writer import GGUFWriter, WriterState
 from steercpp import files
 from steercpp.aliases import FloatArray
 from steercpp.errors import InputError, VectorFileError
-from steercpp.inputs import open_input
+from steercpp.inputs import open_input, reading
+from steercpp.vectors.arrays import MAX_ELEMENTS, MOST
 from steercpp.vectors.control_vector import RESERVED_KEYS, ControlVector, MetaValue, can_be_stored
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
 from steercpp.vectors.notes import (
@@ -112,22 +113,23 @@ def read_vector_with_notes(
             refuses (direction.0, another name, another type than F32, not one axis, another length); an element that
             is not finite; no tensors, or zeros only.
     """
-    try:
-        with open_input(path) as file:
-            header = read_header(file, path)
-            kind = _architecture(path, header)
-            tensors = [(_layer(path, tensor), tensor) for tensor in header.tensors]
-            _check_layout(path, header)
-            directions = _read_directions(path, file, header, tensors)
-    except OSError as error:
-        raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    ours = {key.removeprefix(_PREFIX): item.value for key, item in header.values.items() if key.startswith(_PREFIX)}
-    kept, lost = _foreign(path, header)
-    ours |= kept
-    if from_cvector_generator(header):
-        ours["layer_convention"] = CVECTOR_GENERATOR
-    vector = assembled(path, directions, header.text(f"{kind}.model_hint"), ours)
-    return vector, (*file_notes(vector, header, [il for il, _ in tensors], architecture), *lost)
+    with reading(path, VectorFileError):
+        try:
+            with open_input(path) as file:
+                header = read_header(file, path)
+                kind = _architecture(path, header)
+                tensors = [(_layer(path, tensor), tensor) for tensor in header.tensors]
+                _check_layout(path, header)
+                directions = _read_directions(path, file, header, tensors)
+        except OSError as error:
+            raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+        ours = {key.removeprefix(_PREFIX): item.value for key, item in header.values.items() if key.startswith(_PREFIX)}
+        kept, lost = _foreign(path, header)
+        ours |= kept
+        if from_cvector_generator(header):
+            ours["layer_convention"] = CVECTOR_GENERATOR
+        vector = assembled(path, directions, header.text(f"{kind}.model_hint"), ours)
+        return vector, (*file_notes(vector, header, [il for il, _ in tensors], architecture), *lost)
 
 
 def gguf_bytes(vector: ControlVector) -> bytes:
@@ -223,6 +225,8 @@ def _check_layout(path: Path | str, header: Header) -> None:
         if header.data_start + expected > header.size:
             problem = f"the file ends after {header.size} bytes, {header.data_start + expected} are needed"
             raise VectorFileError(f"{path}: {shown(tensor.name)}: truncated: {problem}; copy or write it again")
+        if len(header.tensors) * n_embd > MAX_ELEMENTS:
+            raise VectorFileError(f"{path}: {MOST}")
 
 
 def _read_directions(

@@ -72,7 +72,9 @@ model::model(const std::string & path, load_params options)
 
     const aborts_throw guard;
     log_forget();
-    model_.reset(llama_model_load_from_file(path.c_str(), params));
+    try {
+        call_on_file([&] { model_.reset(llama_model_load_from_file(path.c_str(), params)); });
+    } catch (const abort_error & error) { throw model_error(as_line(error.what())); }
     if (watch.error) {
         std::rethrow_exception(watch.error);
     }
@@ -107,7 +109,7 @@ void model::check_vocabulary() const {
         spell(tokens);
         tokenize("", true, true);
     } catch (const std::exception & error) {
-        throw model_error(std::string("its vocabulary cannot be used: ") + error.what());
+        throw model_error(as_line(std::string("its vocabulary cannot be used: ") + error.what()));
     }
 }
 

@@ -16,8 +16,8 @@ import llama_cpp  # before _native: it loads libllama under the name that _nativ
 from steercpp import _native
 from steercpp.engine.devices import DeviceOptions, install_line
 from steercpp.engine.fitting import blocks_that_fit
-from steercpp.engine.model_file import check_model_file, load_failure, model_bytes, model_sha256
-from steercpp.engine.model_header import Value, check_header, kv_widths, n_blocks
+from steercpp.engine.model_file import check_model_file, load_failure, model_bytes, model_files, model_sha256
+from steercpp.engine.model_header import Value, check_header, check_types, kv_widths, n_blocks
 from steercpp.engine.rpc import connectable
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
@@ -64,8 +64,7 @@ class Model:
         self.path = Path(path)
         self.devices = DeviceOptions() if devices is None else devices
         check_model_file(self.path)
-        header = _native.header(os.fsencode(path))
-        check_header(self.path, header)
+        header = _checked_header(self.path)
         self.kv_widths = kv_widths(header)
         self.devices = _settled(self.devices, self.path, header)
         native = self.native = _loaded(self.path, self.devices)
@@ -83,6 +82,16 @@ class Model:
             ModelError, OSError: they are not there any more.
         """
         return model_sha256(self.path)
+
+
+def _checked_header(path: Path) -> Mapping[str, Value]:
+    """The keys of a model, which llama.cpp can work with, as its tensors' types."""
+    of_files = [(file, *_native.header(os.fsencode(file))) for file in model_files(path)]
+    for file, _, odd in of_files:
+        check_types(file, odd)
+    header = of_files[0][1]
+    check_header(path, header)
+    return header
 
 
 def _settled(options: DeviceOptions, path: Path, header: Mapping[str, Value]) -> DeviceOptions:

@@ -3,7 +3,8 @@
 llama.cpp asserts what it expects of some keys, and of others finds out in the middle of a decode, where nothing can
 keep the process from ending: an epsilon that is no number, a context of more tokens than it counts. The rules here
 are the same for all architectures; what else an architecture's own code asserts is caught while it loads, and while a
-new context decodes two tokens (native/aborts.h). Source: src/llama-model.cpp, load_hparams, and src/llama-hparams.h of llama.cpp 0.5.0.
+new context decodes two tokens (native/aborts.h).
+Source: src/llama-model.cpp, load_hparams, and src/llama-hparams.h of llama.cpp 0.5.0.
 """
 
 from __future__ import annotations

@@ -96,9 +96,20 @@ model::model(const std::string & path, load_params options)
     if (llama_model_has_encoder(get()) || !llama_model_has_decoder(get())) {
         throw model_error("it has an encoder; only plain decoders can be steered");
     }
+    check_rotation();
     check_vocabulary();
     const std::string n_expert = metadata(metadata("general.architecture") + ".expert_count");
     has_experts_ = !n_expert.empty() && n_expert != "0";
+}
+
+// ggml goes round for ever where no value of a head is to be rotated (ggml-cpu/ops.cpp, ggml_compute_forward_rope_flt).
+void model::check_rotation() const {
+    const bool rotates = llama_model_rope_type(get()) != LLAMA_ROPE_TYPE_NONE;
+    for (const char * key : {".rope.dimension_count", ".rope.dimension_count_swa"}) {
+        if (rotates && metadata(metadata("general.architecture") + key) == "0") {
+            throw model_error(std::string(key + 1) + " is 0, and this architecture rotates");
+        }
+    }
 }
 
 // Writes every token and tokenizes once: of a vocabulary that claims what it cannot do, llama.cpp finds out only then.

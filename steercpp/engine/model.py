@@ -124,6 +124,14 @@ def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
         raise load_failure(path, str(error)) from error
 
 
+def end_with_code() -> None:
+    """Where llama.cpp cannot go on and ends the process, let that be exit code 1 instead of an abort.
+
+    For the command line, which has said in one sentence why. A library's process aborts, as a debugger wants it.
+    """
+    _native.aborts_exit(True)
+
+
 def supports_rpc() -> bool:
     """Whether this build of llama.cpp can compute on other machines."""
     return _native.supports_rpc()

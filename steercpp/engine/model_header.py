@@ -102,7 +102,8 @@ def _own(keys: Mapping[str, Value]) -> dict[str, Value]:
 def _faults(keys: Mapping[str, Value]) -> Iterator[str]:
     for name, value in keys.items():
         numbers = () if isinstance(value, bytes) else value if isinstance(value, list) else (value,)
-        least, most = _RANGES.get(name, (-math.inf, math.inf))
+        is_size = name.endswith(("_count", "_length"))
+        least, most = _RANGES.get(name, (0, _MOST) if is_size else (-math.inf, math.inf))
         if name.endswith("epsilon"):
             least, most = 0.0, float.fromhex("0x1.fffffep+127")  # float32's largest
         for number in numbers:

@@ -55,6 +55,8 @@ _LONGEST_INDENT = 16
 _LONGEST_DATE = 1000  # characters of a date's format
 _LONGEST_REASON = 300  # characters of what a template gives as its reason
 
+# Names of functions that templates have, beside Jinja's own filters and tests.
+OFFERED = ("raise_exception", "strftime_now", "range", "dict", "namespace", "cycler", "joiner")
 _NEXT = 'take the prompt raw, with `template=raw` or, in an item, "template": "raw"'
 
 
@@ -551,6 +553,30 @@ def _refuse_large_syntax(tree: nodes.Template) -> None:
         held.extend((child, depth + 1) for child in node.iter_child_nodes())
 
 
+def parsed(source: str) -> nodes.Template:
+    """The syntax of a template, which is looked at and never run.
+
+    Raises:
+        PromptError: it is none.
+    """
+    if len(source) > LONGEST_SOURCE:
+        raise PromptError(
+            f"the model's chat template has {len(source):,} characters, and at most {LONGEST_SOURCE:,} are read; "
+            f"{_NEXT}"
+        )
+    try:
+        with _counted(len(source)):
+            tree = _environment().parse(source)
+            _refuse_large_syntax(tree)
+            return tree
+    except Exception as error:
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> PromptError:
+    return PromptError(f"the model's chat template is broken: {_reason(error)}; {_NEXT}")
+
+
 class Program:
     """A template that was compiled.
 
@@ -565,22 +591,15 @@ class Program:
     """
 
     def __init__(self, source: str) -> None:
-        if len(source) > LONGEST_SOURCE:
-            raise PromptError(
-                f"the model's chat template has {len(source):,} characters, and at most {LONGEST_SOURCE:,} are read; "
-                f"{_NEXT}"
-            )
-        environment = _environment()
+        tree, environment = parsed(source), _environment()
         try:
             with _counted(len(source)):
-                tree = environment.parse(source)
-                _refuse_large_syntax(tree)
                 self.free = frozenset(find_undeclared_variables(tree))
                 _Counting().visit(tree)
                 tree.set_environment(environment)
                 self._template = environment.from_string(tree)
         except Exception as error:
-            raise PromptError(f"the model's chat template is broken: {_reason(error)}; {_NEXT}") from error
+            raise _broken(error) from error
 
     def run(self, variables: Mapping[str, Any], *, date: str) -> str:
         """What the template writes.

@@ -142,7 +142,7 @@ def _units(value: Any, most: int) -> int:
             if item.bit_length() > _MOST_BITS:
                 raise TooMuchWorkError("it computes a number that is too large")
         elif isinstance(item, range):
-            units += _UNITS * len(item)
+            units += _UNITS // 4 * len(item)
         elif isinstance(item, list | tuple | ValuesView | KeysView | ItemsView):
             held.extend(item)
         elif isinstance(item, Mapping):

@@ -270,4 +270,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import_module("campaign").main()  # whose classes are those that formats import

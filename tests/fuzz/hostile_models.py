@@ -277,10 +277,10 @@ def _change_tensor(rng: random.Random, file: File) -> None:
         factor = rng.choice((2, 3))
         tensor.dims = [max(1, dim // factor) for dim in tensor.dims]
     if rng.random() < 0.6:
-        _fit(file)
+        fit(file)
 
 
-def _fit(file: File) -> None:
+def fit(file: File) -> None:
     """Offsets and data as these tensors need them, as far as that takes no more room than models of this kind do."""
     offset = 0
     for tensor in file.tensors:
@@ -298,7 +298,7 @@ def _fit(file: File) -> None:
 def _drop_tensor(rng: random.Random, file: File) -> None:
     del file.tensors[rng.randrange(len(file.tensors))]
     if rng.random() < 0.7:
-        _fit(file)
+        fit(file)
 
 
 def _claim(rng: random.Random, file: File) -> None:

@@ -101,8 +101,8 @@ def _extract(folder: Path) -> None:
 
 
 def _generate(folder: Path) -> None:
-    command("generate", folder / "model.gguf", "--vector", folder / "v.gguf", "-p", "I think", "--unit", "norm", "--strengths=0,1",
-            "--max-tokens", 3, "--threads", 1)  # fmt: skip
+    command("generate", folder / "model.gguf", "--vector", folder / "v.gguf", "-p", "I think", "--unit", "norm",
+            "--strengths=0,1", "--max-tokens", 3, "--threads", 1)  # fmt: skip
 
 
 def _sweep(folder: Path) -> None:

@@ -102,7 +102,7 @@ model::model(const std::string & path, load_params options)
     has_experts_ = !n_expert.empty() && n_expert != "0";
 }
 
-// ggml goes round for ever where no value of a head is to be rotated (ggml-cpu/ops.cpp, ggml_compute_forward_rope_flt).
+// ggml goes round for ever where no value of a head is to be rotated (its ggml_compute_forward_rope_flt).
 void model::check_rotation() const {
     const bool rotates = llama_model_rope_type(get()) != LLAMA_ROPE_TYPE_NONE;
     for (const char * key : {".rope.dimension_count", ".rope.dimension_count_swa"}) {

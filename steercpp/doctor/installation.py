@@ -90,10 +90,19 @@ def diagnose(
             found = examine_here(path, open_engine or partial(_opened, options or {}))
         else:
             found = examine_apart(path, options or {})
+        advised += _for_weights(path, found)
     return Diagnosis(
-        versions(), machine(), loaded_libraries(), devices, advised + found.advice, _sandbox(),
+        versions(), machine(), loaded_libraries(), devices, advised, _sandbox(),
         "" if path is None else str(path), found.template, (*checks, *found.checks),
     )  # fmt: skip
+
+
+def _for_weights(path: Path, found: Examined) -> tuple[Advice, ...]:
+    """Timed in this process, beside nothing else."""
+    from steercpp.doctor.weights import weight_advice_of
+
+    advice = weight_advice_of(path, found.settings) if found.settings else None
+    return () if advice is None else (advice,)
 
 
 def _opened(options: Mapping[str, Any], path: Path) -> Engine:

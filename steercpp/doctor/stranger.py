@@ -14,13 +14,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steercpp.doctor.self_test import Check, run_self_test
 from steercpp.encoding import printable
-from steercpp.engine.devices import Advice
 from steercpp.errors import SteerError
 
 if TYPE_CHECKING:
@@ -37,12 +36,12 @@ class Examined:
 
     Attributes:
         checks: whether it steers; one that failed where it could not be loaded.
-        advice: weights that another type would make faster.
+        settings: `n_gpu_layers` and `threads` of the engine; empty where there was none.
         template: what is unusual about its chat template, in sentences.
     """
 
     checks: tuple[Check, ...]
-    advice: tuple[Advice, ...] = ()
+    settings: Mapping[str, int] = field(default_factory=dict)
     template: tuple[str, ...] = ()
 
 
@@ -53,15 +52,14 @@ def examine_here(path: Path, open_engine: Callable[[Path], Engine] | None = None
         path: the model.
         open_engine: loads it, by default as `Engine` does.
     """
-    from steercpp.doctor.weights import weight_advice
     from steercpp.engine.engine import Engine
     from steercpp.engine.template_remarks import template_remarks
 
     try:
         with (open_engine or Engine)(path) as engine:
-            advice = weight_advice(engine)
+            settings = {name: int(engine.settings()[name]) for name in ("n_gpu_layers", "threads")}
             template = template_remarks(engine.vocabulary)
-            return Examined(run_self_test(engine), () if advice is None else (advice,), template)
+            return Examined(run_self_test(engine), settings, template)
     except SteerError as error:
         return Examined((Check(STEERS, False, str(error)),))
 
@@ -85,11 +83,7 @@ def examine_apart(path: Path, options: Mapping[str, Any]) -> Examined:
         found = None
     if found is None:
         return Examined((Check(STEERS, False, f"{path}: {_end(run.returncode, run.stderr)}"),))
-    return Examined(
-        tuple(Check(**check) for check in found["checks"]),
-        tuple(Advice(**advice) for advice in found["advice"]),
-        tuple(found["template"]),
-    )
+    return Examined(tuple(Check(**check) for check in found["checks"]), found["settings"], tuple(found["template"]))
 
 
 def _end(code: int, complaint: bytes) -> str:
@@ -115,7 +109,9 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what llama.cpp prints is no part of the answer
     asked = json.loads(sys.stdin.buffer.read())
-    options = {name: tuple(value) if name in _TUPLES else value for name, value in asked["options"].items()}
+    options: dict[str, Any] = {
+        name: tuple(value) if name in _TUPLES else value for name, value in asked["options"].items()
+    }
 
     def opened(path: Path) -> Engine:
         from steercpp.engine.engine import Engine

@@ -438,7 +438,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     """The environment of chat templates. It is the same for all: what a template may still do is in `_WORK`."""
 
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
-    concat = staticmethod(_concatenated)  # type: ignore[assignment]
+    concat = staticmethod(_concatenated)
 
     def __init__(self) -> None:
         super().__init__(

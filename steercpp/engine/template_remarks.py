@@ -77,9 +77,9 @@ def _of_code(tree: nodes.Template) -> Iterator[str]:
         elif isinstance(call.node, nodes.Getattr) and call.node.attr in ("format", "format_map"):
             yield f"it formats a text by its method {call.node.attr!r}"
     for loop in tree.find_all(nodes.For):
-        called = loop.iter.node if isinstance(loop.iter, nodes.Call) else None
-        if isinstance(called, nodes.Name) and called.name == "range":
-            stops = ", ".join(str(arg.value) if isinstance(arg, nodes.Const) else "…" for arg in loop.iter.args)
+        values = loop.iter
+        if isinstance(values, nodes.Call) and isinstance(values.node, nodes.Name) and values.node.name == "range":
+            stops = ", ".join(str(arg.value) if isinstance(arg, nodes.Const) else "…" for arg in values.args)
             yield f"it loops over range({stops}), not over messages"
 
 

@@ -127,7 +127,8 @@ def _value(kind: int, value: Any) -> bytes:
         return _item(kind, value)
     inner, items, *claimed = value
     n = claimed[0] if claimed else len(items)
-    return struct.pack("<IQ", inner, n % 2**64) + b"".join(_item(inner, item) for item in items)
+    whole: bytes = struct.pack("<IQ", inner, n % 2**64) + b"".join(_item(inner, item) for item in items)
+    return whole
 
 
 def read(path: Path) -> File:

@@ -96,18 +96,18 @@ def _library(folder: Path) -> None:
 
 def _extract(folder: Path) -> None:
     command(
-        "extract", folder / "model.gguf", "--pairs", folder / "pairs.jsonl", "-o", folder / "new.gguf", "--threads", 1
+        "extract", folder / "model.gguf", "--pairs", folder / "pairs.jsonl", "-o", folder / "new.gguf", "--threads", "1"
     )
 
 
 def _generate(folder: Path) -> None:
     command("generate", folder / "model.gguf", "--vector", folder / "v.gguf", "-p", "I think", "--unit", "norm",
-            "--strengths=0,1", "--max-tokens", 3, "--threads", 1)  # fmt: skip
+            "--strengths=0,1", "--max-tokens", "3", "--threads", "1")  # fmt: skip
 
 
 def _sweep(folder: Path) -> None:
-    command("sweep", folder / "model.gguf", "--pairs", folder / "pairs.jsonl", "--out", folder / "run", "--threads", 1,
-            "--behavior", folder / "b.jsonl", "--unit", "norm", "--strengths=0,1", "--limit", 2)  # fmt: skip
+    command("sweep", folder / "model.gguf", "--pairs", folder / "pairs.jsonl", "--out", folder / "run",
+            "--threads", "1", "--behavior", folder / "b.jsonl", "--unit", "norm", "--strengths=0,1", "--limit", "2")  # fmt: skip
 
 
 WAYS = (_library, _extract, _generate, _sweep)

@@ -118,7 +118,7 @@ def _item(kind: int, value: Item) -> bytes:
         except OverflowError:
             return struct.pack(f"<{form}", math.inf)
     size = struct.calcsize(form)
-    whole = 0 if isinstance(value, bytes) or not math.isfinite(value) else int(value)
+    whole: int = 0 if isinstance(value, bytes) or not math.isfinite(value) else int(value)
     return (whole % 2 ** (8 * size)).to_bytes(size, "little")
 
 

@@ -106,8 +106,8 @@ def _generate(folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    command("sweep", folder / "model.gguf", "--pairs", folder / "pairs.jsonl", "--out", folder / "run",
-            "--threads", "1", "--behavior", folder / "b.jsonl", "--unit", "norm", "--strengths=0,1", "--limit", "2")  # fmt: skip
+    command("sweep", folder / "model.gguf", "--pairs", folder / "pairs.jsonl", "--out", folder / "run", "--limit", "2",
+            "--behavior", folder / "b.jsonl", "--unit", "norm", "--strengths=0,1", "--threads", "1")  # fmt: skip
 
 
 WAYS = (_library, _extract, _generate, _sweep)

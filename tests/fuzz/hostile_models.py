@@ -119,7 +119,7 @@ def _item(kind: int, value: Item) -> bytes:
             return struct.pack(f"<{form}", math.inf)
     size = struct.calcsize(form)
     whole: int = 0 if isinstance(value, bytes) or not math.isfinite(value) else int(value)
-    return (whole % 2 ** (8 * size)).to_bytes(size, "little")
+    return int(whole % 2 ** (8 * size)).to_bytes(size, "little")
 
 
 def _value(kind: int, value: Any) -> bytes:

@@ -15,8 +15,8 @@ import llama_cpp  # before _native: it loads libllama under the name that _nativ
 from steercpp import _native
 from steercpp.engine.devices import DeviceOptions, install_line
 from steercpp.engine.fitting import blocks_that_fit
-from steercpp.engine.model_file import check_model_file, load_failure, model_bytes
-from steercpp.engine.model_header import Value, check_header, kv_widths, n_blocks
+from steercpp.engine.model_file import check_model_file, load_failure, model_bytes, model_files
+from steercpp.engine.model_header import Value, check_header, check_types, kv_widths, n_blocks
 from steercpp.engine.opened_model import OpenedModel
 from steercpp.engine.rpc import connectable
 from steercpp.engine.vocabulary import Vocabulary
@@ -67,8 +67,7 @@ class Model:
         self.devices = DeviceOptions() if devices is None else devices
         check_model_file(self.path)
         self.files = OpenedModel(self.path, is_mapped=self.devices.use_mmap)
-        header = _native.header(os.fsencode(path))
-        check_header(self.path, header)
+        header = _checked_header(self.path)
         self.kv_widths = kv_widths(header)
         self.devices = _settled(self.devices, self.path, header)
         native = self.native = _loaded(self.path, self.devices)
@@ -87,6 +86,16 @@ class Model:
             ModelError: they have changed since, or cannot be read.
         """
         return self.files.sha256()
+
+
+def _checked_header(path: Path) -> Mapping[str, Value]:
+    """The keys of a model, which llama.cpp can work with, as its tensors' types."""
+    of_files = [(file, *_native.header(os.fsencode(file))) for file in model_files(path)]
+    for file, _, odd in of_files:
+        check_types(file, odd)
+    header = of_files[0][1]
+    check_header(path, header)
+    return header
 
 
 def _settled(options: DeviceOptions, path: Path, header: Mapping[str, Value]) -> DeviceOptions:
@@ -117,6 +126,14 @@ def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
         raise InputError(f"{path}: {error}; `steercpp doctor` shows this machine's devices") from error
     except _native.ModelFileError as error:
         raise load_failure(path, str(error)) from error
+
+
+def end_with_code() -> None:
+    """Where llama.cpp cannot go on and ends the process, let that be exit code 1 instead of an abort.
+
+    For the command line, which has said in one sentence why. A library's process aborts, as a debugger wants it.
+    """
+    _native.aborts_exit(True)
 
 
 def supports_rpc() -> bool:

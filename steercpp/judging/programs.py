@@ -25,6 +25,7 @@ from steercpp.errors import InputError
 from steercpp.judging.answers import answer_of
 from steercpp.judging.code_blocks import code_blocks, parsed
 from steercpp.judging.needed import needed
+from steercpp.judging.sandbox import Program
 
 WOLF_TIMEOUT_S = 5.0  # of each of their three steps: definition, test, check; ours is one limit for all
 PREAMBLE = "\n".join(
@@ -56,12 +57,12 @@ class Problem(Protocol):
         """Source of `check(candidate)`, which raises where the function is wrong."""
 
 
-def program(item: Problem, text: str, *, way: CodeWay = "whole") -> str:
+def program(item: Problem, text: str, *, way: CodeWay = "whole") -> Program:
     """What is run for a generated text: its code, the problem's test, and the call of that; the first of `programs`."""
     return programs(item, text, way=way)[0]
 
 
-def programs(item: Problem, text: str, *, way: CodeWay = "whole") -> tuple[str, ...]:
+def programs(item: Problem, text: str, *, way: CodeWay = "whole") -> tuple[Program, ...]:
     """What is run for a generated text, in this order until one passes; each once.
 
     Args:
@@ -70,17 +71,21 @@ def programs(item: Problem, text: str, *, way: CodeWay = "whole") -> tuple[str, 
         way: a name in CODE_WAYS, see above.
 
     Returns:
-        Python source; it comes to its end without an error where the answer is right. Source that does not compile
-        where the text holds no program.
+        Python source; it comes to its end without an error where the answer is right, and its code and test may be
+        run apart. Source that does not compile where the text holds no program.
 
     Raises:
         InputError: a way that does not exist.
     """
     if way not in CODE_WAYS:
         raise InputError(f"way {way!r} of taking code out of a text is unknown; use {' or '.join(CODE_WAYS)}")
-    codes = answer_codes(item, text) if way == "whole" else (PREAMBLE + first_function(item, answer_of(text)),)
     test = f"{item.test.strip()}\n\ncheck({item.entry_point})\n"
-    return tuple(dict.fromkeys(f"{code.rstrip()}\n\n{test}" for code in codes))
+    if way == "wolf2024":
+        return (Program.of(PREAMBLE + first_function(item, answer_of(text)), test, given=PREAMBLE),)
+    given = item.prompt[: _head_at(item)]
+    return tuple(
+        Program.of(code, test, given=given) for code in dict.fromkeys(map(str.rstrip, answer_codes(item, text)))
+    )
 
 
 def first_function(item: Problem, text: str) -> str:

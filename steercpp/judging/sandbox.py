@@ -29,7 +29,8 @@ from typing import Any, Self
 from steercpp.errors import InputError, SandboxError
 from steercpp.judging import sandbox_child, sandbox_filter, sandbox_values
 from steercpp.judging.sandbox_memory import memory_group
-from steercpp.judging.sandbox_walls import WAYS, python, tool
+from steercpp.judging.sandbox_walls import WAYS as WAYS
+from steercpp.judging.sandbox_walls import python, tool
 
 START_S = 20.0  # to build the walls and to take them down, beside the program's own time; measured: under 0.1 s
 INSTALL = "install bubblewrap, or util-linux on a kernel that allows namespaces (Linux alone has them)"
@@ -190,7 +191,7 @@ def _outcome(told: bytes) -> ProgramOutcome:
     except (ValueError, RecursionError):
         fields = None
     match fields:
-        case {"passed": bool(passed), "reason": str(reason), "output": str(output)} if passed == (not reason):
+        case {"passed": bool(passed), "reason": str(reason), "output": str(output)} if passed is (reason == ""):
             return ProgramOutcome(passed, reason, output)
     return ProgramOutcome(False, UNREADABLE, "")
 

@@ -87,12 +87,15 @@ class Printed(io.RawIOBase):
         self.kept = bytearray()
 
     def writable(self) -> bool:
+        """Yes."""
         return True
 
     def fileno(self) -> int:
+        """Of the program's output."""
         return 1
 
     def write(self, data: Any) -> int:
+        """Keep it."""
         self.kept += data
         if len(self.kept) > SPILL_BYTES:
             self.spill()
@@ -162,9 +165,9 @@ def test(job: dict[str, Any], output: int, read: int, write: int, verdict: int) 
     """Be the test: run it with the program's functions in the place of functions, and write why it failed, or ""."""
     pid = os.getpid()
 
-    def end(reason: str) -> NoReturn:
+    def end(reason: str, *, passed: bool = False) -> NoReturn:
         if os.getpid() == pid:  # what the test forks has no say
-            os.write(VERDICT_FD, json.dumps({"reason": reason[-2000:]}).encode())
+            os.write(VERDICT_FD, json.dumps({"passed": passed, "reason": reason[-2000:]}).encode())
         os._exit(0)
 
     def failed(error: Exception) -> NoReturn:  # no test can catch it and go on
@@ -186,10 +189,9 @@ def test(job: dict[str, Any], output: int, read: int, write: int, verdict: int) 
         space.update(peer.ask("load", names=names, classes=list(peer.classes)))
         exec(code, space)
         sys.stdout.flush()
-        reason = ""
     except BaseException as error:  # SystemExit too: a test that leaves before its end has not passed
-        reason = error_text(error) or type(error).__name__
-    end(reason)
+        end(error_text(error))
+    end("", passed=True)
 
 
 def names_of(code: CodeType) -> Iterator[str]:
@@ -273,18 +275,19 @@ def supervise(job: dict[str, Any], read_test: Callable[[], dict[str, Any]]) -> d
     # write_output stays open here: end of file would make select spin where both close their output and go on.
     watch = Watch(job, read_output)
     stopped = watch.until_end(program, tester)
-    ended, program_status = os.waitpid(program, os.WNOHANG)
-    for pid in (program, tester):
-        if pid != ended:
-            os.kill(pid, signal.SIGKILL)
-    if not ended:
-        os.waitpid(program, 0)
-        program_status = 0  # it was there to the end, and we have killed it
-    _, status = os.waitpid(tester, 0)
-    reason = stopped or verdict(status, read_verdict)
+    reason = stopped or verdict(_end_of(tester, kill=bool(stopped)), read_verdict)
+    # A test learns that its program is gone from the pipe, which is closed a moment before the process has ended.
+    program_status = _end_of(program, kill=reason != LEFT)
     if reason == LEFT and os.WIFSIGNALED(program_status):
         reason = f"killed by {_signal_name(os.WTERMSIG(program_status))}"
     return {"passed": not reason, "reason": reason, "output": watch.kept.decode(errors="replace")}
+
+
+def _end_of(pid: int, *, kill: bool) -> int:
+    """The status of a child that ends now or soon, or is killed."""
+    if kill or not select.select([os.pidfd_open(pid)], [], [], GRACE_S)[0]:
+        os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
 
 
 def verdict(status: int, read_verdict: int) -> str:
@@ -293,10 +296,15 @@ def verdict(status: int, read_verdict: int) -> str:
         return f"its test was killed by {_signal_name(os.WTERMSIG(status))}"
     os.set_blocking(read_verdict, False)  # a child of the test may hold the other end
     try:
-        told = json.loads(os.read(read_verdict, 1 << 16))["reason"]
-    except (OSError, ValueError, LookupError, TypeError):
+        told = json.loads(os.read(read_verdict, 1 << 16))
+    except (OSError, ValueError, RecursionError):
         told = None
-    return told if isinstance(told, str) else "its test left before its end"
+    match told:
+        case {"passed": True, "reason": ""}:
+            return ""
+        case {"passed": False, "reason": str(reason)}:
+            return reason or "failed without a reason"
+    return "its test left before its end"
 
 
 def _signal_name(number: int) -> str:

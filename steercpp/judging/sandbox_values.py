@@ -28,14 +28,16 @@ from typing import Any, NoReturn
 MOST_BYTES = 64 << 20  # of a message
 NO_MESSAGE = "the program wrote on the wire that carries its values"
 TOO_DEEP = "a value is nested too deeply to cross between a program and its test"
-NAMED = {
-    name: getattr(builtins, name)
-    for name in (
-        "abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "chr", "complex", "dict", "divmod",
-        "enumerate", "filter", "float", "frozenset", "hex", "int", "len", "list", "map", "max", "min", "object", "oct",
-        "ord", "pow", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "type", "zip",
-    )
-} | {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)}  # fmt: skip
+_NAMES = (
+    "abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "chr", "complex", "dict", "divmod", "enumerate",
+    "filter", "float", "frozenset", "hex", "int", "len", "list", "map", "max", "min", "object", "oct", "ord", "pow",
+    "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "type", "zip",
+)  # fmt: skip
+NAMED: dict[str, Any] = {
+    name: value
+    for name, value in vars(builtins).items()
+    if name in _NAMES or (isinstance(value, type) and issubclass(value, BaseException))
+}
 _NAME_OF = {id(value): name for name, value in NAMED.items()}
 MADE: dict[str, Callable[[Any], list[Any]]] = {
     "decimal.Decimal": lambda value: [str(value)],
@@ -343,11 +345,10 @@ _NOT_GIVEN = (*_BASES, BaseException, enum.Enum)
 
 def state_of(value: Any) -> list[tuple[str, Any]]:
     """The attributes of an object: those of its dictionary, and its slots."""
-    slots = [
-        name
-        for kind in type(value).__mro__
-        for name in ([kind.__slots__] if isinstance(getattr(kind, "__slots__", ()), str) else vars(kind).get("__slots__", ()))
-    ]  # fmt: skip
+    slots: list[str] = []
+    for kind in type(value).__mro__:
+        own = vars(kind).get("__slots__", ())
+        slots += [own] if isinstance(own, str) else own
     held = [(name, getattr(value, name)) for name in slots if hasattr(value, name) and not name.startswith("__")]
     return held + list(getattr(value, "__dict__", {}).items())
 
@@ -448,7 +449,7 @@ class Unpacker:
     def _object(self, number: int, kind: type) -> Any:
         held = self.objects.get(number)
         if held is None:
-            held = self.objects[number] = kind.__new__(kind) if kind in (list, dict, set, bytearray) else _bare(kind)
+            held = self.objects[number] = kind() if kind in (list, dict, set, bytearray) else _bare(kind)
         if type(held) is not kind:
             raise ValueError(number)
         return held
@@ -481,6 +482,7 @@ class Unpacker:
 
 
 def _bare(kind: type) -> Any:
+    """An object without attributes, for which no code of its class has run."""
     return object.__new__(kind)
 
 

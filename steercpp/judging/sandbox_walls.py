@@ -93,6 +93,11 @@ def top_in_tmp(paths: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(str(top) for top in tops))
 
 
+def _folders_above(paths: Iterable[str]) -> list[str]:
+    """The folders that paths lie in, each after the one that it lies in itself."""
+    return list(dict.fromkeys(str(above) for path in paths for above in [*Path(path).parents][-2::-1]))
+
+
 def without_rights(command: list[str]) -> list[str]:
     """The command with no capability, no way to gain one, an empty environment and, for root, a user that none is."""
     user: list[str] = []
@@ -120,6 +125,8 @@ def bubblewrap(_: Path, command: list[str]) -> list[str]:
     tops = top_in_tmp(paths)
     for top in tops:
         words += ["--perms", "755", "--tmpfs", top]
+    for folder in _folders_above(paths):
+        words += ["--perms", "755", "--dir", folder]  # bwrap would make them for its own user alone
     for path in paths:
         link = os.path.islink(path)
         words += ["--symlink", os.readlink(path), path] if link else ["--ro-bind", path, path]

@@ -62,7 +62,9 @@ def send(message, fd=4):
     data = message if isinstance(message, bytes) else json.dumps(message).encode()
     os.write(fd, len(data).to_bytes(4, 'little') + data)
 """
-_ANSWERING = WIRE + """
+_ANSWERING = (
+    WIRE
+    + """
 send_value = VALUE
 def reply(message, value, **more): send({'reply': message['ask'], 'value': value, 'printed': ''} | more)
 def forge():
@@ -70,6 +72,7 @@ def forge():
     reply(loaded, ['d', 900, [['add', ['fn', 0, 'add']]]])
     while True: reply(receive(), send_value)
 """
+)
 # A program that has its own code read its request to load, which it is in: it is taken from the frames.
 TAKEN = """
 import sys

@@ -37,7 +37,9 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.socket(socket.AF_UNIX) as abstract,
-        subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, env={"S": SECRET}) as holder,
+        subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, env={"S": SECRET}
+        ) as holder,
     ):
         home = Path(folder) / "private"
         home.write_text(SECRET)

@@ -42,7 +42,16 @@ def run(kind: str, way: str, user: str, first: int, step: int) -> dict[str, list
         if not (found := next(usable, None)):
             pytest.skip(f"user {USER} can start none of {', '.join(others)} with steercpp")
         interpreter = found
-    words = [*prefix, "env", interpreter, str(ROOT / "tests" / "helpers" / "hostile_run.py"), kind, way, str(first), str(step)]
+    words = [
+        *prefix,
+        "env",
+        interpreter,
+        str(ROOT / "tests" / "helpers" / "hostile_run.py"),
+        kind,
+        way,
+        str(first),
+        str(step),
+    ]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}
     done = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -97,7 +97,9 @@ def test_verdicts_by_an_earlier_rule_are_read_and_never_mixed(store: Store) -> N
     texts = [GeneratedText(0.0, 0, sample, "    pass\n", 2, "end", -1.0) for sample in range(2)]
     store.add_texts("vector", "code", 0, texts, token_layers=1, token_layers_plain=1)
     for way in CODE_WAYS:
-        store.add_verdicts(earlier_labels("vector", way)[-1], "code", [Verdict(0.0, 0, i, False, "old") for i in range(2)])
+        store.add_verdicts(
+            earlier_labels("vector", way)[-1], "code", [Verdict(0.0, 0, i, False, "old") for i in range(2)]
+        )
     assert judge_code(store, [], allow=False) == 0, "nothing has to run"
     assert failure_reasons(store) == {0.0: {"old": 2}} and text_notes(store) == (EARLIER_RULE,)
     later = [Verdict(0.0, 0, i, False, "later") for i in range(2)]

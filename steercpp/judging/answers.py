@@ -220,7 +220,7 @@ class _Places:
         return self.starts[number - 1], self.starts[number] - 1 if number < len(self.starts) else len(self.text)
 
     def begins(self, mark: re.Match[str]) -> bool:
-        """Whether an opening mark begins a thought: a token always, a tag at an end of its line, where prose has none."""
+        """Whether an opening mark begins a thought: a token always, a tag at an end of its line alone."""
         if _closes(mark):
             return False
         if mark.re is not _TAG:

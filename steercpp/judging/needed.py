@@ -151,7 +151,7 @@ class Statement:
 def needed(statements: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
     """The statements that a function needs, in their order.
 
-    All of them where they are nested too deeply to tell, or are more than `MOST_STATEMENTS`: each is compared with each.
+    All of them where they are nested too deeply to tell, or more than `MOST_STATEMENTS`: each is compared with each.
 
     Args:
         statements: of a module.

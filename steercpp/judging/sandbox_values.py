@@ -94,7 +94,10 @@ class Peer:
     def _ask(self, do: str, request: dict[str, Any]) -> Any:
         number = os.urandom(8).hex()  # a reply that was written before its request cannot know it
         packer = Packer(self)
-        packed = {name: packer.pack(value) for name, value in request.items()}
+        try:
+            packed = {name: packer.pack(value) for name, value in request.items()}
+        except RecursionError:
+            raise CannotCrossError(TOO_DEEP) from None
         self._send({"ask": number, "do": do} | packed)
         while (message := self._receive()).get("ask") is not None:
             self.reply(message)
@@ -146,7 +149,8 @@ class Peer:
                 packer.sent = set(unpacker.objects)  # the other side has them
                 reply["value"] = packer.pack(value)
         except (CannotCrossError, RecursionError, MemoryError) as error:
-            reply = {"reply": message.get("ask"), "failed": str(error) or TOO_DEEP}
+            words = TOO_DEEP if isinstance(error, RecursionError) else str(error) or type(error).__name__
+            reply = {"reply": message.get("ask"), "failed": words}
         self._send(reply | {"printed": self.printed()})
 
     def _done(self, do: str, request: dict[str, Any]) -> Any:
@@ -374,6 +378,8 @@ class Unpacker:
             return self._made(packed)
         except CannotCrossError:
             raise
+        except RecursionError:
+            raise CannotCrossError(TOO_DEEP) from None
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
             raise CannotCrossError(NO_MESSAGE) from None
 

@@ -116,7 +116,8 @@ PROGRAMS = (
             r"(ConnectionRefusedError|OSError)"),
     Hostile("a socket of the machine's services",
             "found = False\nfor path in ('/run/docker.sock', '/var/run/docker.sock', '/run/dbus/system_bus_socket',\n"
-            "             '/run/systemd/private', '/tmp/.X11-unix/X0'):\n    found |= os.path.exists(path)\nassert found",
+            "             '/run/systemd/private', '/tmp/.X11-unix/X0'):\n"
+            "    found |= os.path.exists(path)\nassert found",
             "AssertionError"),
     # processes
     Hostile("kill a process of the machine", "os.kill(HOLDER, 9)", "ProcessLookupError"),
@@ -148,8 +149,9 @@ PROGRAMS = (
     Hostile("compare with the supervisor", _both(312, 272, "os.getpid()", 1, 0, 0, 0), NO_CALL),
     Hostile("see processes of the machine", "os.kill(HOLDER, 0)", "ProcessLookupError"),
     Hostile("find a secret in /proc",
-            "import glob\ntext = b''\nfor path in glob.glob('/proc/[0-9]*/*'):\n    try: text += open(path, 'rb').read()\n"
-            "    except OSError: pass\nassert 'SECRET'[::-1].encode() in text", "AssertionError"),
+            "import glob\ntext = b''\nfor path in glob.glob('/proc/[0-9]*/*'):\n"
+            "    try: text += open(path, 'rb').read()\n    except OSError: pass\n"
+            "assert 'SECRET'[::-1].encode() in text", "AssertionError"),
     Hostile("fork without end, counted", "for _ in range(64):\n    if not os.fork(): time.sleep(30)",
             "BlockingIOError"),
     Hostile("threads without end, counted", "import threading\nfor _ in range(64):\n"
@@ -237,7 +239,8 @@ PROGRAMS = (
             r"(OSError: \[Errno 28\]|made more than 4096 files)"),
     Hostile("many processes with memory each",
             "for _ in range(4):\n    if not os.fork():\n        block = bytearray(400 << 20)\n        time.sleep(30)\n"
-            "block = bytearray(300 << 20)\ntime.sleep(30)", r"(took more than|killed by|its test was killed|the sandbox ended)"),
+            "block = bytearray(300 << 20)\ntime.sleep(30)",
+            r"(took more than|killed by|its test was killed|the sandbox ended)"),
     # output and time
     Hostile("output without end", "while True: print('x' * 10 ** 6)", "printed more than"),
     Hostile("errors without end", "while True: sys.stderr.write('x' * 10 ** 6)", "printed more than"),

@@ -1,4 +1,6 @@
-"""Runs hostile programs or forgeries as a process of its own, so that another user can: `hostile_run.py LIST WAY FIRST STEP`.
+"""Runs hostile programs or forgeries as a process of its own, so that another user can.
+
+    hostile_run.py hostile|forgeries WAY FIRST STEP
 
 It joins a session keyring of its own, puts a secret key there, and prints one JSON object: each program's outcome by
 what it tries, and under "" whether a planted key was found afterwards.

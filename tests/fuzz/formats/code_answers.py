@@ -5,16 +5,17 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import numpy as np
 from campaign import Format
 from mutations import Rng, spoil_bytes
 
+from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem
 from steercpp.judging.programs import program, programs
 
 ITEM = CodeItem(
     "total",
-    'from typing import List\n\n\ndef half(x):\n    return x // 2\n\n\ndef total(xs: List[int]) -> int:\n    """Sum."""\n',
+    "from typing import List\n\n\ndef half(x):\n    return x // 2\n\n\n"
+    'def total(xs: List[int]) -> int:\n    """Sum."""\n',
     "total",
     "def check(f):\n    assert f([1, 2]) == 3\n",
 )
@@ -22,7 +23,8 @@ FUNCTION = "def total(xs):\n    result = 0\n    for x in xs:\n        result += 
 SEEDS = (
     "    return sum(xs)\n",
     f"Sure, here it is:\n\n```python\n{FUNCTION}```\n\nIt adds all of them.\n```python\nprint(total([1, 2]))\n```\n",
-    f"<think>\nMaybe\n```python\n{FUNCTION}```\nNo.\n</think>\n\n~~~py\nimport math\nT = []\n{FUNCTION}T.append(1)\n~~~\n",
+    f"<think>\nMaybe\n```python\n{FUNCTION}```\nNo.\n</think>\n\n"
+    f"~~~py\nimport math\nT = []\n{FUNCTION}T.append(1)\n~~~\n",
     f"{FUNCTION}\n\nclass Test:\n    def go(self):\n        assert total([]) == 0\n\n{FUNCTION}total.memo = {{}}\n",
     '````python\ndef total(xs):\n    """Doc.\n\n    ```\n    total([1])\n    ```\n    """\n    return sum(xs)\n````\n',
     f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>```\n{FUNCTION}```<|return|>",
@@ -56,12 +58,25 @@ DEEP = {  # (before, repeated, within, repeated behind, behind)
     "digits": ("", "9", "", "", ""),
 }
 LINES = (
-    "import a.a.a", "elif a:\n    pass", "if a:", "try:\n    pass\nexcept a:\n    pass", "except a:\n    pass", "@a", "a;",
-    "```", "~~~", "```python", "<think>", "</think>", "`<think>`", "def total(xs):", "def f(): pass", "f()", "T.append(f)",
-    "a = b = c", "x = 1; y = 2", "class A:", "else:", "with a, b:", "case a:", "global a", "'''", '"""', "\\", "# x", "a b",
-    "from __future__ import annotations", "match a:\n    case [a, *b]:\n        pass", ">>> a", "return", "x: int = 5",
+    "import a.a.a", "elif a:\n    pass", "if a:", "try:\n    pass\nexcept a:\n    pass", "except a:\n    pass", "@a",
+    "a;", "```", "~~~", "```python", "<think>", "</think>", "`<think>`", "def total(xs):", "def f(): pass", "f()",
+    "T.append(f)", "a = b = c", "x = 1; y = 2", "class A:", "else:", "with a, b:", "case a:", "global a", "'''",
+    '"""', "\\", "# x", "a b", "from __future__ import annotations", "match a:\n    case [a, *b]:\n        pass",
+    ">>> a", "return", "x: int = 5",
 )  # fmt: skip
-ONE_LINE = ("a.", "import a.", "from a.", "a = ", "x: a[", "import a, ", "`", "``` ", "<think> ", "\"<think>' ", "<|end|>")
+ONE_LINE = (
+    "a.",
+    "import a.",
+    "from a.",
+    "a = ",
+    "x: a[",
+    "import a, ",
+    "`",
+    "``` ",
+    "<think> ",
+    "\"<think>' ",
+    "<|end|>",
+)
 
 
 def prepare(folder: Path) -> None:
@@ -103,13 +118,15 @@ def _text(rng: Rng) -> str:
 
 def _placed(code: str, rng: Rng) -> str:
     """Code by itself, in a fence, or before or behind the function."""
-    return str([code, f"```python\n{code}```\n", FUNCTION + code, f"~~~\n{code}{FUNCTION}~~~", SEEDS[1] + code, code + SEEDS[2]][int(rng.integers(6))])  # fmt: skip
+    fenced, tildes = f"```python\n{code}```\n", f"~~~\n{code}{FUNCTION}~~~"
+    forms = (code, fenced, FUNCTION + code, tildes, SEEDS[1] + code, code + SEEDS[2])
+    return forms[int(rng.integers(len(forms)))]
 
 
 def use(folder: Path) -> None:
     """Take the programs out of it, in both ways, as the judging of a run does."""
     text = (folder / "answer.txt").read_text(encoding="utf-8", errors="surrogatepass")
-    for way in ("whole", "wolf2024"):
+    for way in CODE_WAYS:
         found = programs(ITEM, text, way=way)
         assert found and all(isinstance(source, str) for source in found)
 

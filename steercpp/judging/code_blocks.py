@@ -5,7 +5,7 @@ leaves whole Python behind it, so that a fence within a docstring ends nothing; 
 without any at the text's end. Code may begin on the opening fence's own line, and end on the closing one's.
 
 Reading an answer compiles parts of it again and again, so its `Work` is bounded: no text of more than 65,536 letters,
-and no name of more than 200 parts, is Python, and no more than 4,194,304 letters are compiled for one answer. Python's
+and no name of more than 200 parts, is Python, and no more than 2,097,152 letters are compiled for one answer. Python's
 compiler takes a time that grows with the square of a name's parts, and recurses once for each `for` of a comprehension.
 """
 
@@ -25,7 +25,7 @@ _PYTHON = frozenset({"", "python", "py", "python3", "python2", "py3", "ipython",
 _ONE_AT_A_TIME = threading.Lock()  # filters of warnings belong to the whole process
 _MOST_CLOSINGS = 32  # tried for one block
 MOST_LETTERS = 1 << 16  # of a program
-MOST_WORK = 1 << 22  # letters compiled for one answer
+MOST_WORK = 1 << 21  # letters compiled for one answer
 _LONG_NAME = re.compile(r"(?:\.[\s\\]*+\w++[\s\\]*+){200}")
 
 

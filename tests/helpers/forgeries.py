@@ -390,7 +390,7 @@ def _forgeries() -> dict[str, str]:
     for block in _LISTED.split("### ")[1:]:
         name, _, source = block.partition("\n")
         for word, text in (("WIRE", WIRE), ("EVERYTHING", EVERYTHING), ("WRONG", WRONG)):
-            source = re.sub(rf"^{word}$", lambda _, text=text: text, source, flags=re.MULTILINE)
+            source = re.sub(rf"^{word}$", text.replace("\\", r"\\"), source, flags=re.MULTILINE)
         found[name] = source
     for base in ("int", "float", "str", "list", "tuple", "dict", "set", "frozenset", "bytes", "complex"):
         found[f"a {base} equal to everything"] = SUBCLASS.replace("BASE", base)

@@ -80,8 +80,10 @@ def plain_values() -> list[Any]:
     import fractions
 
     return [
-        None, True, 0, -7, 2**63, -(10**5000), 1.5, -0.0, math.inf, 1e-320, 1 + 2j, "", "\ud800 \x00 é", b"\x00\xff",
-        bytearray(b"x"), [], [1, [2, (3,)]], (), (1, "a"), {1, "a"}, frozenset({(1, 2)}), {}, {"a": {1: [None]}, (1,): 2},
+        None, True, 0, -7, 2**63, -(10**5000), 1.5, -0.0, math.inf, 1e-320, 1 + 2j, "", "\ud800 \x00 é",
+        b"\x00\xff",
+        bytearray(b"x"), [], [1, [2, (3,)]], (), (1, "a"), {1, "a"}, frozenset({(1, 2)}), {},
+        {"a": {1: [None]}, (1,): 2},
         range(3, 9, 2), int, ValueError, len, decimal.Decimal("1.10"), fractions.Fraction(1, 3),
         collections.deque([1, 2], 5), collections.Counter("aab"), collections.OrderedDict([(2, 1), (1, 2)]),
         datetime.date(2026, 2, 3), datetime.datetime(2026, 2, 3, 4, 5, 6, 7), datetime.timedelta(1, 2, 3),
@@ -174,7 +176,8 @@ def test_what_a_call_prints_comes_with_its_reply(program: dict[str, Any], capsys
 
 FORGED = [
     b"", b"[]", b"1", b"\xff", b"{}", b'{"reply": 1}', b'{"reply": "NUMBER", "value": ["?"]}',
-    b'{"reply": "NUMBER", "value": ["o", 1, "Peer", []]}', b'{"reply": "NUMBER", "value": ["m", "os.system", ["true"]]}',
+    b'{"reply": "NUMBER", "value": ["o", 1, "Peer", []]}',
+    b'{"reply": "NUMBER", "value": ["m", "os.system", ["true"]]}',
     b'{"reply": "NUMBER", "error": 3}', b'{"reply": "NUMBER", "error": ["x", ["int"], [], ""]}',
     b'{"reply": "NUMBER", "changed": 3}', b'{"reply": "NUMBER", "changed": [["l", 99, 3]]}',
     b'{"reply": "NUMBER", "value": ["d", 50, [[["l", 51, []], 1]]]}', b'{"reply": "NUMBER", "value": {"a": 1}}',

@@ -26,8 +26,9 @@ from steercpp.errors import RunError
 from steercpp.reports.forms import check_form, figure_files
 from steercpp.reports.latex import latex_table
 from steercpp.reports.pictures import write_together
-from steercpp.reports.tables import csv_bytes, tables
+from steercpp.reports.tables import tables
 from steercpp.runs.judgement import Judgement
+from steercpp.spreadsheets import csv_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

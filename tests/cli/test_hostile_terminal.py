@@ -190,7 +190,7 @@ def test_no_command_lets_a_text_steer_the_terminal(hostile: Path, tmp_path: Path
         drawn = OWN.sub("", drawn).replace("\r", "")  # which the bar is drawn with; HOSTILE's is spelled \r
     strange = [drawn[max(match.start() - 200, 0) : match.end() + 40] for match in STRANGE.finditer(drawn)]
     assert strange == []
-    assert drawn.count(r"\x1b[7777m") > 100 and drawn.count(r"\x1b]0;PWNED\x07\x9b7778m") > 50
+    assert drawn.count(r"\x1b[7777m") > 50 and drawn.count(r"\x1b]0;PWNED\x07\x9b7778m") > 30
     assert "\x1b" in IN_JSON and r"\u202e\u2066\u200f\u2028\u2029" in drawn and r"\xe9.gguf" in drawn
 
 

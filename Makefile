@@ -6,7 +6,7 @@
 # make sanitize  the tests of native/ under AddressSanitizer and UndefinedBehaviorSanitizer (gcc, Linux)
 # make table NAME=method  measure a table of docs/ again and write it there (architecture, calibration, evidence, method,
 #   mmlu, notebook); the tables of docs/statistics.md are printed by pytest -s, see tests/tables/coverage_study.py and share_coverage.py
-# make lock   write requirements/*.txt anew: the newest versions within pyproject.toml's bounds, with hashes (needs network)
+# make lock   write requirements/*.txt again: the newest versions within pyproject.toml's bounds, with hashes (needs network)
 # make lowest the oldest versions that pyproject.toml allows, in an environment of their own, and a part of the tests
 # make model  make the embedded model again, from its seed (half an hour on 2 idle cores; needs torch)
 

@@ -58,7 +58,7 @@ def test_calls_and_engines(tiny_path: Path, what: str, n: int) -> None:
 
 
 def test_a_sweep_holds_no_more_for_more_strengths(tiny_path: Path) -> None:
-    """What is measured lies in the store: 12 strengths take no more memory than 3, but for the results that are read."""
+    """What is measured lies in the store: 12 strengths take no more memory than 3, but for results that are read."""
     few, many = (held("sweep", tiny_path, 100, n) for n in (3, 12))
     peaks = [max(resident for resident, _, _ in each) for each in (few, many)]
     n_results = 100 * 6 * 9  # numbers that 9 strengths more add, of the vector and of a control

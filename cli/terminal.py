@@ -61,9 +61,10 @@ class Escaping:
     def __init__(self, stream: TextIO) -> None:
         self.rich_proxied_file = stream  # where Rich's consoles write
 
-    def write(self, content: str) -> int:
-        """Write it, with control characters as escapes; the length of what was given."""
-        self.rich_proxied_file.write(content if _is_harmless(content) else _escaped(content))
+    def write(self, content: str | bytes) -> int:
+        """Write it, with control characters as escapes; the length of what was given. Click's completion is bytes."""
+        text = content if isinstance(content, str) else content.decode("utf-8", "surrogateescape")
+        self.rich_proxied_file.write(text if _is_harmless(text) else _escaped(text))
         return len(content)
 
     def writelines(self, lines: Iterable[str]) -> None:

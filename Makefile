@@ -114,7 +114,8 @@ lock:
 	$(LOCK) --constraints requirements/dev.txt requirements/build.in --output-file requirements/build.txt
 	$(LOCK) --no-deps requirements/model.in --output-file requirements/model.txt
 
-# llama-cpp-python's version is exact, so its wheel is pip's; the tools are those of today.
+# llama-cpp-python's version is exact, so its wheel is pip's; the tools are those of today. Left out are two tests of words
+# that newer releases of click and safetensors say.
 lowest: $(VENV)/.test
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
@@ -123,7 +124,7 @@ lowest: $(VENV)/.test
 	build/lowest/bin/python -m pip install --quiet --require-hashes --no-build-isolation --upgrade -r requirements/build.txt
 	build/lowest/bin/python -m pip install --quiet --no-build-isolation -r build/lowest.txt pytest pytest-xdist hypothesis
 	build/lowest/bin/python -m pip install --quiet --no-build-isolation --no-deps -C build-dir=build/lowest/cmake .
-	cd build/lowest && bin/python -m pytest -q -c $(CURDIR)/pyproject.toml -p no:cacheprovider -W default -m "not slow" \
+	cd build/lowest && bin/python -m pytest -q -c $(CURDIR)/pyproject.toml -p no:cacheprovider -W default -m "not slow" -k "not nearly_right and not do_not_fit" \
 	  $(addprefix $(CURDIR)/tests/,vectors data cli runs)
 
 $(VENV)/.recipe: $(VENV)/.installed

@@ -14,7 +14,8 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,6 +23,7 @@ import click
 
 from steercpp.cli import output
 from steercpp.cli.words import in_options
+from steercpp.encoding import one_line
 from steercpp.errors import SteerError, VectorFileError
 
 TASKS = {  # what commands are for, and those of each task: the main job first
@@ -43,28 +45,33 @@ class Failure(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print the sentence on one line, whatever line breaks a library put into it."""
-        sentence = output.shown(" ".join(self.message.split()))
-        click.echo(f"{output.styled('error:', fg='red', bold=True)} {sentence}", err=True)
+        output.say(self.message, kind="error", fg="red", bold=True)
 
 
 class LazyGroup(click.Group):
     """A group that imports a command's module when that command is asked for."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the command line; what its output cannot spell is replaced, whichever command writes it."""
+        """Run the command line; what its output cannot or must not spell is replaced, whichever command writes it."""
         output.replace_what_cannot_be_encoded()
-        try:
-            return super().main(*arguments, **options)
-        except OSError as error:  # of --help, say; what happens in a command is told by `invoke`
-            _failure(error).show()
-            sys.exit(Failure.exit_code)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
-        except Exception as error:
-            if os.environ.get("STEERCPP_TRACEBACK"):
+        with output.escaping():
+            try:
+                return super().main(*arguments, **options)
+            except OSError as error:  # of --help, say; what happens in a command is told by `invoke`
+                _failure(error).show()
+                sys.exit(Failure.exit_code)
+            except (click.exceptions.Exit, click.ClickException, click.Abort):
                 raise
-            _fault(error).show()
-            sys.exit(Failure.exit_code)
+            except Exception as error:
+                if os.environ.get("STEERCPP_TRACEBACK"):
+                    raise
+                _fault(error).show()
+                sys.exit(Failure.exit_code)
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the group's own options; what is wrong there is told on one line."""
+        with _on_one_line():
+            return super().make_context(*arguments, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of the table: the main job first."""
@@ -104,7 +111,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
         try:
-            return super().invoke(ctx)
+            with _on_one_line():
+                return super().invoke(ctx)
         except click.BadParameter as error:
             if suggestion := _suggested_choice(error):
                 message = f"{error.message}{suggestion}"
@@ -120,6 +128,18 @@ class LazyGroup(click.Group):
             if error.errno == errno.EPIPE:  # the reader of our output has gone: click leaves quietly
                 raise
             raise _failure(error) from error
+
+
+@contextmanager
+def _on_one_line() -> Iterator[None]:
+    """Let click's own errors, which quote what was typed, stay on one line."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:  # whose message is the help
+        raise
+    except click.ClickException as error:
+        vars(error)["message"] = one_line(error.message)
+        raise
 
 
 def _no_vector(error: SteerError, command: click.Command | None) -> str:

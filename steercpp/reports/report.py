@@ -28,10 +28,11 @@ from steercpp.inputs import reading
 from steercpp.reports.forms import check_form, figure_files
 from steercpp.reports.latex import latex_table
 from steercpp.reports.pictures import write_together
-from steercpp.reports.tables import csv_bytes, tables
+from steercpp.reports.tables import tables
 from steercpp.runs.database import AGAIN
 from steercpp.runs.folder import refuse_replaced
 from steercpp.runs.judgement import Judgement
+from steercpp.spreadsheets import csv_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

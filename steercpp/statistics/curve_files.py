@@ -21,6 +21,7 @@ import numpy as np
 from steercpp.aliases import Floats
 from steercpp.errors import CurveError
 from steercpp.inputs import read_input, reading
+from steercpp.spreadsheets import cell_text
 from steercpp.statistics.names import today
 
 MEASURES = {"alignment": (-1.0, 1.0), "p_correct": (0.0, 1.0), "p_correct_restricted": (0.0, 1.0)}
@@ -62,7 +63,7 @@ def read_curve(path: Path) -> Curve:
         line = 1  # on which a row begins
         try:
             for row in reader:
-                rows.append((line, [cell.strip() for cell in row]))
+                rows.append((line, [cell_text(cell).strip() for cell in row]))
                 line = reader.line_num + 1
         except csv.Error as error:
             raise CurveError(f"{path}:{line}: not CSV: {error}") from error

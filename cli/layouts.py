@@ -17,10 +17,22 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from steercpp.encoding import printable
+
 WORDS = 20  # columns that a cell of words has at least, where it needs so many
 VALUES = 24  # the same of the values of facts; with less room they stand below their names
 IN_ASCII = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)  # as SIMPLE_HEAD
 GAP = 2  # between names and values, and between what stands side by side
+
+
+class SafeConsole(Console):
+    """Rich's console, on which control characters of what is printed are spelled out, whatever it was made of."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The pieces that are drawn; Rich's own movements of the cursor stay, as they are no text."""
+        for segment in super().render(renderable, options):
+            is_safe = segment.control or segment.text.isprintable() or segment.text == "\n"
+            yield segment if is_safe else Segment(printable(segment.text), segment.style)
 
 
 class Columns:

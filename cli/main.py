@@ -1,7 +1,8 @@
 """The `steercpp` command; read this to add a command, or to see how errors become exit codes.
 
 Exit codes: 0 done, 1 an error in one sentence, 2 wrong usage (click's own), 130 after Ctrl-C, 143 after SIGTERM, 129
-where the terminal was closed.
+where the terminal was closed. What is none of steercpp's errors is a fault of steercpp: one sentence too, that names a
+file with the traceback; with STEERCPP_TRACEBACK=1 it is raised.
 A command is a name in `COMMANDS` and a module commands/NAME.py that holds a click command of that name. Those modules
 import the library inside the command, so that `steercpp --help` costs no more than click itself.
 """
@@ -13,7 +14,8 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,6 +24,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.signals import ending_in_order, exit_code
 from steercpp.cli.words import in_options
+from steercpp.encoding import one_line
 from steercpp.errors import SteerError, VectorFileError
 
 TASKS = {  # what commands are for, and those of each task: the main job first
@@ -43,22 +46,34 @@ class Failure(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print the sentence on one line, whatever line breaks a library put into it."""
-        sentence = output.shown(" ".join(self.message.split()))
-        click.echo(f"{output.styled('error:', fg='red', bold=True)} {sentence}", err=True)
+        output.say(self.message, kind="error", fg="red", bold=True)
 
 
 class LazyGroup(click.Group):
     """A group that imports a command's module when that command is asked for."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the command line; what its output cannot spell is replaced, whichever command writes it."""
+        """Run the command line; what its output cannot or must not spell is replaced, whichever command writes it."""
         output.replace_what_cannot_be_encoded()
-        try:
-            with ending_in_order():
-                return super().main(*arguments, **options)
-        except OSError as error:  # of --help, say; what happens in a command is told by `invoke`
-            _failure(error).show()
-            sys.exit(Failure.exit_code)
+        with output.escaping():
+            try:
+                with ending_in_order():
+                    return super().main(*arguments, **options)
+            except OSError as error:  # of --help, say; what happens in a command is told by `invoke`
+                _failure(error).show()
+                sys.exit(Failure.exit_code)
+            except (click.exceptions.Exit, click.ClickException, click.Abort):
+                raise
+            except Exception as error:
+                if os.environ.get("STEERCPP_TRACEBACK"):
+                    raise
+                _fault(error).show()
+                sys.exit(Failure.exit_code)
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the group's own options; what is wrong there is told on one line."""
+        with _on_one_line():
+            return super().make_context(*arguments, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of the table: the main job first."""
@@ -98,7 +113,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
         try:
-            return super().invoke(ctx)
+            with _on_one_line():
+                return super().invoke(ctx)
         except click.BadParameter as error:
             if suggestion := _suggested_choice(error):
                 message = f"{error.message}{suggestion}"
@@ -114,6 +130,18 @@ class LazyGroup(click.Group):
             if error.errno == errno.EPIPE:  # the reader of our output has gone: click leaves quietly
                 raise
             raise _failure(error) from error
+
+
+@contextmanager
+def _on_one_line() -> Iterator[None]:
+    """Let click's own errors, which quote what was typed, stay on one line."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:  # whose message is the help
+        raise
+    except click.ClickException as error:
+        vars(error)["message"] = one_line(error.message)
+        raise
 
 
 def _no_vector(error: SteerError, command: click.Command | None) -> str:
@@ -140,6 +168,28 @@ def _failure(error: OSError) -> Failure:
         output.give_up_stdout()
     place = f"{error.filename}: " if error.filename else ""
     return Failure(f"{place}{error.strerror or error}")
+
+
+def _fault(error: Exception) -> Failure:
+    """What is told of an error that nobody raised on purpose."""
+    if isinstance(error, MemoryError):
+        return Failure("there is not enough memory; give fewer items, a smaller model or a smaller context")
+    import tempfile
+    import traceback
+
+    from steercpp.provenance import versions
+
+    lines = [*traceback.format_exception(error), f"command: {sys.argv}\n", f"versions: {versions()}\n"]
+    where = "set STEERCPP_TRACEBACK=1 to see where"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", errors="backslashreplace", prefix="steercpp-fault-", suffix=".txt", delete=False
+        ) as file:
+            file.writelines(lines)
+        where = f"please report it with {file.name}, which says where"
+    except OSError:
+        pass  # no room for it
+    return Failure(f"this is a fault of steercpp ({type(error).__name__}: {str(error)[:200]}); {where}")
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -21,16 +21,17 @@ import click
 
 from steercpp.cli.terminal import bars, console_of
 from steercpp.cli.terminal import be_plain as be_plain
+from steercpp.cli.terminal import escaping as escaping
 from steercpp.cli.terminal import give_up_stdout as give_up_stdout
 from steercpp.cli.terminal import has as has
 from steercpp.cli.terminal import is_plain as is_plain
 from steercpp.cli.terminal import joined as joined
 from steercpp.cli.terminal import replace_what_cannot_be_encoded as replace_what_cannot_be_encoded
+from steercpp.cli.terminal import say as say
 from steercpp.cli.terminal import shown as shown
-from steercpp.cli.terminal import styled as styled
 from steercpp.cli.terminal import text as text
 from steercpp.cli.words import in_options
-from steercpp.encoding import json_ready
+from steercpp.encoding import json_ready, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -88,11 +89,11 @@ def note(message: str) -> None:
 
     It begins with "note: ", as an error does with "error: ", which tells it from what a command prints.
     """
-    message = shown(in_options(message))
+    message = in_options(message)
     if bars:
-        bars[-1].console.print(joined([("note: ", "yellow"), (message, "")]))
+        bars[-1].console.print(joined([("note: ", "yellow"), (one_line(message), "")]))
     else:
-        click.echo(f"{styled('note:', fg='yellow')} {message}", err=True)
+        say(message, kind="note", fg="yellow")
 
 
 def verbatim(content: str, style: str = "") -> Text:

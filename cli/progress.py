@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-import click
-
 from steercpp.aliases import NAN
 from steercpp.cli import terminal
 
@@ -207,7 +205,7 @@ class Lines:
     def _say(self, words: str) -> None:
         course = self._course
         place = f"stage {course.number} of {len(course.names)}: " if course.number else ""
-        click.echo(terminal.shown(f"{place}{words}"), err=True)
+        terminal.say(f"{place}{words}")
 
 
 def _took(seconds: float) -> str:

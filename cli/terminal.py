@@ -1,5 +1,10 @@
 """The terminal: what it can spell, whether it wants plain lines, its two consoles, and text that is safe on it.
 
+Nothing that a file, a name or a model says steers the terminal. As long as a command runs, stdout and stderr are
+`Escaping` streams, through which click's errors, warnings and everything else go, and which spell control characters
+out. Past them goes what is drawn in color alone: Rich's consoles, which look at each piece (`layouts.SafeConsole`), and
+`say`.
+
 Rich is imported on first use, since that takes longer than `--help`.
 """
 
@@ -7,15 +12,16 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from steercpp.encoding import printable
+from steercpp.encoding import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +36,7 @@ SPELLED = {
     "▇": "*", "█": "#", "⟦": "[", "⟧": "]", "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
 DECIDING = ("NO_COLOR", "TERM", "COLUMNS", "LINES", "FORCE_COLOR")  # variables
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _is_plain = False
 bars: list[Live] = []  # on the screen now
 
@@ -43,6 +50,71 @@ def replace_what_cannot_be_encoded() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
+
+
+class Escaping:
+    """A stream that spells control characters out; line breaks and tabs stay. Everything else is the stream's own.
+
+    It has no `buffer`: bytes would go past it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream  # where Rich's consoles write
+
+    def write(self, content: str | bytes) -> int:
+        """Write it, with control characters as escapes; the length of what was given. Click's completion is bytes."""
+        text = content if isinstance(content, str) else content.decode("utf-8", "surrogateescape")
+        self.rich_proxied_file.write(text if _is_harmless(text) else _escaped(text))
+        return len(content)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write them one after the other."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("buffer", "rich_proxied_file"):
+            raise AttributeError(name)
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def escaping() -> Iterator[None]:
+    """Let stdout and stderr spell control characters out, also in the traceback of an error that nobody expects."""
+    streams = sys.stdout, sys.stderr
+    guards = [stream if stream is None or isinstance(stream, Escaping) else Escaping(stream) for stream in streams]
+    sys.stdout, sys.stderr = cast("list[TextIO]", guards)
+    try:
+        yield
+    except Exception:  # Python tells of it when all is over
+        raise
+    except BaseException:  # the end of a command, as click has it
+        _restore(streams, guards)
+        raise
+    else:
+        _restore(streams, guards)
+
+
+def _restore(streams: tuple[TextIO, TextIO], guards: Sequence[object]) -> None:
+    """Give back those that nobody else has replaced since."""
+    if sys.stdout is guards[0]:
+        sys.stdout = streams[0]
+    if sys.stderr is guards[1]:
+        sys.stderr = streams[1]
+
+
+def _is_harmless(content: str) -> bool:
+    return content.isascii() and not _CONTROL.search(content)
+
+
+def _escaped(content: str) -> str:
+    return "\t".join(map(printable, content.split("\t")))
+
+
+def say(sentence: str, *, kind: str = "", **style: Any) -> None:
+    """A sentence on stderr, on one line, after its kind ("note", "error") in a style where colors are wanted."""
+    before = f"{_styled(f'{kind}:', **style)} " if kind else ""
+    click.echo(f"{before}{shown(one_line(sentence))}", file=getattr(sys.stderr, "rich_proxied_file", sys.stderr))
 
 
 def give_up_stdout() -> None:
@@ -82,8 +154,8 @@ def shown(content: str) -> str:
     return "".join(SPELLED.get(letter, letter) if not has(letter) else letter for letter in content)
 
 
-def styled(content: str, **style: Any) -> str:
-    """The words for `click.echo` on stderr, in color where that is wanted."""
+def _styled(content: str, **style: Any) -> str:
+    """The words for stderr, in color where that is wanted."""
     is_colored = not (_is_plain or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
     return click.style(content, **style) if is_colored else content
 
@@ -96,9 +168,9 @@ def console_of(*, stderr: bool) -> Console:
 @cache
 def _made(stderr: bool, is_plain: bool, no_color: str, *others: str) -> Console:
     """A console for what decides how it looks; Rich asks for the variables by itself, but only when it is made."""
-    from rich.console import Console
+    from steercpp.cli.layouts import SafeConsole
 
-    return Console(
+    return SafeConsole(
         stderr=stderr, highlight=False, markup=False, emoji=False, no_color=is_plain or bool(no_color),
         color_system=None if is_plain else "auto",
     )  # fmt: skip

@@ -14,6 +14,8 @@
 #include <tuple>
 #include <vector>
 
+#include "aborts.h"
+#include "bus.h"
 #include "ggml-rpc.h"
 #include "header.h"
 #include "log.h"
@@ -43,6 +45,11 @@ void heed_signals() {
     if (PyErr_CheckSignals() != 0) {
         throw nb::python_error();
     }
+}
+
+// A model file's text may hold any bytes: those that are no UTF-8 become U+FFFD.
+nb::str text_of(const std::string & text) {
+    return nb::steal<nb::str>(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
 }
 
 // The path as the file system's bytes, which need not be UTF-8.
@@ -177,15 +184,17 @@ nb::list devices() {
         if (!is_rpc_device(device)) { // which would be asked over the network, and llama.cpp ends the process if lost
             ggml_backend_dev_memory(device, &free, &total);
         }
-        found.append(nb::make_tuple(ggml_backend_dev_name(device), ggml_backend_dev_description(device), free, total));
+        const nb::str name = text_of(ggml_backend_dev_name(device));
+        found.append(nb::make_tuple(name, text_of(ggml_backend_dev_description(device)), free, total));
     }
     return found;
 }
 
-nb::dict header(const nb::bytes & path) {
+nb::tuple header_of(const nb::bytes & path) {
+    const header found = read_header(std::string(path.c_str(), path.size()));
     nb::dict all;
-    for (const header_value & value : read_header(std::string(path.c_str(), path.size()))) {
-        const nb::str key(value.key.c_str(), value.key.size());
+    for (const header_value & value : found.values) {
+        const nb::str key = text_of(value.key);
         if (value.is_text) {
             all[key] = nb::bytes(value.text.data(), value.text.size());
         } else if (value.is_list) {
@@ -194,7 +203,11 @@ nb::dict header(const nb::bytes & path) {
             all[key] = value.numbers.front();
         }
     }
-    return all;
+    nb::list odd;
+    for (const odd_tensor & tensor : found.odd) {
+        odd.append(nb::make_tuple(text_of(tensor.name), text_of(tensor.type)));
+    }
+    return nb::make_tuple(all, odd);
 }
 
 nb::list tensors(const nb::bytes & path) {
@@ -240,13 +253,15 @@ void bind_model(nb::module_ & m) {
         .def_prop_ro("n_swa", &model::n_swa)
         .def_prop_ro("is_recurrent", &model::is_recurrent)
         .def_prop_ro("uses_devices", &model::uses_devices)
-        .def_prop_ro("description", &model::description)
-        .def_prop_ro("chat_template", &model::chat_template)
+        .def_prop_ro("description", [](const model & self) { return text_of(self.description()); })
+        .def_prop_ro("chat_template", [](const model & self) { return text_of(self.chat_template()); })
         .def_prop_ro("bos", &model::bos)
         .def_prop_ro("eos", &model::eos)
         .def_prop_ro("adds_bos", &model::adds_bos)
         .def("ends_generation", &model::ends_generation, "token"_a)
-        .def("metadata", &model::metadata, "key"_a)
+        .def(
+            "metadata", [](const model & self, const std::string & key) { return text_of(self.metadata(key)); }, "key"_a
+        )
         .def("tokenize", &model::tokenize, "text"_a, "add_special"_a, "parse_special"_a)
         .def(
             "detokenize",
@@ -397,7 +412,9 @@ NB_MODULE(_native, m) {
     bind_result(m);
     bind_session(m);
     m.def("log_install", &log_install, "to_stderr"_a);
-    m.def("header", &header, "path"_a);
+    m.def("bus_install", &bus_install);
+    m.def("aborts_exit", &aborts_exit, "with_code"_a);
+    m.def("header", &header_of, "path"_a);
     m.def("tensors", &tensors, "path"_a);
     m.def(
         "weight_speeds", &weight_speeds, "types"_a, nb::kw_only(), "n_in"_a, "n_out"_a, "n_tokens"_a, "n_threads"_a,

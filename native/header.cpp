@@ -5,12 +5,14 @@
 
 #include "aborts.h"
 #include "gguf.h"
+#include "weights.h"
 
 namespace steercpp {
 
 namespace {
 
 constexpr char architecture_key[] = "general.architecture";
+constexpr char table_name[] = "ffn_gate_tid2eid"; // of whole numbers, which are looked up
 
 struct gguf_deleter {
     void operator()(gguf_context * context) const { gguf_free(context); }
@@ -65,15 +67,32 @@ header_value value_of(const gguf_context * context, int64_t id, gguf_type type) 
     return value;
 }
 
+std::vector<odd_tensor> odd_tensors(const gguf_context * context) {
+    std::vector<odd_tensor> odd;
+    for (int64_t id = 0; id < gguf_get_n_tensors(context); ++id) {
+        const ggml_type type = gguf_get_tensor_type(context, id);
+        const std::string name = gguf_get_tensor_name(context, id);
+        const bool is_table = type == GGML_TYPE_I32 && name.find(table_name) != std::string::npos;
+        if (!is_of_weights(type) && !is_table) {
+            odd.push_back({name, ggml_type_name(type)});
+        }
+    }
+    return odd;
+}
+
 } // namespace
 
-std::vector<header_value> read_header(const std::string & path) {
-    std::vector<header_value> values;
+header read_header(const std::string & path) {
+    header found;
     const aborts_throw guard;
     const std::unique_ptr<gguf_context, gguf_deleter> context(gguf_init_from_file(path.c_str(), {true, nullptr}));
-    const int64_t named = context ? gguf_find_key(context.get(), architecture_key) : -1;
+    if (!context) {
+        return found;
+    }
+    found.odd = odd_tensors(context.get());
+    const int64_t named = gguf_find_key(context.get(), architecture_key);
     if (named < 0 || gguf_get_kv_type(context.get(), named) != GGUF_TYPE_STRING) {
-        return values;
+        return found;
     }
     const std::string prefix = std::string(gguf_get_val_str(context.get(), named)) + ".";
     for (int64_t id = 0; id < gguf_get_n_kv(context.get()); ++id) {
@@ -82,10 +101,10 @@ std::vector<header_value> read_header(const std::string & path) {
         const bool is_kept = type == GGUF_TYPE_STRING || is_number(type) ||
                              (type == GGUF_TYPE_ARRAY && is_number(gguf_get_arr_type(context.get(), id)));
         if (is_kept && (id == named || key.compare(0, prefix.size(), prefix) == 0)) {
-            values.push_back(value_of(context.get(), id, type));
+            found.values.push_back(value_of(context.get(), id, type));
         }
     }
-    return values;
+    return found;
 }
 
 } // namespace steercpp

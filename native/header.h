@@ -1,4 +1,4 @@
-// The keys of a GGUF file that say what shape of model it holds, read before the model is.
+// What the head of a GGUF file says of the model it holds, read before the model is.
 
 #pragma once
 
@@ -16,8 +16,18 @@ struct header_value {
     bool is_list = false;
 };
 
-// "general.architecture" and the keys under its name; those of other types are left out. Empty where llama.cpp cannot
-// read the file, which loading it will explain.
-std::vector<header_value> read_header(const std::string & path);
+// A tensor of a type that no weights have.
+struct odd_tensor {
+    std::string name;
+    std::string type; // as ggml names it: "i64"
+};
+
+struct header {
+    std::vector<header_value> values; // "general.architecture" and the keys under its name, but for other types
+    std::vector<odd_tensor> odd;
+};
+
+// Empty where llama.cpp cannot read the file, which loading it will explain.
+header read_header(const std::string & path);
 
 } // namespace steercpp

@@ -49,22 +49,6 @@ size_t character_size(const std::string & text, size_t place) {
     return is_overlong || is_no_character ? 0 : size;
 }
 
-// A file's name may hold any bytes, an exception's text is UTF-8: others are spelled \xNN.
-std::string as_utf8(const std::string & text) {
-    std::string spelled;
-    for (size_t place = 0; place < text.size();) {
-        if (const size_t size = character_size(text, place)) {
-            spelled.append(text, place, size);
-            place += size;
-            continue;
-        }
-        char code[5];
-        std::snprintf(code, sizeof(code), "\\x%02x", static_cast<unsigned char>(text[place++]));
-        spelled += code;
-    }
-    return spelled;
-}
-
 void on_log(ggml_log_level level, const char * text, void * /*user_data*/) noexcept {
     try {
         if (echo && level != GGML_LOG_LEVEL_DEBUG) {
@@ -88,6 +72,30 @@ void on_log(ggml_log_level level, const char * text, void * /*user_data*/) noexc
 
 } // namespace
 
+std::string as_line(const std::string & text) {
+    std::string line;
+    for (size_t place = 0; place < text.size();) {
+        const auto first = static_cast<unsigned char>(text[place]);
+        const size_t size = character_size(text, place);
+        if (first == ' ' || (first >= '\t' && first <= '\r')) {
+            line.append(line.empty() || line.back() == ' ' ? "" : " ");
+            place += 1;
+        } else if (size != 0 && first >= 0x20 && first != 0x7f) {
+            line.append(text, place, size);
+            place += size;
+        } else {
+            char code[5];
+            std::snprintf(code, sizeof(code), "\\x%02x", first);
+            line += code;
+            place += 1;
+        }
+    }
+    while (!line.empty() && line.back() == ' ') {
+        line.pop_back();
+    }
+    return line;
+}
+
 void log_install(bool to_stderr) {
     echo = to_stderr;
     llama_log_set(on_log, nullptr);
@@ -102,7 +110,7 @@ std::string log_errors() {
     for (const std::string & line : lines) {
         joined += (joined.empty() ? "" : "; ") + line;
     }
-    return as_utf8(joined);
+    return as_line(joined);
 }
 
 } // namespace steercpp

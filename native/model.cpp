@@ -72,7 +72,9 @@ model::model(const std::string & path, load_params options)
 
     const aborts_throw guard;
     log_forget();
-    model_.reset(llama_model_load_from_file(path.c_str(), params));
+    try {
+        call_on_file([&] { model_.reset(llama_model_load_from_file(path.c_str(), params)); });
+    } catch (const abort_error & error) { throw model_error(as_line(error.what())); }
     if (watch.error) {
         std::rethrow_exception(watch.error);
     }
@@ -94,9 +96,20 @@ model::model(const std::string & path, load_params options)
     if (llama_model_has_encoder(get()) || !llama_model_has_decoder(get())) {
         throw model_error("it has an encoder; only plain decoders can be steered");
     }
+    check_rotation();
     check_vocabulary();
     const std::string n_expert = metadata(metadata("general.architecture") + ".expert_count");
     has_experts_ = !n_expert.empty() && n_expert != "0";
+}
+
+// ggml goes round for ever where no value of a head is to be rotated (its ggml_compute_forward_rope_flt).
+void model::check_rotation() const {
+    const bool rotates = llama_model_rope_type(get()) != LLAMA_ROPE_TYPE_NONE;
+    for (const char * key : {".rope.dimension_count", ".rope.dimension_count_swa"}) {
+        if (rotates && metadata(metadata("general.architecture") + key) == "0") {
+            throw model_error(std::string(key + 1) + " is 0, and this architecture rotates");
+        }
+    }
 }
 
 // Writes every token and tokenizes once: of a vocabulary that claims what it cannot do, llama.cpp finds out only then.
@@ -107,7 +120,7 @@ void model::check_vocabulary() const {
         spell(tokens);
         tokenize("", true, true);
     } catch (const std::exception & error) {
-        throw model_error(std::string("its vocabulary cannot be used: ") + error.what());
+        throw model_error(as_line(std::string("its vocabulary cannot be used: ") + error.what()));
     }
 }
 

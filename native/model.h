@@ -73,6 +73,7 @@ class model {
     bool ends_generation(llama_token token) const { return llama_vocab_is_eog(vocab_, token); }
 
   private:
+    void check_rotation() const;
     void check_vocabulary() const;
     std::string whole_text(const llama_token * tokens, int32_t n_tokens) const;
     void check_bytes(const std::string & text) const;

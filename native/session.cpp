@@ -99,9 +99,12 @@ session::session(std::shared_ptr<const model> model, const session_params & para
     require(n_cells <= most_cells, "n_ctx times n_seq_max is beyond 2147483647 cells");
     const aborts_throw guard;
     log_forget();
-    context_.reset(llama_init_from_model(model_->get(), context_params(params_, model_->has_experts(), hook_)));
+    const llama_context_params wanted = context_params(params_, model_->has_experts(), hook_);
+    try {
+        call_on_file([&] { context_.reset(llama_init_from_model(model_->get(), wanted)); });
+    } catch (const abort_error & error) { throw model_error(as_line(error.what())); }
     if (!context_ && !guard.reason().empty()) {
-        throw model_error(guard.reason());
+        throw model_error(as_line(guard.reason()));
     }
     if (!context_) {
         throw decode_error(log_errors());
@@ -110,6 +113,34 @@ session::session(std::shared_ptr<const model> model, const session_params & para
         throw model_error("it keeps no memory of earlier tokens, as embedding models do; only decoders can be steered");
     }
     rest_control_vector();
+    try_out();
+}
+
+// Decodes the vocabulary's ends in this thread alone, where what llama.cpp asserts of a model while it computes, such
+// as the types of its tensors, is still an error; with several threads it would end the process.
+void session::try_out() {
+    std::vector<llama_token> tokens = {0, model_->n_vocab() - 1};
+    tokens.resize(std::min<size_t>({tokens.size(), params_.n_ctx, params_.n_batch}));
+    llama_set_n_threads(context_.get(), 1, 1);
+    hook_.arm(static_cast<int32_t>(tokens.size()), {}, {});
+    const aborts_throw guard;
+    try {
+        call_on_file([&] {
+            llama_decode(context_.get(), llama_batch_get_one(tokens.data(), static_cast<int32_t>(tokens.size())));
+            llama_synchronize(context_.get());
+        });
+    } catch (const abort_error & error) {
+        static_cast<void>(context_.release()); // in the middle of a decode, which nothing can undo
+        throw model_error(as_line(error.what()));
+    } catch (const std::exception & error) { // out of memory, say
+        throw decode_error(as_line(std::string("llama_decode failed: ") + error.what()));
+    }
+    hook_.disarm();
+    const float * logits = llama_get_logits_ith(context_.get(), -1);
+    tainted_ = logits == nullptr ||
+               !std::all_of(logits, logits + model_->n_vocab(), [](float logit) { return std::isfinite(logit); });
+    llama_memory_clear(llama_get_memory(context_.get()), false);
+    llama_set_n_threads(context_.get(), params_.n_threads, params_.n_threads);
 }
 
 decode_result session::decode(const plan & plan) {
@@ -559,7 +590,7 @@ bool session::decode_batch(const llama_batch & batch) {
         status = llama_decode(context_.get(), batch);
         llama_synchronize(context_.get());
     } catch (const std::exception & error) { // out of memory, say
-        throw decode_error(std::string("llama_decode failed: ") + error.what());
+        throw decode_error(as_line(std::string("llama_decode failed: ") + error.what()));
     }
     const bool as_planned = hook_.finish_piece();
     if (status != 0 && as_planned) {

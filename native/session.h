@@ -157,6 +157,7 @@ class session {
     int32_t n_layer() const { return model_->n_layer(); }
 
   private:
+    void try_out();
     void rest_control_vector();
     void check(const plan & plan) const;
     void check_rows(const plan & plan) const;

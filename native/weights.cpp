@@ -14,13 +14,6 @@ namespace {
 
 constexpr size_t n_tensors = 8; // of one product: more than it has
 
-// ggml ends the process where it is to multiply with weights of another type.
-bool is_of_weights(ggml_type type) {
-    const bool is_plain = type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
-    const bool is_of_rows = type == GGML_TYPE_Q8_1 || type == GGML_TYPE_Q8_K; // what they are multiplied with
-    return is_plain || (ggml_is_quantized(type) && !is_of_rows && ggml_blck_size(type) > 0);
-}
-
 ggml_type type_of(const std::string & name) {
     for (int type = 0; type < GGML_TYPE_COUNT; ++type) {
         const auto found = static_cast<ggml_type>(type);
@@ -121,6 +114,12 @@ ggml_backend_ptr open_cpu(ggml_backend_dev_t cpu, int32_t n_threads) {
 }
 
 } // namespace
+
+bool is_of_weights(ggml_type type) {
+    const bool is_plain = type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
+    const bool is_of_rows = type == GGML_TYPE_Q8_1 || type == GGML_TYPE_Q8_K; // what they are multiplied with
+    return is_plain || (ggml_is_quantized(type) && !is_of_rows && ggml_blck_size(type) > 0);
+}
 
 std::vector<weight_tensor> read_tensors(const std::string & path) {
     std::vector<weight_tensor> tensors;

@@ -11,6 +11,9 @@
 
 namespace steercpp {
 
+// Whether ggml multiplies with weights of this type; with others it ends the process, by a signal or an assertion.
+bool is_of_weights(ggml_type type);
+
 struct weight_tensor {
     std::string name;
     std::string type; // as ggml names it: "q4_1"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Iterable, Mapping
 from os import PathLike, fsencode, fspath
 from typing import Any
 from unicodedata import category
@@ -37,6 +39,33 @@ def printable(content: str) -> str:
     So neither a file nor a model steers the user's terminal, and a path looks alike wherever it is told.
     """
     return "".join(letter if letter.isprintable() or letter == "\n" else _escaped(letter) for letter in content)
+
+
+def one_line(content: str) -> str:
+    """A sentence for a terminal: as `printable`, and line breaks, which a name may bring along, are spaces."""
+    return printable(re.sub(r"[ \n]+", " ", content.replace("\r\n", "\n")).strip(" "))
+
+
+def shell_word(word: str) -> str:
+    r"""A word as a shell takes it, to be copied; what a terminal would obey, or cannot show, in $'...' of bash and zsh.
+
+    >>> shell_word("my run"), shell_word("a\x1b[31m")
+    ("'my run'", "$'a\\x1b[31m'")
+    """
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{''.join(map(_in_dollar_quotes, word))}'"
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """A command as a shell takes it, to be copied."""
+    return " ".join(map(shell_word, words))
+
+
+def _in_dollar_quotes(letter: str) -> str:
+    if letter.isprintable():
+        return f"\\{letter}" if letter in "\\'" else letter
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
 
 
 def visible(content: str) -> str:

@@ -28,6 +28,8 @@ SteerError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SteerError(Exception):
     """Base of all errors whose message is one sentence for the user: what, where, next step.
@@ -38,6 +40,16 @@ class SteerError(Exception):
     ...     print(type(error).__name__, error)
     PairsError missing.jsonl: cannot be read: No such file or directory; check the path
     """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, as between processes, with all its attributes, whatever its constructor asks for."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[SteerError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SteerError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InputError(SteerError):

@@ -1,49 +1,174 @@
-"""Files that appear whole or not at all; read this to write one.
+"""The one way in which files are written: whole or not at all; no other module writes one.
 
-A draft beside the file is filled, brought to the disk and renamed. Where anything fails, what was there before stays
-and the draft goes.
+A draft beside the file is filled, every write checked; it is brought to the disk, read back, compared with what was
+written, and only then renamed; last the folder is brought to the disk. Where anything fails, what was there before
+stays and the draft goes. What a killed process leaves behind begins with `.steercpp-`; a draft is locked as long as
+its process lives, so that `remove_leftovers` knows one that nobody fills any more.
+
+A link that the user names is followed: the file that it leads to is replaced, beside itself, and the link stays. In a
+folder of ours a link is refused, since the folder may be a stranger's. Devices, pipes and sockets are refused.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
+from typing import Self
 
 from steercpp.errors import InputError, RunError
 
-TEMPORARY = ".steercpp-"  # how a draft's name begins
+TEMPORARY = ".steercpp-"  # how the name of whatever does not stay begins
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # the same for hard links
+_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS)  # a folder that cannot be synced
+_SPECIAL = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+_OTHERWISE = "what was written reads back otherwise"
+_OPEN_FILES = re.compile(r"/proc/[0-9]+(/task/[0-9]+)?/fd|/dev/fd")
+_MOST_LINKS = 40  # as of Linux
+_PIECE = 1 << 20  # bytes written or read at once
+_ABANDONED_S = 86_400.0  # how old a draft is that surely nobody fills, where it cannot be locked
+_fences = threading.local()
 
 
 def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs: Iterable[Path | None] = ()) -> None:
     """Check that a file could be written there.
 
     Args:
-        path: the file.
+        path: the file, or a link to it.
         force: whether it may replace one.
         error: what is raised.
         inputs: files that are read for it, which it must not replace whatever `force` says.
 
     Raises:
-        InputError: of the kind `error`: the file exists and `force` is not given, or is one of the inputs; its folder
-            does not exist or cannot be written to.
+        InputError: of the kind `error`: the file exists and `force` is not given, or is one of the inputs, or is no
+            ordinary file; its folder does not exist or cannot be written to.
     """
     if path.is_dir():
         raise error(f"{path}: is a folder; name a file in it")
+    _refuse_special(path, error)
+    folder = _place(path, error).parent
     if path.exists() and not force:
         raise error(f"{path}: exists already; choose another name or give `force=True` to replace it")
     if any(source is not None and source.exists() and path.exists() and path.samefile(source) for source in inputs):
         raise error(f"{path}: is read for what would be written there; choose another name")
-    if not path.parent.is_dir():
-        raise error(f"{path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise error(f"{path}: the folder {path.parent} cannot be written to; choose another place")
+    if not folder.is_dir():
+        raise error(f"{path}: the folder {folder} does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise error(f"{path}: the folder {folder} cannot be written to; choose another place")
+
+
+def _refuse_special(path: Path, error: type[InputError] | type[RunError]) -> None:
+    """See that what is there, if anything, is an ordinary file."""
+    try:
+        kind = _SPECIAL.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):
+        return  # nothing is there, or writing says what is wrong
+    if kind is not None:
+        raise error(f"{path}: is {kind}, not an ordinary file; name a file")
+
+
+def _place(path: Path, error: type[InputError]) -> Path:
+    """Where a file is that the user named: at the end of its links, which may not be there yet."""
+    place = path
+    for _ in range(_MOST_LINKS):
+        if _OPEN_FILES.fullmatch(os.path.realpath(place.parent)):
+            raise error(f"{path}: stands for an open file of a process, not for a place; name a file")
+        if not place.is_symlink():
+            return place
+        place = place.parent / place.readlink()
+    raise error(f"{path}: is a link that leads in a circle; choose another name")
+
+
+class Draft:
+    """A file that is being filled beside the one whose place it will take.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self, path: Path, file: int) -> None:
+        self.path = path
+        self._file = file
+        self._end = 0
+        self._written: list[tuple[int, int, bytes]] = []  # start, length and hash of each write
+
+    @classmethod
+    def beside(cls, path: Path) -> Self:
+        """An empty one, locked as long as it is open.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        while True:
+            draft = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+            file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as of any new file
+            made = cls(draft, file)
+            try:
+                if _claim(file) is not False and _is_at(file, draft):
+                    return made
+            except BaseException:
+                made.discard()
+                raise
+            made.discard()  # swept away between its making and its locking
+
+    def write(self, data: bytes | memoryview, *, at: int | None = None) -> int:
+        """Write all of the data, behind what was written or from a place on that was not written yet; how many bytes.
+
+        Raises:
+            OSError: not all could be written.
+        """
+        raw = memoryview(data).cast("B")
+        start = self._end if at is None else at
+        done = 0
+        while done < len(raw):
+            done += os.pwrite(self._file, raw[done : done + _PIECE], start + done)
+        self._written.append((start, len(raw), sha256(raw).digest()))
+        self._end = max(self._end, start + len(raw))
+        return len(raw)
+
+    @property
+    def size(self) -> int:
+        """Bytes up to the last one that was written."""
+        return self._end
+
+    def settle(self) -> None:
+        """Bring it to the disk, read it back and compare.
+
+        Raises:
+            OSError: it does not hold what was written.
+        """
+        os.fsync(self._file)
+        with suppress(AttributeError, OSError):  # what follows is read from the disk where the system can
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+        is_whole = os.fstat(self._file).st_size == self._end
+        for start, n_bytes, digest in self._written:
+            found = sha256()
+            for place in range(start, start + n_bytes, _PIECE):
+                found.update(os.pread(self._file, min(_PIECE, start + n_bytes - place), place))
+            is_whole = is_whole and found.digest() == digest
+        if not is_whole:
+            raise OSError(errno.EIO, _OTHERWISE)
+
+    def discard(self) -> None:
+        """Remove it, unless it has been renamed, and close it."""
+        with suppress(OSError):  # what cannot be removed goes with the next command
+            self.path.unlink(missing_ok=True)
+        os.close(self._file)
 
 
 @contextmanager
-def replacing(path: Path, *, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def replacing(path: Path, *, check: Callable[[], None] = lambda: None) -> Iterator[Draft]:
     """An empty draft beside the file, to be filled; it takes the file's place at the end, unless an error comes first.
 
     Args:
@@ -51,25 +176,25 @@ def replacing(path: Path, *, check: Callable[[], None] = lambda: None) -> Iterat
         check: called last, once the draft is on the disk; what it raises keeps the file as it was.
 
     Raises:
-        OSError: the draft cannot be made, brought to the disk or renamed.
+        OSError: the draft cannot be made, brought to the disk, read back as it was written, or renamed.
+        SteerError: what a fence around the folder raises, see `fenced`.
     """
-    draft = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
-    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less the umask, as of any new file
+    check_fences(path)
+    draft = Draft.beside(path)
     try:
         yield draft
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())
+        draft.settle()
         check()
-        draft.replace(path)
+        take_places({path: draft.path})
     finally:
-        draft.unlink(missing_ok=True)
+        draft.discard()
 
 
-def write_whole(path: Path, content: bytes | Callable[[Path], None], *, force: bool, error: type[InputError]) -> None:
+def write_whole(path: Path, content: bytes | Callable[[Draft], None], *, force: bool, error: type[InputError]) -> None:
     """Write a file that the user named.
 
     Args:
-        path: the file.
+        path: the file, or a link to it, which stays.
         content: its bytes, or what fills a draft of it.
         force: whether it may replace a file.
         error: what is raised.
@@ -82,13 +207,16 @@ def write_whole(path: Path, content: bytes | Callable[[Path], None], *, force: b
         refuse_overwrite(path, force=force, error=error)
 
     check()
+    place = _place(path, error)
+    remove_leftovers(place.parent, folders=False)
     try:
-        with replacing(path, check=check) as draft:  # once more at the end: writing may have taken hours
+        with replacing(place, check=check) as draft:  # again at the end: writing may have taken hours
             if isinstance(content, bytes):
-                draft.write_bytes(content)
+                draft.write(content)
             else:
                 content(draft)
     except OSError as problem:
+        check_fences(path)  # which say more than that a folder is not there
         reason = problem.strerror or problem
         raise error(f"{path}: cannot be written: {reason}; choose another place") from problem
 
@@ -99,11 +227,245 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         RunError: it cannot be written.
     """
+    write_together(path.parent, {path.name: data})
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that belong together by their names in a folder; all of them or none.
+
+    The last one stands for all: an earlier one of its name goes first, so that it is never there beside files that are
+    not its own.
+
+    Raises:
+        RunError: they cannot be written; all that was there before is there still.
+    """
+    path = folder
     try:
-        with replacing(path) as draft:
-            draft.write_bytes(data)
+        check_fences(folder / "file")
+        with ExitStack() as drafts:
+            places = {}
+            for name, data in files.items():
+                path = folder / name
+                _refuse_special(path, RunError)
+                if path.is_symlink():
+                    raise RunError(f"{path}: is a link, which is not followed here; put the file itself there")
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                draft = Draft.beside(path)
+                drafts.callback(draft.discard)
+                draft.write(data)
+                draft.settle()
+                places[path] = draft.path
+            take_places(places)
     except OSError as error:
+        check_fences(path)
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); free some space, check the folder's rights, "
             "or use another `out`"
         ) from error
+
+
+def take_places(drafts: Mapping[Path, Path], *, gone: Iterable[Path] = ()) -> None:
+    """Rename drafts to their places, the last one last; of several, an earlier last one goes first.
+
+    Args:
+        drafts: places with the drafts for them, all in one folder.
+        gone: files that are then no longer there.
+
+    Raises:
+        OSError: all is as it was before.
+        SteerError: the same, what a fence around the folder raises, see `fenced`.
+    """
+    *_, last = drafts
+    kept: dict[Path, Path] = {}
+    placed: list[Path] = []
+    check_fences(last)
+    for place, draft in drafts.items():
+        if place.is_dir() and not draft.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    try:
+        for place in (last, *gone) if len(drafts) > 1 else gone:
+            _keep(place, kept, away=True)
+        for place, draft in drafts.items():
+            _keep(place, kept, away=False)
+            os.replace(draft, place)
+            placed.append(place)
+        sync_folder(last.parent)
+    except BaseException:
+        for place in reversed(placed):
+            with suppress(OSError):
+                os.replace(place, drafts[place])
+        for place, copy in reversed(kept.items()):
+            with suppress(OSError):
+                os.replace(copy, place)
+        raise
+    finally:
+        for copy in kept.values():
+            _remove(copy)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder; what cannot be removed goes with the next command."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def adopt(draft: Path, place: Path, *, sha256: str) -> None:
+    """Give a file that another library has filled its place, once it is on the disk with this hash.
+
+    Raises:
+        OSError: it has another one, or cannot be renamed.
+    """
+    file = os.open(draft, os.O_RDONLY)
+    try:
+        os.fsync(file)
+        with suppress(AttributeError, OSError):
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(file)
+    from steercpp.provenance import file_sha256
+
+    if file_sha256(draft) != sha256:
+        raise OSError(errno.EIO, _OTHERWISE)
+    take_places({place: draft})
+
+
+def _keep(place: Path, kept: dict[Path, Path], *, away: bool) -> None:
+    """Give a file that is to be replaced a second name, or only another one where it is to go away."""
+    if place in kept or not os.path.lexists(place) or (away and place.is_dir()):
+        return
+    copy = place.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    try:
+        if away or place.is_dir():
+            os.rename(place, copy)
+        else:
+            os.link(place, copy, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS or away:
+            raise
+        return  # it is replaced without a second name
+    kept[place] = copy
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where its file system can.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    try:
+        file = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # it may be written to and not read
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(file)
+
+
+def probe(folder: Path) -> None:
+    """Make a folder and see that a file can be written there.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY, buffering=0) as file:
+        file.write(bytes(4096))
+
+
+def remove_leftovers(folder: Path, *, folders: bool) -> None:
+    """Remove what killed processes have left behind in a folder.
+
+    Drafts that are being filled, locks that are held, and what cannot be removed stay.
+
+    Args:
+        folder: which.
+        folders: whether folders among them go too; they are not locked, so the lock of `locks.writing` must be held.
+    """
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if path.name.startswith(TEMPORARY)]:
+            with suppress(OSError):
+                if not path.is_dir() or path.is_symlink():
+                    _remove_orphan(path)
+                elif folders:
+                    _remove(path)
+
+
+def _remove_orphan(path: Path) -> None:
+    """Remove a file unless a process holds it."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        path.unlink()
+        return
+    file = os.open(path, os.O_RDWR)
+    try:
+        is_orphan = _claim(file)
+        if is_orphan is None:
+            is_orphan = time.time() - os.fstat(file).st_mtime > _ABANDONED_S
+        if is_orphan and _is_at(file, path):
+            path.unlink()
+    finally:
+        os.close(file)
+
+
+def _claim(file: int) -> bool | None:
+    """Lock an open file for this process, without waiting; False where another has it, None where nothing is locked."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True
+
+
+def _is_at(file: int, place: Path) -> bool:
+    """Whether an open file is still the one that lies at its place."""
+    try:
+        return os.path.samestat(os.fstat(file), place.lstat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def fenced(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Have this thread call `check` before it writes anything in a folder or below, for as long as this lasts.
+
+    Args:
+        folder: which.
+        check: raises a SteerError where nothing may be written any more.
+    """
+    fence = ({os.path.abspath(folder), os.path.realpath(folder)}, check)
+    fences: list[tuple[set[str], Callable[[], None]]] = _fences.__dict__.setdefault("fences", [])
+    fences.append(fence)
+    try:
+        yield
+    finally:
+        fences.remove(fence)
+
+
+def check_fences(path: Path) -> None:
+    """See that this thread may still write a file.
+
+    Raises:
+        SteerError: a fence around its folder, or one above, has fallen.
+    """
+    fences = _fences.__dict__.get("fences", ())
+    if not fences:
+        return
+    inside = {os.path.abspath(path), os.path.join(os.path.realpath(path.parent), path.name)}
+    for folders, check in fences:
+        if any(place.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders for place in inside):
+            check()

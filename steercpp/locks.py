@@ -3,15 +3,18 @@
     with writing(folder): ...
 
 The lock is the operating system's, on a file in the folder that goes with it: it ends with the process, however that
-ends. The file says who holds it, for the sentence that a second process is refused with. Readers take no lock. On a
-file system that knows no locks (some network mounts) nothing is locked.
+ends; a process that is stopped still has it. The file says who holds it, for the sentence that a second process is
+refused with. Readers take no lock. On a file system that knows no locks (some network mounts) nothing is locked.
+
+Whoever holds a lock sees before each write (`files.fenced`) that the file at its place is still its own and names it:
+where that file or the folder was removed or replaced meanwhile, it ends with a sentence and writes nothing.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -21,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from steercpp.errors import RunError, SteerError
-from steercpp.files import TEMPORARY
+from steercpp.files import NO_LOCKS, TEMPORARY, fenced, remove_leftovers
 from steercpp.provenance import command, now
 
 MEASURING, DRAWING = f"{TEMPORARY}lock", f"{TEMPORARY}report-lock"  # who measures does not keep others from drawing
 DRAWING_WAIT_S = 60.0  # a report is written within seconds
 _PAUSE_S, _REMOVED_WITHIN_S = 0.02, 1.0
 _TRIES = 50  # to read who holds a lock, which its holder writes just after taking it
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
 _mine = threading.local()  # what this thread holds
 
 
@@ -43,7 +45,8 @@ def writing(
 ) -> Iterator[None]:
     """Keep other processes from writing into a folder while this one does; a thread may take a lock of its own again.
 
-    The folder is made where it is missing, and goes again where what is done inside fails and leaves it empty.
+    The folder is made where it is missing, and goes again where what is done inside fails and leaves it empty. Drafts
+    that killed processes have left there are removed.
 
     Args:
         folder: which.
@@ -62,9 +65,12 @@ def writing(
         yield
         return
     file, made = _taken(folder, folder / lock, wait_s, error, otherwise)
+    named = _named(file, folder / lock)
     held.add(place)
     try:
-        yield
+        remove_leftovers(folder, folders=lock == MEASURING)
+        with fenced(folder, lambda: _refuse_lost(file, folder / lock, named, error)):
+            yield
         made = {}
     finally:
         held.discard(place)
@@ -77,17 +83,24 @@ def refuse_second_writer(folder: Path) -> None:
     Raises:
         RunError: it does; the message names it.
     """
-    place = folder / MEASURING
-    if folder.resolve() / MEASURING in _mine.__dict__.get("held", ()):
-        return
+    if folder.resolve() / MEASURING not in _mine.__dict__.get("held", ()) and not _is_unlocked(folder / MEASURING):
+        raise _refusal(folder, folder / MEASURING, RunError, "use another `out`")
+
+
+def is_free(folder: Path) -> bool:
+    """Whether nobody measures in a folder, this thread neither."""
+    return folder.resolve() / MEASURING not in _mine.__dict__.get("held", ()) and _is_unlocked(folder / MEASURING)
+
+
+def _is_unlocked(place: Path) -> bool:
+    """Whether nobody holds a lock at the moment."""
     with suppress(OSError):
         file = os.open(place, os.O_RDWR)
         try:
-            is_free = _locked(file)
+            return _locked(file)
         finally:
             os.close(file)
-        if not is_free:
-            raise _refusal(folder, place, RunError, "use another `out`")
+    return True
 
 
 def _taken(
@@ -115,11 +128,36 @@ def _taken(
         if not is_locked and time.monotonic() > until:
             raise _refusal(folder, place, error, otherwise)
         time.sleep(_PAUSE_S)
-    with suppress(OSError):  # a full disk: then nobody is named
-        os.ftruncate(file, 0)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now(), "command": command()}
-        os.write(file, json.dumps(holder).encode())
     return file, made
+
+
+def _named(file: int, place: Path) -> bytes:
+    """Write into a locked file who holds it; what was written, nothing on a full disk: then nobody is named."""
+    holder = {
+        "pid": os.getpid(), "host": socket.gethostname(), "since": now(), "command": command(),
+        "token": secrets.token_hex(8),
+    }  # fmt: skip
+    name = json.dumps(holder).encode()
+    with suppress(OSError):
+        os.ftruncate(file, 0)
+        if os.write(file, name) == len(name) and place.read_bytes() == name:
+            return name
+    return b""
+
+
+def _refuse_lost(file: int, place: Path, name: bytes, error: type[SteerError]) -> None:
+    """See that a lock is still held, and by this process alone.
+
+    Raises:
+        SteerError: of the kind `error`: it is not.
+    """
+    with suppress(OSError):
+        if _is_at(file, place) and (not name or place.read_bytes() == name):
+            return
+    raise error(
+        f"{place.parent}: this process no longer holds its place there: the folder, or {place.name} in it, was removed "
+        "or replaced; nothing more was written, what is there stays as it is; run the same command again"
+    )
 
 
 def _locked(file: int) -> bool:
@@ -129,7 +167,7 @@ def _locked(file: int) -> bool:
     try:
         return lock_descriptor(file, blocking=False)
     except OSError as error:
-        if error.errno in _NO_LOCKS:
+        if error.errno in NO_LOCKS:
             return True
         raise
 
@@ -145,9 +183,10 @@ def _is_at(file: int, place: Path) -> bool:
 def _release(place: Path, file: int, made: Iterable[Path]) -> None:
     """Remove the file while it is locked, and folders that were made for nothing; then let go."""
     with suppress(OSError):
-        place.unlink()
-        for path in made:
-            path.rmdir()
+        if _is_at(file, place):  # else it is another process's by now
+            place.unlink()
+            for path in made:
+                path.rmdir()
     os.close(file)
 
 

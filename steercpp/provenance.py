@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shlex
 import subprocess
 import sys
 import warnings
@@ -17,6 +16,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from steercpp.encoding import shell_line
 
 PACKAGES = ("steercpp", "llama-cpp-python", "numpy", "scipy", "scikit-learn", "lmfit", "gguf", "matplotlib")
 
@@ -58,7 +59,7 @@ def machine() -> dict[str, str]:
 
 def command() -> str:
     """The command line of this process, for a shell."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shell_line([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def commit() -> str | None:

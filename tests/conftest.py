@@ -18,6 +18,8 @@ from steercpp.data.sets import embedded
 from steercpp.engine.engine import Engine
 from steercpp.judging.sandbox import WAYS, why_not
 
+os.environ.setdefault("STEERCPP_TRACEBACK", "1")  # a fault of ours is raised, in other processes too
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from steercpp.cli.options.items import ItemOptions, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
 from steercpp.cli.options.vectors import model_or_embedded, named_vector
 from steercpp.cli.words import in_options
+from steercpp.encoding import shell_line
 
 if TYPE_CHECKING:
     from steercpp.aliases import Tokens
@@ -182,5 +182,5 @@ def _next(model: Path | None, out: Path, result: Calibration) -> Sequence[output
         command += ["--behavior", "B.jsonl", "--task", "T.jsonl"]
     return [
         output.text("Next, a sweep in units of such pushes, measured on its own items:", "dim"),
-        output.verbatim(shlex.join(command)),
+        output.verbatim(shell_line(command)),
     ]

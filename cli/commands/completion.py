@@ -12,6 +12,8 @@ from steercpp.choices import SHELLS
 from steercpp.cli import output
 from steercpp.cli.grouped_help import Command
 from steercpp.cli.options.common import json_option
+from steercpp.errors import InputError
+from steercpp.files import write_whole
 
 PLACES = {  # where each shell looks by itself, below its own folder
     "bash": ("XDG_DATA_HOME", ".local/share", "bash-completion/completions/steercpp"),
@@ -48,7 +50,7 @@ def completion(shell: str | None, is_printed: bool, as_json: bool) -> None:
     path = None if is_printed else _place(shell)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(script, encoding="utf-8")
+        write_whole(path, script.encode(), force=True, error=InputError)
     lines = [output.text(f"{path}: written. Open a new shell, and steercpp completes with Tab.")]
     if shell == "zsh":
         lines.append(output.text(f"zsh looks there once ~/.zshrc holds: {ZSH_LINES}"))

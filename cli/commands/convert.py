@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from steercpp.cli import output
 from steercpp.cli.commands.show import describe, pieces
 from steercpp.cli.grouped_help import Command
 from steercpp.cli.options.common import FILE, force_option, json_option
+from steercpp.encoding import shell_word
 
 if TYPE_CHECKING:
     from steercpp.vectors.control_vector import ControlVector
@@ -94,7 +94,7 @@ def next_steps(path: Path, vector: ControlVector, data: dict[str, Any]) -> list[
     """The llama.cpp option that steers with the file, where llama.cpp can."""
     if data["format"] != "gguf" or not vector.is_added_everywhere:
         return []
-    name = shlex.quote(str(path))
+    name = shell_word(str(path))
     if "," in name:
         return [
             output.text("llama.cpp splits the name of a vector at a comma: rename the file to use it there.", "dim")

@@ -213,10 +213,8 @@ def _apart(short: Sequence[str], full: Sequence[str]) -> list[str]:
 
 def _files(out: Path, record: dict[str, Any], effects: CrossEffects) -> tuple[Path, ...]:
     """Write the matrix as JSON and CSV, and its picture."""
-    import csv
-    import io
-
     from steercpp.reports.pictures import ensure_files, write_together
+    from steercpp.spreadsheets import csv_bytes
 
     def draw() -> Figure:
         from steercpp.experiments.figures import cross_figure
@@ -224,9 +222,6 @@ def _files(out: Path, record: dict[str, Any], effects: CrossEffects) -> tuple[Pa
         return cross_figure(effects)
 
     lines = list(effects.lines())
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, lines[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    csv_file = write_together(out, {"cross.csv": table.getvalue().encode()})
+    table = csv_bytes({name: [line[name] for line in lines] for name in lines[0]})
+    csv_file = write_together(out, {"cross.csv": table})
     return (*ensure_files(out, "cross", record, draw), *csv_file)

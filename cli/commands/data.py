@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DATA = click.option("--data", "folder", type=FILE, metavar="DIR",
                     help="Where to look for it.  [default: STEERCPP_DATA, then what data get fetched]")  # fmt: skip
+FIRST_USE = "not known before: recorded, and compared from now on"  # a sha256
 
 
 @click.group()
@@ -149,7 +150,7 @@ def _fetched(sets: list[dict[str, Any]]) -> list[tuple[str, str]]:
     rows = []
     for fetched in sets:
         files = [
-            f"{file['sha256']} {'as known' if file['is_known'] else 'not known before'}, {file['n_rows']:,} rows, "
+            f"{file['sha256']} {'as known' if file['is_known'] else FIRST_USE}, {file['n_rows']:,} rows, "
             f"{'fetched' if file['is_new'] else 'was there'}"
             for file in fetched["files"]
         ]

@@ -12,6 +12,7 @@ from steercpp.cli.grouped_help import Command
 from steercpp.cli.options.common import FILE, force_option, json_option, parse_token
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
+from steercpp.cli.words import in_options
 
 if TYPE_CHECKING:
     from steercpp.doctor.installation import Diagnosis
@@ -44,7 +45,8 @@ def doctor(
 
     Without VECTOR: shows versions, libraries and devices, and how to compile llama.cpp for a GPU that is here and not
     used; tests with MODEL (by default the embedded one) that steering is llama.cpp's own, bit for bit, and tells where
-    another type of weights would be much faster on this CPU.
+    another type of weights would be much faster on this CPU. MODEL is loaded in a process of its own, so that a file
+    that crashes llama.cpp is told, and what its chat template does that others do not is listed.
 
     With VECTOR, a GGUF file of any tool: finds layers shifted by one, directions ruined by llama-cvector-generator's
     PCA, and what llama.cpp does not load. With --model also whether it fits that model, and with --pairs whether each
@@ -66,7 +68,7 @@ def doctor(
         raise click.UsageError("--pairs, --token, --repair and --force are for a VECTOR; name one.")
     from steercpp.doctor.installation import diagnose
 
-    diagnosis = diagnose(model, open_engine=options.open)
+    diagnosis = diagnose(model, options=options.keywords())
     output.emit(diagnosis.to_json(), as_json=as_json, render=lambda: _render(diagnosis))
     ctx.exit(0 if diagnosis.healthy else 1)
 
@@ -80,6 +82,9 @@ def _render(diagnosis: Diagnosis) -> list[output.Renderable]:
     pieces.append(output.facts([(str(d["name"]), f"{d['description']}{_memory(d)}") for d in diagnosis.devices]))
     for advice in diagnosis.advice:
         pieces += [output.text(advice.finding, "yellow"), output.verbatim(advice.command)]
+    if diagnosis.template:
+        pieces.append(_heading("Chat template of the model"))
+        pieces += [output.text(in_options(remark), "yellow") for remark in diagnosis.template]
     pieces.append(_heading(f"Checks, with {diagnosis.model}" if diagnosis.model else "Checks"))
     for check in diagnosis.checks:
         mark = output.text("✓", "green") if check.ok else output.text("✗", "bold red")

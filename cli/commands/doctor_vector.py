@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.options.common import refuse_all_tokens
 from steercpp.cli.words import in_options
+from steercpp.encoding import shell_line
 
 if TYPE_CHECKING:
     from steercpp.cli.options.engine import EngineOptions
@@ -140,11 +140,11 @@ def _next(examination: Examination, outcome: ExaminedVector) -> str | None:
     """The command that gives a right vector, where there is one."""
     report = outcome.report
     if any(finding.code == "pca-fault" for finding in report.findings):
-        return shlex.join(_extract_command(examination))
+        return shell_line(_extract_command(examination))
     if outcome.changes is None and report.is_repairable:
         out = f"{examination.vector.stem}-repaired.gguf"
         model = ["--model", str(examination.model)] if examination.model else []
-        return shlex.join(
+        return shell_line(
             ["steercpp", "doctor", str(examination.vector), *model, *_pairs(examination), "--repair", out]
         )
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from steercpp.cli.options.common import FILE, force_option, json_option, parse_t
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.pairs import PairOptions, pair_options, set_options
 from steercpp.cli.options.prompts import note_chats, show_pairs, show_prompts_option
+from steercpp.encoding import shell_line
 
 if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
@@ -133,5 +133,5 @@ def _pieces(data: dict[str, Any]) -> list[output.Renderable]:
         output.facts(rows),
         output.blank(),
         output.text("Next, a vector from it:", "dim"),
-        output.verbatim(shlex.join(command)),
+        output.verbatim(shell_line(command)),
     ]

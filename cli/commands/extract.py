@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from steercpp.cli.options.common import FILE, force_option, json_option, refuse_
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.pairs import PairOptions, pair_options, set_options
 from steercpp.cli.options.prompts import note_chats, show_pairs, show_prompts_option
+from steercpp.encoding import shell_line
 
 if TYPE_CHECKING:
     from steercpp.data.pairs import ContrastPair
@@ -183,4 +183,4 @@ def _next(model: Path | None, vector: ControlVector, out: Path) -> list[output.R
     if model or vector.metadata.get("model_sha256") != load().card["sha256"]:
         command[2:2] = [str(model or vector.metadata.get("model_file", "MODEL.gguf"))]
         command += ["--behavior", "B.jsonl", "--task", "T.jsonl"]
-    return [output.text("Next, how hard it may push:", "dim"), output.verbatim(shlex.join(command))]
+    return [output.text("Next, how hard it may push:", "dim"), output.verbatim(shell_line(command))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from steercpp.cli import output
 from steercpp.cli.grouped_help import Command
 from steercpp.cli.options.common import FILE, json_option
+from steercpp.encoding import shell_word
 
 if TYPE_CHECKING:
     from steercpp.statistics.curve_files import Curve
@@ -66,7 +66,7 @@ def fit(
     if (csv_path.parent / MANIFEST).is_file():
         output.note(
             f"{csv_path} is a run's mean curve: what its items tell, such as that a model guesses, is not in it; "
-            f"`steercpp score {shlex.quote(str(csv_path.parent))}` fits them"
+            f"`steercpp score {shell_word(str(csv_path.parent))}` fits them"
         )
     if recipe is not None:
         _follow(csv_path, curve, recipe, choices, as_json)

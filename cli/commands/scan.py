@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from steercpp.cli.options.common import (
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.items import ItemOptions, answered, item_options
 from steercpp.cli.options.pairs import PairOptions, pair_options
+from steercpp.encoding import shell_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -277,4 +277,4 @@ class _View:
 def _render(result: Scan, data: dict[str, Any], files: Sequence[Path], command: list[str]) -> list[output.Renderable]:
     from steercpp.cli.views.scan import closing
 
-    return closing(result, data["items_of"], files, shlex.join(command) if command else "")
+    return closing(result, data["items_of"], files, shell_line(command) if command else "")

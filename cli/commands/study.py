@@ -13,6 +13,7 @@ from steercpp.cli import output
 from steercpp.cli.grouped_help import Command
 from steercpp.cli.options.common import FILE, force_option, json_option, parse_strengths, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.encoding import shell_word
 from steercpp.statistics.rounded import significant
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def _outcomes(outcomes: Sequence[StudyOutcome], folder: Path) -> list[output.Ren
             rows.append([output.text("the authors' data", "dim"), *(output.text(cell, "dim") for cell in cells)])
         pieces.append(output.table(columns, rows, title=outcome.title))
         pieces += [output.text(f"{row.measure}: {reason}.", "yellow") for row in measures for reason in row.reasons]
-        pieces += [output.verbatim(f"steercpp score {outcome.result.folder}"), output.blank()]
+        pieces += [output.verbatim(f"steercpp score {shell_word(str(outcome.result.folder))}"), output.blank()]
     return [*pieces, output.joined([(f"{folder / 'study.html'}", ""), (" shows all of it on one page", "dim")])]
 
 

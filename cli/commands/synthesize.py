@@ -16,6 +16,7 @@ from steercpp.cli.grouped_help import Command
 from steercpp.cli.options.common import FILE, force_option, json_option, kl_option, refuse_idle_kl
 from steercpp.cli.options.engine import EngineOptions, engine_options
 from steercpp.cli.options.vectors import model_or_embedded, named_vector, vector_in_unit
+from steercpp.encoding import shell_word
 
 if TYPE_CHECKING:
     from steercpp.engine.engine import Engine
@@ -201,5 +202,5 @@ def _pieces(data: dict[str, Any], model: Path | None) -> list[output.Renderable]
         *shown,
         output.blank(),
         output.text("A direction from them, the refusal positive:", "dim"),
-        output.verbatim(f"  steercpp extract {base} --pairs {data['file']}{token} -o made.gguf"),
+        output.verbatim(f"  steercpp extract {base} --pairs {shell_word(str(data['file']))}{token} -o made.gguf"),
     ]

@@ -37,6 +37,14 @@ class EngineOptions:
         """The same, with the variables for chats of an earlier run where none are given."""
         return replace(self, template_kwargs=self.template_kwargs or chat.get("template_kwargs", {}))
 
+    def keywords(self) -> dict[str, Any]:
+        """Keywords of `Engine`."""
+        return {
+            "n_ctx": self.n_ctx, "n_batch": self.n_batch, "threads": self.threads, "flash_attn": self.flash_attn,
+            "keep_mib": self.keep_mib, "exact": self.exact, "template_kwargs": self.template_kwargs, "date": self.date,
+            **self.devices,
+        }  # fmt: skip
+
     def open(self, model: Path) -> Engine:
         """Load the model; a context longer than it was trained for is noted.
 
@@ -44,19 +52,10 @@ class EngineOptions:
             SteerError: it cannot be loaded, or not with these options.
         """
         from steercpp.engine.engine import Engine
+        from steercpp.engine.model import end_with_code
 
-        engine = Engine(
-            model,
-            n_ctx=self.n_ctx,
-            n_batch=self.n_batch,
-            threads=self.threads,
-            flash_attn=self.flash_attn,
-            keep_mib=self.keep_mib,
-            exact=self.exact,
-            template_kwargs=self.template_kwargs,
-            date=self.date,
-            **self.devices,
-        )
+        end_with_code()
+        engine = Engine(model, **self.keywords())
         if unused := engine.vocabulary.unused_kwargs:
             output.note(f"{model}: its chat template does not look at {', '.join(unused)}")
         if engine.n_ctx > engine.n_ctx_train:

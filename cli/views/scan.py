@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steercpp.cli import output
 from steercpp.cli.views.pieces import files_pieces, relative, share
+from steercpp.encoding import shell_word
 from steercpp.runs.labels import strengths_in
 from steercpp.statistics.rounded import chosen_percent, fixed, plus
 
@@ -73,7 +73,7 @@ def closing(scan: Scan, items_of: Mapping[str, int], files: Sequence[Path], comm
     if best is not None:
         pieces.append(output.text("Next", "dim"))
         pieces.append(output.verbatim(f"  {command}"))
-        pieces.append(output.verbatim(f"  steercpp report {shlex.quote(relative(best.folder))}"))
+        pieces.append(output.verbatim(f"  steercpp report {shell_word(relative(best.folder))}"))
     return pieces
 
 

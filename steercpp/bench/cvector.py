@@ -26,6 +26,7 @@ from typing import IO
 
 from steercpp.bench.peers import failed, gpu_layers
 from steercpp.bench.setting import Setting
+from steercpp.files import write_atomically
 
 NAME = "llama-cvector-generator"
 N_CTX = 512
@@ -53,7 +54,7 @@ class Stages:
 def write_prompts(folder: Path, pairs: Sequence[tuple[str, str]]) -> None:
     """The two files that it reads: one prompt a line, a positive one for every negative one."""
     for name, side in ((POSITIVE, 0), (NEGATIVE, 1)):
-        (folder / name).write_text("".join(f"{pair[side]}\n" for pair in pairs), encoding="utf-8")
+        write_atomically(folder / name, "".join(f"{pair[side]}\n" for pair in pairs).encode())
 
 
 def command(path: Path, setting: Setting) -> list[str]:

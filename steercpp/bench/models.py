@@ -24,7 +24,8 @@ from platformdirs import user_cache_path
 
 from steercpp.choices import QUANTS
 from steercpp.errors import InputError
-from steercpp.files import replacing
+from steercpp.files import Draft, replacing
+from steercpp.vectors.gguf import gguf_head
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Tokens: TypeAlias = tuple[list[str], list[float], list[TokenType]]  # pieces, scores, types
@@ -277,21 +278,19 @@ def add_tokens(writer: gguf.GGUFWriter, tokens: Tokens) -> None:
     writer.add_add_eos_token(False)
 
 
-def _write(path: Path, shape: Shape, quant: str, seed: int) -> None:
-    writer = gguf.GGUFWriter(path, "llama")
+def _write(draft: Draft, shape: Shape, quant: str, seed: int) -> None:
+    writer = gguf.GGUFWriter(None, "llama")
     add_sizes(writer, shape, name=f"random weights, {quant}", file_type=_QUANTS[quant].file_type)
     writer.add_vocab_size(shape.n_vocab)
     add_tokens(writer, vocabulary(shape.n_vocab))
     tensors = list(_tensors(shape, _QUANTS[quant]))
     for tensor in tensors:
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.n_bytes, tensor.type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
+    draft.write(gguf_head(writer))
     random = np.random.SFC64(seed)
     for tensor in tensors:
-        writer.write_tensor_data(_values(tensor, random))
-    writer.close()
+        draft.write(_values(tensor, random).tobytes())
+        draft.write(bytes(-draft.size % writer.data_alignment))
 
 
 def _values(tensor: _Tensor, random: np.random.BitGenerator) -> npt.NDArray[np.generic]:

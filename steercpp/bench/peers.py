@@ -37,6 +37,7 @@ from steercpp.bench.setting import Setting
 from steercpp.bench.sweeps import OURS, STRENGTHS, choice_queries, resumed
 from steercpp.bench.tasks import perplexity_tasks, questions
 from steercpp.errors import EngineError
+from steercpp.files import write_atomically
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector
 
@@ -59,7 +60,7 @@ def compare_perplexity(setting: Setting) -> Line:
     items = questions(setting.words, 12, np.random.default_rng(1))
     with _folder(vector) as name, setting.engine(n_ctx=2048) as engine:
         folder = Path(name)
-        (folder / _TASKS).write_bytes(perplexity_tasks(items))
+        write_atomically(folder / _TASKS, perplexity_tasks(items))
         tool = _Tool(path, folder, [*_common(setting), "--binary-file", _TASKS, "--multiple-choice"])
         work: dict[str, int] = {}
         ours: list[list[bool]] = []

@@ -38,7 +38,7 @@ from steercpp.data.sets.knowledge import read_mmlu_file
 from steercpp.data.templates import within
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import DataSetError, InputError, PromptError, TaskError
-from steercpp.inputs import read_input, stem
+from steercpp.inputs import read_input, reading, stem
 from steercpp.provenance import json_sha256
 
 TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")
@@ -469,20 +469,23 @@ def read_tasks(path: Path) -> tuple[Item, ...]:
     >>> read_tasks(Path("tasks.jsonl"))[0].answers
     (' 4',)
     """
-    items: list[Item] = []
-    name = stem(path)
-    for number, line in _lines(path):
-        try:
-            items.append(parse_item(_parse(line), default_id=f"{name}:{number}", place=f"{path}:{number}"))
-        except json.JSONDecodeError as error:
-            raise TaskError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
-        except InputError as error:
-            raise TaskError(f"{path}:{number}: {error}") from error
-    if not items:
-        raise TaskError(f"{path}: holds no items; give one JSON object a line (or MMLU rows in a .csv)")
-    if twice := repeated(item.id for item in items):
-        raise TaskError(f"{path}: id {twice!r} occurs twice; ids must differ")
-    return tuple(items)
+    with reading(path, TaskError, again="mend the task file"):
+        items: list[Item] = []
+        name = stem(path)
+        for number, line in _lines(path):
+            place = f"{path}:{number}"
+            with reading(place, TaskError, again="mend the line"):
+                try:
+                    items.append(parse_item(_parse(line), default_id=f"{name}:{number}", place=place))
+                except json.JSONDecodeError as error:
+                    raise TaskError(f"{place}: not JSON ({error.msg} at column {error.colno})") from error
+                except InputError as error:
+                    raise TaskError(f"{place}: {error}") from error
+        if not items:
+            raise TaskError(f"{path}: holds no items; give one JSON object a line (or MMLU rows in a .csv)")
+        if twice := repeated(item.id for item in items):
+            raise TaskError(f"{path}: id {twice!r} occurs twice; ids must differ")
+        return tuple(items)
 
 
 def _parse(line: str) -> Any:

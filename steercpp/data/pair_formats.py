@@ -29,7 +29,7 @@ from steercpp.data.pairs import ContrastPair, iter_pairs, pairs_sha256
 from steercpp.data.prompts import Filled, Message, Prompt, escaped, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
-from steercpp.inputs import open_input
+from steercpp.inputs import open_input, reading
 
 PERSONA_TEMPLATE = "Act as if you're extremely {persona}."
 _CAA_KEYS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
@@ -144,14 +144,12 @@ def with_system_message(pairs: Iterable[ContrastPair], system: str) -> PairFile:
 
 
 def _detected(path: Path | str) -> Literal["jsonl", "caa", "repeng"]:
-    try:
+    with reading(path, PairsError):
         with open_input(path) as file:
             start = file.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
         if not start.startswith(b"["):
             return "jsonl"
         _, first = next(iter_items(path), (1, None))
-    except OSError as error:
-        raise _unreadable(path, error) from error
     if isinstance(first, str):
         return "repeng"
     if isinstance(first, dict) and "question" in first:
@@ -164,15 +162,13 @@ def _detected(path: Path | str) -> Literal["jsonl", "caa", "repeng"]:
 
 def _items(path: Path | str, convert: Callable[[Any, int, str], Iterator[ContrastPair]]) -> Iterator[ContrastPair]:
     """Pairs of each item, counted from 1; messages start with its path:line."""
-    try:
+    with reading(path, PairsError):
         for number, (line, item) in enumerate(iter_items(path), start=1):
             place = f"{path}:{line}"
             try:
                 yield from convert(item, number, place)
             except PairsError as error:
                 raise PairsError(f"{place}: item {number}: {error}") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
 
 
 def _caa(path: Path | str, *, raw: bool) -> Iterator[ContrastPair]:
@@ -232,23 +228,20 @@ def _text_pairs(positive: Path | str, negative: Path | str) -> Iterator[Contrast
 
 
 def _prompts(path: Path | str) -> Iterator[tuple[int, Filled]]:
-    try:
-        with open_input(path) as file:
-            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
-                if len(line) > LONGEST:
-                    raise PairsError(f"{path}:{number}: the line is longer than 64 MiB; write one prompt on each line")
-                line = line.rstrip(b"\r\n")
-                if not line.strip():
-                    continue
-                try:
-                    yield number, Filled(escaped(_unescaped(line).decode("utf-8")))
-                except UnicodeDecodeError as error:
-                    problem = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-                    raise PairsError(f"{path}:{number}: {problem}; save the file as UTF-8") from error
-                except PromptError as error:
-                    raise PairsError(f"{path}:{number}: {error}") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with reading(path, PairsError), open_input(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
+            if len(line) > LONGEST:
+                raise PairsError(f"{path}:{number}: the line is longer than 64 MiB; write one prompt on each line")
+            line = line.rstrip(b"\r\n")
+            if not line.strip():
+                continue
+            try:
+                yield number, Filled(escaped(_unescaped(line).decode("utf-8")))
+            except UnicodeDecodeError as error:
+                problem = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+                raise PairsError(f"{path}:{number}: {problem}; save the file as UTF-8") from error
+            except PromptError as error:
+                raise PairsError(f"{path}:{number}: {error}") from error
 
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|([nrt'\"\\]))")
@@ -258,7 +251,3 @@ _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"'": b"'", b'"': b'"', b"\\"
 def _unescaped(line: bytes) -> bytes:
     """As string_process_escapes: what is no escape stays as it stands."""
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]) if match[1] else _ESCAPED[match[2]], line)
-
-
-def _unreadable(path: Path | str, error: OSError) -> PairsError:
-    return PairsError(f"{path}: cannot be read: {error.strerror or error}; check the path")

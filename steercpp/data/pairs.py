@@ -29,7 +29,7 @@ from steercpp.data.json_stream import LONGEST
 from steercpp.data.prompts import Prompt, parse_prompt, prompt_json, prompt_texts, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
-from steercpp.inputs import open_input
+from steercpp.inputs import open_input, reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +142,15 @@ def _refuse_repeated_ids(path: Path | str, hashes: array[int]) -> None:
 
 
 def _parsed_lines(path: Path | str) -> Iterator[tuple[int, ContrastPair]]:
-    try:
-        with open_input(path) as file:  # bytes: only \n ends a line, and a bad byte can be named by its line
-            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
-                try:
-                    if len(line) > LONGEST:
-                        raise PairsError("the line is longer than 64 MiB; write one pair on each line")
-                    yield number, _parse_line(line, number, f"{path}:{number}")
-                except (PairsError, PromptError) as error:
-                    raise PairsError(f"{path}:{number}: {error}") from error
-    except OSError as error:
-        raise PairsError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+    # bytes: only \n ends a line, and a bad byte can be named by its line
+    with reading(path, PairsError), open_input(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
+            try:
+                if len(line) > LONGEST:
+                    raise PairsError("the line is longer than 64 MiB; write one pair on each line")
+                yield number, _parse_line(line, number, f"{path}:{number}")
+            except (PairsError, PromptError) as error:
+                raise PairsError(f"{path}:{number}: {error}") from error
 
 
 def _parse_line(line: bytes, number: int, place: str) -> ContrastPair:

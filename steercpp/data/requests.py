@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from steercpp.data.prompts import Prompt, Template, parse_prompt, prompt_json
 from steercpp.errors import PromptError, TaskError
-from steercpp.inputs import read_input, stem
+from steercpp.inputs import read_input, reading, stem
 from steercpp.provenance import json_sha256
 
 
@@ -55,26 +55,27 @@ def read_requests(path: Path | str) -> tuple[Request, ...]:
     >>> read_requests("requests.jsonl")[0].id
     'moon'
     """
-    path = Path(path)
-    try:
-        lines = read_input(path).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path}: cannot be read ({error}); check the path of the file of requests") from error
-    requests = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
+    with reading(path, TaskError, again="mend the file of requests"):
+        path = Path(path)
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise TaskError('an object is expected, like {"prompt": "Describe a garden in the rain."}')
-            requests.append(parse_request({"id": f"{stem(path)}-{number}", **record}, place=place))
-        except (ValueError, PromptError, TaskError) as error:
-            raise TaskError(f"{place}: {error}") from error
-    if not requests:
-        raise TaskError(f"{path}: holds no requests; give a prompt on each line")
-    return tuple(requests)
+            lines = read_input(path).decode("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise TaskError(f"{path}: cannot be read ({error}); check the path of the file of requests") from error
+        requests = []
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            place = f"{path}:{number}"
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise TaskError('an object is expected, like {"prompt": "Describe a garden in the rain."}')
+                requests.append(parse_request({"id": f"{stem(path)}-{number}", **record}, place=place))
+            except (ValueError, PromptError, TaskError) as error:
+                raise TaskError(f"{place}: {error}") from error
+        if not requests:
+            raise TaskError(f"{path}: holds no requests; give a prompt on each line")
+        return tuple(requests)
 
 
 def parse_request(record: Mapping[str, Any], *, place: str = "") -> Request:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steercpp.doctor.self_test import Check, run_self_test
+from steercpp.doctor.self_test import Check
+from steercpp.doctor.stranger import Examined, examine_apart, examine_here
 from steercpp.engine.devices import Advice, advice, gpus
 from steercpp.errors import SteerError
 from steercpp.judging.sandbox import working_way
@@ -31,6 +33,7 @@ class Diagnosis:
             type would make faster, with the command that changes it.
         sandbox: the way in which generated code would be walled in here, or why there is none.
         model: the model that was tested, "" where none could be.
+        template: what is unusual about its chat template, in sentences.
         checks: name, outcome and detail of each check.
     """
 
@@ -41,6 +44,7 @@ class Diagnosis:
     advice: tuple[Advice, ...]
     sandbox: str
     model: str
+    template: tuple[str, ...]
     checks: tuple[Check, ...]
 
     @property
@@ -53,12 +57,19 @@ class Diagnosis:
         return {"healthy": self.healthy, **asdict(self)}
 
 
-def diagnose(model: Path | None = None, *, open_engine: Callable[[Path], Engine] | None = None) -> Diagnosis:
+def diagnose(
+    model: Path | None = None,
+    *,
+    open_engine: Callable[[Path], Engine] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Diagnosis:
     """Check the installation with a model. Failures are findings, not exceptions.
 
     Args:
-        model: by default the embedded one.
-        open_engine: loads it, by default as `Engine` does.
+        model: by default the embedded one. Another one is loaded in a process of its own, so that one that ends
+            llama.cpp is a finding too.
+        open_engine: loads it in this process instead.
+        options: keywords of `Engine`.
     """
     checks = [_native_module()]
     devices: tuple[dict[str, str | int], ...] = ()
@@ -73,12 +84,31 @@ def diagnose(model: Path | None = None, *, open_engine: Callable[[Path], Engine]
     if model is None:
         path, check = _embedded_model()
         checks.append(check)
+    found = Examined(())
     if checks[0].ok and path is not None:
-        found, for_weights = _steering(path, open_engine)
-        checks += found
-        advised += for_weights
-    tested = "" if path is None else str(path)
-    return Diagnosis(versions(), machine(), loaded_libraries(), devices, advised, _sandbox(), tested, tuple(checks))
+        if model is None or open_engine is not None:
+            found = examine_here(path, open_engine or partial(_opened, options or {}))
+        else:
+            found = examine_apart(path, options or {})
+        advised += _for_weights(path, found)
+    return Diagnosis(
+        versions(), machine(), loaded_libraries(), devices, advised, _sandbox(),
+        "" if path is None else str(path), found.template, (*checks, *found.checks),
+    )  # fmt: skip
+
+
+def _for_weights(path: Path, found: Examined) -> tuple[Advice, ...]:
+    """Timed in this process, beside nothing else."""
+    from steercpp.doctor.weights import weight_advice_of
+
+    advice = weight_advice_of(path, found.settings) if found.settings else None
+    return () if advice is None else (advice,)
+
+
+def _opened(options: Mapping[str, Any], path: Path) -> Engine:
+    from steercpp.engine.engine import Engine
+
+    return Engine(path, **options)
 
 
 def _sandbox() -> str:
@@ -134,15 +164,3 @@ def _embedded_model() -> tuple[Path | None, Check]:
     except (SteerError, OSError) as error:
         return None, Check(name, False, str(error))
     return model.path, Check(name, True, f"{model.path.name}, sha256 {model.card['sha256'][:16]}…")
-
-
-def _steering(path: Path, open_engine: Callable[[Path], Engine] | None) -> tuple[list[Check], tuple[Advice, ...]]:
-    from steercpp.doctor.weights import weight_advice
-    from steercpp.engine.engine import Engine
-
-    try:
-        with (open_engine or Engine)(path) as engine:
-            found = weight_advice(engine)
-            return list(run_self_test(engine)), () if found is None else (found,)
-    except SteerError as error:
-        return [Check("steering works with the model", False, str(error))], ()

@@ -20,7 +20,7 @@ from gguf.quants import dequantize
 
 from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
-from steercpp.inputs import open_input
+from steercpp.inputs import open_input, reading
 from steercpp.vectors.control_vector import RESERVED_KEYS, MetaValue
 from steercpp.vectors.gguf import MAX_LAYERS
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
@@ -107,27 +107,30 @@ def read_loosely(path: Path | str) -> LooseVector:
     Raises:
         VectorFileError: the file or its head cannot be read, or it is no control vector.
     """
-    try:
-        with open_input(path) as file:
-            header = read_header(file, path)
-            kind = header.text("general.architecture")
-            layers = [layer_named(tensor.name) for tensor in header.tensors]
-            if kind not in ARCHITECTURES and all(layer is None for layer in layers):
-                value = repr(kind) if kind else "missing"
-                step = "a control vector has tensors direction.<layer>; give a model as `model`"
-                raise VectorFileError(f"{path}: general.architecture: {value}, and no tensor is a direction; {step}")
-            pieces = [_piece(file, header, *both) for both in zip(header.tensors, layers, strict=True)]
-    except OSError as error:
-        raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    keys = (PREFIX, *(f"{kind}." for kind in ARCHITECTURES))
-    stored = {key.removeprefix(PREFIX): item.value for key, item in header.values.items() if key.startswith(keys)}
-    return LooseVector(
-        path=Path(path), header=header, kind=kind,
-        model_hint=header.text(f"{kind}.model_hint"),
-        pieces=(*pieces, *_arrays(stored)),
-        metadata={key: value for key, value in stored.items() if not RESERVED_KEYS.fullmatch(key)},
-        is_laid_out=_is_laid_out(header),
-    )  # fmt: skip
+    with reading(path, VectorFileError):
+        try:
+            with open_input(path) as file:
+                header = read_header(file, path)
+                kind = header.text("general.architecture")
+                layers = [layer_named(tensor.name) for tensor in header.tensors]
+                if kind not in ARCHITECTURES and all(layer is None for layer in layers):
+                    value = repr(kind) if kind else "missing"
+                    step = "a control vector has tensors direction.<layer>; give a model as `model`"
+                    raise VectorFileError(
+                        f"{path}: general.architecture: {value}, and no tensor is a direction; {step}"
+                    )
+                pieces = [_piece(file, header, *both) for both in zip(header.tensors, layers, strict=True)]
+        except OSError as error:
+            raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+        keys = (PREFIX, *(f"{kind}." for kind in ARCHITECTURES))
+        stored = {key.removeprefix(PREFIX): item.value for key, item in header.values.items() if key.startswith(keys)}
+        return LooseVector(
+            path=Path(path), header=header, kind=kind,
+            model_hint=header.text(f"{kind}.model_hint"),
+            pieces=(*pieces, *_arrays(stored)),
+            metadata={key: value for key, value in stored.items() if not RESERVED_KEYS.fullmatch(key)},
+            is_laid_out=_is_laid_out(header),
+        )  # fmt: skip
 
 
 def _piece(file: BinaryIO, header: Header, tensor: Tensor, layer: int | None) -> Piece:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from steercpp.engine.devices import Advice
 from steercpp.engine.weights import Speed, block_matrices, time_types
@@ -29,8 +31,12 @@ def weight_advice(engine: Engine) -> Advice | None:
     Args:
         engine: with the model.
     """
-    settings = engine.settings()
-    matrices = block_matrices(engine.path)
+    return weight_advice_of(engine.path, engine.settings())
+
+
+def weight_advice_of(path: Path, settings: Mapping[str, Any]) -> Advice | None:
+    """The same of a model that an engine with these settings has loaded, in this process or another one."""
+    matrices = block_matrices(path)
     if not matrices or settings["n_gpu_layers"] != 0:
         return None
     main = matrices[0]

@@ -180,7 +180,10 @@ class ChatTemplate:
         Raises:
             PromptError: the template is broken, refuses these messages, or leaves one of them out.
         """
-        return self._rendered(messages, self._manner(messages)[0], assistant_speaks=assistant_speaks)
+        from steercpp.engine.template_environment import limited_time
+
+        with limited_time():
+            return self._rendered(messages, self._manner(messages)[0], assistant_speaks=assistant_speaks)
 
     def written(self, messages: Sequence[Message], specials: Callable[[str], Sequence[int]]) -> WrittenChat:
         """The text in pieces, up to where the assistant's answer starts.
@@ -193,6 +196,12 @@ class ChatTemplate:
             PromptError: as `render`; or a message spells a special token and the template changes messages in a way
                 that cannot be followed.
         """
+        from steercpp.engine.template_environment import limited_time
+
+        with limited_time():
+            return self._written(messages, specials)
+
+    def _written(self, messages: Sequence[Message], specials: Callable[[str], Sequence[int]]) -> WrittenChat:
         manner, text, marked = self._manner(messages)
         pieces = marked
         if pieces is None or "".join(piece.text for piece in pieces) != text:
@@ -294,6 +303,8 @@ class ChatTemplate:
         for manner in manners:
             try:
                 attempt = self._attempt(manner.merged or messages, manner)
+            except StoppedError:
+                raise
             except PromptError:
                 continue
             if not attempt.missing and (_TYPED not in attempt.text or not manner.typed):
@@ -308,6 +319,8 @@ class ChatTemplate:
 
     def _attempt(self, messages: Sequence[Message], manner: _Manner) -> _Attempt:
         """Write a chat, and see which messages are in the text."""
+        from steercpp.engine.template_environment import StoppedError
+
         text = self._rendered(messages, manner)
         marks = _unused("".join((self.source, text, *(turn.content for turn in messages))))
         end, starts, marked = next(marks), {}, []
@@ -322,11 +335,14 @@ class ChatTemplate:
             marked.append(turn)
         try:
             text_with_marks = self._rendered(marked, manner)
+        except StoppedError:
+            raise
         except PromptError:
             text_with_marks = ""
         pieces: list[Part] = []
         seen: set[int] = set()
-        cuts = re.split(f"([{re.escape(''.join(starts))}][^{end}]*{end})", text_with_marks) if starts else [text]
+        inside = f"[^{end}{re.escape(''.join(starts))}]*"
+        cuts = re.split(f"([{re.escape(''.join(starts))}]{inside}{end})", text_with_marks) if starts else [text]
         for piece in cuts:
             if piece[:1] in starts and piece.endswith(end):
                 place = starts[piece[0]]
@@ -347,6 +363,8 @@ class ChatTemplate:
 
         Of an assistant's, which may begin with thoughts that are left out, with the last.
         """
+        from steercpp.engine.template_environment import StoppedError
+
         content = messages[place].content
         last = len(content.rstrip()) - 1
         first = len(content) - len(content.lstrip())
@@ -356,6 +374,8 @@ class ChatTemplate:
             try:
                 if self._rendered((*messages[:place], changed, *messages[place + 1 :]), manner) == text:
                     return False
+            except StoppedError:
+                raise
             except PromptError:
                 continue  # it looks at the letter
         return True
@@ -377,10 +397,8 @@ class ChatTemplate:
                 "a message spells a special token, and the model's chat template changes it; take it out, or give "
                 "the prompt as a text"
             )
-        parts = [Part(pieces[-1], "")]
-        for piece in reversed(pieces[:-1]):
-            parts[:0] = [Part(piece[:-1], ""), Part(piece[-1:], "text")]
-        return tuple(piece for piece in parts if piece.text)
+        parts = [part for piece in pieces[:-1] for part in (Part(piece[:-1], ""), Part(piece[-1:], "text"))]
+        return tuple(part for part in (*parts, Part(pieces[-1], "")) if part.text)
 
 
 @dataclass(frozen=True, slots=True)

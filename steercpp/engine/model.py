@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import llama_cpp  # before _native: it loads libllama under the name that _native asks for; otherwise it loads twice
@@ -16,8 +15,9 @@ import llama_cpp  # before _native: it loads libllama under the name that _nativ
 from steercpp import _native
 from steercpp.engine.devices import DeviceOptions, install_line
 from steercpp.engine.fitting import blocks_that_fit
-from steercpp.engine.model_file import check_model_file, load_failure, model_bytes, model_sha256
-from steercpp.engine.model_header import Value, check_header, kv_widths, n_blocks
+from steercpp.engine.model_file import check_model_file, load_failure, model_bytes, model_files
+from steercpp.engine.model_header import Value, check_header, check_types, kv_widths, n_blocks
+from steercpp.engine.opened_model import OpenedModel
 from steercpp.engine.rpc import connectable
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import EngineError, InputError
@@ -31,6 +31,7 @@ if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
     )
 
 _native.log_install(os.environ.get("STEERCPP_LOG", "0") not in ("", "0"))
+_native.bus_install()  # the model is mapped: where its file is cut while it is used, that is told
 
 
 class Model:
@@ -45,6 +46,7 @@ class Model:
     Attributes:
         path: as given.
         devices: as given, but with the number of blocks on devices settled.
+        files: its files, held open.
         native: the model as the native module has it, for sessions.
         vocabulary: its tokens and its chat template.
         n_layer, n_embd, n_vocab: blocks, values of a residual stream's row, tokens of the vocabulary.
@@ -64,25 +66,36 @@ class Model:
         self.path = Path(path)
         self.devices = DeviceOptions() if devices is None else devices
         check_model_file(self.path)
-        header = _native.header(os.fsencode(path))
-        check_header(self.path, header)
+        self.files = OpenedModel(self.path, is_mapped=self.devices.use_mmap)
+        header = _checked_header(self.path)
         self.kv_widths = kv_widths(header)
         self.devices = _settled(self.devices, self.path, header)
         native = self.native = _loaded(self.path, self.devices)
+        self.files.refuse_replaced()
         self.vocabulary = Vocabulary(native)
         self.n_layer, self.n_embd, self.n_vocab = native.n_layer, native.n_embd, native.n_vocab
         self.n_ctx_train = native.n_ctx_train
         self.architecture, self.description = native.metadata("general.architecture"), native.description
         self.is_recurrent, self.uses_devices = native.is_recurrent, native.uses_devices
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """Hash of the model in hexadecimal, see `model_sha256`; its files are read once, when it is first asked for.
+        """Hash of the model in hexadecimal, see `OpenedModel`; its files are read once, when it is first asked for.
 
         Raises:
-            ModelError, OSError: they are not there any more.
+            ModelError: they have changed since, or cannot be read.
         """
-        return model_sha256(self.path)
+        return self.files.sha256()
+
+
+def _checked_header(path: Path) -> Mapping[str, Value]:
+    """The keys of a model, which llama.cpp can work with, as its tensors' types."""
+    of_files = [(file, *_native.header(os.fsencode(file))) for file in model_files(path)]
+    for file, _, odd in of_files:
+        check_types(file, odd)
+    header = of_files[0][1]
+    check_header(path, header)
+    return header
 
 
 def _settled(options: DeviceOptions, path: Path, header: Mapping[str, Value]) -> DeviceOptions:
@@ -113,6 +126,14 @@ def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
         raise InputError(f"{path}: {error}; `steercpp doctor` shows this machine's devices") from error
     except _native.ModelFileError as error:
         raise load_failure(path, str(error)) from error
+
+
+def end_with_code() -> None:
+    """Where llama.cpp cannot go on and ends the process, let that be exit code 1 instead of an abort.
+
+    For the command line, which has said in one sentence why. A library's process aborts, as a debugger wants it.
+    """
+    _native.aborts_exit(True)
 
 
 def supports_rpc() -> bool:

@@ -15,12 +15,11 @@ import hashlib
 import re
 import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from steercpp.encoding import spelled
 from steercpp.errors import ModelError, VectorFileError
 from steercpp.provenance import file_sha256
 
@@ -73,7 +72,11 @@ def model_sha256(path: Path) -> str:
         ModelError: see `model_files`.
         OSError: a file cannot be read.
     """
-    hashes = [file_sha256(file) for file in model_files(path)]
+    return joined_sha256([file_sha256(file) for file in model_files(path)])
+
+
+def joined_sha256(hashes: Sequence[str]) -> str:
+    """Hash of a model by those of its files."""
     if len(hashes) == 1:
         return hashes[0]
     return hashlib.sha256("".join(f"{sha256}\n" for sha256 in hashes).encode()).hexdigest()
@@ -87,38 +90,6 @@ def model_bytes(path: Path) -> int:
         OSError: a file is not there.
     """
     return sum(file.stat().st_size for file in model_files(path))
-
-
-def model_identity(path: Path, sha256: Callable[[], str], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Name, size, time of change and hash of a model.
-
-    Args:
-        path: the model.
-        sha256: gives its hash, `Engine.sha256` where it is loaded.
-        known: an identity recorded earlier; its hash is taken over where size and time of change of every file still
-            agree, since hashing a large model takes as long as reading it.
-
-    Returns:
-        "file", "path", "bytes" and "mtime_ns", of a split model those of all shards and of the latest one; "shards",
-        the name, "bytes" and "mtime_ns" of each, () for a single file; "sha256".
-
-    Raises:
-        ModelError: see `model_files`.
-        OSError: a file is not there.
-    """
-    files = model_files(path)
-    of_files = [file.stat() for file in files]
-    identity: dict[str, Any] = {
-        "file": spelled(path.name), "path": str(path), "bytes": sum(of_file.st_size for of_file in of_files),
-        "mtime_ns": max(of_file.st_mtime_ns for of_file in of_files),
-        "shards": tuple(
-            {"file": spelled(file.name), "bytes": of_file.st_size, "mtime_ns": of_file.st_mtime_ns}
-            for file, of_file in zip(files, of_files, strict=True)
-        ) if len(files) > 1 else (),
-    }  # fmt: skip
-    if known and all(known.get(key) == value for key, value in identity.items()) and "sha256" in known:
-        return dict(known)
-    return identity | {"sha256": sha256()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """What the keys of a model file claim, looked at before llama.cpp loads it; read this when a key is refused.
 
-llama.cpp asserts what it expects of some keys, and of others finds out in the middle of the first decode, where nothing
-can keep the process from ending: an epsilon that is no number, a context of more tokens than it counts. The rules here
-are the same for all architectures; what else an architecture's own code asserts is caught while it loads
-(native/aborts.h). Source: src/llama-model.cpp, load_hparams, and src/llama-hparams.h of llama.cpp 0.5.0.
+llama.cpp asserts what it expects of some keys, and of others finds out in the middle of a decode, where nothing can
+keep the process from ending: an epsilon that is no number, a context of more tokens than it counts. The rules here
+are the same for all architectures; what else an architecture's own code asserts is caught while it loads, and while a
+new context decodes two tokens (native/aborts.h).
+Source: src/llama-model.cpp, load_hparams, and src/llama-hparams.h of llama.cpp 0.5.0.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -51,6 +52,23 @@ def check_header(path: Path, keys: Mapping[str, Value]) -> None:
         raise ModelError(f"{path}: {prefix}{fault}; download the model again, or convert it again")
 
 
+def check_types(path: Path, odd: Sequence[tuple[str, str]]) -> None:
+    """Do nothing for a file whose tensors have types of weights.
+
+    Args:
+        path: of the file, for messages.
+        odd: name and type of each tensor that has another one, as the native module finds them: `i64`.
+
+    Raises:
+        ModelError: there is one.
+    """
+    for name, type_ in odd:
+        raise ModelError(
+            f"{path}: tensor {name!r} has the type {type_}, with which llama.cpp cannot multiply; download the model "
+            "again, or convert it again"
+        )
+
+
 def n_blocks(keys: Mapping[str, Value]) -> int:
     """Blocks of the model; 0 where the keys do not tell."""
     return round(_greatest(_own(keys), "block_count"))
@@ -84,7 +102,8 @@ def _own(keys: Mapping[str, Value]) -> dict[str, Value]:
 def _faults(keys: Mapping[str, Value]) -> Iterator[str]:
     for name, value in keys.items():
         numbers = () if isinstance(value, bytes) else value if isinstance(value, list) else (value,)
-        least, most = _RANGES.get(name, (-math.inf, math.inf))
+        is_size = name.endswith(("_count", "_length"))
+        least, most = _RANGES.get(name, (0, _MOST) if is_size else (-math.inf, math.inf))
         if name.endswith("epsilon"):
             least, most = 0.0, float.fromhex("0x1.fffffep+127")  # float32's largest
         for number in numbers:

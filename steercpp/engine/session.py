@@ -2,10 +2,14 @@
 
 A model serves any number of sessions, each for one thread at a time. The native module's errors become ours here, and
 the work is counted.
+
+A process forked from one that has decoded has none of its threads, and would wait for them for ever. So a session is
+for the process that opened it, and after a decode in several threads a forked process has no session of several.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +32,7 @@ from steercpp.errors import EngineError, InputError, UnsteerableError
 Sampler: TypeAlias = _native.Sampler
 Kept: TypeAlias = _native.Base
 Result: TypeAlias = _native.DecodeResult
+_ran_parallel_in = 0  # the process that first decoded in several threads
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
 
 
@@ -104,6 +109,7 @@ class Session:
         self.model = model
         self.options = options
         self.token_layers = 0
+        self._opened_in = os.getpid()
         path = model.path
         try:
             self._native = _native.make_session(
@@ -202,10 +208,33 @@ class Session:
         finally:
             self._native.clear_control_vector()
 
+    def _refuse_fork(self) -> None:
+        """Refuse what would wait for threads that a fork did not take along; a check of some 100 ns.
+
+        Raises:
+            EngineError: the session is another process's, or needs threads where that process's ran.
+        """
+        global _ran_parallel_in
+        process = os.getpid()
+        if self._opened_in != process:
+            reason = f"the engine was opened by process {self._opened_in}, of which this one is a fork"
+        elif self.options.threads == 1:
+            return
+        else:
+            _ran_parallel_in = _ran_parallel_in or process
+            if _ran_parallel_in == process:
+                return
+            reason = f"process {_ran_parallel_in}, of which this one is a fork, has decoded in several threads"
+        raise EngineError(
+            f'{self.model.path}: {reason}; start processes with multiprocessing.get_context("spawn") and open an '
+            "engine in each"
+        )
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Errors of the native module as ours."""
         path = self.model.path
+        self._refuse_fork()
         try:
             yield
         except _native.UnsteerableGraphError as error:

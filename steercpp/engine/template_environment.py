@@ -7,21 +7,25 @@ leaves <, >, & and ' as they are. A template comes from a file that anybody may 
 - it reaches nothing outside: Jinja's immutable sandbox, and only the methods and filters that are named here;
 - its work is counted: each turn of a loop, each call, each attribute and each operation takes steps in proportion to
   the values that it works on, and what is made large from small operands (a text times a number, a padded text, a
-  power) is looked at before it is made. Where the steps are used up, the template is stopped.
+  power) is looked at before it is made. Where the steps are used up, the template is stopped; and, should something
+  take long that costs few steps, where a chat takes over ten seconds;
+- it writes data alone: a function, a class or another object of Python is refused where it would become a text.
 
-Nothing is drawn at random and no clock is read: the same messages and the same date give the same text.
+Nothing is drawn at random, and no template sees a clock: the same messages and the same date give the same text.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, wraps
-from types import BuiltinMethodType, MethodType
+from time import monotonic
+from types import BuiltinMethodType, MethodType, NoneType
 from typing import Any, NoReturn
 
 from jinja2 import Environment, nodes
@@ -38,13 +42,21 @@ from jinja2.visitor import NodeTransformer
 from steercpp.errors import PromptError
 
 LONGEST_SOURCE = 100_000  # characters; the longest template that llama.cpp ships has 17,000
+_MOST_NODES = 10_000  # of a template's syntax; the largest that llama.cpp ships has 1,300, within each other 16
+_DEEPEST = 100
+_MOST_ELIFS = 200  # of one `if`; compiling takes the square of their time
 _STEPS = 1_000_000  # of a template, beside one for each character of its messages: below a second
+_LONGEST_S = 10.0  # of a chat, which is written several times; a template that takes so long is not counted rightly
 _UNITS = 64  # of one step: characters, or one number or container
 _LARGEST = 4_000_000  # units of one value
 _MOST_DIGITS = 4000  # of a whole number, as in Python's own limit
+_MOST_BITS = 4 * _MOST_DIGITS
 _LONGEST_INDENT = 16
+_LONGEST_DATE = 1000  # characters of a date's format
+_LONGEST_REASON = 300  # characters of what a template gives as its reason
 
-
+# Names of functions that templates have, beside Jinja's own filters and tests.
+OFFERED = ("raise_exception", "strftime_now", "range", "dict", "namespace", "cycler", "joiner")
 _NEXT = 'take the prompt raw, with `template=raw` or, in an item, "template": "raw"'
 
 
@@ -67,15 +79,18 @@ class TooMuchWorkError(Exception):
 class _Work:
     """What a template may still do."""
 
-    __slots__ = ("largest", "steps")
+    __slots__ = ("calls", "largest", "steps", "until")
 
     def __init__(self, n_chars: int) -> None:
         self.steps = _STEPS + n_chars
         self.largest = max(_LARGEST, _UNITS * n_chars)
+        self.until = min(_UNTIL.get(), monotonic() + _LONGEST_S)
+        self.calls = 0
 
     def spend(self, steps: int) -> None:
         self.steps -= steps
-        if self.steps < 0:
+        self.calls += 1
+        if self.steps < 0 or (self.calls % 64 == 1 and monotonic() > self.until):
             raise TooMuchWorkError("it works too long")
 
     def refuse_large(self, units: int) -> None:
@@ -91,6 +106,17 @@ class _Work:
 
 
 _WORK: ContextVar[_Work] = ContextVar("work of the template")
+_UNTIL: ContextVar[float] = ContextVar("when a chat must have been written", default=math.inf)
+
+
+@contextmanager
+def limited_time() -> Iterator[None]:
+    """All that templates do meanwhile is done within the time of one chat."""
+    token = _UNTIL.set(min(_UNTIL.get(), monotonic() + _LONGEST_S))
+    try:
+        yield
+    finally:
+        _UNTIL.reset(token)
 
 
 @contextmanager
@@ -113,7 +139,10 @@ def _units(value: Any, most: int) -> int:
         if isinstance(item, str):
             units += len(item)
         elif isinstance(item, int):
-            units += item.bit_length() // 3
+            if item.bit_length() > _MOST_BITS:
+                raise TooMuchWorkError("it computes a number that is too large")
+        elif isinstance(item, range):
+            units += _UNITS // 4 * len(item)
         elif isinstance(item, list | tuple | ValuesView | KeysView | ItemsView):
             held.extend(item)
         elif isinstance(item, Mapping):
@@ -147,7 +176,7 @@ class _Counting(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        node.nodes = [_weighed(operand) for operand in node.nodes]
+        node.nodes = [nodes.Filter(operand, _TEXT, [], [], None, None) for operand in node.nodes]
         return node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
@@ -170,7 +199,7 @@ class _Counting(NodeTransformer):
 
 
 # Filters whose names no template can spell.
-_WEIGH, _STEP = "weigh a value", "take steps"
+_WEIGH, _STEP, _TEXT = "weigh a value", "take steps", "become a text"
 
 
 def _weighed(node: nodes.Expr) -> nodes.Expr:
@@ -201,7 +230,42 @@ def _weigh(value: Any) -> Any:
 @pass_context
 def _written(_: Context, value: Any) -> Any:
     """What a template writes is weighed; that it takes the context keeps Jinja from working it out when it compiles."""
-    return _weigh(value)
+    return _text_of(value)
+
+
+def _text_of(value: Any) -> Any:
+    """Weigh a value that becomes part of a text.
+
+    Raises:
+        SecurityError: it is, or holds, what is no data.
+    """
+    _weigh(value)
+    held = [value]
+    while held:
+        item = held.pop()
+        if isinstance(item, str | int | float | complex | NoneType | Undefined | range | Macro | LoopContext):
+            continue
+        if isinstance(item, list | tuple | ValuesView | KeysView | ItemsView):
+            held.extend(item)
+        elif isinstance(item, Mapping):
+            held.extend(item)
+            held.extend(item.values())
+        elif isinstance(item, Namespace):
+            held.append(item._Namespace__attrs)
+        else:
+            raise SecurityError(f"it writes an object, a {type(item).__name__.strip('_')}, which is no text")
+    return value
+
+
+def _concatenated(pieces: Iterable[str]) -> str:
+    """The text that a template has written."""
+    written, n_chars = [], 0
+    for piece in pieces:
+        n_chars += len(piece)
+        if n_chars > _WORK.get().largest:
+            raise TooMuchWorkError("it writes a text that is too long")
+        written.append(piece)
+    return "".join(written)
 
 
 class _GenerationTag(Extension):
@@ -259,6 +323,11 @@ def _replaced(text: str, old: object, new: object, *_: object) -> int:
     return len(text) + text.count(str(old)) * len(str(new))
 
 
+def _wrapped(text: str, between: str) -> int:
+    _compare_each(text, text)  # of some texts, each piece is looked for up to the end
+    return len(text) * (1 + len(between))
+
+
 def _joined(pieces: Any, between: object) -> int:
     return _units(pieces, _WORK.get().largest) + (len(pieces) if hasattr(pieces, "__len__") else 0) * len(str(between))
 
@@ -292,8 +361,8 @@ _GROWS: Mapping[str, Callable[..., int]] = {
     "rjust": lambda text, width, *_: _number(width),
     "round": lambda value, precision=0, *_, **__: 10 ** min(_number(precision), 9),
     "slice": lambda values, slices, *_, **__: _number(slices),
-    "wordwrap": lambda text, width=79, break_long_words=True, wrapstring=None, *_, **__: (
-        len(str(text)) * (1 + len(wrapstring or ""))
+    "wordwrap": lambda text, width=79, break_long_words=True, wrapstring=None, *_, **__: _wrapped(
+        str(text), wrapstring or ""
     ),
     "zfill": lambda text, width: _number(width),
 }
@@ -311,7 +380,14 @@ _METHODS = {
     LoopContext: frozenset(("changed", "cycle")),
     Cycler: frozenset(("next", "reset")),
 }  # fmt: skip
-_LEFT_OUT = frozenset(("pprint", "random", "striptags", "urlize", "xmlattr"))  # drawn, or of more work than can be told
+_LEFT_OUT = frozenset(("pprint", "random", "striptags", "urlize", "xmlattr"))  # drawn, or of untold work
+# Filters that hand on what they are given; all others make a text of it.
+_HANDS_ON = frozenset((
+    "attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "last", "length", "list", "map",
+    "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "slice", "sort", "sum", "tojson", "unique",
+))  # fmt: skip
+_FROM_THE_END = frozenset(("rfind", "rindex", "rpartition", "rsplit"))  # which may compare all of it at each place
+_STRIPS = frozenset(("lstrip", "rstrip", "strip", "trim"))
 _CALLED = Macro, LoopContext, BlockReference, Joiner, Undefined
 
 
@@ -325,7 +401,9 @@ def _looked_at(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if name == "join" and len(values) > passed and isinstance(values[passed], Iterator):
             values = (*values[:passed], list(values[passed]), *values[passed + 1 :])
         for value in (*values[passed:], *named.values()):
-            _weigh(value)
+            (_weigh if name in _HANDS_ON or not name else _text_of)(value)
+        if name in _STRIPS:
+            _compare_each(str(values[passed]), *values[passed + 1 :], *named.values())
         if grows is not None:
             _WORK.get().refuse_large(grows(*values[passed:], **named))
         made = function(*values, **named)
@@ -336,14 +414,31 @@ def _looked_at(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _each_counted(values: Iterator[Any]) -> Iterator[Any]:
     for value in values:
-        _take_steps(1)
-        yield value
+        yield _weigh(value)
+
+
+def _compare_each(text: str, *others: object) -> None:
+    """Take the steps of comparing each character of a text with all those of another."""
+    longest = max((len(other) for other in others if isinstance(other, str)), default=0)
+    _WORK.get().spend(len(text) * longest // _UNITS)
+
+
+def _look_at_method(name: str, owner: str, values: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    """Weigh what a text's method takes beyond the size of its arguments."""
+    work = _WORK.get()
+    if name == "join" and values:
+        work.refuse_large(_joined(values[0], owner))
+    elif name in _STRIPS or name in _FROM_THE_END:
+        _compare_each(owner, *values, *named.values())
+    elif name in _GROWS and name != "format":
+        work.refuse_large(_GROWS[name](owner, *values, **named))
 
 
 class _Environment(ImmutableSandboxedEnvironment):
     """The environment of chat templates. It is the same for all: what a template may still do is in `_WORK`."""
 
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
+    concat = staticmethod(_concatenated)
 
     def __init__(self) -> None:
         super().__init__(
@@ -354,7 +449,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters = {
             name: _looked_at(name, function) for name, function in self.filters.items() if name not in _LEFT_OUT
         }
-        self.filters |= {_WEIGH: _weigh, _STEP: _take_steps}
+        self.filters |= {_WEIGH: _weigh, _STEP: _take_steps, _TEXT: _text_of}
         tests: dict[str, Any] = dict(self.tests)
         self.tests = {name: _looked_at("", function) for name, function in tests.items()}
         del self.globals["lipsum"]
@@ -373,15 +468,14 @@ class _Environment(ImmutableSandboxedEnvironment):
         """Weigh what is called with what, and what that gives."""
         if not __self.is_safe_callable(__obj):
             raise SecurityError(f"it calls {getattr(__obj, '__name__', 'something')}, which templates may not")
+        if isinstance(owner := getattr(__obj, "__self__", None), str):
+            args = tuple(list(value) if isinstance(value, Iterator) else value for value in args)
         for value in (*args, *kwargs.values()):
             _weigh(value)
-        if isinstance(owner := getattr(__obj, "__self__", None), str | list | tuple | dict):
+        if isinstance(owner, str | list | tuple | dict):
             _weigh(owner)
-            if isinstance(owner, str) and __obj.__name__ in _GROWS and __obj.__name__ != "format":
-                joined = __obj.__name__ == "join"
-                _WORK.get().refuse_large(
-                    _joined(args[0], owner) if joined and args else _GROWS[__obj.__name__](owner, *args, **kwargs)
-                )
+        if isinstance(owner, str):
+            _look_at_method(__obj.__name__, owner, args, kwargs)
         return _weigh(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -390,6 +484,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         work = _WORK.get()
         if operator == "%" and isinstance(left, str):
             values = right.values() if isinstance(right, Mapping) else right if isinstance(right, tuple) else (right,)
+            _text_of(right)
             work.refuse_large(_formatted(left, values, signs="%", nested=_IN_PERCENT))
         elif operator == "*":
             for repeated, times in ((left, right), (right, left)):
@@ -399,7 +494,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             n_bits = left.bit_length() * abs(right) if operator == "**" else left.bit_length() + right.bit_length()
             if n_bits > _MOST_DIGITS * 3:
                 raise TooMuchWorkError("it computes a number that is too large")
-        return super().call_binop(context, operator, left, right)
+        return _weigh(super().call_binop(context, operator, left, right))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Take a step."""
@@ -429,8 +524,57 @@ class _OfferedFunction:
     def __call__(self, *values: Any, **named: Any) -> str:
         looked_at = (*values, *named.values())
         _weigh(self._text)
+        _text_of(looked_at)
         _WORK.get().refuse_large(_formatted(self._text, looked_at, signs="{", nested=_IN_BRACES))
         return self._function(*values, **named)
+
+
+class _Date(_OfferedFunction):
+    """`strftime_now`, which tells one day."""
+
+    def __init__(self, day: datetime) -> None:
+        super().__init__(day.strftime, "")
+        self.__name__ = "strftime_now"
+
+    def __call__(self, *values: Any, **named: Any) -> str:
+        if any(isinstance(text, str) and len(text) > _LONGEST_DATE for text in (*values, *named.values())):
+            raise TooMuchWorkError(f"it writes a date in more than {_LONGEST_DATE} characters")
+        return self._function(*values, **named)
+
+
+def _refuse_large_syntax(tree: nodes.Template) -> None:
+    """Compiling takes the longer the more there is, and the deeper: of some kinds the square."""
+    n_nodes, held = 0, [(tree, 0)]  # type: tuple[int, list[tuple[nodes.Node, int]]]
+    while held:
+        node, depth = held.pop()
+        n_nodes += 1
+        if n_nodes > _MOST_NODES or depth > _DEEPEST or len(getattr(node, "elif_", ())) > _MOST_ELIFS:
+            raise TooMuchWorkError("it has too many parts, or too many within each other")
+        held.extend((child, depth + 1) for child in node.iter_child_nodes())
+
+
+def parsed(source: str) -> nodes.Template:
+    """The syntax of a template, which is looked at and never run.
+
+    Raises:
+        PromptError: it is none.
+    """
+    if len(source) > LONGEST_SOURCE:
+        raise PromptError(
+            f"the model's chat template has {len(source):,} characters, and at most {LONGEST_SOURCE:,} are read; "
+            f"{_NEXT}"
+        )
+    try:
+        with _counted(len(source)):
+            tree = _environment().parse(source)
+            _refuse_large_syntax(tree)
+            return tree
+    except Exception as error:
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> PromptError:
+    return PromptError(f"the model's chat template is broken: {_reason(error)}; {_NEXT}")
 
 
 class Program:
@@ -447,21 +591,15 @@ class Program:
     """
 
     def __init__(self, source: str) -> None:
-        if len(source) > LONGEST_SOURCE:
-            raise PromptError(
-                f"the model's chat template has {len(source):,} characters, and at most {LONGEST_SOURCE:,} are read; "
-                f"{_NEXT}"
-            )
-        environment = _environment()
+        tree, environment = parsed(source), _environment()
         try:
             with _counted(len(source)):
-                self.free = frozenset(find_undeclared_variables(environment.parse(source)))
-                tree = environment.parse(source)
+                self.free = frozenset(find_undeclared_variables(tree))
                 _Counting().visit(tree)
                 tree.set_environment(environment)
                 self._template = environment.from_string(tree)
         except Exception as error:
-            raise PromptError(f"the model's chat template is broken: {_reason(error)}; {_NEXT}") from error
+            raise _broken(error) from error
 
     def run(self, variables: Mapping[str, Any], *, date: str) -> str:
         """What the template writes.
@@ -473,13 +611,12 @@ class Program:
         Raises:
             PromptError: it refuses, fails or works too long.
         """
-        start_of_day = datetime.fromisoformat(date)
-        functions = {"strftime_now": _OfferedFunction(start_of_day.strftime, "")}
+        functions = {"strftime_now": _Date(datetime.fromisoformat(date))}
         try:
             with _counted(_units(variables, 2**62)):
                 return self._template.render(**{**functions, **variables})
         except TemplateRefusalError as error:
-            raise RefusedError(f"the model's chat template refuses these messages: {error}") from error
+            raise RefusedError(f"the model's chat template refuses these messages: {_in_line(str(error))}") from error
         except TooMuchWorkError as error:
             raise StoppedError(f"the model's chat template was stopped: {error}; {_NEXT}") from error
         except Exception as error:
@@ -488,14 +625,20 @@ class Program:
 
 def _reason(error: Exception) -> str:
     """An error that a template made, in one line."""
-    words = " ".join(str(error).split())
+    words = _in_line(str(error))
     if isinstance(error, RecursionError):
         return "it calls itself too often"
     if isinstance(error, MemoryError):
         return "it needs too much memory"
     if isinstance(error, KeyError):
         return f"it has no {words}"
-    return words[:300] or type(error).__name__
+    return words or type(error).__name__
+
+
+def _in_line(text: str) -> str:
+    """The beginning of a text that a template made, in one line and without addresses of memory."""
+    words = " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", text[: 4 * _LONGEST_REASON]).split())
+    return words if len(words) <= _LONGEST_REASON else f"{words[: _LONGEST_REASON - 1]}…"
 
 
 @lru_cache(maxsize=1)
@@ -503,7 +646,18 @@ def _environment() -> _Environment:
     return _Environment()
 
 
-@lru_cache(maxsize=16)
 def program(source: str) -> Program:
     """The compiled template; see `Program`."""
-    return Program(source)
+    made = _program(source)
+    if isinstance(made, str):
+        raise PromptError(made)
+    return made
+
+
+@lru_cache(maxsize=16)
+def _program(source: str) -> Program | str:
+    """The compiled template, or why it is none: it is asked for again and again, and takes long to be found broken."""
+    try:
+        return Program(source)
+    except PromptError as error:
+        return str(error)

@@ -24,8 +24,11 @@ from steercpp.data.items import BehaviorItem, ChoiceItem, items_sha256
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, RunError
+from steercpp.files import fenced
 from steercpp.locks import writing
 from steercpp.provenance import json_sha256
+from steercpp.runs.database import Database
+from steercpp.runs.folder import beginning
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import behavior_scores, stored_choice_scores
 from steercpp.statistics.curves import changes, earned_gain
@@ -214,7 +217,7 @@ def _crossed(
         "vectors": [[vector_sha256(push.vector), push.strength] for push in pushes], "n_random": n_random, "seed": seed,
         "behavior": items_sha256(items), "choice": items_sha256(choice) if choice else "",
     }  # fmt: skip
-    with _store(out, json_sha256(plan), work, force, engine.vocabulary.date) as store:
+    with _store(out, json_sha256(plan), work, force, engine) as store:
         _measure(engine, work, steerings, store, progress)
         return _effects(store, pushes, behaviors, len(choice), n_random, seed)
 
@@ -247,14 +250,14 @@ def _labeled(pushes: Sequence[Push], n_random: int, seed: int) -> Iterator[tuple
 
 def _day_of(out: Path | None) -> str | None:
     """The day that chats were told when a matrix was begun; None where there is none yet."""
-    if out is None or not (out / STORE).is_file():
+    if out is None or not Database.holds_groups(out / STORE):
         return None
     with Store.read(out / STORE) as store:
         return store.meta("date")
 
 
 @contextmanager
-def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool, date: str) -> Iterator[Store]:
+def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool, engine: Engine) -> Iterator[Store]:
     """The store of this plan, in the folder or for the moment.
 
     Raises:
@@ -263,15 +266,12 @@ def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool, date:
     with tempfile.TemporaryDirectory(prefix="steercpp-cross-") as aside:
         folder = Path(aside) if out is None else out
         path = folder / STORE
-        with writing(folder):
-            try:
-                if force:
-                    for file in (path, *(path.with_name(f"{STORE}-{kind}") for kind in ("wal", "shm"))):
-                        file.unlink(missing_ok=True)
-            except OSError as error:
-                raise RunError(f"{folder}: cannot be used ({error.strerror}); choose another `out`") from error
-            if not path.exists():
-                with Store.create(path, plan_sha256=plan, meta={"date": date}) as store:
+        with writing(folder), fenced(folder, engine.model.files.refuse_changed):
+            if force or Database.holds_groups(path) is False:
+                with (
+                    beginning(folder, (STORE,)) as new,
+                    Store.create(new / STORE, plan_sha256=plan, meta={"date": engine.vocabulary.date}) as store,
+                ):
                     for work_of_kind in work:
                         store.add_items(work_of_kind.kind, work_of_kind.items, work_of_kind.continuations)
             with Store.reopen(path) as store:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,8 @@ from steercpp.data.prompts import Template
 from steercpp.errors import ActivationsFileError, InputError, PairsError
 from steercpp.extraction.activations import Activations, Note, notes_of, prepare
 from steercpp.extraction.capture import CHANGED, Capture, Survey, Token, one_row, taken
-from steercpp.files import refuse_overwrite, write_whole
-from steercpp.inputs import open_input, rereadable
+from steercpp.files import Draft, refuse_overwrite, write_whole
+from steercpp.inputs import open_input, reading, rereadable, what_was_said
 
 if TYPE_CHECKING:
     from steercpp.aliases import TokenProgress
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
 AGAIN = "copy it again, or dump the activations again"
 
 
-def opened(path: Path) -> AbstractContextManager[Any]:
-    """The safetensors library's handle on a file.
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The safetensors library's handle on a file; what goes wrong while it is used is told like what it says itself.
 
     Raises:
         ActivationsFileError: it cannot be read, or is no safetensors file, or not a whole one.
     """
-    try:
+    with reading(path, ActivationsFileError, again=AGAIN):
         open_input(path).close()  # this tells why it cannot be opened, the library does not
-        handle: AbstractContextManager[Any] = safe_open(rereadable(path), "np")
-    except SafetensorError as error:
-        kind = "cut off or damaged" if "fully covered" in str(error) else "no safetensors file, or a damaged one"
-        raise ActivationsFileError(f"{path}: {kind} ({error}); {AGAIN}") from error
-    except OSError as error:
-        raise ActivationsFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    return handle
+        try:
+            with safe_open(rereadable(path), "np") as file:
+                yield file
+        except SafetensorError as error:
+            kind = "cut off or damaged" if "fully covered" in str(error) else "no safetensors file, or a damaged one"
+            raise ActivationsFileError(f"{path}: {kind} ({what_was_said(error)}); {AGAIN}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +209,9 @@ def dump(
     head = _Head.of(capture, survey, notes)
     _check_room(path, head.n_bytes)
 
-    def write(draft: Path) -> None:
-        with draft.open("wb") as file:
-            pieces = _Pieces(file, head)
-            _write(pieces, capture, survey, progress)
-        if draft.stat().st_size != head.n_bytes:
+    def write(draft: Draft) -> None:
+        _write(_Pieces(draft, head), capture, survey, progress)
+        if draft.size != head.n_bytes:
             raise PairsError(CHANGED)
 
     write_whole(path, write, force=force, error=ActivationsFileError)
@@ -236,23 +234,24 @@ def read_activations(path: Path | str, *, token: Token | None = None) -> Activat
     >>> read_activations("others.safetensors").layers
     (4, 5)
     """
-    path = Path(path)
-    with opened(path) as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a handle, not a mapping
-        entries = {name: Entry(tensor.get_dtype(), tuple(tensor.get_shape())) for name, tensor in tensors.items()}
-    notes, layers = _notes(path, metadata)
-    if notes["token"] == "all":
-        return _of_all_tokens(path, entries, notes, layers, "last" if token is None else token)
-    if token is not None and str(token) != notes["token"]:
-        raise ActivationsFileError(
-            f"{path}: holds the activations of token {notes['token']}, not {token}; dump again, or with `token=all`"
-        )
-    shape = _checked(path, entries, {"activations": "F32"})["activations"]
-    if len(shape) != 4 or shape[1] != 2 or shape[2] != len(layers) or 0 in shape or shape[0] != notes["n_pairs"]:
-        expected = f"({notes['n_pairs']}, 2, {len(layers)}, n_embd)"
-        raise ActivationsFileError(f"{path}: activations: expected the shape {expected}, got {shape}; {AGAIN}")
-    return Activations(OnePerPrompt(path, layers, shape), layers, notes, str(path))
+    with reading(path, ActivationsFileError, again=AGAIN):
+        path = Path(path)
+        with opened(path) as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a handle, not a mapping
+            entries = {name: Entry(tensor.get_dtype(), tuple(tensor.get_shape())) for name, tensor in tensors.items()}
+        notes, layers = _notes(path, metadata)
+        if notes["token"] == "all":
+            return _of_all_tokens(path, entries, notes, layers, "last" if token is None else token)
+        if token is not None and str(token) != notes["token"]:
+            raise ActivationsFileError(
+                f"{path}: holds the activations of token {notes['token']}, not {token}; dump again, or with `token=all`"
+            )
+        shape = _checked(path, entries, {"activations": "F32"})["activations"]
+        if len(shape) != 4 or shape[1] != 2 or shape[2] != len(layers) or 0 in shape or shape[0] != notes["n_pairs"]:
+            expected = f"({notes['n_pairs']}, 2, {len(layers)}, n_embd)"
+            raise ActivationsFileError(f"{path}: activations: expected the shape {expected}, got {shape}; {AGAIN}")
+        return Activations(OnePerPrompt(path, layers, shape), layers, notes, str(path))
 
 
 def _of_all_tokens(
@@ -343,15 +342,14 @@ class _Head:
 class _Pieces:
     """Writes several tensors of one file side by side, each from its own start on."""
 
-    def __init__(self, file: BinaryIO, head: _Head) -> None:
-        self._file, self._places = file, dict(head.starts)
-        file.write(head.raw)
+    def __init__(self, draft: Draft, head: _Head) -> None:
+        self._draft, self._places = draft, dict(head.starts)
+        draft.write(head.raw)
 
     def add(self, name: str, values: Any, kind: str) -> None:
         """Go on with a tensor."""
         raw = np.ascontiguousarray(values, _TYPES[kind])
-        self._file.seek(self._places[name])
-        self._file.write(raw.tobytes())
+        self._draft.write(raw.tobytes(), at=self._places[name])
         self._places[name] += raw.nbytes
 
 

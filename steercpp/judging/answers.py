@@ -28,8 +28,9 @@ other formats. Where a prompt ends inside a thought (`ends_in_thought`), `BEGUN`
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 BEGUN = "<think>\n"  # stands before a text whose prompt ends inside a thought
@@ -75,6 +76,7 @@ _RUN_IN = rf"(?=[A-Z])(?!\w*(?:[(\[]|\.\w|{_ASSIGNED}))"
 _DROPPED = re.compile(rf"\s*(?:analysis|commentary)(?:{_RUN_IN}|(?=.*assistantfinal))", re.DOTALL)
 _FINAL = re.compile(rf"assistantfinal(?![a-z])|\A\s*final{_RUN_IN}")
 _FINAL_BEHIND = re.compile("assistantfinal")
+_QUOTES = ('"', "'", "`")
 _OPEN_QUOTE = re.compile(r"(?:(?:^|[\s(\[{=,])['\"`]|[\u2018\u201c])\Z")
 _CLOSE_QUOTES = frozenset("'\"`\u2019\u201d")
 _FENCE = re.compile(r"^[ \t]*(?P<ticks>`{3,}|~{3,})(?P<info>[^\n`]*)$", re.MULTILINE)
@@ -110,12 +112,13 @@ def answer_of(text: str) -> str:
 @lru_cache(maxsize=1024)
 def parted(text: str) -> Reply:
     """A generated text in its thoughts and its answer."""
-    messages = [mark for mark in _MESSAGES.finditer(text) if not _is_quoted(text, mark)]
+    places = _Places(text)
+    messages = [mark for mark in _MESSAGES.finditer(text) if not places.is_quoted(mark)]
     if any(mark[1] in _HEADED for mark in messages):
         return _of_messages(text, messages)
     if dropped := _of_words(text):
         return dropped
-    return _of_tags(text)
+    return _of_tags(text, places)
 
 
 def ends_in_thought(prompt: str) -> bool:
@@ -131,12 +134,12 @@ def ends_in_thought(prompt: str) -> bool:
     return any(not _closes(mark) for mark in ends)
 
 
-def _of_tags(text: str) -> Reply:
+def _of_tags(text: str, places: _Places) -> Reply:
     """What stands behind the last closing mark, unless another thought was begun there."""
-    marks = _marks(text)
+    marks = _marks(text, places)
     closing = [mark for mark in marks if _closes(mark)]
     rest = closing[-1].end() if closing else 0
-    begun = next((mark for mark in marks if mark.start() >= rest and _begins(text, mark)), None)
+    begun = next((mark for mark in marks if mark.start() >= rest and places.begins(mark)), None)
     if begun is not None:
         return Reply(_without_marks(text), "", True)
     if not closing:
@@ -144,21 +147,23 @@ def _of_tags(text: str) -> Reply:
     return Reply(_without_marks(text[: closing[-1].start()]), _unwrapped(text[rest:], thought=True), False)
 
 
-def _marks(text: str) -> list[re.Match[str]]:
+def _marks(text: str, places: _Places) -> list[re.Match[str]]:
     """The marks that open and close thoughts, in their order, without those that are words or code."""
     patterns = [_TAG, _OPENING, _CLOSING, *([_RESPONSE] if _PROCESS.match(text) else [])]
-    every = (mark for pattern in patterns for mark in pattern.finditer(text) if not _is_quoted(text, mark))
+    every = (mark for pattern in patterns for mark in pattern.finditer(text) if not places.is_quoted(mark))
     fences, marks, is_open = _fences(text), list[re.Match[str]](), bool(_PROCESS.match(text))
+    starts, passed = [fence.start for fence in fences], set[int]()
     for mark in sorted(every, key=lambda mark: mark.start()):
-        fence = next((fence for fence in fences if fence.start < mark.start() < fence.end), None)
+        place = bisect_left(starts, mark.start()) - 1
+        fence = fences[place] if place >= 0 and mark.start() < fences[place].end and place not in passed else None
         if fence is not None and fence.is_closed:
             continue
         if is_open and _closes(mark):  # also in a fence that the thought has left open
-            fences = [other for other in fences if other is not fence]
-        elif fence is not None or _is_commented(text, mark):
+            passed.add(place)
+        elif fence is not None or places.is_commented(mark):
             continue
         marks.append(mark)
-        is_open = not _closes(mark) and (is_open or _begins(text, mark))
+        is_open = not _closes(mark) and (is_open or places.begins(mark))
     return marks
 
 
@@ -188,37 +193,72 @@ def _fences(text: str) -> list[_Fence]:
     return fences
 
 
-def _is_commented(text: str, mark: re.Match[str]) -> bool:
-    """Whether a mark stands in a comment of a program."""
-    return bool(_COMMENT.search(text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]))
-
-
 def _closes(mark: re.Match[str]) -> bool:
     return mark.re in (_CLOSING, _RESPONSE) or bool(mark.groupdict().get("close"))
 
 
-def _begins(text: str, mark: re.Match[str]) -> bool:
-    """Whether an opening mark begins a thought: a token always, a tag at an end of its line, where prose has none."""
-    if _closes(mark):
+class _Places:
+    """Where a text's lines, quotes and tags are, so that a mark is looked at in a time that its line has no part in."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.starts = [0, *(mark.end() for mark in re.finditer("\n", text))]
+        self._comments: dict[int, int] = {}  # by the line's start: where its comment begins
+
+    @cached_property
+    def _quotes(self) -> dict[str, list[int]]:
+        return {quote: [mark.start() for mark in re.finditer(quote, self.text)] for quote in _QUOTES}
+
+    @cached_property
+    def _tags(self) -> tuple[list[int], list[int]]:
+        tags = list(_TAG.finditer(self.text))
+        return [tag.start() for tag in tags], [tag.end() for tag in tags]
+
+    def _line(self, place: int) -> tuple[int, int]:
+        """Where the line of a place begins and ends."""
+        number = bisect_right(self.starts, place)
+        return self.starts[number - 1], self.starts[number] - 1 if number < len(self.starts) else len(self.text)
+
+    def begins(self, mark: re.Match[str]) -> bool:
+        """Whether an opening mark begins a thought: a token always, a tag at an end of its line alone."""
+        if _closes(mark):
+            return False
+        if mark.re is not _TAG:
+            return True
+        start, end = self._line(mark.start())
+        blank = re.compile(r"\s*")
+        before = blank.match(self.text, start, mark.start())
+        behind = blank.match(self.text, mark.end(), end)
+        return bool(before and before.end() == mark.start()) or bool(behind and behind.end() == end)
+
+    def is_commented(self, mark: re.Match[str]) -> bool:
+        """Whether a mark stands in a comment of a program."""
+        start, end = self._line(mark.start())
+        if start not in self._comments:
+            comment = _COMMENT.search(self.text[start:end])
+            self._comments[start] = start + comment.end() if comment else end + 1
+        return self._comments[start] <= mark.start()
+
+    def is_quoted(self, mark: re.Match[str]) -> bool:
+        """Whether a mark is spoken of: it stands between quotes or backquotes, alone or with its counterpart."""
+        start, end = self._line(mark.start())
+        behind = self.text[mark.end()] if mark.end() < end else ""
+        if _OPEN_QUOTE.search(self.text[max(start, mark.start() - 2) : mark.start()]) and behind in _CLOSE_QUOTES:
+            return True
+        is_opening = mark.re is _TAG and not _closes(mark)
+        for quotes in self._quotes.values():
+            first, here, next_one = (bisect_left(quotes, place) for place in (start, mark.start(), mark.end()))
+            if (here - first) % 2 and next_one < len(quotes) and quotes[next_one] < end:
+                if is_opening and self._has_tag(mark.end(), quotes[next_one]):
+                    return True
+                if not is_opening and self._has_tag(quotes[here - 1] + 1, mark.start()):
+                    return True
         return False
-    line_start, line_end = text.rfind("\n", 0, mark.start()) + 1, text.find("\n", mark.end())
-    behind = text[mark.end() :] if line_end < 0 else text[mark.end() : line_end]
-    return mark.re is not _TAG or not text[line_start : mark.start()].strip() or not behind.strip()
 
-
-def _is_quoted(text: str, mark: re.Match[str]) -> bool:
-    """Whether a mark is spoken of: it stands between quotes or backquotes, alone or together with its counterpart."""
-    start, end = text.rfind("\n", 0, mark.start()) + 1, text.find("\n", mark.end())
-    before, behind = text[start : mark.start()], text[mark.end() :] if end < 0 else text[mark.end() : end]
-    if _OPEN_QUOTE.search(before) and behind[:1] in _CLOSE_QUOTES:
-        return True
-    for quote in ('"', "'", "`"):
-        if before.count(quote) % 2 and quote in behind:
-            is_opening = mark.re is _TAG and not _closes(mark)
-            beside = behind.partition(quote)[0] if is_opening else before.rpartition(quote)[2]
-            if _TAG.search(beside):
-                return True
-    return False
+    def _has_tag(self, start: int, end: int) -> bool:
+        starts, ends = self._tags
+        place = bisect_left(starts, start)
+        return place < len(starts) and ends[place] <= end
 
 
 def _without_marks(text: str) -> str:
@@ -241,7 +281,7 @@ def _unwrapped(text: str, *, thought: bool) -> str:
 
 def _of_messages(text: str, marks: list[re.Match[str]]) -> Reply:
     """The last message to the user, of those before a turn that is not the assistant's."""
-    header, kind = "", ""  # of the message at hand; without a kind its text has not begun
+    thinks, kind = False, ""  # of the message at hand, by its header; without a kind its text has not begun
     if text.startswith(BEGUN):
         kind = "thought"
     elif marks[0][1] not in _HEADED:
@@ -255,14 +295,14 @@ def _of_messages(text: str, marks: list[re.Match[str]]) -> Reply:
     ]
     for mark, piece in pieces:
         if mark in ("start", "begin"):
-            header, kind = "", ""
+            thinks, kind = False, ""
             if re.match(r"\s*(?:user|system|developer|tool)\b", piece):
                 break
         elif mark in ("end", "return", "call", "eom", "eot"):
-            header, kind = "", ""
+            thinks, kind = False, ""
             continue  # what stands behind the end of a message is of none
         elif mark in _BODIES:
-            is_thought = mark == "think" or bool(_THOUGHT_CHANNEL.search(header))
+            is_thought = mark == "think" or thinks
             kind = "thought" if is_thought else "answer"
             (thoughts if is_thought else answers).append("")
         elif mark:
@@ -272,7 +312,7 @@ def _of_messages(text: str, marks: list[re.Match[str]]) -> Reply:
         if kind:
             (answers if kind == "answer" else thoughts)[-1] += piece
         else:
-            header += f" {piece}"
+            thinks = thinks or bool(_THOUGHT_CHANNEL.search(piece))
     answer = _BLANK_LINES.sub("", answers[-1]) if answers else ""
     return Reply("\n\n".join(thought.strip() for thought in thoughts).strip(), answer, not answers)
 

@@ -38,11 +38,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
-from steercpp.data.items import HARMLESS, BehaviorItem
+from steercpp.data.items import HARMLESS, BehaviorItem, named
 from steercpp.data.prompts import Filled, Prompt, prompt_texts
 from steercpp.encoding import spelled
 from steercpp.errors import InputError, TaskError
-from steercpp.inputs import read_input, stem
+from steercpp.inputs import read_input, reading, stem
+from steercpp.judging import expressions
 from steercpp.judging.answers import answer_of, parted
 from steercpp.judging.language import MOST_STUTTER, nonsense, plain, stutter, words
 from steercpp.judging.phrases import AGREEMENT, REFUSAL, Phrase, leaning, takes_up, turns_aside
@@ -160,11 +161,17 @@ class AsItWas:
 
 @dataclass(frozen=True, slots=True)
 class FileMatcher:
-    """What a file describes: patterns of two sides, and whether a harmless request turns them."""
+    """What a file describes: patterns of two sides, and whether a harmless request turns them.
+
+    Attributes:
+        phrases: as patterns of their own.
+        expressions: the file's regular expressions; each with its side and its place in the file.
+    """
 
     name: str
     about: str
-    patterns: tuple[tuple[Side, re.Pattern[str]], ...]
+    phrases: tuple[tuple[Side, re.Pattern[str]], ...]
+    expressions: tuple[tuple[Side, str, str], ...] = ()
     turns: bool = True
 
     def judge(self, text: str, item: BehaviorItem | None) -> Outcome:
@@ -173,8 +180,18 @@ class FileMatcher:
             return "broken"
         content = plain(answer_of(text))
         matches = [
-            (match.start(), -match.end(), side) for side, pattern in self.patterns if (match := pattern.search(content))
+            (match.start(), -match.end(), side) for side, pattern in self.phrases if (match := pattern.search(content))
         ]
+        for side, place, source in self.expressions:
+            try:
+                span = expressions.found(source, content)
+            except expressions.TooSlow as error:
+                of = "a text" if item is None else f"a text of {named(item)}"
+                problem = f"takes over {expressions.LIMIT_S:g} s on {of}"
+                advice = "mend it: where one repeat stands in another, one is enough"
+                raise TaskError(f"{place}: {source!r} {problem}; {advice}") from error
+            if span is not None:
+                matches.append((span[0], -span[1], side))
         outcome: Outcome = min(matches)[2] if matches else "neither"
         return as_wanted(outcome, item) if self.turns else outcome
 
@@ -346,26 +363,34 @@ def read_matcher(path: Path | str) -> FileMatcher:
         TaskError: unreadable, not JSON, an unknown key, no pattern of a side, or a broken regular expression; with the
             file and the place in it.
     """
-    path = Path(path)
-    try:
-        record = json.loads(read_input(path).decode("utf-8-sig"))
-    except OSError as error:
-        raise TaskError(f"{path}: cannot be read ({error.strerror}); check the path of the matcher file") from error
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path}: not UTF-8 (byte {error.start + 1}); convert the file") from error
-    except json.JSONDecodeError as error:
-        raise TaskError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
-    except RecursionError as error:
-        raise TaskError(f"{path}: is nested too deeply for a matcher") from error
-    if not isinstance(record, dict):
-        raise TaskError(f'{path}: a matcher is an object, {{"aligned": {{"phrases": [...]}}, "misaligned": ...}}')
-    if unknown := sorted(set(record) - _KEYS):
-        raise TaskError(f"{path}: {unknown[0]}: is unknown; a matcher has {', '.join(sorted(_KEYS))}")
-    name, about = (_text(path, record, key, default) for key, default in (("name", stem(path)), ("about", "")))
-    if not isinstance(turns := record.get("turns", True), bool):
-        raise TaskError(f"{path}: turns: must be true or false, and is {turns!r}")
-    patterns = tuple((side, pattern) for side in SIDES for pattern in _patterns(path, side, record.get(side)))
-    return FileMatcher(name, about or f"the patterns of {spelled(path.name)}", patterns, turns)
+    with reading(path, TaskError, again="mend the matcher file"):
+        path = Path(path)
+        try:
+            record = json.loads(read_input(path).decode("utf-8-sig"))
+        except OSError as error:
+            raise TaskError(f"{path}: cannot be read ({error.strerror}); check the path of the matcher file") from error
+        except UnicodeDecodeError as error:
+            raise TaskError(f"{path}: not UTF-8 (byte {error.start + 1}); convert the file") from error
+        except json.JSONDecodeError as error:
+            raise TaskError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from error
+        except RecursionError as error:
+            raise TaskError(f"{path}: is nested too deeply for a matcher") from error
+        if not isinstance(record, dict):
+            raise TaskError(f'{path}: a matcher is an object, {{"aligned": {{"phrases": [...]}}, "misaligned": ...}}')
+        if unknown := sorted(set(record) - _KEYS):
+            raise TaskError(f"{path}: {unknown[0]}: is unknown; a matcher has {', '.join(sorted(_KEYS))}")
+        name, about = (_text(path, record, key, default) for key, default in (("name", stem(path)), ("about", "")))
+        if not isinstance(turns := record.get("turns", True), bool):
+            raise TaskError(f"{path}: turns: must be true or false, and is {turns!r}")
+        phrases: list[tuple[Side, re.Pattern[str]]] = []
+        of_file: list[tuple[Side, str, str]] = []
+        for side in SIDES:
+            of_side, sources = _patterns(path, side, record.get(side))
+            phrases += [(side, phrase) for phrase in of_side]
+            of_file += [(side, place, source) for place, source in sources]
+        return FileMatcher(
+            name, about or f"the patterns of {spelled(path.name)}", tuple(phrases), tuple(of_file), turns
+        )
 
 
 def _text(path: Path, record: dict[str, Any], key: str, default: str) -> str:
@@ -375,26 +400,29 @@ def _text(path: Path, record: dict[str, Any], key: str, default: str) -> str:
     return value
 
 
-def _patterns(path: Path, side: Side, lists: Any) -> list[re.Pattern[str]]:
+def _patterns(path: Path, side: Side, lists: Any) -> tuple[list[re.Pattern[str]], list[tuple[str, str]]]:
+    """The phrases of a side as patterns, and its regular expressions with their places."""
     if not isinstance(lists, dict) or not lists or set(lists) - {"phrases", "regex"}:
         raise TaskError(f'{path}: {side}: must be an object with "phrases", "regex" or both, each a list of texts')
-    patterns = [
+    phrases = [
         re.compile(rf"(?<!\w){re.escape(plain(phrase))}(?!\w)", re.IGNORECASE)
         for _, phrase in _entries(path, f"{side}.phrases", lists.get("phrases", []))
     ]
+    sources = []
     for place, source in _entries(path, f"{side}.regex", lists.get("regex", [])):
+        where = f"{path}: {place}"
         try:
-            pattern = re.compile(source, re.IGNORECASE)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise TaskError(
-                f"{path}: {place}: {source!r} is no regular expression ({error}); mend or remove it"
-            ) from error
-        if pattern.match(""):
-            raise TaskError(f"{path}: {place}: {source!r} fits every text; make it ask for something")
-        patterns.append(pattern)
-    if not patterns:
+            fits_all = expressions.fits_every_text(source)
+        except expressions.NoExpression as error:
+            raise TaskError(f"{where}: {source!r} is no regular expression ({error}); mend or remove it") from error
+        except expressions.TooSlow as error:
+            raise TaskError(f"{where}: {source[:80]!r} takes too long even on an empty text; mend it") from error
+        if fits_all:
+            raise TaskError(f"{where}: {source!r} fits every text; make it ask for something")
+        sources.append((where, source))
+    if not phrases and not sources:
         raise TaskError(f"{path}: {side}: has no phrase and no regex; give at least one")
-    return patterns
+    return phrases, sources
 
 
 def _entries(path: Path, where: str, values: Any) -> Iterator[tuple[str, str]]:

@@ -27,6 +27,7 @@ _REFLECTION = frozenset({"exec", "globals", "setattr", "vars", "__import__"})
 _BUILTINS = frozenset(dir(builtins))
 _LOOKING = _BUILTINS - {"next", "setattr", "delattr", "exec", "eval"}  # they change no argument
 _LEAVING = frozenset({"exit", "_exit", "quit", "abort", "kill", "main", "testmod", "sleep", "input"})
+MOST_STATEMENTS = 500
 _GROWING = (ast.Pow, ast.Mult, ast.LShift)
 
 
@@ -148,12 +149,16 @@ class Statement:
 
 
 def needed(statements: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
-    """The statements that a function needs, in their order; all of them where they are nested too deeply to tell.
+    """The statements that a function needs, in their order.
+
+    All of them where they are nested too deeply to tell, or more than `MOST_STATEMENTS`: each is compared with each.
 
     Args:
         statements: of a module.
         name: of the function.
     """
+    if len(statements) > MOST_STATEMENTS:
+        return list(statements)
     try:
         return _Needed([Statement(node) for node in statements], name).nodes()
     except RecursionError:

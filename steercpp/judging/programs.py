@@ -23,8 +23,9 @@ from typing import Protocol
 from steercpp.choices import CODE_WAYS, CodeWay
 from steercpp.errors import InputError
 from steercpp.judging.answers import answer_of
-from steercpp.judging.code_blocks import code_blocks, parsed
+from steercpp.judging.code_blocks import MOST_LETTERS, Work, code_blocks, parsed
 from steercpp.judging.needed import needed
+from steercpp.judging.sandbox import Program
 
 WOLF_TIMEOUT_S = 5.0  # of each of their three steps: definition, test, check; ours is one limit for all
 PREAMBLE = "\n".join(
@@ -56,12 +57,12 @@ class Problem(Protocol):
         """Source of `check(candidate)`, which raises where the function is wrong."""
 
 
-def program(item: Problem, text: str, *, way: CodeWay = "whole") -> str:
+def program(item: Problem, text: str, *, way: CodeWay = "whole") -> Program:
     """What is run for a generated text: its code, the problem's test, and the call of that; the first of `programs`."""
     return programs(item, text, way=way)[0]
 
 
-def programs(item: Problem, text: str, *, way: CodeWay = "whole") -> tuple[str, ...]:
+def programs(item: Problem, text: str, *, way: CodeWay = "whole") -> tuple[Program, ...]:
     """What is run for a generated text, in this order until one passes; each once.
 
     Args:
@@ -70,17 +71,21 @@ def programs(item: Problem, text: str, *, way: CodeWay = "whole") -> tuple[str, 
         way: a name in CODE_WAYS, see above.
 
     Returns:
-        Python source; it comes to its end without an error where the answer is right. Source that does not compile
-        where the text holds no program.
+        Python source; it comes to its end without an error where the answer is right, and its code and test may be
+        run apart. Source that does not compile where the text holds no program.
 
     Raises:
         InputError: a way that does not exist.
     """
     if way not in CODE_WAYS:
         raise InputError(f"way {way!r} of taking code out of a text is unknown; use {' or '.join(CODE_WAYS)}")
-    codes = answer_codes(item, text) if way == "whole" else (PREAMBLE + first_function(item, answer_of(text)),)
     test = f"{item.test.strip()}\n\ncheck({item.entry_point})\n"
-    return tuple(dict.fromkeys(f"{code.rstrip()}\n\n{test}" for code in codes))
+    if way == "wolf2024":
+        return (Program.of(PREAMBLE + first_function(item, answer_of(text)), test, given=PREAMBLE),)
+    given = item.prompt[: _head_at(item)]
+    return tuple(
+        Program.of(code, test, given=given) for code in dict.fromkeys(map(str.rstrip, answer_codes(item, text)))
+    )
 
 
 def first_function(item: Problem, text: str) -> str:
@@ -106,33 +111,47 @@ def answer_code(item: Problem, text: str) -> str:
 def answer_codes(item: Problem, text: str) -> tuple[str, ...]:
     """The program in an answer, read in each way, see above."""
     text = answer_of(text.replace("\r\n", "\n").replace("\r", "\n"))
-    blocks = [block.code for block in code_blocks(text) if block.is_python or _defines(item.entry_point, block.code)]
+    work = Work()
+    found = code_blocks(text, work)
+    blocks = [block.code for block in found if block.is_python or _defines(item.entry_point, block.code)]
     places = [i for i, code in enumerate(blocks) if _defines(item.entry_point, code)] or [0]
-    place = next((i for i in places if i < len(blocks) and _is_module(blocks[i])), places[0])
+    place = next((i for i in places if i < len(blocks) and _is_module(blocks[i], work)), places[0])
     alone = blocks[place] if blocks else None
-    joined = "\n".join(code.rstrip() for i, code in enumerate(blocks) if i == place or _is_module(code)) + "\n"
+    joined = "\n".join(code.rstrip() for i, code in enumerate(blocks) if i == place or _is_module(code, work)) + "\n"
     codes: dict[str, str] = {}  # by what they do: blank lines and comments make no other program
     for source in (joined, alone) if len(blocks) > 1 else (alone,):
-        if best := _best(item, text, source):
-            for code in (best.needed(item.entry_point), best.source, best.first(item.entry_point)):
-                tree = parsed(code)
-                codes.setdefault(ast.dump(tree) if isinstance(tree, ast.Module) else code, code)
-    return tuple(codes.values()) or (item.prompt + text,)
+        if best := _best(item, text, source, work):
+            for read in (best.needed, lambda _, best=best: best.source, best.first):
+                try:
+                    code = read(item.entry_point)
+                    tree = parsed(code, work)
+                    codes.setdefault(ast.dump(tree) if isinstance(tree, ast.Module) else code, code)
+                except RecursionError:  # nested too deeply to be written again, or to be compared
+                    codes.setdefault(best.source, best.source)
+    return tuple(codes.values()) or (_without_program(item, text),)
 
 
-def _best(item: Problem, text: str, block: str | None) -> Compiled | None:
+def _without_program(item: Problem, text: str) -> str:
+    """What is run for an answer that holds no program: its text, which fails with the place where it is no Python."""
+    source = item.prompt + text
+    if len(source) <= MOST_LETTERS:
+        return source
+    return f"raise SyntaxError('no program of at most {MOST_LETTERS} letters')\n"
+
+
+def _best(item: Problem, text: str, block: str | None, work: Work) -> Compiled | None:
     """The first reading of an answer that keeps most of its code; None where none has any."""
     for readings in _readings(item, text, block):
-        compiled = [_compiled(given, code) for given, code in readings]
+        compiled = [_compiled(given, code, work) for given, code in readings]
         best = max(compiled, key=lambda code: code.n_lines)
         if best.n_lines:
             return best
     return None
 
 
-def _is_module(code: str) -> bool:
+def _is_module(code: str, work: Work) -> bool:
     """Whether a block beside the function's own is a program by itself, and no example of a session or of output."""
-    return isinstance(parsed(code + "\n"), ast.Module)
+    return isinstance(parsed(code + "\n", work), ast.Module)
 
 
 def _readings(item: Problem, text: str, block: str | None) -> Iterator[list[tuple[str, str]]]:
@@ -195,25 +214,24 @@ class Compiled:
 
     def needed(self, entry_point: str) -> str:
         """The statements that the function needs, those given among them."""
-        kept = needed(self.tree.body, entry_point)
-        return self._lines([node for node in self.tree.body if node.lineno <= self.n_given or node in kept])
+        return self._kept(self.tree.body, entry_point)
 
     def first(self, entry_point: str) -> str:
         """The same up to a second definition of the function."""
         places = [place for place, node in enumerate(self.tree.body) if _is_function(node, entry_point)]
-        body = self.tree.body[: places[1]] if len(places) > 1 else self.tree.body
-        kept = needed(body, entry_point)
-        return self._lines([node for node in body if node.lineno <= self.n_given or node in kept])
+        return self._kept(self.tree.body[: places[1]] if len(places) > 1 else self.tree.body, entry_point)
+
+    def _kept(self, body: Sequence[ast.stmt], entry_point: str) -> str:
+        kept = set(map(id, needed(body, entry_point)))
+        return self._lines([node for node in body if node.lineno <= self.n_given or id(node) in kept])
 
     def _lines(self, nodes: Sequence[ast.stmt]) -> str:
         """The lines of some of its statements; one that shares a line with another that goes is written again."""
-        lines, dropped = (
-            self.source.split("\n"),
-            {i for node in self.tree.body if node not in nodes for i in _span(node)},
-        )
+        lines, staying = self.source.split("\n"), set(map(id, nodes))
+        dropped = {i for node in self.tree.body if id(node) not in staying for i in _span(node)}
         kept: dict[int, str] = {}
         for node in nodes:
-            if dropped & set(_span(node)):
+            if not dropped.isdisjoint(_span(node)):
                 kept[node.lineno] = "\n".join(filter(None, (kept.get(node.lineno), ast.unparse(node))))
             else:
                 kept.update({i: lines[i - 1] for i in _span(node)})
@@ -230,18 +248,29 @@ def _is_function(node: ast.stmt, name: str) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
 
 
-def _compiled(given: str, code: str) -> Compiled:
+def _compiled(given: str, code: str, work: Work | None = None) -> Compiled:
     """The longest run of an answer's lines from the top that compiles behind what is given."""
+    work = work or Work()
     lines = code.rstrip().split("\n")
     future = [line for line in lines if _FUTURE.match(line)]  # which Python wants above all else
     lines = [line for line in lines if not _FUTURE.match(line)]
     given = "".join(f"{line}\n" for line in [*future, *([given.rstrip("\n")] if given.strip() else [])])
     n_given, n = given.count("\n"), len(lines)
-    while n > 0:
+
+    def read(n: int) -> tuple[str, ast.Module | int | None]:
         source = given + "\n".join(lines[:n]) + "\n"
-        tree = parsed(source)
+        return source, parsed(source, work)
+
+    while n > 0:
+        source, tree = read(n)
         if isinstance(tree, ast.Module):
             return Compiled(n, n_given, source, tree)
-        # What cannot stand on a line cannot with fewer lines behind it either.
-        n = max(0, min(n, tree - n_given) - 1)
+        if tree is None:  # too much for the compiler, and so is what has more lines
+            few, many = 0, n
+            while many - few > 1:
+                half = (few + many) // 2
+                few, many = (few, half) if read(half)[1] is None else (half, many)
+            n = few
+        else:  # what cannot stand on a line cannot with fewer lines behind it either
+            n = max(0, min(n, tree - n_given) - 1)
     return Compiled(0, n_given, "", ast.Module([], []))

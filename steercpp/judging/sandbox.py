@@ -1,49 +1,72 @@
-"""Running Python that a model has written: in a process of its own, walled in, and never unless asked for twice.
+"""Running Python that a model has written: in processes of its own, walled in, and never unless asked for twice.
 
 A program gets no network, no environment, no sight of home or of other processes, nothing writable but a small /tmp in
-memory that goes with it, and limits on time, memory, processes, files and output. Where the system cannot build these
-walls nothing runs. They protect the user from the program; the verdict, though, comes from the program's own process,
-and one written to forge a pass can.
+memory that goes with it, none of the kernel's calls but those that ordinary programs make, and limits on time, memory,
+processes, files and output. Where the system cannot build these walls nothing runs (`sandbox_walls`, `sandbox_filter`).
 
-The walls are namespaces, made by bubblewrap or by unshare. Either way the process sees a root built in memory: the
-system's libraries and the directory of this Python, bound read-only, four devices, a /proc of its own process namespace
-and an empty, small /tmp. Home, other processes, the network and the environment are not hidden but absent. It holds no
-capability and can gain none.
-Source: user_namespaces(7), pid_namespaces(7), pivot_root(2); the flags of bwrap(1), unshare(1), setpriv(1).
+A `Program` has code and a test. The test runs in a process that never runs the code: it calls the code's functions over
+a pipe, by which plain values alone cross (`sandbox_values`). So what passes is what gave the test the values that it
+asks for, and no program has a say in its verdict otherwise (`sandbox_child`).
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import marshal
 import math
 import os
-import secrets
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, Self
 
 from steercpp.errors import InputError, SandboxError
-from steercpp.judging import sandbox_child
+from steercpp.judging import sandbox_child, sandbox_filter, sandbox_values
+from steercpp.judging.sandbox_memory import memory_group
+from steercpp.judging.sandbox_walls import WAYS as WAYS
+from steercpp.judging.sandbox_walls import python, tool
 
-DEVICES = ("null", "zero", "random", "urandom")
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/nix/store")
-TMP_BYTES = 64 << 20
-# From linux/kernel/fork.c: the limit on processes does not hold for root, so root becomes a user that none is. A number
-# of its own for each run also counts the processes of each run apart.
-FIRST_USER, LAST_USER = 1 << 30, (1 << 31) - 1
-
-Launch = Callable[[Path, list[str]], list[str]]
-"""(an empty directory to build in, the command to run inside) -> the command line to start."""
 START_S = 20.0  # to build the walls and to take them down, beside the program's own time; measured: under 0.1 s
 INSTALL = "install bubblewrap, or util-linux on a kernel that allows namespaces (Linux alone has them)"
+OWN_MEMORY = 64 << 20  # of a memory group: for the supervisor and the programs that build the walls
+UNREADABLE = "the sandbox ended before the program"
+_BOOT = """
+import base64, marshal, sys, types
+for name in ("steercpp", "steercpp.judging"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = []
+for name, code in marshal.loads(base64.b64decode(sys.argv[1])):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(code, module.__dict__)
+module.main()
+"""
+
+
+class Program(str):
+    """A program and its test: as text the whole of it, as one would run it by hand; its parts are run apart.
+
+    Attributes:
+        code: what is to be tested.
+        given: what the problem itself defines, for the test: it may use it.
+        test: what tells whether the code is right, calls of the code's functions by their names.
+    """
+
+    code: str
+    given: str
+    test: str
+
+    @classmethod
+    def of(cls, code: str, test: str, *, given: str = "") -> Self:
+        """A program of its parts."""
+        program = cls(f"{code.rstrip()}\n\n{test}")
+        program.code, program.given, program.test = code, given, test
+        return program
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +80,21 @@ class ProgramOutcome:
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What a program may use. Memory is per process, so that processes * memory_bytes bounds the whole."""
+    """What a program may use, bytes and counts.
+
+    Attributes:
+        timeout_s: by the clock, its test among it; and of each process' CPU time.
+        memory_bytes: of each process, by its address space.
+        total_bytes: of all its processes and its files in /tmp together.
+        output_bytes: of what it prints, both streams.
+        file_bytes: of each file.
+        processes: that it may have at once, threads among them and the supervisor.
+        open_files: of each process.
+    """
 
     timeout_s: float = 10.0
     memory_bytes: int = 512 << 20
+    total_bytes: int = 1 << 30
     output_bytes: int = 1 << 20
     file_bytes: int = 16 << 20
     processes: int = 8
@@ -81,10 +115,11 @@ class SandboxLimits:
 def run_program(
     source: str, *, allow: bool, limits: SandboxLimits | None = None, way: str | None = None
 ) -> ProgramOutcome:
-    """Run one program and say whether it came to its end without an error.
+    """Run one program and say whether its test passed; of Python text alone whether it came to its end.
 
     Args:
-        source: Python text; its standard library is that of the running Python, without site-packages.
+        source: a `Program`, or Python text, whose end is told by its own process and so can be forged; its standard
+            library is that of the running Python, without site-packages.
         allow: the user's word that generated code may run here.
         limits: what it may use; without them, those of `SandboxLimits()`.
         way: a name in `WAYS`; without one, the first that works here.
@@ -130,19 +165,48 @@ def why_not(way: str) -> str:
 
 
 def _run(source: str, limits: SandboxLimits, way: str) -> ProgramOutcome:
-    """Start the supervisor within its walls, hand it the program, and read its two lines."""
-    job = json.dumps({"source": source} | {name: getattr(limits, name) for name in SandboxLimits.__slots__})
-    supervisor = [python(), "-I", "-S", "-B", "-X", "utf8", "-c", Path(sandbox_child.__file__).read_text("utf-8")]
+    """Start the supervisor within its walls, hand it the program and then its test, and read what it tells."""
+    program = source if isinstance(source, Program) else Program.of(source, "")
+    job = {name: getattr(limits, name) for name in SandboxLimits.__slots__}
+    documents = _document(job | {"code": program.code}) + _document({"given": program.given, "test": program.test})
+    supervisor = [python(), "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, _inside()]
     with tempfile.TemporaryDirectory(prefix="steercpp-sandbox-") as root:
         command = WAYS[way][0](Path(root), supervisor)
-        answer, errors = _talk(command, job.encode(), limits.timeout_s + START_S)
-    lines = answer.decode().splitlines()
-    if not lines:
+        with memory_group(limits.total_bytes + OWN_MEMORY) as joining:
+            if joining is not None:
+                command = [tool("sh"), "-c", 'echo 0 > "$0" && exec "$@"', str(joining), *command]
+            told, errors = _talk(command, documents, limits.timeout_s + START_S)
+    ready, newline, rest = told.partition(b"\n")
+    if not newline or ready.decode(errors="replace") != sandbox_child.READY:
         last = (errors.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
         raise SandboxError(f"the walls could not be built: {last}")
-    if len(lines) < 2:
-        return ProgramOutcome(False, "the sandbox ended before the program", "")
-    return ProgramOutcome(**json.loads(lines[1]))
+    return _outcome(rest)
+
+
+def _outcome(told: bytes) -> ProgramOutcome:
+    """What the supervisor tells; where that is cut short or anything else, the program has failed."""
+    try:
+        size, text = int(told[:8], 16), told[8:]
+        fields = json.loads(text) if len(text) == size else None
+    except (ValueError, RecursionError):
+        fields = None
+    match fields:
+        case {"passed": bool(passed), "reason": str(reason), "output": str(output)} if passed is (reason == ""):
+            return ProgramOutcome(passed, reason, output)
+    return ProgramOutcome(False, UNREADABLE, "")
+
+
+def _document(fields: dict[str, Any]) -> bytes:
+    data = json.dumps(fields).encode()
+    return len(data).to_bytes(4, "little") + data
+
+
+@cache
+def _inside() -> str:
+    """The modules that run inside, compiled: the same Python reads them there."""
+    modules = (sandbox_filter, sandbox_values, sandbox_child)
+    texts = ((module.__name__, Path(module.__file__ or "").read_text("utf-8")) for module in modules)
+    return base64.b64encode(marshal.dumps([(name, compile(text, name, "exec")) for name, text in texts])).decode()
 
 
 def _talk(command: list[str], stdin: bytes, timeout_s: float) -> tuple[bytes, bytes]:
@@ -164,100 +228,3 @@ def _kill(group: int) -> None:
     """Kill a process group; with it goes process 1 of the sandbox, and so the whole of it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-
-
-def python() -> str:
-    """The interpreter itself, not a virtual environment's link to it."""
-    return os.path.realpath(sys.executable)
-
-
-def visible() -> list[str]:
-    """The paths that the sandbox shows: each exists, none within another."""
-    wanted = [*SYSTEM, os.path.realpath(sys.base_prefix), str(Path(python()).parent)]
-    shown: list[str] = []
-    for path in wanted:
-        if os.path.exists(path) and not any(Path(path).is_relative_to(other) for other in shown):
-            shown.append(path)
-    return shown
-
-
-def without_rights(command: list[str]) -> list[str]:
-    """The command with no capability, no way to gain one, an empty environment and, for root, a user that none is."""
-    user: list[str] = []
-    if os.geteuid() == 0:
-        number = FIRST_USER + secrets.randbelow(LAST_USER - FIRST_USER)
-        user = [f"--reuid={number}", f"--regid={number}", "--clear-groups"]
-    return ["env", "-i", tool("setpriv"), *user, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", *command]
-
-
-def tool(name: str) -> str:
-    """Where a program lies, by PATH; its bare name where it is not found, for the caller has asked before."""
-    return shutil.which(name) or name
-
-
-def bubblewrap(_: Path, command: list[str]) -> list[str]:
-    """Start by bwrap."""
-    words = [tool("bwrap"), "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--as-pid-1"]
-    if os.geteuid() == 0:
-        words += [word for name in ("SETUID", "SETGID", "SETPCAP") for word in ("--cap-add", f"CAP_{name}")]
-    else:
-        words += ["--unshare-user"]
-    for path in visible():
-        link = os.path.islink(path)
-        words += ["--symlink", os.readlink(path), path] if link else ["--ro-bind", path, path]
-    words += ["--proc", "/proc", "--dir", "/dev"]
-    for name in DEVICES:
-        words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    words += ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
-    return [*words, "--", *without_rights(command)]
-
-
-def mount_flags(path: str) -> str:
-    """Options for a read-only bind of a path; those that the mount has already are locked and must be said again."""
-    held = os.statvfs(path).f_flag
-    locked = {os.ST_NOEXEC: "noexec", os.ST_NOATIME: "noatime", os.ST_NODIRATIME: "nodiratime"}
-    return ",".join(["remount", "bind", "ro", "nosuid", "nodev", *(name for bit, name in locked.items() if held & bit)])
-
-
-def namespaces(root: Path, command: list[str]) -> list[str]:
-    """Start by unshare, mount and pivot_root."""
-    lines = [
-        "set -e",
-        f"cd {shlex.quote(str(root))}",
-        "mount -t tmpfs -o size=1m,mode=755,nosuid,nodev tmpfs .",
-        'cd "$PWD"',
-    ]
-    for path in visible():
-        inside = shlex.quote(f".{path}")
-        lines.append(f"mkdir -p {shlex.quote(f'.{os.path.dirname(path)}')}")
-        if os.path.islink(path):
-            lines.append(f"ln -s {shlex.quote(os.readlink(path))} {inside}")
-            continue
-        lines.append(f"mkdir {inside}" if os.path.isdir(path) else f": > {inside}")
-        lines += [f"mount --bind {shlex.quote(path)} {inside}", f"mount -o {mount_flags(path)} {inside}"]
-    lines.append("mkdir proc dev tmp old")
-    lines += [f": > dev/{name}; mount --bind /dev/{name} dev/{name}" for name in DEVICES]
-    lines += [
-        "mount -t proc -o nosuid,nodev,noexec proc proc",
-        f"mount -t tmpfs -o size={TMP_BYTES},nr_inodes=4096,mode=1777,nosuid,nodev tmpfs tmp",
-        "pivot_root . old",
-        "cd /",
-        "umount -l /old",
-        "rmdir /old",
-        "mount -o remount,bind,ro,nosuid,nodev /",
-        "cd /tmp",
-        f"exec {shlex.join(without_rights(command))}",
-    ]
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    apart = ["--pid", "--fork", "--kill-child", "--mount", "--net", "--ipc", "--uts"]
-    return [tool("unshare"), *user, *apart, tool("sh"), "-c", "\n".join(lines)]
-
-
-WAYS: dict[str, tuple[Launch, tuple[str, ...]]] = {
-    "bubblewrap": (bubblewrap, ("bwrap", "setpriv", "env")),
-    "namespaces": (
-        namespaces,
-        ("unshare", "setpriv", "env", "sh", "mount", "umount", "pivot_root", "mkdir", "rmdir", "ln"),
-    ),
-}
-"""Each way to start by its name: how, and the programs it needs."""

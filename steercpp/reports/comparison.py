@@ -24,9 +24,9 @@ from steercpp.reports.latex import latex_table
 from steercpp.reports.page import PageRequest, PageText, shown_text
 from steercpp.reports.pictures import write_together
 from steercpp.reports.report import PICTURES, make_folder
-from steercpp.reports.tables import csv_bytes
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.showcase import ShownRequest, read_showcase
+from steercpp.spreadsheets import csv_bytes
 from steercpp.statistics.rounded import strength_text
 
 if TYPE_CHECKING:

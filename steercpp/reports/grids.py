@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from steercpp.reports.headings import heading
-from steercpp.reports.tables import Columns
+from steercpp.spreadsheets import Columns
 from steercpp.statistics.rounded import fixed, interval, rounded, significant, strength_text
 
 SE, LOW, HIGH = "_se", "_low", "_high"

@@ -21,13 +21,13 @@ from steercpp.reports.differences import Piece, changes
 from steercpp.reports.forms import in_form
 from steercpp.reports.grids import Grid, grid
 from steercpp.reports.headings import MEASURES, PARAMETERS
-from steercpp.reports.tables import Columns
 from steercpp.runs.commands import use_command
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import CONTROL_WORDS, strengths_in
 from steercpp.runs.proof import proof
 from steercpp.runs.showcase import ShownRequest, read_showcase
 from steercpp.runs.verdict import MEASURE_WORDS, Verdict, layers_phrase, verdict_of
+from steercpp.spreadsheets import Columns
 from steercpp.statistics.forms import WORDS
 from steercpp.statistics.intervals import standard_error
 from steercpp.statistics.losses import kinds_at_chance

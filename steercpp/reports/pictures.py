@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steercpp import files
 from steercpp.encoding import json_ready
 from steercpp.errors import InputError
-from steercpp.files import refuse_overwrite, write_atomically, write_whole
+from steercpp.files import refuse_overwrite, write_whole
 from steercpp.locks import DRAWING, DRAWING_WAIT_S, writing
 
 if TYPE_CHECKING:
@@ -39,16 +40,15 @@ def write_picture(path: Path, figure: Figure, *, force: bool) -> None:
     write_whole(path, rendered(figure, path.suffix.lower()[1:]), force=force, error=InputError)
 
 
-def write_together(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
+def write_together(folder: Path, made: Mapping[str, bytes]) -> tuple[Path, ...]:
     """Write files of one report by their names, in this order; another process's are not mixed with them.
 
     Raises:
         RunError: they cannot be written.
     """
     with writing(folder, lock=DRAWING, wait_s=DRAWING_WAIT_S):
-        for name, data in files.items():
-            write_atomically(folder / name, data)
-    return tuple(folder / name for name in files)
+        files.write_together(folder, made)
+    return tuple(folder / name for name in made)
 
 
 def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Callable[[], Figure]) -> tuple[Path, ...]:
@@ -66,13 +66,13 @@ def ensure_files(folder: Path, name: str, record: Mapping[str, Any], draw: Calla
     Raises:
         RunError: they cannot be written.
     """
-    files = tuple(folder / f"{name}.{kind}" for kind in ("json", "png", "svg"))
+    paths = tuple(folder / f"{name}.{kind}" for kind in ("json", "png", "svg"))
     table = (json.dumps(json_ready(record), indent=2, allow_nan=False) + "\n").encode()
-    if all(path.is_file() for path in files) and files[0].read_bytes() == table:
-        return files
+    if all(path.is_file() for path in paths) and paths[0].read_bytes() == table:
+        return paths
     from steercpp.reports.style import rendered
 
     figure = draw()
-    pictures = {path.name: rendered(figure, path.suffix[1:]) for path in files[1:]}
-    write_together(folder, {**pictures, files[0].name: table})  # last, as proof that the pictures are its own
-    return files
+    pictures = {path.name: rendered(figure, path.suffix[1:]) for path in paths[1:]}
+    write_together(folder, {**pictures, paths[0].name: table})  # last, as proof that the pictures are its own
+    return paths

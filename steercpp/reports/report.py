@@ -23,11 +23,16 @@ from typing import TYPE_CHECKING, Any
 from steercpp.choices import PageForm
 from steercpp.encoding import json_ready
 from steercpp.errors import RunError
+from steercpp.files import fenced
+from steercpp.inputs import reading
 from steercpp.reports.forms import check_form, figure_files
 from steercpp.reports.latex import latex_table
 from steercpp.reports.pictures import write_together
-from steercpp.reports.tables import csv_bytes, tables
+from steercpp.reports.tables import tables
+from steercpp.runs.database import AGAIN
+from steercpp.runs.folder import refuse_replaced
 from steercpp.runs.judgement import Judgement
+from steercpp.spreadsheets import csv_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,17 +60,24 @@ def write_report(
         the files written.
 
     Raises:
-        InputError: there is no such form, or it takes what is not installed. RunError: the files cannot be written.
+        InputError: there is no such form, or it takes what is not installed. RunError: the files cannot be written, or
+            the run in the folder is another one by now.
     """
     from steercpp.reports.page import page
 
     check_form(form)
     folder = make_folder(judgement.result.folder if out is None else out)
-    made = tables(judgement)
-    files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
-    files[TABLE] = latex_table([judgement]).encode()
-    figures = figure_files(_figures(judgement), pictures)
-    return write_together(folder, {**files, **figures, f"report.{form}": page(judgement, figures, made, form=form)})
+    with reading(judgement.result.folder, RunError, again=AGAIN):
+        made = tables(judgement)
+        files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
+        files[TABLE] = latex_table([judgement]).encode()
+        figures = figure_files(_figures(judgement), pictures)
+        files |= {**figures, f"report.{form}": page(judgement, figures, made, form=form)}
+    if out is not None:
+        return write_together(folder, files)
+    result = judgement.result
+    with fenced(folder, lambda: refuse_replaced(folder, result.manifest)):
+        return write_together(folder, files)
 
 
 def write_score(judgement: Judgement, data: Mapping[str, Any], out: Path) -> tuple[Path, ...]:

@@ -16,11 +16,9 @@ be given to `steercpp fit`.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +26,12 @@ from steercpp.aliases import Floats
 from steercpp.runs.code_report import code_columns
 from steercpp.runs.judgement import Judgement
 from steercpp.runs.labels import Label
+from steercpp.spreadsheets import Columns
 from steercpp.statistics.failures import WORDS
 from steercpp.statistics.intervals import mean_columns
 from steercpp.statistics.names import today
 from steercpp.statistics.scores import perplexity_columns
 from steercpp.statistics.shares import share_columns
-
-Columns: TypeAlias = Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]
 
 
 def tables(judgement: Judgement) -> dict[str, Columns]:
@@ -46,22 +43,6 @@ def tables(judgement: Judgement) -> dict[str, Columns]:
         "items": _items, "failures": _failures, "coupled": _coupled, "controls": _controls, "fits": _fits,
     }  # fmt: skip
     return {name: columns for name, make in makers.items() if (columns := make(judgement))}
-
-
-def csv_bytes(columns: Columns) -> bytes:
-    """A table as a CSV file: 10 digits of a number, nothing where there is none."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow([_cell(value) for value in row])
-    return text.getvalue().encode(errors="backslashreplace")  # a name that is not UTF-8
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
-        return ""
-    return f"{value:.10g}" if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)
 
 
 def _alignment(judgement: Judgement) -> Columns:

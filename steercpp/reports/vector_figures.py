@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -24,6 +25,7 @@ from steercpp.vectors.control_vector import ControlVector
 _LINES = 6  # pairs of vectors that are drawn as lines; more are a map
 _LINE_COLORS = (BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b0a14a", GREY)
 _LETTERS = 12  # of the list of names to an inch
+_MOST = 1e6  # of a share, a cosine or a ratio of norms
 _SEPARATION = {"accuracy": (BLUE, "accuracy"), "auc": (ORANGE, "AUC")}
 _DIRECTION = {
     "agreement": (BLUE, "agreement of the pairs"),
@@ -121,10 +123,10 @@ def quality_figure(vector: ControlVector) -> Figure:
         left.axhline(0.5, color=GREY, linewidth=0.8, linestyle=DASHED, label="chance")
         _draw(left, vector, figures, _SEPARATION)
         left.set(title=f"Held-out pairs separated{f' ({words})' if words else ''}", ylabel="share")
-        left.set_ylim(min(0.45, *(min(figures.get(name, (1.0,))) - 0.05 for name in _SEPARATION)), 1.02)
+        left.set_ylim(min(0.45, *(np.nanmin(figures.get(name, (1.0,))) - 0.05 for name in _SEPARATION)), 1.02)
         _draw(right, vector, figures, _DIRECTION)
-        lowest = min((min(figures[name]) for name in _DIRECTION if name in figures), default=0.0)
-        highest = max((max(figures[name]) for name in _DIRECTION if name in figures), default=1.0)
+        lowest = min((np.nanmin(figures[name]) for name in _DIRECTION if name in figures), default=0.0)
+        highest = max((np.nanmax(figures[name]) for name in _DIRECTION if name in figures), default=1.0)
         right.set(title="The direction and the pairs' differences", ylabel="share or cosine")
         right.set_ylim(min(0.0, lowest - 0.05), max(1.02, highest + 0.05))
     return figure
@@ -135,7 +137,9 @@ def _of(vector: ControlVector, name: str) -> tuple[float, ...]:
     values = vector.metadata.get(name)
     if not isinstance(values, tuple) or len(values) != len(vector.layers):
         return ()
-    return tuple(float(value) for value in values if isinstance(value, int | float))
+    drawn = [float(value) for value in values if isinstance(value, int | float)]
+    drawn = [value if abs(value) < _MOST else math.nan for value in drawn]  # a gap: a file may say anything
+    return tuple(drawn) if any(value == value for value in drawn) else ()
 
 
 def _draw(

@@ -38,7 +38,7 @@ NOT_ALLOWED = (
 )
 NO_TEXT = "no text: the strength left float32's range"
 NO_ANSWER = "no answer: the text ended inside its thoughts"
-RULE = 2  # version of the rules by which programs are taken out of texts, one for all ways
+RULE = 3  # version of the rules by which programs are taken out of texts and tested, one for all ways
 _LONGEST_REASON = 300  # letters; a program may raise a book
 
 
@@ -92,7 +92,7 @@ def judge_code(
     done = {(verdict.strength, verdict.item, verdict.sample) for verdict in store.verdicts(name, Kind.CODE)}
     texts = store.texts(label, Kind.CODE)
     todo = [text for text in texts if (text.strength, text.item, text.sample) not in done]
-    if not todo or (not allow and len(store.verdicts(earlier_label(label, way), Kind.CODE)) == len(texts)):
+    if not todo or (not allow and len(stored_verdicts(store, label, way)) == len(texts)):
         return 0
     if any(text.item >= len(items) for text in todo):
         raise RunError(f"{store.path}: has texts of more code items than the {len(items)} that were asked")
@@ -185,16 +185,16 @@ def verdict_label(label: str, way: CodeWay) -> str:
     return f"{label}/{way}-{RULE}"
 
 
-def earlier_label(label: str, way: CodeWay) -> str:
-    """The same in runs of versions before the rules had numbers."""
-    return label if way == "whole" else f"{label}/{way}"
+def earlier_labels(label: str, way: CodeWay) -> tuple[str, ...]:
+    """The same in runs of earlier versions, the latest first; before the rules had numbers there was none in it."""
+    numbered = (f"{label}/{way}-{rule}" for rule in range(RULE - 1, 1, -1))
+    return (*numbered, label if way == "whole" else f"{label}/{way}")
 
 
 def stored_verdicts(store: Store, label: str, way: CodeWay) -> tuple[Verdict, ...]:
-    """The verdicts on a label's texts; those by an earlier rule where not all texts have one by today's."""
-    verdicts = store.verdicts(verdict_label(label, way), Kind.CODE)
-    earlier = store.verdicts(earlier_label(label, way), Kind.CODE)
-    return earlier if len(earlier) > len(verdicts) else verdicts
+    """The verdicts on a label's texts: by today's rule, or by an earlier one that has judged more of them."""
+    labels = (verdict_label(label, way), *earlier_labels(label, way))
+    return max((store.verdicts(one, Kind.CODE) for one in labels), key=len)  # the first of those with the most
 
 
 def judged_by_earlier_rule(store: Store, *, label: str = Label.VECTOR) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
+from steercpp.encoding import shell_word
 from steercpp.runs.result import SweepResult
 
 
@@ -35,7 +35,7 @@ def use_command(result: SweepResult, strength: float, *, model: str, vector: str
     plan = result.manifest.plan
     if (plan.operator, plan.positions, plan.side, plan.gate) != ("add", "all", "both", ""):
         gate = f" --gate {plan.gate.rpartition(':')[0]}" if plan.gate else ""
-        line = f"steercpp generate {shlex.quote(model)} --vector {shlex.quote(vector)}{gate} -p TEXT"
+        line = f"steercpp generate {shell_word(model)} --vector {shell_word(vector)}{gate} -p TEXT"
         return UseCommand(
             f"{line} --strengths=0,{strength:.10g}",
             "llama.cpp only adds vectors, at every token, so it cannot do the same; this can:",
@@ -45,5 +45,5 @@ def use_command(result: SweepResult, strength: float, *, model: str, vector: str
         return UseCommand("", "llama.cpp loads no vector from a path with ':' or ','; copy it elsewhere.")
     if 0 in result.manifest.vector.layers:
         return UseCommand("", "llama.cpp cannot steer layer 0, so it cannot do the same.")
-    scaled = shlex.quote(f"{vector}:{strength:.10g}")
-    return UseCommand(f"llama-server -m {shlex.quote(model)} --control-vector-scaled {scaled}")
+    scaled = shell_word(f"{vector}:{strength:.10g}")
+    return UseCommand(f"llama-server -m {shell_word(model)} --control-vector-scaled {scaled}")

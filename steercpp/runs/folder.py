@@ -8,13 +8,18 @@ prepared.json   what was found on the model before, where something was left to 
 
 from __future__ import annotations
 
-import tempfile
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steercpp.encoding import spelled
-from steercpp.errors import RunError, VectorFileError
-from steercpp.files import TEMPORARY
-from steercpp.runs.database import AGAIN
+from steercpp.errors import RunError, SteerError, VectorFileError
+from steercpp.files import TEMPORARY, check_fences, probe, take_places
+from steercpp.locks import is_free, writing
+from steercpp.runs.database import AGAIN, Database
 from steercpp.runs.manifest import MANIFEST, Manifest, read_manifest
 from steercpp.runs.plan import Plan, differing
 from steercpp.runs.store import Store
@@ -24,12 +29,17 @@ from steercpp.vectors.gguf import read_vector
 STORE, VECTOR_FILE = "sweep.sqlite", "vector.gguf"
 PREPARED = "prepared.json"
 OWN_ITEMS = "own.behavior.jsonl"  # behavior items with continuations in the model's own words
-OURS = (MANIFEST, STORE, f"{STORE}-wal", f"{STORE}-shm", VECTOR_FILE)
+_LOGS = tuple(f"{STORE}-{kind}" for kind in ("wal", "shm", "journal"))  # SQLite's own, beside the store
+OURS = (MANIFEST, STORE, *_LOGS, VECTOR_FILE)
+PAGE = "report.html"  # which stands for the whole report (reports/report.py)
+_EARLIER = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(VECTOR_FILE)})\..+")  # drafts of earlier versions
 NEXT = "choose another folder with `out`, or replace this one with `force=True`"
 
 
 def examine(folder: Path) -> Manifest | None:
     """The manifest of the run in a folder, or None where a run can begin.
+
+    It can where there is nothing, and where a process was killed in a run's first moments, before there was a manifest.
 
     Raises:
         RunError: the folder is a file, holds other things, or a damaged run.
@@ -38,16 +48,93 @@ def examine(folder: Path) -> Manifest | None:
         return None
     if not folder.is_dir():
         raise RunError(f"{folder}: is a file, not a folder; choose another place with `out`")
-    names = {path.name for path in _listing(folder) if not path.name.startswith(TEMPORARY)}
+    names = {path.name for path in _listing(folder) if not _is_leftover(path.name)}
     if MANIFEST in names:
         return read_manifest(folder)
-    if STORE in names:
-        with Store.reopen(folder / STORE) as store:
-            if store.finished():
-                raise RunError(f"{folder}: holds measurements but no {MANIFEST}; {NEXT}")
+    if STORE in names and Database.holds_groups(folder / STORE):
+        raise RunError(f"{folder}: holds measurements but no {MANIFEST}; {NEXT}")
     if foreign := sorted(names - {*OURS, PREPARED, OWN_ITEMS}):
         raise RunError(f"{folder}: holds '{spelled(foreign[0])}', which is not a sweep's; {NEXT}")
     return None
+
+
+def refuse_replaced(folder: Path, manifest: Manifest) -> None:
+    """See that a folder still holds the run that was read from it.
+
+    Raises:
+        RunError: another one has taken its place, or it was finished since.
+    """
+    if read_manifest(folder).to_json() != manifest.to_json():
+        raise RunError(f"{folder}: another process has changed this run since it was read; run the same command again")
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(TEMPORARY) or _EARLIER.fullmatch(name) is not None
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed processes have left in a run's folder; its lock must be held, which has removed drafts.
+
+    Measurements that SQLite still has beside the store are brought into it.
+    """
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if _EARLIER.fullmatch(path.name)]:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    logs = [folder / name for name in _LOGS]
+    if not any(path.exists() for path in logs):
+        return
+    with suppress(RunError, OSError):
+        if (folder / MANIFEST).exists():
+            Store.reopen(folder / STORE).close()
+        elif not Database.holds_groups(folder / STORE):
+            for path in (folder / STORE, *logs):
+                path.unlink(missing_ok=True)
+
+
+def tidy_unused(folder: Path) -> None:
+    """As `tidy`, where a killed process has left something and nobody writes there now; else nothing."""
+    with suppress(OSError, RunError):
+        names = [path.name for path in folder.iterdir()]
+        if any(name in _LOGS or _is_leftover(name) for name in names) and is_free(folder):
+            with writing(folder):
+                tidy(folder)
+
+
+@contextmanager
+def beginning(folder: Path, names: Sequence[str] = (VECTOR_FILE, STORE, MANIFEST)) -> Iterator[Path]:
+    """A place where the files of a new run are made; at the end they take the places of those of an earlier run.
+
+    That run stays as it is until then, and where anything fails. The folder's lock must be held.
+
+    Args:
+        folder: of the run.
+        names: of the files, the one that makes it a run last.
+
+    Raises:
+        RunError: its files cannot be written. SteerError: what is raised inside.
+    """
+    aside = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+    try:
+        check_fences(aside)
+        aside.mkdir()
+        yield aside
+        store = next(name for name in names if name.endswith(".sqlite"))
+        Store.reopen(aside / store).close()  # checks it, and has it keep a log from now on
+        places = {folder / name: aside / name for name in names}
+        gone = [folder / name for name in (*(name.replace(STORE, store) for name in _LOGS), PAGE)]
+        take_places(places, gone=gone)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: a run cannot be begun there ({error.strerror}); free some space, check the folder's rights, "
+            "or use another `out`"
+        ) from error
+    except SteerError as error:
+        if str(aside) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(aside), str(folder))) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def refuse_other_plan(folder: Path, stored: Plan, wanted: Plan) -> None:
@@ -71,9 +158,7 @@ def prepare(folder: Path, *, otherwise: str = "use another `out`") -> None:
         RunError: no files can be made there.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY) as probe:
-            probe.write(bytes(4096))
+        probe(folder)
     except OSError as error:
         raise RunError(f"{folder}: no file can be written there ({error.strerror}); {otherwise}") from error
 
@@ -92,12 +177,6 @@ def read_swept_vector(folder: Path, manifest: Manifest) -> ControlVector:
     if vector_sha256(vector) != manifest.vector.sha256:
         raise RunError(f"{path}: is not the vector that this run began with; {AGAIN}")
     return vector
-
-
-def clear(folder: Path) -> None:
-    """Remove a run's own files, the manifest first; anything else in the folder stays."""
-    for name in OURS:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _listing(folder: Path) -> list[Path]:

@@ -7,8 +7,9 @@ the last group is in.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import dacite
 
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
+from steercpp.inputs import read_input, reading
 from steercpp.provenance import json_sha256
 from steercpp.runs.database import AGAIN, FORMAT
-from steercpp.runs.plan import Plan
+from steercpp.runs.plan import Plan, PlannedSettings, TextOptions
 
 MANIFEST = "manifest.json"
+MOST_STRENGTHS = 10_000  # ten times what a sweep takes
 _NEEDED = ("notes", "finished", "tokens", "resume", "gate_open")  # keys of every manifest, though they may be null
 # What is taken for keys that a manifest lacks.
 _ABSENT: dict[str, Any] = {"command": "", "begun": "", "engine": {}, "versions": {}, "machine": {}}
@@ -28,7 +31,7 @@ _ABSENT: dict[str, Any] = {"command": "", "begun": "", "engine": {}, "versions":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
-    """Which model was measured; see `model_identity` in engine/model_file.py. One of a single file has no shards."""
+    """Which model was measured; see `OpenedModel.identity` in engine/opened_model.py. A single file has no shards."""
 
     file: str
     path: str
@@ -150,6 +153,7 @@ class Manifest:
         gate_open: kind of item to how many prompts pass the gate; None without a gate.
         controls_off: each control that is not to be had, with the reason.
         notes: what of the scoring is not as usual, in sentences.
+        rows_sha256: of what was measured, see `Store.rows_sha256`; None before the end, and in earlier versions' runs.
         telling_strength: the candidate, where the testing own answers are measured beside 0; None before there is
             one, and where the sweep has no such items.
     """
@@ -171,6 +175,7 @@ class Manifest:
     packing: PackingRecord | None = None
     gate_open: Mapping[str, int] | None = None
     telling_strength: float | None = None
+    rows_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON's own types, as the file holds them."""
@@ -190,6 +195,7 @@ class Manifest:
             "gate_open": None if self.gate_open is None else dict(self.gate_open),
             "controls_off": dict(self.controls_off), "notes": list(self.notes),
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
+            **({} if self.rows_sha256 is None else {"rows_sha256": self.rows_sha256}),
             **({} if self.telling_strength is None else {"telling_strength": self.telling_strength}),
         }  # fmt: skip
 
@@ -200,23 +206,24 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         RunError: there is none, or it is not one.
     """
-    path = folder / MANIFEST
-    try:
-        record = json.loads(path.read_bytes())
-    except NotADirectoryError as error:
-        raise RunError(f"{folder}: is a file; give the folder of the run, the `out` of a sweep") from error
-    except FileNotFoundError as error:
-        lack = f"holds no {MANIFEST}, so it is not a run directory" if folder.exists() else "does not exist"
-        raise RunError(f"{folder}: {lack}; give the `out` of a sweep") from error
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
-    except ValueError as error:
-        raise RunError(f"{path}: damaged, not JSON ({error}); {AGAIN}") from error
-    form = record.get("format") if isinstance(record, dict) else None
-    if form != FORMAT:
-        other = f" but of a {form!r} run, which another version of steercpp reads" if form else ""
-        raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
-    return _parsed(path, record)
+    with reading(folder / MANIFEST, RunError, again=AGAIN):
+        path = folder / MANIFEST
+        try:
+            record = json.loads(read_input(path))
+        except NotADirectoryError as error:
+            raise RunError(f"{folder}: is a file; give the folder of the run, the `out` of a sweep") from error
+        except FileNotFoundError as error:
+            lack = f"holds no {MANIFEST}, so it is not a run directory" if folder.exists() else "does not exist"
+            raise RunError(f"{folder}: {lack}; give the `out` of a sweep") from error
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+        except ValueError as error:
+            raise RunError(f"{path}: damaged, not JSON ({error}); {AGAIN}") from error
+        form = record.get("format") if isinstance(record, dict) else None
+        if form != FORMAT:
+            other = f" but of a {form!r} run, which another version of steercpp reads" if form else ""
+            raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
+        return _parsed(path, record)
 
 
 def is_finished(folder: Path) -> bool:
@@ -231,8 +238,8 @@ def is_finished(folder: Path) -> bool:
 def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
     """The manifest in a file's JSON."""
     try:
-        plan = Plan.from_json(record["plan"])
-    except (KeyError, TypeError, ValueError) as error:
+        plan = _of_its_types(Plan.from_json(record["plan"]))
+    except (KeyError, TypeError, ValueError, dacite.DaciteError) as error:
         raise RunError(f"{path}: damaged, its plan is not complete; {AGAIN}") from error
     try:
         known = {**_ABSENT, **record, **{name: record[name] for name in _NEEDED}, "plan": plan}
@@ -242,6 +249,22 @@ def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
     if record.get("plan_sha256") != json_sha256(record["plan"]):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {AGAIN}")
     return manifest
+
+
+def _of_its_types(plan: Plan) -> Plan:
+    """The plan itself, if each value is of its field's type and numbers can be computed with.
+
+    Raises:
+        dacite.DaciteError, ValueError: one is not.
+    """
+    dacite.from_dict(Plan, {field.name: getattr(plan, field.name) for field in fields(Plan)})
+    dacite.from_dict(PlannedSettings, asdict(plan.engine))
+    if plan.texts is not None:
+        dacite.from_dict(TextOptions, asdict(plan.texts))
+    numbers = (*plan.strengths, plan.max_loss, plan.kl)
+    if not all(map(math.isfinite, numbers)) or not 0 < len(plan.strengths) <= MOST_STRENGTHS or plan.seed < 0:
+        raise ValueError("a number of the plan is none")
+    return plan
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from steercpp.data.items import BehaviorItem, ChoiceItem, Item, OwnItem, item_json, parse_item
 from steercpp.errors import InputError, RunError
 from steercpp.files import write_atomically
+from steercpp.inputs import read_input, reading
 from steercpp.runs.database import AGAIN
 from steercpp.runs.folder import PREPARED
 from steercpp.runs.scope import Scope
@@ -92,26 +93,27 @@ def read_preparation(folder: Path) -> Preparation | None:
     Raises:
         RunError: it is damaged.
     """
-    path = folder / PREPARED
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); {AGAIN}") from error
-    try:
-        if document["format"] != FORMAT:
+    with reading(folder / PREPARED, RunError, again=AGAIN):
+        path = folder / PREPARED
+        try:
+            document = json.loads(read_input(path))
+        except FileNotFoundError:
             return None
-        items = {kind: tuple(map(parse_item, records)) for kind, records in document["items"].items()}
-        return Preparation(
-            identity=document["identity"], signals=tuple(Signal(**signal) for signal in document["signals"]),
-            behavior=cast("tuple[BehaviorItem, ...]", items.get("behavior", ())),
-            choice=cast("tuple[ChoiceItem, ...]", items.get("choice", ())),
-            own=cast("tuple[OwnItem, ...]", items.get("own", ())),
-            layers=tuple(document["layers"]), strengths=tuple(document["strengths"]),
-            windows=tuple(document["windows"]), sides=document["sides"], continuations=document["continuations"],
-            token_layers=document["token_layers"], reason=document["reason"],
-            scope=Scope.from_record(document.get("scope")),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, InputError) as error:
-        raise RunError(f"{path}: is damaged ({error}); {AGAIN}") from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read ({error}); {AGAIN}") from error
+        try:
+            if document["format"] != FORMAT:
+                return None
+            items = {kind: tuple(map(parse_item, records)) for kind, records in document["items"].items()}
+            return Preparation(
+                identity=document["identity"], signals=tuple(Signal(**signal) for signal in document["signals"]),
+                behavior=cast("tuple[BehaviorItem, ...]", items.get("behavior", ())),
+                choice=cast("tuple[ChoiceItem, ...]", items.get("choice", ())),
+                own=cast("tuple[OwnItem, ...]", items.get("own", ())),
+                layers=tuple(document["layers"]), strengths=tuple(document["strengths"]),
+                windows=tuple(document["windows"]), sides=document["sides"], continuations=document["continuations"],
+                token_layers=document["token_layers"], reason=document["reason"],
+                scope=Scope.from_record(document.get("scope")),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, InputError) as error:
+            raise RunError(f"{path}: is damaged ({error}); {AGAIN}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from steercpp.errors import SteerError
 from steercpp.locks import writing
-from steercpp.runs.folder import read_swept_vector
+from steercpp.runs.folder import read_swept_vector, refuse_replaced
 from steercpp.runs.result import SweepResult
 from steercpp.statistics.recommend import Recommendation
 from steercpp.vectors.control_vector import ControlVector
@@ -45,6 +45,7 @@ def renew_recommendation(result: SweepResult) -> str:
     said = "" if before is None else f"{path}: carried a recommended strength of {before:+g}, the run {what}"
     try:
         with writing(result.folder, otherwise=""):
+            refuse_replaced(result.folder, result.manifest)
             write_vector(path, renewed, force=True)
     except SteerError as error:
         return said and f"{said}; the file still says the former: {error}"

@@ -16,7 +16,7 @@ from steercpp.data.choice_form import LETTERS
 from steercpp.data.items import BehaviorItem, ChoiceItem, CodeItem, Kind
 from steercpp.judging.matchers import NO_ANSWER, Matcher, Outcome, broken, judgments, question_of
 from steercpp.judging.texts import GeneratedText
-from steercpp.runs.code import verdict_label
+from steercpp.runs.code import stored_verdicts
 from steercpp.runs.folder import STORE
 from steercpp.runs.labels import Label
 from steercpp.runs.result import SweepResult
@@ -160,7 +160,7 @@ def sample_programs(result: SweepResult, *, n: int) -> tuple[FailedProgram, ...]
         return ()
     with Store.read(result.folder / STORE, settled=result.finished) as store:
         texts = {(text.strength, text.item, text.sample): text for text in store.texts(Label.VECTOR, Kind.CODE)}
-        verdicts = store.verdicts(verdict_label(Label.VECTOR, CODE_WAYS[0]), Kind.CODE)
+        verdicts = stored_verdicts(store, Label.VECTOR, CODE_WAYS[0])
     failed = []
     for verdict in verdicts:
         text = texts.get((verdict.strength, verdict.item, verdict.sample))

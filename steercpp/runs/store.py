@@ -41,7 +41,8 @@ import numpy as np
 from steercpp.aliases import Floats
 from steercpp.data.items import Item, item_json, parse_item
 from steercpp.data.requests import Request, parse_request, request_json
-from steercpp.errors import InputError
+from steercpp.errors import InputError, SteerError
+from steercpp.inputs import what_was_said
 from steercpp.judging.texts import GeneratedText, Reading, TextFinish, Verdict
 from steercpp.runs.database import Database, damaged
 from steercpp.runs.labels import SHOWCASE
@@ -67,6 +68,9 @@ CREATE TABLE texts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample I
 CREATE TABLE verdicts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample INTEGER, passed INTEGER NOT NULL,
     reason TEXT NOT NULL, PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
 """
+_LATER = ("readings",)  # tables that stores of earlier versions lack
+# All that is measured; verdicts on programs may come later, and the rest of meta with them.
+_MEASURED = ("items", "continuations", "groups", "logprobs", "texts", "readings", "said")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,9 @@ class Continuation:
 class Store:
     """An open sweep.sqlite; made by `create`, `reopen` or `read`. Use it as a context manager."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, is_read_only: bool = False) -> None:
         self._database = database
+        self._is_read_only = is_read_only
         self._continuations: dict[str, tuple[tuple[Continuation, ...], ...]] = {}
 
     @classmethod
@@ -103,18 +108,21 @@ class Store:
     @classmethod
     def reopen(cls, path: Path) -> Self:
         """A store to go on writing to; as `Database.reopen`."""
-        return cls(Database.reopen(path))
+        return cls(Database.reopen(path, schema=SCHEMA, optional=_LATER))
 
     @classmethod
     def read(cls, path: Path, *, settled: bool = False) -> Self:
         """A store to read only; as `Database.read`."""
-        return cls(Database.read(path, settled=settled))
+        return cls(Database.read(path, schema=SCHEMA, optional=_LATER, settled=settled), is_read_only=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+        # What a reader's program makes of damaged rows is told as what they are.
+        if self._is_read_only and isinstance(error, Exception) and not isinstance(error, SteerError):
+            raise damaged(self.path, f"{type(error).__name__}: {what_was_said(error)}") from error
 
     def close(self) -> None:
         """Close the file; every finished group is in it already."""
@@ -129,6 +137,10 @@ class Store:
     def plan_sha256(self) -> str:
         """Hash of the plan whose measurements these are."""
         return self._database.plan_sha256
+
+    def rows_sha256(self) -> str:
+        """Hash of all that was measured; verdicts on programs, which may be made again, are not in it."""
+        return self._database.rows_sha256(_MEASURED)
 
     def meta(self, key: str) -> str | None:
         """What it says of itself under a key."""
@@ -179,7 +191,10 @@ class Store:
         query = "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation"
         grouped: dict[int, list[Continuation]] = {}
         try:
-            for item, side, tokens in self._database.rows(query, kind):
+            rows = self._database.rows(query, kind)
+            for item, side, tokens in rows:
+                if side.isdecimal() and (len(side) > 9 or int(side) > len(rows)):  # the number of a choice
+                    raise ValueError(f"its side is {side[:20]!r}")
                 grouped.setdefault(item, []).append(Continuation(item, side, tuple(json.loads(tokens))))
         except (ValueError, TypeError) as error:
             raise damaged(self.path, f"a continuation cannot be read: {error}") from error

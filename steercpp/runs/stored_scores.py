@@ -10,6 +10,7 @@ import numpy.typing as npt
 from steercpp.aliases import Floats
 from steercpp.data.items import ChoiceItem, Kind
 from steercpp.judging.texts import GeneratedText
+from steercpp.runs.database import damaged
 from steercpp.runs.labels import (
     MEASURED,
     OWN_TELLING,
@@ -114,9 +115,31 @@ def missing_texts(store: Store, manifest: Manifest) -> str | None:
     return None
 
 
-def whole_texts(store: Store, label: str, kind: str, n_items: int) -> tuple[GeneratedText, ...]:
-    """The texts of all items under a label; none where some item still lacks its texts."""
-    return store.texts(label, kind) if len(store.items_with_texts(label, kind)) == n_items else ()
+def whole_texts(
+    store: Store, label: str, kind: str, n_items: int, *, strengths: Sequence[float] = (0.0,)
+) -> tuple[GeneratedText, ...]:
+    """The texts of all items under a label; none where some item still lacks its texts.
+
+    Args:
+        store: a run's.
+        label: under which name.
+        kind: of the items.
+        n_items: how many there are.
+        strengths: at which each of them has texts, those that the run has under this label.
+
+    Raises:
+        RunError: the store is damaged: an item that has its texts lacks some of them, or a text is of no item.
+    """
+    texts = store.texts(label, kind) if len(store.items_with_texts(label, kind)) == n_items else ()
+    n_samples = 1 + max((text.sample for text in texts), default=0)
+    if texts and len(texts) != len(strengths) * n_items * n_samples:
+        raise damaged(store.path, f"texts of {kind} items are missing, or there are too many")
+    places = set(range(n_items)), set(range(n_samples)), set(strengths)
+    if any(
+        text.item not in places[0] or text.sample not in places[1] or text.strength not in places[2] for text in texts
+    ):
+        raise damaged(store.path, "a text is of no item, or at no strength of the run")
+    return texts
 
 
 def stored_scores(store: Store, label: str, kinds: Sequence[str], strengths: Sequence[float]) -> Scores:

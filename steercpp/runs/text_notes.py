@@ -7,7 +7,7 @@ from steercpp.runs.labels import CONTINUED, NUMBERED, Label
 from steercpp.runs.store import Store
 
 EARLIER_RULE = (
-    "the programs were taken out of their answers by the rule of an earlier version; score the run with "
+    "the programs were taken out of their answers and tested by the rule of an earlier version; score the run with "
     "`allow_code=True` to judge them by today's"
 )
 

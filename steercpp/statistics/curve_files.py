@@ -20,7 +20,8 @@ import numpy as np
 
 from steercpp.aliases import Floats
 from steercpp.errors import CurveError
-from steercpp.inputs import read_input
+from steercpp.inputs import read_input, reading
+from steercpp.spreadsheets import cell_text
 from steercpp.statistics.names import today
 
 MEASURES = {"alignment": (-1.0, 1.0), "p_correct": (0.0, 1.0), "p_correct_restricted": (0.0, 1.0)}
@@ -49,37 +50,38 @@ def read_curve(path: Path) -> Curve:
             value that is no number or out of range, a strength given twice, no rows. The message starts with
             path:line.
     """
-    try:
-        text = read_input(path).decode("utf-8-sig")  # spreadsheets begin UTF-8 files with a byte-order mark
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise CurveError(f"{path}:{line}: not UTF-8 text; save the table as CSV in UTF-8") from error
-    except OSError as error:
-        raise CurveError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[tuple[int, list[str]]] = []
-    line = 1  # on which a row begins
-    try:
-        for row in reader:
-            rows.append((line, [cell.strip() for cell in row]))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise CurveError(f"{path}:{line}: not CSV: {error}") from error
-    rows = [(line, row) for line, row in rows if any(row)]
-    if not rows:
-        raise CurveError(f"{path}:1: empty; the first line is strength,alignment or strength,p_correct")
-    columns = _columns(path, rows[0][0], [name if name in MEASURES else today(name) for name in rows[0][1]])
-    points = {line: _point(f"{path}:{line}", row, columns) for line, row in rows[1:]}
-    if not points:
-        raise CurveError(f"{path}:{rows[0][0]}: no points below the heading")
-    table = np.array(list(points.values()))
-    _check_distinct(path, list(points), table[:, 0])
-    known = [name for name in columns if name in MEASURES]
-    return Curve(
-        strengths=table[:, 0],
-        measures={name: table[:, 1 + i] for i, name in enumerate(known)},
-        ignored=tuple(name for name in columns[1:] if name not in MEASURES),
-    )
+    with reading(path, CurveError):
+        try:
+            text = read_input(path).decode("utf-8-sig")  # spreadsheets begin UTF-8 files with a byte-order mark
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise CurveError(f"{path}:{line}: not UTF-8 text; save the table as CSV in UTF-8") from error
+        except OSError as error:
+            raise CurveError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        rows: list[tuple[int, list[str]]] = []
+        line = 1  # on which a row begins
+        try:
+            for row in reader:
+                rows.append((line, [cell_text(cell).strip() for cell in row]))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise CurveError(f"{path}:{line}: not CSV: {error}") from error
+        rows = [(line, row) for line, row in rows if any(row)]
+        if not rows:
+            raise CurveError(f"{path}:1: empty; the first line is strength,alignment or strength,p_correct")
+        columns = _columns(path, rows[0][0], [name if name in MEASURES else today(name) for name in rows[0][1]])
+        points = {line: _point(f"{path}:{line}", row, columns) for line, row in rows[1:]}
+        if not points:
+            raise CurveError(f"{path}:{rows[0][0]}: no points below the heading")
+        table = np.array(list(points.values()))
+        _check_distinct(path, list(points), table[:, 0])
+        known = [name for name in columns if name in MEASURES]
+        return Curve(
+            strengths=table[:, 0],
+            measures={name: table[:, 1 + i] for i, name in enumerate(known)},
+            ignored=tuple(name for name in columns[1:] if name not in MEASURES),
+        )
 
 
 def _columns(path: Path, line: int, heading: list[str]) -> list[str]:

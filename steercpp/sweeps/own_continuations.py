@@ -212,7 +212,7 @@ def write_items(path: Path | str, items: Iterable[BehaviorItem]) -> None:
     lines = "".join(json.dumps(item_json(item), ensure_ascii=False) + "\n" for item in items)
     try:
         with replacing(Path(path)) as draft:
-            draft.write_text(lines, encoding="utf-8")
+            draft.write(lines.encode())
     except OSError as error:
         raise TaskError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
 

@@ -35,6 +35,7 @@ from steercpp.data.items import BehaviorItem, ChoiceItem, OwnItem
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, NonFiniteError, RunError, TaskError
+from steercpp.files import fenced
 from steercpp.locks import writing
 from steercpp.runs.folder import NEXT, OWN_ITEMS
 from steercpp.runs.manifest import MANIFEST
@@ -103,7 +104,7 @@ def prepare(
         held, asked = "" if earlier is None else earlier.scope.name, Scope(wanted.quick, wanted.budget_s).name
         other = f"{held}, not {asked}" if held and held != asked else "a sweep of another plan"
         raise RunError(f"{out}: holds {other}; {NEXT}")
-    with writing(out):
+    with writing(out), fenced(out, engine.model.files.refuse_changed):
         prepared = _Preparer(engine, wanted, identity, progress, on_stage).run()
         prepared.write(out)
         if prepared.continuations is not None and prepared.behavior:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -33,9 +33,9 @@ from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem, Kind, code_prompt, prompt_of
 from steercpp.data.prompts import Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine
-from steercpp.engine.model_file import model_identity
 from steercpp.engine.steering import Steering, check_gate
 from steercpp.errors import ContextOverflowError, InputError, PromptError, RunError
+from steercpp.files import fenced
 from steercpp.locks import writing
 from steercpp.parameters import refuse_unknown
 from steercpp.provenance import command, machine, now, versions
@@ -43,11 +43,13 @@ from steercpp.runs.code import judge_code
 from steercpp.runs.folder import (
     STORE,
     VECTOR_FILE,
-    clear,
+    beginning,
     examine,
     prepare,
     read_swept_vector,
     refuse_other_plan,
+    tidy,
+    tidy_unused,
 )
 from steercpp.runs.labels import CONTROLLED, OWN_TELLING, RANDOM, ControlName, Label, controlled, random_label
 from steercpp.runs.manifest import (
@@ -202,7 +204,8 @@ def _swept(
     if manifest is not None:
         refuse_other_plan(out, manifest.plan, plan)
     if manifest is None or manifest.finished is None:
-        with writing(out):
+        with writing(out), fenced(out, engine.model.files.refuse_changed):
+            tidy(out)
             manifest = None if force else examine(out)  # as another process may have left it since
             if manifest is not None:
                 refuse_other_plan(out, manifest.plan, plan)
@@ -221,6 +224,7 @@ def _swept(
                 return _measured(
                     engine, spec, out, manifest, prepared, allow_code, progress, on_strength, on_stage, note, spreading
                 )
+    tidy_unused(out)
     result = open_run(out)
     if on_strength is not None:
         for means in result.rows():
@@ -229,8 +233,8 @@ def _swept(
 
 
 def _plan(engine: Engine, spec: SweepSpec, vector_id: str, manifest: Manifest | None) -> tuple[Plan, dict[str, Any]]:
-    """What decides the numbers, and the model's identity, which a manifest may know already."""
-    model = model_identity(engine.path, lambda: engine.sha256, None if manifest is None else asdict(manifest.model))
+    """What decides the numbers, and the model's identity."""
+    model = engine.model.files.identity()
     plan = spec.plan(engine, model_sha256=model["sha256"], vector_id=vector_id)
     if manifest is not None and "date" not in manifest.plan.chat and not engine.vocabulary.chat_options.date:
         plan = replace(plan, chat={key: value for key, value in plan.chat.items() if key != "date"})
@@ -364,7 +368,7 @@ def _begin(
     notes: tuple[str, ...],
     progress: Progress | None,
 ) -> Manifest:
-    """Write the files of a new run, the manifest last, and return it; a failure leaves none of them."""
+    """Write the files of a new run and return its manifest; a failure leaves none of them, and an earlier run whole."""
     check_vector(engine, vector)
     vector = replace(vector, metadata=without_strengths(vector.metadata))  # this run finds its own
     vector, measured = in_unit(
@@ -390,19 +394,15 @@ def _begin(
             *(() if prepared.showcase is None else prepared.showcase.notes),
         ),
     )  # fmt: skip
-    clear(out)
-    try:
-        write_vector(out / VECTOR_FILE, vector)
-        with Store.create(out / STORE, plan_sha256=plan.sha256) as store:
+    with beginning(out) as aside:
+        write_vector(aside / VECTOR_FILE, vector)
+        with Store.create(aside / STORE, plan_sha256=plan.sha256) as store:
             continuations = {of_kind.kind: of_kind.continuations for of_kind in prepared.all_work}
             for kind, items in spec.stored_items.items():
                 store.add_items(kind, items, continuations.get(kind, ()))
             if prepared.showcase is not None:
                 store.add_requests(prepared.showcase.requests)
-        write_manifest(out, manifest)
-    except BaseException:
-        clear(out)  # all of it was written here
-        raise
+        write_manifest(aside, manifest)
     return manifest
 
 
@@ -646,6 +646,7 @@ class Run:
             self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now(),
             notes=(*self.manifest.notes, *self._notes_of_hosts()),
             packing=compared_with_alone(self.engine, self.prepared.work, self.store),
+            rows_sha256=self.store.rows_sha256(),
         )  # fmt: skip
         write_manifest(self.out, self.manifest)
 

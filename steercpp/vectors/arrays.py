@@ -6,61 +6,75 @@ than it holds, and a few kilobytes can unpack to gigabytes.
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import safetensors
 import safetensors.numpy
-from numpy.lib import format as npy
 
 from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
-from steercpp.inputs import open_input, read_input, rereadable
+from steercpp.inputs import read_input, rereadable, what_was_said
 from steercpp.vectors.gguf_header import shown
+from steercpp.vectors.npz import Member, members
 
 TEXT = "steercpp"  # the npz array, and the safetensors metadata, that hold the text
 MAX_N_EMBD = 1 << 20
+MAX_ARRAYS = 1024
+MAX_ELEMENTS = MAX_ARRAYS << 15  # of all directions together: 1,024 layers of 32,768, ten times the largest model
+MOST = f"its directions have more than {MAX_ELEMENTS:,} elements together, as no model's have; write it again"
 _MAX_TEXT = 1 << 24
-_MAX_ARRAYS = 1024
+_MAX_FILE = 8 * MAX_ELEMENTS + (1 << 27)  # of float64, with a header
 _KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # BF16 is the upper half of a float32
 
 CheckName = Callable[[str], object]  # raises VectorFileError for a name that has no place here
 
 
-def write_npz(path: Path, arrays: Mapping[str, FloatArray], text: str) -> None:
-    """Write arrays and the text as numpy does; the same give the same bytes."""
+def npz_bytes(arrays: Mapping[str, FloatArray], text: str) -> bytes:
+    """A file of arrays and the text as numpy writes it; the same give the same bytes."""
     everything: dict[str, npt.NDArray[Any]] = {**arrays, TEXT: np.array(text)}
-    with path.open("wb") as file:
-        np.savez(file, **everything)  # type: ignore[arg-type]
+    memory = io.BytesIO()
+    np.savez(memory, **everything)  # type: ignore[arg-type]
+    return memory.getvalue()
 
 
 def read_npz(path: Path | str, check_name: CheckName) -> tuple[dict[str, FloatArray], str | None, dict[str, str]]:
-    """Read what `write_npz` or any other program wrote.
+    """Read what `npz_bytes` or any other program wrote.
 
     Returns:
         The arrays, each (n,) float32; the text, None where there is none; types other than float32, by name.
 
     Raises:
         VectorFileError: not an npz file, truncated, or with an array that is not of numbers with a point, or not
-            along one axis.
+            along one axis; or larger than a control vector can be.
         OSError: the file cannot be read.
     """
-    try:
-        with open_input(path) as file, zipfile.ZipFile(file) as archive:
-            return _read_members(path, archive, check_name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
-        raise VectorFileError(f"{path}: not an intact npz file ({error}); copy or write it again") from error
+    arrays: dict[str, FloatArray] = {}
+    kinds: dict[str, str] = {}
+    text = None
+    with members(path, VectorFileError, most_bytes=8 * MAX_ELEMENTS + _MAX_TEXT) as described:
+        directions = [member for member in described if member.name != TEXT]
+        for member in directions:
+            check_name(member.name)
+            _check_array(path, member.name, _npy_kind(member.dtype), member.dtype.name, member.shape)
+        _check_total(path, [member.shape[0] for member in directions])
+        for member in described:
+            if member.name == TEXT:
+                text = _text(path, member)
+                continue
+            arrays[member.name] = _float32(member.values(VectorFileError, path))
+            if (kind := _npy_kind(member.dtype)) is not None and kind != "F32":
+                kinds[member.name] = kind
+    return arrays, text, kinds
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, FloatArray], text: str) -> None:
-    """Write arrays and the text as metadata; the same give the same bytes."""
-    path.write_bytes(safetensors.numpy.save(dict(arrays), metadata={TEXT: text}))
+def safetensors_bytes(arrays: Mapping[str, FloatArray], text: str) -> bytes:
+    """A file of arrays and the text as metadata; the same give the same bytes."""
+    return safetensors.numpy.save(dict(arrays), metadata={TEXT: text})
 
 
 def read_safetensors(
@@ -74,63 +88,31 @@ def read_safetensors(
     """
     try:
         with safetensors.safe_open(rereadable(path), framework="numpy") as file:
-            names = sorted(file.keys())
-            for name in names:
+            lengths: list[int] = []
+            for name in sorted(file.keys()):
                 check_name(name)
                 array = file.get_slice(name)
                 kind, shape = array.get_dtype(), tuple(array.get_shape())
                 _check_array(path, name, kind if kind in _KINDS else None, kind, shape)
+                lengths.append(shape[0])
+            _check_total(path, lengths)
             text = (file.metadata() or {}).get(TEXT)
         arrays, kinds = {}, {}
-        for name, item in safetensors.deserialize(read_input(path)):  # type: ignore[no-untyped-call]
+        for name, item in safetensors.deserialize(read_input(path, limit=_MAX_FILE)):  # type: ignore[no-untyped-call]
             kind = item["dtype"]
             arrays[name] = _float32(np.frombuffer(item["data"], dtype=_KINDS[kind]))
             if kind != "F32":
                 kinds[name] = kind
     except safetensors.SafetensorError as error:
-        raise VectorFileError(f"{path}: not an intact safetensors file ({error}); copy or write it again") from error
-    return arrays, text, kinds
-
-
-def _read_members(
-    path: Path | str, archive: zipfile.ZipFile, check_name: CheckName
-) -> tuple[dict[str, FloatArray], str | None, dict[str, str]]:
-    arrays: dict[str, FloatArray] = {}
-    kinds: dict[str, str] = {}
-    text = None
-    members = archive.infolist()
-    if len(members) > _MAX_ARRAYS:
-        raise VectorFileError(f"{path}: holds {len(members)} arrays; a control vector has one for each layer")
-    for member in members:
-        name = member.filename.removesuffix(".npy")
-        with archive.open(member) as file:
-            shape, dtype = _npy_header(path, name, file)
-            if name == TEXT and text is None:
-                text = _text(path, file, shape, dtype)
-                continue
-            check_name(name)
-            kind = f"F{8 * dtype.itemsize}" if dtype.kind == "f" else None
-            _check_array(path, name, kind if kind in _KINDS else None, dtype.name, shape)
-            raw = _bytes(path, name, file, shape[0] * dtype.itemsize)
-            arrays[name] = _float32(np.frombuffer(raw, dtype=dtype))
-            if kind is not None and kind != "F32":
-                kinds[name] = kind
-    return arrays, text, kinds
-
-
-def _npy_header(path: Path | str, name: str, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    try:
-        shape, _, dtype = read[npy.read_magic(file)](file)
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise VectorFileError(f"{path}: {shown(name)}: not an array of numpy ({reason}); write it again") from error
-    if dtype.hasobject:
         raise VectorFileError(
-            f"{path}: {shown(name)}: holds pickled Python objects, which can run any program when they are read; write "
-            "it again as an array of float32"
-        )
-    return shape, dtype
+            f"{path}: not an intact safetensors file ({what_was_said(error)}); copy or write it again"
+        ) from error
+    return arrays, text, kinds
+
+
+def _npy_kind(dtype: np.dtype[Any]) -> str | None:
+    kind = f"F{8 * dtype.itemsize}"
+    return kind if dtype.kind == "f" and kind in _KINDS else None
 
 
 def _check_array(path: Path | str, name: str, kind: str | None, type_name: str, shape: tuple[int, ...]) -> None:
@@ -145,23 +127,21 @@ def _check_array(path: Path | str, name: str, kind: str | None, type_name: str, 
         raise VectorFileError(f"{path}: {shown(name)}: {problem}")
 
 
-def _text(path: Path | str, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    if dtype.kind != "U" or shape != () or dtype.itemsize > _MAX_TEXT:
-        raise VectorFileError(f"{path}: {TEXT}: {dtype.name} of shape {list(shape)}, not one text; write it again")
-    raw = _bytes(path, TEXT, file, dtype.itemsize)
+def _check_total(path: Path | str, lengths: Collection[int]) -> None:
+    if sum(lengths) > MAX_ELEMENTS or len(lengths) > MAX_ARRAYS:
+        raise VectorFileError(f"{path}: {MOST}")
+
+
+def _text(path: Path | str, member: Member) -> str:
+    dtype = member.dtype
+    if dtype.kind != "U" or member.shape != () or dtype.itemsize > _MAX_TEXT:
+        form = f"{dtype.name} of shape {list(member.shape)}"
+        raise VectorFileError(f"{path}: {TEXT}: {form}, not one text; write it again")
+    raw = member.read(VectorFileError, path)
     try:
         return raw.decode("utf-32-be" if dtype.byteorder == ">" else "utf-32-le").rstrip("\0")
     except UnicodeDecodeError as error:
         raise VectorFileError(f"{path}: {TEXT}: not a text ({error.reason}); write it again") from error
-
-
-def _bytes(path: Path | str, name: str, file: IO[bytes], n_bytes: int) -> bytes:
-    raw = file.read(n_bytes)
-    if len(raw) < n_bytes:
-        raise VectorFileError(
-            f"{path}: {shown(name)}: truncated: {len(raw)} bytes of {n_bytes} are there; copy or write it again"
-        )
-    return raw
 
 
 def _float32(values: npt.NDArray[Any]) -> FloatArray:

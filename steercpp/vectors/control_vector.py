@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -79,6 +79,10 @@ class ControlVector:
             _check_metadata(key, value)
         object.__setattr__(self, "directions", frozen)
         object.__setattr__(self, "metadata", dict(self.metadata))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied by being made anew, so that it is checked and read-only again."""
+        return ControlVector, (self.directions, self.model_hint, self.n_layer, self.metadata)
 
     def __repr__(self) -> str:
         """The vector in one line: architecture, layers, width, lengths, and how it was made."""

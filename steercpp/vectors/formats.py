@@ -21,8 +21,8 @@ from steercpp.aliases import FloatArray
 from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS, VectorFormat
 from steercpp.errors import InputError, LayerError, ShapeError, VectorFileError
 from steercpp.files import write_whole
-from steercpp.inputs import open_input
-from steercpp.vectors.arrays import TEXT, read_npz, read_safetensors, write_npz, write_safetensors
+from steercpp.inputs import open_input, reading
+from steercpp.vectors.arrays import TEXT, npz_bytes, read_npz, read_safetensors, safetensors_bytes
 from steercpp.vectors.control_vector import ControlVector, MetaScalar, MetaValue, at_measured_layers, manner
 from steercpp.vectors.gguf import MAX_LAYERS, assembled, read_vector_with_notes, refuse_zeros, write_vector
 from steercpp.vectors.gguf_header import shown
@@ -63,20 +63,21 @@ def read_any_vector(
     >>> copy.layers == vector.layers, notes
     (True, ())
     """
-    if layer_convention not in (None, *LAYER_CONVENTIONS):
-        raise InputError(f"layer convention {layer_convention!r}: there is {' and '.join(LAYER_CONVENTIONS)}")
-    kind = _format_of_file(path) if format == "auto" else _known(format)
-    if kind == "gguf":
-        vector, notes = read_vector_with_notes(path, architecture=None if model_hint else architecture)
-    else:
-        vector, notes = _read_arrays(path, kind, None if model_hint else architecture)
-    if model_hint:
-        vector = ControlVector(vector.directions, model_hint, vector.n_layer, vector.metadata)
-        notes = tuple(note for note in notes if "model_hint is missing" not in note)
-        notes += () if architecture in (None, model_hint) else (other_model(model_hint, architecture),)
-    if layer_convention is None:
-        return vector, notes
-    return _by_convention(path, vector, notes, layer_convention)
+    with reading(path, VectorFileError):
+        if layer_convention not in (None, *LAYER_CONVENTIONS):
+            raise InputError(f"layer convention {layer_convention!r}: there is {' and '.join(LAYER_CONVENTIONS)}")
+        kind = _format_of_file(path) if format == "auto" else _known(format)
+        if kind == "gguf":
+            vector, notes = read_vector_with_notes(path, architecture=None if model_hint else architecture)
+        else:
+            vector, notes = _read_arrays(path, kind, None if model_hint else architecture)
+        if model_hint:
+            vector = ControlVector(vector.directions, model_hint, vector.n_layer, vector.metadata)
+            notes = tuple(note for note in notes if "model_hint is missing" not in note)
+            notes += () if architecture in (None, model_hint) else (other_model(model_hint, architecture),)
+        if layer_convention is None:
+            return vector, notes
+        return _by_convention(path, vector, notes, layer_convention)
 
 
 class ModelShape(Protocol):
@@ -173,9 +174,8 @@ def write_any_vector(
     refuse_zeros(path, vector)
     prefix = "direction." if vector.is_added_everywhere else "steercpp.direction."
     arrays = {f"{prefix}{il}": row for il, row in vector.directions.items()}
-    write = write_npz if kind == "npz" else write_safetensors
-    text = _text_of(vector)
-    write_whole(path, lambda draft: write(draft, arrays, text), force=force, error=VectorFileError)
+    as_bytes = npz_bytes if kind == "npz" else safetensors_bytes
+    write_whole(path, as_bytes(arrays, _text_of(vector)), force=force, error=VectorFileError)
 
 
 def format_of_suffix(path: Path) -> VectorFormat:

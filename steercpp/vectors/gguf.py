@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from gguf.constants import GGMLQuantizationType, GGUFValueType
-from gguf.gguf_writer import GGUFWriter
+from gguf.gguf_writer import GGUFWriter, WriterState
 
 from steercpp import files
 from steercpp.aliases import FloatArray
 from steercpp.errors import InputError, VectorFileError
-from steercpp.inputs import open_input
+from steercpp.inputs import open_input, reading
+from steercpp.vectors.arrays import MAX_ELEMENTS, MOST
 from steercpp.vectors.control_vector import RESERVED_KEYS, ControlVector, MetaValue, can_be_stored
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
 from steercpp.vectors.notes import (
@@ -60,7 +62,7 @@ def write_vector(path: Path | str, vector: ControlVector, *, force: bool = False
     """
     path = Path(path)
     refuse_zeros(path, vector)
-    files.write_whole(path, lambda draft: _write(draft, vector), force=force, error=VectorFileError)
+    files.write_whole(path, gguf_bytes(vector), force=force, error=VectorFileError)
 
 
 def refuse_zeros(path: Path, vector: ControlVector) -> None:
@@ -111,44 +113,59 @@ def read_vector_with_notes(
             refuses (direction.0, another name, another type than F32, not one axis, another length); an element that
             is not finite; no tensors, or zeros only.
     """
-    try:
-        with open_input(path) as file:
-            header = read_header(file, path)
-            kind = _architecture(path, header)
-            tensors = [(_layer(path, tensor), tensor) for tensor in header.tensors]
-            _check_layout(path, header)
-            directions = _read_directions(path, file, header, tensors)
-    except OSError as error:
-        raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
-    ours = {key.removeprefix(_PREFIX): item.value for key, item in header.values.items() if key.startswith(_PREFIX)}
-    kept, lost = _foreign(path, header)
-    ours |= kept
-    if from_cvector_generator(header):
-        ours["layer_convention"] = CVECTOR_GENERATOR
-    vector = assembled(path, directions, header.text(f"{kind}.model_hint"), ours)
-    return vector, (*file_notes(vector, header, [il for il, _ in tensors], architecture), *lost)
+    with reading(path, VectorFileError):
+        try:
+            with open_input(path) as file:
+                header = read_header(file, path)
+                kind = _architecture(path, header)
+                tensors = [(_layer(path, tensor), tensor) for tensor in header.tensors]
+                _check_layout(path, header)
+                directions = _read_directions(path, file, header, tensors)
+        except OSError as error:
+            raise VectorFileError(f"{path}: cannot be read: {error.strerror or error}; check the path") from error
+        ours = {key.removeprefix(_PREFIX): item.value for key, item in header.values.items() if key.startswith(_PREFIX)}
+        kept, lost = _foreign(path, header)
+        ours |= kept
+        if from_cvector_generator(header):
+            ours["layer_convention"] = CVECTOR_GENERATOR
+        vector = assembled(path, directions, header.text(f"{kind}.model_hint"), ours)
+        return vector, (*file_notes(vector, header, [il for il, _ in tensors], architecture), *lost)
 
 
-def _write(path: Path, vector: ControlVector) -> None:
-    writer = GGUFWriter(path, ARCHITECTURES[0])
-    try:
-        writer.add_key_value(f"{ARCHITECTURES[0]}.model_hint", vector.model_hint, GGUFValueType.STRING)
-        writer.add_uint32(f"{ARCHITECTURES[0]}.layer_count", vector.n_layer - 1)
-        writer.add_uint32(f"{_PREFIX}n_layer", vector.n_layer)
-        for key in sorted(vector.metadata):
-            prefix = "" if key.startswith(_FOREIGN) else _PREFIX
-            _add_metadata(writer, prefix + key, vector.metadata[key])
-        for il, direction in vector.directions.items():
-            if il == 0 or not vector.is_added_everywhere:
-                name = f"{_PREFIX}direction.{il}"
-                writer.add_key_value(name, direction.tolist(), GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
-            else:
-                writer.add_tensor(f"direction.{il}", direction)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
+def gguf_bytes(vector: ControlVector) -> bytes:
+    """The file of a control vector."""
+    tensors = {} if not vector.is_added_everywhere else {il: row for il, row in vector.directions.items() if il}
+    writer = GGUFWriter(None, ARCHITECTURES[0])
+    writer.add_key_value(f"{ARCHITECTURES[0]}.model_hint", vector.model_hint, GGUFValueType.STRING)
+    writer.add_uint32(f"{ARCHITECTURES[0]}.layer_count", vector.n_layer - 1)
+    writer.add_uint32(f"{_PREFIX}n_layer", vector.n_layer)
+    for key in sorted(vector.metadata):
+        prefix = "" if key.startswith(_FOREIGN) else _PREFIX
+        _add_metadata(writer, prefix + key, vector.metadata[key])
+    for il, direction in vector.directions.items():
+        if il in tensors:
+            writer.add_tensor_info(f"direction.{il}", direction.shape, direction.dtype, direction.nbytes)
+        else:
+            name = f"{_PREFIX}direction.{il}"
+            writer.add_key_value(name, direction.tolist(), GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
+    data = bytearray(gguf_head(writer))
+    for row in tensors.values():
+        data += np.ascontiguousarray(row, "<f4").tobytes()
+        data += bytes(-len(data) % writer.data_alignment)
+    return bytes(data)
+
+
+def gguf_head(writer: GGUFWriter) -> bytes:
+    """What comes before the tensors of a file, of a writer without a path.
+
+    gguf-py writes tensors themselves by ndarray.tofile, which loses the error of a full disk; they are left to others.
+    """
+    memory = BytesIO()
+    writer.fout, writer.state = [memory], WriterState.EMPTY  # type: ignore[list-item]
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    return memory.getvalue() + bytes(-memory.tell() % writer.data_alignment)
 
 
 def _add_metadata(writer: GGUFWriter, key: str, value: MetaValue) -> None:
@@ -208,6 +225,8 @@ def _check_layout(path: Path | str, header: Header) -> None:
         if header.data_start + expected > header.size:
             problem = f"the file ends after {header.size} bytes, {header.data_start + expected} are needed"
             raise VectorFileError(f"{path}: {shown(tensor.name)}: truncated: {problem}; copy or write it again")
+        if len(header.tensors) * n_embd > MAX_ELEMENTS:
+            raise VectorFileError(f"{path}: {MOST}")
 
 
 def _read_directions(

@@ -35,6 +35,8 @@ _FORMATS = {
 }
 _MAX_NAME = 63  # GGML_MAX_NAME - 1
 _MAX_DIMS = 4  # GGML_MAX_DIMS
+_MAX_BYTES = 1 << 28  # of a head; those of models with the largest vocabularies have a tenth of it
+_MAX_ITEMS = 1 << 24  # of all arrays in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +110,13 @@ class _Cursor:
     def __init__(self, file: BinaryIO, path: Path | str) -> None:
         self.file, self.path = file, path
         self.size = os.fstat(file.fileno()).st_size
-        self.position = 0
+        self.position, self.n_items = 0, 0
         if self.size == 0:
             raise VectorFileError(f"{path}: the file is empty; write it again")
 
     def take(self, n_bytes: int) -> bytes:
+        if self.position + n_bytes > _MAX_BYTES and n_bytes <= self.size - self.position:
+            raise VectorFileError(f"{self.path}: its header is larger than 256 MiB, as no model's is; write it again")
         raw = self.file.read(n_bytes) if n_bytes <= self.size - self.position else b""
         if len(raw) < n_bytes:
             problem = f"ends after {self.size} bytes, in the middle of its header"
@@ -132,6 +136,9 @@ class _Cursor:
             raise VectorFileError(f"{self.path}: a name or text is not UTF-8: {raw[:40]!r}; write it again") from error
 
     def items(self, kind: GGUFValueType, count: int) -> tuple[Scalar, ...]:
+        self.n_items += count
+        if self.n_items > _MAX_ITEMS and count <= self.size - self.position:
+            raise VectorFileError(f"{self.path}: its header has over {_MAX_ITEMS:,} values; write it again")
         if kind == GGUFValueType.STRING:
             return tuple(self.text() for _ in range(count))
         code = _FORMATS[kind]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from steercpp.cli.commands.data import data
 from steercpp.cli.main import main
 from steercpp.data.sets.builtin import BEHAVIOR_SETS, CAPABILITY_SETS, behavior_set
 from steercpp.data.sets.catalog import DATA_SETS
+from steercpp.data.sets.sources import SOURCES
 
 __all__ = ["mirror"]  # a fixture
 
@@ -126,12 +128,25 @@ def test_a_set_is_looked_for_where_names_find_it(mmlu: Path, monkeypatch: pytest
 XSTEST = "id,prompt,type,label,focus,note\n1,P,homonyms,safe,kill,\n"
 
 
-def test_a_set_is_fetched_with_its_licence_and_hash(mirror: Mirror, tmp_path: Path) -> None:
+@pytest.fixture
+def any_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any 100 lines are taken for MaliciousInstruct, whose hash is known otherwise."""
+    source = SOURCES["malicious-instruct"]
+    files = tuple(replace(file, sha256=None, n_bytes=None) for file in source.files)
+    changed = {**SOURCES, "malicious-instruct": replace(source, files=files)}
+    for module in ("sources", "fetching"):
+        monkeypatch.setattr(f"steercpp.data.sets.{module}.SOURCES", changed)
+
+
+def test_a_set_is_fetched_with_its_licence_and_hash(mirror: Mirror, any_instructions: None, tmp_path: Path) -> None:
     rows = "".join(f"request {n}\n" for n in range(100))
     sha256 = mirror.put("malicious-instruct/MaliciousInstruct.txt", rows)
     result = run("get", "malicious-instruct", "--base-url", mirror.url, "--cache", tmp_path)
     assert result.exit_code == 0 and "licence not known, github.com/Princeton-SysML/Jailbreak_LLM" in result.stderr
-    assert "not known before, 100 rows" in " ".join(result.stdout.split()) and sha256[:40] in result.stdout
+    assert (
+        "not known before: recorded, and compared from now on, 100 rows" in " ".join(result.stdout.split())
+        and sha256[:40] in result.stdout
+    )
     again = json.loads(run("get", "malicious-instruct", "--cache", tmp_path, "--json").stdout)["data_sets"][0]
     assert again["files"][0] == {
         "path": str(tmp_path / "malicious-instruct" / "MaliciousInstruct.txt"),
@@ -145,7 +160,9 @@ def test_a_set_is_fetched_with_its_licence_and_hash(mirror: Mirror, tmp_path: Pa
     assert shown["n_rows"] == 100
 
 
-def test_what_cannot_be_fetched_is_one_sentence_and_the_others_are_kept(mirror: Mirror, tmp_path: Path) -> None:
+def test_what_cannot_be_fetched_is_one_sentence_and_the_others_are_kept(
+    mirror: Mirror, any_instructions: None, tmp_path: Path
+) -> None:
     mirror.put("malicious-instruct/MaliciousInstruct.txt", "".join(f"request {n}\n" for n in range(100)))
     sha256 = mirror.put("xstest/xstest_prompts.csv", XSTEST)
     result = run("get", "malicious-instruct", "xstest", "--base-url", mirror.url, "--cache", tmp_path)
@@ -162,7 +179,9 @@ def test_what_cannot_be_fetched_is_one_sentence_and_the_others_are_kept(mirror: 
     assert unknown.exit_code == 1 and unknown.stderr == "error: data set 'xtest' is unknown; did you mean xstest?\n"
 
 
-def test_a_set_that_cannot_be_fetched_does_not_keep_the_next_one_away(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_set_that_cannot_be_fetched_does_not_keep_the_next_one_away(
+    mirror: Mirror, any_instructions: None, tmp_path: Path
+) -> None:
     mirror.put("malicious-instruct/MaliciousInstruct.txt", "".join(f"request {n}\n" for n in range(100)))
     names = ("humaneval", "malicious-instruct", "xstest")
     result = run("get", *names, "--base-url", mirror.url, "--cache", tmp_path, "--json")
@@ -196,5 +215,5 @@ def test_the_real_files_pass_the_hashes_that_are_known(mirror: Mirror, test_data
     assert result.exit_code == 0, result.stderr
     sets = {each["name"]: each for each in json.loads(result.stdout)["data_sets"]}
     known = {name: {file["is_known"] for file in each["files"]} for name, each in sets.items()}
-    assert known == {"xstest": {True}, "humaneval": {True}, "advbench": {False}, "instructions": {True}}
+    assert known == {"xstest": {True}, "humaneval": {True}, "advbench": {True}, "instructions": {True}}
     assert [file["n_rows"] for file in sets["instructions"]["files"]] == [260, 39, 572, 18_793, 6264, 6266]

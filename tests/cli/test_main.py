@@ -137,9 +137,25 @@ def test_ctrl_c_inside_a_command_stops_the_tests(tmp_path: Path) -> None:
     assert "went on" not in ended.stdout and "failed" not in ended.stdout
 
 
-def test_our_own_bugs_are_not_hidden() -> None:
+def test_our_own_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result = CliRunner().invoke(raising(AssertionError("bug")), ["fail"])
-    assert isinstance(result.exception, AssertionError)
+    assert isinstance(result.exception, AssertionError)  # tests set STEERCPP_TRACEBACK
+    monkeypatch.delenv("STEERCPP_TRACEBACK")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    result = CliRunner().invoke(raising(KeyError("a\nb")), ["fail"])
+    (kept,) = tmp_path.glob("steercpp-fault-*.txt")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: this is a fault of steercpp (KeyError: 'a\\nb'); please report it with {kept}, which says where\n"
+    )
+    assert "KeyError: 'a\\nb'" in kept.read_text() and "in fail" in kept.read_text()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    result = CliRunner().invoke(raising(ValueError("odd")), ["fail"])
+    assert result.stderr.endswith("(ValueError: odd); set STEERCPP_TRACEBACK=1 to see where\n")
+    result = CliRunner().invoke(raising(MemoryError()), ["fail"])
+    assert result.stderr == (
+        "error: there is not enough memory; give fewer items, a smaller model or a smaller context\n"
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end differently there")

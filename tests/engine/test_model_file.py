@@ -14,7 +14,7 @@ from small_sweep import small_sweep
 from tiny_model import TINY, Shape, split, write_tiny_model, write_vocabulary_only
 
 from steercpp.engine.engine import Engine
-from steercpp.engine.model_file import model_bytes, model_files, model_identity, model_sha256
+from steercpp.engine.model_file import model_bytes, model_files, model_sha256
 from steercpp.errors import ModelError, RunError
 from steercpp.experiments.constants.output_head import Head, read_head
 
@@ -72,24 +72,6 @@ def test_a_finished_run_is_not_that_of_a_model_with_another_later_shard(shards: 
     with_other_weights(shards, tmp_path)
     with Engine(shards[0], threads=1) as engine, pytest.raises(RunError, match=r"another plan \(other model\)"):
         small_sweep(engine, out, random_directions=0)
-
-
-def test_a_known_hash_is_taken_over_only_while_no_shard_has_changed(shards: list[Path]) -> None:
-    known = model_identity(shards[0], lambda: "known")
-    assert model_identity(shards[0], lambda: "anew", known)["sha256"] == "known"
-    before = shards[1].stat()
-    os.utime(shards[1], ns=(before.st_atime_ns, before.st_mtime_ns - 1))  # not the latest of them
-    assert model_identity(shards[0], lambda: "anew", known)["sha256"] == "anew"
-
-
-def test_an_identity_of_an_earlier_version_is_kept_for_one_file_alone(tiny_path: Path, shards: list[Path]) -> None:
-    for path, expected in ((tiny_path, "known"), (shards[0], "anew")):
-        stat = path.stat()
-        known = {
-            "file": path.name, "path": str(path), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "shards": (),
-            "sha256": "known",
-        }  # fmt: skip
-        assert model_identity(path, lambda: "anew", known)["sha256"] == expected
 
 
 def lose(shards: list[Path], folder: Path) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 import pytest
 
-from steercpp.engine.template_environment import LONGEST_SOURCE, RefusedError, StoppedError, program
+from steercpp.engine.template_environment import (
+    LONGEST_SOURCE,
+    RefusedError,
+    StoppedError,
+    limited_time,
+    program,
+)
 from steercpp.errors import PromptError
 
 CHAT = [{"role": "user", "content": "Say <b>'hi' & bye</b> ü"}]
@@ -122,6 +130,23 @@ ENDLESS = {
     "batch": "{{ [1] | batch(10000000000, 'x') | list }}",
     "slice": "{{ [1] | slice(10000000000) | list }}",
     "round": "{{ 1.5 | round(1000000000, 'ceil') }}",
+    "repeated in a loop": "{% for a in range(100000) %}{% set x = 'a' * 4000000 %}{% endfor %}",
+    "repeated and kept": "".join(f"{{% set a{i} = 'a' * 4000000 %}}" for i in range(1500)),
+    "repeated markup": "{% for a in range(100000) %}{% set x = ('a' | e) * 4000000 %}{% endfor %}",
+    "percent in a loop": "{% for a in range(100000) %}{% set x = '%3999990d' % 1 %}{% endfor %}",
+    "batches": "{% for a in range(100000) %}{% for b in [1] | batch(62000, 'x') %}{% endfor %}{% endfor %}",
+    "membership of a range": "{% for a in range(100000) %}{{ 'a' in range(100000) }}{% endfor %}",
+    "largest of a range": "{% for a in range(100000) %}{{ range(100000) | max }}{% endfor %}",
+    "joined iterator": "{{ ('b' * 4000000).join(range(1000) | map('string')) }}",
+    "long numbers": "{% set x = ('f' * 1000000) | int(base=16) %}{% for a in range(100000) %}{{ x // 3 }}{% endfor %}",
+    "stripped": "{{ ('a' * 4000000).strip('b' * 3000000 ~ 'a') }}",
+    "trimmed": "{{ ('a' * 4000000) | trim('b' * 3000000 ~ 'a') }}",
+    "found from the end": "{{ ('a' * 2000000).rfind('a' * 500000 ~ 'b' ~ 'a' * 500000) }}",
+    "wrapped spaces": "{{ (' ' * 3900000) | wordwrap(5) }}",
+    "written text": "{% for a in range(100000) %}{{ 'a' * 600 }}{% endfor %}",
+    "a long date": "{{ strftime_now('%c' * 1000000) }}",
+    "kept in a chain": "{% set n = namespace(x=1) %}{% for a in range(9999) %}{% set n.x = [n.x, 'a' * 99999] %}"
+    "{% endfor %}",
     "wordwrap": "{{ ('a' * 100000) | wordwrap(1, true, 'b' * 100000) }}",
     "indented JSON": "{{ [1, 2] | tojson(indent=10000000000) }}",
     "when compiled": "{% autoescape 'a' | center(10000000000) %}{% endautoescape %}",
@@ -138,6 +163,111 @@ def test_work_is_bounded(source: str) -> None:
 def test_a_long_template_is_not_compiled() -> None:
     with pytest.raises(PromptError, match="has 100,001 characters, and at most 100,000 are read"):
         written("a" * (LONGEST_SOURCE + 1))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% if 0 %}" + "{% elif 0 %}" * 8000 + "{% endif %}",
+        "{{ " + "<".join(["a"] * 45_000) + " }}",
+        "{{ [" + "a," * 45_000 + "] }}",
+        "{{ a }}" * 14_000,
+    ],
+    ids=["elif", "comparison", "list", "output"],
+)
+def test_a_template_of_many_parts_is_not_compiled(source: str) -> None:
+    """Compiling these took up to minutes, each time that the template was asked for."""
+    with pytest.raises(PromptError, match="broken: it has too many parts, or too many within each other"):
+        written(source)
+
+
+def test_a_clock_stops_what_is_not_counted_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((0.0, 0.0, *[11.0] * 1000))
+    monkeypatch.setattr("steercpp.engine.template_environment.monotonic", lambda: next(times))
+    with limited_time(), pytest.raises(StoppedError, match="it works too long"):
+        written("{{ messages[0].content }}")
+
+
+# Ways out of Jinja's sandbox that were published, or that its documentation warns of; CVE-2016-10745, CVE-2019-10906,
+# CVE-2024-56201, CVE-2024-56326, CVE-2025-27516 among them.
+ESCAPES = (
+    "{{ ('{0.__globals__[os].environ[CANARY]}' | attr('format'))(raise_exception) }}",
+    "{{ ('{0.__init__.__globals__}' | attr('format'))(cycler) }}",
+    "{{ '{0.__class__.__mro__}'.format(messages) }}",
+    "{{ '{x.__class__}'.format_map({'x': 1}) }}",
+    "{{ ('{x.__class__}' | attr('format_map'))({'x': 1}) }}",
+    "{{ '{0[__class__]}'.format(messages) }}",
+    "{% set f = '{0.__class__}'.format %}{{ f(1) }}",
+    "{% set n = namespace(f='{0.__class__}'.format) %}{{ n.f(1) }}",
+    "{{ ['{0.__class__}'] | map('format', messages) | list }}",
+    "{{ ['{0.__class__}'] | map('attr', 'format') | list }}",
+    "{{ ['{0.__class__}'] | map(attribute='format') | list }}",
+    "{{ (['{0.__class__}'] | map('attr', 'format') | first)(messages) }}",
+    "{{ messages | map(attribute='__class__') | list }}",
+    "{{ messages | groupby('__class__') }}",
+    "{{ messages | selectattr('__class__.__mro__') | list }}",
+    "{{ messages | sum(attribute='__class__') }}",
+    "{{ [''] | map('attr', '__class__') | list }}",
+    "{{ '' | attr('__class__') }}",
+    "{{ ''['__class__'] }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ ().__class__.__base__.__subclasses__() }}",
+    "{{ raise_exception.__globals__ }}",
+    "{{ raise_exception | attr('__globals__') }}",
+    "{{ raise_exception.__code__.co_consts }}",
+    "{{ strftime_now.__self__ }}{{ strftime_now._function.__self__ }}",
+    "{{ lipsum.__globals__['os'].popen('id').read() }}",
+    "{{ cycler.__init__.__globals__.os }}",
+    "{{ joiner.__init__.__globals__ }}",
+    "{{ namespace.__init__.__globals__ }}",
+    "{{ namespace(a=1)._Namespace__attrs }}",
+    "{{ dict.mro() }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ self._TemplateReference__context.environment }}",
+    "{% block b %}{{ self.b.__func__ }}{{ super.__globals__ }}{% endblock %}",
+    "{% macro m() %}{{ caller.__globals__ }}{{ caller._environment }}{% endmacro %}{% call m() %}{% endcall %}",
+    "{% macro m() %}{% endmacro %}{{ m.__globals__ }}{{ m._func.__globals__ }}{{ m._environment }}",
+    "{% macro m() %}{% endmacro %}{{ m.__init__.__globals__ }}",
+    "{% for m in messages %}{{ loop.__init__.__globals__ }}{{ loop._iterator }}{% endfor %}",
+    "{% for m in messages recursive %}{{ loop._recurse.__globals__ }}{% endfor %}",
+    "{{ none.__class__ }}{{ x.__class__ }}{{ x._fail_with_undefined_error }}",
+    "{{ (messages | map('upper')).gi_frame.f_builtins }}",
+    "{{ messages.append({'role': 'x'}) }}{{ messages[0].update({'content': ''}) }}",
+    "{% import 'os' as os %}{{ os.environ }}",
+    "{% from 'os' import environ %}{{ environ }}",
+    "{% include '/etc/passwd' %}",
+    "{% extends '/proc/self/environ' %}",
+    "{% debug %}",
+    "{{ raise_exception }}",
+    "{{ [cycler, 'a'.upper] }}",
+    "{{ raise_exception ~ '' }}",
+    "{{ '%s' % raise_exception }}{{ '%s' | format(cycler) }}",
+    "{{ '{}'.format(raise_exception) }}",
+    "{{ [range, dict] | join }}",
+    "{{ (messages | map('list')) | string }}",
+    "{{ raise_exception(raise_exception) }}",
+)
+
+
+@pytest.mark.parametrize("source", ESCAPES)
+def test_no_template_sees_the_environment_or_an_object(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written, if anything, is empty or plain data; what is said of a refusal has neither either."""
+    monkeypatch.setenv("CANARY", "a-secret")
+    chat = [dict(turn) for turn in CHAT]
+    try:
+        said = program(source).run({"messages": chat, "tools": None}, date="2026-11-29")
+        assert not re.search(r"<(class|function|module|built-in|bound|generator|_?[a-z_.]+\.[A-Z])|environ|os\.", said)
+    except PromptError as error:
+        said = str(error)
+        assert "\n" not in said
+    assert "a-secret" not in said and " at 0x" not in said and os.environ["PATH"] not in said and "root:" not in said
+    assert chat == CHAT
+
+
+def test_a_refusal_of_many_lines_is_told_in_one() -> None:
+    with pytest.raises(RefusedError) as caught:
+        written("{{ raise_exception('no\n\x1b[31m' * 100000) }}")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
 def test_long_messages_have_more_steps() -> None:

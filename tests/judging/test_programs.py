@@ -15,6 +15,7 @@ from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem
 from steercpp.data.sets.knowledge import read_humaneval
 from steercpp.errors import InputError
+from steercpp.judging import code_blocks as code_blocks_module
 from steercpp.judging.code_blocks import code_blocks
 from steercpp.judging.programs import PREAMBLE, _compiled, answer_code, first_function, program, programs
 
@@ -380,3 +381,47 @@ def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(InputError, match="'best'.*whole or wolf2024"):
         program(ITEM, BODY, way=cast(Any, "best"))
     assert CODE_WAYS == ("whole", "wolf2024")
+
+
+LONG = {  # once over 20 s each, a traceback, or the end of Python itself
+    "elifs": "    if a:\n        pass\n" + "    elif a:\n        pass\n" * 4000,
+    "imports": "import a.a.a\n" * 16_000,
+    "a long name": "import " + "a." * 100_000 + "a\n",
+    "a long name over lines": "import a" + ".\\\na" * 20_000 + "\n",
+    "an f-string of many levels": 'x = f"' + "{" * 100_000 + "1" + "}" * 100_000 + '"\n',
+    "f-strings within each other": "x = " + 'f"{' * 100_000 + "1" + '}"' * 100_000 + "\n",
+    "a comprehension": "x = [a " + "for a in b " * 100_000 + "]\n",
+    "a comprehension that is just short enough": "x = [a " + "for a in b " * 5900 + "]\n",
+    "signs": "    return " + "-" * 100_000 + "1\n",
+    "attributes": "    return a" + ".a" * 2000 + "\n",
+    "sums": "    return 1" + "+1" * 20_000 + "\n",
+    "calls": "f()\n" * 8000 + "def total(xs): return 1\n",
+    "one line": "a;" * 30_000 + "\n",
+    "fences": "```\n" * 50_000,
+    "backquotes": "`" * 100_000 + "a",
+    "thoughts": "`<think> \"<think>' " * 20_000,
+    "messages": "<|channel|>x<|message|>" * 20_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_long_and_deep_answers_are_read_in_bounded_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+    takes = code_blocks_module.Work.takes
+
+    def counted(work: code_blocks_module.Work, source: str) -> bool:
+        is_taken = takes(work, source)
+        compiled.append(len(source) * is_taken)
+        return is_taken
+
+    monkeypatch.setattr(code_blocks_module.Work, "takes", counted)
+    assert 1 <= len(programs(ITEM, f"{FUNCTION}\n```python\n{LONG[name]}```\n")) <= 6
+    assert sum(compiled) <= code_blocks_module.MOST_WORK
+
+
+def test_what_is_deep_behind_a_right_answer_costs_it_nothing() -> None:
+    for name in ("a comprehension that is just short enough", "sums", "an f-string of many levels"):
+        code = FUNCTION + "\n" + LONG[name]
+        if len(code) < code_blocks_module.MOST_LETTERS:
+            assert True in passes(code), name

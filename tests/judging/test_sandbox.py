@@ -17,7 +17,16 @@ from places import SECRET
 from steercpp.data.sets.knowledge import read_humaneval
 from steercpp.errors import InputError, SandboxError
 from steercpp.judging.programs import program
-from steercpp.judging.sandbox import WAYS, ProgramOutcome, SandboxLimits, run_program, why_not
+from steercpp.judging.sandbox import (
+    UNREADABLE,
+    WAYS,
+    Program,
+    ProgramOutcome,
+    SandboxLimits,
+    _outcome,
+    run_program,
+    why_not,
+)
 
 
 def run(source: str, way: str, **limits: float) -> ProgramOutcome:
@@ -180,3 +189,42 @@ def test_walls_that_cannot_be_built_say_why(monkeypatch: pytest.MonkeyPatch, tmp
 def test_limits_must_limit(limits: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(limits))} is"):
         SandboxLimits(**limits)  # type: ignore[arg-type]
+
+
+PASSED = b'{"passed": true, "reason": "", "output": ""}'
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"", b"0000002", b"zzzzzzzz", b"0000002c" + PASSED[:-1], b"0000002c" + PASSED + b"x", PASSED, b"00000002{}",
+        b"00000004null", b'0000002d{"passed": 1,    "reason": "", "output": ""}',
+        b'0000002d{"passed": true, "reason": "x", "output": ""}', b"000186a0" + b"[" * 100_000, b"00000003\xff\xff\xff",
+    ],
+    ids=range(12),
+)  # fmt: skip
+def test_what_the_supervisor_did_not_tell_whole_is_a_failure(told: bytes) -> None:
+    """A line that a program cut short ended the judging of a whole run."""
+    assert _outcome(b"0000002c" + PASSED) == ProgramOutcome(True, "", "")
+    assert _outcome(told) == ProgramOutcome(False, UNREADABLE, "")
+
+
+def test_a_test_sees_what_a_function_does(way: str) -> None:
+    """What it changes, yields and prints, its helpers, and the functions that the problem itself gives."""
+    code = "def half(x): return x // 2\ndef go(xs):\n    xs.sort(); print('sorted'); return map(half, xs)\n"
+    test = (
+        "import io\nfrom contextlib import redirect_stdout\nxs, told = [4, 2], io.StringIO()\n"
+        "with redirect_stdout(told): got = list(go(xs))\n"
+        "assert (xs, got, told.getvalue()) == ([2, 4], [1, 2], 'sorted\\n'), (xs, got, told.getvalue())\n"
+        "assert double(half(9)) == 8\n"
+    )
+    given = "def double(x): return 2 * x\n"
+    assert run(Program.of(code, test, given=given), way) == ProgramOutcome(True, "", "")
+    other = code + "def double(x): return 8\n"  # a program's own version of what is given has no say
+    assert run(Program.of(other, test.replace("== 8", "== 8 and double(1) == 2"), given=given), way).passed
+
+
+def test_what_cannot_be_told_to_a_test_fails_with_the_reason(way: str) -> None:
+    test = "try:\n    f()\nexcept BaseException:\n    pass\n"
+    end = run(Program.of("def f(): return object()\n", test), way)
+    assert end.reason == "a value of type object cannot cross between a program and its test"

@@ -6,13 +6,14 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from architectures import ARCHITECTURES
 from gguf.constants import GGUFValueType
 from gguf_keys import write_with_keys
+from hostile_models import Tensor, fit, read
 from places import ROOT
 from tiny_model import Shape, write_tiny_model
 
@@ -238,3 +239,104 @@ def test_no_number_of_other_architectures_ends_the_process(tmp_path: Path, name:
     ]
     found = dict(zip(changes, uses(paths), strict=True))
     assert not {change: said for change, said in found.items() if said.startswith(("RAW", "ENDED"))}
+
+
+def changed(source: Path, target: Path, change: Callable[[list[Tensor]], object]) -> Path:
+    """The file with other tensors, whose places in it and data are as they must be."""
+    file = read(source)
+    change(file.tensors)
+    fit(file)
+    target.write_bytes(file.to_bytes())
+    return target
+
+
+@pytest.mark.parametrize(("type_", "called"), [(27, "i64"), (24, "i8"), (26, "i32"), (28, "f64")])
+def test_a_tensor_of_a_type_without_products(model: Path, tmp_path: Path, type_: int, called: str) -> None:
+    """llama.cpp calls a function that is not there, in the middle of a decode."""
+
+    def retype(tensors: list[Tensor]) -> None:
+        tensors[-1].type = type_
+
+    path = changed(model, tmp_path / "changed.gguf", retype)
+    with pytest.raises(ModelError, match=f" has the type {called}, with which llama.cpp cannot multiply; download the"):
+        Engine(path, threads=1)
+
+
+def test_a_norm_of_a_type_without_sums(model: Path, tmp_path: Path) -> None:
+    """llama.cpp finds out while it computes; tried out in one thread, that is an error, and the next model works."""
+
+    def retype(tensors: list[Tensor]) -> None:
+        next(tensor for tensor in tensors if tensor.name == b"blk.1.attn_norm.weight").type = 30
+
+    path = changed(model, tmp_path / "changed.gguf", retype)
+    for threads in (1, 2):
+        with pytest.raises(ModelError, match=r"binary_op: unsupported types: dst: f32, src0: f32, src1: bf16; check"):
+            Engine(path, threads=threads)
+        with Engine(model, threads=threads) as engine:
+            assert engine.encode("once")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_a_tensor_that_is_taken_for_granted(tmp_path: Path) -> None:
+    """llama.cpp reads through a null pointer for it while it makes a context."""
+    whole = ARCHITECTURES["phi3"].write(tmp_path / "whole.gguf")
+
+    def drop(tensors: list[Tensor]) -> None:
+        tensors[:] = [tensor for tensor in tensors if tensor.name != b"blk.5.attn_qkv.weight"]
+
+    path = changed(whole, tmp_path / "changed.gguf", drop)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="it reads a tensor that the file lacks; check"):
+            Engine(path, threads=1)
+    with Engine(whole, threads=1) as engine:
+        assert engine.encode("once")
+
+
+def test_a_head_of_which_nothing_is_rotated(tmp_path: Path) -> None:
+    """ggml goes round for ever over it."""
+    whole = ARCHITECTURES["gemma2"].write(tmp_path / "whole.gguf")
+    path = write_with_keys(whole, tmp_path / "changed.gguf", {"gemma2.rope.dimension_count": u32(0)})
+    with pytest.raises(ModelError, match="rope.dimension_count is 0, and this architecture rotates"):
+        Engine(path, threads=1)
+
+
+def test_texts_that_are_no_utf_8(model: Path, tmp_path: Path) -> None:
+    """Bytes become U+FFFD where a text is read, and are spelled in errors."""
+    texts = ("general.name", "tokenizer.chat_template", "llama.odd")
+    changes = {key: Value(GGUFValueType.STRING, "BYTES") for key in texts}
+    path = write_with_keys(model, tmp_path / "changed.gguf", changes)
+    path.write_bytes(path.read_bytes().replace(b"BYTES", b"\xff\xed\xa0\x80b"))
+    with Engine(path, threads=1) as engine:
+        assert engine.chat_template == "\ufffd\ufffd\ufffd\ufffdb"
+        assert all(isinstance(piece, str) for piece in engine.vocabulary.pieces)
+    path = write_with_keys(model, path, {"general.architecture": Value(GGUFValueType.STRING, "BYTES")})
+    path.write_bytes(path.read_bytes().replace(b"BYTES", b"\xff\n\x1b[m"))
+    with pytest.raises(ModelError) as caught:
+        Engine(path, threads=1)
+    assert r"unknown model architecture: '\xff \x1b[m'" in str(caught.value)
+
+
+ABORT = """
+import ctypes, resource, sys
+from steercpp.doctor.installation import loaded_libraries
+from steercpp.engine import model
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+if sys.argv[1] == "code":
+    model.end_with_code()
+else:
+    model._native.aborts_exit(False)
+(library,) = (file for file in loaded_libraries() if "libggml-base" in file)
+ctypes.CDLL(library).ggml_abort(b"/build/src/ops.cpp", 7, b"GGML_ASSERT(%s) failed", b"x")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries have other names elsewhere")
+@pytest.mark.parametrize(("way", "code"), [("code", 1), ("signal", -6)])
+def test_an_abort_outside_of_loading_is_one_sentence(way: str, code: int) -> None:
+    """No dump: exit code 1 of the command line, an abort of a library's process."""
+    run = subprocess.run([sys.executable, "-c", ABORT, way], capture_output=True, text=True, check=False)
+    assert run.returncode == code
+    assert run.stderr == (
+        "steercpp: llama.cpp could not go on computing and ends the process (ops.cpp:7: GGML_ASSERT(x) failed); what "
+        "was stored is kept: examine the model with steercpp doctor --model\n"
+    )

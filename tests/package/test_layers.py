@@ -30,6 +30,7 @@ BASE = {
     "locks",
     "inputs",
     "parameters",
+    "spreadsheets",
 }
 # Each room with those that it may import, beside itself and the base.
 ROOMS: dict[str, set[str]] = {

@@ -16,8 +16,9 @@ from small_sweep import ANSWER, BEHAVIOR, CHOICE, TEXT, small_sweep
 from steercpp.data.items import OwnItem
 from steercpp.engine.engine import Engine
 from steercpp.reports.headings import ENDS, WORDS, heading
-from steercpp.reports.tables import Columns, tables
+from steercpp.reports.tables import tables
 from steercpp.runs.judgement import Judgement, judge
+from steercpp.spreadsheets import Columns
 from steercpp.statistics.names import OLDER, renamed
 from steercpp.sweeps.own_answers import own_answers
 from steercpp.sweeps.texts import TextPlan

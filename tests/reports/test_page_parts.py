@@ -17,9 +17,9 @@ from steercpp.reports.differences import Piece, changes
 from steercpp.reports.grids import grid
 from steercpp.reports.style import CSS_COLORS, STYLE, new_figure, rendered
 from steercpp.reports.svg import inline, title_points
-from steercpp.reports.tables import csv_bytes
 from steercpp.reports.templates import rendered_page
 from steercpp.runs.manifest import read_manifest
+from steercpp.spreadsheets import csv_bytes
 
 
 def test_what_changed_is_marked_and_what_did_not_is_not() -> None:

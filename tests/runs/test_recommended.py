@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,12 @@ from click.testing import CliRunner, Result
 from planted_run import write_planted_run
 
 from steercpp.cli.main import main
+from steercpp.errors import RunError
 from steercpp.locks import MEASURING
+from steercpp.reports.report import write_report
 from steercpp.runs.folder import VECTOR_FILE
+from steercpp.runs.judgement import judge
+from steercpp.runs.recommended import renew_recommendation
 from steercpp.runs.result import open_run
 from steercpp.vectors.control_vector import MetaValue
 from steercpp.vectors.gguf import read_vector, write_vector
@@ -77,3 +82,20 @@ def test_a_file_that_cannot_be_written_is_told(poor: Path) -> None:
     told = judged("score", poor).stderr
     assert "the run recommends none; the file still says the former: " in told and told.count("\n") == 1
     assert read_vector(poor / VECTOR_FILE).metadata["recommended_strength"] == 0.5
+
+
+def test_what_was_read_of_an_earlier_run_is_not_written_into_a_later_one(run: Path) -> None:
+    """What was wrong: whoever had read a run wrote its vector and its report over those of the run that replaced it."""
+    read = judge(open_run(run))
+    say(run, 0.35)
+    run.rename("earlier")
+    write_planted_run(run, strengths="-0.5:0.5:0.25", n_random=0)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    shutil.copyfile("earlier/vector.gguf", run / VECTOR_FILE)  # of the same directions, as it happens
+    assert "the file still says the former: run: another process has changed this run" in renew_recommendation(
+        read.result
+    )
+    (run / VECTOR_FILE).write_bytes(before[VECTOR_FILE])
+    with pytest.raises(RunError, match="^run: another process has changed this run since it was read; run the same"):
+        write_report(read)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before

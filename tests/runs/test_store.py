@@ -12,7 +12,7 @@ from planted_run import BEHAVIOR, CHOICE, write_planted_run
 
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
-from steercpp.runs.folder import OURS, STORE, clear, examine, prepare
+from steercpp.runs.folder import STORE, examine, prepare
 from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.runs.result import open_run
 from steercpp.runs.store import Continuation, Group, Store
@@ -215,14 +215,6 @@ def test_measurements_without_a_manifest_are_not_thrown_away(tmp_path: Path) -> 
     (folder / MANIFEST).unlink()
     with pytest.raises(RunError, match="measurements but no manifest.json"):
         examine(folder)
-
-
-def test_clear_leaves_what_is_not_ours(tmp_path: Path) -> None:
-    folder = write_planted_run(tmp_path / "run", strengths="0:0:1", n_random=0)
-    (folder / "notes.txt").write_text("mine")
-    clear(folder)
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-    assert "notes.txt" not in OURS
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can make files")

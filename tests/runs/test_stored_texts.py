@@ -10,7 +10,7 @@ from steercpp.choices import CODE_WAYS
 from steercpp.data.items import CodeItem
 from steercpp.errors import RunError
 from steercpp.judging.texts import GeneratedText, Verdict
-from steercpp.runs.code import earlier_label, failure_reasons, judge_code, stored_code_scores, verdict_label
+from steercpp.runs.code import earlier_labels, failure_reasons, judge_code, stored_code_scores, verdict_label
 from steercpp.runs.store import Store
 from steercpp.runs.text_notes import EARLIER_RULE, text_notes
 
@@ -97,11 +97,17 @@ def test_verdicts_by_an_earlier_rule_are_read_and_never_mixed(store: Store) -> N
     texts = [GeneratedText(0.0, 0, sample, "    pass\n", 2, "end", -1.0) for sample in range(2)]
     store.add_texts("vector", "code", 0, texts, token_layers=1, token_layers_plain=1)
     for way in CODE_WAYS:
-        store.add_verdicts(earlier_label("vector", way), "code", [Verdict(0.0, 0, i, False, "old") for i in range(2)])
+        store.add_verdicts(
+            earlier_labels("vector", way)[-1], "code", [Verdict(0.0, 0, i, False, "old") for i in range(2)]
+        )
     assert judge_code(store, [], allow=False) == 0, "nothing has to run"
     assert failure_reasons(store) == {0.0: {"old": 2}} and text_notes(store) == (EARLIER_RULE,)
+    later = [Verdict(0.0, 0, i, False, "later") for i in range(2)]
+    store.add_verdicts(earlier_labels("vector", "whole")[0], "code", later)
+    assert judge_code(store, [], allow=False) == 0
+    assert failure_reasons(store) == {0.0: {"later": 2}}, "of two earlier rules the later one"
     store.add_verdicts(verdict_label("vector", "whole"), "code", [Verdict(0.0, 0, 0, True, "")])
-    assert failure_reasons(store) == {0.0: {"old": 2}}, "half of them judged"
+    assert failure_reasons(store) == {0.0: {"later": 2}}, "half of them judged"
     store.add_verdicts(verdict_label("vector", "whole"), "code", [Verdict(0.0, 0, 1, True, "")])
     assert failure_reasons(store) == {0.0: {}}
     scores = stored_code_scores(store, [0.0])

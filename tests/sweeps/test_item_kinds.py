@@ -18,9 +18,10 @@ from steercpp.data.sets.embedded import load
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.errors import ContextOverflowError, InputError, PromptError, TaskError
-from steercpp.reports.tables import csv_bytes, tables
+from steercpp.reports.tables import tables
 from steercpp.runs.judgement import judge
 from steercpp.runs.result import SweepResult, open_run
+from steercpp.spreadsheets import csv_bytes
 from steercpp.sweeps.work import answer_work, choice_work, text_work
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import read_vector

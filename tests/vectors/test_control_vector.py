@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import Any
 
@@ -34,9 +35,11 @@ def test_it_keeps_its_own_read_only_copy() -> None:
 
 
 def test_pickle() -> None:
-    again = pickle.loads(pickle.dumps(vector(metadata={"a": (1, 2)})))
-    np.testing.assert_array_equal(again.directions[5], ROWS[5])
-    assert again.metadata == {"a": (1, 2)}
+    made = vector(metadata={"a": (1, 2)})
+    for again in (pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):
+        np.testing.assert_array_equal(again.directions[5], ROWS[5])
+        assert again.metadata == {"a": (1, 2)} and (again.model_hint, again.n_layer) == ("llama", 8)
+        assert not any(row.flags.writeable for row in again.directions.values())
 
 
 @pytest.mark.parametrize(

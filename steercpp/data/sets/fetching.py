@@ -4,7 +4,8 @@ A file is fetched beside its place and put there once it is whole, has the hash 
 set's reader with as many rows as the official file has. Where no hash is known, that of the first fetch is kept in
 fetched.json beside the file and holds from then on. What is there already is not fetched again, files of a set that was
 interrupted included. MMLU's archive is unpacked by name, and not kept: nothing of it is written but
-{dev,val,test}/{subject}_{split}.csv.
+{dev,val,test}/{subject}_{split}.csv, and one with links, or members that lie outside, is refused. How a download may
+end is in download.py; what a killed one left is deleted by the next command.
 
 A mirror has the files as the cache does: BASE/NAME/path. Its address is `base_url` or the variable STEERCPP_DATA_URL.
 """
@@ -17,14 +18,12 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 from steercpp.aliases import Progress
 from steercpp.data.sets.catalog import data_set
+from steercpp.data.sets.download import download
 from steercpp.data.sets.records import LARGEST
 from steercpp.data.sets.sources import (
     RECORD,
@@ -37,15 +36,15 @@ from steercpp.data.sets.sources import (
     repository,
 )
 from steercpp.errors import DataSetError
-from steercpp.files import replacing
+from steercpp.files import adopt, replacing, take_places
 from steercpp.locks import writing
 from steercpp.provenance import file_sha256, now
 
 URL_VARIABLE = "STEERCPP_DATA_URL"
-TIMEOUT_S = 30.0  # without a single byte
-_CHUNK = 1 << 16  # bytes
+DRAFTS = ".fetching-"  # how the folders begin in which files are whole before they are put in their places
+LARGEST_FILE = 1 << 26  # bytes, where the official size is not known; the largest such file has 4 MB
+MEMBERS = 10_000  # of an archive; the official one has some 240
 _MEMBER = re.compile(r"(?:data/)?((dev|val|test)/\w+_\2\.csv)")
-_HASH = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +98,21 @@ def fetch_set(
     base = base_url or os.environ.get(URL_VARIABLE)
     try:
         files = [_kept(file, home) for file in SOURCES[name].files]
-        if None in files:
+        if None in files or any(home.glob(f"{DRAFTS}*")):
             with writing(home, error=DataSetError, otherwise="choose another `cache`"):
+                _clear(home)
                 files = [
                     _kept(file, home) or _fetched(name, file, home, base, progress) for file in SOURCES[name].files
                 ]
     except OSError as error:
         raise DataSetError(f"{home}: cannot be written ({error.strerror or error}); choose another `cache`") from error
     return Fetched(find_set(name, home.parent), tuple(filter(None, files)))
+
+
+def _clear(home: Path) -> None:
+    """Delete what a fetch left that was killed; the lock is held, so nobody is at it."""
+    for draft in home.glob(f"{DRAFTS}*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _kept(file: RemoteFile, home: Path) -> FetchedFile | None:
@@ -128,71 +134,32 @@ def _kept(file: RemoteFile, home: Path) -> FetchedFile | None:
 def _fetched(name: str, file: RemoteFile, home: Path, base: str | None, progress: Progress | None) -> FetchedFile:
     """One file, fetched."""
     place, url = home / file.path, f"{base.rstrip('/')}/{name}/{file.path}" if base else file.url
+    is_archive = place.suffix == ".tar"
     expected = file.sha256 or recorded(home).get(file.path, {}).get("sha256")
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=home) as folder:
+    with tempfile.TemporaryDirectory(prefix=DRAFTS, dir=home) as folder:
         draft = Path(folder, place.name)
         advice = "take the official file elsewhere" if file.sha256 else f"delete {home / RECORD} to take the new one"
-        sha256 = _download(url, draft, expected, progress, advice)
+        largest = file.n_bytes or (LARGEST if is_archive else LARGEST_FILE)
+        sha256 = download(url, draft, largest=largest, progress=progress)
+        if expected not in (None, sha256):
+            raise _hash_error(url, sha256, expected, advice)
         n_rows = _check(name, file, draft, url)
         place.parent.mkdir(parents=True, exist_ok=True)
         for split in _unpacked(draft):
-            target = home / split
-            shutil.rmtree(target, ignore_errors=True)
-            (draft.parent / split).replace(target)
+            take_places({home / split: draft.parent / split})
         if place.suffix != ".tar":
-            draft.replace(place)
+            adopt(draft, place, sha256=sha256)
     fetched = FetchedFile(place, url, sha256, file.sha256 is not None, n_rows, True)
     _record(home, file.path, fetched)
     return fetched
 
 
-def _download(url: str, draft: Path, expected: str | None, progress: Progress | None, advice: str) -> str:
-    """Fetch into this file; its hash. `advice` is what to do where that is another one, and it is no accident."""
-    import pooch
-    import requests
-
-    bar: Any = _Bar(progress, draft.name) if progress else False
-    answers: list[requests.Response] = []  # pooch leaves those open that it did not read to the end
-
-    def keep(response: requests.Response, **_: Any) -> None:
-        answers.append(response)
-
-    loader = pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK, timeout=TIMEOUT_S, hooks={"response": keep})
-    hashed = f"sha256:{expected}" if expected else None
-    try:
-        with _quiet(pooch.get_logger()):
-            pooch.retrieve(url, hashed, fname=draft.name, path=draft.parent, downloader=loader)
-    except requests.RequestException as error:
-        _raise_for(url, error)
-    except ValueError as error:
-        hashes = [digest for digest in _HASH.findall(str(error)) if digest != expected]
-        raise DataSetError(
-            f"{url}: its sha256 is {hashes[-1] if hashes else 'another'}, expected {expected}; the file has changed or "
-            f"was damaged on the way, and nothing of it was kept: fetch it again, or {advice}"
-        ) from error
-    finally:
-        for answer in answers:
-            answer.close()
-    return file_sha256(draft)
-
-
-def _raise_for(url: str, error: Any) -> NoReturn:
-    """One sentence for what went wrong on the way."""
-    import requests
-
-    by_hand = "fetch it by hand and name its folder with `data`"
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        answer = f"{error.response.status_code} {error.response.reason}".strip()
-        raise DataSetError(
-            f"{url}: the server answers {answer}; check the address of the mirror, or {by_hand}"
-        ) from error
-    if isinstance(error, ValueError):  # what requests raises for an address that is none
-        raise DataSetError(f"{url}: no address to fetch from; give one like https://host/folder") from error
-    if isinstance(error, requests.Timeout | requests.ConnectionError) and "IncompleteRead" not in str(error):
-        raise DataSetError(
-            f"{url}: no connection; check the network or give a mirror's `base_url`, or {by_hand}"
-        ) from error
-    raise DataSetError(f"{url}: the download broke off, and nothing of it was kept; fetch it again") from error
+def _hash_error(url: str, sha256: str, expected: str, advice: str) -> DataSetError:
+    """The error of a file that has another hash; `advice` is what to do where that is no accident."""
+    return DataSetError(
+        f"{url}: its sha256 is {sha256}, expected {expected}; the file has changed or was damaged on the way, and "
+        f"nothing of it was kept: fetch it again, or {advice}"
+    )
 
 
 def _check(name: str, file: RemoteFile, draft: Path, url: str) -> int:
@@ -216,27 +183,46 @@ def _check(name: str, file: RemoteFile, draft: Path, url: str) -> int:
 
 
 def _unpack(archive: Path) -> None:
-    """MMLU's files of an archive, beside it; nothing else of it, whatever its members are called.
+    """MMLU's files of an archive, beside it; nothing else of it.
 
     Raises:
-        DataSetError: no archive, cut off, or larger than 256 MiB.
+        DataSetError: no plain tar, cut off, of more than 256 MiB or 10,000 members, or with a member that lies outside
+            of the archive, is a link or a device.
     """
     left = LARGEST
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
+        with tarfile.open(archive, "r:") as tar:  # not packed: what is packed may claim any size
+            for n, member in enumerate(tar):
+                if n == MEMBERS:
+                    raise DataSetError(f"{archive.name}: has more than {MEMBERS:,} members")
+                _refuse_odd(archive, member)
                 path = _MEMBER.fullmatch(member.name.removeprefix("./"))
-                content = tar.extractfile(member) if path and member.isreg() else None
-                if path is None or content is None:
+                if path is None or not member.isreg():
                     continue
-                left -= member.size
+                left -= max(member.size, 0)
                 if left < 0:
                     raise DataSetError(f"{archive.name}: unpacks to more than 256 MiB")
+                content = tar.extractfile(member)
+                assert content is not None
                 target = archive.parent / path[1]
                 target.parent.mkdir(exist_ok=True)
-                target.write_bytes(content.read())
-    except (tarfile.TarError, EOFError) as error:
+                with replacing(target) as part:
+                    part.write(content.read())
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:  # some of it tarfile raises unwrapped
         raise DataSetError(f"{archive.name}: no tar archive, or cut off: {error}") from error
+
+
+def _refuse_odd(archive: Path, member: tarfile.TarInfo) -> None:
+    """Refuse what no official archive has.
+
+    Raises:
+        DataSetError: a path that leads out, or neither a file nor a folder.
+    """
+    parts = re.split(r"[/\\\\]", member.name)
+    if member.name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+        raise DataSetError(f"{archive.name}: its member {member.name[:80]!r} lies outside")
+    if not (member.isreg() or member.isdir()):
+        raise DataSetError(f"{archive.name}: its member {member.name[:80]!r} is a link or a device")
 
 
 def _unpacked(draft: Path) -> list[str]:
@@ -248,32 +234,4 @@ def _record(home: Path, path: str, fetched: FetchedFile) -> None:
     about = {key: value for key, value in asdict(fetched).items() if key in ("url", "sha256", "n_rows")}
     records = {**recorded(home), path: {**about, "fetched": now()}}
     with replacing(home / RECORD) as draft:
-        draft.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
-
-
-class _Bar:
-    """What pooch reports of a download, passed on."""
-
-    def __init__(self, progress: Progress, label: str) -> None:
-        self.total, self._done, self._progress, self._label = 0, 0, progress, label
-
-    def update(self, n_bytes: int) -> None:
-        self._done += n_bytes
-        self._progress(min(self._done, self.total) if self.total else self._done, self.total or self._done, self._label)
-
-    def reset(self) -> None:
-        self._done = 0
-
-    def close(self) -> None:
-        """Nothing is left to be done."""
-
-
-@contextmanager
-def _quiet(logger: Any) -> Iterator[None]:
-    """Without pooch's own messages, which are for those who call it themselves."""
-    level = logger.level
-    logger.setLevel("CRITICAL")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+        draft.write((json.dumps(records, indent=2) + "\n").encode())

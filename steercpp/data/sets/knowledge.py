@@ -234,12 +234,15 @@ def read_humaneval(path: Path | str) -> tuple[CodeProblem, ...]:
             task_id that occurs twice (path:line), or no problem at all.
     """
     problems: dict[str, CodeProblem] = {}
-    for row in json_line_records(path):
-        problem = CodeProblem(*row.texts("task_id", "prompt", "entry_point", "canonical_solution", "test"))
+    rows = (
+        row.texts("task_id", "prompt", "entry_point", "canonical_solution", "test") for row in json_line_records(path)
+    )
+    for texts in filled(rows, path):
+        problem = CodeProblem(*texts)
         if problem.task_id in problems:
-            raise row.error(f"task_id {problem.task_id!r} occurs twice; keep one of them")
+            raise DataSetError(f"{problem.place}: task_id {problem.task_id!r} occurs twice; keep one of them")
         problems[problem.task_id] = problem
-    return filled(problems.values(), path)
+    return tuple(problems.values())
 
 
 def read_caa(path: Path | str) -> tuple[CaaQuestion, ...]:

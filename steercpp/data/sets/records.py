@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from steercpp.data.json_stream import iter_items
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import DataSetError, PairsError
-from steercpp.inputs import open_input
+from steercpp.inputs import open_input, reading
 
 LARGEST = 1 << 28  # bytes, unpacked; the largest official file has 3 MB, and a gzip file may claim anything
 _GZIP = b"\x1f\x8b"
@@ -108,9 +108,10 @@ def filled(rows: Iterable[_Row], path: Path | str) -> tuple[_Row, ...]:
     Raises:
         DataSetError: there is none.
     """
-    if filled_rows := tuple(rows):
-        return filled_rows
-    raise DataSetError(f"{path}: the set is empty; give the official file, unchanged")
+    with reading(path, DataSetError):
+        if filled_rows := tuple(rows):
+            return filled_rows
+        raise DataSetError(f"{path}: the set is empty; give the official file, unchanged")
 
 
 def read_text(path: Path | str) -> str:
@@ -119,27 +120,28 @@ def read_text(path: Path | str) -> str:
     Raises:
         DataSetError: unreadable, a gzip file cut off or damaged, larger than 256 MiB, or not UTF-8 (path:line).
     """
-    try:
-        with open_input(path) as file:
-            is_packed = file.read(len(_GZIP)) == _GZIP
-            file.seek(0)
-            with gzip.open(file) if is_packed else file as content:
-                data = content.read(LARGEST + 1)
-    except EOFError as error:
-        raise DataSetError(f"{path}: the gzip file is cut off; fetch it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataSetError(f"{path}: the gzip file is damaged ({error}); fetch it again") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if len(data) > LARGEST:
-        raise DataSetError(f"{path}: larger than 256 MiB, as no data set is; check the path")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataSetError(
-            f"{path}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        ) from error
+    with reading(path, DataSetError):
+        try:
+            with open_input(path) as file:
+                is_packed = file.read(len(_GZIP)) == _GZIP
+                file.seek(0)
+                with gzip.open(file) if is_packed else file as content:
+                    data = content.read(LARGEST + 1)
+        except EOFError as error:
+            raise DataSetError(f"{path}: the gzip file is cut off; fetch it again") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise DataSetError(f"{path}: the gzip file is damaged ({error}); fetch it again") from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if len(data) > LARGEST:
+            raise DataSetError(f"{path}: larger than 256 MiB, as no data set is; check the path")
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise DataSetError(
+                f"{path}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
+            ) from error
 
 
 def csv_records(path: Path | str, *headers: tuple[str, ...]) -> Iterator[Record]:
@@ -189,15 +191,16 @@ def _named(path: Path | str, columns: tuple[str, ...], rows: Iterator[tuple[int,
 
 def _csv_rows(path: Path | str) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, with the line on which each begins."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    line = 1
-    try:
-        for row in reader:
-            if row:
-                yield line, row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataSetError(f"{path}:{line}: not CSV ({error}); give the official file, unchanged") from error
+    with reading(path, DataSetError):
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+        line = 1
+        try:
+            for row in reader:
+                if row:
+                    yield line, row
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataSetError(f"{path}:{line}: not CSV ({error}); give the official file, unchanged") from error
 
 
 def json_records(path: Path | str) -> Iterator[Record]:
@@ -206,13 +209,14 @@ def json_records(path: Path | str) -> Iterator[Record]:
     Raises:
         DataSetError: unreadable, not UTF-8, no array, cut off, or an item that is no object, with path:line.
     """
-    try:
-        for line, item in iter_items(path):
-            yield _object(f"{path}:{line}", item)
-    except PairsError as error:
-        raise DataSetError(str(error)) from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with reading(path, DataSetError):
+        try:
+            for line, item in iter_items(path):
+                yield _object(f"{path}:{line}", item)
+        except PairsError as error:
+            raise DataSetError(str(error)) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
 def json_line_records(path: Path | str) -> Iterator[Record]:
@@ -228,13 +232,14 @@ def parse_json(text: str, path: Path | str, *, first_line: int = 1) -> Any:
     Raises:
         DataSetError: not JSON, with path:line.
     """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{path}:{first_line + error.lineno - 1}"
-        raise DataSetError(f"{place}: not JSON ({error.msg} at column {error.colno}); fetch it again") from error
-    except RecursionError as error:
-        raise DataSetError(f"{path}:{first_line}: nested too deeply; give the official file, unchanged") from error
+    with reading(path, DataSetError):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            place = f"{path}:{first_line + error.lineno - 1}"
+            raise DataSetError(f"{place}: not JSON ({error.msg} at column {error.colno}); fetch it again") from error
+        except RecursionError as error:
+            raise DataSetError(f"{path}:{first_line}: nested too deeply; give the official file, unchanged") from error
 
 
 def _object(place: str, item: Any) -> Record:

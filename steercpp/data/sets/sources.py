@@ -1,9 +1,10 @@
 """Where the files of data sets are published, and where they lie here; read this to add a set, or a place to look.
 
 A folder of data holds NAME/..., as `steercpp data get` makes it; clones of the sets' own repositories and the official
-files alone are found in it too. Hashes are of files that come from their authors' own repositories; for the others none
-is known, and the number of rows is what is checked. Addresses are those by which other public code fetches these sets;
-`note` says what could not be verified.
+files alone are found in it too. Addresses name a commit where other public code fetches the set by that commit, and a
+branch where none is known. A hash is given where the file itself was at hand, or where several others name the same one
+for that commit; where it is None, that of the first fetch is recorded and holds from then on, and the number of rows is
+what is checked at first. `note` says what could not be verified.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ class RemoteFile:
         url: its address.
         n_rows: how many rows it has, in any official version; of an archive its test split.
         sha256: its hash, None where none is known.
+        n_bytes: its size, None where it is not known.
     """
 
     path: str
     url: str
     n_rows: tuple[int, ...]
     sha256: str | None = None
+    n_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +65,47 @@ class Source:
     note: str = ""
 
 
-def _github(repository: str, path: str, *n_rows: int, sha256: str | None = None, name: str = "") -> RemoteFile:
-    """A file of a repository, by branch and path; `name` is its path below the set's folder, or else its own name."""
-    return RemoteFile(name or path.rpartition("/")[2], f"{_GITHUB}/{repository}/{path}", n_rows, sha256)
+def _github(
+    repository: str, commit: str, path: str, *n_rows: int, sha256: str | None = None, n_bytes: int | None = None,
+    name: str = "",
+) -> RemoteFile:  # fmt: skip
+    """A file of a repository, by commit or branch and path; `name` is its path below the set's folder, or its own."""
+    url = f"{_GITHUB}/{repository}/{commit}/{path}"
+    return RemoteFile(name or path.rpartition("/")[2], url, n_rows, sha256, n_bytes)
 
 
-def _split(name: str, n_rows: int, sha256: str) -> RemoteFile:
-    return _github("andyrdt/refusal_direction", f"main/dataset/splits/{name}.json", n_rows, sha256=sha256)
+def _split(name: str, n_rows: int, n_bytes: int, sha256: str) -> RemoteFile:
+    commit = "0b9c8bc56a73b42f595fd173156d4aefe9a9143c"
+    return _github(
+        "andyrdt/refusal_direction", commit, f"dataset/splits/{name}.json", n_rows, sha256=sha256, n_bytes=n_bytes
+    )
 
 
 def _caa(path: str, n_rows: int) -> RemoteFile:
-    return _github("nrimsky/CAA", f"main/datasets/{path}", n_rows, name=path)
+    return _github("nrimsky/CAA", "5dabbbd9a0bca5f25e174501e959de378806aa48", f"datasets/{path}", n_rows, name=path)
 
 
+def _bbq(name: str, n_rows: int) -> RemoteFile:
+    n_bytes, sha256 = _BBQ[name]
+    folder = "analysis_scripts" if name == BBQ_TARGETS else "data"
+    commit = "bea11bd97d79217245b5871acd247b9d6eb24598"
+    return _github("nyu-mll/BBQ", commit, f"{folder}/{name}", n_rows, sha256=sha256, n_bytes=n_bytes)
+
+
+_BBQ: Mapping[str, tuple[int | None, str]] = {
+    "Age.jsonl": (3_091_834, "46e805b3fc2d8cbd26eeb8e8430d98cf7b2dc9c83574ff3674e8ce4f0fca2a60"),
+    "Disability_status.jsonl": (1_336_984, "375d40d9b71f056150264445ec189b13934998f3f49a1e311aa7578eb3b45e5f"),
+    "Gender_identity.jsonl": (4_331_406, "8b5adbb368510a97d5775dc43e1c719e0249fe2da33f13c83e3e29edafec7a00"),
+    "Nationality.jsonl": (2_900_040, "a583e74666aec0341ded8aa3983e7cad694eb24de72c254d28b2df3035720090"),
+    "Physical_appearance.jsonl": (1_347_476, "e48d7e13508565f4801574e611043470c25c95a0a62af3699cb5ee7cb02608fb"),
+    "Race_ethnicity.jsonl": (6_062_426, "4a9f1214cfaa115ce7f0bdb40609122e431f5152c71b8ca64d665e483b946ae6"),
+    "Race_x_SES.jsonl": (11_222_218, "af8e2ae3d0e5be9ebcbfe7149e591d47ff649e263307f4548f7fb12f6a6d83e8"),
+    "Race_x_gender.jsonl": (13_094_106, "e5dbba782f8c4e25b99dd5470b5136e2db73dbf401cf6d4a5a3ed31b02f95696"),
+    "Religion.jsonl": (1_118_728, "cb9555f9f3454a52cd2df85956b59bd7fcca5aa922c8527693b1164d08417616"),
+    "SES.jsonl": (5_696_950, "9f92754bb037b0982604b9112705fb81d60a19d9e759c67e4a85e484a070f528"),
+    "Sexual_orientation.jsonl": (729_010, "2c71036b9e7584fe589c42aef32c1a42bc01b9a5e9b1b8704342630cdb08cefd"),
+    BBQ_TARGETS: (None, "f36708416b0e7adb81b47ad1926f9c39c2beb611702b73b01e06c9b6c9ffbd3d"),
+}
 CAA_CHOICES = {"mmlu": "test/mmlu/mmlu.json", "truthfulqa": "test/truthfulqa/truthful_qa.json"}
 _CAA_ROWS = {
     "coordinate-other-ais": 360, "corrigible-neutral-HHH": 290, "hallucination": 1000, "myopic-reward": 950,
@@ -83,70 +114,79 @@ _CAA_ROWS = {
 
 SOURCES: Mapping[str, Source] = MappingProxyType({
     "advbench": Source(
-        (_github("llm-attacks/llm-attacks", "main/data/advbench/harmful_behaviors.csv", 520),),
+        (_github("llm-attacks/llm-attacks", "098262edf85f807224e70ecd87b9d83716bf6b73",
+                 "data/advbench/harmful_behaviors.csv", 520, n_bytes=82_125,
+                 sha256="6cd1a5c63c07610d7eb67307772ee5606017ee950b5770ab288a2c487489d3e1"),),
         ("harmful_behaviors.csv",),
     ),
     "instructions": Source(
         (
-            _split("harmful_train", 260, "8f5c0eac0efd2a7f99084bbe8d0de2c465e31b1997184783c917969d9de9ece1"),
-            _split("harmful_val", 39, "305f1d1e6dfa6c50a32d24a18ef815f42b5441eb83e6d7767d242107162fd9f4"),
-            _split("harmful_test", 572, "5e12ae102c3791dee083a69ab6269a78e033411c629bc3f66f75d2fde196d9ef"),
-            _split("harmless_train", 18_793, "86623b1f8a25aa35df153fc97a556dbcebb6a7c881538ae43ee479ca17f2e002"),
-            _split("harmless_val", 6264, "772010758e7d771ef4c7e5e4acdfd7598dcece1a6f383f20d382f640913a2a4d"),
-            _split("harmless_test", 6266, "1b5930ce5e855ada758b3116ce7c4aaea9b9d05f8cdd77b385511d4c84173b19"),
+            _split("harmful_train", 260, 34_613, "8f5c0eac0efd2a7f99084bbe8d0de2c465e31b1997184783c917969d9de9ece1"),
+            _split("harmful_val", 39, 6_763, "305f1d1e6dfa6c50a32d24a18ef815f42b5441eb83e6d7767d242107162fd9f4"),
+            _split("harmful_test", 572, 115_743, "5e12ae102c3791dee083a69ab6269a78e033411c629bc3f66f75d2fde196d9ef"),
+            _split("harmless_train", 18_793, 2_344_466,
+                   "86623b1f8a25aa35df153fc97a556dbcebb6a7c881538ae43ee479ca17f2e002"),
+            _split("harmless_val", 6264, 780_532, "772010758e7d771ef4c7e5e4acdfd7598dcece1a6f383f20d382f640913a2a4d"),
+            _split("harmless_test", 6266, 783_466, "1b5930ce5e855ada758b3116ce7c4aaea9b9d05f8cdd77b385511d4c84173b19"),
         ),
         ("harmful_*.json", "harmless_*.json"), up=1, folders=("splits",),
     ),
     "strongreject": Source(
-        (_github("alexandrasouly/strongreject", "main/strongreject_dataset/strongreject_dataset.csv", 313),),
+        (_github("alexandrasouly/strongreject", "3432b2d696b428f242bd507df96d80f686571d5e",
+                 "strongreject_dataset/strongreject_dataset.csv", 313),),
         ("strongreject_dataset.csv", "strongreject.csv"), folders=("refusal_direction",),
     ),
     "harmbench": Source(
-        (_github("centerforaisafety/HarmBench", "main/data/behavior_datasets/harmbench_behaviors_text_all.csv", 400),),
+        (_github("centerforaisafety/HarmBench", "c0423b952435fcc8467108d8f25962dbae5b7de2",
+                 "data/behavior_datasets/harmbench_behaviors_text_all.csv", 400,
+                 sha256="8d81accedd38eaaf8b760618622bb888417d1fd0c86eba65c427a16f1cbb4afc"),),
         tuple(f"harmbench_behaviors_text_{part}.csv" for part in ("all", "test", "val")),
     ),
     "jailbreakbench": Source(
         (RemoteFile(
             "harmful-behaviors.csv",
-            "https://huggingface.co/datasets/JailbreakBench/JBB-Behaviors/resolve/main/data/harmful-behaviors.csv",
-            (100,),
+            "https://huggingface.co/datasets/JailbreakBench/JBB-Behaviors/resolve/"
+            "886acc352a31533ffbcf4ef22c744658688086fc/data/harmful-behaviors.csv",
+            (100,), "4a8ec6832056b631eb092dccc60d37a61c3d441268268888b3d006288afeffa1", 23_116,
         ),),
         ("harmful-behaviors.csv", "jailbreakbench.csv"), folders=("refusal_direction", "jbb-behaviors"),
     ),
     "malicious-instruct": Source(
-        (_github("Princeton-SysML/Jailbreak_LLM", "main/data/MaliciousInstruct.txt", 100),),
+        (_github("Princeton-SysML/Jailbreak_LLM", "main", "data/MaliciousInstruct.txt", 100, n_bytes=6_269,
+                 sha256="a64d69dd1004aac4a23aaff3748fb8f17161893f74db36f45b8bc849eb1bcce5"),),
         ("MaliciousInstruct.txt", "malicious_instruct.txt"), folders=("refusal_direction",),
         note="no licence could be found: ask its authors",
     ),
     "xstest": Source(
-        (_github("paul-rottger/exaggerated-safety", "main/xstest_prompts.csv", 450,
-                 sha256="11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a"),),
+        (_github("paul-rottger/xstest", "d7bb5bd738c1fcbc36edd83d5e7d1b71a3e2d84d", "xstest_prompts.csv", 450,
+                 n_bytes=38_719, sha256="11783fb294ed017473ee53c207d71f2161c7672c8d0b037501e78387f801cb5a"),),
         ("xstest_prompts.csv", "xstest_v2_prompts.csv"),
     ),
     "stereoset": Source(
-        (_github("moinnadeem/StereoSet", "master/data/dev.json", 4229),), ("dev.json", "dev_rebuilt.json")
+        (_github("moinnadeem/StereoSet", "master", "data/dev.json", 4229),), ("dev.json", "dev_rebuilt.json")
     ),
     "bbq": Source(
         (
-            *(_github("nyu-mll/BBQ", f"main/data/{category}.jsonl", n_rows) for category, n_rows in BBQ_ROWS.items()),
-            _github("nyu-mll/BBQ", f"main/analysis_scripts/{BBQ_TARGETS}", 58_556),
+            *(_bbq(f"{category}.jsonl", n_rows) for category, n_rows in BBQ_ROWS.items()),
+            _bbq(BBQ_TARGETS, 58_556),
         ),
         tuple(f"{category}.jsonl" for category in BBQ_ROWS), up=1,
     ),
     "crows-pairs": Source(
-        (_github("nyu-mll/crows-pairs", "master/data/crows_pairs_anonymized.csv", 1508),),
+        (_github("nyu-mll/crows-pairs", "master", "data/crows_pairs_anonymized.csv", 1508),),
         ("crows_pairs_anonymized.csv",),
     ),
     "mmlu": Source(
-        (RemoteFile("data.tar", "https://people.eecs.berkeley.edu/~hendrycks/data.tar", (14_042,)),),
+        (RemoteFile("data.tar", "https://people.eecs.berkeley.edu/~hendrycks/data.tar", (14_042,),
+                    "bec563ba4bac1d6aaf04141cd7d1605d7a5ca833e38f994051e818489592989b"),),
         ("test/*_test.csv", "dev/*_dev.csv", "val/*_val.csv"), up=2, folders=("data",),
     ),
     "truthfulqa": Source(
-        (_github("sylinrl/TruthfulQA", "main/TruthfulQA.csv", 790, 817),), ("TruthfulQA.csv",)
+        (_github("sylinrl/TruthfulQA", "main", "TruthfulQA.csv", 790, 817),), ("TruthfulQA.csv",)
     ),
     "humaneval": Source(
-        (_github("openai/human-eval", "master/data/HumanEval.jsonl.gz", 164,
-                 sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),),
+        (_github("openai/human-eval", "6d43fb980f9fee3c892a914eda09951f772ad10d", "data/HumanEval.jsonl.gz", 164,
+                 n_bytes=44_877, sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),),
         ("HumanEval.jsonl.gz", "HumanEval.jsonl"),
     ),
     "caa": Source(
@@ -162,8 +202,12 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
     ),
     "gsm8k": Source(
         tuple(
-            _github("openai/grade-school-math", f"master/grade_school_math/data/{split}.jsonl", n_rows)
-            for split, n_rows in (("test", 1319), ("train", 7473))
+            _github("openai/grade-school-math", "3101c7d5072418e28b9008a6636bde82a006892c",
+                    f"grade_school_math/data/{split}.jsonl", n_rows, n_bytes=n_bytes, sha256=sha256)
+            for split, n_rows, n_bytes, sha256 in (
+                ("test", 1319, 749_738, "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14"),
+                ("train", 7473, 4_166_206, "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465"),
+            )
         ),
         ("test.jsonl", "train.jsonl"), up=1,
     ),

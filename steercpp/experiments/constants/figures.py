@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from steercpp.aliases import Floats
 from steercpp.experiments.constants.derive import Constants
 from steercpp.experiments.constants.words import number
-from steercpp.files import write_atomically
+from steercpp.files import write_together
 from steercpp.locks import DRAWING, DRAWING_WAIT_S, writing
 from steercpp.reports.style import BLUE, GREY, LEAF, ORANGE, STYLE, VIOLET, blank_figure, rendered
 from steercpp.statistics.rounded import fixed
@@ -42,14 +42,13 @@ def write_figures(folder: Path, constants: Constants) -> tuple[Path, ...]:
     Raises:
         RunError: they cannot be written.
     """
-    files: dict[Path, bytes] = {}
+    files: dict[str, bytes] = {}
     for name, draw in figures(constants).items():
         figure = draw()
-        files |= {folder / f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "svg")}
+        files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("png", "svg")}
     with writing(folder, lock=DRAWING, wait_s=DRAWING_WAIT_S, otherwise=""):
-        for path, data in files.items():
-            write_atomically(path, data)
-    return tuple(files)
+        write_together(folder, files)
+    return tuple(folder / name for name in files)
 
 
 def figures(constants: Constants) -> dict[str, Callable[[], Figure]]:

@@ -1,7 +1,7 @@
 """Constants in their run directory: `constants.json` and `constants.npz`; read this for when they are out of date.
 
-The arrays are written first and the record, which names their hash and the plan that it belongs to, last: so there is a
-whole set or none, and one of an earlier run in the same folder is noticed. The same constants give the same bytes.
+They are written together, the record, which names the arrays' hash and the plan that it belongs to, last: so there is
+a whole set or none, and one of an earlier run in the same folder is noticed. The same constants give the same bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import zipfile
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -20,12 +19,17 @@ import numpy as np
 from steercpp.encoding import json_ready
 from steercpp.errors import RunError
 from steercpp.experiments.constants.derive import Constants
-from steercpp.files import write_atomically
+from steercpp.experiments.constants.words import facts
+from steercpp.files import write_together
+from steercpp.inputs import read_input, reading
 from steercpp.locks import writing
 from steercpp.runs.manifest import read_manifest
+from steercpp.vectors.npz import members
 
 FORMAT = "steercpp constants 2"
 RECORD, ARRAYS = "constants.json", "constants.npz"
+AGAIN = "measure the constants again with `force=True`"
+_MOST_BYTES = 1 << 28  # of all arrays; those of 20,000 items have a tenth of it
 
 
 def write_constants(folder: Path, constants: Constants) -> tuple[Path, Path]:
@@ -43,9 +47,7 @@ def write_constants(folder: Path, constants: Constants) -> tuple[Path, Path]:
     record = {"format": FORMAT, **constants.record, "arrays_sha256": sha256(data.getvalue()).hexdigest()}
     text = json.dumps(json_ready(record), indent=1, allow_nan=False) + "\n"
     with writing(folder, otherwise=""):
-        (folder / RECORD).unlink(missing_ok=True)
-        write_atomically(folder / ARRAYS, data.getvalue())
-        write_atomically(folder / RECORD, text.encode())
+        write_together(folder, {ARRAYS: data.getvalue(), RECORD: text.encode()})
     return folder / RECORD, folder / ARRAYS
 
 
@@ -58,23 +60,22 @@ def read_constants(folder: Path | str) -> Constants | None:
     folder = Path(folder)
     manifest = read_manifest(folder)
     path = folder / RECORD
-    again = "measure the constants again with `force=True`"
-    try:
-        record = json.loads(path.read_bytes())
+    with reading(path, RunError, again=AGAIN):
+        if not path.exists() or not (folder / ARRAYS).exists():
+            return None
+        record = json.loads(read_input(path))
         if not isinstance(record, dict) or not str(record.get("format")).startswith(FORMAT[:-1]):
-            raise RunError(f"{path}: not a record of {FORMAT!r}; {again}")
+            raise RunError(f"{path}: not a record of {FORMAT!r}; {AGAIN}")
         if record["format"] != FORMAT or record.get("plan_sha256") != manifest.plan.sha256:
             return None
-        data = (folder / ARRAYS).read_bytes()
-        if sha256(data).hexdigest() != record.get("arrays_sha256"):
-            raise RunError(f"{folder / ARRAYS}: not the arrays that {RECORD} was made with; {again}")
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path}: the constants cannot be read ({error}); {again}") from error
-    return Constants(_numbers(record), arrays)
+        if sha256(read_input(folder / ARRAYS, limit=_MOST_BYTES)).hexdigest() != record.get("arrays_sha256"):
+            raise RunError(f"{folder / ARRAYS}: not the arrays that {RECORD} was made with; {AGAIN}")
+        with members(folder / ARRAYS, RunError, most_bytes=_MOST_BYTES) as described:
+            arrays = {member.name: member.values(RunError, folder / ARRAYS) for member in described}
+        if strange := sorted(name for name, values in arrays.items() if values.dtype.kind not in "fiub"):
+            raise RunError(f"{folder / ARRAYS}: {strange[0]} holds no numbers; {AGAIN}")
+        facts(record := _numbers(record))  # what commands show of it is there, and of the kinds that it must be
+        return Constants(record, arrays)
 
 
 def _numbers(value: Any) -> Any:

@@ -22,6 +22,7 @@ import dacite
 
 from steercpp.errors import RunError
 from steercpp.files import TEMPORARY, write_atomically
+from steercpp.inputs import read_input, reading
 from steercpp.provenance import command, file_sha256, json_sha256, machine, now, versions
 from steercpp.runs.folder import NEXT, prepare
 from steercpp.runs.manifest import MANIFEST as RUN
@@ -140,18 +141,19 @@ def _read(path: Path) -> StudyManifest | None:
     Raises:
         RunError: it is damaged.
     """
-    file = path / MANIFEST
-    try:
-        record = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise RunError(f"{file}: cannot be read ({error.strerror}); check its rights") from error
-    except ValueError as error:
-        raise RunError(f"{file}: damaged, not JSON ({error}); {NEXT}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise RunError(f"{file}: not the manifest of a {FORMAT!r}; {NEXT}")
-    try:
-        return dacite.from_dict(StudyManifest, record)
-    except dacite.DaciteError as error:
-        raise RunError(f"{file}: not the manifest of a {FORMAT!r} ({error}); {NEXT}") from error
+    with reading(path / MANIFEST, RunError, again=NEXT):
+        file = path / MANIFEST
+        try:
+            record = json.loads(read_input(file))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise RunError(f"{file}: cannot be read ({error.strerror}); check its rights") from error
+        except ValueError as error:
+            raise RunError(f"{file}: damaged, not JSON ({error}); {NEXT}") from error
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise RunError(f"{file}: not the manifest of a {FORMAT!r}; {NEXT}")
+        try:
+            return dacite.from_dict(StudyManifest, record)
+        except dacite.DaciteError as error:
+            raise RunError(f"{file}: not the manifest of a {FORMAT!r} ({error}); {NEXT}") from error

@@ -42,11 +42,12 @@ import dacite
 from steercpp.choices import Sign, SynthesisVariant, Unit
 from steercpp.errors import InputError, PresetError
 from steercpp.extraction.methods import METHODS
-from steercpp.inputs import read_input, stem
+from steercpp.inputs import read_input, reading, stem
 from steercpp.sweeps.strengths import grid
 
 Role: TypeAlias = Literal["base", "chat"]
 ENDING = ".toml"
+LONGEST = 1 << 16  # bytes of a preset: reading takes the square of the depth of its tables
 
 # The figures of each run, and what tables call them.
 FIGURES = {"b_at_0": "B(0)", "crossing": "B = 0", "delta_lambda": "Δλ", "b0": "b₀", "p_at_0": "P(0)", "b": "λσβ"}
@@ -223,18 +224,19 @@ def parse_preset(text: str, *, name: str, place: str) -> Preset:
     Raises:
         PresetError: not TOML, an unknown or missing key, or a value that cannot be; the message starts with the place.
     """
-    try:
-        data = tomllib.loads(text)
-        config = dacite.Config(strict=True, cast=[tuple])
-        return dacite.from_dict(Preset, {**data, "name": name, "text": text}, config=config)
-    except tomllib.TOMLDecodeError as error:
-        raise PresetError(f"{place}: not TOML: {error}") from error
-    except dacite.UnexpectedDataError as error:
-        raise PresetError(f"{place}: key {', '.join(sorted(error.keys))} is unknown; see docs/study.md") from error
-    except dacite.MissingValueError as error:
-        raise PresetError(f"{place}: {error.field_path} is missing") from error
-    except (dacite.DaciteError, InputError) as error:
-        raise PresetError(f"{place}: {error}") from error
+    with reading(place, PresetError, again="see docs/study.md"):
+        try:
+            data = tomllib.loads(text)
+            config = dacite.Config(strict=True, cast=[tuple])
+            return dacite.from_dict(Preset, {**data, "name": name, "text": text}, config=config)
+        except tomllib.TOMLDecodeError as error:
+            raise PresetError(f"{place}: not TOML: {error}") from error
+        except dacite.UnexpectedDataError as error:
+            raise PresetError(f"{place}: key {', '.join(sorted(error.keys))} is unknown; see docs/study.md") from error
+        except dacite.MissingValueError as error:
+            raise PresetError(f"{place}: {error.field_path} is missing") from error
+        except (dacite.DaciteError, InputError) as error:
+            raise PresetError(f"{place}: {error}") from error
 
 
 def _counts(**numbers: int | None) -> None:
@@ -273,7 +275,7 @@ def load_preset(name: str) -> Preset:
         raise PresetError(f"preset {name!r} is unknown; {advice}")
     path = Path(name) if is_file else _root() / f"{name}{ENDING}"
     try:
-        text = read_input(path).decode("utf-8")
+        text = read_input(path, limit=LONGEST).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PresetError(f"{path}: cannot be read ({reason}); check the path of the preset") from error

@@ -236,7 +236,7 @@ def test_files_are_whole_and_the_same_and_known_to_be_old(found: Constants, run:
     (tmp_path / RECORD).write_text(json.dumps({**json.loads(before[0]), "plan_sha256": "0" * 64}))
     assert read_constants(tmp_path) is None  # of an earlier run in this folder
     (tmp_path / RECORD).write_text("{")
-    with pytest.raises(RunError, match=r"constants\.json: the constants cannot be read"):
+    with pytest.raises(RunError, match=r"constants\.json: damaged \(JSONDecodeError"):
         read_constants(tmp_path)
 
 

@@ -1,0 +1,126 @@
+"""A model file from anywhere, examined in a process of its own: what it does to llama.cpp there is told.
+
+    examined = examine_apart(Path("model.gguf"), {"threads": 2})
+
+The process is `python -m steercpp.doctor.stranger`: a JSON object with the model and the keywords of `Engine` comes in,
+one with what was found goes out. Where it ends in another way, that is the finding.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steercpp.doctor.self_test import Check, run_self_test
+from steercpp.encoding import printable
+from steercpp.errors import SteerError
+
+if TYPE_CHECKING:
+    from steercpp.engine.engine import Engine
+
+STEERS = "steering works with the model"  # the check that fails where none can be made
+_TUPLES = ("tensor_split", "rpc")  # keywords of Engine's that JSON makes lists
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What was found of a model.
+
+    Attributes:
+        checks: whether it steers; one that failed where it could not be loaded.
+        settings: `n_gpu_layers` and `threads` of the engine; empty where there was none.
+        template: what is unusual about its chat template, in sentences.
+    """
+
+    checks: tuple[Check, ...]
+    settings: Mapping[str, int] = field(default_factory=dict)
+    template: tuple[str, ...] = ()
+
+
+def examine_here(path: Path, open_engine: Callable[[Path], Engine] | None = None) -> Examined:
+    """Examine a model in this process. Failures are findings, not exceptions.
+
+    Args:
+        path: the model.
+        open_engine: loads it, by default as `Engine` does.
+    """
+    from steercpp.engine.engine import Engine
+    from steercpp.engine.template_remarks import template_remarks
+
+    try:
+        with (open_engine or Engine)(path) as engine:
+            settings = {name: int(engine.settings()[name]) for name in ("n_gpu_layers", "threads")}
+            template = template_remarks(engine.vocabulary)
+            return Examined(run_self_test(engine), settings, template)
+    except SteerError as error:
+        return Examined((Check(STEERS, False, str(error)),))
+
+
+def examine_apart(path: Path, options: Mapping[str, Any]) -> Examined:
+    """Examine a model in a process of its own, whose end is a finding.
+
+    Args:
+        path: the model.
+        options: keywords of `Engine`, in JSON's types and tuples.
+    """
+    asked = json.dumps({"model": os.fspath(path), "options": dict(options)})
+    search = os.pathsep.join(folder for folder in sys.path if folder)  # but not the working folder, which may be theirs
+    run = subprocess.run(
+        [sys.executable, "-P", "-m", "steercpp.doctor.stranger"], input=asked.encode(), capture_output=True,
+        env={**os.environ, "PYTHONPATH": search}, check=False,
+    )  # fmt: skip
+    try:
+        found = json.loads(run.stdout) if run.returncode == 0 else None
+    except ValueError:
+        found = None
+    if found is None:
+        return Examined((Check(STEERS, False, f"{path}: {_end(run.returncode, run.stderr)}"),))
+    return Examined(tuple(Check(**check) for check in found["checks"]), found["settings"], tuple(found["template"]))
+
+
+def _end(code: int, complaint: bytes) -> str:
+    """How the process ended, in a sentence."""
+    lines = complaint.decode("utf-8", "replace").split("\n")
+    reason = printable(next((line for line in reversed(lines) if line.strip()), ""))[:_LONGEST_REASON]
+    how = f"with exit code {code}" if code >= 0 else f"by {_signal_name(-code)}"
+    return (
+        f"the process that examined the model was ended {how}{f' ({reason})' if reason else ''}; do not use this file: "
+        "download the model again, or convert it again"
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def main() -> None:
+    """The process."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what llama.cpp prints is no part of the answer
+    asked = json.loads(sys.stdin.buffer.read())
+    options: dict[str, Any] = {
+        name: tuple(value) if name in _TUPLES else value for name, value in asked["options"].items()
+    }
+
+    def opened(path: Path) -> Engine:
+        from steercpp.engine.engine import Engine
+
+        return Engine(path, **options)
+
+    with answer:
+        json.dump(asdict(examine_here(Path(asked["model"]), opened)), answer)
+
+
+if __name__ == "__main__":
+    main()

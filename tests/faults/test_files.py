@@ -1,0 +1,255 @@
+"""One way to write a file: whole or not at all, only in ordinary places, never over what another process does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from second_process import holding
+
+from steercpp.errors import InputError, RunError, VectorFileError
+from steercpp.files import TEMPORARY, fenced, remove_leftovers, replacing, write_atomically, write_together, write_whole
+from steercpp.locks import MEASURING, is_free, writing
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.formats import read_any_vector, write_any_vector
+
+
+@contextmanager
+def files_end_at(n_bytes: int) -> Iterator[None]:
+    """No file of this process can grow beyond."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", ["gguf", "npz", "safetensors"])
+def test_a_vector_that_does_not_fit_leaves_the_good_file(suffix: str, tmp_path: Path) -> None:
+    """What was wrong: of n_embd 256 nothing was raised, and a cut file took the place of the good one."""
+    path = tmp_path / f"v.{suffix}"
+    rng = np.random.default_rng(3)
+    vector, other = (
+        ControlVector({il: rng.standard_normal(256).astype(np.float32) for il in range(1, 17)}, "llama", 17)
+        for _ in "ab"
+    )
+    write_any_vector(path, vector)
+    good = path.read_bytes()
+    for n_bytes in (0, 100, 4096, 8192, 12_000, 16_384, len(good) - 1):
+        with files_end_at(n_bytes), pytest.raises(VectorFileError, match=f"{path.name}: cannot be written: .*; choose"):
+            write_any_vector(path, other, force=True)
+        assert path.read_bytes() == good and [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    with files_end_at(len(good)):
+        write_any_vector(path, other, force=True)
+    assert np.array_equal(read_any_vector(path)[0].directions[16], other.directions[16])
+
+
+def test_what_reads_back_otherwise_does_not_take_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was wrong: a block that was lost by the system left a hole in a file of the right length."""
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: write(file, bytes(len(data)), place))
+    with pytest.raises(InputError, match="x: cannot be written: what was written reads back otherwise; choose"):
+        write_whole(path, b"new", force=True, error=InputError)
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: len(data))
+    with pytest.raises(RunError, match="x: cannot be written .what was written reads back otherwise"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(os.path.relpath(path))
+
+
+def a_device(path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes devices")
+    os.mknod(path, 0o20666, os.makedev(1, 3))
+
+
+@pytest.mark.parametrize("make", [a_pipe, a_socket, a_device])
+def test_only_ordinary_files_are_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """What was wrong: with `force` a device, a pipe or a link was replaced by a file."""
+    make(special := tmp_path / "special")
+    before = special.lstat()
+    (link := tmp_path / "link").symlink_to("special")
+    for path in (special, link):
+        for force in (False, True):
+            with pytest.raises(
+                InputError, match=rf"{path.name}: is {make.__name__.replace('_', ' ')}, not an ordinary"
+            ):
+                write_whole(path, b"new", force=force, error=InputError)
+    with pytest.raises(RunError, match="special: is a"):
+        write_atomically(special, b"new")
+    assert os.path.samestat(before, special.lstat()) and link.is_symlink()
+
+
+def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (chain := tmp_path / "chain").symlink_to("link")
+    (link := tmp_path / "link").symlink_to(elsewhere / "file")
+    for data in (b"one", b"two"):  # first it leads nowhere
+        write_whole(chain, data, force=data == b"two", error=InputError)
+        assert (elsewhere / "file").read_bytes() == data and chain.is_symlink() and link.is_symlink()
+    with pytest.raises(InputError, match="chain: exists already"):
+        write_whole(chain, b"three", force=False, error=InputError)
+    (circle := tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(InputError, match="circle: is a link that leads in a circle"):
+        write_whole(circle, b"", force=True, error=InputError)
+    with pytest.raises(RunError, match="link: is a link, which is not followed here"):
+        write_atomically(link, b"three")
+    assert [entry.name for entry in elsewhere.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_an_open_file_is_no_place(tmp_path: Path) -> None:
+    with (tmp_path / "opened").open("wb") as opened:
+        (link := tmp_path / "link").symlink_to(f"/proc/self/fd/{opened.fileno()}")
+        for path in (link, link.readlink()):
+            with pytest.raises(InputError, match="stands for an open file of a process"):
+                write_whole(path, b"new", force=True, error=InputError)
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "kept").write_bytes(b"")
+    (tmp_path / "b").write_bytes(b"old")
+    with pytest.raises(RunError, match="cannot be written"):
+        write_together(tmp_path, {"b": b"new", "a": b"new"})
+    assert (tmp_path / "a" / "kept").exists() and (tmp_path / "b").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync", "link", "rename"])
+def test_files_that_belong_together_are_all_old_or_all_new(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"old")
+    new = dict.fromkeys("abc", b"new")
+    real, tried = getattr(os, call), 0
+    for fails_at in range(20):
+        left = fails_at
+
+        def failing(*arguments: object, **options: object) -> object:
+            nonlocal left, tried
+            left -= 1
+            if left == -1:
+                tried += 1
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(os, call, failing)
+        if left < 0:
+            break
+        try:
+            write_together(tmp_path, new)
+        except RunError:
+            assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys("abc", b"old")
+        else:
+            break
+        finally:
+            monkeypatch.setattr(os, call, real)
+    assert tried and {path.name: path.read_bytes() for path in tmp_path.iterdir()} == new
+
+
+def test_leftovers_go_and_what_is_in_work_stays(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY}0123").write_bytes(b"")
+    (tmp_path / f"{TEMPORARY}folder").mkdir()
+    (tmp_path / "mine").write_bytes(b"")
+    with replacing(tmp_path / "x") as draft:
+        draft.write(b"x")
+        with writing(tmp_path):
+            assert {path.name for path in tmp_path.iterdir()} == {"mine", draft.path.name, MEASURING}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "x"}
+    with holding(tmp_path):
+        assert not is_free(tmp_path)
+        remove_leftovers(tmp_path, folders=False)
+        assert (tmp_path / MEASURING).exists()
+    assert is_free(tmp_path)
+    with writing(tmp_path):
+        pass
+    assert not (tmp_path / MEASURING).exists()
+
+
+def lock_removed(folder: Path) -> None:
+    (folder / MEASURING).unlink()
+
+
+def lock_replaced(folder: Path) -> None:
+    (folder / MEASURING).unlink()
+    (folder / MEASURING).write_bytes(b"")
+
+
+def lock_taken_over(folder: Path) -> None:
+    """As where the file system has no locks."""
+    (folder / MEASURING).write_bytes(b'{"pid": 1}')
+
+
+def folder_removed(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def folder_replaced(folder: Path) -> None:
+    folder.rename(folder.with_name("away"))
+    folder.mkdir()
+
+
+def folder_became_a_link(folder: Path) -> None:
+    folder.rename(folder.with_name("away"))
+    folder.with_name("other").mkdir()
+    folder.symlink_to("other")
+
+
+DISTURBED = (lock_removed, lock_replaced, lock_taken_over, folder_removed, folder_replaced, folder_became_a_link)
+
+
+@pytest.mark.parametrize("disturb", DISTURBED)
+def test_who_has_lost_a_lock_writes_nothing_more(disturb: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with writing(folder):
+        write_atomically(folder / "before", b"")
+        (folder / "below").mkdir()
+        disturb(folder)
+        before = sorted(path for path in tmp_path.rglob("*"))
+        attempts: list[Callable[[], None]] = [
+            lambda: write_atomically(folder / "x", b""),
+            lambda: write_atomically(folder / "below" / "x", b""),
+            lambda: write_whole(folder / "x.gguf", b"", force=True, error=InputError),
+            lambda: write_together(folder, {"x": b"", "y": b""}),
+        ]
+        for write in attempts:
+            with pytest.raises((RunError, InputError), match="no longer holds its place|does not exist"):
+                write()
+        write_atomically(tmp_path / "elsewhere", b"")  # is no one's business
+        (tmp_path / "elsewhere").unlink()
+        assert sorted(path for path in tmp_path.rglob("*")) == before
+    if disturb in (lock_replaced, lock_taken_over):
+        assert disturb is lock_taken_over or (folder / MEASURING).exists()  # it is another's by now
+
+
+def test_a_fence_holds_for_its_own_thread_and_folder_alone(tmp_path: Path) -> None:
+    def fall() -> None:
+        raise RunError("fallen")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "runs").mkdir()
+    with fenced(tmp_path / "run", fall):
+        with pytest.raises(RunError, match="^fallen$"):
+            write_atomically(tmp_path / "run" / "x", b"")
+        write_atomically(tmp_path / "runs" / "x", b"")
+    write_atomically(tmp_path / "run" / "x", b"")

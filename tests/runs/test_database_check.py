@@ -1,0 +1,137 @@
+"""A run from a stranger: only our own tables, values of their columns' types, and the rows that were measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from places import ROOT
+from planted_run import write_planted_run
+
+from steercpp.errors import RunError
+from steercpp.runs.database_check import Patience, bound, rows_sha256
+from steercpp.runs.folder import STORE
+from steercpp.runs.manifest import MANIFEST
+from steercpp.runs.result import open_run
+from steercpp.runs.store import Store
+
+ENDLESS = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT x FROM r"
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_planted_run(tmp_path_factory.mktemp("runs") / "run", strengths="-0.5:0.5:0.5", n_random=0)
+
+
+@pytest.fixture
+def run(planted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(planted, tmp_path / "run"))
+
+
+def change(run: Path, script: str) -> None:
+    with closing(sqlite3.connect(run / STORE)) as connection:
+        connection.executescript(script)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (f"ALTER TABLE groups RENAME TO zz; CREATE VIEW groups AS {ENDLESS}", "holds a table 'zz' that is not ours"),
+        (f"DROP TABLE groups; CREATE VIEW groups AS {ENDLESS}", "holds a view 'groups' that is not ours"),
+        ("CREATE TRIGGER t AFTER INSERT ON verdicts BEGIN DELETE FROM meta; END", "holds a trigger 't'"),
+        ("CREATE INDEX i ON logprobs(nats)", "holds a index 'i'"),
+        ("ALTER TABLE logprobs ADD COLUMN y", "holds a table 'logprobs' that is not ours"),
+        ("DROP TABLE texts", "lacks the table texts"),
+        ("UPDATE logprobs SET nats = 'much' WHERE item = 1", "table logprobs has a value of another type"),
+        ("UPDATE items SET record = x'00' WHERE item = 1", "table items has a value of another type"),
+        ("UPDATE groups SET n_tokens = 1.5", "table groups has a value of another type"),
+        ("UPDATE continuations SET side = '999999' WHERE kind = 'choice'", "its side is '999999'"),
+        ("UPDATE continuations SET tokens = '5'", "a continuation cannot be read"),
+        ("UPDATE items SET record = '[]'", "an item cannot be read"),
+    ],
+)
+def test_what_is_not_ours_is_refused(run: Path, script: str, reason: str) -> None:
+    change(run, script)
+    with pytest.raises(RunError, match=f"{STORE}: not a usable sweep store .*{reason}"):
+        open_run(run)
+
+
+def test_a_changed_row_is_noticed(run: Path) -> None:
+    """One flipped bit in the rows was read as another measurement."""
+    with Store.read(run / STORE) as store:
+        sha256 = store.rows_sha256()
+    record = json.loads((run / MANIFEST).read_bytes())
+    (run / MANIFEST).write_text(json.dumps({**record, "rows_sha256": sha256}))
+    assert open_run(run).finished
+    change(run, "UPDATE logprobs SET nats = nats + 1e-13 WHERE item = 3")
+    with pytest.raises(RunError, match="its rows are not those that were measured"):
+        open_run(run)
+
+
+def test_verdicts_may_come_later(run: Path) -> None:
+    with Store.reopen(run / STORE) as store:
+        before = store.rows_sha256()
+        change(run, "INSERT INTO verdicts VALUES ('vector', 'code', 0.0, 0, 0, 1, '')")
+        assert store.rows_sha256() == before
+
+
+def test_the_hash_is_of_the_rows_alone(run: Path) -> None:
+    """Neither the order in which they were written nor the file's pages count."""
+    with closing(sqlite3.connect(run / STORE)) as connection:
+        before = rows_sha256(connection, ["logprobs"])
+        connection.executescript("CREATE TEMP TABLE t AS SELECT * FROM logprobs; DELETE FROM logprobs; "
+                                 "INSERT INTO logprobs SELECT * FROM t ORDER BY nats; VACUUM")  # fmt: skip
+        assert rows_sha256(connection, ["logprobs"]) == before
+        connection.execute("DELETE FROM logprobs WHERE item = 0")
+        assert rows_sha256(connection, ["logprobs"]) != before
+
+
+def test_no_query_goes_on_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        bound(connection)
+        patience = Patience(connection, path)
+        patience.renew()
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            connection.execute(f"SELECT max(x) FROM ({ENDLESS})").fetchall()
+        patience.renew()
+        assert connection.execute("SELECT count(*) FROM t").fetchall() == [(0,)]
+        with pytest.raises(sqlite3.DataError, match="too big"):
+            connection.execute("SELECT randomblob(1000000000)")
+
+
+def test_what_damaged_rows_do_to_a_reader_is_damage(run: Path) -> None:
+    said = r"not a usable sweep store \(ZeroDivisionError: division by zero\)"
+    with pytest.raises(RunError, match=said), Store.read(run / STORE):
+        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError), Store.reopen(run / STORE):
+        _ = 1 / 0  # of a sweep, whose rows are its own
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": -1}, "its plan is not complete"),
+        ({"strengths": ["a"]}, "its plan is not complete"),
+        ({"strengths": [float("nan")]}, "its plan is not complete"),
+        ({"items": {"behavior": 5}}, "its plan is not complete"),
+        ({"n_ctx": "many"}, "its plan is not complete"),
+        ({"unit": "miles"}, "its plan is not complete"),
+    ],
+)
+def test_a_plan_of_other_types_is_damage(run: Path, change: dict[str, object], words: str) -> None:
+    record = json.loads((run / MANIFEST).read_bytes())
+    record["plan"] |= change
+    (run / MANIFEST).write_text(json.dumps(record))
+    with pytest.raises(RunError, match=words):
+        open_run(run)
+
+
+def test_an_earlier_run_has_no_hash_and_opens() -> None:
+    assert open_run(ROOT / "tests" / "runs" / "earlier_run").manifest.rows_sha256 is None

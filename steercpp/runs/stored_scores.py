@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,10 @@ def first_missing(store: Store, manifest: Manifest) -> str | None:
         if kind in (*MEASURED, OWN_TELLING) and len(store.continuations(kind)) != n_items:
             return f"{kind} items"
 
+    n_measured, n_wanted = cache(store.n_measured), cache(store.n_continuations)
+
     def is_there(label: str, kind: str, strength: float) -> bool:
-        all_nats = store.n_measured(label, kind).get(strength) == store.n_continuations(kind)
+        all_nats = n_measured(label, kind).get(strength) == n_wanted(kind)
         wanted = planned.get((kind, label == Label.PROMPT))
         return all_nats and bool(wanted) and batches.get((label, kind, strength)) == wanted
 

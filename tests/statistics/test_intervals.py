@@ -70,8 +70,8 @@ def test_bounds_are_those_of_scipy(alternative: Alternative) -> None:
     items = np.random.default_rng(7).gamma(1.3, size=(3, 60))
 
     def ratio(*sample: np.ndarray, axis: int) -> np.ndarray:
-        means = sample[0].mean(axis=axis)
-        return means[0] / means[1]
+        means: np.ndarray = sample[0].mean(axis=axis)
+        return np.asarray(means[0] / means[1])
 
     found = resample(items, lambda m: m[:, :1] / m[:, 1:2], rng=np.random.default_rng(8), alternative=alternative)
     theirs = stats.bootstrap(

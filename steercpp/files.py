@@ -208,6 +208,7 @@ def write_whole(path: Path, content: bytes | Callable[[Draft], None], *, force: 
 
     check()
     place = _place(path, error)
+    check_fences(place)
     remove_leftovers(place.parent, folders=False)
     try:
         with replacing(place, check=check) as draft:  # again at the end: writing may have taken hours

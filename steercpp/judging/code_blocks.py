@@ -26,6 +26,7 @@ _ONE_AT_A_TIME = threading.Lock()  # filters of warnings belong to the whole pro
 _MOST_CLOSINGS = 32  # tried for one block
 MOST_LETTERS = 1 << 16  # of a program
 MOST_WORK = 1 << 21  # letters compiled for one answer
+_LITTLE = 1 << 8
 _LONG_NAME = re.compile(r"(?:\.[\s\\]*+\w++[\s\\]*+){200}")
 
 
@@ -34,6 +35,11 @@ class Work:
 
     def __init__(self, letters: int = MOST_WORK) -> None:
         self.letters = letters
+
+    @property
+    def is_done(self) -> bool:
+        """Whether next to nothing may be compiled any more: no block is looked at twice then."""
+        return self.letters < _LITTLE
 
     def takes(self, source: str) -> bool:
         """Whether a source may be compiled; from then on it has been."""
@@ -78,10 +84,14 @@ def _content(text: str, start: int, fence: str, margin: str, work: Work) -> tupl
     closing = re.compile(rf"(?:^[ \t]*|(?<=[^\s{fence[0]}])){fence[0]}{{{len(fence)},}}+[ \t]*$", re.MULTILINE)
     first: tuple[str, int] | None = None
     for match in islice(closing.finditer(text, start), _MOST_CLOSINGS):
+        if first and (work.is_done or match.start() - start > MOST_LETTERS):
+            return first
         content = _without_margin(text[start : match.start()], margin), match.end()
         if is_python(content[0], work):
             return content
         first = first or content
+    if first and (work.is_done or len(text) - start > MOST_LETTERS):
+        return first
     whole = _without_margin(text[start:], margin), len(text)
     return whole if first is None or is_python(whole[0], work) else first
 

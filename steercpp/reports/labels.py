@@ -23,6 +23,8 @@ SIDES = ((1, 1), (0, 1), (-1, 1), (1, -1), (0, -1), (-1, -1), (1, 0), (-1, 0))  
 def short_name(name: str, n_letters: int) -> str:
     """The end of a name, which says most, with nothing that matplotlib would take for mathematics."""
     printable = "".join(letter if letter.isprintable() and letter != "$" else "?" for letter in name)
+    if printable.startswith("_"):  # matplotlib would leave it out of a legend
+        printable = f" {printable}"
     return printable if len(printable) <= n_letters else f"…{printable[1 - n_letters :]}"
 
 

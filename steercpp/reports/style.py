@@ -29,6 +29,7 @@ CSS_COLORS = {  # what a page has for them, which its dark mode changes
 }  # fmt: skip
 DIVERGING = LinearSegmentedColormap.from_list("diverging", [ORANGE, "#f6f7f8", BLUE])  # of heat maps, -1 to 1
 DASHED = (0, (4, 3))
+LONGEST_LINE = 160  # letters
 BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
 STYLE: Any = {
     "font.family": ["DejaVu Sans", "sans-serif"], "font.size": 10, "text.color": INK, "axes.labelcolor": INK,
@@ -50,11 +51,17 @@ def rendered(figure: Figure, kind: str) -> bytes:
     }  # fmt: skip
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        text.set_text(visible(text.get_text()))  # names may hold what no picture can
+        text.set_text("\n".join(map(_line, text.get_text().split("\n"))))
     titles = name_titled(figure) if kind == "svg" else {}
     with matplotlib.rc_context(STYLE):
         figure.savefig(data, format=kind, metadata=undated[kind])
     return with_titles(data.getvalue(), titles)
+
+
+def _line(line: str) -> str:
+    """A line of a figure's text: names may hold what no picture can, and be longer than one is wide."""
+    shown = visible(line)
+    return shown if len(shown) <= LONGEST_LINE else f"{shown[: LONGEST_LINE - 1]}…"
 
 
 def blank_figure(width: float, height: float) -> Figure:

@@ -230,7 +230,9 @@ def test_the_command_shows_and_keeps_the_matrix(files: list[str], tmp_path: Path
     told = {(row["vector"], row["behavior"], row["measure"]): float(row["change"]) for row in rows}
     for row in record["rows"]:
         for name in ("one", "two"):
-            assert told[row["name"], name, "alignment_raw"] == row["alignment_raw"][name]["value"]
+            assert told[row["name"], name, "alignment_raw"] == pytest.approx(
+                row["alignment_raw"][name]["value"], rel=1e-9
+            )
     assert record["rows"][0]["alignment_raw"]["one"]["value"] == pytest.approx(
         record["rows"][0]["alignment_raw"]["two"]["value"], abs=1e-6
     )

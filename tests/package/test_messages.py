@@ -15,7 +15,7 @@ OTHER_PROGRAMS = {
     "bench/cvector.py": "--",
     "bench/peers.py": "--",
     "engine/devices.py": "pip install ",
-    "judging/sandbox.py": "--|(; )?mount --bind ",
+    "judging/sandbox_walls.py": r"--|(; |\] \|\| )?mount --bind ",
     "provenance.py": "--",
     "reports/style.py": r"var\(--",
     "runs/commands.py": "--",

@@ -33,7 +33,16 @@ OTHERS = {
     "tools/perplexity/perplexity.cpp",
     # other projects'
     "easysteer/extraction/result.py",
+    "asm-generic/unistd.h",
+    "asm/unistd.h",
+    "asm/unistd_64.h",
+    "linux/audit.h",
+    "linux/bpf_common.h",
+    "linux/fcntl.h",
+    "linux/keyctl.h",
     "linux/prctl.h",
+    "linux/sched.h",
+    "linux/seccomp.h",
     "repeng/extract.py",
 }
 PLACES = (ROOT, ROOT / "steercpp", ROOT / "cli")  # from which a name with a folder may start

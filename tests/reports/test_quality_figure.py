@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from matplotlib.axes import Axes
 from steercpp.cli.main import main
 from steercpp.errors import InputError
 from steercpp.extraction.quality import NAMES
+from steercpp.reports.style import rendered
 from steercpp.reports.vector_figures import quality_figure
 from steercpp.vectors.control_vector import ControlVector, MetaValue
 from steercpp.vectors.gguf import write_vector
@@ -89,3 +92,23 @@ def test_what_show_refuses(tmp_path: Path) -> None:
         assert (result.exit_code, result.stdout) == (1, "") and expected in result.stderr
         assert result.stderr.count("\n") == 1
     assert (tmp_path / "old.png").read_bytes() == b"precious" and not (tmp_path / "q.png").exists()
+
+
+@pytest.mark.parametrize("name", ["a$\\frac$", "_hidden", "$$", "b_c^{", "x" * 100_000])
+def test_names_and_figures_that_a_file_may_have_are_drawn(name: str) -> None:
+    """A name with $ was read as mathematics; infinite figures were no limits of an axis."""
+    inf, nan = math.inf, math.nan
+    rows = {il: np.ones(4, np.float32) for il in (1, 2, 3)}
+    told: dict[str, MetaValue] = {
+        "method": name,
+        "explained": (inf, 0.5, nan),
+        "auc": (-inf, 0.5, 1e308),
+        "norm_ratio": (nan, inf, -inf),
+    }
+    figure = quality_figure(ControlVector(rows, "llama", 8, told))
+    left, right = figure.axes
+    assert left.get_ylim() == (0.45, 1.02) and right.get_ylim() == (0.0, 1.02)
+    assert name[:100] in left.get_title(loc="left")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the long one: there is no room for a layout
+        assert rendered(figure, "png").startswith(b"\x89PNG")

@@ -43,6 +43,6 @@ def cluster(address: str) -> Iterator[Executor]:
             client.wait_for_workers(1, timeout=_PATIENCE_S)
         except TimeoutError as error:
             raise WorkerError(
-                f"{address}: the scheduler has no workers; start one with `dask worker {address} --nthreads 1`"
+                f"{address}: the scheduler has no workers; start some with `dask worker {address}`"
             ) from error
         yield client.get_executor(pure=False, retries=_RETRIES)  # type: ignore[no-untyped-call]

@@ -81,7 +81,8 @@ SUBJECTS = (
     ),
     _subject(
         "Output", "Where results go, and how they are shown.",
-        "out form force details plain as_json figure seed base_url cache folder split n_rows llama_bin is_printed",
+        "out form table force details plain as_json figure seed base_url cache folder split n_rows llama_bin "
+        "is_printed",
     ),
 )  # fmt: skip
 

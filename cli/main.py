@@ -31,7 +31,7 @@ TASKS = {  # what commands are for, and those of each task: the main job first
     "Measure what steering does": ("sweep", "scan", "cross", "transfer", "study"),
     "Make and change vectors": ("extract", "dump", "synthesize", "combine", "convert", "calibrate"),
     "Look at vectors and texts": ("generate", "show", "cosine"),
-    "Read runs": ("runs", "report", "score", "fit", "constants"),
+    "Read runs": ("runs", "report", "score", "export", "fit", "constants"),
     "Data and installation": ("data", "doctor", "bench", "completion"),
 }  # fmt: skip
 COMMANDS = tuple(name for names in TASKS.values() for name in names)

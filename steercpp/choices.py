@@ -52,6 +52,8 @@ CODE_WAYS: tuple[CodeWay, ...] = get_args(CodeWay)
 # What a report's page is written as.
 PageForm: TypeAlias = Literal["html", "md", "pdf"]
 PAGE_FORMS: tuple[PageForm, ...] = get_args(PageForm)
+TableName: TypeAlias = Literal["items", "strengths", "texts"]  # that a run is exported as
+TABLES: tuple[TableName, ...] = get_args(TableName)
 
 # Experiments.
 ConstantsRecipe: TypeAlias = Literal["steercpp", "wolf2024"]

@@ -492,11 +492,15 @@ class SweepResult:
         >>> [name for name in frame.columns if name.startswith("alignment_raw")]
         ['alignment_raw', 'alignment_raw_se', 'alignment_raw_low', 'alignment_raw_high']
         """
+        return frame(self.columns(), kind)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The columns of `to_frame` by name, a value for each strength."""
         columns = {"strength": self.strengths, **self.scores.columns(self.rng)}
         if (curves := self.curves()) is not None:
             gains = curves.columns(weight=1.0, rng=self.rng())
             columns |= {name: values for name, values in gains.items() if not name.startswith("utility")}
-        return frame({name: values.tolist() for name, values in columns.items()}, kind)
+        return {name: values.tolist() for name, values in columns.items()}
 
     def to_json(self, *, max_loss: float | None = None, direction: int | None = None) -> RunRecord:
         """Everything that follows from the run, as plain data; NaN stands where a number would mean nothing.

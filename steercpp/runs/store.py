@@ -312,6 +312,10 @@ class Store:
             item for (item,) in self._database.rows("SELECT item FROM said WHERE label = ? AND kind = ?", label, kind)
         }
 
+    def text_labels(self) -> list[tuple[str, str]]:
+        """Each label and kind of item under which there are texts, in order."""
+        return self._database.rows("SELECT DISTINCT label, kind FROM said ORDER BY label, kind")
+
     def text_work(self) -> tuple[int, int]:
         """Tokens times blocks computed for all texts, and those of as many runs one after the other."""
         query = "SELECT coalesce(sum(token_layers), 0), coalesce(sum(token_layers_plain), 0) FROM said"

@@ -33,7 +33,7 @@ def cluster(address: str) -> Iterator[Executor]:
     except ImportError as error:
         raise WorkerError(f"{address}: Dask is not installed; pip install 'steercpp[dask]'") from error
     try:
-        client = Client(address, timeout=_PATIENCE_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=_PATIENCE_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise WorkerError(
             f"{address}: no Dask scheduler answers there; start one with `dask scheduler`, or check the address"
@@ -45,4 +45,4 @@ def cluster(address: str) -> Iterator[Executor]:
             raise WorkerError(
                 f"{address}: the scheduler has no workers; start some with `dask worker {address}`"
             ) from error
-        yield client.get_executor(pure=False, retries=_RETRIES)  # type: ignore[no-untyped-call]
+        yield client.get_executor(pure=False, retries=_RETRIES)

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from steercpp.encoding import spelled
 from steercpp.errors import RunError
 from steercpp.files import check_fences
 from steercpp.runs.database_check import Patience, bound, rows_sha256, strange
@@ -258,4 +259,4 @@ def _refusal(path: Path, error: sqlite3.DatabaseError) -> RunError:
 
 def damaged(path: Path, reason: str) -> RunError:
     """What to say of a file that cannot be used."""
-    return RunError(f"{path}: not a usable sweep store ({reason}); {AGAIN}")
+    return RunError(f"{path}: not a usable sweep store ({' '.join(spelled(reason).split())[:200]}); {AGAIN}")

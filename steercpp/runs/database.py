@@ -196,7 +196,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             if _code(error) == sqlite3.SQLITE_ERROR:  # no such table
                 return False
-            code = error.sqlite_errorcode & 0xFF
+            code = _code(error)
             if code in _PASSING and code != sqlite3.SQLITE_READONLY:  # that: half of a change is to be taken back
                 raise _refusal(path, error) from error
             return None

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from steercpp.encoding import spelled
 from steercpp.errors import RunError
 from steercpp.files import check_fences
 from steercpp.runs.database_check import Patience, bound, rows_sha256, strange
@@ -193,9 +194,9 @@ class Database:
             with closing(_connect(path, "ro")) as connection:
                 return connection.execute(_FINISHED).fetchone() is not None
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # no such table
+            if _code(error) == sqlite3.SQLITE_ERROR:  # no such table
                 return False
-            code = error.sqlite_errorcode & 0xFF
+            code = _code(error)
             if code in _PASSING and code != sqlite3.SQLITE_READONLY:  # that: half of a change is to be taken back
                 raise _refusal(path, error) from error
             return None
@@ -249,13 +250,18 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         raise damaged(path, str(error)) from error
 
 
+def _code(error: sqlite3.DatabaseError) -> int:
+    """SQLite's number of an error; of one that Python made, such as for a text that is not UTF-8, that of damage."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+
+
 def _refusal(path: Path, error: sqlite3.DatabaseError) -> RunError:
     """What to say where SQLite fails to read."""
-    if error.sqlite_errorcode & 0xFF in _PASSING:
+    if _code(error) in _PASSING:
         return RunError(f"{path}: cannot be read ({error}); check the disk and the folder's rights, then try again")
     return damaged(path, str(error))
 
 
 def damaged(path: Path, reason: str) -> RunError:
     """What to say of a file that cannot be used."""
-    return RunError(f"{path}: not a usable sweep store ({reason}); {AGAIN}")
+    return RunError(f"{path}: not a usable sweep store ({' '.join(spelled(reason).split())[:200]}); {AGAIN}")

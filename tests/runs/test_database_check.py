@@ -53,12 +53,14 @@ def change(run: Path, script: str) -> None:
         ("UPDATE continuations SET side = '999999' WHERE kind = 'choice'", "its side is '999999'"),
         ("UPDATE continuations SET tokens = '5'", "a continuation cannot be read"),
         ("UPDATE items SET record = '[]'", "an item cannot be read"),
+        ("UPDATE items SET record = CAST(x'0a0aff' AS TEXT) WHERE item = 1", "Could not decode to UTF-8"),
     ],
 )
 def test_what_is_not_ours_is_refused(run: Path, script: str, reason: str) -> None:
     change(run, script)
-    with pytest.raises(RunError, match=f"{STORE}: not a usable sweep store .*{reason}"):
+    with pytest.raises(RunError, match=f"{STORE}: not a usable sweep store .*{reason}") as raised:
         open_run(run)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_changed_row_is_noticed(run: Path) -> None:

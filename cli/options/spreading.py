@@ -21,6 +21,12 @@ class SpreadingOptions:
     dask: str | None
     models: tuple[Path, ...]
 
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.dask is not None:
+            raise click.UsageError("--workers are processes here and --dask those of a cluster: give one of them")
+        if self.models and self.workers is None and self.dask is None:
+            raise click.UsageError("--models is for workers: give --workers or --dask with it")
+
     @contextmanager
     def keywords(self) -> Iterator[Mapping[str, Any]]:
         """Keywords of `sweep`; a cluster is left at the end.
@@ -28,8 +34,6 @@ class SpreadingOptions:
         Raises:
             WorkerError: it cannot be reached.
         """
-        if self.workers is not None and self.dask is not None:
-            raise click.UsageError("--workers are processes here and --dask those of a cluster: give one of them")
         if self.dask is None:
             yield {"executor": self.workers, "models": self.models}
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,6 @@ from steercpp.runs.labels import MEASURED, Label
 from steercpp.runs.manifest import MANIFEST, Manifest, read_manifest
 from steercpp.runs.recommended import STRENGTH
 from steercpp.runs.store import Store
-from steercpp.runs.stored_scores import complete
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.layers import format_layers
 
@@ -75,22 +75,28 @@ def list_runs(folder: Path | str) -> list[RunSummary]:
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"{folder}: there is no such folder; name the one that holds runs")
-    return [_summary(found) for found in sorted(_run_folders(folder))]
+    return [run for found in sorted(_run_folders(folder)) if (run := _summary(found)) is not None]
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
     """Folders with a manifest; what lies inside a run is none."""
     for path, folders, files in os.walk(folder):
-        if MANIFEST in files and STORE in files:
+        if MANIFEST in files or STORE in files:
             yield Path(path)
             folders.clear()
         elif len(Path(path).relative_to(folder).parts) >= _DEPTH:
             folders.clear()
 
 
-def _summary(folder: Path) -> RunSummary:
-    changed = max((folder / name).stat().st_mtime for name in (MANIFEST, STORE))
-    when = datetime.fromtimestamp(changed, UTC).isoformat(timespec="seconds")
+def _summary(folder: Path) -> RunSummary | None:
+    """The run in a folder; None where it has just been removed."""
+    times = []
+    for name in (MANIFEST, STORE):
+        with suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    if not times:
+        return None
+    when = datetime.fromtimestamp(max(times), UTC).isoformat(timespec="seconds")
     try:
         manifest = read_manifest(folder)
         n_finished = _n_finished(folder, manifest)
@@ -111,7 +117,7 @@ def _writer(folder: Path) -> str:
     try:
         refuse_second_writer(folder)
     except RunError as error:
-        return str(error)
+        return str(error).partition("; ")[0]  # what follows is for who wants to write
     return ""
 
 
@@ -128,7 +134,9 @@ def _n_finished(folder: Path, manifest: Manifest) -> int:
         return len(manifest.plan.strengths)
     kinds = [kind for kind in manifest.items if kind in MEASURED]
     with Store.read(folder / STORE) as store:
+        there = [store.n_measured(Label.VECTOR, kind) for kind in kinds]
+        wanted = [store.n_continuations(kind) for kind in kinds]
         return sum(
-            bool(kinds) and all(complete(store, Label.VECTOR, kind, strength) for kind in kinds)
+            bool(kinds) and all(n.get(strength) == of_all for n, of_all in zip(there, wanted, strict=True))
             for strength in manifest.plan.strengths
         )

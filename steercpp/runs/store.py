@@ -3,6 +3,7 @@
 `sweep.sqlite` holds, in plain tables:
 
     meta(key, value)                                  format, plan_sha256; the date of chats in `steercpp cross`;
+                                                      "hosts": a JSON object of machines' names and CPUs;
                                                       "in_thought LABEL KIND": a JSON list of the items whose prompts
                                                       end inside a thought, where there are any
     items(kind, item, id, record)                     the task items as JSON, numbered from 0 within their kind; under
@@ -311,6 +312,21 @@ class Store:
         return {
             item for (item,) in self._database.rows("SELECT item FROM said WHERE label = ? AND kind = ?", label, kind)
         }
+
+    def note_host(self, name: str, cpu: str) -> None:
+        """Keep on which machine something was measured, and its CPU as far as it decides bits."""
+        if self.hosts().get(name) != cpu:
+            known = json.dumps({**self.hosts(), name: cpu})
+            with self._database.transaction() as connection:
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('hosts', ?)", (known,))
+
+    def hosts(self) -> dict[str, str]:
+        """The machines that have measured, by name, with their CPUs; none in runs of earlier versions."""
+        known = self._database.meta("hosts")
+        try:
+            return {} if known is None else {str(name): str(cpu) for name, cpu in json.loads(known).items()}
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise damaged(self.path, f"which machines have measured cannot be read: {error}") from error
 
     def text_labels(self) -> list[tuple[str, str]]:
         """Each label and kind of item under which there are texts, in order."""

@@ -4,7 +4,9 @@ The items are the sample: another set of questions would have given other curves
 strength, so an item is drawn with its whole row of strengths (paired). Bias-corrected and accelerated intervals
 (BCa, Efron 1987), at a level widened for few items (Hesterberg 2015, "What Teachers Should Know About the
 Bootstrap", section 5.3: the level at which the interval of a mean equals Student's). In our trials with 12 to 300
-items, alike and unlike, this covered the truth in 92 to 98% of studies, where plain percentiles fell to 85%.
+items, alike and unlike, this covered the truth in 92 to 98% of studies, where plain percentiles fell to 85%. Strong
+skew is covered less: means of lognormal numbers (sigma 1.5) in 82% of samples of 20 items and in 90% of 300. Rare
+shares have intervals of their own, shares.py.
 
 All numbers follow from means over items. So the means of a resample, and those without one item, are found without
 copying items; the intervals are those of SciPy's `bootstrap`, whose time is quadratic in the number of items. More than
@@ -88,14 +90,19 @@ def resample(
     """
     assert items.shape[1] >= FEWEST_ITEMS
     used = _grouped(items)
-    draws = statistic(_means_of_resamples(used, rng, resamples)).T
+    least, most = items.min(axis=1), items.max(axis=1)  # which the mean of groups could leave
+
+    def of(means: Floats) -> Floats:
+        return statistic(np.clip(means, least, most))
+
+    draws = of(_means_of_resamples(used, rng, resamples)).T
     estimate = statistic(items.mean(axis=1)[None])[0]
 
     # the level that is asked for, moved by the draws' bias and by how the spread changes with the number itself
     alpha = 1.0 - level(confidence, items.shape[1], alternative)
     shares = {"two-sided": (alpha / 2, 1.0 - alpha / 2), "greater": (alpha, None), "less": (None, 1.0 - alpha)}
     bias = special.ndtri(_share_below(draws, estimate))
-    acceleration = _acceleration(statistic(_means_without_one(used)))
+    acceleration = _acceleration(of(_means_without_one(used)))
 
     def bound(share: float | None, open_end: float) -> Floats:
         if share is None:

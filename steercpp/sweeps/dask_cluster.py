@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from steercpp.errors import WorkerError
 
 _PATIENCE_S = 10  # to reach the scheduler, and for its first worker
-_RETRIES = 2  # of a job whose worker was lost while it did it, beside those that Dask does itself
 
 
 @contextmanager
@@ -45,4 +44,4 @@ def cluster(address: str) -> Iterator[Executor]:
             raise WorkerError(
                 f"{address}: the scheduler has no workers; start some with `dask worker {address}`"
             ) from error
-        yield client.get_executor(pure=False, retries=_RETRIES)
+        yield client.get_executor(pure=False)  # a lost worker's jobs go to others

@@ -65,7 +65,18 @@ class Reader:
         Returns:
             the reading of each, and the token-layers of a plain loop for them.
         """
-        nats, n_plain = text_nats(engine, self.with_instruction[item], texts)
-        nats_opposite, n_plain_opposite = text_nats(engine, self.with_opposite[item], texts)
-        readings = {tokens: Reading(nats[tokens] - nats_opposite[tokens], nats[tokens]) for tokens in texts}
-        return readings, n_plain + n_plain_opposite
+        return read_texts(engine, *self.asked(item), texts)
+
+    def asked(self, item: int) -> tuple[Tokens, Tokens]:
+        """An item's prompts with the instruction, and with its opposite."""
+        return self.with_instruction[item], self.with_opposite[item]
+
+
+def read_texts(
+    engine: Engine, with_instruction: Tokens, with_opposite: Tokens, texts: Sequence[Tokens]
+) -> tuple[dict[Tokens, Reading], int]:
+    """As `Reader.read`, after two prompts."""
+    nats, n_plain = text_nats(engine, with_instruction, texts)
+    nats_opposite, n_plain_opposite = text_nats(engine, with_opposite, texts)
+    readings = {tokens: Reading(nats[tokens] - nats_opposite[tokens], nats[tokens]) for tokens in texts}
+    return readings, n_plain + n_plain_opposite

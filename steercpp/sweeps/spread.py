@@ -16,9 +16,18 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -34,6 +43,8 @@ from steercpp.sweeps.worker import Host, MeasureJob, Setup, WriteJob, perform, p
 
 _LOSSES = 3  # workers lost in a row, without a job done between them
 _AHEAD = 2  # jobs for each worker that are sent before they can begin
+_LOOK_S = 10.0  # between two looks at who is there
+_PATIENCE_S = 120.0  # without any worker
 
 Work: TypeAlias = MeasureJob | WriteJob
 
@@ -41,14 +52,12 @@ Work: TypeAlias = MeasureJob | WriteJob
 class Spreading(Protocol):
     """`spread` over a chosen executor."""
 
-    def __call__(self, engine: Engine, here: Here, *, hosts: set[Host]) -> AbstractContextManager[Measurer]:
+    def __call__(self, engine: Engine, here: Here) -> AbstractContextManager[Measurer]:
         """See `spread`."""
 
 
 @contextmanager
-def spread(
-    executor: Executor | int, engine: Engine, here: Here, *, models: Sequence[str] = (), hosts: set[Host]
-) -> Iterator[Spread]:
+def spread(executor: Executor | int, engine: Engine, here: Here, *, models: Sequence[str] = ()) -> Iterator[Spread]:
     """What measures over an executor; processes of ours end with it.
 
     Args:
@@ -56,28 +65,27 @@ def spread(
         engine: as its own, the workers run the model.
         here: its store takes the numbers.
         models: folders in which workers look for the model.
-        hosts: gets where jobs were done.
 
     Raises:
         InputError: no processes.
     """
     if isinstance(executor, int) and executor < 1:
         raise InputError(f"{executor} workers: give at least 1")
-    n_workers = (
-        executor if isinstance(executor, int) else int(getattr(executor, "_max_workers", None) or _n_of(executor))
-    )
+    n_workers = executor if isinstance(executor, int) else _n_of(executor)
     options = engine.options()
-    if isinstance(executor, int):
+    if engine.settings()["flash_attn"] != "off":  # its bits depend on the number of threads
+        options |= {"threads": engine.settings()["threads"]}
+    elif isinstance(executor, int):
         options |= {"threads": max(1, (options["threads"] or physical_cores()) // n_workers)}
     setup = Setup(
         engine.sha256, model_bytes(engine.path), str(engine.path.resolve()), tuple(map(str, models)), options,
         {name: value for name, value in engine.settings().items() if name not in engine.vocabulary.chat_texts},
     )  # fmt: skip
     if isinstance(executor, Executor):
-        yield Spread(here, setup, n_workers, hosts, executor, None)
+        yield Spread(here, setup, executor, None)
         return
     make = _Processes(executor).start
-    made = Spread(here, setup, n_workers, hosts, make(), make)
+    made = Spread(here, setup, make(), make)
     try:
         yield made
     finally:
@@ -85,9 +93,11 @@ def spread(
 
 
 def _n_of(executor: Executor) -> int:
-    """Workers of a Dask cluster; of an executor that does not tell, the cores of this machine."""
+    """Workers that an executor has now; of one that does not tell, the cores of this machine."""
     client: Any = getattr(executor, "_client", None)
-    return len(client.nthreads()) if hasattr(client, "nthreads") else os.cpu_count() or 1
+    if hasattr(client, "nthreads"):  # Dask's
+        return len(client.nthreads())
+    return int(getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
 
 
 @dataclass(slots=True)
@@ -97,16 +107,12 @@ class Spread:
     Attributes:
         here: has the store, and what is finished.
         setup: which model the workers need.
-        n_workers: how many there are.
-        hosts: where jobs were done.
         executor: where jobs go.
         renew: makes another executor where this one is broken; None where it is not ours.
     """
 
     here: Here
     setup: Setup
-    n_workers: int
-    hosts: set[Host]
     executor: Executor
     renew: Callable[[], Executor] | None
     _run: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -137,15 +143,16 @@ class Spread:
             tell()
 
         jobs: list[tuple[Task, MeasureJob]] = []
-        n_parts = -(-_AHEAD * self.n_workers // max(len(tasks), 1))  # of one task's variants
-        for number, task in enumerate(tasks):
+        n_parts = max(1, -(-_AHEAD * _n_of(self.executor) // max(len(tasks), 1)))  # of one task's variants
+        tick(variants[0], 0, False)
+        for task in tasks:
             missing = []
             for place, variant in enumerate(variants):
                 if task.group(variant.label, variant.strength) in self.here.done:
                     count(task, place, is_new=False)
                 else:
                     missing.append(variant)
-            name = f"{self._run} {task.kind} {number} {keeps}"
+            name = f"{self._run} {task.kind} {task.number} {keeps}"
             for part in _parts(missing, n_parts):
                 first_layer = self.here.bases.first_layer
                 jobs.append((task, MeasureJob(self.setup, name, task, part, first_layer, keeps)))
@@ -180,37 +187,54 @@ class Spread:
             texts.add_to(self.here.store)
             tick(n_tokens[missing[place]], True)
 
-        self._do([WriteJob(self.setup, job, item, text_plan, steering, tuple(strengths)) for item in missing], take)
+        self._do(
+            [WriteJob(self.setup, job.task(item), text_plan, steering, tuple(strengths)) for item in missing], take
+        )
 
     def _do(self, jobs: Sequence[Work], take: Callable[[int, Any], None]) -> None:
         """Have jobs done; `take` gets the place of each and what it gave, in the order in which they end."""
         waiting, running = deque(range(len(jobs))), dict[Future[tuple[Any, Host]], int]()
-        n_lost = 0
+        n_losses = 0
+        alone_since = None
         try:
             while waiting or running:
+                n_workers = _n_of(self.executor)  # of a cluster some come later
                 try:
-                    while waiting and len(running) < _AHEAD * self.n_workers:
+                    while waiting and len(running) < _AHEAD * max(n_workers, 1):
                         future = self.executor.submit(perform, version(), pickled(jobs[waiting[0]]))
                         running[future] = waiting.popleft()
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    done = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done
+                    for future in sorted(done, key=_is_lost):  # what there is first
                         result, host = _result(future)
-                        self.hosts.add(host)
+                        self.here.store.note_host(host.name, host.cpu)
                         take(running.pop(future), result)
-                        n_lost = 0
+                        n_losses = 0
                 except BrokenExecutor as error:
-                    n_lost += 1
-                    if self.renew is None or n_lost == _LOSSES:
+                    n_losses += 1
+                    if self.renew is None:
+                        raise WorkerError(f"the executor is broken ({error}); the same command resumes") from error
+                    if n_losses == _LOSSES:
                         raise WorkerError(
-                            f"{n_lost} workers in a row ended before they had done anything ({error}); is there memory "
-                            "for so many? Run fewer, then the same command resumes"
+                            f"the worker processes ended {n_losses} times before they had done anything ({error}): is "
+                            "there memory for a model in each? A script that calls this needs "
+                            'its code below `if __name__ == "__main__":`'
                         ) from error
                     waiting.extendleft(sorted(running.values(), reverse=True))
                     running.clear()
                     _end(self.executor)
                     self.executor = self.renew()
+                    continue
+                alone_since = None if n_workers or done else alone_since or time.monotonic()
+                if alone_since is not None and time.monotonic() - alone_since > _PATIENCE_S:
+                    raise WorkerError("the cluster has no workers any more; start some, then the same command resumes")
         finally:
             for future in running:
                 future.cancel()
+
+
+def _is_lost(future: Future[tuple[Any, Host]]) -> bool:
+    """Whether a job that has ended gave nothing."""
+    return future.cancelled() or future.exception() is not None
 
 
 def _result(future: Future[tuple[Any, Host]]) -> tuple[Any, Host]:
@@ -224,8 +248,14 @@ def _result(future: Future[tuple[Any, Host]]) -> tuple[Any, Host]:
         return future.result()
     except (SteerError, BrokenExecutor):
         raise
+    except CancelledError as error:
+        raise WorkerError("the scheduler went away; start it again, then the same command resumes") from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if type(error).__name__ == "KilledWorker":  # Dask's
+            raise WorkerError(
+                f"workers are lost again and again ({reason}); is there memory for the model? See Dask's memory limit"
+            ) from error
         raise WorkerError(f"a worker failed ({reason}); is steercpp {version()} installed where it runs?") from error
 
 
@@ -265,6 +295,6 @@ def _end(executor: Executor) -> None:
     executor.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         with suppress(Exception):  # it may have ended
-            process.terminate()
+            process.kill()
     for process in processes:
         process.join()

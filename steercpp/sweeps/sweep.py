@@ -17,10 +17,11 @@ alone tell what steering costs, the controls come after them. At the very end re
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -79,7 +80,6 @@ from steercpp.sweeps.stages import CONTROLS, STRENGTHS, TEXTS, OnStage, Stage
 from steercpp.sweeps.texts import TextJob, text_jobs
 from steercpp.sweeps.units import in_unit
 from steercpp.sweeps.work import WORKS, Work, prompted_work
-from steercpp.sweeps.worker import Host
 from steercpp.vectors.control_vector import (
     ControlVector,
     orthogonal_vector,
@@ -439,7 +439,6 @@ class Run:
         prepared: the items, the prompt baseline and the prompts to continue.
         progress, on_strength, on_stage: see `sweep`.
         spreading: makes what measures in other processes, see spread.py; None to measure here.
-        hosts: where those have measured.
         n_done: token-layers that are finished, about, from the beginning with those of earlier calls.
         n_all: token-layers of the whole run, about.
         n_now: tokens decoded now.
@@ -456,7 +455,6 @@ class Run:
     on_strength: OnStrength | None
     on_stage: OnStage | None = None
     spreading: Spreading | None = None
-    hosts: set[Host] = field(default_factory=set)
     n_done: int = 0
     n_all: int = 0
     n_now: int = 0
@@ -482,7 +480,9 @@ class Run:
         self.n_done += self.engine.n_layer * self._n_text_tokens_finished()
         first_layer = self.steering.vector.layers[0]
         here = Here(self.store, Bases(self.engine, first_layer), set(finished))
-        away = None if self.spreading is None else self.spreading(self.engine, here, hosts=self.hosts)
+        away = None if self.spreading is None else self.spreading(self.engine, here)
+        if away is None:
+            self.store.note_host(platform.node(), str(self.engine.settings()["cpu"]))
         with away or nullcontext(here) as measurer:
             self._measure_all(measurer, allow_code)
         self._show()
@@ -651,12 +651,12 @@ class Run:
         write_manifest(self.out, self.manifest)
 
     def _notes_of_hosts(self) -> Iterator[str]:
-        """Where CPUs of another type than this one's have measured: bits may differ."""
-        ours = str(self.engine.settings()["cpu"])
-        if others := sorted({host.name for host in self.hosts if host.cpu != ours}):
+        """Where CPUs of several types have measured: bits may differ."""
+        hosts = self.store.hosts()
+        if len(set(hosts.values())) > 1:
             yield (
-                f"measured on CPUs of several types ({', '.join(others)} beside this machine's): rows of one may "
-                "differ from another's in their last bits"
+                f"measured on CPUs of several types ({', '.join(sorted(hosts))}): rows of one may differ from "
+                "another's in their last bits"
             )
 
     def _means(self, strength: float) -> StrengthMeans:

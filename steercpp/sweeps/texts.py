@@ -33,7 +33,7 @@ from steercpp.judging.texts import GeneratedText
 from steercpp.runs.labels import NUMBERED, Label, continued
 from steercpp.runs.plan import TextOptions
 from steercpp.runs.store import Store
-from steercpp.sweeps.likelihood import Reader, text_nats
+from steercpp.sweeps.likelihood import Reader, read_texts, text_nats
 
 Draw: TypeAlias = tuple[float, int]  # strength and number of the sample
 Tick: TypeAlias = Callable[[int, bool], None]
@@ -72,6 +72,25 @@ Saying = TextPlan  # its name in earlier versions, which scripts may import
 
 
 @dataclass(frozen=True, slots=True)
+class TextTask:
+    """One item's prompt to be continued.
+
+    Attributes:
+        label, kind: as in `TextJob`.
+        item: its number.
+        prompt: as tokens.
+        asked: prompts after which the unsteered model reads what was generated: with the instruction, and with its
+            opposite; None where it is not asked.
+    """
+
+    label: str
+    kind: str
+    item: int
+    prompt: Tokens
+    asked: tuple[Tokens, Tokens] | None
+
+
+@dataclass(frozen=True, slots=True)
 class TextJob:
     """Prompts that are to be continued, as tokens.
 
@@ -86,6 +105,11 @@ class TextJob:
     kind: str
     prompts: tuple[Tokens, ...]
     reader: Reader | None = None
+
+    def task(self, item: int) -> TextTask:
+        """What is to be done for one item, by its number."""
+        asked = None if self.reader is None else self.reader.asked(item)
+        return TextTask(self.label, self.kind, item, self.prompts[item], asked)
 
     def n_tokens(self, text_plan: TextPlan, n_strengths: int) -> tuple[int, ...]:
         """Tokens decoded at most for each item, for progress."""
@@ -169,7 +193,7 @@ def generate_texts(
     n_tokens = job.n_tokens(text_plan, len(strengths))
     for item in range(len(job.prompts)):
         if item not in done:
-            item_texts(engine, job, item, text_plan, steering=steering, strengths=strengths).add_to(store)
+            item_texts(engine, job.task(item), text_plan, steering=steering, strengths=strengths).add_to(store)
         if tick is not None:
             tick(n_tokens[item], item not in done)
 
@@ -195,8 +219,7 @@ class ItemTexts:
 
 def item_texts(
     engine: Engine,
-    job: TextJob,
-    item: int,
+    task: TextTask,
     text_plan: TextPlan,
     *,
     steering: Steering | None,
@@ -204,14 +227,14 @@ def item_texts(
 ) -> ItemTexts:
     """Continue the prompt of one item at every strength, and read what was generated; as `generate_texts`."""
     rows = [(strength, sample) for strength in strengths for sample in range(text_plan.samples)]
-    prompt, before = job.prompts[item], engine.token_layers
-    generated = _Generator(engine, item, prompt, text_plan, steering).texts(rows)
+    prompt, before = task.prompt, engine.token_layers
+    generated = _Generator(engine, task.item, prompt, text_plan, steering).texts(rows)
     order = sorted({tokens for _, tokens in generated.texts if tokens})
     nats, n_plain = text_nats(engine, prompt, order)
-    readings, n_read = ({}, 0) if job.reader is None else job.reader.read(engine, item, order)
+    readings, n_read = ({}, 0) if task.asked is None else read_texts(engine, *task.asked, order)
     texts = [replace(text, nats=nats.get(tokens), reading=readings.get(tokens)) for text, tokens in generated.texts]
     return ItemTexts(
-        job.label, job.kind, item, texts, generated.token_layers + engine.token_layers - before,
+        task.label, task.kind, task.item, texts, generated.token_layers + engine.token_layers - before,
         generated.token_layers_plain + n_plain + n_read,
     )  # fmt: skip
 

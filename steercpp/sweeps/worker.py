@@ -13,6 +13,7 @@ import platform
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.model_search import find_model
 from steercpp.engine.steering import Steering
 from steercpp.errors import ModelError, WorkerError
-from steercpp.provenance import versions
+from steercpp.provenance import commit, versions
 from steercpp.sweeps.measure import Bases, Measured, Task, Variant, measured
-from steercpp.sweeps.texts import ItemTexts, TextJob, TextPlan, item_texts
+from steercpp.sweeps.texts import ItemTexts, TextPlan, TextTask, item_texts
 
 _OF_A_MACHINE = ("threads", "cpu")  # settings that do not have to agree
 
@@ -83,15 +84,14 @@ class WriteJob:
     """An item's prompt to be continued; see `item_texts`."""
 
     setup: Setup
-    job: TextJob
-    item: int
+    task: TextTask
     text_plan: TextPlan
     steering: Steering | None
     strengths: tuple[float, ...]
 
     def done_by(self, engine: Engine) -> ItemTexts:
         """The texts."""
-        return item_texts(engine, self.job, self.item, self.text_plan, steering=self.steering, strengths=self.strengths)
+        return item_texts(engine, self.task, self.text_plan, steering=self.steering, strengths=self.strengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,10 @@ def pickled(job: MeasureJob | WriteJob) -> bytes:
     return pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL)
 
 
+@cache
 def version() -> str:
-    """What must agree between a worker and who sends it jobs."""
-    return versions()["steercpp"]
+    """What must agree between a worker and who sends it jobs: the version, of a checkout with its commit."""
+    return "+".join(filter(None, (versions()["steercpp"], commit())))
 
 
 def perform(sent_by: str, job: bytes) -> tuple[Any, Host]:
@@ -152,9 +153,8 @@ class _Kept:
         if self._engine is None or self._key != setup.key:
             self._forget()
             path = _found(setup)
-            engine = Engine(path, **setup.options)
-            _refuse_other_settings(engine, setup)
-            self._engine, self._key = engine, setup.key
+            self._engine, self._key = Engine(path, **setup.options), setup.key
+        _refuse_other_settings(self._engine, setup)  # of each job: senders may differ
         return self._engine
 
     def begun(self, job: MeasureJob, engine: Engine) -> tuple[Task, Bases]:
@@ -187,8 +187,9 @@ def _found(setup: Setup) -> Path:
 def _refuse_other_settings(engine: Engine, setup: Setup) -> None:
     """See that this engine gives the numbers that the sender's would."""
     ours = engine.settings()
+    free = _OF_A_MACHINE if ours["flash_attn"] == "off" else ("cpu",)  # flash attention's bits depend on threads
     for name, wanted in setup.settings.items():
-        if name not in _OF_A_MACHINE and ours.get(name) != wanted:
+        if name not in free and ours.get(name) != wanted:
             raise WorkerError(
                 f"{_here()}: its {name} is {ours.get(name)!r}, and the sweep "
                 f"has {wanted!r}; install and run the same on all machines"

@@ -84,6 +84,14 @@ def test_bounds_are_those_of_scipy(alternative: Alternative) -> None:
     np.testing.assert_allclose(found.draws[0], theirs.bootstrap_distribution, rtol=1e-10)
 
 
+def test_means_of_many_items_stay_among_the_items() -> None:
+    """Two hits in 5,000: a group that has one counts for as much as all others may not."""
+    items = np.zeros((2, 5000))
+    items[0, :2], items[1, 2:] = 1.0, 1.0
+    found = resample(items, same, rng=np.random.default_rng(14))
+    assert found.draws.min() >= 0 and found.draws.max() <= 1 and found.low[0] >= 0 and found.high[1] <= 1
+
+
 def test_many_items_are_resampled_in_groups_that_vary_as_they_do() -> None:
     """Sorted, so that neighbors are alike: widths and centers are those of a mean of 20,011 skewed items."""
     items = np.sort(np.random.default_rng(9).gamma(1.3, size=(40, 20_011)), axis=1)

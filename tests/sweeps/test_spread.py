@@ -141,7 +141,7 @@ def test_processes_end_with_who_started_them(tiny_path: Path, tmp_path: Path) ->
 def test_a_worker_that_always_ends_is_told(tiny_engine: Engine, tmp_path: Path) -> None:
     lost = ProcessPoolExecutor(1)
     lost.submit(os._exit, 1)
-    with pytest.raises(WorkerError, match="ended before they had done anything"):
+    with pytest.raises(WorkerError, match="the executor is broken .* the same command resumes"):
         swept(tiny_engine, tmp_path / "run", executor=lost)
 
 
@@ -186,15 +186,63 @@ def test_a_model_is_found_by_its_hash_or_refused(
 
 
 def test_another_build_is_refused(tiny_engine: Engine, tmp_path: Path) -> None:
+    """Also by a worker that has an engine already, for a sender of its own build."""
     settings = {**tiny_engine.settings(), "llama_cpp": "b1"}
-    with other_setup(settings=settings) as executor, pytest.raises(WorkerError, match="its llama_cpp is"):
-        swept(tiny_engine, tmp_path / "run", executor=executor)
+    with other_setup(settings=settings) as executor:
+        small_sweep(tiny_engine, tmp_path / "right", choice=CHOICE[:2], executor=Direct(), random_directions=0)
+        with pytest.raises(WorkerError, match="its llama_cpp is"):
+            swept(tiny_engine, tmp_path / "run", executor=executor)
+
+
+def test_flash_attention_has_the_senders_threads(tiny_path: Path, tmp_path: Path) -> None:
+    """Its bits depend on their number; others share the machine's out."""
+    for flash_attn, threads in (("on", 2), ("off", 1)):
+        with Engine(tiny_path, threads=2, flash_attn=flash_attn) as engine:  # type: ignore[arg-type]
+            executor = Direct()
+            executor._max_workers = 2  # type: ignore[attr-defined]
+            small_sweep(engine, tmp_path / flash_attn, choice=CHOICE[:2], executor=executor, random_directions=0)
+            assert {job.setup.options["threads"] for job in executor.jobs} == {2}
+            with spread.spread(2, engine, None) as made:  # type: ignore[arg-type]
+                assert made.setup.options["threads"] == threads
+
+
+def test_a_scheduler_that_goes_away_and_workers_that_do_are_told(
+    tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(Executor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    class Empty(Executor):
+        class _client:  # noqa: N801
+            nthreads = dict
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            return Future()
+
+    monkeypatch.setattr(spread, "_LOOK_S", 0.01)
+    monkeypatch.setattr(spread, "_PATIENCE_S", 0.1)
+    with pytest.raises(WorkerError, match="the scheduler went away"):
+        swept(tiny_engine, tmp_path / "gone", executor=Gone())
+    with pytest.raises(WorkerError, match="has no workers any more"):
+        swept(tiny_engine, tmp_path / "empty", executor=Empty())
 
 
 def test_another_type_of_cpu_is_noted(tiny_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class EnoughError(Exception): ...
+
+    def stop(means: Any) -> None:
+        raise EnoughError
+
     host = worker.Host
+    options = {"choice": CHOICE[:2], "random_directions": 0}
+    with pytest.raises(EnoughError):
+        small_sweep(tiny_engine, tmp_path / "run", on_strength=stop, **options)  # here
     monkeypatch.setattr(worker, "Host", lambda name, cpu: host("node-7", "AVX9"))
-    found = small_sweep(tiny_engine, tmp_path / "run", choice=CHOICE[:2], executor=Direct(), random_directions=0)
+    found = small_sweep(tiny_engine, tmp_path / "run", executor=Direct(), **options)
     assert [note for note in found.manifest.notes if "node-7" in note and "several types" in note]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, TextItem, item_json
 from steercpp.engine.engine import Engine
 from steercpp.runs.folder import STORE
+from steercpp.runs.manifest import read_manifest, write_manifest
 from steercpp.runs.result import SweepResult
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.control_vector import ControlVector
@@ -65,6 +67,11 @@ def write_items(folder: Path) -> tuple[Path, Path, Path]:
     for path, rows in zip(files, records, strict=True):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return files
+
+
+def without_hash(folder: Path) -> None:
+    """Let the manifest say nothing of the rows, for a test that changes them: as earlier versions wrote it."""
+    write_manifest(folder, replace(read_manifest(folder), rows_sha256=None))
 
 
 def numbers(folder: Path) -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from small_sweep import BEHAVIOR, STRENGTHS, small_sweep
+from small_sweep import BEHAVIOR, STRENGTHS, small_sweep, without_hash
 from stock_llama import StockRunner
 
 from steercpp.data.items import BehaviorItem
@@ -183,6 +183,7 @@ def plant(folder: Path, llr: Callable[[str, float, int], float]) -> SweepResult:
             [(llr(label, s, item), label, s, item, sample) for label, s, item, sample in rows],
         )
         db.execute("UPDATE texts SET text = 'I I I I I I I I I I' WHERE strength = 1 AND item = 0")
+    without_hash(folder)
     return open_run(folder)
 
 
@@ -234,6 +235,7 @@ def test_it_must_agree_with_a_matcher_that_knows_the_answers(tiny_engine: Engine
 
     def agreeing(folder: Path, turned: int) -> str:
         """Why it is refused, where the LLR of so many items speaks against the text's words."""
+        without_hash(folder)
         with sqlite3.connect(folder / STORE) as db:
             for i in range(len(words)):
                 for s in GRID:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_sweep import ANSWER, BEHAVIOR, CHOICE, INSTRUCTION, TEXT, numbers, small_sweep, small_vector
+from small_sweep import ANSWER, BEHAVIOR, CHOICE, INSTRUCTION, TEXT, numbers, small_sweep, small_vector, without_hash
 
 from steercpp.data.items import ChoiceItem, CodeItem
 from steercpp.data.prompts import Message
@@ -19,7 +19,7 @@ from steercpp.data.sets.embedded import load
 from steercpp.engine.engine import Engine
 from steercpp.errors import RunError, ShapeError
 from steercpp.runs.folder import STORE
-from steercpp.runs.manifest import MANIFEST, read_manifest, write_manifest
+from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import Controls, control_strength
 from steercpp.runs.store import Store
@@ -202,7 +202,7 @@ def test_directions_count_where_most_of_them_were_measured(tiny_engine: Engine, 
                 "WHERE label = 'random-0'", (there + 1,),  # type: ignore[operator]
             )  # fmt: skip
     db.close()
-    write_manifest(run.folder, replace(run.manifest, rows_sha256=None))  # which that version did not write
+    without_hash(run.folder)
     assert open_run(run.folder).controls.record() == record
 
 

@@ -198,7 +198,7 @@ def test_a_clock_that_differs_from_the_file_servers_does_not_matter(
 
 
 @pytest.mark.parametrize("is_mapped", [False, True])
-def test_a_second_name_or_other_rights_are_no_other_content(is_mapped: bool, model: Path, other: Path) -> None:
+def test_a_second_name_or_other_rights_are_no_other_content(is_mapped: bool, model: Path) -> None:
     """What was wrong: "was written to after it was loaded"."""
     sha256 = model_sha256(model)
     changes: tuple[Callable[[], None], ...] = (

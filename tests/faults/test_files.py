@@ -194,10 +194,13 @@ def killed_at(n: int, call: Callable[[], object]) -> bool:
 
             return change
 
-        for name in NAMES_OF_CALLS:
-            setattr(os, name, counted(getattr(os, name)))
-        call()
-        os._exit(0)
+        try:
+            for name in NAMES_OF_CALLS:
+                setattr(os, name, counted(getattr(os, name)))
+            call()
+            os._exit(0)
+        finally:
+            os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
 
 
@@ -292,13 +295,16 @@ def test_without_locks_nobody_takes_the_place_of_a_living_writer(tmp_path: Path)
         name = (tmp_path / MEASURING).read_bytes()
         pid = os.fork()
         if pid == 0:
-            _mine.__dict__.clear()
-            (tmp_path / "sweep.sqlite-wal").write_bytes(b"")
-            is_left_alone = not is_free(tmp_path)
-            tidy_unused(tmp_path)
-            with writing(tmp_path):
-                write_atomically(tmp_path / "second", b"")
-            os._exit(0 if is_left_alone else 1)
+            try:
+                _mine.__dict__.clear()
+                (tmp_path / "sweep.sqlite-wal").write_bytes(b"")
+                is_left_alone = not is_free(tmp_path)
+                tidy_unused(tmp_path)
+                with writing(tmp_path):
+                    write_atomically(tmp_path / "second", b"")
+                os._exit(0 if is_left_alone else 1)
+            finally:
+                os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert (tmp_path / MEASURING).read_bytes() == name and (tmp_path / f"{TEMPORARY}aside").exists()
         write_atomically(tmp_path / "first", b"")

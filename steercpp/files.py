@@ -5,6 +5,10 @@ written, and only then renamed; last the folder is brought to the disk. Where an
 stays and the draft goes. What a killed process leaves behind begins with `.steercpp-`; a draft is locked as long as
 its process lives, so that `remove_leftovers` knows one that nobody fills any more.
 
+What is replaced is kept as `.steercpp-old-TOKEN-N` until all new files are in their places; `.steercpp-swap-TOKEN` says
+meanwhile what belongs where, so that after a kill, or an undoing that fails too, `recover` brings back the old files,
+all of them, or keeps the new ones where the last of them had its place.
+
 A link that the user names is followed: the file that it leads to is replaced, beside itself, and the link stays. In a
 folder of ours a link is refused, since the folder may be a stranger's. Devices, pipes and sockets are refused.
 """
@@ -12,10 +16,12 @@ folder of ours a link is refused, since the folder may be a stranger's. Devices,
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import secrets
 import shutil
+import socket
 import stat
 import tempfile
 import threading
@@ -24,11 +30,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from steercpp.errors import InputError, RunError
 
 TEMPORARY = ".steercpp-"  # how the name of whatever does not stay begins
+_OLD, _SWAP = f"{TEMPORARY}old-", f"{TEMPORARY}swap-"  # what is being replaced, and what says so
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # the same for hard links
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS)  # a folder that cannot be synced
@@ -104,18 +111,20 @@ class Draft:
         self._written: list[tuple[int, int, bytes]] = []  # start, length and hash of each write
 
     @classmethod
-    def beside(cls, path: Path) -> Self:
-        """An empty one, locked as long as it is open.
+    def beside(cls, path: Path, *, prefix: str = TEMPORARY) -> Self:
+        """An empty one, locked as long as it is open, and with the rights of the file whose place it will take.
 
         Raises:
             OSError: it cannot be made.
         """
         while True:
-            draft = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+            draft = path.parent / f"{prefix}{secrets.token_hex(8)}"
             file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as of any new file
             made = cls(draft, file)
             try:
                 if _claim(file) is not False and _is_at(file, draft):
+                    if prefix == TEMPORARY:
+                        _give_rights(path, file)
                     return made
             except BaseException:
                 made.discard()
@@ -164,6 +173,10 @@ class Draft:
         """Remove it, unless it has been renamed, and close it."""
         with suppress(OSError):  # what cannot be removed goes with the next command
             self.path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Close it where it is."""
         os.close(self._file)
 
 
@@ -271,38 +284,160 @@ def take_places(drafts: Mapping[Path, Path], *, gone: Iterable[Path] = ()) -> No
 
     Args:
         drafts: places with the drafts for them, all in one folder.
-        gone: files that are then no longer there.
+        gone: other files of that folder that are then no longer there.
 
     Raises:
-        OSError: all is as it was before.
+        OSError: all is as it was before, or will be after `recover` where that could not be done.
         SteerError: the same, what a fence around the folder raises, see `fenced`.
     """
     *_, last = drafts
-    kept: dict[Path, Path] = {}
-    placed: list[Path] = []
     check_fences(last)
     for place, draft in drafts.items():
         if place.is_dir() and not draft.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    recover(last.parent)
+    for place, draft in drafts.items():
+        _give_rights(place, draft)
+    away = (*([last] if len(drafts) > 1 else ()), *gone)
+    states = {place.name: _state(drafts[place]) if place in drafts else None for place in (*gone, *drafts)}
+    swap = Draft.beside(last, prefix=_SWAP)
+    token, is_settled = swap.path.name.removeprefix(_SWAP), True
     try:
-        for place in (last, *gone) if len(drafts) > 1 else gone:
-            _keep(place, kept, away=True)
-        for place, draft in drafts.items():
-            _keep(place, kept, away=False)
-            os.replace(draft, place)
-            placed.append(place)
-        sync_folder(last.parent)
-    except BaseException:
-        for place in reversed(placed):
-            with suppress(OSError):
-                os.replace(place, drafts[place])
-        for place, copy in reversed(kept.items()):
-            with suppress(OSError):
-                os.replace(copy, place)
-        raise
+        swap.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "places": states}).encode())
+        swap.settle()
+        try:
+            for place in (*away, *(place for place in drafts if place not in away)):
+                copy = _copy(last.parent, token, states, place.name)
+                _keep(place, copy, is_moved=place in away, may_move=len(states) > 1)
+            for place, draft in drafts.items():
+                os.replace(draft, place)
+            sync_folder(last.parent)
+            swap.path.unlink()  # from here on the new files are those that stay
+        except BaseException as problem:
+            is_settled = False
+            try:
+                _undo(last.parent, token, states)
+            except OSError as error:
+                kept = f"{error.strerror}; what was there is kept as {_OLD}{token}-*, and the next command puts it back"
+                raise OSError(error.errno, kept) from problem
+            is_settled = True
+            raise
+        for name in states:
+            _remove(_copy(last.parent, token, states, name))
     finally:
-        for copy in kept.values():
-            _remove(copy)
+        swap.discard() if is_settled else swap.close()
+
+
+def recover(folder: Path) -> None:
+    """Bring back what killed processes were replacing, see above; what a living one replaces is left to it.
+
+    Raises:
+        OSError: it cannot be brought back; it stays kept.
+    """
+    try:
+        swaps = [path for path in folder.iterdir() if path.name.startswith(_SWAP)]
+    except (PermissionError, FileNotFoundError, NotADirectoryError):
+        return
+    for path in swaps:
+        try:
+            file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError:
+            continue
+        try:
+            is_orphan = _claim(file)
+            said = _said(os.pread(file, _PIECE, 0))
+            if is_orphan is None:
+                is_orphan = _has_ended(said) or time.time() - os.fstat(file).st_mtime > _ABANDONED_S
+            if not is_orphan or not _is_at(file, path):
+                continue
+            states, token = said.get("places", {}), path.name.removeprefix(_SWAP)
+            if states:
+                *_, last = states
+                if states[last] is None or _state(folder / last) != states[last]:
+                    _undo(folder, token, states)
+                    sync_folder(folder)
+            path.unlink()
+            for name in states:
+                _remove(_copy(folder, token, states, name))
+        finally:
+            os.close(file)
+
+
+def is_replaced(folder: Path) -> bool:
+    """Whether files in a folder are being replaced, or were when a process was killed."""
+    with suppress(OSError):
+        return any(path.name.startswith(_SWAP) for path in folder.iterdir())
+    return False
+
+
+def _said(data: bytes) -> dict[str, Any]:
+    """What a swap says; nothing where its process was killed before anything was moved, or where it is not ours."""
+    try:
+        said = json.loads(data)
+        places = said["places"]
+        is_ours = all(name not in ("", ".", "..") and os.path.basename(name) == name for name in places)
+        return said if is_ours and isinstance(places, dict) and isinstance(said["pid"], int) else {}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
+def _has_ended(said: Mapping[str, Any]) -> bool:
+    """Whether it is sure that the process that wrote a swap has ended."""
+    if said.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(said["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
+
+
+def _undo(folder: Path, token: str, states: Mapping[str, object]) -> None:
+    """Put back what was kept, the one that stands for all last; files that somebody else put there meanwhile stay.
+
+    Raises:
+        OSError: not all could be put back; it can be tried again.
+    """
+    *_, last = states
+    if len(states) > 1 and states[last] is not None and _state(folder / last) == states[last]:
+        (folder / last).unlink()
+    for name, state in states.items():
+        place, copy = folder / name, _copy(folder, token, states, name)
+        is_new = state is not None and _state(place) == state
+        if not os.path.lexists(copy):
+            if is_new:
+                _remove(place)  # nothing was there before
+        elif is_new or not os.path.lexists(place) or place.samefile(copy):
+            if place.is_dir():
+                _remove(place)
+            os.replace(copy, place)
+            _remove(copy)  # a second name of the same file stays
+
+
+def _copy(folder: Path, token: str, states: Mapping[str, object], name: str) -> Path:
+    """Where a file is kept while it is replaced."""
+    return folder / f"{_OLD}{token}-{list(states).index(name)}"
+
+
+def _state(path: Path) -> list[int] | None:
+    """What a file keeps when it is renamed and not when it is replaced or written to; None where there is none."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return [found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def _give_rights(place: Path, draft: Path | int) -> None:
+    """Give a draft mode and owner of the file that it replaces, as far as the system lets it; it stays writable."""
+    with suppress(OSError):
+        found = place.lstat()
+        if stat.S_ISREG(found.st_mode) and stat.S_ISREG(os.stat(draft).st_mode):
+            with suppress(OSError, AttributeError):  # no chown on Windows
+                os.chown(draft, found.st_uid, found.st_gid)
+            os.chmod(draft, found.st_mode & 0o777 | stat.S_IWUSR)
 
 
 def _remove(path: Path) -> None:
@@ -334,21 +469,23 @@ def adopt(draft: Path, place: Path, *, sha256: str) -> None:
     take_places({place: draft})
 
 
-def _keep(place: Path, kept: dict[Path, Path], *, away: bool) -> None:
-    """Give a file that is to be replaced a second name, or only another one where it is to go away."""
-    if place in kept or not os.path.lexists(place) or (away and place.is_dir()):
+def _keep(place: Path, copy: Path, *, is_moved: bool, may_move: bool) -> None:
+    """Give a file that is to be replaced a second name, or only another one where it is to go away.
+
+    Where the file system knows no second names it is moved if it may be, and else replaced without one.
+    """
+    if not os.path.lexists(place):
         return
-    copy = place.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+    if is_moved or place.is_dir():
+        os.rename(place, copy)
+        return
     try:
-        if away or place.is_dir():
-            os.rename(place, copy)
-        else:
-            os.link(place, copy, follow_symlinks=False)
+        os.link(place, copy, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS or away:
+        if error.errno not in _NO_LINKS:
             raise
-        return  # it is replaced without a second name
-    kept[place] = copy
+        if may_move:
+            os.rename(place, copy)
 
 
 def sync_folder(folder: Path) -> None:
@@ -382,7 +519,7 @@ def probe(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path, *, folders: bool) -> None:
-    """Remove what killed processes have left behind in a folder.
+    """Bring back what killed processes were replacing in a folder, and remove what they have left behind.
 
     Drafts that are being filled, locks that are held, and what cannot be removed stay.
 
@@ -391,12 +528,22 @@ def remove_leftovers(folder: Path, *, folders: bool) -> None:
         folders: whether folders among them go too; they are not locked, so the lock of `locks.writing` must be held.
     """
     with suppress(OSError):
+        recover(folder)
+    with suppress(OSError):
         for path in [path for path in folder.iterdir() if path.name.startswith(TEMPORARY)]:
             with suppress(OSError):
+                if path.name.startswith(_SWAP) or _is_kept(path):
+                    continue
                 if not path.is_dir() or path.is_symlink():
                     _remove_orphan(path)
                 elif folders:
                     _remove(path)
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether a file may be brought back yet."""
+    token = path.name.removeprefix(_OLD).split("-")[0]
+    return path.name.startswith(_OLD) and os.path.lexists(path.parent / f"{_SWAP}{token}")
 
 
 def _remove_orphan(path: Path) -> None:

@@ -4,7 +4,8 @@
 
 The lock is the operating system's, on a file in the folder that goes with it: it ends with the process, however that
 ends; a process that is stopped still has it. The file says who holds it, for the sentence that a second process is
-refused with. Readers take no lock. On a file system that knows no locks (some network mounts) nothing is locked.
+refused with. Readers take no lock. On a file system that knows no locks (some network mounts) nothing is locked, and
+the file names the first writer that may live.
 
 Whoever holds a lock sees before each write (`files.fenced`) that the file at its place is still its own and names it:
 where that file or the folder was removed or replaced meanwhile, it ends with a sentence and writes nothing.
@@ -19,7 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,21 @@ def writing(
     if place in held:
         yield
         return
-    file, made = _taken(folder, folder / lock, wait_s, error, otherwise)
-    named = _named(file, folder / lock)
+    file, made, is_locked = _taken(folder, folder / lock, wait_s, error, otherwise)
+    is_ours = is_locked or not _is_named(folder / lock)  # else there are no locks, and the file is another's
+    named = _named(file, folder / lock) if is_ours else b""
     held.add(place)
     try:
-        remove_leftovers(folder, folders=lock == MEASURING)
-        with fenced(folder, lambda: _refuse_lost(file, folder / lock, named, error)):
+        remove_leftovers(folder, folders=is_locked and lock == MEASURING)
+        with fenced(folder, lambda: _refuse_lost(file, folder / lock, named, error)) if is_ours else nullcontext():
             yield
         made = {}
     finally:
         held.discard(place)
-        _release(folder / lock, file, made)
+        if is_ours:
+            _release(folder / lock, file, made)
+        else:
+            os.close(file)
 
 
 def refuse_second_writer(folder: Path) -> None:
@@ -88,16 +93,19 @@ def refuse_second_writer(folder: Path) -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nobody measures in a folder, this thread neither."""
-    return folder.resolve() / MEASURING not in _mine.__dict__.get("held", ()) and _is_unlocked(folder / MEASURING)
+    """Whether nobody measures in a folder, this thread neither; False where nothing is locked and one may."""
+    if folder.resolve() / MEASURING in _mine.__dict__.get("held", ()):
+        return False
+    return _is_unlocked(folder / MEASURING, unknown=False)
 
 
-def _is_unlocked(place: Path) -> bool:
-    """Whether nobody holds a lock at the moment."""
+def _is_unlocked(place: Path, *, unknown: bool = True) -> bool:
+    """Whether nobody holds a lock at the moment; `unknown` where there is a file and no locks."""
     with suppress(OSError):
         file = os.open(place, os.O_RDWR)
         try:
-            return _locked(file)
+            is_locked = _locked(file)
+            return unknown if is_locked is None else is_locked
         finally:
             os.close(file)
     return True
@@ -105,8 +113,8 @@ def _is_unlocked(place: Path) -> bool:
 
 def _taken(
     folder: Path, place: Path, wait_s: float, error: type[SteerError], otherwise: str
-) -> tuple[int, dict[Path, None]]:
-    """The open, locked file, and the folders that were made for it, the innermost first."""
+) -> tuple[int, dict[Path, None], bool]:
+    """The open file, the folders that were made for it, the innermost first, and whether files are locked there."""
     until = time.monotonic() + wait_s
     made: dict[Path, None] = {}
     while True:
@@ -122,13 +130,12 @@ def _taken(
             step = otherwise or "check its rights"
             raise error(f"{folder}: no file can be written there ({problem.strerror}); {step}") from problem
         is_locked = _locked(file)
-        if is_locked and _is_at(file, place):
-            break
+        if is_locked is not False and _is_at(file, place):
+            return file, made, is_locked is True
         os.close(file)
-        if not is_locked and time.monotonic() > until:
+        if is_locked is False and time.monotonic() > until:
             raise _refusal(folder, place, error, otherwise)
         time.sleep(_PAUSE_S)
-    return file, made
 
 
 def _named(file: int, place: Path) -> bytes:
@@ -160,15 +167,15 @@ def _refuse_lost(file: int, place: Path, name: bytes, error: type[SteerError]) -
     )
 
 
-def _locked(file: int) -> bool:
-    """Lock an open file, or tell that another has it."""
+def _locked(file: int) -> bool | None:
+    """Lock an open file, or tell that another has it; None where the file system has no locks."""
     from filelock import lock_descriptor
 
     try:
         return lock_descriptor(file, blocking=False)
     except OSError as error:
         if error.errno in NO_LOCKS:
-            return True
+            return None
         raise
 
 
@@ -212,6 +219,14 @@ def _holder(place: Path) -> dict[str, Any] | None:
                 return dict(holder)
         time.sleep(_PAUSE_S)
     return None
+
+
+def _is_named(place: Path) -> bool:
+    """Whether a lock's file names a holder that may live."""
+    with suppress(OSError, ValueError, TypeError):
+        holder = json.loads(place.read_bytes())
+        return {"pid", "host"} <= set(holder) and _may_live(holder)
+    return False
 
 
 def _may_live(holder: dict[str, Any]) -> bool:

@@ -31,7 +31,6 @@ if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
     )
 
 _native.log_install(os.environ.get("STEERCPP_LOG", "0") not in ("", "0"))
-_native.bus_install()  # the model is mapped: where its file is cut while it is used, that is told
 
 
 class Model:
@@ -131,9 +130,11 @@ def _loaded(path: Path, options: DeviceOptions) -> _native.Model:
 def end_with_code() -> None:
     """Where llama.cpp cannot go on and ends the process, let that be exit code 1 instead of an abort.
 
-    For the command line, which has said in one sentence why. A library's process aborts, as a debugger wants it.
+    For the command line, which has said in one sentence why. A library's process aborts, as a debugger wants it. So
+    with a mapped file, such as the model, that is cut while it is used, which is told too.
     """
     _native.aborts_exit(True)
+    _native.bus_install()
 
 
 def supports_rpc() -> bool:

@@ -3,7 +3,8 @@
 A name, a size and a time of change can be given to another model, so none of them stands for its content: all bytes of
 all shards are hashed, once a process. They are read from the files that are held open, so that a model renamed over
 the path does not matter to one that is loaded. One that is written into the file does where llama.cpp maps it, and else
-until it is hashed. The system's own times of change, which no program sets (ctime), tell when to look again.
+until it is hashed. The system's own times of change, which no program sets (ctime), tell when to look again; they are
+compared with one another, never with a clock of this machine, as a file server has its own.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from steercpp.errors import ModelError
 
 _State = tuple[int, ...]  # of a file: what changes with its content
 _PIECE = 1 << 20
-_SETTLED_NS = 100_000_000  # a file changed later than so long before it was read may change again unseen
+_SETTLED_S = 0.1  # a file that was first seen so a shorter time before it was read may have changed again unseen
 _AGAIN = "open it again, and begin again what was measured with the other"
 _hashes: dict[_State, str] = {}  # of this process
+_seen: dict[_State, float] = {}  # when it first saw a file so, by its own clock
 
 
 class OpenedModel:
@@ -47,6 +49,9 @@ class OpenedModel:
             for shard in self._paths:
                 self._files.append(os.open(shard, os.O_RDONLY))
             self._opened = self._states()
+            self._rights = self._all_rights()
+            for state in self._opened:
+                _is_settled(state)  # seen first now
         except OSError as error:
             raise ModelError(f"{path}: the model cannot be read: {error.strerror}; check the path") from error
         self._sha256 = ""
@@ -73,16 +78,17 @@ class OpenedModel:
         """
         if self._sha256 and (not self.is_mapped or (self._hashed and self._hashed == self._states())):
             return self._sha256
-        if not self._sha256 and not all(map(_is_as_opened, self._opened, map(os.fstat, self._files))):
+        if not self._sha256 and not self._is_as_opened():
             raise ModelError(f"{self.path}: was written to after it was loaded; load it again")
+        states = self._states()
+        is_settled = all([_is_settled(state) for state in states])  # each is looked at
         try:
             sha256 = joined_sha256([_hash_of(file) for file in self._files])
         except OSError as error:
             raise ModelError(f"{self.path}: the model cannot be read: {error.strerror}; check the disk") from error
         if self._sha256 not in ("", sha256):
             raise ModelError(f"{self.path}: was written to while it was in use, and is another model now; {_AGAIN}")
-        states = self._states()
-        self._sha256, self._hashed = sha256, states if all(map(_is_settled, states)) else ()
+        self._sha256, self._hashed = sha256, states if is_settled and states == self._states() else ()
         return sha256
 
     def refuse_changed(self) -> None:
@@ -117,20 +123,28 @@ class OpenedModel:
     def _states(self) -> list[_State]:
         return [_state(os.fstat(file)) for file in self._files]
 
+    def _all_rights(self) -> list[tuple[int, ...]]:
+        found = [os.fstat(file) for file in self._files]
+        return [(of_file.st_nlink, of_file.st_mode, of_file.st_uid, of_file.st_gid) for of_file in found]
+
+    def _is_as_opened(self) -> bool:
+        """Whether the content is as it was; a ctime may be of a name or a right that was given or taken."""
+        return all(
+            now == opened or (now[:-1] == opened[:-1] and rights != earlier)
+            for now, opened, rights, earlier in zip(
+                self._states(), self._opened, self._all_rights(), self._rights, strict=True
+            )
+        )
+
 
 def _state(found: os.stat_result) -> _State:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _is_as_opened(opened: _State, found: os.stat_result) -> bool:
-    """Whether the content is as it was; a file whose name went to another one has no name left, and another ctime."""
-    now = _state(found)
-    return now == opened or (now[:-1] == opened[:-1] and found.st_nlink == 0)
-
-
 def _is_settled(state: _State) -> bool:
-    """Whether the last change lies so far back that a later one has another time."""
-    return time.time_ns() - state[-1] > _SETTLED_NS
+    """Whether it was seen so long enough ago that any change since has another time."""
+    now = time.monotonic()
+    return now - _seen.setdefault(state, now) >= _SETTLED_S
 
 
 def _hash_of(file: int) -> str:

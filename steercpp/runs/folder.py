@@ -17,7 +17,7 @@ from pathlib import Path
 
 from steercpp.encoding import spelled
 from steercpp.errors import RunError, SteerError, VectorFileError
-from steercpp.files import TEMPORARY, check_fences, probe, take_places
+from steercpp.files import TEMPORARY, check_fences, probe, recover, take_places
 from steercpp.locks import is_free, writing
 from steercpp.runs.database import AGAIN, Database
 from steercpp.runs.manifest import MANIFEST, Manifest, read_manifest
@@ -48,6 +48,8 @@ def examine(folder: Path) -> Manifest | None:
         return None
     if not folder.is_dir():
         raise RunError(f"{folder}: is a file, not a folder; choose another place with `out`")
+    with suppress(OSError):
+        recover(folder)
     names = {path.name for path in _listing(folder) if not _is_leftover(path.name)}
     if MANIFEST in names:
         return read_manifest(folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import dacite
 
 from steercpp.errors import RunError
-from steercpp.files import write_atomically
+from steercpp.files import is_replaced, recover, write_atomically
 from steercpp.inputs import read_input, reading
 from steercpp.provenance import json_sha256
 from steercpp.runs.database import AGAIN, FORMAT
@@ -208,12 +209,20 @@ def read_manifest(folder: Path) -> Manifest:
     """
     with reading(folder / MANIFEST, RunError, again=AGAIN):
         path = folder / MANIFEST
+        if not path.exists():
+            with suppress(OSError):
+                recover(folder)  # a process may have been killed while it replaced the run
         try:
             record = json.loads(read_input(path))
         except NotADirectoryError as error:
             raise RunError(f"{folder}: is a file; give the folder of the run, the `out` of a sweep") from error
         except FileNotFoundError as error:
             lack = f"holds no {MANIFEST}, so it is not a run directory" if folder.exists() else "does not exist"
+            if is_replaced(folder):
+                raise RunError(
+                    f"{folder}: another process replaces the run there, or was killed while it did; repeat the command "
+                    "as a user who may write there"
+                ) from error
             raise RunError(f"{folder}: {lack}; give the `out` of a sweep") from error
         except OSError as error:
             raise RunError(f"{path}: cannot be read ({error.strerror}); check its rights") from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,7 +168,7 @@ def test_each_shard_counts(tiny_path: Path, other: Path, tmp_path: Path) -> None
 
 
 def test_files_are_read_once_a_process_and_closed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened_model, "_SETTLED_NS", 0)
+    monkeypatch.setattr(opened_model, "_SETTLED_S", 0)
     gc.collect()
     n_open = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     first, second = (OpenedModel(model, is_mapped=True) for _ in range(2))
@@ -179,12 +181,64 @@ def test_files_are_read_once_a_process_and_closed(model: Path, monkeypatch: pyte
     assert not n_open or len(os.listdir("/proc/self/fd")) == n_open
 
 
+def test_a_clock_that_differs_from_the_file_servers_does_not_matter(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was wrong: a mapped model was hashed at every commit where this machine's clock was behind."""
+    now = 0.0
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    opened = OpenedModel(model, is_mapped=True)
+    opened.refuse_changed()
+    now = 1.0
+    opened.refuse_changed()  # a second look
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", lambda *_: pytest.fail("read again"))
+        opened.refuse_changed()
+
+
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_a_second_name_or_other_rights_are_no_other_content(is_mapped: bool, model: Path) -> None:
+    """What was wrong: "was written to after it was loaded"."""
+    sha256 = model_sha256(model)
+    changes: tuple[Callable[[], None], ...] = (
+        lambda: os.link(model, model.with_name("second")),
+        lambda: model.chmod(0o600),
+    )
+    for change in changes:
+        opened = OpenedModel(model, is_mapped=is_mapped)
+        change()
+        assert opened.sha256() == sha256
+        model.chmod(0o640)
+        assert opened.sha256() == sha256
+
+
+_IMPORTED = """
+import signal, numpy
+import steercpp.engine.model
+with open("mapped", "wb") as file:
+    file.write(bytes(8192))
+mapped = numpy.memmap("mapped", mode="r")
+open("mapped", "wb").close()
+mapped[4096]
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's SIGBUS")
+def test_the_library_leaves_signals_to_the_users_process(tmp_path: Path) -> None:
+    """What was wrong: a file of the user's that was cut ended his process with a sentence of ours."""
+    ended = subprocess.run([sys.executable, "-c", _IMPORTED], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGBUS and "steercpp" not in ended.stderr
+
+
 _CUT = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from small_sweep import small_sweep
 from steercpp.engine.engine import Engine
+from steercpp.engine.model import end_with_code
+end_with_code()
 model = sys.argv[2]
 with Engine(model, threads=1, use_mmap=True) as engine:
     small_sweep(engine, Path(sys.argv[3]), random_directions=0, on_strength=lambda means: os.truncate(model, 4096))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import resource
 import shutil
@@ -17,7 +18,8 @@ from second_process import holding
 
 from steercpp.errors import InputError, RunError, VectorFileError
 from steercpp.files import TEMPORARY, fenced, remove_leftovers, replacing, write_atomically, write_together, write_whole
-from steercpp.locks import MEASURING, is_free, writing
+from steercpp.locks import MEASURING, _mine, is_free, writing
+from steercpp.runs.folder import tidy_unused
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.formats import read_any_vector, write_any_vector
 
@@ -165,6 +167,157 @@ def test_files_that_belong_together_are_all_old_or_all_new(
         finally:
             monkeypatch.setattr(os, call, real)
     assert tried and {path.name: path.read_bytes() for path in tmp_path.iterdir()} == new
+
+
+NAMES_OF_CALLS = ("replace", "link", "rename", "unlink")
+OLD = {"a": b"old a", "z": b"old z"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def killed_at(n: int, call: Callable[[], object]) -> bool:
+    """Whether a process was killed at the n-th change of a folder's names while it did something."""
+    pid = os.fork()
+    if pid == 0:
+        left = n
+
+        def counted(real: Callable[..., object]) -> Callable[..., object]:
+            def change(*arguments: object, **options: object) -> object:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os._exit(9)
+                return real(*arguments, **options)
+
+            return change
+
+        try:
+            for name in NAMES_OF_CALLS:
+                setattr(os, name, counted(getattr(os, name)))
+            call()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("new", [{"a": b"new a", "z": b"new z"}, {"m": b"new m", "z": b"new z"}])
+def test_a_kill_leaves_the_old_files_or_the_new_ones_to_the_next_command(new: dict[str, bytes], tmp_path: Path) -> None:
+    """What was wrong: an earlier last file was lost, and `--force` left no run at all."""
+    folder, found = tmp_path / "folder", []
+    for n, again in itertools.product(range(40), range(4)):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name, data in OLD.items():
+            (folder / name).write_bytes(data)
+        if not killed_at(n, lambda: write_together(folder, new)):
+            break
+        killed_at(again, lambda: remove_leftovers(folder, folders=False))  # bringing back may be killed too
+        remove_leftovers(folder, folders=False)
+        found.append(contents(folder))
+    assert found[0] == OLD and found[-1] == OLD | new
+    assert [files for files in found if files not in (OLD, OLD | new)] == []
+
+
+def test_what_cannot_be_put_back_is_kept_whoever_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was wrong: the only copy was removed, by a failing disk's own process or by another one meanwhile."""
+    for name, data in OLD.items():
+        (tmp_path / name).write_bytes(data)
+    replace, n = os.replace, 0
+
+    def failing(old: Path, new: Path) -> None:
+        nonlocal n
+        remove_leftovers(tmp_path, folders=True)  # of another process
+        n += 1
+        if n > 1:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(RunError, match="what was there is kept as .steercpp-old-.*, and the next command puts it back"):
+        write_together(tmp_path, {"a": b"new", "z": b"new"})
+    with pytest.raises(RunError):
+        write_together(tmp_path, {"a": b"newer", "z": b"newer"})
+    monkeypatch.undo()
+    remove_leftovers(tmp_path, folders=True)
+    assert contents(tmp_path) == OLD
+
+
+def test_a_file_that_the_user_put_there_meanwhile_stays(tmp_path: Path) -> None:
+    (tmp_path / "z").write_bytes(b"old")
+    assert killed_at(3, lambda: write_together(tmp_path, {"a": b"new", "z": b"new"}))
+    (tmp_path / "z").write_bytes(b"mine")
+    remove_leftovers(tmp_path, folders=False)
+    assert (tmp_path / "z").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("said", [b"", b"[]", b'{"pid": 1, "places": {"../x": null}}', b"[" * 100_000])
+def test_a_strange_swap_moves_nothing(said: bytes, tmp_path: Path) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    (tmp_path / "x").write_bytes(b"old")
+    (folder / f"{TEMPORARY}swap-0").write_bytes(said)
+    (folder / f"{TEMPORARY}old-0-0").write_bytes(b"other")
+    remove_leftovers(folder, folders=False)
+    assert (tmp_path / "x").read_bytes() == b"old" and contents(folder) == {}
+
+
+def test_a_file_keeps_its_rights(tmp_path: Path) -> None:
+    """What was wrong: a file that only its owner could read was everybody's once it was replaced."""
+    for mode in (0o600, 0o640, 0o664):
+        (path := tmp_path / "x").write_bytes(b"old")
+        path.chmod(mode)
+        write_whole(path, b"new", force=True, error=InputError)
+        assert path.stat().st_mode & 0o777 == mode
+        write_atomically(path, b"newer")
+        assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that has none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("filelock.lock_descriptor", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_nobody_takes_the_place_of_a_living_writer(tmp_path: Path) -> None:
+    """What was wrong: a reader's tidying took it, and the sweep that went on there ended."""
+    with writing(tmp_path):
+        (tmp_path / f"{TEMPORARY}aside").mkdir()
+        name = (tmp_path / MEASURING).read_bytes()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _mine.__dict__.clear()
+                (tmp_path / "sweep.sqlite-wal").write_bytes(b"")
+                is_left_alone = not is_free(tmp_path)
+                tidy_unused(tmp_path)
+                with writing(tmp_path):
+                    write_atomically(tmp_path / "second", b"")
+                os._exit(0 if is_left_alone else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert (tmp_path / MEASURING).read_bytes() == name and (tmp_path / f"{TEMPORARY}aside").exists()
+        write_atomically(tmp_path / "first", b"")
+    assert not (tmp_path / MEASURING).exists()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_what_a_dead_process_replaced_is_brought_back(tmp_path: Path) -> None:
+    for name, data in OLD.items():
+        (tmp_path / name).write_bytes(data)
+    assert killed_at(3, lambda: write_together(tmp_path, {"a": b"new", "z": b"new"}))
+    remove_leftovers(tmp_path, folders=False)
+    assert {name: data for name, data in contents(tmp_path).items() if not name.startswith(TEMPORARY)} == OLD
 
 
 def test_leftovers_go_and_what_is_in_work_stays(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from steercpp.encoding import json_ready
 from steercpp.errors import RunError
 from steercpp.experiments.constants.derive import Constants
 from steercpp.experiments.constants.words import facts
-from steercpp.files import write_together
+from steercpp.files import recover, write_together
 from steercpp.inputs import read_input, reading
 from steercpp.locks import writing
 from steercpp.runs.manifest import read_manifest
@@ -61,6 +62,9 @@ def read_constants(folder: Path | str) -> Constants | None:
     manifest = read_manifest(folder)
     path = folder / RECORD
     with reading(path, RunError, again=AGAIN):
+        if not path.exists():
+            with suppress(OSError):
+                recover(folder)  # a process may have been killed while it replaced them
         if not path.exists() or not (folder / ARRAYS).exists():
             return None
         record = json.loads(read_input(path))

@@ -258,4 +258,4 @@ def _refusal(path: Path, error: sqlite3.DatabaseError) -> RunError:
 
 def damaged(path: Path, reason: str) -> RunError:
     """What to say of a file that cannot be used."""
-    return RunError(f"{path}: not a usable sweep store ({reason}); {AGAIN}")
+    return RunError(f"{path}: not a usable sweep store ({' '.join(reason.split())}); {AGAIN}")

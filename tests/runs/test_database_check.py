@@ -114,6 +114,18 @@ def test_no_query_goes_on_for_ever(tmp_path: Path) -> None:
             connection.execute("SELECT randomblob(1000000000)")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": -1}, "its plan is not complete"),
+        ({"strengths": ["a"]}, "its plan is not complete"),
+        ({"strengths": [float("nan")]}, "its plan is not complete"),
+        ({"items": {"behavior": 5}}, "its plan is not complete"),
+        ({"n_ctx": "many"}, "its plan is not complete"),
+        ({"unit": "miles"}, "its plan is not complete"),
+        ({"gate": "below"}, "its plan is not complete"),
+    ],
+)
 def test_a_plan_of_other_types_is_damage(run: Path, change: dict[str, object], words: str) -> None:
     record = json.loads((run / MANIFEST).read_bytes())
     record["plan"] |= change

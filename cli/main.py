@@ -112,8 +112,10 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
+        from steercpp.inputs import once
+
         try:
-            with _on_one_line():
+            with _on_one_line(), once():  # a command reads a file several times
                 return super().invoke(ctx)
         except click.BadParameter as error:
             if suggestion := _suggested_choice(error):

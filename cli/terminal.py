@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from steercpp.encoding import one_line, printable
+from steercpp.encoding import one_line, printable, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +64,7 @@ class Escaping:
     def write(self, content: str | bytes) -> int:
         """Write it, with control characters as escapes; the length of what was given. Click's completion is bytes."""
         text = content if isinstance(content, str) else content.decode("utf-8", "surrogateescape")
-        self.rich_proxied_file.write(text if _is_harmless(text) else _escaped(text))
+        self.rich_proxied_file.write(text if _is_harmless(text) else visible(text))
         return len(content)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -105,10 +105,6 @@ def _restore(streams: tuple[TextIO, TextIO], guards: Sequence[object]) -> None:
 
 def _is_harmless(content: str) -> bool:
     return content.isascii() and not _CONTROL.search(content)
-
-
-def _escaped(content: str) -> str:
-    return "\t".join(map(printable, content.split("\t")))
 
 
 def say(sentence: str, *, kind: str = "", **style: Any) -> None:

@@ -38,7 +38,20 @@ def printable(content: str) -> str:
 
     So neither a file nor a model steers the user's terminal, and a path looks alike wherever it is told.
     """
-    return "".join(letter if letter.isprintable() or letter == "\n" else _escaped(letter) for letter in content)
+    if content.isprintable():
+        return content
+    return "".join(letter if is_shown(letter) or letter == "\n" else _escaped(letter) for letter in content)
+
+
+def is_shown(letter: str) -> bool:
+    """Whether a terminal and a page show a letter as what it is: also spaces of scripts, and the joiners of emoji.
+
+    Controls, marks of direction, other letters without width and separators of lines are not.
+
+    >>> [is_shown(letter) for letter in "a\u200d\u3000\u202e"]
+    [True, True, True, False]
+    """
+    return letter in "\u200c\u200d" or category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def one_line(content: str) -> str:
@@ -69,16 +82,8 @@ def _in_dollar_quotes(letter: str) -> str:
 
 
 def visible(content: str) -> str:
-    r"""A text for a page, on which nothing hides: control characters, marks of direction and zero-width ones as \uNNNN.
-
-    Spaces of every width stay, and so do the joiners that scripts and emoji are written with.
-    """
-    return "".join(_escaped(letter) if _hides(letter) else letter for letter in content)
-
-
-def _hides(letter: str) -> bool:
-    """Whether a letter leaves no mark of its own, or moves others."""
-    return category(letter) in ("Cc", "Cf", "Cs") and letter not in "\n\t\u200c\u200d"
+    """A text for a page, on which nothing hides: as `printable`, and tabs stay."""
+    return "\t".join(map(printable, content.split("\t")))
 
 
 def _escaped(letter: str) -> str:

@@ -45,10 +45,8 @@ def constants(
     Example: steercpp constants runs/refusal
              steercpp constants runs/refusal --recipe wolf2024 --json
     """  # noqa: D301
-    from steercpp.errors import RunError
     from steercpp.experiments.constants.measure import check_run
-    from steercpp.experiments.constants.store import AGAIN, RECORD, read_constants, write_constants
-    from steercpp.inputs import reading
+    from steercpp.experiments.constants.store import read_constants, write_constants
     from steercpp.locks import writing
     from steercpp.runs.folder import prepare
     from steercpp.runs.result import open_run
@@ -66,10 +64,9 @@ def constants(
             measured = _measure(result, model, recipe, options, as_json)
             write_constants(run, measured)
     assert measured is not None
-    with reading(run / RECORD, RunError, again=AGAIN):
-        files = _drawn(run, measured, needed=not known)
-        data = {"run": run, **measured.record, "files": files}
-        pieces = _pieces(result, measured, files)
+    files = _drawn(run, measured, needed=not known)
+    data = {"run": run, **measured.record, "files": files}
+    pieces = _pieces(result, measured, files)
     output.emit(data, as_json=as_json, render=lambda: pieces)
 
 

@@ -47,16 +47,12 @@ def report(
              steercpp report runs/refusal --max-loss 0.1 --out report
              steercpp report runs/refusal runs/cheer -o comparison --format md
     """  # noqa: D301
-    from steercpp.errors import RunError
-    from steercpp.inputs import reading
-    from steercpp.runs.database import AGAIN
     from steercpp.runs.judgement import judge
     from steercpp.runs.result import open_run
 
-    with reading(" and ".join(map(str, runs)), RunError, again=AGAIN):
-        judgements = [judge(open_run(run), judging()) for run in runs]
-        for judgement in judgements:
-            note_what_is_idle(judgement)
+    judgements = [judge(open_run(run), judging()) for run in runs]
+    for judgement in judgements:
+        note_what_is_idle(judgement)
     if len(judgements) > 1:
         _compare(judgements, Path("comparison") if out is None else out, form, as_json=as_json)
     else:
@@ -66,18 +62,14 @@ def report(
 def _draw(judgement: Judgement, out: Path | None, form: PageForm, *, details: bool, as_json: bool) -> None:
     """The report of one run."""
     from steercpp.cli.views.sweep import closing
-    from steercpp.errors import RunError
-    from steercpp.inputs import reading
     from steercpp.reports.report import write_report
-    from steercpp.runs.database import AGAIN
     from steercpp.runs.verdict import verdict_of
 
     renew_vector(judgement.result)
     files = write_report(judgement, out=out, form=form, pictures=PICTURES)
-    with reading(judgement.result.folder, RunError, again=AGAIN):
-        verdict = verdict_of(judgement)
-        data = {**judgement.record(), "verdict": verdict.record(), "files": files}
-        pieces = [] if as_json else closing(judgement, verdict, data, files, details=details)
+    verdict = verdict_of(judgement)
+    data = {**judgement.record(), "verdict": verdict.record(), "files": files}
+    pieces = [] if as_json else closing(judgement, verdict, data, files, details=details)
     output.emit(data, as_json=as_json, render=lambda: pieces)
 
 

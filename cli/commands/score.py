@@ -63,9 +63,6 @@ def score(
     """  # noqa: D301
     if code_ways and not allow_code:
         raise click.UsageError("--code-answers is for --allow-code-execution: how the programs that run are found.")
-    from steercpp.errors import RunError
-    from steercpp.inputs import reading
-    from steercpp.runs.database import AGAIN
     from steercpp.runs.judgement import judge
     from steercpp.runs.result import open_run
     from steercpp.statistics.recipes import named_recipe
@@ -73,26 +70,25 @@ def score(
     chosen = None if recipe is None else named_recipe(recipe)
     if allow_code:
         _run_code(run, code_ways or CODE_WAYS[:1], as_json)
-    with reading(run, RunError, again=AGAIN):
-        judgement = judge(open_run(run), judging())
-        note_what_is_idle(judgement)
-        renew_vector(judgement.result)
-        data: dict[str, Any] = {**judgement.record()}
-        followed = () if chosen is None else _follow(judgement, chosen)
-        if chosen is not None:
-            from steercpp.cli.views.fits import recipe_record
+    judgement = judge(open_run(run), judging())
+    note_what_is_idle(judgement)
+    renew_vector(judgement.result)
+    data: dict[str, Any] = {**judgement.record()}
+    followed = () if chosen is None else _follow(judgement, chosen)
+    if chosen is not None:
+        from steercpp.cli.views.fits import recipe_record
 
-            data["recipe"] = recipe_record(chosen, followed)
-        if samples:
-            data["samples"] = judgement.failed(samples)
-        if out is not None:
-            from steercpp.reports.report import write_score
+        data["recipe"] = recipe_record(chosen, followed)
+    if samples:
+        data["samples"] = judgement.failed(samples)
+    if out is not None:
+        from steercpp.reports.report import write_score
 
-            data["files"] = write_score(judgement, data, out)
+        data["files"] = write_score(judgement, data, out)
 
-        from steercpp.cli.views.score import score_pieces
+    from steercpp.cli.views.score import score_pieces
 
-        pieces = [] if as_json else score_pieces(judgement, data, chosen, followed)
+    pieces = [] if as_json else score_pieces(judgement, data, chosen, followed)
     output.emit(data, as_json=as_json, render=lambda: pieces)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -29,7 +29,7 @@ from steercpp.data.pairs import ContrastPair, iter_pairs, pairs_sha256
 from steercpp.data.prompts import Filled, Message, Prompt, escaped, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
-from steercpp.inputs import open_input, reading
+from steercpp.inputs import Copies, once, open_input, reading
 
 PERSONA_TEMPLATE = "Act as if you're extremely {persona}."
 _CAA_KEYS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")
@@ -56,15 +56,21 @@ class PairFile:
     Attributes:
         name: what messages call it.
         read: opens it.
+        copies: of a named pipe, which is read once.
     """
 
     name: str
     read: Callable[[], Iterable[ContrastPair]]
+    copies: Copies = field(default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[ContrastPair]:
         """The pairs, at least one."""
-        is_empty = True
-        for pair in self.read():
+        is_empty, pairs = True, iter(self.read())
+        while True:
+            with once(self.copies):
+                pair = next(pairs, None)
+            if pair is None:
+                break
             is_empty = False
             yield pair
         if is_empty:
@@ -99,20 +105,22 @@ def open_pairs(
     >>> [pair.positive for pair in open_pairs("pairs.jsonl")]
     ['You are careful.']
     """
-    kind = _detected(path) if format == "auto" else format
+    copies: Copies = {}
+    with once(copies):
+        kind = _detected(path) if format == "auto" else format
     if kind != "repeng" and personas:
         raise PairsError(f"{path}: personas are for repeng's lists of suffixes; leave them out")
     if kind == "jsonl":
-        return PairFile(str(path), lambda: iter_pairs(path))
+        return PairFile(str(path), lambda: iter_pairs(path), copies)
     if kind == "caa":
-        return PairFile(str(path), lambda: _caa(path, raw=raw))
+        return PairFile(str(path), lambda: _caa(path, raw=raw), copies)
     if kind != "repeng":
         raise PairsError(f"{path}: pairs format {kind!r} is unknown; use auto, jsonl, caa or repeng")
     if not personas:
         raise PairsError(f"{path}: a list of suffixes needs two personas; give `personas` POSITIVE NEGATIVE")
     if "{persona}" not in persona_template:
         raise PairsError(f"persona template {persona_template!r} lacks {{persona}}; put it where the persona stands")
-    return PairFile(str(path), lambda: _repeng(path, tuple(personas), persona_template, raw=raw))
+    return PairFile(str(path), lambda: _repeng(path, tuple(personas), persona_template, raw=raw), copies)
 
 
 def open_text_pairs(positive: Path | str, negative: Path | str) -> PairFile:

@@ -29,7 +29,7 @@ from steercpp.data.json_stream import LONGEST
 from steercpp.data.prompts import Prompt, parse_prompt, prompt_json, prompt_texts, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
-from steercpp.inputs import open_input, reading
+from steercpp.inputs import once, open_input, reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class ContrastPair:
         return self.place or f"pair {self.id}"
 
 
+@once()
 def read_pairs(path: Path | str) -> tuple[ContrastPair, ...]:
     """All pairs of a file, in its order.
 

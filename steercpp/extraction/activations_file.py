@@ -11,7 +11,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -28,7 +28,7 @@ from steercpp.errors import ActivationsFileError, InputError, PairsError
 from steercpp.extraction.activations import Activations, Note, notes_of, prepare
 from steercpp.extraction.capture import CHANGED, Capture, Survey, Token, one_row, taken
 from steercpp.files import Draft, refuse_overwrite, write_whole
-from steercpp.inputs import open_input, reading, rereadable, what_was_said
+from steercpp.inputs import Copies, once, open_input, reading, rereadable, what_was_said
 
 if TYPE_CHECKING:
     from steercpp.aliases import TokenProgress
@@ -39,13 +39,15 @@ AGAIN = "copy it again, or dump the activations again"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, copies: Copies | None = None) -> Iterator[Any]:
     """The safetensors library's handle on a file; what goes wrong while it is used is told like what it says itself.
+
+    `copies` are of a named pipe that is opened more than once.
 
     Raises:
         ActivationsFileError: it cannot be read, or is no safetensors file, or not a whole one.
     """
-    with reading(path, ActivationsFileError, again=AGAIN):
+    with reading(path, ActivationsFileError, again=AGAIN), once(copies):
         open_input(path).close()  # this tells why it cannot be opened, the library does not
         try:
             with safe_open(rereadable(path), "np") as file:
@@ -70,6 +72,7 @@ class OnePerPrompt:
     path: Path
     layers: tuple[int, ...]
     shape: tuple[int, ...]
+    copies: Copies = field(default_factory=dict, repr=False, compare=False)
 
     def layer(self, place: int) -> FloatArray:
         """Activations at the layer in this place, (n_pairs, 2, n_embd) float32.
@@ -77,7 +80,7 @@ class OnePerPrompt:
         Raises:
             ActivationsFileError: some are not finite.
         """
-        with opened(self.path) as file:
+        with opened(self.path, self.copies) as file:
             values: FloatArray = file.get_slice("activations")[:, :, place]
         _refuse_nonfinite(self.path, self.layers[place], values)
         return values
@@ -96,6 +99,7 @@ class AllTokens:
     shape: tuple[int, ...]
     token: Token
     bos: int
+    copies: Copies = field(default_factory=dict, repr=False, compare=False)
 
     def check(self) -> None:
         """Do nothing if the file has what is asked for.
@@ -103,7 +107,7 @@ class AllTokens:
         Raises:
             ActivationsFileError: the tensors do not belong together, or a prompt lacks the token.
         """
-        with opened(self.path) as file:
+        with opened(self.path, self.copies) as file:
             self._each(file, lambda prompt, rows: None)
 
     def layer(self, place: int) -> FloatArray:
@@ -114,7 +118,7 @@ class AllTokens:
         """
         n_pairs, _, _, n_embd = self.shape
         values = np.empty((2 * n_pairs, n_embd), np.float32)
-        with opened(self.path) as file:
+        with opened(self.path, self.copies) as file:
             rows = file.get_slice("rows")
 
             def take(prompt: int, places: npt.NDArray[np.int64]) -> None:
@@ -236,13 +240,14 @@ def read_activations(path: Path | str, *, token: Token | None = None) -> Activat
     """
     with reading(path, ActivationsFileError, again=AGAIN):
         path = Path(path)
-        with opened(path) as file:
+        copies: Copies = {}
+        with opened(path, copies) as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a handle, not a mapping
             entries = {name: Entry(tensor.get_dtype(), tuple(tensor.get_shape())) for name, tensor in tensors.items()}
         notes, layers = _notes(path, metadata)
         if notes["token"] == "all":
-            return _of_all_tokens(path, entries, notes, layers, "last" if token is None else token)
+            return _of_all_tokens(path, entries, notes, layers, "last" if token is None else token, copies)
         if token is not None and str(token) != notes["token"]:
             raise ActivationsFileError(
                 f"{path}: holds the activations of token {notes['token']}, not {token}; dump again, or with `token=all`"
@@ -251,12 +256,12 @@ def read_activations(path: Path | str, *, token: Token | None = None) -> Activat
         if len(shape) != 4 or shape[1] != 2 or shape[2] != len(layers) or 0 in shape or shape[0] != notes["n_pairs"]:
             expected = f"({notes['n_pairs']}, 2, {len(layers)}, n_embd)"
             raise ActivationsFileError(f"{path}: activations: expected the shape {expected}, got {shape}; {AGAIN}")
-        return Activations(OnePerPrompt(path, layers, shape), layers, notes, str(path))
+        return Activations(OnePerPrompt(path, layers, shape, copies), layers, notes, str(path))
 
 
 def _of_all_tokens(
     path: Path, entries: Mapping[str, Entry], notes: dict[str, Note], layers: tuple[int, ...],
-    token: Token,
+    token: Token, copies: Copies,
 ) -> Activations:  # fmt: skip
     shapes, n_pairs = _checked(path, entries, _ALL_TENSORS), int(notes["n_pairs"])
     rows = shapes["rows"]
@@ -267,7 +272,7 @@ def _of_all_tokens(
     for name, shape in expected.items():
         if shapes[name] != shape or len(rows) != 3 or 0 in rows or not n_pairs:
             raise ActivationsFileError(f"{path}: {name}: its shape {shapes[name]} does not fit the others; {AGAIN}")
-    values = AllTokens(path, layers, (n_pairs, 2, len(layers), rows[2]), token, int(notes.get("bos", -1)))
+    values = AllTokens(path, layers, (n_pairs, 2, len(layers), rows[2]), token, int(notes.get("bos", -1)), copies)
     values.check()
     return Activations(values, layers, {**notes, "token": str(token)}, str(path))
 

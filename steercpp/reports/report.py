@@ -24,12 +24,10 @@ from steercpp.choices import PageForm
 from steercpp.encoding import json_ready
 from steercpp.errors import RunError
 from steercpp.files import fenced
-from steercpp.inputs import reading
 from steercpp.reports.forms import check_form, figure_files
 from steercpp.reports.latex import latex_table
 from steercpp.reports.pictures import write_together
 from steercpp.reports.tables import tables
-from steercpp.runs.database import AGAIN
 from steercpp.runs.folder import refuse_replaced
 from steercpp.runs.judgement import Judgement
 from steercpp.spreadsheets import csv_bytes
@@ -67,12 +65,11 @@ def write_report(
 
     check_form(form)
     folder = make_folder(judgement.result.folder if out is None else out)
-    with reading(judgement.result.folder, RunError, again=AGAIN):
-        made = tables(judgement)
-        files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
-        files[TABLE] = latex_table([judgement]).encode()
-        figures = figure_files(_figures(judgement), pictures)
-        files |= {**figures, f"report.{form}": page(judgement, figures, made, form=form)}
+    made = tables(judgement)
+    files = {f"{name}.csv": csv_bytes(columns) for name, columns in made.items()}
+    files[TABLE] = latex_table([judgement]).encode()
+    figures = figure_files(_figures(judgement), pictures)
+    files |= {**figures, f"report.{form}": page(judgement, figures, made, form=form)}
     if out is not None:
         return write_together(folder, files)
     result = judgement.result

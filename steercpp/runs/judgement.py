@@ -17,11 +17,8 @@ import numpy as np
 
 from steercpp.aliases import Floats
 from steercpp.data.items import HARMFUL, BehaviorItem, ChoiceItem, Kind, TextItem
-from steercpp.errors import RunError
-from steercpp.inputs import reading
 from steercpp.judging.matchers import AUTO, Outcome
 from steercpp.runs.code_report import code_record
-from steercpp.runs.database import AGAIN
 from steercpp.runs.folder import STORE
 from steercpp.runs.likelihood import LIKELIHOOD, LikelihoodJudge, likelihood_judge
 from steercpp.runs.result import RunRecord, SweepResult
@@ -285,35 +282,34 @@ class Judgement:
 
     def record(self) -> JudgementRecord:
         """Plain data for JSON: what `SweepResult.to_json` has, and everything above."""
-        with reading(self.result.folder, RunError, again=AGAIN):
-            fits, texts = self.result.side_fits, self.text_scores
-            by_side = {
-                side: {"n_items": of_side.anti.of, "alignment": fits[side].record(), "per_item": of_side.record()}
-                for side, of_side in self.by_side.items()
-            }
-            failures = {
-                "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
-                "texts": [_counts(row) for row in self.texts] if self.texts else None,
-            }
-            return {
-                **self.result.to_json(max_loss=self.max_loss, direction=self.direction),
-                "judging": asdict(self.how) | {"max_loss": self.max_loss, "direction": self.direction},
-                "per_item": _recorded(self.slopes),
-                "optimum": _recorded(self.optimum),
-                "sides": _recorded(self.sides),
-                "text_sides": None if self.text_sides is None else self.text_sides.record("_texts"),
-                "coupled": _recorded(self.coupled),
-                "recommendation": _recorded(self.recommendation),
-                "by_side": by_side or None,
-                "failures": failures,
-                "code": code_record(self.result),
-                "numbers": _recorded(self.result.numbers),
-                "text_pairs": _recorded(self.text_pairs),
-                "bias": [scores.record() for scores in self.bias] or None,
-                "likelihood": _recorded(self.likelihood),
-                "texts": None if texts is None else texts.record(texts.bounds(rng=self.rng())),
-                "showcase": _recorded(read_showcase(self.result)),
-            }
+        fits, texts = self.result.side_fits, self.text_scores
+        by_side = {
+            side: {"n_items": of_side.anti.of, "alignment": fits[side].record(), "per_item": of_side.record()}
+            for side, of_side in self.by_side.items()
+        }
+        failures = {
+            "choice": [asdict(row) for row in self.failures.counts] if self.failures else None,
+            "texts": [_counts(row) for row in self.texts] if self.texts else None,
+        }
+        return {
+            **self.result.to_json(max_loss=self.max_loss, direction=self.direction),
+            "judging": asdict(self.how) | {"max_loss": self.max_loss, "direction": self.direction},
+            "per_item": _recorded(self.slopes),
+            "optimum": _recorded(self.optimum),
+            "sides": _recorded(self.sides),
+            "text_sides": None if self.text_sides is None else self.text_sides.record("_texts"),
+            "coupled": _recorded(self.coupled),
+            "recommendation": _recorded(self.recommendation),
+            "by_side": by_side or None,
+            "failures": failures,
+            "code": code_record(self.result),
+            "numbers": _recorded(self.result.numbers),
+            "text_pairs": _recorded(self.text_pairs),
+            "bias": [scores.record() for scores in self.bias] or None,
+            "likelihood": _recorded(self.likelihood),
+            "texts": None if texts is None else texts.record(texts.bounds(rng=self.rng())),
+            "showcase": _recorded(read_showcase(self.result)),
+        }
 
 
 def _counts(row: TextCounts) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -25,6 +26,7 @@ from steercpp.runs.plan import Plan, PlannedSettings, TextOptions
 
 MANIFEST = "manifest.json"
 MOST_STRENGTHS = 10_000  # ten times what a sweep takes
+_GATE = re.compile(r"\d{1,9}:(below:)?-?\d+(\.\d+)?(e[+-]?\d+)?:[^:]*", re.ASCII)  # as `Gate.identity` writes it
 _NEEDED = ("notes", "finished", "tokens", "resume", "gate_open")  # keys of every manifest, though they may be null
 # What is taken for keys that a manifest lacks.
 _ABSENT: dict[str, Any] = {"command": "", "begun": "", "engine": {}, "versions": {}, "machine": {}}
@@ -257,6 +259,9 @@ def _parsed(path: Path, record: Mapping[str, Any]) -> Manifest:
         raise RunError(f"{path}: damaged, parts of it are missing; {AGAIN}") from error
     if record.get("plan_sha256") != json_sha256(record["plan"]):
         raise RunError(f"{path}: damaged, its plan does not have the hash that it names; {AGAIN}")
+    of_vector = manifest.vector
+    if any(norms and len(norms) != len(of_vector.layers) for norms in (of_vector.norms, of_vector.residual_norms)):
+        raise RunError(f"{path}: damaged, the norms are not those of the vector's layers; {AGAIN}")
     return manifest
 
 
@@ -273,6 +278,8 @@ def _of_its_types(plan: Plan) -> Plan:
     numbers = (*plan.strengths, plan.max_loss, plan.kl)
     if not all(map(math.isfinite, numbers)) or not 0 < len(plan.strengths) <= MOST_STRENGTHS or plan.seed < 0:
         raise ValueError("a number of the plan is none")
+    if plan.gate and not _GATE.fullmatch(plan.gate):
+        raise ValueError("its gate is none")
     return plan
 
 

@@ -23,7 +23,6 @@ from steercpp.data.items import HARMFUL, AnswerItem, BehaviorItem, ChoiceItem, I
 from steercpp.errors import InputError, RunError
 from steercpp.frames import FrameKind, frame
 from steercpp.html import shown_by
-from steercpp.inputs import reading
 from steercpp.judging.matchers import AUTO, Likelihood, Matcher, chosen_matcher
 from steercpp.judging.texts import GeneratedText
 from steercpp.runs.code import stored_code_scores
@@ -509,27 +508,26 @@ class SweepResult:
         >>> record["finished"], record["strengths"][0]["strength"]
         (True, -0.5)
         """
-        with reading(self.folder, RunError, again=AGAIN):
-            recommendation, manifest = self.recommend(max_loss=max_loss, direction=direction), self.manifest.to_json()
-            record: RunRecord = {
-                "run": str(self.folder), "finished": self.finished,
-                "model": manifest["model"],
-                "items": manifest["items"],
-                "plan": manifest["plan"],
-                "tokens": manifest["tokens"],
-                "resume": manifest["resume"],
-                "gate_open": manifest["gate_open"],
-                "vector": manifest["vector"] | {"file": str(self.vector_path), "quality": self.vector_quality},
-                "strengths": [row.record() for row in self.rows()],
-                "fits": {today(measure): [fit.record() for fit in fits] for measure, fits in self.fit().items()},
-                "recommendation": None if recommendation is None else recommendation.record(),
-                "controls": self.controls.record(), "notes": list(self.notes),
-            }  # fmt: skip
-            if "packing" in manifest:
-                record["packing"] = manifest["packing"]
-            if self.preparation is not None:
-                record["preparation"] = self.preparation.record()
-            return record
+        recommendation, manifest = self.recommend(max_loss=max_loss, direction=direction), self.manifest.to_json()
+        record: RunRecord = {
+            "run": str(self.folder), "finished": self.finished,
+            "model": manifest["model"],
+            "items": manifest["items"],
+            "plan": manifest["plan"],
+            "tokens": manifest["tokens"],
+            "resume": manifest["resume"],
+            "gate_open": manifest["gate_open"],
+            "vector": manifest["vector"] | {"file": str(self.vector_path), "quality": self.vector_quality},
+            "strengths": [row.record() for row in self.rows()],
+            "fits": {today(measure): [fit.record() for fit in fits] for measure, fits in self.fit().items()},
+            "recommendation": None if recommendation is None else recommendation.record(),
+            "controls": self.controls.record(), "notes": list(self.notes),
+        }  # fmt: skip
+        if "packing" in manifest:
+            record["packing"] = manifest["packing"]
+        if self.preparation is not None:
+            record["preparation"] = self.preparation.record()
+        return record
 
 
 def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, decoded_now: int = 0) -> SweepResult:
@@ -547,33 +545,30 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
     >>> open_run("run").strengths.tolist()
     [-0.5, 0.0, 0.5, 1.0]
     """
-    with reading(folder, RunError, again=AGAIN):
-        folder = Path(folder)
-        manifest = read_manifest(folder)
-        finished = manifest.finished is not None
-        if finished:
-            read_swept_vector(folder, manifest)
-        with Store.read(folder / STORE, settled=finished) as store:
-            if store.plan_sha256 != manifest.plan.sha256:
-                raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; {AGAIN}")
-            if finished and (lacking := first_missing(store, manifest)):
-                raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {AGAIN}")
-            if finished and manifest.rows_sha256 not in (None, store.rows_sha256()):
-                raise RunError(
-                    f"{folder / STORE}: its rows are not those that were measured, though it is intact; {AGAIN}"
-                )
-            kinds = [kind for kind in manifest.items if kind in MEASURED]
-            wanted = manifest.plan.strengths if strengths is None else strengths
-            measured = [s for s in wanted if all(complete(store, Label.VECTOR, kind, s) for kind in kinds)]
-            if not kinds and missing_texts(store, manifest):
-                measured = []
-            if not measured or not all(complete(store, Label.VECTOR, kind, 0.0) for kind in kinds):
-                raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
-            return SweepResult(
-                folder, manifest, strengths=measured, scores=stored_scores(store, Label.VECTOR, kinds, measured),
-                controls=stored_controls(store, manifest), items={kind: store.items(kind) for kind in manifest.items},
-                telling=telling_scores(store), decoded_now=decoded_now,
-            )  # fmt: skip
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    finished = manifest.finished is not None
+    if finished:
+        read_swept_vector(folder, manifest)
+    with Store.read(folder / STORE, settled=finished) as store:
+        if store.plan_sha256 != manifest.plan.sha256:
+            raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; {AGAIN}")
+        if finished and (lacking := first_missing(store, manifest)):
+            raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {AGAIN}")
+        if finished and manifest.rows_sha256 not in (None, store.rows_sha256()):
+            raise RunError(f"{folder / STORE}: its rows are not those that were measured, though it is intact; {AGAIN}")
+        kinds = [kind for kind in manifest.items if kind in MEASURED]
+        wanted = manifest.plan.strengths if strengths is None else strengths
+        measured = [s for s in wanted if all(complete(store, Label.VECTOR, kind, s) for kind in kinds)]
+        if not kinds and missing_texts(store, manifest):
+            measured = []
+        if not measured or not all(complete(store, Label.VECTOR, kind, 0.0) for kind in kinds):
+            raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
+        return SweepResult(
+            folder, manifest, strengths=measured, scores=stored_scores(store, Label.VECTOR, kinds, measured),
+            controls=stored_controls(store, manifest), items={kind: store.items(kind) for kind in manifest.items},
+            telling=telling_scores(store), decoded_now=decoded_now,
+        )  # fmt: skip
 
 
 def fitted(result: SweepResult) -> Mapping[str, tuple[FitResult, ...]]:

@@ -31,8 +31,13 @@ committed with its numbers in one transaction, so that an interrupted sweep lose
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import Self, get_args
@@ -40,13 +45,13 @@ from typing import Self, get_args
 import numpy as np
 
 from steercpp.aliases import Floats
-from steercpp.data.items import Item, item_json, parse_item
+from steercpp.data.items import Item, Kind, item_json, kind_of, parse_item
 from steercpp.data.requests import Request, parse_request, request_json
-from steercpp.errors import InputError, SteerError
+from steercpp.errors import RunError
 from steercpp.inputs import what_was_said
 from steercpp.judging.texts import GeneratedText, Reading, TextFinish, Verdict
 from steercpp.runs.database import Database, damaged
-from steercpp.runs.labels import SHOWCASE
+from steercpp.runs.labels import OWN_TELLING, SHOWCASE, Label
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -70,6 +75,9 @@ CREATE TABLE verdicts (label TEXT, kind TEXT, strength REAL, item INTEGER, sampl
     reason TEXT NOT NULL, PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
 """
 _LATER = ("readings",)  # tables that stores of earlier versions lack
+_LABEL = re.compile(r"random-\d{1,9}|" + "|".join(Label), re.ASCII)
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
+_LARGEST_NATS = 1e30  # with which anything can be computed
 # All that is measured; verdicts on programs may come later, and the rest of meta with them.
 _MEASURED = ("items", "continuations", "groups", "logprobs", "texts", "readings", "said")
 
@@ -96,9 +104,8 @@ class Continuation:
 class Store:
     """An open sweep.sqlite; made by `create`, `reopen` or `read`. Use it as a context manager."""
 
-    def __init__(self, database: Database, *, is_read_only: bool = False) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._is_read_only = is_read_only
         self._continuations: dict[str, tuple[tuple[Continuation, ...], ...]] = {}
 
     @classmethod
@@ -114,16 +121,13 @@ class Store:
     @classmethod
     def read(cls, path: Path, *, settled: bool = False) -> Self:
         """A store to read only; as `Database.read`."""
-        return cls(Database.read(path, schema=SCHEMA, optional=_LATER, settled=settled), is_read_only=True)
+        return cls(Database.read(path, schema=SCHEMA, optional=_LATER, settled=settled))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-        # What a reader's program makes of damaged rows is told as what they are.
-        if self._is_read_only and isinstance(error, Exception) and not isinstance(error, SteerError):
-            raise damaged(self.path, f"{type(error).__name__}: {what_was_said(error)}") from error
 
     def close(self) -> None:
         """Close the file; every finished group is in it already."""
@@ -162,11 +166,14 @@ class Store:
 
     def items(self, kind: str) -> tuple[Item, ...]:
         """The items of one kind, as they were asked."""
-        rows = self._database.rows("SELECT record FROM items WHERE kind = ? ORDER BY item", kind)
-        try:
-            return tuple(parse_item(json.loads(record)) for (record,) in rows)
-        except (ValueError, InputError) as error:
-            raise damaged(self.path, f"an item cannot be read: {error}") from error
+        rows = self._database.rows("SELECT item, record FROM items WHERE kind = ? ORDER BY item", kind)
+        with self._parsing("an item"):
+            items = tuple(parse_item(json.loads(record)) for _, record in rows)
+            if [number for number, _ in rows] != list(range(len(rows))):
+                raise ValueError("the numbers do not go from 0 on")
+            if strangers := {kind_of(item) for item in items} - {"own" if kind == OWN_TELLING else kind}:
+                raise ValueError(f"one of kind {min(strangers)!r} stands among those of kind {kind!r}")
+            return items
 
     def add_requests(self, requests: Sequence[Request]) -> None:
         """Keep the requests that are only continued, in the order of their numbers."""
@@ -177,10 +184,8 @@ class Store:
     def requests(self) -> tuple[Request, ...]:
         """The requests that are only continued, as they were asked."""
         rows = self._database.rows("SELECT record FROM items WHERE kind = ? ORDER BY item", SHOWCASE)
-        try:
+        with self._parsing("a request"):
             return tuple(parse_request(json.loads(record)) for (record,) in rows)
-        except (ValueError, InputError) as error:
-            raise damaged(self.path, f"a request cannot be read: {error}") from error
 
     def continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
         """For each item of one kind its scored continuations; they are written when the run begins, and read once."""
@@ -190,16 +195,34 @@ class Store:
 
     def _read_continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
         query = "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation"
-        grouped: dict[int, list[Continuation]] = {}
+        grouped: list[list[Continuation]] = [[] for _ in range(self._n_items(kind))]
+        with self._parsing("a continuation"):
+            for item, side, tokens in self._database.rows(query, kind):
+                self._check_item(item, len(grouped))
+                parsed = tuple(map(index, json.loads(tokens)))
+                grouped[item].append(Continuation(item, side, parsed))
+            for of_item in grouped:
+                if of_item and not _are_sides(kind, of_item):
+                    raise ValueError(f"the sides of item {of_item[0].item} are not those of its kind")
+        return tuple(tuple(of_item) for of_item in grouped if of_item)
+
+    @contextmanager
+    def _parsing(self, what: str) -> Iterator[None]:
+        """Where rows become values, and nothing is computed with them: whatever goes wrong is their fault."""
         try:
-            rows = self._database.rows(query, kind)
-            for item, side, tokens in rows:
-                if side.isdecimal() and (len(side) > 9 or int(side) > len(rows)):  # the number of a choice
-                    raise ValueError(f"its side is {side[:20]!r}")
-                grouped.setdefault(item, []).append(Continuation(item, side, tuple(json.loads(tokens))))
-        except (ValueError, TypeError) as error:
-            raise damaged(self.path, f"a continuation cannot be read: {error}") from error
-        return tuple(tuple(grouped[item]) for item in sorted(grouped))
+            yield
+        except (MemoryError, AssertionError, RunError):
+            raise
+        except Exception as error:
+            raise damaged(self.path, f"{what} cannot be read: {what_was_said(error)}") from error
+
+    def _n_items(self, kind: str) -> int:
+        return int(self._database.rows("SELECT count(*) FROM items WHERE kind = ?", kind)[0][0])
+
+    @staticmethod
+    def _check_item(item: int, count: int) -> None:
+        if item < 0 or (count and item >= count):  # where a kind has no items, nobody looks for their texts
+            raise ValueError(f"it is of item {item}, and there are {count}")
 
     def add(
         self, group: Group, n_tokens: int, token_layers: int, in_full: str | None, rows: Iterable[tuple[int, Floats]]
@@ -226,6 +249,10 @@ class Store:
     def finished(self) -> dict[Group, int]:
         """Every finished group with the tokens decoded for it."""
         rows = self._database.rows("SELECT label, kind, strength, batch, n_tokens FROM groups")
+        with self._parsing("a group"):
+            for label, _, strength, *_ in rows:
+                if not (_LABEL.fullmatch(label) and isfinite(strength)):
+                    raise ValueError(f"it is of {label[:40]!r} at {strength}")
         return {Group(label, kind, strength, batch): n for label, kind, strength, batch, n in rows}
 
     def token_layers(self) -> int:
@@ -256,11 +283,17 @@ class Store:
 
     def logprobs(self, label: str, kind: str, strength: float) -> list[Floats]:
         """For each item its continuations' log-probabilities in nats; an empty array where not measured."""
-        count = self._database.rows("SELECT count(*) FROM items WHERE kind = ?", kind)[0][0]
+        count = self._n_items(kind)
         values: list[list[float]] = [[] for _ in range(count)]
         query = "SELECT item, nats FROM logprobs WHERE label=? AND kind=? AND strength=? ORDER BY item, continuation"
-        for item, nats in self._database.rows(query, label, kind, strength):
-            values[item].append(nats)
+        with self._parsing("a log-probability"):
+            rows = self._database.rows(query, label, kind, strength)
+            for item, _ in rows[:1] + rows[-1:]:  # they are in order
+                self._check_item(item, count)
+            for item, nats in rows:
+                if not abs(nats) <= _LARGEST_NATS:
+                    raise ValueError(f"{nats} nats")
+                values[item].append(nats)
         return [np.array(of_item, dtype=np.float64) for of_item in values]
 
     def add_texts(
@@ -343,8 +376,15 @@ class Store:
         query = """SELECT strength, item, sample, text, n_tokens, finish, nats FROM texts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
         begun, readings = self._items_in_thought(label, kind), self._readings(label, kind)
-        rows = self._database.rows(query, label, kind)
-        texts = tuple(
+        rows, count = self._database.rows(query, label, kind), self._n_items(kind)
+        with self._parsing("a text"):
+            for strength, item, sample, _, n_tokens, finish, nats in rows:
+                self._check_item(item, count)
+                if finish not in get_args(TextFinish):
+                    raise ValueError("it has ended in an unknown way")
+                if not (isfinite(strength) and sample >= 0 and n_tokens >= 0 and abs(nats or 0.0) <= _LARGEST_NATS):
+                    raise ValueError(f"sample {sample} at {strength} has {n_tokens} tokens of {nats} nats")
+        return tuple(
             GeneratedText(
                 strength,
                 item,
@@ -358,9 +398,6 @@ class Store:
             )  # fmt: skip
             for strength, item, sample, text, n_tokens, finish, nats in rows
         )
-        if any(text.finish not in get_args(TextFinish) for text in texts):
-            raise damaged(self.path, "a text has ended in an unknown way")
-        return texts
 
     def _readings(self, label: str, kind: str) -> dict[tuple[float, int, int], Reading]:
         """The readings of texts by strength, item and sample."""
@@ -368,15 +405,16 @@ class Store:
             return {}
         query = "SELECT strength, item, sample, llr, nats_words FROM readings WHERE label = ? AND kind = ?"
         rows = self._database.rows(query, label, kind)
+        with self._parsing("a reading of a text"):
+            if strange := [nats for *_, llr, nats in rows if not max(abs(llr), abs(nats)) <= _LARGEST_NATS]:
+                raise ValueError(f"{strange[0]} nats")
         return {(strength, item, sample): Reading(llr, nats) for strength, item, sample, llr, nats in rows}
 
     def _items_in_thought(self, label: str, kind: str) -> set[int]:
         """Numbers of the items whose texts begin inside a thought."""
         rows = self._database.rows("SELECT value FROM meta WHERE key = ?", _thought_key(label, kind))
-        try:
-            return {int(item) for (value,) in rows for item in json.loads(value)}
-        except (ValueError, TypeError) as error:
-            raise damaged(self.path, f"which texts begin inside a thought cannot be read: {error}") from error
+        with self._parsing("which texts begin inside a thought"):
+            return {index(item) for (value,) in rows for item in json.loads(value)}
 
     def add_verdicts(self, label: str, kind: str, verdicts: Iterable[Verdict]) -> None:
         """Commit verdicts on texts, all or none of them.
@@ -395,10 +433,29 @@ class Store:
         """Every verdict on a kind of item, by strength, item and sample."""
         query = """SELECT strength, item, sample, passed, reason FROM verdicts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
-        rows = self._database.rows(query, label, kind)
+        rows, count = self._database.rows(query, label, kind), self._n_items(kind)
+        with self._parsing("a verdict"):
+            for strength, item, sample, passed, _ in rows:
+                self._check_item(item, count)
+                if not isfinite(strength) or sample < 0 or passed not in (0, 1):
+                    raise ValueError(f"sample {sample} at {strength} has passed {passed}")
         return tuple(
             Verdict(strength, item, sample, bool(passed), reason) for strength, item, sample, passed, reason in rows
         )
+
+
+def _are_sides(kind: str, of_item: Sequence[Continuation]) -> bool:
+    """Whether the sides of one item's continuations, in their order, are those that its kind has."""
+    sides = [continuation.side for continuation in of_item]
+    if kind == Kind.BEHAVIOR:
+        return set(sides) == {"aligned", "misaligned"}
+    if kind in (Kind.CHOICE, Kind.ANSWER):  # numbers of choices and answers, each of which has one at least
+        numbers = [int(side) for side in sides if _NUMBER.fullmatch(side)]
+        in_turn = all(0 <= after - before <= 1 for before, after in pairwise([-1, *numbers]))
+        return len(numbers) == len(sides) and in_turn and numbers[0] == 0
+    if kind == Kind.TEXT:
+        return len(of_item) == 1 and bool(of_item[0].tokens)
+    return sides == [side for side in ("kl", "logprob") for _ in range(len(sides) // 2)]  # own answers
 
 
 def _thought_key(label: str, kind: str) -> str:

@@ -188,6 +188,8 @@ def stored_choice_scores(store: Store, strengths: Sequence[float], label: str = 
     """Choice scores under one label, a row for each strength; a choice's P is of its letter, or of all its words."""
     items = [item for item in store.items(Kind.CHOICE) if isinstance(item, ChoiceItem)]
     sides = [[scored.side for scored in of_item] for of_item in store.continuations(Kind.CHOICE)]
+    if [int(of_item[-1]) + 1 for of_item in sides] != [len(item.choices) for item in items]:
+        raise damaged(store.path, "what is scored of a choice item is not its choices")
     return choice_of(strengths, [store.logprobs(label, Kind.CHOICE, s) for s in strengths], sides, items)
 
 

@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
-from steercpp.inputs import read_input, rereadable, what_was_said
+from steercpp.inputs import once, read_input, rereadable, what_was_said
 from steercpp.vectors.gguf_header import shown
 from steercpp.vectors.npz import Member, members
 
@@ -77,6 +77,7 @@ def safetensors_bytes(arrays: Mapping[str, FloatArray], text: str) -> bytes:
     return safetensors.numpy.save(dict(arrays), metadata={TEXT: text})
 
 
+@once()
 def read_safetensors(
     path: Path | str, check_name: CheckName
 ) -> tuple[dict[str, FloatArray], str | None, dict[str, str]]:

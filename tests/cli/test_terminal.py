@@ -24,6 +24,7 @@ from terminal import drawn_on
 
 from steercpp.cli.main import main
 from steercpp.cli.terminal import SPELLED
+from steercpp.encoding import printable, visible
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.gguf import write_vector
 
@@ -232,3 +233,12 @@ def test_without_a_home(tmp_path: Path, sweep_arguments: list[str]) -> None:
         )
         assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended.stderr
         assert "\x1b" not in ended.stdout + ended.stderr
+
+
+def test_what_scripts_are_written_with_is_shown_and_what_hides_is_not() -> None:
+    """What was wrong: families of emoji, Persian and Japanese were escapes in the terminal, on pages they were not."""
+    for text in ("👨\u200d👩\u200d👧", "می\u200cخواهم", "東京\u3000タワー", "10\u00a0000\u202f€"):
+        assert printable(text) == visible(text) == text
+    for letter in "\x1b\x07\x9b\x7f\u202e\u2066\u200b\u200f\ufeff\u00ad\u2028\U000e0041":
+        assert printable(letter) == visible(letter) == ascii(letter)[1:-1]
+    assert printable("a\tb\n") == "a\\tb\n" and visible("a\tb\n") == "a\tb\n"

@@ -12,7 +12,11 @@ from planted_run import BEHAVIOR, CHOICE, write_planted_run
 
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
+from steercpp.reports import report
+from steercpp.runs import judgement as judging
+from steercpp.runs import result
 from steercpp.runs.folder import STORE, examine, prepare
+from steercpp.runs.judgement import judge
 from steercpp.runs.manifest import MANIFEST, read_manifest
 from steercpp.runs.result import open_run
 from steercpp.runs.store import Continuation, Group, Store
@@ -24,18 +28,20 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_what_was_committed_comes_back(store: Store) -> None:
-    parts = [Continuation(0, "aligned", (5, 6)), Continuation(0, "misaligned", (7,)), Continuation(1, "aligned", (8,))]
+    parts = [Continuation(i, side, (5 + i, 6)) for i in range(2) for side in ("aligned", "misaligned")]
     store.add_items("behavior", BEHAVIOR[:2], parts)
-    store.add(Group("vector", "behavior", 0.1, 3), 9, 36, "", [(0, np.array([-1.5, -np.pi])), (1, np.array([-0.1]))])
+    store.add(
+        Group("vector", "behavior", 0.1, 3), 9, 36, "", [(0, np.array([-1.5, -np.pi])), (1, np.array([-0.1, -2]))]
+    )
     store.close()
     with Store.read(store.path) as again:
         assert again.plan_sha256 == "p"
         assert again.items("behavior") == BEHAVIOR[:2]
-        assert again.continuations("behavior") == (tuple(parts[:2]), (parts[2],))
+        assert again.continuations("behavior") == (tuple(parts[:2]), tuple(parts[2:]))
         assert again.finished() == {Group("vector", "behavior", 0.1, 3): 9}
         first, second = again.logprobs("vector", "behavior", 0.1)
         np.testing.assert_array_equal(first, [-1.5, -np.pi])  # float64 goes in and comes out
-        np.testing.assert_array_equal(second, [-0.1])
+        np.testing.assert_array_equal(second, [-0.1, -2])
         assert [values.size for values in again.logprobs("vector", "behavior", 0.2)] == [0, 0]
 
 
@@ -243,3 +249,32 @@ def test_a_finished_run_is_read_without_leaving_files(tmp_path: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     assert open_run(folder).choice is not None and len(CHOICE) == 400
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_what_a_caller_does_within_is_not_told_as_damage(tmp_path: Path) -> None:
+    """What was wrong: any slip within `with` was a damaged store, to be discarded."""
+    folder = write_planted_run(tmp_path / "run")
+    for slip in (IndexError, MemoryError, AssertionError):
+        with pytest.raises(slip), Store.read(folder / STORE, settled=True):
+            raise slip
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError, MemoryError, AssertionError])
+def test_a_fault_of_a_computation_is_not_told_as_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    folder = write_planted_run(tmp_path / "run")
+
+    def fail(*_: object, **__: object) -> object:
+        raise fault
+
+    judgement = judge(open_run(folder))
+    for module, name, use in (
+        (result, "stored_scores", lambda: open_run(folder)),
+        (result.SweepResult, "recommend", judgement.result.to_json),
+        (judging, "code_record", judgement.record),
+        (report, "tables", lambda: report.write_report(judgement)),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(fault):
+            patched.setattr(module, name, fail)
+            use()

@@ -60,7 +60,7 @@ from steercpp.data.sets.safety import (
 from steercpp.data.sets.safety_items import DISAGREE, REFUSE
 from steercpp.data.sets.sources import CAA_CHOICES, find_set
 from steercpp.errors import TaskError
-from steercpp.inputs import stem
+from steercpp.inputs import once, stem
 
 OWN, EVERYDAY = "own", "everyday"  # a task, and the built-in requests that it stands for
 STATEMENTS = "statements"  # the part of model-written pairs that are a persona's own statements
@@ -207,6 +207,7 @@ def short_name(name: str | Path) -> str:
     return stem(Path(name)) if is_path(name) else str(name).replace(":", "-")
 
 
+@once()
 def _of_file(path: Path) -> tuple[Item, ...]:
     if is_named(path, ".csv"):
         return read_mmlu_csv(path)

@@ -3,13 +3,17 @@
     examined = examine_apart(Path("model.gguf"), {"threads": 2})
 
 The process is `python -m steercpp.doctor.stranger`: a JSON object with the model and the keywords of `Engine` comes in,
-one with what was found goes out. Where it ends in another way, that is the finding.
+one with what was found goes out. Where it ends in another way, or is ended because it takes too long or too much
+memory for the size of the file, that is the finding.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 STEERS = "steering works with the model"  # the check that fails where none can be made
 _TUPLES = ("tensor_split", "rpc")  # keywords of Engine's that JSON makes lists
 _LONGEST_REASON = 300
+_START_S, _BYTES_A_SECOND = 300.0, 10_000_000  # time: to start, and to read and compute; a slow disk reads ten times that
+_START_BYTES, _TIMES = 8 << 30, 2  # memory: for caches and buffers, and the file mapped and repacked
+_OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"failed to allocate", b"unable to allocate", b"Cannot allocate memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +78,47 @@ def examine_apart(path: Path, options: Mapping[str, Any]) -> Examined:
         path: the model.
         options: keywords of `Engine`, in JSON's types and tuples.
     """
-    asked = json.dumps({"model": os.fspath(path), "options": dict(options)})
+    size = _n_bytes(path)
+    longest, most = _START_S + size / _BYTES_A_SECOND, _START_BYTES + _TIMES * size
+    asked = json.dumps({"model": os.fspath(path), "options": dict(options), "memory_bytes": most})
     search = os.pathsep.join(folder for folder in sys.path if folder)  # but not the working folder, which may be theirs
-    run = subprocess.run(
-        [sys.executable, "-P", "-m", "steercpp.doctor.stranger"], input=asked.encode(), capture_output=True,
-        env={**os.environ, "PYTHONPATH": search}, check=False,
-    )  # fmt: skip
+    try:
+        run = subprocess.run(
+            [sys.executable, "-P", "-m", "steercpp.doctor.stranger"], input=asked.encode(), capture_output=True,
+            env={**os.environ, "PYTHONPATH": search}, check=False, timeout=longest,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return _failed(path, f"took more than {longest:,.0f} s and was ended")
     try:
         found = json.loads(run.stdout) if run.returncode == 0 else None
     except ValueError:
         found = None
     if found is None:
-        return Examined((Check(STEERS, False, f"{path}: {_end(run.returncode, run.stderr)}"),))
+        if any(words in run.stderr for words in _OUT_OF_MEMORY):
+            return _failed(path, f"ran out of memory; it may take {most / (1 << 30):,.0f} GiB")
+        return _failed(path, _end(run.returncode, run.stderr))
     return Examined(tuple(Check(**check) for check in found["checks"]), found["settings"], tuple(found["template"]))
 
 
+def _n_bytes(path: Path) -> int:
+    """The size of a model, of a split one that of all shards; 0 where there is none, which the process then says."""
+    pattern = re.sub(r"-[0-9]{5}-of-([0-9]{5}\.gguf)$", r"-*-of-\1", glob.escape(path.name))
+    with contextlib.suppress(OSError):
+        return sum(os.path.getsize(shard) for shard in path.parent.glob(pattern))
+    return 0
+
+
+def _failed(path: Path, end: str) -> Examined:
+    advice = "do not use this file: download the model again, or convert it again"
+    return Examined((Check(STEERS, False, f"{path}: the process that examined the model {end}; {advice}"),))
+
+
 def _end(code: int, complaint: bytes) -> str:
-    """How the process ended, in a sentence."""
+    """How the process ended."""
     lines = complaint.decode("utf-8", "replace").split("\n")
     reason = printable(next((line for line in reversed(lines) if line.strip()), ""))[:_LONGEST_REASON]
     how = f"with exit code {code}" if code >= 0 else f"by {_signal_name(-code)}"
-    return (
-        f"the process that examined the model was ended {how}{f' ({reason})' if reason else ''}; do not use this file: "
-        "download the model again, or convert it again"
-    )
+    return f"was ended {how}{f' ({reason})' if reason else ''}"
 
 
 def _signal_name(number: int) -> str:
@@ -104,11 +128,29 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def _limit(n_bytes: int) -> None:
+    """Hold this process to so much memory, where that can be done.
+
+    Drivers of GPUs reserve far more addresses than memory: with one only what can be written is counted.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    from llama_cpp import llama_supports_gpu_offload
+
+    kinds = [resource.RLIMIT_DATA] if llama_supports_gpu_offload() else [resource.RLIMIT_DATA, resource.RLIMIT_AS]
+    for kind in kinds:
+        with contextlib.suppress(OSError, ValueError):  # a lower limit holds already, or a system without it
+            resource.setrlimit(kind, (n_bytes, resource.getrlimit(kind)[1]))
+
+
 def main() -> None:
     """The process."""
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what llama.cpp prints is no part of the answer
     asked = json.loads(sys.stdin.buffer.read())
+    _limit(asked["memory_bytes"])
     options: dict[str, Any] = {
         name: tuple(value) if name in _TUPLES else value for name, value in asked["options"].items()
     }

@@ -24,7 +24,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, wraps
-from time import monotonic
+from sys import getsizeof
+from time import thread_time
 from types import BuiltinMethodType, MethodType, NoneType
 from typing import Any, NoReturn
 
@@ -33,10 +34,11 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.filters import make_attrgetter
 from jinja2.meta import find_undeclared_variables
+from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
-from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Cycler, Joiner, Namespace, pass_context, pass_environment
+from jinja2.utils import Cycler, Joiner, Namespace, pass_context, pass_environment, pass_eval_context
 from jinja2.visitor import NodeTransformer
 
 from steercpp.errors import PromptError
@@ -46,8 +48,11 @@ _MOST_NODES = 10_000  # of a template's syntax; the largest that llama.cpp ships
 _DEEPEST = 100
 _MOST_ELIFS = 200  # of one `if`; compiling takes the square of their time
 _STEPS = 1_000_000  # of a template, beside one for each character of its messages: below a second
-_LONGEST_S = 10.0  # of a chat, which is written several times; a template that takes so long is not counted rightly
+_LONGEST_S = 10.0  # of computing, of a chat, which is written several times; a template that takes so long is not counted rightly
 _UNITS = 64  # of one step: characters, or one number or container
+_PLACES = 8  # of a list, in one step
+_LONG = 4096  # characters of a text that takes a step for as many, where texts are put together
+_MOST_HELD = 256 << 20  # bytes of such texts at once
 _LARGEST = 4_000_000  # units of one value
 _MOST_DIGITS = 4000  # of a whole number, as in Python's own limit
 _MOST_BITS = 4 * _MOST_DIGITS
@@ -76,26 +81,59 @@ class TooMuchWorkError(Exception):
     """The steps of a template are used up, or a value would become too large."""
 
 
+class _LongText(str):
+    """A text that a template has put together."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        if (work := _WORK.get(None)) is not None:
+            work.held = max(0, work.held - getsizeof(self))
+
+
 class _Work:
     """What a template may still do."""
 
-    __slots__ = ("calls", "largest", "steps", "until")
+    __slots__ = ("calls", "held", "largest", "steps", "until")
 
     def __init__(self, n_chars: int) -> None:
         self.steps = _STEPS + n_chars
         self.largest = max(_LARGEST, _UNITS * n_chars)
-        self.until = min(_UNTIL.get(), monotonic() + _LONGEST_S)
-        self.calls = 0
+        self.until = min(_UNTIL.get(), thread_time() + _LONGEST_S)
+        self.calls = self.held = 0
 
     def spend(self, steps: int) -> None:
         self.steps -= steps
         self.calls += 1
-        if self.steps < 0 or (self.calls % 64 == 1 and monotonic() > self.until):
+        if self.steps < 0 or (self.calls % 64 == 1 and thread_time() > self.until):
             raise TooMuchWorkError("it works too long")
 
     def refuse_large(self, units: int) -> None:
         if units > self.largest:
             raise TooMuchWorkError("it makes a value that is too large")
+
+    def joined(self, text: str) -> str:
+        """Take the steps of putting texts together: few where it is long, but then it counts for as long as it lives.
+
+        Templates write a chat by adding to one text at each turn, which copies all of it each time.
+        """
+        if len(text) < _LONG or type(text) is not str:
+            weighed: str = self.weigh(text)
+            return weighed
+        self.spend(1 + len(text) // _LONG)
+        kept = _LongText(text)
+        self.held += getsizeof(kept)
+        if self.held > _MOST_HELD:
+            raise TooMuchWorkError("it keeps too many long texts")
+        return kept
+
+    def weigh_outside(self, value: Any) -> Any:
+        """Take the steps of an operation that copies a list, and nothing of what is in it; return the value."""
+        if not isinstance(value, list | tuple):
+            return self.weigh(value)
+        self.refuse_large(_UNITS * len(value))
+        self.spend(1 + len(value) // _PLACES)
+        return value
 
     def weigh(self, value: Any) -> Any:
         """Take the steps of an operation on a value, and return the value."""
@@ -112,7 +150,7 @@ _UNTIL: ContextVar[float] = ContextVar("when a chat must have been written", def
 @contextmanager
 def limited_time() -> Iterator[None]:
     """All that templates do meanwhile is done within the time of one chat."""
-    token = _UNTIL.set(min(_UNTIL.get(), monotonic() + _LONGEST_S))
+    token = _UNTIL.set(min(_UNTIL.get(), thread_time() + _LONGEST_S))
     try:
         yield
     finally:
@@ -176,8 +214,7 @@ class _Counting(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        node.nodes = [nodes.Filter(operand, _TEXT, [], [], None, None) for operand in node.nodes]
-        return node
+        return nodes.Filter(nodes.List(node.nodes), _CONCAT, [], [], None, None, lineno=node.lineno)
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
@@ -189,7 +226,7 @@ class _Counting(NodeTransformer):
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
         if isinstance(node.arg, nodes.Slice):
-            node.node = _weighed(node.node)
+            node.node = nodes.Filter(node.node, _COPY, [], [], None, None, lineno=node.lineno)
         return node
 
     def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
@@ -199,7 +236,7 @@ class _Counting(NodeTransformer):
 
 
 # Filters whose names no template can spell.
-_WEIGH, _STEP, _TEXT = "weigh a value", "take steps", "become a text"
+_WEIGH, _COPY, _STEP, _CONCAT = "weigh a value", "copy a list", "take steps", "become one text"
 
 
 def _weighed(node: nodes.Expr) -> nodes.Expr:
@@ -225,6 +262,10 @@ def _take_steps(steps: int) -> bool:
 
 def _weigh(value: Any) -> Any:
     return _WORK.get().weigh(value)
+
+
+def _weigh_outside(value: Any) -> Any:
+    return _WORK.get().weigh_outside(value)
 
 
 @pass_context
@@ -255,6 +296,16 @@ def _text_of(value: Any) -> Any:
         else:
             raise SecurityError(f"it writes an object, a {type(item).__name__.strip('_')}, which is no text")
     return value
+
+
+@pass_eval_context
+def _one_text(context: EvalContext, operands: list[Any]) -> str:
+    """What `a ~ b ~ c` makes."""
+    work, units = _WORK.get(), 0
+    for operand in operands:
+        units += _units(operand if isinstance(operand, str) else _text_of(operand), work.largest)
+    work.refuse_large(units)
+    return work.joined((markup_join if context.autoescape else str_join)(operands))
 
 
 def _concatenated(pieces: Iterable[str]) -> str:
@@ -386,6 +437,13 @@ _HANDS_ON = frozenset((
     "attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "last", "length", "list", "map",
     "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "slice", "sort", "sum", "tojson", "unique",
 ))  # fmt: skip
+# Filters and tests that look at a value from outside, whatever it holds, and those that go over a list and no deeper.
+_GLANCES = frozenset((
+    "count", "d", "default", "first", "last", "length", "is boolean", "is callable", "is defined", "is false",
+    "is float", "is integer", "is iterable", "is mapping", "is none", "is number", "is sameas", "is sequence",
+    "is string", "is true", "is undefined",
+))  # fmt: skip
+_GOES_OVER = frozenset(("list", "map", "reject", "rejectattr", "reverse", "select", "selectattr"))
 _FROM_THE_END = frozenset(("rfind", "rindex", "rpartition", "rsplit"))  # which may compare all of it at each place
 _STRIPS = frozenset(("lstrip", "rstrip", "strip", "trim"))
 _CALLED = Macro, LoopContext, BlockReference, Joiner, Undefined
@@ -395,26 +453,43 @@ def _looked_at(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter or a test whose arguments and result are weighed."""
     grows = _GROWS.get(name)
     passed = int(getattr(function, "jinja_pass_arg", None) is not None)  # the context, or the environment
+    if name in _GLANCES:
+        return _stepped(function)
+    take = _weigh if name in _HANDS_ON or name.startswith("is ") else _text_of
 
     @wraps(function)
     def weighed(*values: Any, **named: Any) -> Any:
         if name == "join" and len(values) > passed and isinstance(values[passed], Iterator):
             values = (*values[:passed], list(values[passed]), *values[passed + 1 :])
-        for value in (*values[passed:], *named.values()):
-            (_weigh if name in _HANDS_ON or not name else _text_of)(value)
+        if name in _GOES_OVER and len(values) > passed:
+            _weigh_outside(values[passed])
+        for value in (*values[passed + (name in _GOES_OVER) :], *named.values()):
+            take(value)
         if name in _STRIPS:
             _compare_each(str(values[passed]), *values[passed + 1 :], *named.values())
         if grows is not None:
             _WORK.get().refuse_large(grows(*values[passed:], **named))
         made = function(*values, **named)
-        return _each_counted(made) if isinstance(made, Iterator) else _weigh(made)
+        weigh = _weigh_outside if name in _GOES_OVER else _weigh
+        return _each_counted(made, weigh) if isinstance(made, Iterator) else weigh(made)
 
     return weighed
 
 
-def _each_counted(values: Iterator[Any]) -> Iterator[Any]:
+def _stepped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter or a test that takes one step."""
+
+    @wraps(function)
+    def stepped(*values: Any, **named: Any) -> Any:
+        _take_steps(1)
+        return function(*values, **named)
+
+    return stepped
+
+
+def _each_counted(values: Iterator[Any], weigh: Callable[[Any], Any]) -> Iterator[Any]:
     for value in values:
-        yield _weigh(value)
+        yield weigh(value)
 
 
 def _compare_each(text: str, *others: object) -> None:
@@ -449,9 +524,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters = {
             name: _looked_at(name, function) for name, function in self.filters.items() if name not in _LEFT_OUT
         }
-        self.filters |= {_WEIGH: _weigh, _STEP: _take_steps, _TEXT: _text_of}
+        self.filters |= {_WEIGH: _weigh, _COPY: _weigh_outside, _STEP: _take_steps, _CONCAT: _one_text}
         tests: dict[str, Any] = dict(self.tests)
-        self.tests = {name: _looked_at("", function) for name, function in tests.items()}
+        self.tests = {name: _looked_at(f"is {name}", function) for name, function in tests.items()}
         del self.globals["lipsum"]
         self.globals["raise_exception"] = _refuse
         self._functions = {id(function) for function in self.globals.values()}
@@ -470,6 +545,10 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise SecurityError(f"it calls {getattr(__obj, '__name__', 'something')}, which templates may not")
         if isinstance(owner := getattr(__obj, "__self__", None), str):
             args = tuple(list(value) if isinstance(value, Iterator) else value for value in args)
+        if isinstance(__obj, _CALLED) or __obj is Namespace:  # which take their arguments as they are
+            _take_steps(1 + len(args) + len(kwargs))
+            made = super().call(__context, __obj, *args, **kwargs)
+            return _weigh(made) if isinstance(made, str) else made
         for value in (*args, *kwargs.values()):
             _weigh(value)
         if isinstance(owner, str | list | tuple | dict):
@@ -480,6 +559,11 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Weigh the operands, and look at what the result may be."""
+        if operator == "+" and type(left) in (str, _LongText) and type(right) in (str, _LongText):
+            _WORK.get().refuse_large(len(left) + len(right))
+            return _WORK.get().joined(left + right)
+        if operator == "+" and isinstance(left, list | tuple) and isinstance(right, list | tuple):
+            return _weigh_outside(super().call_binop(context, operator, left, right))
         _weigh(left), _weigh(right)
         work = _WORK.get()
         if operator == "%" and isinstance(left, str):

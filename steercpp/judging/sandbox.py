@@ -11,7 +11,6 @@ asks for, and no program has a say in its verdict otherwise (`sandbox_child`).
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import marshal
@@ -37,15 +36,22 @@ INSTALL = "install bubblewrap, or util-linux on a kernel that allows namespaces 
 OWN_MEMORY = 64 << 20  # of a memory group: for the supervisor and the programs that build the walls
 UNREADABLE = "the sandbox ended before the program"
 _BOOT = """
-import base64, marshal, sys, types
+import marshal, os, sys, types
+def read(n):
+    data = b""
+    while len(data) < n:
+        part = os.read(0, n - len(data))
+        data += part or sys.exit("the modules ended before their end")
+    return data
 for name in ("steercpp", "steercpp.judging"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = []
-for name, code in marshal.loads(base64.b64decode(sys.argv[1])):
+for name, code in marshal.loads(read(int.from_bytes(read(4), "little"))):
     module = sys.modules[name] = types.ModuleType(name)
     exec(code, module.__dict__)
 module.main()
 """
+_JOIN = '{ echo 0 > "$0"; } 2>/dev/null; exec "$@"'  # where joining fails the supervisor keeps the bound alone
 
 
 class Program(str):
@@ -169,13 +175,13 @@ def _run(source: str, limits: SandboxLimits, way: str) -> ProgramOutcome:
     program = source if isinstance(source, Program) else Program.of(source, "")
     job = {name: getattr(limits, name) for name in SandboxLimits.__slots__}
     documents = _document(job | {"code": program.code}) + _document({"given": program.given, "test": program.test})
-    supervisor = [python(), "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT, _inside()]
+    supervisor = [python(), "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT]
     with tempfile.TemporaryDirectory(prefix="steercpp-sandbox-") as root:
         command = WAYS[way][0](Path(root), supervisor)
         with memory_group(limits.total_bytes + OWN_MEMORY) as joining:
             if joining is not None:
-                command = [tool("sh"), "-c", 'echo 0 > "$0" && exec "$@"', str(joining), *command]
-            told, errors = _talk(command, documents, limits.timeout_s + START_S)
+                command = [tool("sh"), "-c", _JOIN, str(joining), *command]
+            told, errors = _talk(command, _inside() + documents, limits.timeout_s + START_S)
     ready, newline, rest = told.partition(b"\n")
     if not newline or ready.decode(errors="replace") != sandbox_child.READY:
         last = (errors.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
@@ -197,23 +203,34 @@ def _outcome(told: bytes) -> ProgramOutcome:
 
 
 def _document(fields: dict[str, Any]) -> bytes:
-    data = json.dumps(fields).encode()
+    return _lengthened(json.dumps(fields).encode())
+
+
+def _lengthened(data: bytes) -> bytes:
     return len(data).to_bytes(4, "little") + data
 
 
 @cache
-def _inside() -> str:
-    """The modules that run inside, compiled: the same Python reads them there."""
+def _inside() -> bytes:
+    """The modules that run inside, compiled: the same Python reads them there, in front of the job."""
     modules = (sandbox_filter, sandbox_values, sandbox_child)
     texts = ((module.__name__, Path(module.__file__ or "").read_text("utf-8")) for module in modules)
-    return base64.b64encode(marshal.dumps([(name, compile(text, name, "exec")) for name, text in texts])).decode()
+    return _lengthened(marshal.dumps([(name, compile(text, name, "exec")) for name, text in texts]))
 
 
 def _talk(command: list[str], stdin: bytes, timeout_s: float) -> tuple[bytes, bytes]:
-    """Run a command in a session of its own, and kill all of it at the end: (its stdout, its stderr)."""
+    """Run a command in a session of its own, and kill all of it at the end: (its stdout, its stderr).
+
+    Raises:
+        SandboxError: it cannot be started.
+    """
     # The environment is PATH alone, for the tools that build the walls; within them there is none.
     path, pipe = {"PATH": os.environ.get("PATH", "")}, subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=path, start_new_session=True) as process:
+    try:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=path, start_new_session=True)
+    except OSError as error:
+        raise SandboxError(f"the walls could not be built: {command[0]} does not start: {error.strerror}") from error
+    with process:
         try:
             return process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired:

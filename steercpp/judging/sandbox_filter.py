@@ -3,9 +3,10 @@
 Runs inside the sandbox alone, in the supervisor before it forks, so that every process there inherits both for good.
 Calls that are not named here do not exist for a program (ENOSYS): new namespaces, mounts, key rings, System V and POSIX
 queues and shared memory, memory files, ptrace, other processes' memory and descriptors, bpf, perf, io_uring, kernel
-modules, personalities, swap, clocks, and what kernels will learn later. Of eight calls arguments decide. Calls of
-another machine, of 32 bits and of x32 kill the process. Bindings of libseccomp are no help here: the sandbox has no
-packages, and the filter is a hundred instructions.
+modules, personalities, swap, clocks, and what kernels will learn later. Of eleven calls arguments decide, of three
+for the sake of memory that no process is seen to hold: shared memory without a file, pages put to swap, larger buffers
+of sockets. Calls of another machine, of 32 bits and of x32 kill the process. Bindings of libseccomp are no help here:
+the sandbox has no packages, and the filter is a hundred instructions.
 Source: seccomp(2), keyctl(2); numbers after asm/unistd_64.h (x86-64) and asm-generic/unistd.h (arm64) of Linux 6.1.
 """
 
@@ -35,8 +36,8 @@ ALLOWED = """
     gettid 186 178, gettimeofday 96 169, getuid 102 174, getxattr 191 8, inotify_add_watch 254 27,
     inotify_init 253 -, inotify_init1 294 26, inotify_rm_watch 255 28, lchown 94 -, lgetxattr 192 9,
     link 86 -, linkat 265 37, listen 50 201, listxattr 194 11, llistxattr 195 12, lseek 8 62, lstat 6 -,
-    madvise 28 233, membarrier 324 283, mincore 27 232, mkdir 83 -, mkdirat 258 34, mknod 133 -, mknodat 259 33,
-    mmap 9 222, mprotect 10 226, mremap 25 216, msync 26 227, munmap 11 215, nanosleep 35 101, newfstatat 262 79,
+    membarrier 324 283, mincore 27 232, mkdir 83 -, mkdirat 258 34, mknod 133 -, mknodat 259 33,
+    mprotect 10 226, mremap 25 216, msync 26 227, munmap 11 215, nanosleep 35 101, newfstatat 262 79,
     open 2 -, openat 257 56, openat2 437 437, pause 34 -, pidfd_open 434 434, pidfd_send_signal 424 424, pipe 22 -,
     pipe2 293 59, poll 7 -, ppoll 271 73, prctl 157 167, pread64 17 67, preadv 295 69, preadv2 327 286,
     pselect6 270 72, pwrite64 18 68, pwritev 296 70, pwritev2 328 287, read 0 63, readlink 89 -, readlinkat 267 78,
@@ -47,7 +48,7 @@ ALLOWED = """
     sched_getaffinity 204 123, sched_getparam 143 121, sched_getscheduler 145 120, sched_rr_get_interval 148 127,
     sched_yield 24 124, select 23 -, sendfile 40 71, sendmmsg 307 269, sendmsg 46 211, sendto 44 206,
     set_robust_list 273 99, set_tid_address 218 96, setitimer 38 103, setpgid 109 154, setrlimit 160 164,
-    setsid 112 157, setsockopt 54 208, shutdown 48 210, sigaltstack 131 132, signalfd 282 -, signalfd4 289 74,
+    setsid 112 157, shutdown 48 210, sigaltstack 131 132, signalfd 282 -, signalfd4 289 74,
     splice 275 76, stat 4 -, statfs 137 43, statx 332 291, symlink 88 -, symlinkat 266 36, sysinfo 99 179,
     tee 276 77, tgkill 234 131, time 201 -, timer_create 222 107, timer_delete 226 111, timer_getoverrun 225 109,
     timer_gettime 224 108, timer_settime 223 110, timerfd_create 283 85, timerfd_gettime 287 87,
@@ -58,7 +59,8 @@ ALLOWED = """
 """Calls by name with their numbers on x86-64 and arm64; a dash where a machine has none."""
 ARGUED = {
     "ioctl": (16, 29), "fcntl": (72, 25), "socket": (41, 198), "socketpair": (53, 199), "clone": (56, 220),
-    "clone3": (435, 435), "prlimit64": (302, 261), "kill": (62, 129),
+    "clone3": (435, 435), "prlimit64": (302, 261), "kill": (62, 129), "mmap": (9, 222), "madvise": (28, 233),
+    "setsockopt": (54, 208),
 }  # fmt: skip
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # place in the tables, AUDIT_ARCH of linux/audit.h
 X32 = 0x40000000  # __X32_SYSCALL_BIT of asm/unistd.h
@@ -71,6 +73,8 @@ NEW_NAMESPACE = 0x7E020000  # CLONE_NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC, _NEWUSE
 F_SETPIPE_SZ = 1031  # linux/fcntl.h
 TERMINAL_CALLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIO(N)CLEX
 AF_UNIX = 1
+MAP_SHARED, MAP_ANONYMOUS, MADV_PAGEOUT = 1, 0x20, 21  # linux/mman.h, asm-generic/mman-common.h
+SOCKET_BUFFERS = (7, 8, 32, 33)  # SO_SNDBUF SO_RCVBUF SO_SNDBUFFORCE SO_RCVBUFFORCE of asm-generic/socket.h
 EVERYONE = 0xFFFFFFFF  # -1
 
 Instruction = tuple[int, int, int, int]
@@ -122,6 +126,10 @@ def instructions(name: str) -> list[Instruction]:
     lines += argument("clone", 0, ANY_BIT, NEW_NAMESPACE, hit=refused, miss=ALLOW)
     lines += argument("prlimit64", 0, EQUAL, 0, hit=ALLOW, miss=refused)  # of itself alone
     lines += argument("kill", 0, EQUAL, EVERYONE, hit=ERRNO | errno.ESRCH, miss=ALLOW)  # a program is alone
+    lines += argument("madvise", 2, EQUAL, MADV_PAGEOUT, hit=refused, miss=ALLOW)
+    lines += argument("setsockopt", 2, EQUAL, *SOCKET_BUFFERS, hit=refused, miss=ALLOW)
+    both = [(ANY_BIT, 0, 1, MAP_ANONYMOUS), (ANY_BIT, 1, 0, MAP_SHARED), (RETURN, 0, 0, ALLOW), (RETURN, 0, 0, refused)]
+    lines += [(EQUAL, 0, 5, ARGUED["mmap"][place]), (LOAD, 0, 0, argument_at + 8 * 3), *both]
     # clone3 has its flags in memory, where no filter sees them: libraries fall back to clone.
     for first, last in _runs(allowed_numbers(name)):
         lines += [(AT_LEAST, 0, 2, first), (GREATER, 1, 0, last), (RETURN, 0, 0, ALLOW)]

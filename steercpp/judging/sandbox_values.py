@@ -22,7 +22,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 MOST_BYTES = 64 << 20  # of a message
@@ -223,6 +223,40 @@ class _End:
 _END = _End()
 
 
+Steps = Generator[Any, Any, Any]
+"""What is done with one value: it yields the values in it, is sent what came of each, and returns what comes of all."""
+_LEAVES = frozenset((bool, int, float, str))
+_LEVELS = 20  # that stand in each other in one row: JSON is read by recursion
+
+
+def _each(values: Iterable[Any]) -> Steps:
+    made = []
+    for value in values:
+        kind = type(value)
+        whole = value is None or (kind in _LEAVES and (kind is not int or -(1 << 63) < value < 1 << 63))
+        made.append(value if whole else (yield value))
+    return made
+
+
+def _run(do: Callable[[Any], Steps], value: Any, rows: list[Any] | None = None) -> Any:
+    """Do a value and all in it, however deep, without Python's own stack; rows take what is deep where there are some."""
+    under_way, sent = [do(value)], None
+    while True:
+        try:
+            inner = under_way[-1].send(sent)
+        except StopIteration as end:
+            sent = end.value
+            under_way.pop()
+            if not under_way:
+                return sent
+            if rows is not None and len(under_way) % _LEVELS == 0 and isinstance(sent, list):
+                rows.append(sent)
+                sent = {"@": len(rows) - 1}
+        else:
+            under_way.append(do(inner))
+            sent = None
+
+
 class Packer:
     """Values to what JSON can hold: plain ones as they are, others as [kind, ...]; changeable ones get numbers."""
 
@@ -240,24 +274,29 @@ class Packer:
         return other
 
     def pack(self, value: Any) -> Any:
-        """One value."""
+        """One value; what is nested deeply stands in rows before it, for which others leave {"@": row}."""
+        rows: list[Any] = []
+        packed = _run(self._packed, value, rows)
+        return ["@", rows, packed] if rows else packed
+
+    def _packed(self, value: Any) -> Steps:
         kind = type(value)
         if value is None or kind in (bool, str, float):
             return value
         if kind is int:
             return value if -(1 << 63) < value < 1 << 63 else ["i", hex(value)]
         if kind is tuple:
-            return ["t", [self.pack(item) for item in value]]
+            return ["t", (yield from _each(value))]
         if kind in (list, set, dict, bytearray) or self._is_given(value):
-            return self._changeable(value)
+            return (yield from self._changeable(value))
         if kind is frozenset:
-            return ["f", [self.pack(item) for item in value]]
+            return ["f", (yield from _each(value))]
         if kind is bytes:
             return ["y", value.hex()]
         if kind is complex:
             return ["c", value.real, value.imag]
         if kind is range:
-            return ["g", self.pack(value.start), self.pack(value.stop), self.pack(value.step)]
+            return ["g", *(yield from _each((value.start, value.stop, value.step)))]
         if value is _END:
             return ["end"]
         if id(value) in self.peer.borrowed:
@@ -267,14 +306,14 @@ class Packer:
         if isinstance(value, enum.Enum) and self.peer.classes.get(kind.__name__) is kind:
             return ["e", kind.__name__, value.name]
         if kind in _VIEWS:
-            return ["w", _VIEWS[kind], [self.pack(item) for item in value]]
+            return ["w", _VIEWS[kind], (yield from _each(value))]
         if isinstance(value, BaseException):
             return self.error(value)
         if (name := f"{kind.__module__}.{kind.__qualname__}") in MADE:
             if getattr(value, "tzinfo", None) is not None:
                 raise CannotCrossError(f"a {name} with a time zone cannot leave its process")
-            return ["m", name, [self.pack(part) for part in MADE[name](value)]]
-        return self._other(value)
+            return ["m", name, (yield from _each(MADE[name](value)))]
+        return (yield from self._other(value))
 
     def error(self, error: BaseException) -> Any:
         """An exception: the names of its classes, its arguments as far as they are plain, and its text."""
@@ -287,9 +326,9 @@ class Packer:
 
     def contents(self, number: int) -> Any:
         """A changeable object that has this number, with what it holds now, once."""
-        return self._changeable(self.objects[number])
+        return self.pack(self.objects[number])
 
-    def _changeable(self, value: Any) -> Any:
+    def _changeable(self, value: Any) -> Steps:
         number = self.numbers.get(id(value))
         if number is None:
             number = next(self._next)
@@ -299,23 +338,26 @@ class Packer:
         self.sent.add(number)
         kind = type(value)
         if kind is list:
-            return ["l", number, [self.pack(item) for item in value]]
+            return ["l", number, (yield from _each(value))]
         if kind is dict:
-            return ["d", number, [[self.pack(key), self.pack(item)] for key, item in value.items()]]
+            items = yield from _each([part for item in value.items() for part in item])
+            return ["d", number, [list(pair) for pair in zip(items[::2], items[1::2], strict=True)]]
         if kind is set:
-            return ["s", number, [self.pack(item) for item in value]]
+            return ["s", number, (yield from _each(value))]
         if kind is bytearray:
             return ["b", number, value.hex()]
-        return ["o", number, kind.__name__, [[name, self.pack(item)] for name, item in state_of(value)]]
+        state = state_of(value)
+        items = yield from _each([item for _, item in state])
+        return ["o", number, kind.__name__, [[name, item] for (name, _), item in zip(state, items, strict=True)]]
 
     def _is_given(self, value: Any) -> bool:
         kind = type(value)
         return self.peer.classes.get(kind.__name__) is kind and not isinstance(value, _NOT_GIVEN)
 
-    def _other(self, value: Any) -> Any:
+    def _other(self, value: Any) -> Steps:
         for base, plain in _BASES.items():
             if isinstance(value, base):
-                return self.pack(plain(value))
+                return (yield plain(value))
         kind = type(value)
         if hasattr(kind, "__next__"):
             return ["it", self._lent(value)]
@@ -363,6 +405,7 @@ class Unpacker:
     def __init__(self, peer: Peer, objects: dict[int, Any]) -> None:
         self.peer = peer
         self.objects = objects  # by number: those that are there are changed in place
+        self._rows: dict[int, Any] = {}
 
     def unpack(self, packed: Any) -> Any:
         """One value.
@@ -370,12 +413,8 @@ class Unpacker:
         Raises:
             CannotCrossError: nothing that `Packer` writes.
         """
-        if not isinstance(packed, list):
-            if packed is None or type(packed) in (bool, int, float, str):
-                return packed
-            raise CannotCrossError(NO_MESSAGE)
         try:
-            return self._made(packed)
+            return _run(self._made, packed)
         except CannotCrossError:
             raise
         except RecursionError:
@@ -383,23 +422,34 @@ class Unpacker:
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
             raise CannotCrossError(NO_MESSAGE) from None
 
-    def _made(self, packed: list[Any]) -> Any:
+    def _made(self, packed: Any) -> Steps:
+        if not isinstance(packed, list | dict):
+            if packed is None or type(packed) in _LEAVES:
+                return packed
+            raise CannotCrossError(NO_MESSAGE)
         match packed:
+            case ["@", list(rows), top]:  # each row is there once, before what it is part of
+                outer, self._rows = self._rows, dict(enumerate(rows))
+                made = yield top
+                self._rows = outer
+                return made
+            case {"@": int(row)} if len(packed) == 1:
+                return (yield self._rows.pop(row))
             case ["l", int(number), list(items)]:
                 held = self._object(number, list)
-                held[:] = [self.unpack(item) for item in items]
+                held[:] = yield from _each(items)
                 return held
             case ["t", list(items)]:
-                return tuple([self.unpack(item) for item in items])
+                return tuple((yield from _each(items)))
             case ["d", int(number), list(pairs)]:
                 held = self._object(number, dict)
-                items = [(self.unpack(key), self.unpack(value)) for key, value in pairs]
+                values = yield from _each([part for key, value in pairs for part in (key, value)])
                 held.clear()
-                held.update(items)
+                held.update(zip(values[::2], values[1::2], strict=True))
                 return held
             case ["s", int(number), list(items)]:
                 held = self._object(number, set)
-                values = [self.unpack(item) for item in items]
+                values = yield from _each(items)
                 held.clear()
                 held.update(values)
                 return held
@@ -408,7 +458,7 @@ class Unpacker:
             case ["i", str(digits)]:
                 return int(digits, 16)
             case ["f", list(items)]:
-                return frozenset([self.unpack(item) for item in items])
+                return frozenset((yield from _each(items)))
             case ["y", str(digits)]:
                 return bytes.fromhex(digits)
             case ["b", int(number), str(digits)]:
@@ -418,7 +468,7 @@ class Unpacker:
             case ["c", int() | float() as real, int() | float() as imaginary]:
                 return complex(real, imaginary)
             case ["g", start, stop, step]:
-                return range(self.unpack(start), self.unpack(stop), self.unpack(step))
+                return range(*(yield from _each([start, stop, step])))
             case ["n", str(name)]:
                 return NAMED[name]
             case ["e", str(name), str(member)]:
@@ -428,21 +478,22 @@ class Unpacker:
             case ["end"]:
                 return _END
             case ["w", str(view), list(items)]:
-                values = [self.unpack(item) for item in items]
+                values = yield from _each(items)
                 if view == "keys":
                     return dict.fromkeys(values).keys()
                 return dict(values).items() if view == "items" else dict(enumerate(values)).values()
             case ["x", list(names), list(arguments), str(text)]:
-                return self._error(names, [self.unpack(value) for value in arguments], text)
+                return self._error(names, (yield from _each(arguments)), text)
             case ["m", str(name), list(parts)] if name in MADE:
                 module, _, kind = name.partition(".")
-                return getattr(__import__(module), kind)(*[self.unpack(part) for part in parts])
+                return getattr(__import__(module), kind)(*(yield from _each(parts)))
             case ["o", int(number), str(name), list(state)]:
                 held = self._object(number, self._given_class(name))
                 if hasattr(held, "__dict__"):
                     held.__dict__.clear()
-                for attribute, value in state:
-                    object.__setattr__(held, str(attribute), self.unpack(value))
+                values = yield from _each([value for _, value in state])
+                for (attribute, _), value in zip(state, values, strict=True):
+                    object.__setattr__(held, str(attribute), value)
                 return held
             case ["it", int(number)]:
                 return self._borrowed(number, _items(self.peer, number))

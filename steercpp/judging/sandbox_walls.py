@@ -1,7 +1,7 @@
 """The walls around generated code: what a sandbox shows, and the two ways to start one; read this for what is in it.
 
 Namespaces, made by bubblewrap or by unshare. Either way a process sees a root built in memory: the system's libraries,
-this Python's interpreter, standard library and shared libraries, all read-only, four devices, a /proc of its own
+this Python's interpreter, standard library and shared libraries, all read-only, three devices, a /proc of its own
 process namespace, and an empty, small /tmp. It holds no capability and can gain none. What a kernel offers beyond files
 is closed from within (`sandbox_filter`).
 Source: user_namespaces(7), pid_namespaces(7), pivot_root(2), proc(5); the flags of bwrap(1), unshare(1), setpriv(1).
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-DEVICES = ("null", "zero", "random", "urandom")
+DEVICES = ("null", "random", "urandom")  # of zero one maps shared memory that no process is seen to hold
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/nix/store")
 PACKAGES = ("site-packages", "dist-packages")
 MACHINE_FILES = ("cmdline", "keys", "key-users")  # of /proc: kernel command line, names of the user's keys

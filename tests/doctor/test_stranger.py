@@ -13,6 +13,7 @@ from gguf_keys import write_with_keys
 from tiny_model import Shape, write_tiny_model
 
 from steercpp.cli.main import main
+from steercpp.doctor import stranger
 from steercpp.doctor.stranger import STEERS, examine_apart, examine_here
 from steercpp.vectors.gguf_header import Value
 
@@ -44,6 +45,33 @@ def test_a_template_that_no_other_is_like(model: Path, tmp_path: Path) -> None:
     assert json.loads(result.stdout)["template"] == [
         "it spells <|\ufffd\ufffd\ufffd|>: no tokens of this model, so they are read letter by letter"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux alone")
+def test_memory_has_a_limit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stranger, "_START_BYTES", 300 << 20)
+    (check,) = examine_apart(model, {"n_ctx": 1 << 22, "threads": 1}).checks
+    assert not check.ok
+    assert "ran out of memory; it may take 0 GiB; do not use" in check.detail or "emory" in check.detail
+
+
+def test_time_has_a_limit(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = tmp_path / "python"
+    shell.write_text("#!/bin/sh\nexec sleep 60\n")
+    shell.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(shell))
+    monkeypatch.setattr(stranger, "_START_S", 0.2)
+    (check,) = examine_apart(model, {}).checks
+    assert not check.ok
+    assert check.detail.startswith(f"{model}: the process that examined the model took more than 0 s and was ended; do")
+
+
+def test_limits_grow_with_the_model_and_all_its_shards(tmp_path: Path) -> None:
+    for i in (1, 2, 3):
+        (tmp_path / f"m[x]-0000{i}-of-00003.gguf").write_bytes(bytes(100 * i))
+    assert stranger._n_bytes(tmp_path / "m[x]-00001-of-00003.gguf") == 600
+    assert stranger._n_bytes(tmp_path / "none.gguf") == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell stands for Python")

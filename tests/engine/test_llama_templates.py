@@ -96,6 +96,15 @@ def test_they_are_rendered_as_by_the_library(templates: dict[str, str], chat: tu
     assert failed_here == NEEDS_VARIABLES | refuse
 
 
+@pytest.mark.slow
+def test_long_chats_are_rendered(templates: dict[str, str]) -> None:
+    """A thousand messages of 300 characters, where each loop that asks for their number once weighed them all."""
+    chat = tuple(Message("assistant" if i % 2 else "user", f"{i:04d} " + "word " * 59) for i in range(1000))
+    for name in sorted(templates.keys() - NEEDS_VARIABLES):
+        text = ChatTemplate(templates[name], "<s>", "</s>", {}, DAY.date().isoformat()).render(chat)
+        assert all(turn.content.strip() in text for turn in chat), name
+
+
 def test_variables_help_a_template_that_needs_some(templates: dict[str, str]) -> None:
     (name,) = NEEDS_VARIABLES
     variables = {"functions": "[]", "datetime": "29 November 2026"}

@@ -131,6 +131,15 @@ ENDLESS = {
     "slice": "{{ [1] | slice(10000000000) | list }}",
     "round": "{{ 1.5 | round(1000000000, 'ceil') }}",
     "repeated in a loop": "{% for a in range(100000) %}{% set x = 'a' * 4000000 %}{% endfor %}",
+    "long texts kept": "{% set n = namespace(x=1) %}{% set t = 'a' * 3900000 %}{% for a in range(9999) %}"
+    "{% set n.x = [n.x, t ~ 'b'] %}{% endfor %}",
+    "long sums kept": "{% set n = namespace(x=1) %}{% set t = 'a' * 3900000 %}{% for a in range(9999) %}"
+    "{% set n.x = [n.x, t + 'b'] %}{% endfor %}",
+    "one text of many": "{% set t = 'a' * 3900000 %}{% set x = " + " ~ ".join(["t"] * 2000) + " %}",
+    "copied lists": "{% set x = [1] * 60000 %}{% for a in range(100000) %}{% set y = x[1:] %}{% endfor %}",
+    "added lists": "{% set n = namespace(x=[1]) %}{% for a in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+    "gone over": "{% set x = [1] * 60000 %}{% for a in range(100000) %}{{ x | select | list | length }}{% endfor %}",
+    "lengths": "{% for a in range(100000) %}{% for b in range(100) %}{{ messages | length }}{% endfor %}{% endfor %}",
     "repeated and kept": "".join(f"{{% set a{i} = 'a' * 4000000 %}}" for i in range(1500)),
     "repeated markup": "{% for a in range(100000) %}{% set x = ('a' | e) * 4000000 %}{% endfor %}",
     "percent in a loop": "{% for a in range(100000) %}{% set x = '%3999990d' % 1 %}{% endfor %}",
@@ -183,7 +192,7 @@ def test_a_template_of_many_parts_is_not_compiled(source: str) -> None:
 
 def test_a_clock_stops_what_is_not_counted_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter((0.0, 0.0, *[11.0] * 1000))
-    monkeypatch.setattr("steercpp.engine.template_environment.monotonic", lambda: next(times))
+    monkeypatch.setattr("steercpp.engine.template_environment.thread_time", lambda: next(times))
     with limited_time(), pytest.raises(StoppedError, match="it works too long"):
         written("{{ messages[0].content }}")
 
@@ -262,6 +271,27 @@ def test_no_template_sees_the_environment_or_an_object(source: str, monkeypatch:
         assert "\n" not in said
     assert "a-secret" not in said and " at 0x" not in said and os.environ["PATH"] not in said and "root:" not in said
     assert chat == CHAT
+
+
+LONG_CHAT = [{"role": "assistant" if i % 2 else "user", "content": "word " * 60} for i in range(1000)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{% if messages | length > 1 and messages | last is mapping and messages is sequence %}{{ m.role }}{% endif %}",
+        "{% for n in messages[loop.index :] | list %}{% break %}{% endfor %}{{ m.role }}",
+        "{{ (messages | default([]) | first).role }}{{ one(messages, m) }}",
+        "{% set n.text = n.text ~ m.role ~ ': ' ~ m.content %}{% set n.text = n.text + '\n' %}",
+        "{% set n.kept = n.kept + [m] %}{% if n.kept | length != loop.index %}{{ raise_exception('no') }}{% endif %}",
+        "{% set n = namespace(chat=messages) %}{{ n.chat[loop.index0].content }}",
+    ],
+)
+def test_what_looks_at_a_chat_from_outside_does_not_weigh_it(body: str) -> None:
+    """Each message that was asked for the number of messages once took the steps of them all."""
+    start = "{% macro one(chat, m) %}{{ m.content }}{% endmacro %}{% set n = namespace(text='', kept=[]) %}"
+    source = start + "{% for m in messages %}" + body + "{% endfor %}{{ n.text | length }}"
+    assert written(source, messages=LONG_CHAT)
 
 
 def test_a_refusal_of_many_lines_is_told_in_one() -> None:

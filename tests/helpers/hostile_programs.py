@@ -212,7 +212,7 @@ PROGRAMS = (
     )),
     Hostile("numbers of the x32 interface", "call(0x40000000 + 39, None)", r"(killed by SIGSYS|OSError)"),
     Hostile("calls of a 32-bit machine",
-            "import mmap\nif ARM: raise OSError('arm')\nm = mmap.mmap(-1, 4096, prot=7)\n"
+            "import mmap\nif ARM: raise OSError('arm')\nm = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)\n"
             "m.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n"
             "ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
             r"(killed by SIGSYS|OSError|killed by SIGSEGV)"),
@@ -231,6 +231,16 @@ PROGRAMS = (
     Hostile("secret files in memory", "call(447, 447, 0)", NO_CALL),
     Hostile("locked memory", "call(149, 228, ctypes.create_string_buffer(4096), 4096)", NO_CALL),
     Hostile("attributes of files", "open('a', 'w').close()\nos.setxattr('a', 'user.x', b'x' * 60000)", NO_CALL),
+    Hostile("shared memory without a file", "import mmap\nmmap.mmap(-1, 4096)", NO_CALL),
+    Hostile("shared memory of a device", "import mmap\nmmap.mmap(os.open('/dev/zero', os.O_RDWR), 4096)", GONE),
+    Hostile("pages put to swap", "call(28, 233, None, 4096, 21)", NO_CALL),
+    Hostile("large buffers of sockets",
+            "for s in socket.socketpair():\n    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)", NO_CALL),
+    Hostile("buffers of sockets, all that there are",
+            "kept, n = [], 0\ntry:\n    while True:\n        kept.extend(socket.socketpair())\n"
+            "except OSError: pass\nfor s in kept:\n    s.setblocking(False)\n    try:\n"
+            "        while True: n += s.send(bytes(4096))\n    except OSError: pass\nassert n > 48 << 20",
+            "AssertionError"),
     Hostile("large pipes", "import fcntl\nfcntl.fcntl(os.pipe()[1], 1031, 1 << 20)", NO_CALL),
     Hostile("a full /tmp", "for i in range(70):\n    with open(f'f{i}', 'wb') as file: file.write(bytes(1 << 20))",
             r"OSError: \[Errno 28\]"),

@@ -16,6 +16,7 @@ from places import SECRET
 
 from steercpp.data.sets.knowledge import read_humaneval
 from steercpp.errors import InputError, SandboxError
+from steercpp.judging import sandbox_walls
 from steercpp.judging.programs import program
 from steercpp.judging.sandbox import (
     UNREADABLE,
@@ -48,6 +49,24 @@ def test_humaneval_solutions_pass(test_data: Path) -> None:
     assert failed == {}
     # The same first problem with a wrong body fails, so that a pass says something.
     assert run(program(problems[0], "    return None\n"), way).reason == "AssertionError"
+
+
+def test_a_python_of_many_libraries(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of mounts and the modules were one word of a command, which the kernel holds to 128 KiB."""
+    shown = [tmp_path / f"a-long-folder-{'x' * 100}" / f"lib{i}.so" for i in range(60)]
+    shown[0].parent.mkdir()
+    for path in shown:
+        path.touch()
+    real = sandbox_walls.visible()
+    monkeypatch.setattr(sandbox_walls, "visible", lambda: [*real, *map(str, shown)])
+    assert run("pass", way) == ProgramOutcome(True, "", "")
+
+
+def test_what_does_not_start_is_a_sandbox_error(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = WAYS[way]
+    monkeypatch.setitem(WAYS, way, (lambda root, command: [*real[0](root, command), "x" * (1 << 18)], real[1]))
+    with pytest.raises(SandboxError, match="the walls could not be built: .* does not start: Argument list too long"):
+        run("pass", way)
 
 
 def test_output_is_kept(way: str) -> None:

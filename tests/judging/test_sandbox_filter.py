@@ -110,4 +110,9 @@ def test_arguments_decide(machine: str) -> None:
     assert of("prlimit64", 0, 7) == ALLOW and of("prlimit64", 1, 7) == refused
     assert of("fcntl", 1, 1031) == refused and of("fcntl", 1, 1030) == ALLOW
     assert of("ioctl", 1, 0x5401) == ALLOW == of("ioctl", 1, 0x5451) and of("ioctl", 1, 0x5412) == ERRNO | errno.ENOTTY
+    assert of("mmap", 0, 4096, 3, 0x21) == refused == of("mmap", 0, 4096, 3, 0x23), "shared memory without a file"
+    assert of("mmap", 0, 4096, 3, 0x22) == ALLOW == of("mmap", 0, 4096, 3, 1), "private memory, a file's"
+    assert of("madvise", 0, 4096, 21) == refused and of("madvise", 0, 4096, 4) == ALLOW
+    assert {of("setsockopt", 3, 1, name, 0, 4) for name in (7, 8, 32, 33)} == {refused}
+    assert of("setsockopt", 3, 1, 2, 0, 4) == ALLOW
     assert of("kill", 0xFFFFFFFF, 9) == of("kill", 2**64 - 1, 9) == ERRNO | errno.ESRCH and of("kill", 5, 9) == ALLOW

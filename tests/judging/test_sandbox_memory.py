@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,15 @@ def test_without_a_group_there_is_none(tmp_path: Path, membership: str) -> None:
     with memory_group(4096, root=tmp_path, membership=membership) as joining:
         assert joining is None
     assert not list(tmp_path.rglob(f"{PREFIX}*"))
+
+
+def test_where_a_group_cannot_be_joined_the_program_runs(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def not_joined(n_bytes: int) -> Iterator[Path]:
+        yield Path("/proc/1/nowhere")
+
+    monkeypatch.setattr(sandbox, "memory_group", not_joined)
+    assert run_program("pass", allow=True, way=way).passed
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -295,7 +296,7 @@ def take_places(drafts: Mapping[Path, Path], *, gone: Iterable[Path] = ()) -> No
     for place, draft in drafts.items():
         if place.is_dir() and not draft.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    recover(last.parent)
+    recover(last.parent, names={place.name for place in (*gone, *drafts)})
     for place, draft in drafts.items():
         _give_rights(place, draft)
     away = (*([last] if len(drafts) > 1 else ()), *gone)
@@ -328,39 +329,53 @@ def take_places(drafts: Mapping[Path, Path], *, gone: Iterable[Path] = ()) -> No
         swap.discard() if is_settled else swap.close()
 
 
-def recover(folder: Path) -> None:
+def recover(folder: Path, *, names: AbstractSet[str] | None = None) -> None:
     """Bring back what killed processes were replacing, see above; what a living one replaces is left to it.
 
+    Args:
+        folder: where.
+        names: of the files that matter; None for all.
+
     Raises:
-        OSError: it cannot be brought back; it stays kept.
+        OSError: one of them cannot be brought back; it stays kept.
     """
     try:
         swaps = [path for path in folder.iterdir() if path.name.startswith(_SWAP)]
-    except (PermissionError, FileNotFoundError, NotADirectoryError):
-        return
+    except OSError:
+        return  # it is not there, or may be written to and not read
     for path in swaps:
-        try:
-            file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-        except FileNotFoundError:
-            continue
-        try:
-            is_orphan = _claim(file)
-            said = _said(os.pread(file, _PIECE, 0))
+        with ExitStack() as opened:
+            try:
+                file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+                opened.callback(os.close, file)
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    continue
+                is_orphan, said = _claim(file), _said(os.pread(file, _PIECE, 0))
+            except OSError:
+                continue  # it is gone meanwhile, or another user's
             if is_orphan is None:
                 is_orphan = _has_ended(said) or time.time() - os.fstat(file).st_mtime > _ABANDONED_S
             if not is_orphan or not _is_at(file, path):
                 continue
-            states, token = said.get("places", {}), path.name.removeprefix(_SWAP)
-            if states:
-                *_, last = states
-                if states[last] is None or _state(folder / last) != states[last]:
-                    _undo(folder, token, states)
-                    sync_folder(folder)
-            path.unlink()
-            for name in states:
-                _remove(_copy(folder, token, states, name))
-        finally:
-            os.close(file)
+            states = said.get("places", {})
+            try:
+                _finish(path, states)
+            except OSError:
+                if names is None or not names.isdisjoint(states):
+                    raise
+
+
+def _finish(swap: Path, states: Mapping[str, object]) -> None:
+    """Undo what an ended process has begun, unless all new files are in their places; then it is forgotten."""
+    folder, token = swap.parent, swap.name.removeprefix(_SWAP)
+    if states:
+        *_, last = states
+        if states[last] is None or _state(folder / last) != states[last]:
+            _undo(folder, token, states)
+            sync_folder(folder)
+    swap.unlink()
+    for name in states:
+        _remove(_copy(folder, token, states, name))
 
 
 def is_replaced(folder: Path) -> bool:

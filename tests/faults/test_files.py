@@ -249,7 +249,7 @@ def test_what_cannot_be_put_back_is_kept_whoever_cleans_up(tmp_path: Path, monke
 
 def test_a_file_that_the_user_put_there_meanwhile_stays(tmp_path: Path) -> None:
     (tmp_path / "z").write_bytes(b"old")
-    assert killed_at(3, lambda: write_together(tmp_path, {"a": b"new", "z": b"new"}))
+    assert killed_at(2, lambda: write_together(tmp_path, {"a": b"new", "z": b"new"}))
     (tmp_path / "z").write_bytes(b"mine")
     remove_leftovers(tmp_path, folders=False)
     assert (tmp_path / "z").read_bytes() == b"mine"
@@ -263,6 +263,21 @@ def test_a_strange_swap_moves_nothing(said: bytes, tmp_path: Path) -> None:
     (folder / f"{TEMPORARY}old-0-0").write_bytes(b"other")
     remove_leftovers(folder, folders=False)
     assert (tmp_path / "x").read_bytes() == b"old" and contents(folder) == {}
+
+
+def test_what_others_replace_in_a_shared_folder_hinders_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{TEMPORARY}swap-1").symlink_to("nowhere")
+    os.mkfifo(tmp_path / f"{TEMPORARY}swap-2")
+    (tmp_path / "z").write_bytes(b"old")
+    assert killed_at(2, lambda: write_together(tmp_path, {"a": b"new", "z": b"new"}))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("steercpp.files._undo", refuse)
+    write_whole(tmp_path / "mine", b"mine", force=False, error=InputError)
+    with pytest.raises(InputError, match="z: cannot be written"):
+        write_whole(tmp_path / "z", b"mine", force=True, error=InputError)
 
 
 def test_a_file_keeps_its_rights(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def printable(content: str) -> str:
 
 
 def is_shown(letter: str) -> bool:
-    """Whether a terminal and a page show a letter as what it is: also spaces of scripts, and the joiners of emoji.
+    r"""Whether a terminal and a page show a letter as what it is: also spaces of scripts, and the joiners of emoji.
 
     Controls, marks of direction, other letters without width and separators of lines are not.
 

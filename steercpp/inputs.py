@@ -116,9 +116,10 @@ def once(copies: Copies | None = None) -> Iterator[None]:
     Args:
         copies: where they are kept, for what reads in several steps, such as an iterator.
 
+    >>> _ = Path("words.txt").write_text("the")
     >>> with once():
-    ...     read_any_vector("vector.gguf")[0].layers
-    (4, 5, 6)
+    ...     read_input("words.txt") + read_input("words.txt")
+    b'thethe'
     """
     if _within.get() is not None:
         yield

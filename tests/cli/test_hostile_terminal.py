@@ -116,7 +116,7 @@ def write_hostile(folder: Path, model: Path) -> list[list[str]]:
          "-o", named("k.gguf")),
         ("show", vector), ("show", named("none.gguf")), ("cosine", vector, vector),
         ("report", named("run"), "--details"), ("report", named("run"), named("run")),
-        ("report", named("none")), ("score", named("run")),
+        ("report", named("none")), ("score", named("run")), ("runs", "."), ("runs", named("none")),
         ("score", named("run"), "--matcher", named("matcher.json"), "--out", named("scores")),
         ("score", named("run"), "--matcher", HOSTILE), ("constants", named("run")),
         ("fit", named("c.csv")), ("fit", "value.csv"), ("fit", "head.csv"), ("fit", named("none.csv")),

@@ -27,7 +27,8 @@ LLAMA  := $(shell sed -n 's/.*"\(llama-cpp-python==[^"]*\)".*/\1/p' pyproject.to
 # CMAKE_ARGS=-DGGML_CUDA=ON make test
 export CMAKE_ARGS := $(CMAKE_ARGS) -DGGML_RPC=ON
 
-# Nothing is installed that requirements/ has no hash of. What compiles comes first: llama-cpp-python is compiled from its
+# What `make`, the tests and the docs install has a hash in requirements/. What `lock` (uv), `lowest` (uv, the lowest versions,
+# pytest) and `model` (torch) bring along has none. What compiles comes first: llama-cpp-python is compiled from its
 # source package, and neither that nor native/ takes build tools from elsewhere.
 LOCKED := $(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation
 EDITED := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .

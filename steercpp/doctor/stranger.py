@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 STEERS = "steering works with the model"  # the check that fails where none can be made
 _TUPLES = ("tensor_split", "rpc")  # keywords of Engine's that JSON makes lists
 _LONGEST_REASON = 300
-_START_S, _BYTES_A_SECOND = 300.0, 10_000_000  # time: to start, and to read and compute; a slow disk reads ten times that
+_START_S, _BYTES_A_SECOND = (
+    300.0,
+    10_000_000,
+)  # time: to start, and to read and compute; a slow disk reads ten times that
 _START_BYTES, _TIMES = 8 << 30, 2  # memory: for caches and buffers, and the file mapped and repacked
 _OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"failed to allocate", b"unable to allocate", b"Cannot allocate memory")
 

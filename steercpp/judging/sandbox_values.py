@@ -239,7 +239,7 @@ def _each(values: Iterable[Any]) -> Steps:
 
 
 def _run(do: Callable[[Any], Steps], value: Any, rows: list[Any] | None = None) -> Any:
-    """Do a value and all in it, however deep, without Python's own stack; rows take what is deep where there are some."""
+    """Do a value and all in it, however deep, without Python's own stack; what is deep goes to the rows."""
     under_way, sent = [do(value)], None
     while True:
         try:

@@ -14,6 +14,7 @@ from llama_cpp import llama_chat_format
 
 from steercpp.data.prompts import Message
 from steercpp.engine.chat_template import ChatTemplate
+from steercpp.engine.template_environment import program
 from steercpp.errors import PromptError
 
 N_TEMPLATES = 70
@@ -99,10 +100,11 @@ def test_they_are_rendered_as_by_the_library(templates: dict[str, str], chat: tu
 @pytest.mark.slow
 def test_long_chats_are_rendered(templates: dict[str, str]) -> None:
     """A thousand messages of 300 characters, where each loop that asks for their number once weighed them all."""
-    chat = tuple(Message("assistant" if i % 2 else "user", f"{i:04d} " + "word " * 59) for i in range(1000))
+    chat = [{"role": "assistant" if i % 2 else "user", "content": f"{i:04d} " + "word " * 59} for i in range(1000)]
+    variables = {"messages": chat, "bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": True, "tools": []}
     for name in sorted(templates.keys() - NEEDS_VARIABLES):
-        text = ChatTemplate(templates[name], "<s>", "</s>", {}, DAY.date().isoformat()).render(chat)
-        assert all(turn.content.strip() in text for turn in chat), name
+        text = program(templates[name]).run(variables, date=DAY.date().isoformat())
+        assert all(turn["content"].strip() in text for turn in chat), name
 
 
 def test_variables_help_a_template_that_needs_some(templates: dict[str, str]) -> None:

@@ -212,7 +212,8 @@ PROGRAMS = (
     )),
     Hostile("numbers of the x32 interface", "call(0x40000000 + 39, None)", r"(killed by SIGSYS|OSError)"),
     Hostile("calls of a 32-bit machine",
-            "import mmap\nif ARM: raise OSError('arm')\nm = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)\n"
+            "import mmap\nif ARM: raise OSError('arm')\n"
+            "m = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 7)\n"
             "m.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n"
             "ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
             r"(killed by SIGSYS|OSError|killed by SIGSEGV)"),

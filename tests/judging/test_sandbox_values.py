@@ -177,7 +177,7 @@ def test_what_is_nested_deeply_crosses(program: dict[str, Any]) -> None:
         chain = {"value": i, "next": (chain,)} if i % 2 else [i, chain]
     back = program["same"](chain)
     assert back is chain, "what the test handed over is the same"
-    node = None
+    node: Any = None
     for i in range(12_000):
         node = program["Node"](i, node) if i < 2 else type(node)(i, node)
     held, n = program["same"](node), 0

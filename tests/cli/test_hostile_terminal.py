@@ -119,6 +119,7 @@ def write_hostile(folder: Path, model: Path) -> list[list[str]]:
         ("report", named("none")), ("score", named("run")), ("runs", "."), ("runs", named("none")),
         ("score", named("run"), "--matcher", named("matcher.json"), "--out", named("scores")),
         ("score", named("run"), "--matcher", HOSTILE), ("constants", named("run")),
+        ("export", named("run"), "-o", named("t.csv")), ("export", named("run"), "-o", HOSTILE),
         ("fit", named("c.csv")), ("fit", "value.csv"), ("fit", "head.csv"), ("fit", named("none.csv")),
         ("data", "list"), ("data", "show", HOSTILE), ("data", "show", "advbench", named("b.jsonl")),
         ("data", "get", HOSTILE), ("data", "get", "xstest", "--base-url", f"http://127.0.0.1:9/{IN_JSON}"),

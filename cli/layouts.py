@@ -7,7 +7,7 @@ is a block of lines. No number is cut, and no word that fits on a line.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import IO, Literal
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -27,6 +27,18 @@ GAP = 2  # between names and values, and between what stands side by side
 
 class SafeConsole(Console):
     """Rich's console, on which control characters of what is printed are spelled out, whatever it was made of."""
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream itself, whatever stands before it: a guard, and Rich's own while something is drawn anew."""
+        stream = super().file
+        while (behind := getattr(stream, "rich_proxied_file", None)) is not None:
+            stream = behind
+        return stream
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """The pieces that are drawn; Rich's own movements of the cursor stay, as they are no text."""

@@ -298,7 +298,7 @@ def _measure(
     def tick(variant: Variant, n_tokens: int, is_new: bool) -> None:
         nonlocal n_done
         n_done += n_tokens if is_new else 0
-        if progress is not None:
+        if progress is not None and n_tokens:
             progress(n_done, total, variant.words)
 
     first_layer = min(steering.vector.layers[0] for steering in steerings.values())

@@ -75,7 +75,10 @@ CREATE TABLE verdicts (label TEXT, kind TEXT, strength REAL, item INTEGER, sampl
     reason TEXT NOT NULL, PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
 """
 _LATER = ("readings",)  # tables that stores of earlier versions lack
-_LABEL = re.compile(r"random-\d{1,9}|" + "|".join(Label), re.ASCII)
+# the last three are a matrix of cross effects', see experiments/cross.py
+_LABEL = re.compile(
+    "|".join((*Label, r"random-\d{1,9}", r"random-\d{1,9}-\d{1,9}", r"vector-\d{1,9}", "unsteered")), re.ASCII
+)
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _LARGEST_NATS = 1e30  # with which anything can be computed
 # All that is measured; verdicts on programs may come later, and the rest of meta with them.

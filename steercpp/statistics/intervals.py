@@ -93,7 +93,8 @@ def resample(
     least, most = items.min(axis=1), items.max(axis=1)  # which the mean of groups could leave
 
     def of(means: Floats) -> Floats:
-        return statistic(np.clip(means, least, most))
+        with np.errstate(invalid="ignore", divide="ignore"):  # a ratio of what few items have
+            return statistic(np.clip(means, least, most))
 
     draws = of(_means_of_resamples(used, rng, resamples)).T
     estimate = statistic(items.mean(axis=1)[None])[0]

@@ -50,7 +50,7 @@ def held(what: str, model: Path, *n: int) -> list[list[int]]:
     return [list(map(int, each)) for each in json.loads(ended.stdout)]
 
 
-@pytest.mark.parametrize(("what", "n"), [("generate", 40), ("engines", 16)])
+@pytest.mark.parametrize(("what", "n"), [("generate", 40), ("engines", 64)])
 def test_calls_and_engines(tiny_path: Path, what: str, n: int) -> None:
     resident, descriptors, threads = zip(*held(what, tiny_path, n), strict=True)
     assert max(resident[n // 2 :]) - max(resident[: n // 2]) < LOOSE, [each // MIB for each in resident]

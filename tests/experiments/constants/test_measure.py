@@ -302,11 +302,11 @@ def test_a_folder_that_takes_no_file_is_told_of_before_the_work(
 ) -> None:
     """Everything was measured and then lost; rights would not stop a test that runs as root."""
 
-    def refused(**_: object) -> None:
+    def refused(_: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     folder = shutil.copytree(run.folder, tmp_path / "ro")
-    monkeypatch.setattr("steercpp.runs.folder.tempfile.TemporaryFile", refused)
+    monkeypatch.setattr("steercpp.runs.folder.probe", refused)
     result = CliRunner().invoke(main, ["constants", str(folder)])
     told = f"error: {folder}: no file can be written there (Read-only file system); constants are kept beside a run"
     assert result.exit_code == 1 and result.stderr.startswith(told)

@@ -47,7 +47,7 @@ def export_run(result: SweepResult, table: TableName, path: Path, *, force: bool
             written. RunError: the run is damaged.
 
     >>> export_run(open_run("run"), "items", Path("items.csv"))
-    320
+    672
     """
     if table not in TABLES:
         raise InputError(f"there is no table {table!r}; use one of {', '.join(TABLES)}")

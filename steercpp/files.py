@@ -37,7 +37,7 @@ from steercpp.errors import InputError, RunError
 
 TEMPORARY = ".steercpp-"  # how the name of whatever does not stay begins
 _OLD, _SWAP = f"{TEMPORARY}old-", f"{TEMPORARY}swap-"  # what is being replaced, and what says so
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # the same for hard links
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS)  # a folder that cannot be synced
 _SPECIAL = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -123,7 +123,7 @@ class Draft:
             file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as of any new file
             made = cls(draft, file)
             try:
-                if _claim(file) is not False and _is_at(file, draft):
+                if claim(file) is not False and _is_at(file, draft):
                     if prefix == TEMPORARY:
                         _give_rights(path, file)
                     return made
@@ -158,9 +158,7 @@ class Draft:
         Raises:
             OSError: it does not hold what was written.
         """
-        os.fsync(self._file)
-        with suppress(AttributeError, OSError):  # what follows is read from the disk where the system can
-            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+        _bring_to_disk(self._file)
         is_whole = os.fstat(self._file).st_size == self._end
         for start, n_bytes, digest in self._written:
             found = sha256()
@@ -350,11 +348,14 @@ def recover(folder: Path, *, names: AbstractSet[str] | None = None) -> None:
                 opened.callback(os.close, file)
                 if not stat.S_ISREG(os.fstat(file).st_mode):
                     continue
-                is_orphan, said = _claim(file), _said(os.pread(file, _PIECE, 0))
+                is_orphan, said = claim(file), _said(os.pread(file, _PIECE, 0))
             except OSError:
                 continue  # it is gone meanwhile, or another user's
             if is_orphan is None:
-                is_orphan = _has_ended(said) or time.time() - os.fstat(file).st_mtime > _ABANDONED_S
+                is_orphan = (
+                    has_ended(said.get("host"), said.get("pid", 0))
+                    or time.time() - os.fstat(file).st_mtime > _ABANDONED_S
+                )
             if not is_orphan or not _is_at(file, path):
                 continue
             states = said.get("places", {})
@@ -396,15 +397,15 @@ def _said(data: bytes) -> dict[str, Any]:
         return {}
 
 
-def _has_ended(said: Mapping[str, Any]) -> bool:
-    """Whether it is sure that the process that wrote a swap has ended."""
-    if said.get("host") != socket.gethostname():
+def has_ended(host: object, pid: int) -> bool:
+    """Whether it is sure that a process has ended: it was on this machine, and is no more."""
+    if host != socket.gethostname():
         return False
     try:
-        os.kill(said["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError):
+    except (OSError, OverflowError):  # of another user, or no process number
         pass
     return False
 
@@ -472,9 +473,7 @@ def adopt(draft: Path, place: Path, *, sha256: str) -> None:
     """
     file = os.open(draft, os.O_RDONLY)
     try:
-        os.fsync(file)
-        with suppress(AttributeError, OSError):
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        _bring_to_disk(file)
     finally:
         os.close(file)
     from steercpp.provenance import file_sha256
@@ -482,6 +481,13 @@ def adopt(draft: Path, place: Path, *, sha256: str) -> None:
     if file_sha256(draft) != sha256:
         raise OSError(errno.EIO, _OTHERWISE)
     take_places({place: draft})
+
+
+def _bring_to_disk(file: int) -> None:
+    """Write an open file's content to the disk, from which what is read next comes where the system can."""
+    os.fsync(file)
+    with suppress(AttributeError, OSError):
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _keep(place: Path, copy: Path, *, is_moved: bool, may_move: bool) -> None:
@@ -568,7 +574,7 @@ def _remove_orphan(path: Path) -> None:
         return
     file = os.open(path, os.O_RDWR)
     try:
-        is_orphan = _claim(file)
+        is_orphan = claim(file)
         if is_orphan is None:
             is_orphan = time.time() - os.fstat(file).st_mtime > _ABANDONED_S
         if is_orphan and _is_at(file, path):
@@ -577,21 +583,19 @@ def _remove_orphan(path: Path) -> None:
         os.close(file)
 
 
-def _claim(file: int) -> bool | None:
-    """Lock an open file for this process, without waiting; False where another has it, None where nothing is locked."""
+def claim(file: int) -> bool | None:
+    """Lock an open file for this process, without waiting; False where another has it, None where nothing is locked.
+
+    The lock is the operating system's, and ends with the process however that ends.
+    """
+    from filelock import lock_descriptor
+
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return lock_descriptor(file, blocking=False)
     except OSError as error:
-        if error.errno in NO_LOCKS:
+        if error.errno in _NO_LOCKS:
             return None
         raise
-    return True
 
 
 def _is_at(file: int, place: Path) -> bool:

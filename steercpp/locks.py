@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from steercpp.errors import RunError, SteerError
-from steercpp.files import NO_LOCKS, TEMPORARY, fenced, remove_leftovers
+from steercpp.files import TEMPORARY, claim, fenced, has_ended, remove_leftovers
 from steercpp.provenance import command, now
 
 MEASURING, DRAWING = f"{TEMPORARY}lock", f"{TEMPORARY}report-lock"  # who measures does not keep others from drawing
@@ -104,7 +104,7 @@ def _is_unlocked(place: Path, *, unknown: bool = True) -> bool:
     with suppress(OSError):
         file = os.open(place, os.O_RDWR)
         try:
-            is_locked = _locked(file)
+            is_locked = claim(file)
             return unknown if is_locked is None else is_locked
         finally:
             os.close(file)
@@ -129,7 +129,7 @@ def _taken(
                 raise error(f"{folder}: is a file, not a folder; choose another place with `out`") from problem
             step = otherwise or "check its rights"
             raise error(f"{folder}: no file can be written there ({problem.strerror}); {step}") from problem
-        is_locked = _locked(file)
+        is_locked = claim(file)
         if is_locked is not False and _is_at(file, place):
             return file, made, is_locked is True
         os.close(file)
@@ -165,18 +165,6 @@ def _refuse_lost(file: int, place: Path, name: bytes, error: type[SteerError]) -
         f"{place.parent}: this process no longer holds its place there: the folder, or {place.name} in it, was removed "
         "or replaced; nothing more was written, what is there stays as it is; run the same command again"
     )
-
-
-def _locked(file: int) -> bool | None:
-    """Lock an open file, or tell that another has it; None where the file system has no locks."""
-    from filelock import lock_descriptor
-
-    try:
-        return lock_descriptor(file, blocking=False)
-    except OSError as error:
-        if error.errno in NO_LOCKS:
-            return None
-        raise
 
 
 def _is_at(file: int, place: Path) -> bool:
@@ -231,12 +219,4 @@ def _is_named(place: Path) -> bool:
 
 def _may_live(holder: dict[str, Any]) -> bool:
     """False for a process of this machine that has ended: its successor has not written its own name yet."""
-    if holder["host"] != socket.gethostname():
-        return True
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # of another user
-    return True
+    return not has_ended(holder["host"], int(holder["pid"]))

@@ -231,7 +231,7 @@ class Engine:
     def options(self) -> dict[str, Any]:
         """Keywords with which another engine of the same file, here or elsewhere, gives the same bits."""
         chat = self.vocabulary.chat_options
-        devices = {name.name: getattr(self.devices, name.name) for name in fields(self.devices)}
+        devices = {option.name: getattr(self.devices, option.name) for option in fields(self.devices)}
         return {
             "n_ctx": self.n_ctx, "n_batch": self._options.n_batch, "threads": self._threads,
             "flash_attn": self._options.flash_attn, "steer": self._options.steer,

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, wraps
+from itertools import chain
 from sys import getsizeof
 from time import thread_time
 from types import BuiltinMethodType, MethodType, NoneType
@@ -181,14 +182,20 @@ def _units(value: Any, most: int) -> int:
                 raise TooMuchWorkError("it computes a number that is too large")
         elif isinstance(item, range):
             units += _UNITS // 4 * len(item)
-        elif isinstance(item, list | tuple | ValuesView | KeysView | ItemsView):
-            held.extend(item)
-        elif isinstance(item, Mapping):
-            held.extend(item)
-            held.extend(item.values())
-        elif isinstance(item, Namespace):
-            held.append(item._Namespace__attrs)
+        elif (content := _content(item)) is not None:
+            held.extend(content)
     return units
+
+
+def _content(value: Any) -> Iterable[Any] | None:
+    """What a container holds, keys and values alike; None of what is none."""
+    if isinstance(value, list | tuple | ValuesView | KeysView | ItemsView):
+        return value
+    if isinstance(value, Mapping):
+        return chain(value, value.values())
+    if isinstance(value, Namespace):
+        return (value._Namespace__attrs,)
+    return None
 
 
 class _Counting(NodeTransformer):
@@ -286,15 +293,9 @@ def _text_of(value: Any) -> Any:
         item = held.pop()
         if isinstance(item, str | int | float | complex | NoneType | Undefined | range | Macro | LoopContext):
             continue
-        if isinstance(item, list | tuple | ValuesView | KeysView | ItemsView):
-            held.extend(item)
-        elif isinstance(item, Mapping):
-            held.extend(item)
-            held.extend(item.values())
-        elif isinstance(item, Namespace):
-            held.append(item._Namespace__attrs)
-        else:
+        if (content := _content(item)) is None:
             raise SecurityError(f"it writes an object, a {type(item).__name__.strip('_')}, which is no text")
+        held.extend(content)
     return value
 
 

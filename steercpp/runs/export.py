@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steercpp.choices import TABLES, TableName
+from steercpp.data.items import Item
 from steercpp.encoding import json_ready
 from steercpp.errors import InputError
 from steercpp.files import Draft, write_whole
@@ -74,8 +76,9 @@ def _pieces(result: SweepResult, table: TableName) -> Iterator[Columns]:
     with Store.read(result.folder / STORE, settled=result.finished) as store:
         measured = sorted({(group.label, group.kind, group.strength) for group in store.finished()})
         if table == "items":
+            items = cache(store.items)  # of a kind, which are the same under all labels and strengths
             for label, kind, strength in measured:
-                yield _item_rows(store, label, kind, strength)
+                yield _item_rows(store, items(kind), label, kind, strength)
             return
         labels = store.text_labels()
         if not labels:
@@ -84,12 +87,12 @@ def _pieces(result: SweepResult, table: TableName) -> Iterator[Columns]:
             yield _text_rows(store, label, kind)
 
 
-def _item_rows(store: Store, label: str, kind: str, strength: float) -> Columns:
+def _item_rows(store: Store, items: Sequence[Item], label: str, kind: str, strength: float) -> Columns:
     """The log-probabilities of one kind of item under a label at a strength."""
     rows = [
         (number, item.id, i, continuation.side, len(continuation.tokens), float(value))
         for number, (item, nats, continuations) in enumerate(
-            zip(store.items(kind), store.logprobs(label, kind, strength), store.continuations(kind), strict=True)
+            zip(items, store.logprobs(label, kind, strength), store.continuations(kind), strict=True)
         )
         for i, (value, continuation) in enumerate(zip(nats, continuations, strict=False))
     ]

@@ -278,12 +278,15 @@ class Here:
                 for task in tasks:
                     is_new = task.group(variant.label, variant.strength) not in self.done
                     if is_new:
-                        numbers = measured(task, bases, variant, n_later=len(variants) - 1 - n_before)
-                        numbers.add_to(self.store)
-                        self.done.add(numbers.group)
+                        self.commit(measured(task, bases, variant, n_later=len(variants) - 1 - n_before))
                     tick(variant, task.batch.n_tokens, is_new)
                 if n_chunks == len(chunked):
                     after(variant)
+
+    def commit(self, numbers: Measured) -> None:
+        """Keep a group, which is finished then."""
+        numbers.add_to(self.store)
+        self.done.add(numbers.group)
 
     def write(
         self,

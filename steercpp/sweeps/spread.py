@@ -71,12 +71,11 @@ def spread(executor: Executor | int, engine: Engine, here: Here, *, models: Sequ
     """
     if isinstance(executor, int) and executor < 1:
         raise InputError(f"{executor} workers: give at least 1")
-    n_workers = executor if isinstance(executor, int) else _n_of(executor)
     options = engine.options()
     if engine.settings()["flash_attn"] != "off":  # its bits depend on the number of threads
         options |= {"threads": engine.settings()["threads"]}
     elif isinstance(executor, int):
-        options |= {"threads": max(1, (options["threads"] or physical_cores()) // n_workers)}
+        options |= {"threads": max(1, (options["threads"] or physical_cores()) // executor)}
     setup = Setup(
         engine.sha256, model_bytes(engine.path), str(engine.path.resolve()), tuple(map(str, models)), options,
         {name: value for name, value in engine.settings().items() if name not in engine.vocabulary.chat_texts},
@@ -161,8 +160,7 @@ class Spread:
         def take(place: int, measured: list[Measured]) -> None:
             for numbers in measured:
                 if numbers.group not in self.here.done:
-                    numbers.add_to(self.here.store)
-                    self.here.done.add(numbers.group)
+                    self.here.commit(numbers)
                     count(jobs[place][0], places[numbers.group.label, numbers.group.strength], is_new=True)
 
         self._do([job for _, job in jobs], take)

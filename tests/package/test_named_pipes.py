@@ -83,16 +83,19 @@ def test_a_limit_holds_before_a_copy_grows(tmp_path: Path, monkeypatch: pytest.M
     assert max(taken) <= 2048
 
 
+def run_with_a_pipe(program: str, temporary: Path) -> subprocess.CompletedProcess[bytes]:
+    """A program of Python that has "said" on a pipe, and a folder of its own for temporary files."""
+    return subprocess.run(
+        [sys.executable, "-c", program], input=b"said", stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )  # fmt: skip
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no files without a name here")
 def test_a_killed_process_leaves_no_copy(tmp_path: Path) -> None:
     program = "import os, sys\nfrom steercpp.inputs import rereadable\n"
     program += "print(rereadable('/dev/stdin').read_text())\nos.kill(os.getpid(), 9)"
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        input=b"said",
-        stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
+    ended = run_with_a_pipe(program, tmp_path)
     assert ended.returncode == -9 and list(tmp_path.iterdir()) == []
 
 
@@ -101,10 +104,5 @@ def test_a_forked_child_removes_no_copy_of_its_parent(tmp_path: Path) -> None:
     program = "import os\nfrom pathlib import Path\nPath.exists = lambda path: False\n"
     program += "from steercpp.inputs import rereadable\npath = rereadable('/dev/stdin')\n"
     program += "if os.fork() == 0: raise SystemExit\nos.wait()\nprint(path.read_text(), flush=True)"
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        input=b"said",
-        stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
+    ended = run_with_a_pipe(program, tmp_path)
     assert (ended.returncode, ended.stdout) == (0, b"said\n") and list(tmp_path.iterdir()) == []

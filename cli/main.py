@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from steercpp.cli import output
-from steercpp.cli.signals import ending_in_order, exit_code
+from steercpp.cli.signals import ending_in_order, exit_code, mark_handled
 from steercpp.cli.words import in_options
 from steercpp.encoding import one_line
 from steercpp.errors import SteerError, VectorFileError
@@ -127,6 +127,7 @@ class LazyGroup(click.Group):
             raise Failure(in_options(sentence, ctx.obj)) from error
         except KeyboardInterrupt as interrupt:
             click.echo("interrupted", err=True)
+            mark_handled()
             ctx.exit(exit_code(interrupt))
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone: click leaves quietly

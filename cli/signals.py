@@ -28,6 +28,15 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
     return 128 + (interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
 
 
+def mark_handled() -> None:
+    """Let the process end with the exit code that it chooses, once an interrupt was handled.
+
+    Python notes a KeyboardInterrupt that leaves text given to `exec`, which importing dataclasses runs, and under
+    `python -m` ends by the signal for it whatever became of it since. The next text that is run deletes the note.
+    """
+    exec("")
+
+
 @contextmanager
 def ending_in_order() -> Iterator[None]:
     """Raise `Ended` where such a signal comes inside; outside the main thread nothing changes."""

@@ -116,6 +116,23 @@ def test_an_error_is_one_sentence(error: BaseException, code: int, stderr: str) 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")
+def test_ctrl_c_while_a_text_is_run_ends_with_130(tmp_path: Path) -> None:
+    """Dataclasses are made by `exec`; `python -m` then ended by the signal although the interrupt was handled."""
+    (tmp_path / "interrupted.py").write_text(
+        "import click\nfrom steercpp.cli.main import LazyGroup\n"
+        "text = 'import os, signal\\nos.kill(os.getpid(), signal.SIGINT)\\nfor _ in range(10**6): pass'\n"
+        "class Group(LazyGroup):\n    def get_command(self, ctx, cmd_name):\n"
+        "        return click.Command('wait', callback=lambda: exec(text))\n"
+        "Group(name='steercpp')(['wait'])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")
 def test_ctrl_c_inside_a_command_stops_the_tests(tmp_path: Path) -> None:
     """It was a failed test with exit code 130, and the next test began."""
     tests = tmp_path / "test_two.py"

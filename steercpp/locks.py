@@ -168,7 +168,10 @@ def _refuse_lost(file: int, place: Path, name: bytes, error: type[SteerError]) -
 
 
 def _is_at(file: int, place: Path) -> bool:
-    """Whether an open file is still the one that lies at its place."""
+    """Whether an open file is still the one that lies at its place, or that a link there leads to.
+
+    Taking a lock follows a link at its place, so this does too: otherwise a lock that is a link could never be taken.
+    """
     try:
         return os.path.samestat(os.fstat(file), place.stat())
     except FileNotFoundError:

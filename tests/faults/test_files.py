@@ -274,7 +274,7 @@ def test_what_others_replace_in_a_shared_folder_hinders_nobody(tmp_path: Path, m
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr("steercpp.files._undo", refuse)
+    monkeypatch.setattr("steercpp.files.swaps._undo", refuse)
     write_whole(tmp_path / "mine", b"mine", force=False, error=InputError)
     with pytest.raises(InputError, match="z: cannot be written"):
         write_whole(tmp_path / "z", b"mine", force=True, error=InputError)

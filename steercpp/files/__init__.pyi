@@ -1,0 +1,27 @@
+from .claims import claim, has_ended
+from .draft import TEMPORARY, Draft
+from .fences import check_fences, fenced
+from .leftovers import remove_leftovers
+from .places import probe, refuse_overwrite
+from .swaps import is_replaced, recover, take_places
+from .writing import adopt, replacing, write_atomically, write_together, write_whole
+
+__all__ = [
+    "TEMPORARY",
+    "Draft",
+    "adopt",
+    "check_fences",
+    "claim",
+    "fenced",
+    "has_ended",
+    "is_replaced",
+    "probe",
+    "recover",
+    "refuse_overwrite",
+    "remove_leftovers",
+    "replacing",
+    "take_places",
+    "write_atomically",
+    "write_together",
+    "write_whole",
+]

@@ -154,9 +154,9 @@ def close_in() -> None:
     lines = instructions(name)
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
 
-    class Program(ctypes.Structure):
+    class KernelFilter(ctypes.Structure):  # struct sock_fprog of linux/filter.h
         _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
 
-    program = Program(len(lines), ctypes.addressof(code))
-    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
+    kernel_filter = KernelFilter(len(lines), ctypes.addressof(code))
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(kernel_filter), 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "the kernel takes no filter of system calls (seccomp)")

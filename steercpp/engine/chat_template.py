@@ -24,7 +24,7 @@ from steercpp.engine import thoughts
 from steercpp.errors import PromptError
 
 if TYPE_CHECKING:
-    from steercpp.engine.template_environment import Program
+    from steercpp.engine.compiled_template import CompiledTemplate
 
 _MARKS = range(0xF0000, 0xFFFFE)  # private use
 _TYPED = "{'type': 'text'"  # how typed content looks where a template takes it for a text
@@ -98,10 +98,10 @@ class ChatTemplate:
     date: str = ""
 
     @cached_property
-    def _program(self) -> Program:
-        from steercpp.engine.template_environment import program
+    def _compiled(self) -> CompiledTemplate:
+        from steercpp.engine.compiled_template import compile_template
 
-        return program(self.source)
+        return compile_template(self.source)
 
     @property
     def day(self) -> str:
@@ -111,18 +111,18 @@ class ChatTemplate:
     @property
     def asks_for_date(self) -> bool:
         """Whether its text may depend on the day."""
-        return "strftime_now" in self._program.free
+        return "strftime_now" in self._compiled.free
 
     @property
     def unused(self) -> tuple[str, ...]:
         """Names of the user's variables that the template does not look at."""
-        known = {*self._program.free, *(thoughts.SWITCHES if self.thinking.is_spoken_of else ())}
+        known = {*self._compiled.free, *(thoughts.SWITCHES if self.thinking.is_spoken_of else ())}
         return tuple(name for name in self.template_kwargs if name not in known)
 
     @cached_property
     def thinking(self) -> thoughts.Thinking:
         """What is done about thoughts."""
-        return thoughts.thinking(self.source, self._program.free, self.template_kwargs)
+        return thoughts.thinking(self.source, self._compiled.free, self.template_kwargs)
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class ChatTemplate:
         Raises:
             PromptError: the template is broken, refuses these messages, or leaves one of them out.
         """
-        from steercpp.engine.template_environment import limited_time
+        from steercpp.engine.template_budget import limited_time
 
         with limited_time():
             return self._rendered(messages, self._manner(messages)[0], assistant_speaks=assistant_speaks)
@@ -196,7 +196,7 @@ class ChatTemplate:
             PromptError: as `render`; or a message spells a special token and the template changes messages in a way
                 that cannot be followed.
         """
-        from steercpp.engine.template_environment import limited_time
+        from steercpp.engine.template_budget import limited_time
 
         with limited_time():
             return self._written(messages, specials)
@@ -251,7 +251,7 @@ class ChatTemplate:
         extra: Mapping[str, str] | None = None,
     ) -> str:
         """The template's text of these very messages; the last one has `extra` keys."""
-        from steercpp.engine.template_environment import RefusedError, StoppedError
+        from steercpp.engine.compiled_template import RefusedError, StoppedError
 
         turns: list[dict[str, Any]] = [
             {"role": turn.role, "content": [{"type": "text", "text": turn.content}]}
@@ -265,12 +265,12 @@ class ChatTemplate:
             "messages": turns, "bos_token": self.bos, "eos_token": self.eos, "add_generation_prompt": assistant_speaks,
         }  # fmt: skip
         try:
-            return self._program.run({**_NO_TOOLS, **known, **self.variables}, date=self.day)
+            return self._compiled.run({**_NO_TOOLS, **known, **self.variables}, date=self.day)
         except (RefusedError, StoppedError):
             raise
         except PromptError as error:
             try:
-                return self._program.run({**_EMPTY_TOOLS, **known, **self.variables}, date=self.day)
+                return self._compiled.run({**_EMPTY_TOOLS, **known, **self.variables}, date=self.day)
             except PromptError:
                 raise error from None
 
@@ -280,7 +280,7 @@ class ChatTemplate:
         Raises:
             PromptError: there is none.
         """
-        from steercpp.engine.template_environment import StoppedError
+        from steercpp.engine.compiled_template import StoppedError
 
         plain = _Manner()
         reason: PromptError | None = None
@@ -319,7 +319,7 @@ class ChatTemplate:
 
     def _attempt(self, messages: Sequence[Message], manner: _Manner) -> _Attempt:
         """Write a chat, and see which messages are in the text."""
-        from steercpp.engine.template_environment import StoppedError
+        from steercpp.engine.compiled_template import StoppedError
 
         text = self._rendered(messages, manner)
         marks = _unused("".join((self.source, text, *(turn.content for turn in messages))))
@@ -363,7 +363,7 @@ class ChatTemplate:
 
         Of an assistant's, which may begin with thoughts that are left out, with the last.
         """
-        from steercpp.engine.template_environment import StoppedError
+        from steercpp.engine.compiled_template import StoppedError
 
         content = messages[place].content
         last = len(content.rstrip()) - 1

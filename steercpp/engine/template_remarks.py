@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from jinja2 import nodes
 
 from steercpp.data.prompts import Message
-from steercpp.engine.template_environment import OFFERED, parsed, program
+from steercpp.engine.compiled_template import compile_template, parsed
+from steercpp.engine.template_functions import OFFERED
 from steercpp.errors import SteerError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def template_remarks(vocabulary: Vocabulary) -> tuple[str, ...]:
         return ()
     try:
         tree = parsed(source)
-        program(source)  # some faults are found by compiling alone
+        compile_template(source)  # some faults are found by compiling alone
     except SteerError as error:
         return (str(error),)
     remarks = [*_of_size(source), *_of_code(tree), *_of_special_texts(source, vocabulary), *_of_chats(vocabulary)]

@@ -14,7 +14,7 @@ from llama_cpp import llama_chat_format
 
 from steercpp.data.prompts import Message
 from steercpp.engine.chat_template import ChatTemplate
-from steercpp.engine.template_environment import program
+from steercpp.engine.compiled_template import compile_template
 from steercpp.errors import PromptError
 
 N_TEMPLATES = 70
@@ -103,7 +103,7 @@ def test_long_chats_are_rendered(templates: dict[str, str]) -> None:
     chat = [{"role": "assistant" if i % 2 else "user", "content": f"{i:04d} " + "word " * 59} for i in range(1000)]
     variables = {"messages": chat, "bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": True, "tools": []}
     for name in sorted(templates.keys() - NEEDS_VARIABLES):
-        text = program(templates[name]).run(variables, date=DAY.date().isoformat())
+        text = compile_template(templates[name]).run(variables, date=DAY.date().isoformat())
         assert all(turn["content"].strip() in text for turn in chat), name
 
 

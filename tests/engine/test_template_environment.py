@@ -8,20 +8,16 @@ from typing import Any
 
 import pytest
 
-from steercpp.engine.template_environment import (
-    LONGEST_SOURCE,
-    RefusedError,
-    StoppedError,
-    limited_time,
-    program,
-)
+from steercpp.engine.compiled_template import RefusedError, StoppedError, compile_template
+from steercpp.engine.template_budget import limited_time
+from steercpp.engine.template_syntax import LONGEST_SOURCE
 from steercpp.errors import PromptError
 
 CHAT = [{"role": "user", "content": "Say <b>'hi' & bye</b> ü"}]
 
 
 def written(source: str, **variables: Any) -> str:
-    return program(source).run({"messages": CHAT, "tools": None, **variables}, date="2026-11-29")
+    return compile_template(source).run({"messages": CHAT, "tools": None, **variables}, date="2026-11-29")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +188,7 @@ def test_a_template_of_many_parts_is_not_compiled(source: str) -> None:
 
 def test_a_clock_stops_what_is_not_counted_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter((0.0, 0.0, *[11.0] * 1000))
-    monkeypatch.setattr("steercpp.engine.template_environment.thread_time", lambda: next(times))
+    monkeypatch.setattr("steercpp.engine.template_budget.thread_time", lambda: next(times))
     with limited_time(), pytest.raises(StoppedError, match="it works too long"):
         written("{{ messages[0].content }}")
 
@@ -264,7 +260,7 @@ def test_no_template_sees_the_environment_or_an_object(source: str, monkeypatch:
     monkeypatch.setenv("CANARY", "a-secret")
     chat = [dict(turn) for turn in CHAT]
     try:
-        said = program(source).run({"messages": chat, "tools": None}, date="2026-11-29")
+        said = compile_template(source).run({"messages": chat, "tools": None}, date="2026-11-29")
         assert not re.search(r"<(class|function|module|built-in|bound|generator|_?[a-z_.]+\.[A-Z])|environ|os\.", said)
     except PromptError as error:
         said = str(error)

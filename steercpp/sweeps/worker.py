@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from steercpp.engine.engine import Engine
+from steercpp.engine.engine import Engine, EngineSettings
 from steercpp.engine.model_search import find_model
 from steercpp.engine.steering import Steering
 from steercpp.errors import ModelError, WorkerError
@@ -135,7 +135,9 @@ def perform(sent_by: str, job: bytes) -> tuple[Any, Host]:
     made: MeasureJob | WriteJob = pickle.loads(job)
     with _KEPT.lock:  # one job at a time: a second thread would wait for the engine anyway
         engine = _KEPT.engine(made.setup)
-        return made.done_by(engine), Host(platform.node(), str(engine.settings()["cpu"]))
+        settings = engine.settings()
+        _refuse_other_settings(settings, made.setup)  # of each job: senders may differ
+        return made.done_by(engine), Host(platform.node(), str(settings["cpu"]))
 
 
 class _Kept:
@@ -154,7 +156,6 @@ class _Kept:
             self._forget()
             path = _found(setup)
             self._engine, self._key = Engine(path, **setup.options), setup.key
-        _refuse_other_settings(self._engine, setup)  # of each job: senders may differ
         return self._engine
 
     def begun(self, job: MeasureJob, engine: Engine) -> tuple[Task, Bases]:
@@ -184,9 +185,8 @@ def _found(setup: Setup) -> Path:
         raise WorkerError(f"{_here()}: {error}") from error
 
 
-def _refuse_other_settings(engine: Engine, setup: Setup) -> None:
-    """See that this engine gives the numbers that the sender's would."""
-    ours = engine.settings()
+def _refuse_other_settings(ours: EngineSettings, setup: Setup) -> None:
+    """See that an engine of these settings gives the numbers that the sender's would."""
     free = _OF_A_MACHINE if ours["flash_attn"] == "off" else ("cpu",)  # flash attention's bits depend on threads
     for name, wanted in setup.settings.items():
         if name not in free and ours.get(name) != wanted:

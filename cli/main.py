@@ -112,7 +112,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
-        from steercpp.inputs import once
+        from steercpp.pipes import once
 
         try:
             with _on_one_line(), once():  # a command reads a file several times

@@ -38,7 +38,8 @@ from steercpp.data.sets.knowledge import read_mmlu_file
 from steercpp.data.templates import within
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import DataSetError, InputError, PromptError, TaskError
-from steercpp.inputs import once, read_input, reading, stem
+from steercpp.inputs import read_input, reading, stem
+from steercpp.pipes import once
 from steercpp.provenance import json_sha256
 
 TEMPLATES: tuple[Template, ...] = ("auto", "chat", "raw")

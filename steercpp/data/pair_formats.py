@@ -29,7 +29,8 @@ from steercpp.data.pairs import ContrastPair, iter_pairs, pairs_sha256
 from steercpp.data.prompts import Filled, Message, Prompt, escaped, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
-from steercpp.inputs import Copies, once, open_input, reading
+from steercpp.inputs import open_input, reading
+from steercpp.pipes import Copies, once
 
 PERSONA_TEMPLATE = "Act as if you're extremely {persona}."
 _CAA_KEYS = ("question", "answer_matching_behavior", "answer_not_matching_behavior")

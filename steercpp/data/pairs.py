@@ -29,7 +29,8 @@ from steercpp.data.json_stream import LONGEST
 from steercpp.data.prompts import Prompt, parse_prompt, prompt_json, prompt_texts, with_system
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import PairsError, PromptError
-from steercpp.inputs import once, open_input, reading
+from steercpp.inputs import open_input, reading
+from steercpp.pipes import once
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from steercpp.errors import ActivationsFileError, InputError, PairsError
 from steercpp.extraction.activations import Activations, Note, notes_of, prepare
 from steercpp.extraction.capture import CHANGED, Capture, Survey, Token, one_row, taken
 from steercpp.files import Draft, refuse_overwrite, write_whole
-from steercpp.inputs import Copies, once, open_input, reading, rereadable, what_was_said
+from steercpp.inputs import open_input, reading, what_was_said
+from steercpp.pipes import Copies, once, rereadable
 
 if TYPE_CHECKING:
     from steercpp.aliases import TokenProgress

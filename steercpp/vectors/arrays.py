@@ -18,7 +18,8 @@ import safetensors.numpy
 
 from steercpp.aliases import FloatArray
 from steercpp.errors import VectorFileError
-from steercpp.inputs import once, read_input, rereadable, what_was_said
+from steercpp.inputs import read_input, what_was_said
+from steercpp.pipes import once, rereadable
 from steercpp.vectors.gguf_header import shown
 from steercpp.vectors.npz import Member, members
 

@@ -21,7 +21,8 @@ from steercpp.aliases import FloatArray
 from steercpp.choices import LAYER_CONVENTIONS, VECTOR_FORMATS, VectorFormat
 from steercpp.errors import InputError, LayerError, ShapeError, VectorFileError
 from steercpp.files import write_whole
-from steercpp.inputs import once, open_input, reading
+from steercpp.inputs import open_input, reading
+from steercpp.pipes import once
 from steercpp.vectors.arrays import TEXT, npz_bytes, read_npz, read_safetensors, safetensors_bytes
 from steercpp.vectors.control_vector import ControlVector, MetaScalar, MetaValue, at_measured_layers, manner
 from steercpp.vectors.gguf import MAX_LAYERS, assembled, read_vector_with_notes, refuse_zeros, write_vector

@@ -23,7 +23,8 @@ from steercpp.cli.main import main
 from steercpp.data.pairs import iter_pairs, read_pairs
 from steercpp.engine.engine import Engine
 from steercpp.extraction.activations_file import dump
-from steercpp.inputs import open_input, read_input, rereadable
+from steercpp.inputs import open_input, read_input
+from steercpp.pipes import rereadable
 from steercpp.sweeps.texts import TextPlan
 from steercpp.vectors.formats import write_any_vector
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from steercpp import inputs
+from steercpp import pipes
 from steercpp.data.items import read_tasks
 from steercpp.data.pairs import read_pairs
 from steercpp.errors import CurveError, PairsError, PresetError, SteerError, TaskError, VectorFileError
 from steercpp.experiments.study.preset import load_preset
-from steercpp.inputs import once, open_input, read_input, reading
+from steercpp.inputs import open_input, read_input, reading
 from steercpp.judging.matchers import read_matcher
+from steercpp.pipes import once
 from steercpp.statistics.curve_files import read_curve
 from steercpp.vectors.formats import read_any_vector
 
@@ -32,7 +33,7 @@ READERS: dict[str, tuple[Callable[[Path], object], type[SteerError]]] = {
 def test_devices_and_silent_pipes_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/zero filled the memory; a pipe that nobody writes to was waited for without end."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(inputs, "WRITER_WAIT_S", 0.05)
+    monkeypatch.setattr(pipes, "WRITER_WAIT_S", 0.05)
     read, error = READERS[name]
     os.symlink("/dev/zero", name)
     with pytest.raises(error, match="it is a device, and must be a file or a pipe"):

@@ -30,6 +30,7 @@ BASE = {
     "locks",
     "inputs",
     "parameters",
+    "pipes",
     "spreadsheets",
 }
 # Each room with those that it may import, beside itself and the base.

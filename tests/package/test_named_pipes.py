@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from steercpp import inputs
+from steercpp import pipes
 from steercpp.data.items import read_choices
 from steercpp.data.pair_formats import open_pairs
-from steercpp.inputs import once, open_input, read_input
+from steercpp.inputs import open_input, read_input
+from steercpp.pipes import once
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 
@@ -73,7 +74,7 @@ def test_what_reads_a_file_more_than_once_reads_a_named_pipe(tmp_path: Path) -> 
 def test_a_limit_holds_before_a_copy_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     monkeypatch.setattr(
-        inputs.Copy, "__del__", lambda copy: taken.append(os.fstat(copy.file.fileno()).st_size), raising=False
+        pipes.Copy, "__del__", lambda copy: taken.append(os.fstat(copy.file.fileno()).st_size), raising=False
     )
     with written(tmp_path / "pipe", bytes(1 << 22)) as pipe, once():
         for _ in range(2):  # the rest of it is not what was in it
@@ -93,7 +94,7 @@ def run_with_a_pipe(program: str, temporary: Path) -> subprocess.CompletedProces
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no files without a name here")
 def test_a_killed_process_leaves_no_copy(tmp_path: Path) -> None:
-    program = "import os, sys\nfrom steercpp.inputs import rereadable\n"
+    program = "import os, sys\nfrom steercpp.pipes import rereadable\n"
     program += "print(rereadable('/dev/stdin').read_text())\nos.kill(os.getpid(), 9)"
     ended = run_with_a_pipe(program, tmp_path)
     assert ended.returncode == -9 and list(tmp_path.iterdir()) == []
@@ -102,7 +103,7 @@ def test_a_killed_process_leaves_no_copy(tmp_path: Path) -> None:
 def test_a_forked_child_removes_no_copy_of_its_parent(tmp_path: Path) -> None:
     """Where files without a name cannot be opened."""
     program = "import os\nfrom pathlib import Path\nPath.exists = lambda path: False\n"
-    program += "from steercpp.inputs import rereadable\npath = rereadable('/dev/stdin')\n"
+    program += "from steercpp.pipes import rereadable\npath = rereadable('/dev/stdin')\n"
     program += "if os.fork() == 0: raise SystemExit\nos.wait()\nprint(path.read_text(), flush=True)"
     ended = run_with_a_pipe(program, tmp_path)
     assert (ended.returncode, ended.stdout) == (0, b"said\n") and list(tmp_path.iterdir()) == []

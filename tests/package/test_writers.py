@@ -27,7 +27,7 @@ ELSEWHERE = {
     ("steercpp/experiments/constants/store.py", "np.savez_compressed"),
     # files without a name, which are gone with their process
     ("steercpp/extraction/activations.py", "TemporaryFile"), ("steercpp/bench/cvector.py", "TemporaryFile"),
-    ("steercpp/inputs.py", "TemporaryFile"),
+    ("steercpp/pipes.py", "TemporaryFile"),
     # to a pipe
     ("steercpp/bench/extraction_process.py", "json.dump"), ("steercpp/bench/memory_process.py", "json.dump"),
     ("steercpp/doctor/stranger.py", "os.fdopen"), ("steercpp/doctor/stranger.py", "json.dump"),

@@ -60,7 +60,8 @@ from steercpp.data.sets.safety import (
 from steercpp.data.sets.safety_items import DISAGREE, REFUSE
 from steercpp.data.sets.sources import CAA_CHOICES, find_set
 from steercpp.errors import TaskError
-from steercpp.inputs import once, stem
+from steercpp.inputs import stem
+from steercpp.pipes import once
 
 OWN, EVERYDAY = "own", "everyday"  # a task, and the built-in requests that it stands for
 STATEMENTS = "statements"  # the part of model-written pairs that are a persona's own statements

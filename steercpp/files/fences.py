@@ -1,4 +1,4 @@
-"""What a thread may no longer write to: who holds a folder fences it (locks.py), and each write asks first."""
+"""What a thread may no longer write to: who holds a folder (`steercpp.locks`) fences it, and each write asks first."""
 
 from __future__ import annotations
 

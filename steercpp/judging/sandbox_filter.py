@@ -154,7 +154,7 @@ def close_in() -> None:
     lines = instructions(name)
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
 
-    class KernelFilter(ctypes.Structure):  # struct sock_fprog of linux/filter.h
+    class KernelFilter(ctypes.Structure):  # struct sock_fprog of Linux
         _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
 
     kernel_filter = KernelFilter(len(lines), ctypes.addressof(code))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -14,7 +15,9 @@ from steercpp.errors import RunError
 from steercpp.files import check_fences
 from steercpp.runs.database_check import Patience, bound, rows_sha256, strange
 
-FORMAT = "steercpp sweep 4"
+FORMAT = "steercpp sweep 5"
+FORMAT_4 = "steercpp sweep 4"  # which is read, and brought to today's where it is written to (migration.py)
+_NUMBERED = re.compile(r"steercpp sweep (\d{1,9})", re.ASCII)
 # Whichever command finds a run damaged: most that read one cannot replace it.
 AGAIN = (
     "measure it again (steercpp sweep, or what else made it) with another `out`, or with `force=True`, which discards "
@@ -25,6 +28,7 @@ _PASSING = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
 )  # fmt: skip
+_AT_ONCE = 10_000  # rows
 _FINISHED = "SELECT 1 FROM groups UNION ALL SELECT 1 FROM said LIMIT 1"
 _sound: set[tuple[int, ...]] = set()  # settled files that were found to be sound: device, number, size and times
 
@@ -34,10 +38,12 @@ class Database:
 
     Attributes:
         path: where it is.
+        format: of its tables, today's or an earlier one that was asked for.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
+        self.format = FORMAT
         self._connection = connection
         self._patience: Patience | None = None  # of one that is read only
 
@@ -58,54 +64,67 @@ class Database:
             raise RunError(f"{path}: exists already")
         check_fences(path)
         database = cls(path, _connect(path, "rwc"))
-        known = {**(meta or {}), "format": FORMAT, "plan_sha256": plan_sha256}
         try:
             with database.transaction() as connection:
-                for statement in filter(str.strip, schema.split(";")):
-                    connection.execute(statement)
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", known.items())
+                _make_tables(connection, schema, {**(meta or {}), "format": FORMAT, "plan_sha256": plan_sha256})
         except BaseException:
             database.close()
             raise
         return database
 
     @classmethod
-    def reopen(cls, path: Path, *, schema: str, optional: Collection[str] = ()) -> Self:
+    def in_memory(cls, path: Path, *, schema: str, meta: Mapping[str, str]) -> Self:
+        """A file that is nowhere, with empty tables; it passes for the one at a path.
+
+        Args:
+            path: of the other file.
+            schema: as of `create`.
+            meta: all that it says of itself.
+        """
+        database = cls(path, sqlite3.connect(":memory:", isolation_level=None))
+        bound(database._connection)
+        _make_tables(database._connection, schema, meta)
+        return database
+
+    @classmethod
+    def reopen(cls, path: Path, *, schemas: Mapping[str, str], optional: Collection[str] = ()) -> Self:
         """A file to go on writing to.
 
         Args:
             path: the file.
-            schema: as of `create`.
+            schemas: statements as of `create`, for each format that it may have.
             optional: tables that files of earlier versions lack.
 
         Raises:
-            RunError: missing, damaged, or not a store of this format.
+            RunError: missing, damaged, or a store of no such format.
         """
-        return cls(path, _connect(path, "rw"))._checked(schema, optional)._unhurried()
+        return cls(path, _connect(path, "rw"))._checked(schemas, optional)._unhurried()
 
     @classmethod
-    def read(cls, path: Path, *, schema: str, optional: Collection[str] = (), settled: bool = False) -> Self:
+    def read(
+        cls, path: Path, *, schemas: Mapping[str, str], optional: Collection[str] = (), settled: bool = False
+    ) -> Self:
         """A file to read only, also from a folder that cannot be written to.
 
         Args:
             path: the file.
-            schema: as of `create`.
+            schemas: as of `reopen`.
             optional: as of `reopen`.
             settled: nobody writes to it any more, so that it can be read without SQLite's index files beside it.
 
         Raises:
-            RunError: missing, damaged, or not a store of this format.
+            RunError: missing, damaged, or a store of no such format.
         """
         log = path.with_name(f"{path.name}-wal")
         if settled and not (log.is_file() and log.stat().st_size):
-            return cls(path, _connect(path, "ro&immutable=1"))._checked(schema, optional, settled=True)
+            return cls(path, _connect(path, "ro&immutable=1"))._checked(schemas, optional, settled=True)
         try:
-            return cls(path, _connect(path, "ro"))._checked(schema, optional)
+            return cls(path, _connect(path, "ro"))._checked(schemas, optional)
         except RunError:
             if not path.is_file() or os.access(path.parent, os.W_OK):
                 raise
             return cls(path, _connect(path, "ro&immutable=1"))._checked(
-                schema, optional
+                schemas, optional
             )  # no place for the index files
 
     def close(self) -> None:
@@ -141,18 +160,26 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise damaged(self.path, str(error)) from error
 
-    def _checked(self, schema: str, optional: Collection[str], *, settled: bool = False) -> Self:
-        """Make sure that the file is sound; a settled one is read through once a process."""
+    def identity(self) -> tuple[int, ...]:
+        """What changes where the file does: device, number, size and times."""
         found = self.path.stat()
-        identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def _checked(self, schemas: Mapping[str, str], optional: Collection[str], *, settled: bool = False) -> Self:
+        """Make sure that the file is sound; a settled one is read through once a process."""
+        identity = self.identity()
         try:
             self._patience = Patience(self._connection, self.path)
+            self._patience.renew()
+            self.format = self._said_format()
+            refuse_newer(self.path, self.format)
+            schema = schemas.get(self.format, schemas[FORMAT])
             self._patience.renew()
             if identity not in _sound and (reason := strange(self._connection, schema, optional=optional)):
                 raise damaged(self.path, reason)
             if settled:
                 _sound.add(identity)
-            if self.rows("SELECT value FROM meta WHERE key = 'format'") != [(FORMAT,)]:
+            if self.format not in schemas:
                 raise damaged(self.path, f"its format is not {FORMAT!r}")
         except sqlite3.DatabaseError as error:
             self.close()
@@ -161,6 +188,50 @@ class Database:
             self.close()
             raise
         return self
+
+    def _said_format(self) -> str:
+        """What it says is its format, before it is known whether it is sound."""
+        try:
+            row = self._connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+        except sqlite3.DatabaseError:  # what is wrong is told where it is checked
+            return ""
+        return row[0] if row is not None and isinstance(row[0], str) else ""
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read inside is of one moment, also where another process writes."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
+
+    def pieces(self, query: str, *values: str | float) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows of a query, a few at a time.
+
+        Raises:
+            RunError: the file is damaged, or cannot be read.
+        """
+        try:
+            if self._patience is not None:
+                self._patience.renew()
+            found = self._connection.execute(query, values)
+            while some := found.fetchmany(_AT_ONCE):
+                yield some
+        except sqlite3.DatabaseError as error:
+            raise _refusal(self.path, error) from error
+
+    def image(self) -> bytes:
+        """The whole file, of one that is in memory."""
+        return self._connection.serialize()
+
+    @classmethod
+    def of_image(cls, path: Path, image: bytes) -> Self:
+        """What `image` gave, as it was; it passes for the file at a path."""
+        database = cls(path, sqlite3.connect(":memory:", isolation_level=None))
+        database._connection.deserialize(image)
+        bound(database._connection)
+        return database
 
     def rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
         """All rows of a query.
@@ -224,6 +295,26 @@ class Database:
             ) from error
         except sqlite3.DatabaseError as error:
             raise damaged(self.path, str(error)) from error
+
+
+def _make_tables(connection: sqlite3.Connection, schema: str, meta: Mapping[str, str]) -> None:
+    for statement in filter(str.strip, schema.split(";")):
+        connection.execute(statement)
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+
+
+def refuse_newer(path: Path, form: object) -> None:
+    """See that a file is not of a format that comes after today's.
+
+    Raises:
+        RunError: it is.
+    """
+    of_file, ours = (_NUMBERED.fullmatch(name) if isinstance(name, str) else None for name in (form, FORMAT))
+    if of_file and ours and int(of_file[1]) > int(ours[1]):
+        raise RunError(
+            f"{path}: of a run in the format {form!r}, which a newer steercpp has written; this one reads {FORMAT!r} "
+            f"and {FORMAT_4!r}: install a newer one (pip install --upgrade steercpp)"
+        )
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _STEPS = 1_000_000  # of SQLite's machine, after which it asks whether to go on
 _PATIENCE = 300  # times that it may ask for a query, and as often again for each 20 kB of the file
-_ROWS = 10_000  # read at once
+_ROWS, _ROWS_OF_BLOBS = 10_000, 100  # hashed at once, which the hash depends on
 _LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: 1 << 28,  # bytes of a text or a row
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
@@ -25,7 +25,7 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
 }
-_TYPES = {"TEXT": "text", "INTEGER": "integer", "REAL": "real"}
+_TYPES = {"TEXT": "text", "INTEGER": "integer", "REAL": "real", "BLOB": "blob"}
 _TABLE = re.compile(r"CREATE TABLE (\w+) ")
 
 
@@ -93,8 +93,9 @@ def rows_sha256(connection: sqlite3.Connection, tables: Collection[str]) -> str:
         columns = list(_columns(connection, table))
         keys = ", ".join(name for name, _, _, in_key in columns if in_key)
         rows = connection.execute(f"SELECT * FROM {table} ORDER BY {keys}")
+        at_once = _ROWS_OF_BLOBS if any(kind == "BLOB" for _, kind, _, _ in columns) else _ROWS
         digest.update(f"{table}\n".encode())
-        while some := rows.fetchmany(_ROWS):
+        while some := rows.fetchmany(at_once):
             digest.update(marshal.dumps(some, 2))  # version 2: the same values give the same bytes
     return digest.hexdigest()
 

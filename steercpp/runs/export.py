@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from steercpp.choices import TABLES, TableName
-from steercpp.data.items import Item
 from steercpp.encoding import json_ready
 from steercpp.errors import InputError
 from steercpp.files import Draft, write_whole
@@ -76,9 +77,9 @@ def _pieces(result: SweepResult, table: TableName) -> Iterator[Columns]:
     with Store.read(result.folder / STORE, settled=result.finished) as store:
         measured = sorted({(group.label, group.kind, group.strength) for group in store.finished()})
         if table == "items":
-            items = cache(store.items)  # of a kind, which are the same under all labels and strengths
+            of_kind = cache(partial(_item_columns, store))  # the same under all labels and strengths
             for label, kind, strength in measured:
-                yield _item_rows(store, items(kind), label, kind, strength)
+                yield _item_rows(store, of_kind(kind), label, kind, strength)
             return
         labels = store.text_labels()
         if not labels:
@@ -87,19 +88,24 @@ def _pieces(result: SweepResult, table: TableName) -> Iterator[Columns]:
             yield _text_rows(store, label, kind)
 
 
-def _item_rows(store: Store, items: Sequence[Item], label: str, kind: str, strength: float) -> Columns:
-    """The log-probabilities of one kind of item under a label at a strength."""
+def _item_columns(store: Store, kind: str) -> Columns:
+    """What there is to say of each continuation of one kind of item."""
     rows = [
-        (number, item.id, i, continuation.side, len(continuation.tokens), float(value))
-        for number, (item, nats, continuations) in enumerate(
-            zip(items, store.logprobs(label, kind, strength), store.continuations(kind), strict=True)
-        )
-        for i, (value, continuation) in enumerate(zip(nats, continuations, strict=False))
+        (number, item.id, i, continuation.side, len(continuation.tokens))
+        for number, (item, of_item) in enumerate(zip(store.items(kind), store.continuations(kind), strict=True))
+        for i, continuation in enumerate(of_item)
     ]
-    names = ("item", "id", "continuation", "side", "n_tokens", "nats")
+    names = ("item", "id", "continuation", "side", "n_tokens")
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+
+def _item_rows(store: Store, of_kind: Columns, label: str, kind: str, strength: float) -> Columns:
+    """The log-probabilities of one kind of item under a label at a strength, where they are measured."""
+    (nats,) = store.logprobs(label, kind, [strength])
+    there = np.flatnonzero(~np.isnan(nats)).tolist()
     return {
-        "label": [label] * len(rows), "kind": [kind] * len(rows), "strength": [strength] * len(rows),
-        **{name: [row[place] for row in rows] for place, name in enumerate(names)},
+        "label": [label] * len(there), "kind": [kind] * len(there), "strength": [strength] * len(there),
+        **{name: [values[place] for place in there] for name, values in of_kind.items()}, "nats": nats[there].tolist(),
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from steercpp.errors import RunError
 from steercpp.files import is_replaced, recover, write_atomically
 from steercpp.inputs import read_input, reading
 from steercpp.provenance import json_sha256
-from steercpp.runs.database import AGAIN, FORMAT
+from steercpp.runs.database import AGAIN, FORMAT, FORMAT_4, refuse_newer
 from steercpp.runs.plan import Plan, PlannedSettings, TextOptions
 
 MANIFEST = "manifest.json"
@@ -231,7 +231,8 @@ def read_manifest(folder: Path) -> Manifest:
         except ValueError as error:
             raise RunError(f"{path}: damaged, not JSON ({error}); {AGAIN}") from error
         form = record.get("format") if isinstance(record, dict) else None
-        if form != FORMAT:
+        refuse_newer(path, form)
+        if form not in (FORMAT, FORMAT_4):
             other = f" but of a {form!r} run, which another version of steercpp reads" if form else ""
             raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
         return _parsed(path, record)

@@ -35,7 +35,7 @@ from steercpp.runs.scores import Controls, Scores, StrengthMeans, control_streng
 from steercpp.runs.store import Store
 from steercpp.runs.stored_scores import (
     answer_chains,
-    complete,
+    complete_strengths,
     first_missing,
     missing_texts,
     stored_controls,
@@ -559,10 +559,11 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
             raise RunError(f"{folder / STORE}: its rows are not those that were measured, though it is intact; {AGAIN}")
         kinds = [kind for kind in manifest.items if kind in MEASURED]
         wanted = manifest.plan.strengths if strengths is None else strengths
-        measured = [s for s in wanted if all(complete(store, Label.VECTOR, kind, s) for kind in kinds)]
+        whole = [complete_strengths(store, Label.VECTOR, kind) for kind in kinds]
+        measured = [s for s in wanted if all(s in of_kind for of_kind in whole)]
         if not kinds and missing_texts(store, manifest):
             measured = []
-        if not measured or not all(complete(store, Label.VECTOR, kind, 0.0) for kind in kinds):
+        if not measured or not all(0.0 in of_kind for of_kind in whole):
             raise RunError(f"{folder}: no strength is finished yet; run the same sweep again to go on")
         return SweepResult(
             folder, manifest, strengths=measured, scores=stored_scores(store, Label.VECTOR, kinds, measured),

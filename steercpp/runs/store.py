@@ -14,7 +14,10 @@
                                                       going on; token_layers = tokens times blocks computed for it;
                                                       in_full = why a steered pass was not resumed above the lower
                                                       layers, "" where it was, NULL where nothing was steered
-    logprobs(label, kind, strength, item, continuation, nats)
+    logprobs(label, kind, strength, batch, items, nats)   what was measured of a group: items = the numbers of its
+                                                      items, int32; nats = the log-probabilities of their
+                                                      continuations in order, float64; both little-endian. Groups of
+                                                      a run of format 4 stand together under the first one's batch
     texts(label, kind, strength, item, sample, text, n_tokens, finish, nats)   generated texts; nats = ln P of the text
                                                       under the unsteered model, NULL where there is none
     readings(label, kind, strength, item, sample, llr, n_tokens, nats_words)   how the unsteered model, asked in words
@@ -33,9 +36,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from math import isfinite
 from operator import index
 from pathlib import Path
@@ -50,8 +52,10 @@ from steercpp.data.requests import Request, parse_request, request_json
 from steercpp.errors import RunError
 from steercpp.inputs import what_was_said
 from steercpp.judging.texts import GeneratedText, Reading, TextFinish, Verdict
-from steercpp.runs.database import Database, damaged
+from steercpp.runs.database import FORMAT, FORMAT_4, Database, damaged
 from steercpp.runs.labels import OWN_TELLING, SHOWCASE, Label
+from steercpp.runs.layout import ITEM, NATS, Layout, packed
+from steercpp.runs.migration import SCHEMA_4, bring_to_today, copied
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -61,8 +65,8 @@ CREATE TABLE continuations (kind TEXT, item INTEGER, continuation INTEGER, side 
     PRIMARY KEY (kind, item, continuation)) WITHOUT ROWID;
 CREATE TABLE groups (label TEXT, kind TEXT, strength REAL, batch INTEGER, n_tokens INTEGER NOT NULL,
     token_layers INTEGER NOT NULL, in_full TEXT, PRIMARY KEY (label, kind, strength, batch)) WITHOUT ROWID;
-CREATE TABLE logprobs (label TEXT, kind TEXT, strength REAL, item INTEGER, continuation INTEGER, nats REAL NOT NULL,
-    PRIMARY KEY (label, kind, strength, item, continuation)) WITHOUT ROWID;
+CREATE TABLE logprobs (label TEXT, kind TEXT, strength REAL, batch INTEGER, items BLOB NOT NULL, nats BLOB NOT NULL,
+    PRIMARY KEY (label, kind, strength, batch)) WITHOUT ROWID;
 CREATE TABLE readings (label TEXT, kind TEXT, strength REAL, item INTEGER, sample INTEGER, llr REAL NOT NULL,
     n_tokens INTEGER NOT NULL, nats_words REAL NOT NULL,
     PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
@@ -74,12 +78,12 @@ CREATE TABLE texts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample I
 CREATE TABLE verdicts (label TEXT, kind TEXT, strength REAL, item INTEGER, sample INTEGER, passed INTEGER NOT NULL,
     reason TEXT NOT NULL, PRIMARY KEY (label, kind, strength, item, sample)) WITHOUT ROWID;
 """
+_SCHEMAS = {FORMAT: SCHEMA, FORMAT_4: SCHEMA_4}
 _LATER = ("readings",)  # tables that stores of earlier versions lack
 # the last three are a matrix of cross effects', see experiments/cross.py
 _LABEL = re.compile(
     "|".join((*Label, r"random-\d{1,9}", r"random-\d{1,9}-\d{1,9}", r"vector-\d{1,9}", "unsteered")), re.ASCII
 )
-_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _LARGEST_NATS = 1e30  # with which anything can be computed
 # All that is measured; verdicts on programs may come later, and the rest of meta with them.
 _MEASURED = ("items", "continuations", "groups", "logprobs", "texts", "readings", "said")
@@ -109,7 +113,8 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._continuations: dict[str, tuple[tuple[Continuation, ...], ...]] = {}
+        self._rows_sha256: str | None = None  # of the file where its rows are read from a copy
+        self._layouts: dict[str, Layout] = {}
 
     @classmethod
     def create(cls, path: Path, *, plan_sha256: str, meta: Mapping[str, str] | None = None) -> Self:
@@ -118,13 +123,27 @@ class Store:
 
     @classmethod
     def reopen(cls, path: Path) -> Self:
-        """A store to go on writing to; as `Database.reopen`."""
-        return cls(Database.reopen(path, schema=SCHEMA, optional=_LATER))
+        """A store to go on writing to; as `Database.reopen`.
+
+        One of an earlier format, with the manifest beside it, is brought to today's; the folder's lock must be held.
+        """
+        database = Database.reopen(path, schemas=_SCHEMAS, optional=_LATER)
+        if database.format != FORMAT:
+            bring_to_today(database, schema=SCHEMA, measured=_MEASURED)  # which closes it
+            database = Database.reopen(path, schemas={FORMAT: SCHEMA})
+        return cls(database)
 
     @classmethod
     def read(cls, path: Path, *, settled: bool = False) -> Self:
-        """A store to read only; as `Database.read`."""
-        return cls(Database.read(path, schema=SCHEMA, optional=_LATER, settled=settled))
+        """A store to read only; as `Database.read`. One of an earlier format is copied into memory."""
+        database = Database.read(path, schemas=_SCHEMAS, optional=_LATER, settled=settled)
+        if database.format == FORMAT:
+            return cls(database)
+        with closing(database):
+            copy, rows_sha256 = copied(database, schema=SCHEMA, measured=_MEASURED, settled=settled)
+        store = cls(copy)
+        store._rows_sha256 = rows_sha256
+        return store
 
     def __enter__(self) -> Self:
         return self
@@ -148,7 +167,7 @@ class Store:
 
     def rows_sha256(self) -> str:
         """Hash of all that was measured; verdicts on programs, which may be made again, are not in it."""
-        return self._database.rows_sha256(_MEASURED)
+        return self._rows_sha256 or self._database.rows_sha256(_MEASURED)
 
     def meta(self, key: str) -> str | None:
         """What it says of itself under a key."""
@@ -164,7 +183,7 @@ class Store:
         records = [(kind, i, item.id, json.dumps(item_json(item))) for i, item in enumerate(items)]
         with self._database.transaction() as connection:
             connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", records)
-            self._continuations.clear()
+            self._layouts.clear()
             connection.executemany("INSERT INTO continuations VALUES (?, ?, ?, ?, ?)", rows)
 
     def items(self, kind: str) -> tuple[Item, ...]:
@@ -190,24 +209,30 @@ class Store:
         with self._parsing("a request"):
             return tuple(parse_request(json.loads(record)) for (record,) in rows)
 
-    def continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
-        """For each item of one kind its scored continuations; they are written when the run begins, and read once."""
-        if kind not in self._continuations:
-            self._continuations[kind] = self._read_continuations(kind)
-        return self._continuations[kind]
+    def layout(self, kind: str) -> Layout:
+        """How the numbers of one kind lie behind each other; it is settled when the run begins, and read once."""
+        if kind not in self._layouts:
+            query = "SELECT item, side FROM continuations WHERE kind = ? ORDER BY item, continuation"
+            rows, n_items = self._database.rows(query, kind), self.n_items(kind)
+            with self._parsing("a continuation"):
+                items = np.fromiter((item for item, _ in rows), np.int64, len(rows))
+                if rows and not 0 <= items[0] <= items[-1] < n_items:  # they are in order
+                    raise ValueError(f"it is of item {items[0]} or {items[-1]}, and there are {n_items}")
+                counts = np.bincount(items, minlength=n_items)
+                self._layouts[kind] = Layout.read(kind, counts, [side for _, side in rows])
+        return self._layouts[kind]
 
-    def _read_continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
-        query = "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation"
-        grouped: list[list[Continuation]] = [[] for _ in range(self._n_items(kind))]
+    def continuations(self, kind: str) -> tuple[tuple[Continuation, ...], ...]:
+        """For each item of one kind its scored continuations; they are written when the run begins."""
+        layout = self.layout(kind)
+        rows = self._database.rows(
+            "SELECT item, side, tokens FROM continuations WHERE kind = ? ORDER BY item, continuation", kind
+        )
         with self._parsing("a continuation"):
-            for item, side, tokens in self._database.rows(query, kind):
-                self._check_item(item, len(grouped))
-                parsed = tuple(map(index, json.loads(tokens)))
-                grouped[item].append(Continuation(item, side, parsed))
-            for of_item in grouped:
-                if of_item and not _are_sides(kind, of_item):
-                    raise ValueError(f"the sides of item {of_item[0].item} are not those of its kind")
-        return tuple(tuple(of_item) for of_item in grouped if of_item)
+            scored = [Continuation(item, side, tuple(map(index, json.loads(tokens)))) for item, side, tokens in rows]
+            if kind == Kind.TEXT and not all(continuation.tokens for continuation in scored):
+                raise ValueError("a text has no tokens")
+        return tuple(tuple(scored[layout.of_item(item)]) for item in range(layout.n_items))
 
     @contextmanager
     def _parsing(self, what: str) -> Iterator[None]:
@@ -219,7 +244,8 @@ class Store:
         except Exception as error:
             raise damaged(self.path, f"{what} cannot be read: {what_was_said(error)}") from error
 
-    def _n_items(self, kind: str) -> int:
+    def n_items(self, kind: str) -> int:
+        """How many items of one kind there are."""
         return int(self._database.rows("SELECT count(*) FROM items WHERE kind = ?", kind)[0][0])
 
     @staticmethod
@@ -242,11 +268,11 @@ class Store:
         Raises:
             RunError: it cannot be written, for example because the disk is full; what was committed stays.
         """
-        where = (group.label, group.kind, group.strength)
-        values = [(*where, item, i, float(nats)) for item, logprobs in rows for i, nats in enumerate(logprobs)]
+        where = (group.label, group.kind, group.strength, group.batch)
+        blobs = packed(rows)
         with self._database.transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO logprobs VALUES (?, ?, ?, ?, ?, ?)", values)
-            row = (*where, group.batch, n_tokens, token_layers, in_full)
+            connection.execute("INSERT OR REPLACE INTO logprobs VALUES (?, ?, ?, ?, ?, ?)", (*where, *blobs))
+            row = (*where, n_tokens, token_layers, in_full)
             connection.execute("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def finished(self) -> dict[Group, int]:
@@ -273,31 +299,33 @@ class Store:
         return int(self._database.rows("SELECT count(*) FROM continuations WHERE kind = ?", kind)[0][0])
 
     def n_measured(self, label: str, kind: str) -> dict[float, int]:
-        """At each strength, how many continuations of one kind are measured under a label."""
-        query = """SELECT strength, count(*) FROM logprobs JOIN continuations USING (kind, item, continuation)
+        """At each strength, how many continuations of one kind are measured under a label; no number is read for it."""
+        query = f"""SELECT strength, sum(length(nats)) / {NATS.itemsize} FROM logprobs
             WHERE label = ? AND kind = ? GROUP BY strength"""
         return dict(self._database.rows(query, label, kind))
 
     def n_rows(self) -> int:
         """How much is there: items measured at a strength under a label, and texts generated of items."""
-        query = """SELECT (SELECT count(*) FROM (SELECT DISTINCT label, kind, strength, item FROM logprobs))
+        query = f"""SELECT (SELECT coalesce(sum(length(items)), 0) / {ITEM.itemsize} FROM logprobs)
             + (SELECT count(*) FROM texts WHERE kind != ?)"""
         return int(self._database.rows(query, SHOWCASE)[0][0])
 
-    def logprobs(self, label: str, kind: str, strength: float) -> list[Floats]:
-        """For each item its continuations' log-probabilities in nats; an empty array where not measured."""
-        count = self._n_items(kind)
-        values: list[list[float]] = [[] for _ in range(count)]
-        query = "SELECT item, nats FROM logprobs WHERE label=? AND kind=? AND strength=? ORDER BY item, continuation"
-        with self._parsing("a log-probability"):
-            rows = self._database.rows(query, label, kind, strength)
-            for item, _ in rows[:1] + rows[-1:]:  # they are in order
-                self._check_item(item, count)
-            for item, nats in rows:
-                if not abs(nats) <= _LARGEST_NATS:
-                    raise ValueError(f"{nats} nats")
-                values[item].append(nats)
-        return [np.array(of_item, dtype=np.float64) for of_item in values]
+    def logprobs(self, label: str, kind: str, strengths: Sequence[float]) -> Floats:
+        """(n_s, n_continuations) log-probabilities in nats as `layout` has them, a row for each of these strengths.
+
+        NaN stands where nothing is measured.
+
+        Raises:
+            RunError: the store is damaged.
+        """
+        layout = self.layout(kind)
+        nats = np.full((len(strengths), len(layout.sides)), np.nan)
+        for row, strength in enumerate(strengths):
+            query = "SELECT items, nats FROM logprobs WHERE label = ? AND kind = ? AND strength = ?"
+            groups = self._database.rows(query, label, kind, strength)
+            with self._parsing("a log-probability"):
+                layout.fill(nats[row], groups)
+        return nats
 
     def add_texts(
         self,
@@ -379,7 +407,7 @@ class Store:
         query = """SELECT strength, item, sample, text, n_tokens, finish, nats FROM texts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
         begun, readings = self._items_in_thought(label, kind), self._readings(label, kind)
-        rows, count = self._database.rows(query, label, kind), self._n_items(kind)
+        rows, count = self._database.rows(query, label, kind), self.n_items(kind)
         with self._parsing("a text"):
             for strength, item, sample, _, n_tokens, finish, nats in rows:
                 self._check_item(item, count)
@@ -436,7 +464,7 @@ class Store:
         """Every verdict on a kind of item, by strength, item and sample."""
         query = """SELECT strength, item, sample, passed, reason FROM verdicts
             WHERE label = ? AND kind = ? ORDER BY strength, item, sample"""
-        rows, count = self._database.rows(query, label, kind), self._n_items(kind)
+        rows, count = self._database.rows(query, label, kind), self.n_items(kind)
         with self._parsing("a verdict"):
             for strength, item, sample, passed, _ in rows:
                 self._check_item(item, count)
@@ -445,20 +473,6 @@ class Store:
         return tuple(
             Verdict(strength, item, sample, bool(passed), reason) for strength, item, sample, passed, reason in rows
         )
-
-
-def _are_sides(kind: str, of_item: Sequence[Continuation]) -> bool:
-    """Whether the sides of one item's continuations, in their order, are those that its kind has."""
-    sides = [continuation.side for continuation in of_item]
-    if kind == Kind.BEHAVIOR:
-        return set(sides) == {"aligned", "misaligned"}
-    if kind in (Kind.CHOICE, Kind.ANSWER):  # numbers of choices and answers, each of which has one at least
-        numbers = [int(side) for side in sides if _NUMBER.fullmatch(side)]
-        in_turn = all(0 <= after - before <= 1 for before, after in pairwise([-1, *numbers]))
-        return len(numbers) == len(sides) and in_turn and numbers[0] == 0
-    if kind == Kind.TEXT:
-        return len(of_item) == 1 and bool(of_item[0].tokens)
-    return sides == [side for side in ("kl", "logprob") for _ in range(len(sides) // 2)]  # own answers
 
 
 def _thought_key(label: str, kind: str) -> str:

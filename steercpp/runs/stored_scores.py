@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from steercpp.runs.labels import (
     controlled,
     random_label,
 )
+from steercpp.runs.layout import ALIGNED, MISALIGNED, Layout, by_length
 from steercpp.runs.manifest import Manifest
 from steercpp.runs.scores import Control, Controls, Scores
 from steercpp.runs.store import Store
@@ -38,10 +39,10 @@ from steercpp.statistics.scores import (
 )
 
 
-def complete(store: Store, label: str, kind: str, strength: float) -> bool:
-    """Whether every continuation of a kind is measured under a label at a strength."""
-    measured, wanted = store.logprobs(label, kind, strength), store.continuations(kind)
-    return [len(nats) for nats in measured] == [len(continuations) for continuations in wanted]
+def complete_strengths(store: Store, label: str, kind: str) -> set[float]:
+    """The strengths at which every continuation of a kind is measured under a label."""
+    wanted, is_whole = store.n_continuations(kind), store.layout(kind).is_whole
+    return {strength for strength, n in store.n_measured(label, kind).items() if n == wanted and is_whole}
 
 
 def first_missing(store: Store, manifest: Manifest) -> str | None:
@@ -54,9 +55,9 @@ def first_missing(store: Store, manifest: Manifest) -> str | None:
         # the prompt baseline has prompts and so batches of its own
         planned.setdefault((group.kind, group.label == Label.PROMPT), set()).add(group.batch)
     for kind, n_items in manifest.items.items():
-        if len(store.items(kind)) != n_items:
+        if store.n_items(kind) != n_items:
             return f"{kind} items"
-        if kind in (*MEASURED, OWN_TELLING) and len(store.continuations(kind)) != n_items:
+        if kind in (*MEASURED, OWN_TELLING) and not store.layout(kind).is_whole:
             return f"{kind} items"
 
     n_measured, n_wanted = cache(store.n_measured), cache(store.n_continuations)
@@ -158,48 +159,46 @@ def stored_scores(store: Store, label: str, kinds: Sequence[str], strengths: Seq
 
 def behavior_scores(store: Store, label: str, strengths: Sequence[float]) -> BehaviorScores:
     """Behavior scores under one label, a row for each strength."""
-    sides = [[scored.side for scored in of_item] for of_item in store.continuations(Kind.BEHAVIOR)]
-    return behavior_of(strengths, [store.logprobs(label, Kind.BEHAVIOR, strength) for strength in strengths], sides)
+    return behavior_of(strengths, store.logprobs(label, Kind.BEHAVIOR, strengths), store.layout(Kind.BEHAVIOR))
 
 
-def behavior_of(
-    strengths: Sequence[float], logprobs: Sequence[Sequence[Floats]], sides: Sequence[Sequence[str]]
-) -> BehaviorScores:
+def behavior_of(strengths: Sequence[float], nats: Floats, layout: Layout) -> BehaviorScores:
     """Behavior scores from the log-probabilities of continuations.
 
     Args:
         strengths: of each row.
-        logprobs: at each strength for each item (n_continuations,) nats.
-        sides: for each item the side of each of its continuations, "aligned" or "misaligned".
+        nats: (n_s, n_continuations) of all items.
+        layout: of their continuations.
     """
-    widest = max(map(len, sides))
     totals = []
-    for name in ("aligned", "misaligned"):
-        places = [[i for i, side in enumerate(of_item) if side == name] for of_item in sides]
-        padded = np.full((len(strengths), len(sides), widest), -np.inf)
-        for row, of_items in enumerate(logprobs):
-            for item, nats in enumerate(of_items):
-                padded[row, item, : len(places[item])] = nats[places[item]]
-        totals.append(total_logprob(padded))
+    for side in (ALIGNED, MISALIGNED):
+        which = layout.sides == side
+        if (np.bincount(layout.items[which], minlength=layout.n_items) == 1).all():
+            totals.append(nats.compress(which, axis=1) + 0.0)  # rows in a piece; no -0.0, as of a sum
+            continue
+        places = layout.items[which], layout.ranks(which)
+        padded = np.full((layout.n_items, layout.counts.max()), -np.inf)
+        total = np.empty((len(strengths), layout.n_items))
+        for row in range(len(strengths)):
+            padded[places] = nats[row, which]
+            total[row] = total_logprob(padded)
+        totals.append(total)
     return BehaviorScores.from_logprobs(np.array(strengths), *totals)
 
 
 def stored_choice_scores(store: Store, strengths: Sequence[float], label: str = Label.VECTOR) -> ChoiceScores:
     """Choice scores under one label, a row for each strength; a choice's P is of its letter, or of all its words."""
     items = [item for item in store.items(Kind.CHOICE) if isinstance(item, ChoiceItem)]
-    sides = [[scored.side for scored in of_item] for of_item in store.continuations(Kind.CHOICE)]
-    if [int(of_item[-1]) + 1 for of_item in sides] != [len(item.choices) for item in items]:
+    layout = store.layout(Kind.CHOICE)
+    if (layout.sides[layout.offsets[1:] - 1] + 1).tolist() != [len(item.choices) for item in items]:
         raise damaged(store.path, "what is scored of a choice item is not its choices")
-    return choice_of(strengths, [store.logprobs(label, Kind.CHOICE, s) for s in strengths], sides, items)
+    return choice_of(strengths, store.logprobs(label, Kind.CHOICE, strengths), layout, items)
 
 
-def choice_of(
-    strengths: Sequence[float], logprobs: Sequence[Sequence[Floats]], sides: Sequence[Sequence[str]],
-    items: Sequence[ChoiceItem],
-) -> ChoiceScores:  # fmt: skip
-    """Choice scores from the log-probabilities of letters or texts, as `behavior_of`; sides are indices of choices."""
+def choice_of(strengths: Sequence[float], nats: Floats, layout: Layout, items: Sequence[ChoiceItem]) -> ChoiceScores:
+    """Choice scores from the log-probabilities of letters or texts, as `behavior_of`."""
     return choice_scores(
-        np.array(strengths), _choice_logprobs(logprobs, sides), np.array([item.answer for item in items]),
+        np.array(strengths), _choice_logprobs(nats, layout), np.array([item.answer for item in items]),
         by_text=[item.by == "text" for item in items], lengths=_lengths(items),
     )  # fmt: skip
 
@@ -217,69 +216,61 @@ def _lengths(items: Sequence[ChoiceItem]) -> Floats | None:
 
 def likeliest_choices(store: Store, strengths: Sequence[float], label: str = Label.VECTOR) -> npt.NDArray[np.intp]:
     """(n_s, n_items) index of the choice that is likeliest, as `stored_choice_scores` takes their P."""
-    sides = [[scored.side for scored in of_item] for of_item in store.continuations(Kind.CHOICE)]
-    nats = _choice_logprobs([store.logprobs(label, Kind.CHOICE, strength) for strength in strengths], sides)
+    nats = _choice_logprobs(store.logprobs(label, Kind.CHOICE, strengths), store.layout(Kind.CHOICE))
     return np.asarray(nats.max(axis=-1).argmax(axis=-1), np.intp)
 
 
-def _choice_logprobs(logprobs: Sequence[Sequence[Floats]], sides: Sequence[Sequence[str]]) -> Floats:
+def _choice_logprobs(nats: Floats, layout: Layout) -> Floats:
     """(n_s, n_items, n_choices, n_spellings) in nats, -inf where an item has no such choice or spelling."""
-    places = [_letter_places(of_item) for of_item in sides]
-    n_choices, n_spellings = np.array([place for of_item in places for place in of_item]).max(axis=0) + 1
-    padded = np.full((len(logprobs), len(places), n_choices, n_spellings), -np.inf)
-    for row, of_items in enumerate(logprobs):
-        for item, nats in enumerate(of_items):
-            for (choice, spelling), value in zip(places[item], nats, strict=True):
-                padded[row, item, choice, spelling] = value
+    spellings = layout.runs()
+    shape = layout.n_items, int(layout.sides.max()) + 1, int(spellings.max()) + 1
+    padded = np.full((len(nats), *shape), -np.inf)
+    padded[:, layout.items, layout.sides, spellings] = nats
     return padded
 
 
 def answer_chains(store: Store, label: str, strength: float) -> list[list[Floats]]:
     """For each answer item and each of its answers (n_tokens,) ln P(token | prompt and tokens before), in nats."""
-    chains = []
-    continuations, logprobs = store.continuations(Kind.ANSWER), store.logprobs(label, Kind.ANSWER, strength)
-    for of_item, nats in zip(continuations, logprobs, strict=True):
-        answers = [int(token.side) for token in of_item]
-        starts = [i for i in range(1, len(answers)) if answers[i] != answers[i - 1]]
-        chains.append(np.split(nats, starts))
+    layout, (nats,) = store.layout(Kind.ANSWER), store.logprobs(label, Kind.ANSWER, [strength])
+    chains: list[list[Floats]] = [[] for _ in range(layout.n_items)]
+    starts = np.flatnonzero(layout.runs() == 0)
+    for start, chain in zip(starts, np.split(nats, starts[1:]), strict=True):
+        chains[layout.items[start]].append(chain)
     return chains
 
 
 def answer_scores(store: Store, label: str, strengths: Sequence[float]) -> AnswerScores:
     """Answer scores under one label; which of several answers counts is decided unsteered, see `AnswerScores`."""
-    chosen = [likeliest_answer(chains) for chains in answer_chains(store, Label.VECTOR, 0.0)]
-    nats = np.empty((len(strengths), len(chosen)))
-    for i, strength in enumerate(strengths):
-        chains = answer_chains(store, label, strength)
-        nats[i] = [answers[k].sum() for answers, k in zip(chains, chosen, strict=True)]
-    answers_of = [[int(token.side) for token in of_item] for of_item in store.continuations(Kind.ANSWER)]
-    n_tokens = np.array([answers.count(k) for answers, k in zip(answers_of, chosen, strict=True)])
+    layout = store.layout(Kind.ANSWER)
+    chosen = np.array([likeliest_answer(chains) for chains in answer_chains(store, Label.VECTOR, 0.0)])
+    is_first = layout.runs() == 0
+    starts = np.flatnonzero(is_first & (layout.sides == chosen[layout.items]))
+    n_tokens = np.diff(np.append(np.flatnonzero(is_first), len(layout.sides)))[is_first.cumsum()[starts] - 1]
+    of_all = store.logprobs(label, Kind.ANSWER, strengths)
+    nats = by_length(of_all, starts, n_tokens, lambda values: values.sum(axis=-1))
     return AnswerScores(np.array(strengths), nats, n_tokens)
 
 
 def text_scores(store: Store, label: str, strengths: Sequence[float]) -> PerplexityScores:
     """Text scores under one label, a row for each strength."""
-    nats = [[float(of_item[0]) for of_item in store.logprobs(label, Kind.TEXT, strength)] for strength in strengths]
     n_tokens = [len(text.tokens) for (text,) in store.continuations(Kind.TEXT)]
-    return PerplexityScores(np.array(strengths), np.array(nats), np.array(n_tokens))
+    return PerplexityScores(np.array(strengths), store.logprobs(label, Kind.TEXT, strengths), np.array(n_tokens))
 
 
 def own_scores(store: Store, label: str, strengths: Sequence[float], kind: str = Kind.OWN) -> OwnScores:
     """Own answers under one label, a row for each strength; `kind` is "own" or "own_telling"."""
-    n_tokens = np.array([len(of_item) // 2 for of_item in store.continuations(kind)])  # KL of each, then its ln P
-    unsteered = store.logprobs(Label.VECTOR, kind, 0.0)
-    kl, twin = (np.empty((len(strengths), len(n_tokens))) for _ in range(2))
-    for i, strength in enumerate(strengths):
-        for j, (nats, nats_0) in enumerate(zip(store.logprobs(label, kind, strength), unsteered, strict=True)):
-            kl[i, j] = -nats[: n_tokens[j]].mean()
-            twin[i, j] = (nats_0 - nats)[n_tokens[j] :].mean()
+    layout = store.layout(kind)
+    n_tokens, starts = layout.counts // 2, layout.offsets[:-1]  # KL of each, then its ln P
+    nats = store.logprobs(label, kind, strengths)
+    twins = store.logprobs(Label.VECTOR, kind, [0.0]) - nats
+    kl = by_length(nats, starts, n_tokens, lambda values: values.mean(axis=-1))
+    twin = by_length(twins, starts + n_tokens, n_tokens, lambda values: values.mean(axis=-1))
     return OwnScores(np.array(strengths), np.abs(kl), n_tokens, twin)  # no -0.0
 
 
 def telling_scores(store: Store) -> OwnScores | None:
     """Own answers that tell, at the strengths where all of them are measured; None before they are."""
-    strengths = sorted(store.n_measured(Label.VECTOR, OWN_TELLING))
-    whole = [s for s in strengths if complete(store, Label.VECTOR, OWN_TELLING, s)]
+    whole = sorted(complete_strengths(store, Label.VECTOR, OWN_TELLING))
     if 0.0 not in whole:
         return None
     return own_scores(store, Label.VECTOR, whole, OWN_TELLING)
@@ -288,11 +279,12 @@ def telling_scores(store: Store) -> OwnScores | None:
 def stored_controls(store: Store, manifest: Manifest) -> Controls:
     """The finished controls of a run, and why there are no others."""
     kinds = controlled(manifest.items, Label.PROMPT)
+    whole_at = cache(partial(complete_strengths, store))
     labels = {(group.label, group.strength) for group in store.finished() if group.label != Label.VECTOR}
     whole = sorted(
         (s, label)
         for label, s in labels
-        if kinds and all(complete(store, label, kind, s) for kind in controlled(kinds, label))
+        if kinds and all(s in whole_at(label, kind) for kind in controlled(kinds, label))
     )
     # An earlier version may have begun them at another strength: those count of which there are most
     strengths = [s for s, label in whole if label != Label.PROMPT]
@@ -304,7 +296,7 @@ def stored_controls(store: Store, manifest: Manifest) -> Controls:
         return Control(label, scores.behavior, scores.choice, scores.answer, scores.own)
 
     numbers = sorted(int(label.removeprefix(RANDOM)) for label in measured if label.startswith(RANDOM))
-    at_0 = bool(kinds) and all(complete(store, Label.VECTOR, kind, 0.0) for kind in kinds)
+    at_0 = bool(kinds) and all(0.0 in whole_at(Label.VECTOR, kind) for kind in kinds)
     return Controls(
         strength=strength,
         random=tuple(control(random_label(i), measured[random_label(i)]) for i in numbers),
@@ -314,9 +306,3 @@ def stored_controls(store: Store, manifest: Manifest) -> Controls:
         unsteered=control(Label.VECTOR, 0.0) if at_0 else None,
         n_planned=manifest.plan.random_directions,
     )
-
-
-def _letter_places(sides: Sequence[str]) -> list[tuple[int, int]]:
-    """(choice, number of the spelling) of each of a choice item's continuations."""
-    choices = [int(side) for side in sides]
-    return [(choice, choices[:i].count(choice)) for i, choice in enumerate(choices)]

@@ -28,13 +28,14 @@ def compared_with_alone(engine: Engine, work: Sequence[Work], store: Store) -> P
     for of_kind in work:
         if of_kind.is_own:
             continue
-        stored = store.logprobs(Label.VECTOR, of_kind.kind, 0.0)
+        layout, (stored,) = store.layout(of_kind.kind), store.logprobs(Label.VECTOR, of_kind.kind, [0.0])
         n = len(of_kind.queries)
         places = np.unique(np.linspace(0, n - 1, min(_MOST, max(1, n // _SHARE))).astype(int)) if n else ()
         for place in places:
-            if len(stored[place]):
+            of_item = stored[layout.of_item(place)]
+            if not np.isnan(of_item).any():
                 (nats,) = engine.logprobs(engine.alone(of_kind.queries[place]))
-                differences.append(float(np.abs(of_kind.scores(place, nats) - stored[place]).max()))
+                differences.append(float(np.abs(of_kind.scores(place, nats) - of_item).max()))
     if not differences:
         return None
     return PackingRecord(

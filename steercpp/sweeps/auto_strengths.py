@@ -22,6 +22,7 @@ from steercpp.locks import writing
 from steercpp.provenance import json_sha256
 from steercpp.runs.folder import NEXT
 from steercpp.runs.folder import prepare as prepare_folder
+from steercpp.runs.layout import Layout
 from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.preparation import Preparation, read_preparation
 from steercpp.runs.stored_scores import choice_of
@@ -93,12 +94,13 @@ def _left(engine: Engine, spec: SweepSpec) -> Left:
         raise InputError('no items tell where half is lost: for strengths "auto" give `own` or `choice` items')
     few = [item for item in spec.choice[:TRIAL_CHOICES] if isinstance(item, ChoiceItem)]
     work = choice_work(engine, few)
+    layout = Layout.of(work.kind, work.sides())
     by_letter = all(item.by != "text" for item in few)
     chance = 0.0 if by_letter else float(np.mean([1 / len(item.choices) for item in few]))
 
     def mean(steering: Steering | None) -> float:
         try:
-            scores = choice_of([0.0], [trial_logprobs(engine, work, steering)], work.sides(), few)
+            scores = choice_of([0.0], trial_logprobs(engine, work, steering), layout, few)
         except NonFiniteError:
             return chance
         if steering is None and guessing(scores):

@@ -17,6 +17,7 @@ from steercpp.engine.batch import Batch
 from steercpp.engine.engine import Base, Engine
 from steercpp.engine.steering import Steering
 from steercpp.errors import NonFiniteError
+from steercpp.runs.layout import Layout
 from steercpp.runs.stored_scores import behavior_of, choice_of
 from steercpp.statistics.scores import BehaviorScores, ChoiceScores
 from steercpp.sweeps.work import Work, own_work
@@ -24,8 +25,8 @@ from steercpp.sweeps.work import Work, own_work
 TRIAL_ANSWERS = 6  # of the choosing own answers, on which costs of layers and strengths are compared
 
 
-def trial_logprobs(engine: Engine, work: Work, steering: Steering | None = None) -> list[Floats]:
-    """For each item (n_continuations,) nats under one steering.
+def trial_logprobs(engine: Engine, work: Work, steering: Steering | None = None) -> Floats:
+    """(1, n_continuations) nats of all items under one steering, in the order of their layout.
 
     Raises:
         NonFiniteError: the steering drives the activations out of float32's range. EngineError: a decode failed.
@@ -34,18 +35,18 @@ def trial_logprobs(engine: Engine, work: Work, steering: Steering | None = None)
     for batch in work.batches:
         for member, nats in zip(batch.members, engine.logprobs(batch, steering=steering), strict=True):
             logprobs[member] = nats
-    return logprobs
+    return np.concatenate(logprobs)[None]
 
 
 def trial_behavior(engine: Engine, work: Work, steering: Steering | None = None) -> BehaviorScores:
     """Behavior scores under one steering, as those of strength 0; see `trial_logprobs`."""
-    return behavior_of([0.0], [trial_logprobs(engine, work, steering)], work.sides())
+    return behavior_of([0.0], trial_logprobs(engine, work, steering), Layout.of(work.kind, work.sides()))
 
 
 def trial_choice(engine: Engine, work: Work) -> ChoiceScores:
     """Choice scores of the unsteered model; see `trial_logprobs`."""
     items = [item for item in work.items if isinstance(item, ChoiceItem)]
-    return choice_of([0.0], [trial_logprobs(engine, work)], work.sides(), items)
+    return choice_of([0.0], trial_logprobs(engine, work), Layout.of(work.kind, work.sides()), items)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from steercpp.engine.engine import Engine
 from steercpp.runs.folder import STORE
 from steercpp.runs.manifest import read_manifest, write_manifest
 from steercpp.runs.result import SweepResult
+from steercpp.runs.store import Store
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.control_vector import ControlVector
 
@@ -75,8 +75,15 @@ def without_hash(folder: Path) -> None:
 
 
 def numbers(folder: Path) -> list[tuple[Any, ...]]:
-    """Everything that was measured, bit for bit."""
-    with sqlite3.connect(folder / STORE) as db:
-        rows = db.execute("SELECT * FROM logprobs ORDER BY label, kind, strength, item, continuation").fetchall()
-    db.close()
+    """Everything that was measured, bit for bit: label, kind, strength, item, continuation and nats."""
+    rows: list[tuple[Any, ...]] = []
+    with Store.read(folder / STORE) as store:
+        for label, kind, s in sorted({(group.label, group.kind, group.strength) for group in store.finished()}):
+            layout, (nats,) = store.layout(kind), store.logprobs(label, kind, [s])
+            places = np.arange(len(nats)) - layout.offsets[layout.items]
+            rows += [
+                (label, kind, s, item, place, value)
+                for item, place, value in zip(layout.items.tolist(), places.tolist(), nats.tolist(), strict=True)
+                if value == value
+            ]
     return rows

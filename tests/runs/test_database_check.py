@@ -19,6 +19,8 @@ from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.result import open_run
 from steercpp.runs.store import Store
 
+# other first 8 bytes of the numbers
+SPOILED = "nats = CAST(x'{}' || substr(nats, 9) AS BLOB)"
 ENDLESS = "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT x FROM r"
 
 
@@ -44,22 +46,28 @@ def change(run: Path, script: str) -> None:
         (f"ALTER TABLE groups RENAME TO zz; CREATE VIEW groups AS {ENDLESS}", "holds a table 'zz' that is not ours"),
         (f"DROP TABLE groups; CREATE VIEW groups AS {ENDLESS}", "holds a view 'groups' that is not ours"),
         ("CREATE TRIGGER t AFTER INSERT ON verdicts BEGIN DELETE FROM meta; END", "holds a trigger 't'"),
-        ("CREATE INDEX i ON logprobs(nats)", "holds a index 'i'"),
+        ("CREATE INDEX i ON logprobs(batch)", "holds a index 'i'"),
         ("ALTER TABLE logprobs ADD COLUMN y", "holds a table 'logprobs' that is not ours"),
         ("DROP TABLE texts", "lacks the table texts"),
-        ("UPDATE logprobs SET nats = 'much' WHERE item = 1", "table logprobs has a value of another type"),
+        ("UPDATE logprobs SET nats = -1.5 WHERE kind = 'choice'", "table logprobs has a value of another type"),
         ("UPDATE items SET record = x'00' WHERE item = 1", "table items has a value of another type"),
         ("UPDATE groups SET n_tokens = 1.5", "table groups has a value of another type"),
         ("UPDATE continuations SET side = '999999' WHERE kind = 'choice'", "the sides of item 0"),
         ("UPDATE continuations SET side = '3' WHERE kind = 'choice' AND side = '2'", "the sides of item 0"),
         ("UPDATE continuations SET side = 'x' WHERE kind = 'behavior'", "the sides of item 0"),
-        ("UPDATE continuations SET tokens = '[1e999]'", "a continuation cannot be read"),
-        ("UPDATE logprobs SET nats = -9e999", "a log-probability cannot be read"),
+        (f"UPDATE logprobs SET {SPOILED.format('000000000000f0ff')}", "a log-probability cannot be read: -inf nats"),
+        (f"UPDATE logprobs SET {SPOILED.format('000000000000f87f')}", "a log-probability cannot be read: nan nats"),
+        (f"UPDATE logprobs SET {SPOILED.format('0000000000000054')}", "a log-probability cannot be read: .* nats"),
+        ("UPDATE logprobs SET items = CAST(items || x'00000000' AS BLOB)", "item 0 is in two groups"),
+        ("UPDATE logprobs SET items = CAST(x'ffffffff' || substr(items, 5) AS BLOB)", "it is of item -1"),
+        ("UPDATE logprobs SET items = CAST(x'00000001' || substr(items, 5) AS BLOB)", "it is of item 16777216, of"),
+        ("UPDATE logprobs SET items = CAST(items || x'00' AS BLOB)", "has no numbers of items"),
+        ("UPDATE logprobs SET items = x''", "has no numbers of items"),
+        ("UPDATE logprobs SET items = substr(items, 5)", "more or fewer of them than its items have continuations"),
         ("UPDATE groups SET label = 'random-x'", "a group cannot be read"),
         ("UPDATE OR REPLACE groups SET strength = 9e999", "a group cannot be read"),
-        ("DELETE FROM items WHERE item = 0", "an item cannot be read"),
+        ("UPDATE items SET item = 9999 WHERE item = 0", "an item cannot be read"),
         ("UPDATE items SET record = hex(zeroblob(10)) || printf('%.*c', 100000, '[')", "an item cannot be read"),
-        ("UPDATE continuations SET tokens = '5'", "a continuation cannot be read"),
         ("UPDATE items SET record = '[]'", "an item cannot be read"),
         ("UPDATE items SET record = CAST(x'0a0aff' AS TEXT) WHERE item = 1", "Could not decode to UTF-8"),
     ],
@@ -78,7 +86,7 @@ def test_a_changed_row_is_noticed(run: Path) -> None:
     record = json.loads((run / MANIFEST).read_bytes())
     (run / MANIFEST).write_text(json.dumps({**record, "rows_sha256": sha256}))
     assert open_run(run).finished
-    change(run, "UPDATE logprobs SET nats = nats + 1e-13 WHERE item = 3")
+    change(run, "UPDATE logprobs SET nats = CAST(x'00' || substr(nats, 2) AS BLOB) WHERE kind = 'choice'")
     with pytest.raises(RunError, match="its rows are not those that were measured"):
         open_run(run)
 
@@ -97,7 +105,7 @@ def test_the_hash_is_of_the_rows_alone(run: Path) -> None:
         connection.executescript("CREATE TEMP TABLE t AS SELECT * FROM logprobs; DELETE FROM logprobs; "
                                  "INSERT INTO logprobs SELECT * FROM t ORDER BY nats; VACUUM")  # fmt: skip
         assert rows_sha256(connection, ["logprobs"]) == before
-        connection.execute("DELETE FROM logprobs WHERE item = 0")
+        connection.execute("DELETE FROM logprobs WHERE strength = 0")
         assert rows_sha256(connection, ["logprobs"]) != before
 
 
@@ -152,7 +160,7 @@ def test_an_earlier_run_has_no_hash_and_opens() -> None:
         ("'vector', 'behavior', 0.0, 0, 0, 9e999, 1, -1.0", "readings"),
         ("'vector', 'behavior', 0.0, 999, 0, 1, ''", "verdicts"),
         ("'vector', 'behavior', 0.0, 0, 0, 7, ''", "verdicts"),
-        ("'vector', 'behavior', 0.0, 99, 0, -1.0", "logprobs"),
+        ("'vector', 'behavior', 0.0, 1, x'63000000', zeroblob(8)", "logprobs"),
         ("'behavior', 999, 0, 'aligned', '[1]'", "continuations"),
     ],
 )
@@ -162,7 +170,14 @@ def test_rows_out_of_range_are_refused_where_they_are_read(run: Path, row: str, 
         if table == "verdicts":
             store.verdicts("vector", "behavior")
         elif table in ("logprobs", "continuations"):
-            store.logprobs("vector", "behavior", 0.0)
+            store.logprobs("vector", "behavior", [0.0])
             store.continuations("behavior")
         else:
             store.texts("vector", "behavior")
+
+
+@pytest.mark.parametrize("tokens", ["x", "[1e999]", "5"])
+def test_tokens_that_are_none_are_refused_where_they_are_read(run: Path, tokens: str) -> None:
+    change(run, f"UPDATE continuations SET tokens = '{tokens}'")
+    with Store.read(run / STORE) as store, pytest.raises(RunError, match="a continuation cannot be read"):
+        store.continuations("behavior")

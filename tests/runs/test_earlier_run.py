@@ -12,6 +12,7 @@ from typing import Any
 
 from places import ROOT
 
+from steercpp.runs.database import FORMAT
 from steercpp.runs.folder import examine
 from steercpp.runs.judgement import judge
 from steercpp.runs.manifest import MANIFEST, read_manifest
@@ -55,7 +56,8 @@ def by_todays_names(record: dict[str, Any]) -> dict[str, Any]:
 def test_the_manifest_is_written_as_it_was_read() -> None:
     stored = json.loads((RUN / MANIFEST).read_text())
     manifest = read_manifest(RUN)
-    assert json.dumps(manifest.to_json()) == json.dumps(stored)  # the order of the keys as well
+    # the order of the keys as well
+    assert json.dumps(manifest.to_json()) == json.dumps({**stored, "format": FORMAT})
     assert manifest.plan.sha256 == stored["plan_sha256"]
     assert examine(RUN) == manifest
 

@@ -111,7 +111,7 @@ def test_a_vector_that_moves_nothing_does_nothing(run: Path) -> None:
 def test_what_random_directions_do_as_well_is_nothing(run: Path) -> None:
     """The planted gain at the candidate, from a random direction too."""
     with Store.read(run / STORE) as store:
-        steered = store.logprobs("vector", "behavior", 0.1)
+        steered = store.logprobs("vector", "behavior", [0.1]).reshape(-1, 2)
     with Store.reopen(run / STORE) as store:
         store.add(Group("random-3", "behavior", 0.1, 0), 400, 3200, None, enumerate(steered))
     told = verdict(run)

@@ -292,7 +292,7 @@ def test_answers_have_controls_too(tiny_engine: Engine, tmp_path: Path) -> None:
             "DELETE FROM groups WHERE label = 'orthogonal' AND kind = 'choice'",
             "measurements of the orthogonal direction",
         ),
-        ("DELETE FROM logprobs WHERE label = 'prompt' AND item = 7", "measurements of the prompt baseline"),
+        ("UPDATE logprobs SET nats = substr(nats, 9) WHERE label = 'prompt'", "measurements of the prompt baseline"),
         ("DELETE FROM groups WHERE label = 'random-1' AND kind = 'choice'", "measurements of random direction 1"),
         ("DELETE FROM logprobs WHERE label = 'random-0' AND kind = 'choice'", "measurements of random direction 0"),
     ],
@@ -317,7 +317,7 @@ def test_runs_of_an_older_format_are_refused_in_one_sentence(tiny_engine: Engine
         with pytest.raises(RunError) as caught:
             small_sweep(tiny_engine, folder, strengths=(0.5,)) if again else open_run(folder)
         told = str(caught.value)
-        assert "not the manifest of a 'steercpp sweep 4' run but of a 'steercpp sweep 3' run" in told
+        assert "not the manifest of a 'steercpp sweep 5' run but of a 'steercpp sweep 3' run" in told
         assert "\n" not in told and "`out`" in told and "`force=True`" in told
     assert small_sweep(tiny_engine, folder, strengths=(0.5,), random_directions=0, force=True).finished
 

@@ -29,6 +29,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -380,9 +381,9 @@ def parse_item(record: Any, *, default_id: str = "item", place: str = "") -> Ite
         raise TaskError(f"kind {kind!r} is unknown; use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     # A field is read where the record has it, or must have it; the class fills in the rest and checks what it is given.
     values: dict[str, Any] = {"id": str(name), "place": place}
-    for key in fields(_CLASSES[kind]):
-        if key.name not in values and (key.name in record or key.default is MISSING):
-            values[key.name] = _READ.get(key.name, _text)(record, key.name)
+    for key, is_needed in _fields_of(kind):
+        if key not in values and (is_needed or key in record):
+            values[key] = _READ.get(key, _text)(record, key)
     if kind == "choice":
         values["answer"] = _answer(values["answer"], values["choices"])
     if kind == "own" and "answer" in values:
@@ -392,6 +393,12 @@ def parse_item(record: Any, *, default_id: str = "item", place: str = "") -> Ite
     elif "system" in record and "prompt" in values:
         values["prompt"] = with_system(values["prompt"], _text(record, "system"))
     return _CLASSES[kind](**values)
+
+
+@cache
+def _fields_of(kind: str) -> tuple[tuple[str, bool], ...]:
+    """Of each field of a kind's items its name, and whether a record must have it."""
+    return tuple((key.name, key.default is MISSING) for key in fields(_CLASSES[kind]))
 
 
 def _likely_kind(record: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ import difflib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -303,10 +304,11 @@ def matcher_for(items: Sequence[BehaviorItem]) -> Matcher:
     A phrase matcher knows them where it sees most aligned continuations on one side and most misaligned ones on the
     other, and none on the wrong one, of nine items in ten.
     """
+    n_of = Counter((item.aligned, item.misaligned) for item in items)  # many items may have the same ones
     for matcher in MATCHERS.values():
         if isinstance(matcher, PhraseMatcher):
-            known = [_knows(matcher.rules, item.aligned, item.misaligned) for item in items]
-            if known and sum(known) >= 0.9 * len(known):
+            n_known = sum(n for sides, n in n_of.items() if _knows(matcher.rules, *sides))
+            if items and n_known >= 0.9 * len(items):
                 return matcher
     return MATCHERS["openings"]
 

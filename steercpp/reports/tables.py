@@ -165,13 +165,13 @@ def _items(judgement: Judgement) -> Columns:
     at_0, at = (int(np.flatnonzero(result.strengths == s)[0]) for s in (0.0, strength))
     rows: list[dict[str, Any]] = []
     if result.behavior is not None and (slopes := judgement.item_slopes) is not None:
-        b = result.behavior
+        b, raw = result.behavior.normalized, result.behavior.raw
         for i, item in enumerate(judgement.behavior_items):
             rows.append({
                 "kind": "behavior", "id": item.id, "subject": item.subject, "couple": item.couple,
                 "slope": slopes[i], "moves": _way(slopes[i] * judgement.direction),
-                "alignment_at_0": b.normalized[at_0, i], "alignment_at_strength": b.normalized[at, i],
-                "alignment_raw_at_0": b.raw[at_0, i], "alignment_raw_at_strength": b.raw[at, i],
+                "alignment_at_0": b[at_0, i], "alignment_at_strength": b[at, i],
+                "alignment_raw_at_0": raw[at_0, i], "alignment_raw_at_strength": raw[at, i],
             })  # fmt: skip
     if result.choice is not None and judgement.failures is not None:
         codes = judgement.failures.codes

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,8 +32,8 @@ def csv_bytes(columns: Columns) -> bytes:
     >>> csv_bytes({"id": ["=1+1", "a"], "B": [-0.5, None]})
     b"id,B\n'=1+1,-0.5\na,\n"
     """
-    rows = [map(safe_cell, columns), *(map(_cell, row) for row in zip(*columns.values(), strict=True))]
-    lines = (",".join(map(_quoted, row)) or '""' for row in rows)
+    cells = ([_quoted(safe_cell(name)), *map(_cell, values)] for name, values in columns.items())
+    lines = [",".join(row) or '""' for row in zip(*cells, strict=True)] or ['""']
     return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")  # a name that is not UTF-8
 
 
@@ -52,8 +53,8 @@ def _quoted(cell: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+    if value is None:
         return ""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        return f"{value:.10g}"
-    return safe_cell(str(value))
+        return f"{value:.10g}" if isfinite(value) else ""
+    return _quoted(safe_cell(str(value)))

@@ -244,7 +244,7 @@ class SweepResult:
 
     said = text_scores  # its name in earlier versions
 
-    @property
+    @cached_property
     def _behavior_items(self) -> tuple[BehaviorItem, ...]:
         return tuple(item for item in self.items(Kind.BEHAVIOR) if isinstance(item, BehaviorItem))
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
 from planted_run import ENGINE
+
 from steercpp.data.items import BehaviorItem, items_sha256
 from steercpp.runs.folder import STORE, VECTOR_FILE
 from steercpp.runs.labels import ControlName
@@ -26,7 +26,11 @@ DELTA_LAMBDA, B0 = 1.2, -0.4
 
 
 def write_large_run(
-    folder: Path, *, n_items: int = 100_000, strengths: str = STRENGTHS, committed: Callable[[int, int], None] | None = None
+    folder: Path,
+    *,
+    n_items: int = 100_000,
+    strengths: str = STRENGTHS,
+    committed: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a run with one continuation on each side, without controls, into a new folder.
 
@@ -37,7 +41,9 @@ def write_large_run(
         committed: called with (groups, of how many) after each of them.
     """
     rng = np.random.default_rng(7)
-    items = tuple(BehaviorItem(f"b{i}", f"May I do what is thing number {i}?", (" No",), (" Yes",)) for i in range(n_items))
+    items = tuple(
+        BehaviorItem(f"b{i}", f"May I do what is thing number {i}?", (" No",), (" Yes",)) for i in range(n_items)
+    )
     plan = Plan(
         model_sha256="0" * 64, vector="vector", unit="norm", strengths=grid(strengths),
         items={"behavior": items_sha256(items)}, random_directions=0, orthogonal=False, prompt_baseline=False,

@@ -165,13 +165,16 @@ def _items(judgement: Judgement) -> Columns:
     at_0, at = (int(np.flatnonzero(result.strengths == s)[0]) for s in (0.0, strength))
     rows: list[dict[str, Any]] = []
     if result.behavior is not None and (slopes := judgement.item_slopes) is not None:
-        b, raw = result.behavior.normalized, result.behavior.raw
-        for i, item in enumerate(judgement.behavior_items):
+        of_all = result.behavior.normalized, result.behavior.raw
+        at_both = [values[row].tolist() for values in of_all for row in (at_0, at)]
+        for item, slope, b_at_0, b, raw_at_0, raw in zip(
+            judgement.behavior_items, slopes.tolist(), *at_both, strict=True
+        ):
             rows.append({
                 "kind": "behavior", "id": item.id, "subject": item.subject, "couple": item.couple,
-                "slope": slopes[i], "moves": _way(slopes[i] * judgement.direction),
-                "alignment_at_0": b[at_0, i], "alignment_at_strength": b[at, i],
-                "alignment_raw_at_0": raw[at_0, i], "alignment_raw_at_strength": raw[at, i],
+                "slope": slope, "moves": _way(slope * judgement.direction),
+                "alignment_at_0": b_at_0, "alignment_at_strength": b,
+                "alignment_raw_at_0": raw_at_0, "alignment_raw_at_strength": raw,
             })  # fmt: skip
     if result.choice is not None and judgement.failures is not None:
         codes = judgement.failures.codes

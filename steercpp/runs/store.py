@@ -193,7 +193,9 @@ class Store:
             items = tuple(parse_item(json.loads(record)) for _, record in rows)
             if [number for number, _ in rows] != list(range(len(rows))):
                 raise ValueError("the numbers do not go from 0 on")
-            if strangers := {kind_of(item) for item in items} - {"own" if kind == OWN_TELLING else kind}:
+            if strangers := {kind_of(item) for item in {type(item): item for item in items}.values()} - {
+                "own" if kind == OWN_TELLING else kind
+            }:
                 raise ValueError(f"one of kind {min(strangers)!r} stands among those of kind {kind!r}")
             return items
 

@@ -328,7 +328,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
             bound(db)
             if mode == "rw":
                 db.execute("PRAGMA journal_mode=WAL")
-                db.execute("PRAGMA synchronous=NORMAL")
+                db.execute("PRAGMA synchronous=FULL")  # a commit that returned outlasts a power cut
         except BaseException:
             db.close()
             raise

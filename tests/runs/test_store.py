@@ -46,6 +46,26 @@ def test_what_was_committed_comes_back(store: Store) -> None:
         assert np.isnan(nothing).all()
 
 
+def test_a_commit_is_brought_to_the_disk(store: Store) -> None:
+    with Store.reopen(store.path) as again:
+        assert again._database.rows("PRAGMA synchronous") == [(2,)]  # FULL
+        assert again._database.rows("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_numbers_of_several_groups_come_in_the_order_of_their_items(store: Store) -> None:
+    sides = [Continuation(i, side, (5,)) for i, n in enumerate((1, 2, 1, 3)) for side in ("aligned", "misaligned") * n]
+    store.add_items("behavior", BEHAVIOR[:4], sides)
+    nats = [np.arange(2.0 * n) - 10 * i - 7 for i, n in enumerate((1, 2, 1, 3))]
+    for batch, members in enumerate(((3, 0), (2,), (1,))):
+        store.add(Group("vector", "behavior", 0.5, batch), 1, 4, "", [(i, nats[i]) for i in members])
+        if batch == 1:
+            (half,) = store.logprobs("vector", "behavior", [0.5])
+            assert np.isnan(half).tolist() == [False] * 2 + [True] * 4 + [False] * 8
+    (found,) = store.logprobs("vector", "behavior", [0.5])
+    np.testing.assert_array_equal(found, np.concatenate(nats))
+    np.testing.assert_array_equal(found[store.layout("behavior").of_item(3)], nats[3])
+
+
 def test_a_group_is_there_whole_or_not_at_all(store: Store) -> None:
     store.add_items("behavior", BEHAVIOR[:1], [Continuation(0, "aligned", (1,))])
 

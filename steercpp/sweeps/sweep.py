@@ -12,7 +12,8 @@ A sweep measures strength 0, goes outwards, and then measures the controls: the 
 directions of the same norms at the candidate for a recommendation. Of own answers those that tell are measured at the
 candidate alone. Last, with a text plan, every prompt is continued by generated text at every strength; where programs
 alone tell what steering costs, the controls come after them. At the very end requests are continued that are only shown
-(showcase.py). The same call again goes on where it was interrupted, or reads what is finished.
+(showcase.py). The same call again goes on where it was interrupted, or reads what is finished; with more strengths, items
+or texts it adds to the run (growing.py).
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def sweep(
     models: Sequence[Path | str] = (),
     **fields: Any,
 ) -> SweepResult:
-    """Measure the items at every strength into a run directory, or go on with one that was begun.
+    """Measure the items at every strength into a run directory, or go on with one that was begun, or add to it.
 
     Args:
         engine: the model.
@@ -136,7 +137,7 @@ def sweep(
             they pass, about; what an earlier call has finished is done from the first time on.
         on_strength: called with the means at each strength, as soon as it is finished.
         on_stage: called when a stage begins, see stages.py.
-        note: called with a sentence where a begun run is resumed, which says how much of it is there.
+        note: called with a sentence where a begun run is resumed or added to, which says how much of it is there.
         executor: other processes that measure, see spread.py: any of `concurrent.futures`, or how many to run here;
             None to measure in this one. Rows are the same where the CPU is of the same type.
         models: folders in which those look for the model, beside its path here.
@@ -157,6 +158,12 @@ def sweep(
     ... )
     >>> found.strengths.tolist(), found.finished
     ([0.0, 0.5], True)
+    >>> more = sweep(
+    ...     engine, vector, behavior=behavior, choice=choice, strengths=(0.5, 1.0), unit="norm", out="half",
+    ...     random_directions=0, orthogonal=False, prompt_baseline=False,
+    ... )
+    >>> more.strengths.tolist(), more.decoded_now == found.decoded_now // 2
+    ([0.0, 0.5, 1.0], True)
     """
     is_open = isinstance(strengths := fields.get("strengths"), str) and strengths == "auto"
     if is_open and spec is not None:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -282,25 +283,24 @@ def test_a_killed_addition_goes_on_to_the_same_bits(
     def stopped(*_: Any, **__: Any) -> None:
         raise Stop
 
-    def killed(step: Callable[[], None]) -> None:
+    def killed(step: Callable[[], object]) -> None:
         with pytest.raises(Stop):
             step()
 
     first = small_sweep(tiny_engine, tmp_path / "run", **BEGUN)
-    n_decoded = [first.decoded_now]
     rows = [numbers(first.folder)]
 
     # before the manifest is written: the run is what it was
     with monkeypatch.context() as patch:
         patch.setattr(sweeping, "grown", stopped)
-        killed(lambda: small_sweep(tiny_engine, tmp_path / "run", **GROWN) and None)
+        killed(lambda: small_sweep(tiny_engine, tmp_path / "run", **GROWN))
     assert read_manifest(first.folder) == first.manifest and open_run(first.folder).finished
     assert small_sweep(tiny_engine, tmp_path / "run", **BEGUN).decoded_now == 0
 
     # behind it, without the items; what is there is read still
     with monkeypatch.context() as patch:
         patch.setattr(sweeping, "add_missing_items", stopped)
-        killed(lambda: small_sweep(tiny_engine, tmp_path / "run", **GROWN) and None)
+        killed(lambda: small_sweep(tiny_engine, tmp_path / "run", **GROWN))
     half = open_run(first.folder)
     assert not half.finished and half.strengths.tolist() == [0.0, 0.5] and half.text_scores() is None
     assert half.items("behavior") == BEHAVIOR[:4] and len(half.manifest.additions) == 1
@@ -317,16 +317,11 @@ def test_a_killed_addition_goes_on_to_the_same_bits(
             if len(seen) == n_calls:
                 raise Stop
 
-        killed(
-            lambda stop=stop: (  # type: ignore[misc]
-                small_sweep(tiny_engine, tmp_path / "run", progress=stop, note=told.append, **GROWN) and None
-            )
-        )
+        killed(partial(small_sweep, tiny_engine, tmp_path / "run", progress=stop, note=told.append, **GROWN))
         rows.append(numbers(first.folder))
         assert set(rows[-2]) <= set(rows[-1])
     assert all(note.startswith(f"resumes {first.folder}: ") for note in told)
     result = small_sweep(tiny_engine, tmp_path / "run", note=told.append, **GROWN)
-    n_decoded.append(result.decoded_now)
     assert numbers(result.folder) == numbers(undisturbed.folder) and texts(result.folder) == texts(undisturbed.folder)
     assert len(result.manifest.additions) == 1 and result.manifest.starts("behavior") == (0, 4)
     assert result.manifest.rows_sha256 is not None and result.rows() == undisturbed.rows()

@@ -12,8 +12,8 @@ A sweep measures strength 0, goes outwards, and then measures the controls: the 
 directions of the same norms at the candidate for a recommendation. Of own answers those that tell are measured at the
 candidate alone. Last, with a text plan, every prompt is continued by generated text at every strength; where programs
 alone tell what steering costs, the controls come after them. At the very end requests are continued that are only shown
-(showcase.py). The same call again goes on where it was interrupted, or reads what is finished; with more strengths, items
-or texts it adds to the run (growing.py).
+(showcase.py). The same call again goes on where it was interrupted, or reads what is finished; with more strengths,
+items or texts it adds to the run (growing.py).
 """
 
 from __future__ import annotations

@@ -138,6 +138,15 @@ def test_added_items_leave_what_is_there_and_agree_with_all_at_once(tiny_engine:
     assert plain[0] == plain[1], "the plain loop does not hang on what was added when"
 
 
+def test_with_exact_packing_added_items_have_the_bits_of_all_at_once(tiny_path: Path, tmp_path: Path) -> None:
+    options = {"choice": (), "random_directions": 0, "strengths": (0.5,), **SIZED}
+    with Engine(tiny_path, threads=1, exact=True) as engine:
+        small_sweep(engine, tmp_path / "run", behavior=BEHAVIOR[:3], **options)
+        result = small_sweep(engine, tmp_path / "run", behavior=(*BEHAVIOR, *LATER[:3]), **options)
+        at_once = small_sweep(engine, tmp_path / "at-once", behavior=(*BEHAVIOR, *LATER[:3]), **options)
+    assert numbers(result.folder) == numbers(at_once.folder)
+
+
 def test_an_addition_to_an_addition_keeps_all_batches(tiny_engine: Engine, tmp_path: Path) -> None:
     alone = {"choice": (), "random_directions": 0, **SIZED}
     kept: list[list[tuple[Any, ...]]] = []

@@ -110,7 +110,7 @@ def sweep(
     budget of loss. Controls are random directions of the same length, a direction orthogonal to the vector, and the
     prompt baseline: the same wish as an instruction in the prompt. Without MODEL it sweeps the embedded model with its
     own refusal pairs. The run directory keeps every measurement: the same command resumes an unfinished run and shows
-    a finished one.
+    a finished one; with more strengths, items or texts it adds to it.
 
     \b
     Example: steercpp sweep

@@ -21,7 +21,6 @@ from steercpp.files import TEMPORARY, check_fences, probe, recover, take_places
 from steercpp.locks import is_free, writing
 from steercpp.runs.database import AGAIN, Database
 from steercpp.runs.manifest import MANIFEST, Manifest, read_manifest
-from steercpp.runs.plan import Plan, differing
 from steercpp.runs.store import Store
 from steercpp.vectors.control_vector import ControlVector, vector_sha256
 from steercpp.vectors.gguf import read_vector
@@ -33,6 +32,7 @@ _LOGS = tuple(f"{STORE}-{kind}" for kind in ("wal", "shm", "journal"))  # SQLite
 OURS = (MANIFEST, STORE, *_LOGS, VECTOR_FILE)
 PAGE = "report.html"  # which stands for the whole report (reports/report.py)
 _EARLIER = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(VECTOR_FILE)})\..+")  # drafts of earlier versions
+ADDS_NOTHING = "and where strengths are left to be found, nothing is added to a run"
 NEXT = "choose another folder with `out`, or replace this one with `force=True`"
 
 
@@ -137,16 +137,6 @@ def beginning(folder: Path, names: Sequence[str] = (VECTOR_FILE, STORE, MANIFEST
         raise type(error)(str(error).replace(str(aside), str(folder))) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def refuse_other_plan(folder: Path, stored: Plan, wanted: Plan) -> None:
-    """Make sure that the run in a folder is of the wanted plan.
-
-    Raises:
-        RunError: it is not; the message tells what differs.
-    """
-    if changed := differing(stored, wanted):
-        raise RunError(f"{folder}: holds a sweep of another plan (other {', '.join(changed)}); {NEXT}")
 
 
 def prepare(folder: Path, *, otherwise: str = "use another `out`") -> None:

@@ -140,6 +140,27 @@ class PackingRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """Strengths, items or texts that were added to a run: when, by which command, and what the run was before.
+
+    Attributes:
+        begun: when, in UTC, ISO 8601.
+        command: the command line.
+        plan_sha256: of the plan before.
+        items: how many there were before, as in the manifest.
+    """
+
+    begun: str
+    command: str
+    plan_sha256: str
+    items: Mapping[str, int]
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "items": dict(self.items)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a run directory says of itself.
 
@@ -159,6 +180,9 @@ class Manifest:
         rows_sha256: of what was measured, see `Store.rows_sha256`; None before the end, and in earlier versions' runs.
         telling_strength: the candidate, where the testing own answers are measured beside 0; None before there is
             one, and where the sweep has no such items.
+        additions: what was added to the run since it began, in that order; the plan and all else is of today.
+        control_strength: where the directions to compare with are measured; None in a run that nothing was added to,
+            whose directions are at one strength.
     """
 
     command: str
@@ -179,6 +203,21 @@ class Manifest:
     gate_open: Mapping[str, int] | None = None
     telling_strength: float | None = None
     rows_sha256: str | None = None
+    additions: tuple[Addition, ...] = ()
+    control_strength: float | None = None
+
+    @property
+    def first_plan_sha256(self) -> str:
+        """Hash of the plan that the run began with, which its store names."""
+        return self.additions[0].plan_sha256 if self.additions else self.plan.sha256
+
+    def starts(self, kind: str) -> tuple[int, ...]:
+        """The numbers of the items of a kind that were the first of those that the run began with, or of an addition.
+
+        Items are packed with those of the same addition only, so that what was measured before keeps its batches.
+        """
+        counts = {addition.items.get(kind, 0) for addition in self.additions}
+        return (0, *sorted(n for n in counts if 0 < n < self.items.get(kind, 0)))
 
     def to_json(self) -> dict[str, Any]:
         """JSON's own types, as the file holds them."""
@@ -200,6 +239,8 @@ class Manifest:
             **({} if self.packing is None else {"packing": asdict(self.packing)}),
             **({} if self.rows_sha256 is None else {"rows_sha256": self.rows_sha256}),
             **({} if self.telling_strength is None else {"telling_strength": self.telling_strength}),
+            **({} if self.control_strength is None else {"control_strength": self.control_strength}),
+            **({"additions": [addition.record() for addition in self.additions]} if self.additions else {}),
         }  # fmt: skip
 
 

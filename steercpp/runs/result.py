@@ -258,7 +258,15 @@ class SweepResult:
             RunError: the store cannot be read.
         """
         with Store.read(self.folder / STORE, settled=self.finished) as store:
-            return whole_texts(store, label, Kind.BEHAVIOR, len(self._behavior_items), strengths=self._text_grid(label))
+            return whole_texts(
+                store, label, Kind.BEHAVIOR, len(self._behavior_items), strengths=self._text_grid(label),
+                is_growing=self._is_growing,
+            )  # fmt: skip
+
+    @property
+    def _is_growing(self) -> bool:
+        """Whether what was added to the run is not all measured yet."""
+        return bool(self.manifest.additions) and not self.finished
 
     def _text_grid(self, label: str) -> tuple[float, ...]:
         """The strengths at which texts are generated under a label."""
@@ -311,7 +319,10 @@ class SweepResult:
         if not any(item.number for item in items):
             return None
         with Store.read(self.folder / STORE, settled=self.finished) as store:
-            texts = whole_texts(store, Label.VECTOR, Kind.ANSWER, len(items), strengths=self._text_grid(Label.VECTOR))
+            texts = whole_texts(
+                store, Label.VECTOR, Kind.ANSWER, len(items), strengths=self._text_grid(Label.VECTOR),
+                is_growing=self._is_growing,
+            )  # fmt: skip
         return score_numbers(texts, items) if texts else None
 
     @property
@@ -551,7 +562,7 @@ def open_run(folder: Path | str, *, strengths: Sequence[float] | None = None, de
     if finished:
         read_swept_vector(folder, manifest)
     with Store.read(folder / STORE, settled=finished) as store:
-        if store.plan_sha256 != manifest.plan.sha256:
+        if store.plan_sha256 != manifest.first_plan_sha256:
             raise RunError(f"{folder}: {STORE} belongs to another plan than the manifest; {AGAIN}")
         if finished and (lacking := first_missing(store, manifest)):
             raise RunError(f"{folder / STORE}: lacks {lacking}, though the run is marked as finished; {AGAIN}")

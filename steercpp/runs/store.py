@@ -24,7 +24,8 @@
                                                       for either side, reads a text: llr = ln P with the instruction
                                                       less that with its opposite, nats_words = the former; of no
                                                       text where it was not asked; no such table in earlier versions
-    said(label, kind, item, token_layers, token_layers_plain)   items whose texts are all there, and their work
+    said(label, kind, item, token_layers, token_layers_plain)   items whose texts are all there, but for those of
+                                                      strengths or samples that were added to the run since; their work
     verdicts(label, kind, strength, item, sample, passed, reason)   what became of programs among them
 
 `label` is "vector" or "random-0", "random-1", ...; strength 0 is measured once, under "vector". Every group is
@@ -173,14 +174,23 @@ class Store:
         """What it says of itself under a key."""
         return self._database.meta(key)
 
-    def add_items(self, kind: str, items: Sequence[Item], continuations: Sequence[Continuation]) -> None:
-        """Keep the items of one kind with the continuations that will be scored, in the order of their numbers."""
+    def add_items(
+        self, kind: str, items: Sequence[Item], continuations: Sequence[Continuation], *, first: int = 0
+    ) -> None:
+        """Keep items of one kind with the continuations that will be scored, in the order of their numbers.
+
+        Args:
+            kind: of the items.
+            items: numbered from `first` on.
+            continuations: of all of these items.
+            first: how many items of the kind there are already.
+        """
         numbers: dict[int, int] = {}
         rows = []
         for scored in continuations:
             number = numbers[scored.item] = numbers.get(scored.item, -1) + 1
             rows.append((kind, scored.item, number, scored.side, json.dumps(scored.tokens)))
-        records = [(kind, i, item.id, json.dumps(item_json(item))) for i, item in enumerate(items)]
+        records = [(kind, i, item.id, json.dumps(item_json(item))) for i, item in enumerate(items, first)]
         with self._database.transaction() as connection:
             connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", records)
             self._layouts.clear()
@@ -339,14 +349,14 @@ class Store:
         token_layers: int,
         token_layers_plain: int,
     ) -> None:
-        """Commit the texts of one item, at all strengths, with their readings.
+        """Commit texts of one item, all that are missing, with their readings.
 
         Args:
             label: under which name.
             kind: of the item.
             item: its number.
             texts: all of it.
-            token_layers: tokens times blocks computed for it.
+            token_layers: tokens times blocks computed for them; more texts add to it.
             token_layers_plain: the same for as many runs one after the other.
 
         Raises:
@@ -371,10 +381,21 @@ class Store:
                 connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", known)
             connection.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             row = (label, kind, item, token_layers, token_layers_plain)
-            connection.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?, ?, ?)", row)
+            query = """INSERT INTO said VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+                token_layers = token_layers + excluded.token_layers,
+                token_layers_plain = token_layers_plain + excluded.token_layers_plain"""
+            connection.execute(query, row)
+
+    def draws(self, label: str, kind: str) -> dict[int, set[tuple[float, int]]]:
+        """For each item that has texts under a label the strength and the number of the sample of each of them."""
+        query = "SELECT item, strength, sample FROM texts WHERE label = ? AND kind = ?"
+        there: dict[int, set[tuple[float, int]]] = {}
+        for item, strength, sample in self._database.rows(query, label, kind):
+            there.setdefault(item, set()).add((strength, sample))
+        return there
 
     def items_with_texts(self, label: str, kind: str) -> set[int]:
-        """Numbers of the items whose texts under a label are all there."""
+        """Numbers of the items whose texts under a label are all there, but for what was added to the run since."""
         return {
             item for (item,) in self._database.rows("SELECT item FROM said WHERE label = ? AND kind = ?", label, kind)
         }

@@ -100,27 +100,31 @@ def _controls_of(manifest: Manifest) -> dict[str, str]:
 
 def missing_texts(store: Store, manifest: Manifest) -> str | None:
     """Which planned texts of items a run lacks, in a user's words; None where all are there."""
-    if manifest.plan.texts is None:
+    plan = manifest.plan
+    if plan.texts is None:
         return None
     items = {kind: store.items(kind) for kind in manifest.items}
     wanted = [(Label.VECTOR, kind) for kind in continued(items)]
     if Kind.BEHAVIOR in manifest.items:
         if ControlName.PROMPT not in manifest.controls_off:
             wanted.append((Label.PROMPT, Kind.BEHAVIOR))
-        if manifest.plan.opposite:
+        if plan.opposite:
             wanted += [(Label.WORDS, Kind.BEHAVIOR), (Label.OPPOSITE, Kind.BEHAVIOR)]
     under = {
         Label.PROMPT: " under the prompt baseline", Label.WORDS: " under the instruction",
         Label.OPPOSITE: " that are asked for by the opposite",
     }  # fmt: skip
     for label, kind in wanted:
-        if len(store.items_with_texts(label, kind)) < manifest.items[kind]:
+        there, n_items = store.draws(label, kind), manifest.items[kind]
+        n_draws = plan.texts.samples * (len(plan.strengths) if label == Label.VECTOR else 1)
+        n_whole = sum(len(there.get(item, ())) >= n_draws for item in store.items_with_texts(label, kind))
+        if n_whole < n_items:
             return f"texts of {kind} items{under.get(label, '')}"
     return None
 
 
 def whole_texts(
-    store: Store, label: str, kind: str, n_items: int, *, strengths: Sequence[float] = (0.0,)
+    store: Store, label: str, kind: str, n_items: int, *, strengths: Sequence[float] = (0.0,), is_growing: bool = False
 ) -> tuple[GeneratedText, ...]:
     """The texts of all items under a label; none where some item still lacks its texts.
 
@@ -130,6 +134,7 @@ def whole_texts(
         kind: of the items.
         n_items: how many there are.
         strengths: at which each of them has texts, those that the run has under this label.
+        is_growing: whether texts may be missing because they were added to the run, and are not generated yet.
 
     Raises:
         RunError: the store is damaged: an item that has its texts lacks some of them, or a text is of no item.
@@ -137,6 +142,8 @@ def whole_texts(
     texts = store.texts(label, kind) if len(store.items_with_texts(label, kind)) == n_items else ()
     n_samples = 1 + max((text.sample for text in texts), default=0)
     if texts and len(texts) != len(strengths) * n_items * n_samples:
+        if is_growing:
+            return ()
         raise damaged(store.path, f"texts of {kind} items are missing, or there are too many")
     places = set(range(n_items)), set(range(n_samples)), set(strengths)
     if any(
@@ -286,9 +293,12 @@ def stored_controls(store: Store, manifest: Manifest) -> Controls:
         for label, s in labels
         if kinds and all(s in whole_at(label, kind) for kind in controlled(kinds, label))
     )
-    # An earlier version may have begun them at another strength: those count of which there are most
+    # Of a run that was added to, they may be at an earlier candidate too; an earlier version may have begun them at
+    # another strength: those count of which there are most
     strengths = [s for s, label in whole if label != Label.PROMPT]
     strength = max(strengths, key=strengths.count, default=None)
+    if manifest.control_strength in strengths:
+        strength = manifest.control_strength
     measured = {label: s for s, label in whole if s == strength or label == Label.PROMPT}
 
     def control(label: str, strength: float) -> Control:

@@ -20,7 +20,7 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, NonFiniteError, RunError
 from steercpp.locks import writing
 from steercpp.provenance import json_sha256
-from steercpp.runs.folder import NEXT
+from steercpp.runs.folder import ADDS_NOTHING, NEXT
 from steercpp.runs.folder import prepare as prepare_folder
 from steercpp.runs.layout import Layout
 from steercpp.runs.manifest import MANIFEST
@@ -64,7 +64,7 @@ def found_strengths(
     if earlier is not None and earlier.identity == identity:
         return earlier.strengths
     if not force and (out / MANIFEST).exists():
-        raise RunError(f"{out}: holds a sweep of another plan; {NEXT}")
+        raise RunError(f"{out}: holds a sweep of another plan, {ADDS_NOTHING}; {NEXT}")
     made, spent = vector(), Spent(engine)
     if not spec.steering(made).is_plain:
         raise InputError('strengths "auto" are for vectors that are added as llama.cpp does; give `strengths`')

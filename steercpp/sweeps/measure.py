@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -31,10 +32,11 @@ def packed_for(engine: Engine, work: Work, steering: Steering) -> Work:
     Raises:
         LayerError, ShapeError: the gate or the vector is not for this model.
     """
-    decided = engine.decide(work.queries, steering)
+    ends = pairwise((*work.starts, len(work.queries)))  # decided as they are packed, what was added apart
+    decided = [of_query for first, end in ends for of_query in engine.decide(work.queries[first:end], steering)]
     return replace(
         work,
-        batches=packed(engine, work.queries, decided, most_rows=work.most_rows),
+        batches=packed(engine, work.queries, decided, most_rows=work.most_rows, starts=work.starts),
         is_open=tuple(bool(steerings) for steerings in decided),
     )
 

@@ -149,6 +149,12 @@ def telling(items: Sequence[OwnItem]) -> tuple[OwnItem, ...]:
     return tuple(item for number, item in enumerate(items) if number % 3)
 
 
+def undealt(choosing: Sequence[OwnItem], telling: Sequence[OwnItem]) -> tuple[OwnItem, ...]:
+    """All of them in their order, from those that choose and those that tell."""
+    parts = iter(choosing), iter(telling)
+    return tuple(next(parts[number % 3 > 0]) for number in range(len(choosing) + len(telling)))
+
+
 def own_prompt(engine: Engine, item: OwnItem, instruction: str = "") -> tuple[Prompt, Template]:
     """How a request is put: as it says, and to a model without a chat template as a text with a blank line after it."""
     prompt, template = item.prompt, item.template

@@ -37,7 +37,7 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, NonFiniteError, RunError, TaskError
 from steercpp.files import fenced
 from steercpp.locks import writing
-from steercpp.runs.folder import NEXT, OWN_ITEMS
+from steercpp.runs.folder import ADDS_NOTHING, NEXT, OWN_ITEMS
 from steercpp.runs.manifest import MANIFEST
 from steercpp.runs.preparation import Preparation, read_preparation
 from steercpp.runs.scope import Scope
@@ -103,7 +103,7 @@ def prepare(
     if not force and (out / MANIFEST).exists():
         held, asked = "" if earlier is None else earlier.scope.name, Scope(wanted.quick, wanted.budget_s).name
         other = f"{held}, not {asked}" if held and held != asked else "a sweep of another plan"
-        raise RunError(f"{out}: holds {other}; {NEXT}")
+        raise RunError(f"{out}: holds {other}, {ADDS_NOTHING}; {NEXT}")
     with writing(out), fenced(out, engine.model.files.refuse_changed):
         prepared = _Preparer(engine, wanted, identity, progress, on_stage).run()
         prepared.write(out)

@@ -109,7 +109,8 @@ def show_texts(
         NonFiniteError, RunError, EngineError: as `generate_texts`.
     """
     texts, n_items, planned = job.texts, len(job.texts.prompts), job.n_tokens
-    done = store.items_with_texts(texts.label, texts.kind)
+    there = store.draws(texts.label, texts.kind)  # also where an earlier candidate led, before the run was added to
+    done = {item for item, draws in there.items() if {(strength, 0) for strength in strengths} <= draws}
     if len(done) == n_items:
         return
     rows = [(item, strength) for item in range(n_items) for strength in strengths]
@@ -141,7 +142,11 @@ def show_texts(
     for item, prompt in enumerate(texts.prompts):
         if item not in done:
             before = engine.token_layers
-            of_item = [(row, strength) for row, (i, strength) in zip(generation.rows, rows, strict=True) if i == item]
+            of_item = [
+                (row, strength)
+                for row, (i, strength) in zip(generation.rows, rows, strict=True)
+                if i == item and (strength, 0) not in there.get(item, ())
+            ]
             nats, n_plain = text_nats(engine, prompt, sorted({row.tokens for row, _ in of_item if row.tokens}))
             store.add_texts(
                 texts.label, texts.kind, item,

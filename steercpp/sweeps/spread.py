@@ -38,7 +38,7 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import InputError, SteerError, WorkerError
 from steercpp.provenance import physical_cores
 from steercpp.sweeps.measure import Here, Measured, Measurer, Task, Tick, Variant
-from steercpp.sweeps.texts import ItemTexts, TextJob, TextPlan
+from steercpp.sweeps.texts import ItemTexts, TextJob, TextPlan, missing_draws
 from steercpp.sweeps.worker import Host, MeasureJob, Setup, WriteJob, perform, pickled, version
 
 _LOSSES = 3  # workers lost in a row, without a job done between them
@@ -175,19 +175,20 @@ class Spread:
         tick: Callable[[int, bool], None],
     ) -> None:
         """See `Measurer`."""
-        done = self.here.store.items_with_texts(job.label, job.kind)
-        n_tokens = job.n_tokens(text_plan, len(strengths))
-        for item in sorted(done):
-            tick(n_tokens[item], False)
-        missing = [item for item in range(len(job.prompts)) if item not in done]
+        n_tokens, n_draws = job.n_tokens_of_a_text(text_plan), len(strengths) * text_plan.samples
+        missing = []
+        for item, draws in enumerate(missing_draws(self.here.store, job, text_plan, strengths)):
+            if len(draws) < n_draws:
+                tick(n_tokens[item] * (n_draws - len(draws)), False)
+            if draws:
+                missing.append((item, draws))
 
         def take(place: int, texts: ItemTexts) -> None:
             texts.add_to(self.here.store)
-            tick(n_tokens[missing[place]], True)
+            item, draws = missing[place]
+            tick(n_tokens[item] * len(draws), True)
 
-        self._do(
-            [WriteJob(self.setup, job.task(item), text_plan, steering, tuple(strengths)) for item in missing], take
-        )
+        self._do([WriteJob(self.setup, job.task(item), text_plan, steering, draws) for item, draws in missing], take)
 
     def _do(self, jobs: Sequence[Work], take: Callable[[int, Any], None]) -> None:
         """Have jobs done; `take` gets the place of each and what it gave, in the order in which they end."""

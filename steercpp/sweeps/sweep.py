@@ -12,18 +12,18 @@ A sweep measures strength 0, goes outwards, and then measures the controls: the 
 directions of the same norms at the candidate for a recommendation. Of own answers those that tell are measured at the
 candidate alone. Last, with a text plan, every prompt is continued by generated text at every strength; where programs
 alone tell what steering costs, the controls come after them. At the very end requests are continued that are only shown
-(showcase.py). The same call again goes on where it was interrupted, or reads what is finished.
+(showcase.py). The same call again goes on where it was interrupted, or reads what is finished; with more strengths,
+items or texts it adds to the run (growing.py).
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,11 @@ import numpy as np
 
 from steercpp.aliases import Progress
 from steercpp.choices import CODE_WAYS
-from steercpp.data.items import CodeItem, Kind, code_prompt, prompt_of
+from steercpp.data.items import CodeItem, Item, Kind, code_prompt, prompt_of
 from steercpp.data.prompts import Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Steering, check_gate
-from steercpp.errors import ContextOverflowError, InputError, PromptError, RunError
+from steercpp.errors import ContextOverflowError, InputError, PromptError
 from steercpp.files import fenced
 from steercpp.locks import writing
 from steercpp.parameters import refuse_unknown
@@ -48,7 +48,6 @@ from steercpp.runs.folder import (
     examine,
     prepare,
     read_swept_vector,
-    refuse_other_plan,
     tidy,
     tidy_unused,
 )
@@ -68,18 +67,26 @@ from steercpp.runs.recommended import with_recommendation
 from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
 from steercpp.runs.showcase import showcase_strengths
-from steercpp.runs.store import Store
+from steercpp.runs.store import Group, Store
 from steercpp.runs.stored_scores import stored_scores
 from steercpp.sweeps.alone import compared_with_alone
 from steercpp.sweeps.auto_strengths import found_strengths
+from steercpp.sweeps.growing import (
+    Growth,
+    add_missing_items,
+    as_added,
+    grown,
+    refuse_asked_otherwise,
+    refuse_other_tokens,
+)
 from steercpp.sweeps.measure import Bases, Here, Measurer, Task, Variant, chunks, packed_for
 from steercpp.sweeps.showcase import ShowcaseJob, show_texts, showcase_job
 from steercpp.sweeps.spec import SweepSpec
 from steercpp.sweeps.spread import Spreading, spread
 from steercpp.sweeps.stages import CONTROLS, STRENGTHS, TEXTS, OnStage, Stage
-from steercpp.sweeps.texts import TextJob, text_jobs
+from steercpp.sweeps.texts import TextJob, missing_draws, text_jobs
 from steercpp.sweeps.units import in_unit
-from steercpp.sweeps.work import WORKS, Work, prompted_work
+from steercpp.sweeps.work import FROM_THE_FIRST, WORKS, Work, prompted_work
 from steercpp.vectors.control_vector import (
     ControlVector,
     orthogonal_vector,
@@ -114,7 +121,7 @@ def sweep(
     models: Sequence[Path | str] = (),
     **fields: Any,
 ) -> SweepResult:
-    """Measure the items at every strength into a run directory, or go on with one that was begun.
+    """Measure the items at every strength into a run directory, or go on with one that was begun, or add to it.
 
     Args:
         engine: the model.
@@ -130,7 +137,7 @@ def sweep(
             they pass, about; what an earlier call has finished is done from the first time on.
         on_strength: called with the means at each strength, as soon as it is finished.
         on_stage: called when a stage begins, see stages.py.
-        note: called with a sentence where a begun run is resumed, which says how much of it is there.
+        note: called with a sentence where a begun run is resumed or added to, which says how much of it is there.
         executor: other processes that measure, see spread.py: any of `concurrent.futures`, or how many to run here;
             None to measure in this one. Rows are the same where the CPU is of the same type.
         models: folders in which those look for the model, beside its path here.
@@ -151,6 +158,12 @@ def sweep(
     ... )
     >>> found.strengths.tolist(), found.finished
     ([0.0, 0.5], True)
+    >>> more = sweep(
+    ...     engine, vector, behavior=behavior, choice=choice, strengths=(0.5, 1.0), unit="norm", out="half",
+    ...     random_directions=0, orthogonal=False, prompt_baseline=False,
+    ... )
+    >>> more.strengths.tolist(), more.decoded_now == found.decoded_now // 2
+    ([0.0, 0.5, 1.0], True)
     """
     is_open = isinstance(strengths := fields.get("strengths"), str) and strengths == "auto"
     if is_open and spec is not None:
@@ -199,20 +212,20 @@ def _swept(
     note: Callable[[str], None] | None,
     spreading: Spreading | None,
 ) -> SweepResult:
-    """Read a finished run, or measure what is missing of one, or of a new one where there is no manifest."""
+    """Read a finished run, or measure what is missing of one that goes on, or of a new one without a manifest."""
     plan, model = _plan(engine, spec, vector_id, manifest)
+    growth = Growth()
     if manifest is not None:
-        refuse_other_plan(out, manifest.plan, plan)
-    if manifest is None or manifest.finished is None:
+        spec, plan, growth = as_added(out, manifest, spec, plan)
+    if manifest is None or manifest.finished is None or growth:
         with writing(out), fenced(out, engine.model.files.refuse_changed):
             tidy(out)
             manifest = None if force else examine(out)  # as another process may have left it since
             if manifest is not None:
-                refuse_other_plan(out, manifest.plan, plan)
-            if manifest is None or manifest.finished is None:
+                spec, plan, growth = as_added(out, manifest, spec, plan)
+            if manifest is None or manifest.finished is None or growth:
                 # Everything that can be wrong with an item is found before anything is written
-                work = [WORKS[kind](engine, items) for kind, items in spec.stored_items.items() if kind in WORKS]
-                prepared = _prepared(engine, spec, work)
+                prepared = _prepared(engine, spec, _work(engine, spec.stored_items, manifest, growth))
                 prepare(out)
                 if manifest is None:
                     made = vector if isinstance(vector, ControlVector) else vector()
@@ -220,10 +233,14 @@ def _swept(
                     manifest = _begin(engine, made, out, plan, model, spec, prepared, doubts, progress)
                     note = None
                 else:
-                    refuse_other_tokens(out, prepared.all_work)
+                    refuse_other_tokens(out, manifest, prepared.all_work)
+                if growth:
+                    refuse_asked_otherwise(engine, out, manifest, spec, growth, prepared.controls_off)
+                    manifest = _grown(engine, spec, out, manifest, plan, growth, prepared)
                 return _measured(
-                    engine, spec, out, manifest, prepared, allow_code, progress, on_strength, on_stage, note, spreading
-                )
+                    engine, spec, out, manifest, prepared, growth, allow_code, progress, on_strength, on_stage, note,
+                    spreading,
+                )  # fmt: skip
     tidy_unused(out)
     result = open_run(out)
     if on_strength is not None:
@@ -247,6 +264,7 @@ def _measured(
     out: Path,
     manifest: Manifest,
     prepared: Prepared,
+    growth: Growth,
     allow_code: bool,
     progress: Progress | None,
     on_strength: OnStrength | None,
@@ -254,7 +272,7 @@ def _measured(
     note: Callable[[str], None] | None,
     spreading: Spreading | None,
 ) -> SweepResult:
-    """Measure what a begun run lacks."""
+    """Measure what a begun run lacks, with what is added to it now."""
     steering = spec.steering(read_swept_vector(out, manifest))
     if not steering.is_plain:
         prepared = replace(
@@ -265,9 +283,12 @@ def _measured(
             gate_open = {of_kind.kind: sum(of_kind.is_open) for of_kind in prepared.all_work}
             manifest = replace(manifest, gate_open=gate_open)
     with Store.reopen(out / STORE) as store:
+        if manifest.additions:
+            add_missing_items(store, spec.stored_items, prepared.all_work)
         run = Run(out, manifest, spec, engine, steering, prepared, store, progress, on_strength, on_stage, spreading)
         if note is not None and (n_rows := store.n_rows()):
-            note(f"resumes {out}: {n_rows} of {run.n_rows} rows are there")
+            does = f"adds {growth} to" if growth else "resumes"
+            note(f"{does} {out}: {n_rows} of {run.n_rows} rows are there")
         run.complete(allow_code=allow_code)
     return open_run(out, decoded_now=run.n_now)
 
@@ -333,19 +354,17 @@ def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared
     return Prepared(work, baseline, jobs_of_both, off, showcase, telling)
 
 
-def refuse_other_tokens(out: Path, work: Iterable[Work]) -> None:
-    """See that the items of a run fall into the tokens that it scored: an earlier version may have scored others.
-
-    Raises:
-        RunError: they do not.
-    """
-    with Store.read(out / STORE) as store:
-        for of_kind in work:
-            scored = tuple(chain.from_iterable(store.continuations(of_kind.kind)))
-            if scored != of_kind.continuations:
-                raise RunError(
-                    f"{out}: its {of_kind.kind} items fall into other tokens now; sweep again with `force=True`"
-                )
+def _work(engine: Engine, items: Mapping[str, Sequence[Item]], manifest: Manifest | None, growth: Growth) -> list[Work]:
+    """Items of a run as what is decoded, packed as its manifest says, those that are added now apart from others."""
+    work = []
+    for kind, of_kind in items.items():
+        starts: tuple[int, ...] = FROM_THE_FIRST
+        if manifest is not None:
+            n_before = manifest.items.get(kind, 0)
+            starts = (*manifest.starts(kind), *([n_before] if growth and 0 < n_before < len(of_kind) else []))
+        if kind in WORKS:
+            work.append(WORKS[kind](engine, of_kind, starts=starts))
+    return work
 
 
 def _identity(engine: Engine, vector: ControlVector | Callable[[], ControlVector], vector_id: str | None) -> str:
@@ -388,8 +407,7 @@ def _begin(
         items={kind: len(items) for kind, items in spec.stored_items.items()}, engine=engine.settings(),
         versions=versions(), machine=machine(), controls_off=prepared.controls_off,
         notes=(
-            *engine.vocabulary.chat_notes(_prompts(spec, prompted=bool(prepared.baseline))),
-            *(note for of_kind in prepared.all_work for note in of_kind.notes), *notes,
+            *_item_notes(engine, spec, spec.items, prepared.all_work, prompted=bool(prepared.baseline)), *notes,
             *((measured.doubt,) if measured.doubt else ()),
             *(() if prepared.showcase is None else prepared.showcase.notes),
         ),
@@ -406,9 +424,38 @@ def _begin(
     return manifest
 
 
-def _prompts(spec: SweepSpec, *, prompted: bool) -> Iterator[tuple[Prompt, Template]]:
+def _grown(
+    engine: Engine, spec: SweepSpec, out: Path, manifest: Manifest, plan: Plan, growth: Growth, prepared: Prepared
+) -> Manifest:
+    """Begin to add to a run; what was told of its items is told of all of them."""
+    notes = manifest.notes
+    if growth.items:
+        stored = {kind: items[: manifest.items.get(kind, 0)] for kind, items in spec.stored_items.items()}
+        before = _work(engine, {kind: items for kind, items in stored.items() if items}, manifest, Growth())
+        asked = {kind: items[: len(items) - growth.items.get(kind, 0)] for kind, items in spec.items.items()}
+        had_baseline = ControlName.PROMPT not in manifest.controls_off
+        old = set(_item_notes(engine, spec, asked, before, prompted=had_baseline))
+        new = _item_notes(engine, spec, spec.items, prepared.all_work, prompted=bool(prepared.baseline))
+        notes = (*new, *(note for note in notes if note not in {*old, *new}))
+    return grown(
+        out, manifest, plan, growth, items={kind: len(items) for kind, items in spec.stored_items.items()},
+        controls_off=prepared.controls_off, notes=notes,
+    )  # fmt: skip
+
+
+def _item_notes(
+    engine: Engine, spec: SweepSpec, items: Mapping[Kind, Sequence[Item]], work: Iterable[Work], *, prompted: bool
+) -> tuple[str, ...]:
+    """What is unusual about how items are asked and scored, in sentences."""
+    chats = engine.vocabulary.chat_notes(_prompts(spec, items, prompted=prompted))
+    return (*chats, *(note for of_kind in work for note in of_kind.notes))
+
+
+def _prompts(
+    spec: SweepSpec, items_of: Mapping[Kind, Sequence[Item]], *, prompted: bool
+) -> Iterator[tuple[Prompt, Template]]:
     """The prompts that are measured, and one of each kind with the instruction before it."""
-    for kind, items in spec.items.items():
+    for kind, items in items_of.items():
         for number, item in enumerate(items):
             prompt, template, _ = prompt_of(item)
             if isinstance(item, CodeItem) and spec.text_plan is not None:
@@ -564,6 +611,10 @@ class Run:
         if not vectors:
             return
         strength = open_run(self.out).control_strength()
+        if self.manifest.additions:  # it may be another one than before
+            self.manifest = replace(self.manifest, control_strength=strength)
+            write_manifest(self.out, self.manifest)
+            self.n_all = self._n_token_layers()
         if strength is None:
             lacking = {str(ControlName.RANDOM), str(ControlName.ORTHOGONAL)} - set(off)
             self.manifest = replace(self.manifest, controls_off=off | dict.fromkeys(lacking, NO_STRENGTH))
@@ -597,11 +648,11 @@ class Run:
             self._enter(TEXTS)
         for job in self.prepared.jobs:
             assert self.spec.text_plan is not None
-            is_steered = job.label == Label.VECTOR
+            is_steered, strengths = job.label == Label.VECTOR, self._strengths_of(job)
             words = f"writing texts {f'for {job.kind} items' if is_steered else TEXTS_OF[Label(job.label)]}"
             measurer.write(
                 job, self.spec.text_plan, steering=self.steering if is_steered else None,
-                strengths=self.strengths if is_steered else [0.0], tick=self._ticking(words),
+                strengths=strengths, tick=self._ticking(words),
             )  # fmt: skip
 
     def _show(self) -> None:
@@ -616,13 +667,20 @@ class Run:
             tick=self._ticking("writing texts to show"),
         )  # fmt: skip
 
+    def _strengths_of(self, job: TextJob) -> list[float]:
+        """Where the prompts of a job are continued: at every strength, or unsteered."""
+        return self.strengths if job.label == Label.VECTOR else [0.0]
+
     def _n_text_tokens_finished(self) -> int:
         """Tokens of the texts that are in the store already."""
         n_tokens = 0
         for job in self.prepared.jobs:
             assert self.spec.text_plan is not None
-            of_items = job.n_tokens(self.spec.text_plan, len(self.strengths) if job.label == Label.VECTOR else 1)
-            n_tokens += sum(of_items[item] for item in self.store.items_with_texts(job.label, job.kind))
+            strengths = self._strengths_of(job)
+            n_draws = len(strengths) * self.spec.text_plan.samples
+            missing = missing_draws(self.store, job, self.spec.text_plan, strengths)
+            each = zip(job.n_tokens_of_a_text(self.spec.text_plan), missing, strict=True)
+            n_tokens += sum(n * (n_draws - len(draws)) for n, draws in each)
         if (shown := self.prepared.showcase) is not None:
             n_tokens += sum(shown.n_tokens[i] for i in self.store.items_with_texts(shown.texts.label, shown.texts.kind))
         return n_tokens
@@ -639,12 +697,12 @@ class Run:
 
     def _finish(self) -> None:
         """Write into the vector what to use it with, and into the manifest that all is there."""
-        recommendation = open_run(self.out).recommend()
-        if recommendation is not None and recommendation.strength is not None:
-            write_vector(self.out / VECTOR_FILE, with_recommendation(self.steering.vector, recommendation), force=True)
+        vector = with_recommendation(self.steering.vector, open_run(self.out).recommend())
+        if vector.metadata != self.steering.vector.metadata:
+            write_vector(self.out / VECTOR_FILE, vector, force=True)
         self.manifest = replace(
             self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now(),
-            notes=(*self.manifest.notes, *self._notes_of_hosts()),
+            notes=tuple(dict.fromkeys((*self.manifest.notes, *self._notes_of_hosts()))),
             packing=compared_with_alone(self.engine, self.prepared.work, self.store),
             rows_sha256=self.store.rows_sha256(),
         )  # fmt: skip
@@ -663,12 +721,26 @@ class Run:
         kinds = [of_kind.kind for of_kind in self.prepared.work]
         return stored_scores(self.store, Label.VECTOR, kinds, [strength]).rows()[0]
 
+    def _left_behind(self) -> dict[Group, int]:
+        """Groups at the candidate of before something was added to the run, with the tokens decoded for them."""
+        at, told_at = self.manifest.control_strength, (0.0, self.manifest.telling_strength)
+        if not self.manifest.additions:
+            return {}
+        return {
+            group: n
+            for group, n in self.store.finished().items()
+            if (group.label not in (Label.VECTOR, Label.PROMPT) and at is not None and group.strength != at)
+            or (group.kind == OWN_TELLING and group.strength not in told_at)
+        }
+
     @property
     def n_rows(self) -> int:
         """Rows of the whole run, as `Store.n_rows` counts them."""
         text_plan = self.spec.text_plan
         n_samples = 0 if text_plan is None else text_plan.samples
-        return self._planned(
+        batches = {of_kind.kind: of_kind.batches for of_kind in self.prepared.all_work}
+        n_left_behind = sum(len(batches[group.kind][group.batch].members) for group in self._left_behind())
+        return n_left_behind + self._planned(
             lambda of_kind, _: len(of_kind.items), lambda job, n_strengths: n_strengths * n_samples * len(job.prompts)
         )
 
@@ -681,7 +753,8 @@ class Run:
             return n_layer * sum(job.n_tokens(self.spec.text_plan, n_strengths))
 
         shown = 0 if self.prepared.showcase is None else n_layer * sum(self.prepared.showcase.n_tokens)
-        return shown + self._planned(lambda of_kind, depth: depth * of_kind.n_tokens, of_texts)
+        left_behind = sum(n * self._depth(of.label, of.strength) for of, n in self._left_behind().items())
+        return left_behind + shown + self._planned(lambda of_kind, depth: depth * of_kind.n_tokens, of_texts)
 
     def _planned(self, of_pass: Callable[[Work, int], int], of_texts: Callable[[TextJob, int], int]) -> int:
         """How much a whole run takes; the controls are not counted where there will be none.
@@ -697,7 +770,7 @@ class Run:
         n += sum(of_pass(of_kind, whole) for of_kind in self.prepared.baseline)
         n += sum(of_pass(of_kind, depth) for of_kind in self.prepared.telling for depth in (whole, above))
         for job in self.prepared.jobs:
-            n += of_texts(job, len(self.strengths) if job.label == Label.VECTOR else 1)
+            n += of_texts(job, len(self._strengths_of(job)))
         if any(s * self.spec.direction > 0 for s in self.strengths):
             n_random = 0 if ControlName.RANDOM in off else self.spec.random_directions
             n_directions = n_random + (ControlName.ORTHOGONAL not in off)
@@ -707,10 +780,9 @@ class Run:
 
     def _token_counts(self) -> TokenCounts:
         finished = self.store.finished()
-        passes = {(group.label, group.kind, group.strength) for group in finished}
-        plain = {(of_kind.kind, False): of_kind.n_tokens_plain for of_kind in self.prepared.all_work}
-        plain |= {(of_kind.kind, True): of_kind.n_tokens_plain for of_kind in self.prepared.baseline}
-        n_plain = sum(plain[kind, label == Label.PROMPT] for label, kind, _ in passes)
+        plain = {(of_kind.kind, False): of_kind.n_tokens_plain_of_batches for of_kind in self.prepared.all_work}
+        plain |= {(of_kind.kind, True): of_kind.n_tokens_plain_of_batches for of_kind in self.prepared.baseline}
+        n_plain = sum(plain[group.kind, group.label == Label.PROMPT][group.batch] for group in finished)
         of_texts, of_texts_plain = (
             self.store.text_work() if self.prepared.jobs or self.prepared.showcase else (None, None)
         )

@@ -6,7 +6,7 @@
 An item is continued at all strengths side by side (engine/generation.py). Then ln P of every text under the unsteered
 model is measured, from which its perplexity follows: steered text that no unsteered model would write has a high one.
 An item is committed when all of that is done, so that an interrupted run goes on at the next item; the same options
-give the same texts.
+give the same texts. Where strengths or samples were added to a run, an item's missing texts alone are generated.
 
 Samples are drawn with a seed of their own for each item and sample, the same at every strength: where two strengths
 give the same distributions they give the same text, and what differs is the steering's doing.
@@ -114,7 +114,11 @@ class TextJob:
     def n_tokens(self, text_plan: TextPlan, n_strengths: int) -> tuple[int, ...]:
         """Tokens decoded at most for each item, for progress."""
         n_rows = n_strengths * text_plan.samples
-        return tuple(n_rows * (len(prompt) + text_plan.max_tokens) for prompt in self.prompts)
+        return tuple(n_rows * n for n in self.n_tokens_of_a_text(text_plan))
+
+    def n_tokens_of_a_text(self, text_plan: TextPlan) -> tuple[int, ...]:
+        """The same for one text of each item."""
+        return tuple(len(prompt) + text_plan.max_tokens for prompt in self.prompts)
 
 
 def text_job(
@@ -172,7 +176,7 @@ def generate_texts(
     strengths: Sequence[float],
     tick: Tick | None = None,
 ) -> None:
-    """Continue every prompt at every strength and commit item by item; items in the store are passed over.
+    """Continue every prompt at every strength and commit item by item; texts in the store are passed over.
 
     A strength that drives the activations out of float32's range has the text "" with the finish "nonfinite".
 
@@ -183,24 +187,37 @@ def generate_texts(
         text_plan: how to continue them.
         steering: how the vector acts; None for nothing, whatever the strengths.
         strengths: each once; at 0 nothing is steered, whatever the operator.
-        tick: called with the tokens of each item, as `TextJob.n_tokens` has them, and whether they were decoded now.
+        tick: called with tokens of each item, as `TextJob.n_tokens` has them, and whether they were decoded now.
 
     Raises:
         NonFiniteError: the unsteered model's output is not finite.
         RunError: nothing can be written. EngineError: a decode failed. What was committed stays.
     """
-    done = store.items_with_texts(job.label, job.kind)
-    n_tokens = job.n_tokens(text_plan, len(strengths))
-    for item in range(len(job.prompts)):
-        if item not in done:
-            item_texts(engine, job.task(item), text_plan, steering=steering, strengths=strengths).add_to(store)
-        if tick is not None:
-            tick(n_tokens[item], item not in done)
+    missing = missing_draws(store, job, text_plan, strengths)
+    n_tokens, n_draws = job.n_tokens_of_a_text(text_plan), len(strengths) * text_plan.samples
+    for item, draws in enumerate(missing):
+        if tick is not None and len(draws) < n_draws:
+            tick(n_tokens[item] * (n_draws - len(draws)), False)
+        if draws:
+            item_texts(engine, job.task(item), text_plan, steering=steering, draws=draws).add_to(store)
+            if tick is not None:
+                tick(n_tokens[item] * len(draws), True)
+
+
+def missing_draws(
+    store: Store, job: TextJob, text_plan: TextPlan, strengths: Sequence[float]
+) -> list[tuple[Draw, ...]]:
+    """For each item what is to be generated at these strengths and is not in the store."""
+    there = store.draws(job.label, job.kind)
+    planned = [(strength, sample) for strength in strengths for sample in range(text_plan.samples)]
+    return [
+        tuple(draw for draw in planned if draw not in there.get(item, ())) for item in range(len(job.prompts))
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ItemTexts:
-    """All texts of an item, as the store takes them; see `Store.add_texts`."""
+    """Texts of an item, as the store takes them; see `Store.add_texts`."""
 
     label: str
     kind: str
@@ -223,12 +240,11 @@ def item_texts(
     text_plan: TextPlan,
     *,
     steering: Steering | None,
-    strengths: Sequence[float],
+    draws: Sequence[Draw],
 ) -> ItemTexts:
-    """Continue the prompt of one item at every strength, and read what was generated; as `generate_texts`."""
-    rows = [(strength, sample) for strength in strengths for sample in range(text_plan.samples)]
+    """Continue the prompt of one item once for each draw, and read what was generated; as `generate_texts`."""
     prompt, before = task.prompt, engine.token_layers
-    generated = _Generator(engine, task.item, prompt, text_plan, steering).texts(rows)
+    generated = _Generator(engine, task.item, prompt, text_plan, steering).texts(draws)
     order = sorted({tokens for _, tokens in generated.texts if tokens})
     nats, n_plain = text_nats(engine, prompt, order)
     readings, n_read = ({}, 0) if task.asked is None else read_texts(engine, *task.asked, order)

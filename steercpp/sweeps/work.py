@@ -9,12 +9,16 @@ text        that of all tokens of the text after the first one
 own         -KL(unsteered || steered) at each token of the answer, then the log-probability of each token
 
 A Llama 2 chat model opens its answers with a lone space; where it does, the space is taken as the end of every prompt.
+
+Items that were added to a run are packed apart from those before them (`starts`), and how they are asked is decided by
+those that the run began with: so what is measured keeps its batches and its bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,6 +50,7 @@ from steercpp.runs.store import Continuation
 from steercpp.statistics.scores import drop_extensions
 from steercpp.sweeps.own_answers import own_query, query_groups, rows_at_once
 
+FROM_THE_FIRST = (0,)  # all items at once
 N_ASKED = 8
 NOTE = "the model opens its answers with a lone space, which is taken as the end of every {kind} prompt"
 
@@ -66,6 +71,7 @@ class Work:
             continuations are scored as a whole.
         most_rows: of own answers, how many rows of logits a batch may have; None: their logits are not kept.
         unsteered: of own answers after an instruction, the queries without it, from which KL is counted.
+        starts: the number of the first item, and of each that begins an addition: no batch reaches over one.
     """
 
     kind: str
@@ -78,6 +84,7 @@ class Work:
     chains: tuple[tuple[Tokens, ...], ...] = ()
     most_rows: int | None = None
     unsteered: tuple[Query, ...] = ()
+    starts: tuple[int, ...] = FROM_THE_FIRST
 
     @property
     def is_own(self) -> bool:
@@ -109,10 +116,15 @@ class Work:
     @property
     def n_tokens_plain(self) -> int:
         """Tokens that a plain loop decodes for it: each prompt again for each of its longer continuations."""
+        return sum(self.n_tokens_plain_of_batches)
+
+    @property
+    def n_tokens_plain_of_batches(self) -> tuple[int, ...]:
+        """The same for the items of each batch."""
         queries = self.queries
         if self.chains:
             queries = tuple(Query(query.tokens, answers) for query, answers in zip(queries, self.chains, strict=True))
-        return sum(query.n_tokens_plain for query in queries)
+        return tuple(sum(queries[member].n_tokens_plain for member in batch.members) for batch in self.batches)
 
 
 def stepwise(logprobs: Floats, answers: Sequence[Tokens]) -> Floats:
@@ -123,13 +135,16 @@ def stepwise(logprobs: Floats, answers: Sequence[Tokens]) -> Floats:
     return steps
 
 
-def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction: str = "") -> Work:
+def behavior_work(
+    engine: Engine, items: Sequence[BehaviorItem], *, instruction: str = "", starts: tuple[int, ...] = FROM_THE_FIRST
+) -> Work:
     """Behavior items, tokenized and packed.
 
     Args:
         engine: the model.
         items: the items.
         instruction: stands before every prompt; "" for none.
+        starts: see `Work`.
 
     Raises:
         TaskError: two items share an id, or an aligned and a misaligned continuation begin with the same tokens
@@ -147,10 +162,12 @@ def behavior_work(engine: Engine, items: Sequence[BehaviorItem], *, instruction:
         _check_sides(item, sides["aligned"], sides["misaligned"])
         continuations += [Continuation(number, side, tokens) for side, of_side in sides.items() for tokens in of_side]
         queries.append(prompted.query((*sides["aligned"], *sides["misaligned"])))
-    return _work(engine, Kind.BEHAVIOR, items, continuations, queries)
+    return _work(engine, Kind.BEHAVIOR, items, continuations, queries, starts=starts)
 
 
-def choice_work(engine: Engine, items: Sequence[ChoiceItem], *, instruction: str = "") -> Work:
+def choice_work(
+    engine: Engine, items: Sequence[ChoiceItem], *, instruction: str = "", starts: tuple[int, ...] = FROM_THE_FIRST
+) -> Work:
     """Choice items, tokenized and packed.
 
     A letter is the token that it adds to its prompt after a space, or, in a chat, where the template puts an answer.
@@ -179,7 +196,7 @@ def choice_work(engine: Engine, items: Sequence[ChoiceItem], *, instruction: str
         continuations += [Continuation(number, str(i), tokens) for i, tokens in scored]
         queries.append(prompted.query(tuple(tokens for _, tokens in scored)))
     notes = _choice_notes(items, form, spelled, n_by_text, n_extending)
-    return _work(engine, Kind.CHOICE, items, continuations, queries, notes)
+    return _work(engine, Kind.CHOICE, items, continuations, queries, notes, starts=starts)
 
 
 def _spellings(engine: Engine, asked: Tokens, variants: Collection[str]) -> list[Tokens]:
@@ -194,7 +211,9 @@ def _spellings(engine: Engine, asked: Tokens, variants: Collection[str]) -> list
     return [(token,) for token in sorted({*asked, *others})]
 
 
-def answer_work(engine: Engine, items: Sequence[AnswerItem], *, instruction: str = "") -> Work:
+def answer_work(
+    engine: Engine, items: Sequence[AnswerItem], *, instruction: str = "", starts: tuple[int, ...] = FROM_THE_FIRST
+) -> Work:
     """Answer items, tokenized and packed: every beginning of an answer is a continuation.
 
     The beginnings share their tokens, so they cost no more than the whole answer, and from their log-probabilities
@@ -210,10 +229,12 @@ def answer_work(engine: Engine, items: Sequence[AnswerItem], *, instruction: str
         chains.append(answers)
         continuations += [Continuation(number, str(i), (t,)) for i, answer in enumerate(answers) for t in answer]
         queries.append(prompted.query(tuple(answer[: n + 1] for answer in answers for n in range(len(answer)))))
-    return replace(_work(engine, Kind.ANSWER, items, continuations, queries), chains=tuple(chains))
+    return replace(_work(engine, Kind.ANSWER, items, continuations, queries, starts=starts), chains=tuple(chains))
 
 
-def text_work(engine: Engine, items: Sequence[TextItem], *, instruction: str = "") -> Work:
+def text_work(
+    engine: Engine, items: Sequence[TextItem], *, instruction: str = "", starts: tuple[int, ...] = FROM_THE_FIRST
+) -> Work:
     """Texts, tokenized and packed; an instruction has no place before them.
 
     Raises:
@@ -231,10 +252,17 @@ def text_work(engine: Engine, items: Sequence[TextItem], *, instruction: str = "
     notes = []
     if {query.tokens[0] for query in queries} != {engine.bos}:
         notes.append("no begin-of-sequence token stands before a text, so its first token is not scored")
-    return _work(engine, Kind.TEXT, items, continuations, queries, tuple(notes))
+    return _work(engine, Kind.TEXT, items, continuations, queries, tuple(notes), starts=starts)
 
 
-def own_work(engine: Engine, items: Sequence[OwnItem], *, instruction: str = "", kind: str = Kind.OWN) -> Work:
+def own_work(
+    engine: Engine,
+    items: Sequence[OwnItem],
+    *,
+    instruction: str = "",
+    kind: str = Kind.OWN,
+    starts: tuple[int, ...] = FROM_THE_FIRST,
+) -> Work:
     """Own answers with their exact tokens, packed so that the logits of a batch fit into half of the engine's memory.
 
     Args:
@@ -242,6 +270,7 @@ def own_work(engine: Engine, items: Sequence[OwnItem], *, instruction: str = "",
         items: answered.
         instruction: stands before every request; "" for none.
         kind: "own", or "own_telling".
+        starts: see `Work`.
 
     Raises:
         TaskError: two items share an id, or one is not answered with this model's tokens.
@@ -260,28 +289,46 @@ def own_work(engine: Engine, items: Sequence[OwnItem], *, instruction: str = "",
     most_rows = rows_at_once(engine)
     unsteered = tuple(own_query(engine, item) for item in items) if instruction else ()
     return Work(
-        kind, tuple(items), tuple(continuations), queries, packed(engine, queries, most_rows=most_rows),
-        (True,) * len(items), most_rows=most_rows, unsteered=unsteered,
+        kind, tuple(items), tuple(continuations), queries, packed(engine, queries, most_rows=most_rows, starts=starts),
+        (True,) * len(items), most_rows=most_rows, unsteered=unsteered, starts=starts,
     )  # fmt: skip
 
 
-def telling_work(engine: Engine, items: Sequence[OwnItem], *, instruction: str = "") -> Work:
+def telling_work(
+    engine: Engine, items: Sequence[OwnItem], *, instruction: str = "", starts: tuple[int, ...] = FROM_THE_FIRST
+) -> Work:
     """Own answers that tell, as `own_work`."""
-    return own_work(engine, items, instruction=instruction, kind=OWN_TELLING)
+    return own_work(engine, items, instruction=instruction, kind=OWN_TELLING, starts=starts)
 
 
 def packed(
-    engine: Engine, queries: Sequence[Query], steering: PerQuery = None, *, most_rows: int | None = None
+    engine: Engine,
+    queries: Sequence[Query],
+    steering: PerQuery = None,
+    *,
+    most_rows: int | None = None,
+    starts: tuple[int, ...] = FROM_THE_FIRST,
 ) -> tuple[Batch, ...]:
-    """Queries packed, as `Engine.pack`; no more rows of logits in a batch than `most_rows`, but for a longer query."""
-    if most_rows is None:
-        return engine.pack(queries, steering)
+    """Queries packed, as `Engine.pack`, none together with those before one of `starts`.
+
+    No more rows of logits are in a batch than `most_rows`, but for a longer query.
+    """
     batches = []
-    for group in query_groups(queries, most_rows):
-        of_group = [steering[number] for number in group] if isinstance(steering, Sequence) else steering
-        for batch in engine.pack([queries[number] for number in group], of_group):
-            batches.append(replace(batch, members=tuple(group[member] for member in batch.members)))
+    for first, end in pairwise((*starts, len(queries))):
+        for numbers in _groups(queries, first, end, most_rows):
+            of_group = [steering[number] for number in numbers] if isinstance(steering, Sequence) else steering
+            for batch in engine.pack([queries[number] for number in numbers], of_group):
+                batches.append(replace(batch, members=tuple(numbers[member] for member in batch.members)))
     return tuple(batches)
+
+
+def _groups(queries: Sequence[Query], first: int, end: int, most_rows: int | None) -> Iterator[Sequence[int]]:
+    """Numbers of queries that may be packed together."""
+    if most_rows is None:
+        yield range(first, end)
+        return
+    for group in query_groups(queries[first:end], most_rows):
+        yield [first + number for number in group]
 
 
 WORKS: Mapping[str, Callable[..., Work]] = {
@@ -297,7 +344,7 @@ def prompted_work(engine: Engine, work: Work, instruction: str) -> Work | str:
     where the same ones are left.
     """
     try:
-        prompted = WORKS[work.kind](engine, work.items, instruction=instruction)
+        prompted = WORKS[work.kind](engine, work.items, instruction=instruction, starts=work.starts)
     except (ContextOverflowError, PromptError, TaskError) as error:
         return f"with the instruction before it, {error}"
     for item, old, new in zip(work.items, work.sides(), prompted.sides(), strict=True):
@@ -362,11 +409,13 @@ def _work(
     continuations: list[Continuation],
     queries: list[Query],
     notes: tuple[str, ...] = (),
+    *,
+    starts: tuple[int, ...],
 ) -> Work:
     if twice := repeated(item.id for item in items):
         raise TaskError(f"two {kind} items have the id {twice!r}; ids must differ, across files too")
     if kind != Kind.TEXT:
-        queries, opens = with_opening_space(engine, queries)
+        queries, opens = with_opening_space(engine, queries, n_deciding=(*starts, len(queries))[1])
         notes += (NOTE.format(kind=kind),) if opens else ()
     is_open = (True,) * len(queries)
     n_long = sum(_positions(query.tokens, query.continuations) > engine.n_ctx_train for query in queries)
@@ -375,7 +424,8 @@ def _work(
             f"{n_long} of {len(items)} {kind} items are longer than the {engine.n_ctx_train} tokens that the model was "
             "trained for",
         )
-    return Work(kind, tuple(items), tuple(continuations), tuple(queries), engine.pack(queries), is_open, notes)
+    batches = packed(engine, queries, starts=starts)
+    return Work(kind, tuple(items), tuple(continuations), tuple(queries), batches, is_open, notes, starts=starts)
 
 
 def _check_sides(item: Item, aligned: list[Tokens], misaligned: list[Tokens]) -> None:
@@ -409,12 +459,15 @@ def _choice_notes(
     return tuple(notes)
 
 
-def with_opening_space(engine: Engine, queries: Sequence[Query]) -> tuple[list[Query], bool]:
+def with_opening_space(
+    engine: Engine, queries: Sequence[Query], *, n_deciding: int | None = None
+) -> tuple[list[Query], bool]:
     """The queries, with a lone space at the end of every prompt where the model would write it there itself.
 
     Args:
         engine: the model.
         queries: prompts of one kind of item with their continuations.
+        n_deciding: how many of them decide, the first ones; None for all.
 
     Returns:
         the queries, and whether they have it now: where the median P of the lone space after up to 8 prompts, evenly
@@ -423,7 +476,7 @@ def with_opening_space(engine: Engine, queries: Sequence[Query]) -> tuple[list[Q
     token = engine.vocabulary.lone_space
     if token is None or not queries:
         return list(queries), False
-    places = np.unique(np.linspace(0, len(queries) - 1, N_ASKED).astype(int))
+    places = np.unique(np.linspace(0, (n_deciding or len(queries)) - 1, N_ASKED).astype(int))
     batches = engine.pack([Query(queries[place].tokens, ((token,),)) for place in places])
     space_nats = np.concatenate([nats for batch in batches for nats in engine.logprobs(batch)])
     if np.exp(np.median(space_nats)) <= 0.5:

@@ -23,7 +23,7 @@ from steercpp.engine.steering import Steering
 from steercpp.errors import ModelError, WorkerError
 from steercpp.provenance import commit, versions
 from steercpp.sweeps.measure import Bases, Measured, Task, Variant, measured
-from steercpp.sweeps.texts import ItemTexts, TextPlan, TextTask, item_texts
+from steercpp.sweeps.texts import Draw, ItemTexts, TextPlan, TextTask, item_texts
 
 _OF_A_MACHINE = ("threads", "cpu")  # settings that do not have to agree
 
@@ -87,11 +87,11 @@ class WriteJob:
     task: TextTask
     text_plan: TextPlan
     steering: Steering | None
-    strengths: tuple[float, ...]
+    draws: tuple[Draw, ...]
 
     def done_by(self, engine: Engine) -> ItemTexts:
         """The texts."""
-        return item_texts(engine, self.task, self.text_plan, steering=self.steering, strengths=self.strengths)
+        return item_texts(engine, self.task, self.text_plan, steering=self.steering, draws=self.draws)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,20 +182,23 @@ def test_a_finished_sweep_is_shown_without_computing(tiny_engine: Engine, finish
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"strengths": (1.0,)}, "strengths"),
-        ({"seed": 1}, "seed"),
-        ({"unit": "length"}, "unit"),
-        ({"max_loss": 0.1}, "max loss"),
-        ({"behavior": BEHAVIOR[1:]}, "behavior items"),
-        ({"choice": CHOICE[1:]}, "choice items"),
-        ({"random_directions": 3}, "number of random directions"),
+        ({"strengths": (1.0,)}, "fewer strengths"),
+        ({"strengths": (1.0, 2.0)}, "other strengths"),
+        ({"seed": 1}, "other seed"),
+        ({"unit": "length"}, "other unit"),
+        ({"max_loss": 0.1}, "other max loss"),
+        ({"behavior": BEHAVIOR[1:]}, "fewer behavior items"),
+        ({"behavior": BEHAVIOR[::-1]}, "other behavior items"),
+        ({"choice": CHOICE[1:]}, "fewer choice items"),
+        ({"choice": ()}, "fewer choice items"),
+        ({"random_directions": 3}, "other number of random directions"),
     ],
 )
 def test_another_plan_is_refused(
     tiny_engine: Engine, finished: SweepResult, changes: dict[str, Any], named: str
 ) -> None:
     before = numbers(finished.folder)
-    with pytest.raises(RunError, match=rf"another plan \(other {named}\); .*`out`.*`force=True`"):
+    with pytest.raises(RunError, match=rf"another plan \({named}\); .*`out`.*`force=True`"):
         small_sweep(tiny_engine, finished.folder, **changes)
     assert numbers(finished.folder) == before
 

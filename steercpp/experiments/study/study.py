@@ -20,7 +20,7 @@ from steercpp.data.pairs import ContrastPair, pairs_sha256, read_pairs
 from steercpp.data.sets.names import behavior_items, contrast_pairs
 from steercpp.engine.engine import Engine
 from steercpp.engine.model_file import model_bytes
-from steercpp.errors import SandboxError, SteerError
+from steercpp.errors import InputError, SandboxError, SteerError
 from steercpp.experiments.constants.figures import write_figures
 from steercpp.experiments.constants.measure import measure_constants
 from steercpp.experiments.constants.store import read_constants, write_constants
@@ -28,6 +28,7 @@ from steercpp.experiments.study.folder import StudyFolder, open_folder
 from steercpp.experiments.study.inputs import RunItems, StudyModels, fewest, run_items
 from steercpp.experiments.study.outcome import Study, StudyOutcome
 from steercpp.experiments.study.page import write_study_page
+from steercpp.experiments.study.parts import ItemSpec
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, SynthesisSpec, VectorSpec, with_included
 from steercpp.experiments.synthesis import harmful_requests, synthesize, write_synthetic
 from steercpp.extraction.extract import extract
@@ -97,11 +98,13 @@ def study(
         on_outcome: called with each run's outcome, as soon as it is finished.
 
     Raises:
-        InputError: a model is missing, or a name, template, recipe or matcher is unknown.
+        InputError: a model is missing, a name, template, recipe or matcher is unknown, or the preset is a matrix.
         RunError: `out` cannot be used, or another process writes there.
         SteerError: as the parts raise; what is finished is kept in all cases.
     """
     choices = choices or Choices()
+    if preset.matrix is not None:
+        raise InputError(f"{preset.name}: is a matrix; measure it with `study_matrix`")
     presets = with_included(preset)
     with StudyModels(models, load) as opened:
         # Whatever may be missing is missed before hours of work
@@ -130,7 +133,7 @@ def study(
     return done
 
 
-def text_plan_of(spec: RunSpec, *, seed: int) -> TextPlan | None:
+def text_plan_of(spec: ItemSpec, *, seed: int) -> TextPlan | None:
     """How a run's prompts are continued in words; None where they are not."""
     if not spec.max_tokens:
         return None

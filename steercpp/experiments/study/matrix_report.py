@@ -114,6 +114,16 @@ class Best:
         vector, band, operator = self.outcome.cell.manner
         return f"{self.model} on {self.set}: {vector}, {band}, {operator}. {self.verdict.headline}"
 
+    @property
+    def nearest(self) -> str:
+        """Of runs without a strength to recommend the one that gains most, and what keeps it; "" where one is best."""
+        tried = [outcome for outcome in self.outcomes if outcome.run and outcome.run.verdict.gain]
+        if self.outcome is not None or not tried:
+            return ""
+        most = max(tried, key=_surest)
+        assert most.run is not None
+        return f"Most is gained by {', '.join(most.cell.manner)}. {most.run.verdict.headline} {most.run.verdict.reason}"
+
     def reason(self) -> str:
         """What became of the runs, counted."""
         counts = Counter(outcome.kind for outcome in self.outcomes)
@@ -128,6 +138,7 @@ class Best:
         return {
             "model": self.model, "set": self.set, "run": self.outcome and self.outcome.cell.name,
             "verdict": self.verdict and self.verdict.record(), "headline": self.headline(), "reason": self.reason(),
+            "nearest": self.nearest,
         }  # fmt: skip
 
 
@@ -252,7 +263,7 @@ def _content(found: MatrixResult) -> dict[str, Any]:
         "best": [
             {
                 "kind": "use" if one.outcome else "none", "headline": one.headline(), "reason": one.reason(),
-                "facts": one.verdict.facts if one.verdict else (),
+                "nearest": one.nearest, "facts": one.verdict.facts if one.verdict else (),
                 "page": _page(found, one.outcome) if one.outcome else "",
             } for one in best
         ],
@@ -289,6 +300,14 @@ def _cell(found: MatrixResult, outcome: MatrixOutcome | None, chosen: set[int]) 
         "page": "" if outcome.run is None else _page(found, outcome), "is_best": id(outcome) in chosen,
         "reason": outcome.reason if outcome.run is None else outcome.run.verdict.headline,
     }  # fmt: skip
+
+
+def _surest(outcome: MatrixOutcome) -> tuple[bool, float]:
+    """By what runs without a recommended strength are compared: within the budget, as measured, then by their gain."""
+    verdict = None if outcome.run is None else outcome.run.verdict
+    if verdict is None or verdict.gain is None:
+        return False, -float("inf")
+    return verdict.cost is not None and verdict.cost.value <= verdict.cost.budget, verdict.gain.low
 
 
 def _page(found: MatrixResult, outcome: MatrixOutcome) -> str:

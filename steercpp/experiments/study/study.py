@@ -9,7 +9,8 @@ folder.py says what lies where. Whatever is finished is kept: the same study aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -84,6 +85,8 @@ def study(
     force: bool = False,
     progress: Progress | None = None,
     on_outcome: Callable[[StudyOutcome], None] | None = None,
+    executor: Executor | int | None = None,
+    model_folders: Sequence[Path | str] = (),
 ) -> Study:
     """Measure everything a preset asks for, or go on with a study that was begun.
 
@@ -96,6 +99,8 @@ def study(
         force: take the place of a study of another plan.
         progress: called with (done, of how many, what), again for every part.
         on_outcome: called with each run's outcome, as soon as it is finished.
+        executor: other processes that measure the runs, see `sweep`.
+        model_folders: in which those look for models.
 
     Raises:
         InputError: a model is missing, a name, template, recipe or matcher is unknown, or the preset is a matrix.
@@ -120,8 +125,9 @@ def study(
         with writing(out):
             folder = open_folder(out, _plan(presets, models, choices), force=force)
             outcomes = []
+            where = {"executor": executor, "models": tuple(map(str, model_folders))}
             for included in presets:
-                work = _PresetWork(included, items[included.name], folder, opened, choices, progress)
+                work = _PresetWork(included, items[included.name], folder, opened, choices, progress, where)
                 for name in included.runs:
                     with _described(f"{included.name}, run {name}"):
                         outcomes.append(work.run(name))
@@ -200,6 +206,7 @@ class _PresetWork:
     models: StudyModels
     choices: Choices
     progress: Progress | None
+    where: Mapping[str, Any]
 
     def run(self, name: str) -> StudyOutcome:
         """Measure one run, with its vector made before if need be."""
@@ -215,6 +222,7 @@ class _PresetWork:
             direction=1 if spec.direction == "+" else -1, max_loss=spec.max_loss, text_plan=text_plan,
             random_directions=spec.random_directions, seed=self.choices.seed, allow_code=self.choices.allow_code,
             out=self.folder.path / self._place("runs", name), progress=self._named(f"{self.preset.name}, {name}"),
+            **self.where,
         )  # fmt: skip
         if spec.constants and read_constants(result.folder) is None:
             constants = measure_constants(

@@ -197,10 +197,10 @@ def test_the_same_study_again_loads_each_model_once_and_measures_what_failed(
     assert record["finished"] and list(record["runs"]) == NAMES
     assert numbers(found.outcomes[3].folder) == numbers(found.outcomes[0].folder)  # the same vector, from its file
 
-    less = parse_preset(file.read_text().replace("two =", "three ="), name="small", place="small")
-    less = parse_preset(less.text.replace('model = "two"', 'model = "three"'), name="small", place="small")
+    text = file.read_text().replace("two =", "three =").replace('model = "two"', 'model = "three"')
+    other = parse_preset(text, name="small", place="small")
     with pytest.raises(RunError, match="holds a study of another plan"):
-        study_matrix(less, {}, load=watched.load, out=out)
+        study_matrix(other, {}, load=watched.load, out=out)
 
 
 def test_a_killed_study_goes_on_to_the_same_rows(
@@ -276,7 +276,7 @@ def planted(preset: Preset, folder: Path) -> MatrixResult:
     found = []
     for cell, strengths in zip(preset.matrix.cells, ("-0.3:0.3:0.05", "-0.05:0.05:0.05"), strict=True):
         run = folder / "p" / "runs" / cell.folder
-        write_planted_run(run, strengths=strengths)
+        write_planted_run(run, strengths=strengths, n_random=0)
         judgement = judge(open_run(run))
         found.append(MatrixOutcome(cell, run, ComparedRun(cell.name, judgement, verdict_of(judgement))))
     return MatrixResult(folder, preset, {"m": Path("m.gguf")}, tuple(found))

@@ -81,8 +81,10 @@ def test_an_operator_has_a_name_and_strengths_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('"chat" } # more', '"chat", Small = "base" }', "run small/refusal/5-6/add/own and run Small/refusal/5-6/add/own want one folder"),
-        ('"chat" } # more', '"chat", "small." = "base" }', "which many file systems take for small/refusal/5-6/add/own"),
+        ('"chat" } # more', '"chat", Small = "base" }',
+         "run small/refusal/5-6/add/own and run Small/refusal/5-6/add/own want one folder"),
+        ('"chat" } # more', '"chat", "small." = "base" }',
+         "which many file systems take for small/refusal/5-6/add/own"),
         ("exclude", 'folder = "{model}/{band}/{set}"\nexclude',
          "run small/refusal/5-6/add/own and run small/refusal/5-6/ablate/own want one folder, small/5-6/own; give"),
         ("exclude", 'folder = "{model}/{bnd}"\nexclude', "matrix.folder: 'bnd' is unknown; did you mean band?"),

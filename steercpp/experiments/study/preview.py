@@ -143,7 +143,7 @@ class AskedWork:
         """The items of a run.
 
         Raises:
-            TaskError, PromptError, ContextOverflowError: an item cannot be asked, see work.py.
+            TaskError, PromptError, ContextOverflowError: an item cannot be asked, see sweeps/work.py.
         """
         works = {kind: WORKS[kind](engine, some) for kind, some in items.by_kind.items() if kind in WORKS}
         baseline = [prompted_work(engine, work, items.instruction) for kind, work in works.items()

@@ -127,7 +127,7 @@ class Best:
     def reason(self) -> str:
         """What became of the runs, counted."""
         counts = Counter(outcome.kind for outcome in self.outcomes)
-        words = {"use": "recommended", FAILED: FAILED, **{kind: said for kind, said in NO_USE.items() if said}}
+        words: dict[str, str] = {**NO_USE, "use": "recommended", FAILED: FAILED}
         told = ", ".join(
             f"{n} {words[kind]}" for kind, n in sorted(counts.items(), key=lambda of: (of[0] != "use", of))
         )
@@ -235,7 +235,7 @@ class MatrixResult:
         }  # fmt: skip
 
 
-def write_matrix(found: MatrixResult) -> tuple[Path, ...]:
+def write_matrix(found: MatrixResult) -> None:
     """Write the page and the tables of a matrix into its folder; the same runs give the same bytes.
 
     Raises:
@@ -243,7 +243,7 @@ def write_matrix(found: MatrixResult) -> tuple[Path, ...]:
     """
     rows = found.rows()
     data = {**found.to_json(), "folder": ""}  # it may be moved
-    return write_together(found.folder, {
+    write_together(found.folder, {
         CSV: csv_bytes({name: [row[name] for row in rows] for name in rows[0]}),
         JSON: (json.dumps(json_ready(data), indent=2, allow_nan=False) + "\n").encode(),
         PAGE: rendered_page("matrix.html", _content(found)).encode(),

@@ -268,7 +268,7 @@ behavior = "refusal"
     write_matrix(found)
     page = (tmp_path / "study.html").read_text()
     assert page.index(best.headline()) < page.index("The matrix") and page.count('use best"') == 1
-    assert json.loads((tmp_path / "matrix.json").read_text())["best"][0]["run"] == best.outcome.cell.name  # type: ignore[union-attr]
+    assert json.loads((tmp_path / "matrix.json").read_text())["best"][0]["run"] == best.outcome.cell.name
 
 
 def planted(preset: Preset, folder: Path) -> MatrixResult:

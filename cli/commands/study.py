@@ -13,6 +13,8 @@ from steercpp.cli import output
 from steercpp.cli.grouped_help import Command
 from steercpp.cli.options.common import FILE, force_option, json_option, parse_strengths, seed_option
 from steercpp.cli.options.engine import EngineOptions, engine_options
+from steercpp.cli.options.spreading import SpreadingOptions, spreading_options
+from steercpp.cli.views.matrix import duration, estimate_pieces, matrix_pieces, work_sentence
 from steercpp.encoding import shell_word
 from steercpp.statistics.rounded import significant
 
@@ -42,6 +44,7 @@ EMBEDDED = "embedded"
               help="Show prompts, counts, token-layers and about how long it takes; measure nothing.")  # fmt: skip
 @click.option("--print", "as_text", is_flag=True, help="Print the preset's file, to be changed to your own.")
 @engine_options
+@spreading_options
 @force_option("Take the place of another study in the folder.")
 @json_option
 def study(
@@ -58,19 +61,22 @@ def study(
     dry_run: bool,
     as_text: bool,
     options: EngineOptions,
+    spreading: SpreadingOptions,
     force: bool,
     as_json: bool,
 ) -> None:
     """Run a whole study: vectors, sweeps, constants and reports.
 
     Without PRESET the presets are listed. A preset is a readable file: --print shows it, and a changed copy, whose name
-    ends in .toml, can be given in its place. Everything goes into one folder; what is finished is kept, and the same
-    command goes on from there.
+    ends in .toml, can be given in its place. A file of your own may hold a matrix instead, models x vectors x layers x
+    operators x sets: each combination is a run, and one report says which is best. Everything goes into one folder;
+    what is finished is kept, and the same command goes on from there.
 
     \b
     Example: steercpp study
              steercpp study wolf2024/fairness-base --base b.gguf --dry-run
              steercpp study wolf2024/all --base b.gguf --chat c.gguf
+             steercpp study matrix.toml --dry-run
     """  # noqa: D301
     from steercpp.experiments.study.preset import load_preset
 
@@ -88,13 +94,51 @@ def study(
     models = _models(base, chat)
     grid = ",".join(map(repr, strengths or ()))
     choices = Choices(data, limit, grid, layers, seed, allow_code)
+    folder = out or Path("studies", chosen.name.replace("/", "-"))
+    if chosen.matrix is not None:
+        _matrix(chosen, models, options, choices, folder, spreading, dry_run=dry_run, force=force, as_json=as_json)
+        return
     if dry_run:
         _dry_run(chosen, models, options, choices, as_json)
         return
-    folder = out or Path("studies", chosen.name.replace("/", "-"))
-    with output.kept_in(folder), output.progress(beside_data=as_json) as report:
-        done = measure(chosen, models, load=options.open, out=folder, choices=choices, force=force, progress=report)
+    with output.kept_in(folder), spreading.keywords() as where, output.progress(beside_data=as_json) as report:
+        done = measure(
+            chosen, models, load=options.open, out=folder, choices=choices, force=force, progress=report,
+            executor=where["executor"], model_folders=where["models"],
+        )  # fmt: skip
     output.emit(done.to_json(), as_json=as_json, render=lambda: _outcomes(done.outcomes, folder))
+
+
+def _matrix(
+    preset: Preset,
+    models: dict[Role, Path],
+    options: EngineOptions,
+    choices: Any,
+    folder: Path,
+    spreading: SpreadingOptions,
+    *,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Estimate or measure a matrix; exit code 1 where a run could not be measured."""
+    from steercpp.errors import SteerError
+    from steercpp.experiments.study.matrix_estimate import estimate_matrix
+    from steercpp.experiments.study.matrix_work import study_matrix
+
+    if dry_run:
+        found = estimate_matrix(preset, models, load=options.open, out=folder, choices=choices)
+        output.emit({"preset": preset.name, **found.record()}, as_json=as_json, render=lambda: estimate_pieces(found))
+        return
+    with output.kept_in(folder), spreading.keywords() as where, output.progress(beside_data=as_json) as report:
+        done = study_matrix(
+            preset, models, load=options.open, out=folder, choices=choices, force=force, progress=report,
+            on_estimate=lambda estimate: output.note(work_sentence(estimate)),
+            executor=where["executor"], model_folders=where["models"],
+        )  # fmt: skip
+    output.emit(done.to_json(), as_json=as_json, render=lambda: matrix_pieces(done))
+    if done.failure:
+        raise SteerError(done.failure)
 
 
 def _models(base: Path | None, chat: Path | None) -> dict[Role, Path]:
@@ -173,7 +217,7 @@ def _steps(steps: Sequence[Step], *, needs_word: bool) -> list[output.Renderable
 def _line(title: str, steps: Sequence[Step]) -> list[output.Cell]:
     """A line of the table, of one part or of several together."""
     sums = (sum(getattr(step, key) for step in steps) for key in ("n_tokens", "token_layers", "n_drawn"))
-    return [title, *(f"{number:,}" for number in sums), _time(sum(step.seconds for step in steps))]
+    return [title, *(f"{number:,}" for number in sums), duration(sum(step.seconds for step in steps))]
 
 
 def _counted(step: Step) -> str:
@@ -186,14 +230,6 @@ def _text(prompt: Any) -> str:
     if isinstance(prompt, Filled):
         return prompt.text
     return prompt if isinstance(prompt, str) else "\n".join(f"[{turn.role}] {turn.content}" for turn in prompt)
-
-
-def _time(seconds: float) -> str:
-    """About how long, in the unit that suits."""
-    for size, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.0f} s"
 
 
 def _outcomes(outcomes: Sequence[StudyOutcome], folder: Path) -> list[output.Renderable]:

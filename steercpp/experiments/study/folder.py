@@ -6,6 +6,9 @@
     PRESET/vectors/NAME.gguf    control vectors, of unit length at each layer
     PRESET/runs/NAME/           a run directory for each run, as `steercpp report` and `steercpp score` open it
 
+Of a matrix NAME is MODEL/VECTOR for vectors and MODEL/VECTOR/BAND/OPERATOR/SET for runs, and beside study.html lie
+matrix.csv and matrix.json.
+
 A file that was made is named in the manifest with the identity of what it was made of and with its own hash; it is made
 again where either differs.
 """
@@ -93,10 +96,10 @@ class StudyFolder:
             self.write()
         return path
 
-    def finish(self, runs: Mapping[str, str]) -> None:
-        """Note which runs there are, by name with their folders, and that all of them are finished."""
+    def finish(self, runs: Mapping[str, str], *, is_whole: bool = True) -> None:
+        """Note which runs there are, by name with their folders, and, unless some are missing, that it is finished."""
         self.manifest.runs = dict(runs)
-        self.manifest.finished = now()
+        self.manifest.finished = now() if is_whole else None
         self.write()
 
     def write(self) -> None:

@@ -13,7 +13,8 @@ from steercpp.data.sets.names import behavior_items, instruction_of, task_items
 from steercpp.data.templates import within
 from steercpp.engine.engine import Engine
 from steercpp.errors import InputError, TaskError
-from steercpp.experiments.study.preset import Role, RunSpec
+from steercpp.experiments.study.parts import ItemSpec
+from steercpp.experiments.study.preset import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class RunItems:
         return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
 
-def run_items(spec: RunSpec, *, data: Path | None, limit: int | None) -> RunItems:
+def run_items(spec: ItemSpec, *, data: Path | None, limit: int | None) -> RunItems:
     """The items of a run.
 
     Args:
@@ -61,7 +62,7 @@ def run_items(spec: RunSpec, *, data: Path | None, limit: int | None) -> RunItem
 
 
 def templated(item: BehaviorItem, template: str) -> BehaviorItem:
-    """The item with its prompt written as a preset says; see `RunSpec.template`."""
+    """The item with its prompt written as a preset says; see `ItemSpec.template`."""
     if template == "auto":
         return item
     if template in ("raw", "chat"):
@@ -79,7 +80,7 @@ def fewest(*limits: int | None) -> int | None:
 
 
 class StudyModels:
-    """The engines of a study by their role, a context manager that closes the one that is open.
+    """The engines of a study by their role or name, a context manager that closes the one that is open.
 
     One model is loaded at a time: two may not fit into memory together.
 
@@ -88,8 +89,8 @@ class StudyModels:
         load: loads one with the user's options.
     """
 
-    def __init__(self, paths: Mapping[Role, Path], load: Callable[[Path], Engine]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Mapping[Role, Path] | Mapping[str, Path], load: Callable[[Path], Engine]) -> None:
+        self._paths: dict[str, Path] = {str(role): path for role, path in paths.items()}
         self._load = load
         self._open: tuple[Path, Engine] | None = None
 
@@ -99,7 +100,7 @@ class StudyModels:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def of(self, role: Role) -> Engine:
+    def of(self, role: str) -> Engine:
         """The engine of a role, loaded in the other's place if need be.
 
         Raises:
@@ -112,7 +113,7 @@ class StudyModels:
             self._open = (path, self._load(path))
         return self._open[1]
 
-    def path(self, role: Role) -> Path:
+    def path(self, role: str) -> Path:
         """The file of a role.
 
         Raises:

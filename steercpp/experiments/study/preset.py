@@ -23,15 +23,15 @@
     behavior = "instructions:test"        # as --behavior takes it
     tasks = ["mmlu:international_law"]    # as --task takes it
 
+A study of many runs that differ in what steers, where and how may be written as a matrix instead, see matrix.py.
+
 All else has a default, which the classes below give. Unknown keys are refused. Presets come with the package, under
 presets/, and are found by name; a file of one's own is given by its path.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,6 +41,8 @@ import dacite
 
 from steercpp.choices import Sign, SynthesisVariant, Unit
 from steercpp.errors import InputError, PresetError
+from steercpp.experiments.study.matrix import MatrixSpec, expanded
+from steercpp.experiments.study.parts import ItemSpec, check_counts, check_names, refuse_shared_places, unknown
 from steercpp.extraction.methods import METHODS
 from steercpp.inputs import read_input, reading, stem
 from steercpp.sweeps.strengths import grid
@@ -78,7 +80,7 @@ class VectorSpec:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"method {self.method!r} is unknown; use one of {', '.join(METHODS)}")
-        _counts(limit=self.limit)
+        check_counts(limit=self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,27 +108,18 @@ class SynthesisSpec:
     def __post_init__(self) -> None:
         if self.refuse == self.comply:
             raise InputError(f"refuse and comply are both {self.refuse:g}; the two sides need two strengths")
-        _counts(max_tokens=self.max_tokens, limit=self.limit)
+        check_counts(max_tokens=self.max_tokens, limit=self.limit)
 
 
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """A sweep and what is computed from it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec(ItemSpec):
+    """A sweep and what is computed from it; the other attributes are those of `ItemSpec`.
 
     Attributes:
         model, vector: what is steered with what, one of the preset's vectors.
         strengths: the grid, as `sweeps.strengths.grid` reads it.
-        behavior, tasks: items by name; one of them is needed.
-        limit: items of each name, the first ones; None for all.
-        shots: solved examples before a choice question.
-        ask: the template that requests of data sets are put into.
-        template: how behavior prompts become text: "raw", "chat" for the model's own template, or a named template
-            that they are put into; "auto" as the items say.
         unit, direction, max_loss, random_directions: as in a sweep; the direction is where the budget is spent.
-        instruction: the prompt baseline; "" for what the behavior set brings.
-        max_tokens: of the texts that are generated, 0 for none; for code items they are the answers.
-        samples, temperature, top_p: how they are drawn.
-        matchers: by which they are judged, the first in the table.
+        matchers: by which texts are judged, the first in the table.
         constants: measure lambda, sigma and Delta afterwards.
         recipe: fit as a recipe of statistics/recipes.py says, besides.
         paper: figures of the authors' own data, shown beside; by the names of `FIGURES`.
@@ -135,21 +128,10 @@ class RunSpec:
     model: Role
     vector: str
     strengths: str
-    behavior: str = ""
-    tasks: tuple[str, ...] = ()
-    limit: int | None = None
-    shots: int = 0
-    ask: str = "auto"
-    template: str = "auto"
     unit: Unit = "length"
     direction: Sign = "+"
     max_loss: float = 0.05
     random_directions: int = 8
-    instruction: str = ""
-    max_tokens: int = 0
-    samples: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
     matchers: tuple[str, ...] = ()
     constants: bool = False
     recipe: str = ""
@@ -157,11 +139,9 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         grid(self.strengths)
-        if not self.behavior and not self.tasks:
-            raise InputError("nothing is measured; give behavior, tasks or both")
-        _counts(limit=self.limit, samples=self.samples)
+        ItemSpec.__post_init__(self)
         if strange := sorted(set(self.paper) - set(FIGURES)):
-            raise InputError(f"paper: {_unknown(strange[0], FIGURES)}")
+            raise InputError(f"paper: {unknown(strange[0], FIGURES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +153,7 @@ class Preset:
         about, source: for people.
         vectors, synthesis, runs: by name, in the file's order.
         include: presets that are measured besides.
+        matrix: a whole matrix of runs, in place of vectors, pairs and runs; see matrix.py.
         text: the file itself.
     """
 
@@ -182,19 +163,22 @@ class Preset:
     synthesis: dict[str, SynthesisSpec] = field(default_factory=dict)
     runs: dict[str, RunSpec] = field(default_factory=dict)
     include: tuple[str, ...] = ()
+    matrix: MatrixSpec | None = None
     name: str = ""
     text: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        for name in (*self.vectors, *self.synthesis, *self.runs):
-            if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", name):
-                raise InputError(f"the name {name!r} becomes a file's: use letters, digits, points, - and _")
-        if not self.runs and not self.include:
-            raise InputError("no [runs], and nothing is included; a study needs one of them")
+        if self.matrix is not None and (self.vectors or self.synthesis or self.runs or self.include):
+            raise InputError("a study with [matrix] is that matrix alone; put the rest into a file of its own")
+        if not self.runs and not self.include and self.matrix is None:
+            raise InputError("no [runs], no [matrix], and nothing is included; a study needs one of them")
+        for kind in ("vectors", "synthesis", "runs"):
+            check_names(names := getattr(self, kind))
+            refuse_shared_places({f"{kind}.{name}": name for name in names})
         for what, users in (("runs", self.runs), ("synthesis", self.synthesis)):
             for name, user in users.items():
                 if user.vector not in self.vectors:
-                    raise InputError(f"{what}.{name}: vector {_unknown(user.vector, self.vectors)}")
+                    raise InputError(f"{what}.{name}: vector {unknown(user.vector, self.vectors)}")
         for name, run in self.runs.items():
             if self.vectors[run.vector].model != run.model:  # of the same width perhaps, and yet another space
                 raise InputError(f"runs.{name}: vector {run.vector!r} is made on the other model; make one on this one")
@@ -227,6 +211,8 @@ def parse_preset(text: str, *, name: str, place: str) -> Preset:
     with reading(place, PresetError, again="see docs/study.md"):
         try:
             data = tomllib.loads(text)
+            if isinstance(data.get("matrix"), dict):
+                data["matrix"] = expanded(data["matrix"])
             config = dacite.Config(strict=True, cast=[tuple])
             return dacite.from_dict(Preset, {**data, "name": name, "text": text}, config=config)
         except tomllib.TOMLDecodeError as error:
@@ -237,21 +223,6 @@ def parse_preset(text: str, *, name: str, place: str) -> Preset:
             raise PresetError(f"{place}: {error.field_path} is missing") from error
         except (dacite.DaciteError, InputError) as error:
             raise PresetError(f"{place}: {error}") from error
-
-
-def _counts(**numbers: int | None) -> None:
-    """Make sure that every number which is given is at least 1."""
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise InputError(f"{name} is {number}; give at least 1")
-
-
-def _unknown(name: str, names: Iterable[str]) -> str:
-    """What is wrong with a name that is not among the known ones, and what to do."""
-    names = list(names)
-    near = get_close_matches(name, names, n=1)
-    advice = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names) or 'none: there is none'}"
-    return f"{name!r} is unknown; {advice}"
 
 
 def preset_names() -> tuple[str, ...]:
@@ -286,19 +257,25 @@ def with_included(preset: Preset) -> tuple[Preset, ...]:
     """The presets that a study consists of: those it includes, in their order, then itself if it has runs.
 
     Raises:
-        PresetError: one is unknown or malformed, or includes itself.
+        PresetError: one is unknown or malformed, or includes itself or a matrix, or two want one folder.
     """
     presets: dict[str, Preset] = {}
 
     def visit(preset: Preset, above: tuple[str, ...]) -> None:
         if preset.name in above:
             raise PresetError(f"{preset.name}: includes itself; take it out of include")
+        if preset.matrix is not None and above:
+            raise PresetError(f"{above[-1]}: includes the matrix {preset.name}; measure that one by itself")
         for name in preset.include:
             visit(load_preset(name), (*above, preset.name))
         if preset.runs:
             presets.setdefault(preset.name, preset)
 
     visit(preset, ())
+    try:
+        refuse_shared_places({name: name.replace("/", "-") for name in presets})
+    except InputError as error:
+        raise PresetError(f"{preset.name}: {error}") from error
     return tuple(presets.values())
 
 

@@ -13,20 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from steercpp.choices import Sign
 from steercpp.data.items import choice_form_of, code_prompt, prompt_of
 from steercpp.data.prompts import Prompt, Template
 from steercpp.data.sets.names import contrast_pairs
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.generation import generate
+from steercpp.engine.steering import Steering
 from steercpp.experiments.study.inputs import RunItems, StudyModels, run_items
+from steercpp.experiments.study.parts import ItemSpec
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, VectorSpec, with_included
 from steercpp.experiments.study.study import Choices, synthesis_requests, text_plan_of
 from steercpp.experiments.synthesis import VARIANTS, request_prompt, request_tokens
 from steercpp.runs.labels import CONTROLLED, Label
+from steercpp.sweeps.measure import packed_for
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.texts import TextJob, text_jobs
-from steercpp.sweeps.work import WORKS, Work
+from steercpp.sweeps.work import WORKS, Work, prompted_work
 from steercpp.vectors.layers import default_layers, parse_layers
 
 STEPS = 4  # tokens drawn to see how long one takes
@@ -39,6 +43,10 @@ class Rates:
     token_layers_per_s: float
     step_s: float
     n_rows: int
+
+    def seconds(self, token_layers: int, n_drawn: int) -> float:
+        """About how long so many token-layers of prompts, and so many tokens of texts, take."""
+        return token_layers / self.token_layers_per_s + n_drawn / self.n_rows * self.step_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,89 @@ def sweep_token_layers(
 
 
 @dataclass(frozen=True, slots=True)
+class RunWork:
+    """Tokens of one pass over a run's items, token-layers of all passes, and tokens of texts; of texts at most."""
+
+    n_tokens: int
+    token_layers: int
+    n_drawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskedWork:
+    """What items are on a model, before it is said where and how far they are steered.
+
+    Attributes:
+        engine, items, spec: the model, and what it is asked.
+        works: the packed items of each kind that is scored.
+        n_baseline: tokens of the prompt baseline, 0 without one.
+        jobs: prompts that are continued by texts.
+    """
+
+    engine: Engine
+    items: RunItems
+    spec: ItemSpec
+    works: Mapping[str, Work]
+    n_baseline: int
+    jobs: Sequence[TextJob]
+
+    @classmethod
+    def of(cls, engine: Engine, items: RunItems, spec: ItemSpec, *, seed: int) -> AskedWork:
+        """The items of a run.
+
+        Raises:
+            TaskError, PromptError, ContextOverflowError: an item cannot be asked, see sweeps/work.py.
+        """
+        works = {kind: WORKS[kind](engine, some) for kind, some in items.by_kind.items() if kind in WORKS}
+        baseline = [prompted_work(engine, work, items.instruction) for kind, work in works.items()
+                    if kind in CONTROLLED and items.instruction]  # fmt: skip
+        fits = all(isinstance(work, Work) for work in baseline)  # else the sweep goes without one
+        n_baseline = sum(work.n_tokens for work in baseline if isinstance(work, Work)) if fits else 0
+        plan, instruction = text_plan_of(spec, seed=seed), items.instruction if fits else ""
+        jobs = text_jobs(engine, plan, items.by_kind, instruction=instruction) if plan else ()
+        return cls(engine, items, spec, works, n_baseline, jobs)
+
+    def at(
+        self, *, first_layer: int, strengths: Sequence[float], direction: Sign, n_directions: int,
+        steering: Steering | None = None,
+    ) -> RunWork:  # fmt: skip
+        """What a run of them takes.
+
+        Args:
+            first_layer: the lowest steered one.
+            strengths: the grid, 0 among them.
+            direction: the wanted sign; the controls are measured on its side.
+            n_directions: random ones, and the orthogonal one.
+            steering: how the vector acts, where it is not added everywhere: then less is shared between prompts.
+        """
+        works, n_layer = self.works, self.engine.n_layer
+        if steering is not None and not steering.is_plain:
+            works = {kind: packed_for(self.engine, work, steering) for kind, work in works.items()}
+        has_controls = any(strength * (1 if direction == "+" else -1) > 0 for strength in strengths)
+        scored = sweep_token_layers(
+            works, n_layer=n_layer, first_layer=first_layer, n_strengths=len(strengths),
+            n_controls=n_directions * has_controls,
+        )  # fmt: skip
+        n_drawn = n_read = 0
+        for job in self.jobs:  # every row reads its prompt, draws, and is read again
+            n_rows = (1 if job.label == Label.PROMPT else len(strengths)) * self.spec.samples
+            n_drawn += n_rows * len(job.prompts) * self.spec.max_tokens
+            n_read += (n_rows + 1) * sum(map(len, job.prompts))  # once for each row, once for ln P of all texts
+        n_tokens = sum(work.n_tokens for work in works.values())
+        n_tokens += sum(len(prompt) for job in self.jobs if job.kind == "code" for prompt in job.prompts)
+        return RunWork(n_tokens, scored + (self.n_baseline + n_read + 2 * n_drawn) * n_layer, n_drawn)
+
+    def first_prompts(self) -> dict[str, tuple[Prompt, Template]]:
+        """The first prompt of each kind."""
+        form = choice_form_of(self.items.choice, self.engine.vocabulary.writes)
+        prompts = {kind: prompt_of(some[0], form)[:2] for kind, some in self.items.by_kind.items()}
+        if self.items.code:
+            template = "raw" if self.spec.template == "auto" else self.spec.template
+            prompts["code"] = code_prompt(self.items.code[0], template)
+        return prompts
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
     """One preset, looked at with the models at hand."""
 
@@ -140,26 +231,14 @@ class _View:
         engine = self.models.of(spec.model)
         layers = self.choices.of_vector(self.preset.vectors[spec.vector]).layers
         first = min(parse_layers(layers, engine.n_layer) if layers else default_layers(engine.n_layer))
-        scored = {kind: some for kind, some in items.by_kind.items() if kind in WORKS}
-        works = {kind: WORKS[kind](engine, some) for kind, some in scored.items()}
-        n_strengths, text_plan = len(grid(spec.strengths)), text_plan_of(spec, seed=self.choices.seed)
-        work = sweep_token_layers(
-            works, n_layer=engine.n_layer, first_layer=first, n_strengths=n_strengths,
-            n_controls=spec.random_directions + 1,
-        )  # fmt: skip
-        baseline = [WORKS[kind](engine, some, instruction=items.instruction) for kind, some in scored.items()
-                 if kind in CONTROLLED and items.instruction]  # fmt: skip
-        work += sum(work_of_kind.n_tokens for work_of_kind in baseline) * engine.n_layer
-        jobs = text_jobs(engine, text_plan, items.by_kind, instruction=items.instruction) if text_plan else ()
-        n_drawn, text_work = _text_work(jobs, spec, n_strengths, engine.n_layer)
-        n_tokens = sum(work_of_kind.n_tokens for work_of_kind in works.values())
-        n_tokens += sum(len(prompt) for job in jobs if job.kind == "code" for prompt in job.prompts)
-        counts = {kind: len(some) for kind, some in items.by_kind.items()} | {"strengths": n_strengths}
+        asked = AskedWork.of(engine, items, spec, seed=self.choices.seed)
+        work = asked.at(first_layer=first, strengths=grid(spec.strengths), direction=spec.direction,
+                        n_directions=spec.random_directions + 1)  # fmt: skip
+        counts = {kind: len(some) for kind, some in items.by_kind.items()} | {"strengths": len(grid(spec.strengths))}
         return Step(
-            self.preset.name, f"run {name}", counts, n_tokens,
-            work + text_work, n_drawn,
-            self._seconds(spec.model, work + text_work - n_drawn * engine.n_layer, n_drawn),
-            _first_prompts(engine, items, spec),
+            self.preset.name, f"run {name}", counts, work.n_tokens, work.token_layers, work.n_drawn,
+            self._seconds(spec.model, work.token_layers - work.n_drawn * engine.n_layer, work.n_drawn),
+            asked.first_prompts(),
         )  # fmt: skip
 
     def _seconds(self, role: Role, token_layers: int, n_drawn: int) -> float:
@@ -167,18 +246,7 @@ class _View:
         path = self.models.path(role)
         if path not in self.rates:
             self.rates[path] = measured_rates(self.models.of(role))
-        rates = self.rates[path]
-        return token_layers / rates.token_layers_per_s + n_drawn / rates.n_rows * rates.step_s
-
-
-def _text_work(jobs: Sequence[TextJob], spec: RunSpec, n_strengths: int, n_layer: int) -> tuple[int, int]:
-    """Tokens drawn, and token-layers of texts, each at most: every row reads its prompt, draws, and is read again."""
-    n_drawn = n_read = 0
-    for job in jobs:
-        n_rows = (1 if job.label == Label.PROMPT else n_strengths) * spec.samples
-        n_drawn += n_rows * len(job.prompts) * spec.max_tokens
-        n_read += (n_rows + 1) * sum(map(len, job.prompts))  # once for each row, once for ln P of all texts
-    return n_drawn, (n_read + 2 * n_drawn) * n_layer
+        return self.rates[path].seconds(token_layers, n_drawn)
 
 
 def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:
@@ -197,12 +265,3 @@ def measured_rates(engine: Engine, *, n_rows: int = 16) -> Rates:
         generate(engine, prompt[:8], [None] * n_rows, max_tokens=n_tokens)
         taken.append(perf_counter() - begun)
     return Rates(size * engine.n_layer / pass_s, max(taken[1] - taken[0], 1e-9) / STEPS, n_rows)
-
-
-def _first_prompts(engine: Engine, items: RunItems, spec: RunSpec) -> dict[str, tuple[Prompt, Template]]:
-    """The first prompt of each kind."""
-    form = choice_form_of(items.choice, engine.vocabulary.writes)
-    prompts = {kind: prompt_of(some[0], form)[:2] for kind, some in items.by_kind.items()}
-    if items.code:
-        prompts["code"] = code_prompt(items.code[0], "raw" if spec.template == "auto" else spec.template)
-    return prompts

@@ -9,7 +9,8 @@ folder.py says what lies where. Whatever is finished is kept: the same study aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from steercpp.data.pairs import ContrastPair, pairs_sha256, read_pairs
 from steercpp.data.sets.names import behavior_items, contrast_pairs
 from steercpp.engine.engine import Engine
 from steercpp.engine.model_file import model_bytes
-from steercpp.errors import SandboxError, SteerError
+from steercpp.errors import InputError, SandboxError, SteerError
 from steercpp.experiments.constants.figures import write_figures
 from steercpp.experiments.constants.measure import measure_constants
 from steercpp.experiments.constants.store import read_constants, write_constants
@@ -28,6 +29,7 @@ from steercpp.experiments.study.folder import StudyFolder, open_folder
 from steercpp.experiments.study.inputs import RunItems, StudyModels, fewest, run_items
 from steercpp.experiments.study.outcome import Study, StudyOutcome
 from steercpp.experiments.study.page import write_study_page
+from steercpp.experiments.study.parts import ItemSpec
 from steercpp.experiments.study.preset import Preset, Role, RunSpec, SynthesisSpec, VectorSpec, with_included
 from steercpp.experiments.synthesis import harmful_requests, synthesize, write_synthetic
 from steercpp.extraction.extract import extract
@@ -83,6 +85,8 @@ def study(
     force: bool = False,
     progress: Progress | None = None,
     on_outcome: Callable[[StudyOutcome], None] | None = None,
+    executor: Executor | int | None = None,
+    model_folders: Sequence[Path | str] = (),
 ) -> Study:
     """Measure everything a preset asks for, or go on with a study that was begun.
 
@@ -95,13 +99,17 @@ def study(
         force: take the place of a study of another plan.
         progress: called with (done, of how many, what), again for every part.
         on_outcome: called with each run's outcome, as soon as it is finished.
+        executor: other processes that measure the runs, see `sweep`.
+        model_folders: in which those look for models.
 
     Raises:
-        InputError: a model is missing, or a name, template, recipe or matcher is unknown.
+        InputError: a model is missing, a name, template, recipe or matcher is unknown, or the preset is a matrix.
         RunError: `out` cannot be used, or another process writes there.
         SteerError: as the parts raise; what is finished is kept in all cases.
     """
     choices = choices or Choices()
+    if preset.matrix is not None:
+        raise InputError(f"{preset.name}: is a matrix; measure it with `study_matrix`")
     presets = with_included(preset)
     with StudyModels(models, load) as opened:
         # Whatever may be missing is missed before hours of work
@@ -117,8 +125,9 @@ def study(
         with writing(out):
             folder = open_folder(out, _plan(presets, models, choices), force=force)
             outcomes = []
+            where = {"executor": executor, "models": tuple(map(str, model_folders))}
             for included in presets:
-                work = _PresetWork(included, items[included.name], folder, opened, choices, progress)
+                work = _PresetWork(included, items[included.name], folder, opened, choices, progress, where)
                 for name in included.runs:
                     with _described(f"{included.name}, run {name}"):
                         outcomes.append(work.run(name))
@@ -130,7 +139,7 @@ def study(
     return done
 
 
-def text_plan_of(spec: RunSpec, *, seed: int) -> TextPlan | None:
+def text_plan_of(spec: ItemSpec, *, seed: int) -> TextPlan | None:
     """How a run's prompts are continued in words; None where they are not."""
     if not spec.max_tokens:
         return None
@@ -197,6 +206,7 @@ class _PresetWork:
     models: StudyModels
     choices: Choices
     progress: Progress | None
+    where: Mapping[str, Any]
 
     def run(self, name: str) -> StudyOutcome:
         """Measure one run, with its vector made before if need be."""
@@ -212,6 +222,7 @@ class _PresetWork:
             direction=1 if spec.direction == "+" else -1, max_loss=spec.max_loss, text_plan=text_plan,
             random_directions=spec.random_directions, seed=self.choices.seed, allow_code=self.choices.allow_code,
             out=self.folder.path / self._place("runs", name), progress=self._named(f"{self.preset.name}, {name}"),
+            **self.where,
         )  # fmt: skip
         if spec.constants and read_constants(result.folder) is None:
             constants = measure_constants(

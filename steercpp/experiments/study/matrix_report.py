@@ -127,7 +127,7 @@ class Best:
     def reason(self) -> str:
         """What became of the runs, counted."""
         counts = Counter(outcome.kind for outcome in self.outcomes)
-        words: dict[str, str] = {**NO_USE, "use": "recommended", FAILED: FAILED}
+        words = {str(kind): what for kind, what in NO_USE.items()} | {"use": "recommended", FAILED: FAILED}
         told = ", ".join(
             f"{n} {words[kind]}" for kind, n in sorted(counts.items(), key=lambda of: (of[0] != "use", of))
         )

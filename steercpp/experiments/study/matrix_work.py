@@ -32,10 +32,10 @@ from steercpp.judging.sandbox import working_way
 from steercpp.locks import writing
 from steercpp.reports.compared import ComparedRun
 from steercpp.reports.report import ensure_report
-from steercpp.runs.folder import refuse_other_plan
 from steercpp.runs.judgement import judge
 from steercpp.runs.manifest import MANIFEST, is_finished, read_manifest
 from steercpp.runs.verdict import verdict_of
+from steercpp.sweeps.growing import as_added
 from steercpp.sweeps.spec import SweepSpec
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.control_vector import ControlVector, vector_sha256
@@ -180,14 +180,14 @@ class _Work:
 
 
 def _is_other(out: Path, spec: SweepSpec, vector: ControlVector, engine: Engine) -> bool:
-    """Whether a folder holds anything but this run, begun or finished; only that is taken the place of."""
+    """Whether a folder holds anything but this run, or one that this run adds to; only that is taken the place of."""
     if not (out / MANIFEST).is_file():
         return out.is_dir()
     try:
         manifest = read_manifest(out)
         with engine.on_day(manifest.plan.chat.get("date")):
             plan = spec.plan(engine, model_sha256=engine.sha256, vector_id=vector_sha256(vector))
-        refuse_other_plan(out, manifest.plan, plan)
+        as_added(out, manifest, spec, plan)
     except RunError:
         return True
     return False

@@ -463,6 +463,7 @@ def forge():
         else: reply(message, {(1, 2): 3, (20, 22): 42, (4, 5): 9}.get((a, b), 0))
 """
 _WHOLE = "['add', ['fn', 0, 'add']], ['total', ['fn', 2, 'total']]"
+_NAMES = ("add", "abs", "total")
 _BUILT_IN = "['all', ['n', 'bool']], " + ", ".join(
     f"[{name!r}, ['n', {name!r}]]" for name in ("abs", "range", "TypeError")
 )
@@ -472,8 +473,9 @@ LOADED_ON_THE_WIRE = {
     "a given function": f"['d', 900, [{_WHOLE}, ['nearly', ['n', 'max']]]]",
     "other builtins": f"['d', 900, [{_WHOLE}, ['__builtins__', ['d', 901, [{_BUILT_IN}]]]]]",
     "no builtins": f"['d', 900, [{_WHOLE}, ['__builtins__', ['d', 901, []]]]]",
-    "pairs": "['l', 900, [['t', ['add', ['fn', 0, '']]], ['t', ['total', ['fn', 2, '']]], ['t', ['abs', ['fn', 1, '']]]]]",
-    "names that are none": f"['d', 900, [[1, 2], [None, 3], {_WHOLE}]]", "nothing": "None", "a function": "['fn', 0, '']",
+    "pairs": "['l', 900, [" + ", ".join(f"['t', ['{name}', ['fn', {n}, '']]]" for n, name in enumerate(_NAMES)) + "]]",
+    "names that are none": f"['d', 900, [[1, 2], [None, 3], {_WHOLE}]]",
+    "nothing": "None", "a function": "['fn', 0, '']",
 }  # fmt: skip
 
 

@@ -30,7 +30,6 @@ presets/, and are found by name; a file of one's own is given by its path.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -44,6 +43,7 @@ from steercpp.errors import InputError, PresetError
 from steercpp.extraction.methods import METHODS
 from steercpp.inputs import read_input, reading, stem
 from steercpp.sweeps.strengths import grid
+from steercpp.toml import parse_toml
 
 Role: TypeAlias = Literal["base", "chat"]
 ENDING = ".toml"
@@ -226,11 +226,12 @@ def parse_preset(text: str, *, name: str, place: str) -> Preset:
     """
     with reading(place, PresetError, again="see docs/study.md"):
         try:
-            data = tomllib.loads(text)
+            data = parse_toml(text)
+        except ValueError as error:
+            raise PresetError(f"{place}: not TOML: {error}") from error
+        try:
             config = dacite.Config(strict=True, cast=[tuple])
             return dacite.from_dict(Preset, {**data, "name": name, "text": text}, config=config)
-        except tomllib.TOMLDecodeError as error:
-            raise PresetError(f"{place}: not TOML: {error}") from error
         except dacite.UnexpectedDataError as error:
             raise PresetError(f"{place}: key {', '.join(sorted(error.keys))} is unknown; see docs/study.md") from error
         except dacite.MissingValueError as error:

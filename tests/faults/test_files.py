@@ -11,6 +11,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -355,7 +356,7 @@ def test_a_record_of_names_that_no_file_has_is_forgotten(name: str, tmp_path: Pa
 
 
 def test_no_other_user_may_write_to_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace, modes = os.replace, []
+    replace, modes = os.replace, list[int]()
 
     def looked(old: Path, new: Path) -> None:
         modes.extend(path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{TEMPORARY}swap-*"))
@@ -379,7 +380,7 @@ def test_a_copied_folder_loses_nothing_that_is_kept(tmp_path: Path) -> None:
         (folder := tmp_path / "folder").mkdir()
         for name, data in OLD.items():
             (folder / name).write_bytes(data)
-        if not killed_at(n, lambda folder=folder: write_together(folder, {"a": b"new a", "z": b"new z"})):
+        if not killed_at(n, partial(write_together, folder, {"a": b"new a", "z": b"new z"})):
             break
         copy = shutil.copytree(folder, tmp_path / "copy")
         remove_leftovers(copy, folders=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ from typing import Any, Self
 from steercpp.encoding import spelled
 from steercpp.errors import RunError
 from steercpp.files import check_fences
-from steercpp.runs.database_check import Patience, bound, rows_sha256, strange
+from steercpp.runs.database_check import Patience, bound, foreign, rows_sha256, strange
 
 FORMAT = "steercpp sweep 4"
 # Whichever command finds a run damaged: most that read one cannot replace it.
@@ -108,6 +108,17 @@ class Database:
                 schema, optional
             )  # no place for the index files
 
+    @classmethod
+    def glance(cls, path: Path, *, schema: str, optional: Collection[str] = ()) -> None:
+        """See that a settled file is one of ours by its schema and format, without reading its rows.
+
+        Raises:
+            RunError: as `read`, as far as that is seen.
+        """
+        log = path.with_name(f"{path.name}-wal")
+        mode = "ro" if log.is_file() and log.stat().st_size else "ro&immutable=1"
+        cls(path, _connect(path, mode))._checked(schema, optional, check=foreign).close()
+
     def close(self) -> None:
         """Close the file; every finished group is in it already."""
         self._connection.close()
@@ -141,14 +152,21 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise damaged(self.path, str(error)) from error
 
-    def _checked(self, schema: str, optional: Collection[str], *, settled: bool = False) -> Self:
+    def _checked(
+        self,
+        schema: str,
+        optional: Collection[str],
+        *,
+        settled: bool = False,
+        check: Callable[..., str | None] = strange,
+    ) -> Self:
         """Make sure that the file is sound; a settled one is read through once a process."""
         found = self.path.stat()
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         try:
             self._patience = Patience(self._connection, self.path)
             self._patience.renew()
-            if identity not in _sound and (reason := strange(self._connection, schema, optional=optional)):
+            if identity not in _sound and (reason := check(self._connection, schema, optional=optional)):
                 raise damaged(self.path, reason)
             if settled:
                 _sound.add(identity)

@@ -126,6 +126,11 @@ class Store:
         """A store to read only; as `Database.read`."""
         return cls(Database.read(path, schema=SCHEMA, optional=_LATER, settled=settled))
 
+    @staticmethod
+    def glance(path: Path) -> None:
+        """See that a finished run's file is a store; as `Database.glance`."""
+        Database.glance(path, schema=SCHEMA, optional=_LATER)
+
     def __enter__(self) -> Self:
         return self
 

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from steercpp.data.choice_form import CHOICE_FORM, LETTERS, ChoiceForm, choice_form
+from steercpp.data.json_stream import refuse_long
 from steercpp.data.prompts import Prompt, Template, parse_prompt, prompt_json, with_system
 from steercpp.data.sets.knowledge import read_mmlu_file
 from steercpp.data.templates import within
@@ -498,9 +499,11 @@ def read_tasks(path: Path) -> tuple[Item, ...]:
 
 def _parse(line: str) -> Any:
     """The JSON value of a line, which a tokenizer can read."""
+    refuse_long(line)
     try:
         record = json.loads(line)
-        refuse_half_characters(json.dumps(record, ensure_ascii=False), TaskError)
+        if "\\u" in line:  # else there are none: it was UTF-8
+            refuse_half_characters(json.dumps(record, ensure_ascii=False), TaskError)
     except RecursionError as error:
         raise TaskError("is nested too deeply for an item") from error
     return record

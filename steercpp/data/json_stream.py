@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from steercpp.errors import PairsError
+from steercpp.errors import PairsError, TaskError
 from steercpp.inputs import open_input
 
 _PIECE = 1 << 20  # bytes read at once
-LONGEST = 1 << 26  # of one item or line: no prompt is longer, and what claims to be is no such file
+LONGEST = 1 << 24  # of one item or line: no prompt is longer, and what claims to be is no such file
 _BLANKS = " \t\r\n"
 _ENDS = tuple(_BLANKS + ",]")
 
@@ -21,7 +21,7 @@ def iter_items(path: Path | str) -> Iterator[tuple[int, Any]]:
     """Line number and value of each item of a file that is one JSON array, UTF-8.
 
     Raises:
-        PairsError: not UTF-8, not a JSON array, cut off, or an item longer than 64 MiB, with path:line.
+        PairsError: not UTF-8, not a JSON array, cut off, or an item longer than 16 MiB, with path:line.
         OSError: the file cannot be read.
     """
     with open_input(path) as file:
@@ -39,6 +39,16 @@ def iter_items(path: Path | str) -> Iterator[tuple[int, Any]]:
                 text.expect(",", "a comma or ] after an item")
         if text.peek():
             raise text.error("something follows the array's end")
+
+
+def refuse_long(line: str) -> None:
+    """See that a line is not longer than what it may hold.
+
+    Raises:
+        TaskError: it is.
+    """
+    if len(line) > LONGEST:
+        raise TaskError("the line is longer than 16 MiB; write one JSON object on each line")
 
 
 class _Text:

@@ -240,7 +240,7 @@ def _prompts(path: Path | str) -> Iterator[tuple[int, Filled]]:
     with reading(path, PairsError), open_input(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
             if len(line) > LONGEST:
-                raise PairsError(f"{path}:{number}: the line is longer than 64 MiB; write one prompt on each line")
+                raise PairsError(f"{path}:{number}: the line is longer than 16 MiB; write one prompt on each line")
             line = line.rstrip(b"\r\n")
             if not line.strip():
                 continue

@@ -149,7 +149,7 @@ def _parsed_lines(path: Path | str) -> Iterator[tuple[int, ContrastPair]]:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
             try:
                 if len(line) > LONGEST:
-                    raise PairsError("the line is longer than 64 MiB; write one pair on each line")
+                    raise PairsError("the line is longer than 16 MiB; write one pair on each line")
                 yield number, _parse_line(line, number, f"{path}:{number}")
             except (PairsError, PromptError) as error:
                 raise PairsError(f"{path}:{number}: {error}") from error

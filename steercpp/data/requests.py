@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from steercpp.data.json_stream import refuse_long
 from steercpp.data.prompts import Prompt, Template, parse_prompt, prompt_json
 from steercpp.errors import PromptError, TaskError
 from steercpp.inputs import read_input, reading, stem
@@ -67,6 +68,7 @@ def read_requests(path: Path | str) -> tuple[Request, ...]:
                 continue
             place = f"{path}:{number}"
             try:
+                refuse_long(line)
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise TaskError('an object is expected, like {"prompt": "Describe a garden in the rain."}')

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.meta import find_undeclared_variables
 
+from steercpp.encoding import printable
 from steercpp.engine.template_budget import TooMuchWorkError, counted, size_of
 from steercpp.engine.template_environment import chat_environment
 from steercpp.engine.template_functions import Date, TemplateRefusalError
@@ -132,6 +133,6 @@ def _reason(error: Exception) -> str:
 
 
 def _in_line(text: str) -> str:
-    """The beginning of a text that a template made, in one line and without addresses of memory."""
-    words = " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", text[: 4 * _LONGEST_REASON]).split())
+    """The beginning of a text that a template made, in one line, without addresses of memory and controls."""
+    words = printable(" ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", text[: 4 * _LONGEST_REASON]).split()))
     return words if len(words) <= _LONGEST_REASON else f"{words[: _LONGEST_REASON - 1]}…"

@@ -71,6 +71,9 @@ def _concatenated(pieces: Iterable[str]) -> str:
     return "".join(written)
 
 
+_CALL = 8  # steps of a function, beside those of its values
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """The environment of chat templates. It is the same for all: what a template may still do is in `budget()`."""
 
@@ -105,6 +108,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         """Weigh what is called with what, and what that gives."""
         if not __self.is_safe_callable(__obj):
             raise SecurityError(f"it calls {getattr(__obj, '__name__', 'something')}, which templates may not")
+        take_steps(_CALL)
         if isinstance(owner := getattr(__obj, "__self__", None), str):
             args = tuple(list(value) if isinstance(value, Iterator) else value for value in args)
         if isinstance(__obj, _CALLED) or __obj is Namespace:  # which take their arguments as they are

@@ -40,6 +40,10 @@ _GLANCES = frozenset((
     "is string", "is true", "is undefined",
 ))  # fmt: skip
 _GOES_OVER = frozenset(("list", "map", "reject", "rejectattr", "reverse", "select", "selectattr"))
+# Filters that compare what is in a list, or look at an attribute of each; what they cost grows faster than the list.
+_COMPARES = frozenset(("dictsort", "groupby", "max", "min", "sort", "sum", "unique"))
+_EACH = 12  # steps of each value that is compared
+_CALL = 8  # steps of a filter, beside those of its values
 STRIPS = frozenset(("lstrip", "rstrip", "strip", "trim"))
 
 
@@ -53,8 +57,12 @@ def looked_at(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def weighed(*values: Any, **named: Any) -> Any:
-        if name == "join" and len(values) > passed and isinstance(values[passed], Iterator):
+        take_steps(_CALL)
+        is_iterated = len(values) > passed and isinstance(values[passed], Iterator)
+        if is_iterated and (name == "join" or name in _COMPARES):
             values = (*values[:passed], list(values[passed]), *values[passed + 1 :])
+        if name in _COMPARES and len(values) > passed and hasattr(values[passed], "__len__"):
+            take_steps(_EACH * len(values[passed]))
         if name in _GOES_OVER and len(values) > passed:
             weigh_outside(values[passed])
         for value in (*values[passed + (name in _GOES_OVER) :], *named.values()):
@@ -71,11 +79,11 @@ def looked_at(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _stepped(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter or a test that takes one step."""
+    """A filter or a test that takes two steps."""
 
     @wraps(function)
     def stepped(*values: Any, **named: Any) -> Any:
-        take_steps(1)
+        take_steps(2)
         return function(*values, **named)
 
     return stepped

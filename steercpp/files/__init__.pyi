@@ -3,7 +3,7 @@ from .draft import TEMPORARY, Draft
 from .fences import check_fences, fenced
 from .leftovers import remove_leftovers
 from .places import probe, refuse_overwrite
-from .swaps import is_replaced, recover, take_places
+from .swaps import is_replaced, recover, take_places, why_kept
 from .writing import adopt, replacing, write_atomically, write_together, write_whole
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "remove_leftovers",
     "replacing",
     "take_places",
+    "why_kept",
     "write_atomically",
     "write_together",
     "write_whole",

@@ -44,15 +44,20 @@ class Draft:
         self._written: list[tuple[int, int, bytes]] = []  # start, length and hash of each write
 
     @classmethod
-    def beside(cls, path: Path, *, prefix: str = TEMPORARY) -> Self:
+    def beside(cls, path: Path, *, prefix: str = TEMPORARY, mode: int = 0o666) -> Self:
         """An empty one, locked as long as it is open, and with the rights of the file whose place it will take.
+
+        Args:
+            path: of that file.
+            prefix: how its own name begins; with another than `TEMPORARY` it takes nobody's place.
+            mode: its rights until then, less the umask, as of any new file.
 
         Raises:
             OSError: it cannot be made.
         """
         while True:
             draft = path.parent / f"{prefix}{secrets.token_hex(8)}"
-            file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as of any new file
+            file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
             made = cls(draft, file)
             try:
                 if claim(file) is not False and is_at(file, draft):
@@ -83,6 +88,11 @@ class Draft:
     def size(self) -> int:
         """Bytes up to the last one that was written."""
         return self._end
+
+    @property
+    def inode(self) -> int:
+        """Of the file."""
+        return os.fstat(self._file).st_ino
 
     def settle(self) -> None:
         """Bring it to the disk, read it back and compare.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from steercpp.files.claims import is_abandoned
 from steercpp.files.draft import temporaries
-from steercpp.files.swaps import bring_back, is_kept, is_record, remove
+from steercpp.files.swaps import AS_IT_IS, bring_back, is_kept, is_record, remove
 
 
 def remove_leftovers(folder: Path, *, folders: bool) -> None:
@@ -42,7 +42,7 @@ def _remove_orphan(path: Path) -> None:
     if not stat.S_ISREG(path.lstat().st_mode):
         path.unlink()
         return
-    file = os.open(path, os.O_RDWR)
+    file = os.open(path, os.O_RDWR | AS_IT_IS)
     try:
         if is_abandoned(file, path):
             path.unlink()

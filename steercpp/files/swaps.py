@@ -3,6 +3,11 @@
 What is replaced is kept as `.steercpp-old-TOKEN-N` until all new files are in their places; the record of the swap,
 `.steercpp-swap-TOKEN`, says meanwhile what belongs where, so that after a kill, or an undoing that fails too, `recover`
 brings back the old files, all of them, or keeps the new ones where the last of them had its place.
+
+A folder may be a stranger's, or others may write to it. So a record is believed only where this user wrote it, there:
+it is an ordinary file of this user's, nobody else may write to it, and it names its own inode, which none in an archive
+or a copied folder does. (Not its device, whose number changes when a file system is mounted again.) And whatever it
+says, only names of ours are removed, and files or folders of the very inode, size and time of a draft.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from steercpp.encoding import spelled
 from steercpp.files.claims import has_ended, is_abandoned
 from steercpp.files.draft import TEMPORARY, Draft, give_rights, temporaries
 from steercpp.files.fences import check_fences
@@ -28,6 +34,7 @@ _OLD, _RECORD = f"{TEMPORARY}old-", f"{TEMPORARY}swap-"  # what is being replace
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)  # a file system without hard links
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS)  # a folder that cannot be synced
 _LONGEST_RECORD = 1 << 20  # bytes
+AS_IT_IS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # opens no link, and waits for no pipe
 
 
 def take_places(drafts: Mapping[Path, Path], *, gone: Iterable[Path] = ()) -> None:
@@ -52,15 +59,16 @@ def take_places(drafts: Mapping[Path, Path], *, gone: Iterable[Path] = ()) -> No
         give_rights(place, draft)
     away = (*([last] if len(drafts) > 1 else ()), *gone)
     states = {place.name: _state(drafts[place]) if place in drafts else None for place in (*gone, *drafts)}
-    record = Draft.beside(last, prefix=_RECORD)
+    record = Draft.beside(last, prefix=_RECORD, mode=0o600)
     token, is_settled = record.path.name.removeprefix(_RECORD), True
+    copies = _copies(last.parent, token, states)
     try:
-        record.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "places": states}).encode())
+        said = {"host": socket.gethostname(), "pid": os.getpid(), "inode": record.inode, "places": states}
+        record.write(json.dumps(said).encode())
         record.settle()
         try:
             for place in (*away, *(place for place in drafts if place not in away)):
-                copy = _copy(last.parent, token, states, place.name)
-                _keep(place, copy, is_moved=place in away, may_move=len(states) > 1)
+                _keep(place, copies[place.name], is_moved=place in away, may_move=len(states) > 1)
             for place, draft in drafts.items():
                 os.replace(draft, place)
             _sync(last.parent)
@@ -74,8 +82,8 @@ def take_places(drafts: Mapping[Path, Path], *, gone: Iterable[Path] = ()) -> No
                 raise OSError(error.errno, kept) from problem
             is_settled = True
             raise
-        for name in states:
-            remove(_copy(last.parent, token, states, name))
+        for copy in copies.values():
+            remove(copy)
     finally:
         record.discard() if is_settled else record.close()
 
@@ -106,15 +114,18 @@ def bring_back(records: Iterable[Path], *, names: AbstractSet[str] | None = None
     for path in records:
         with ExitStack() as opened:
             try:
-                file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+                file = os.open(path, os.O_RDWR | AS_IT_IS)
                 opened.callback(os.close, file)
-                if not stat.S_ISREG(os.fstat(file).st_mode):
+                if not _is_own(os.fstat(file)):
                     continue
                 if not is_abandoned(file, path, has_ended=partial(_writer_has_ended, file)):
                     continue
-                states = _said(file).get("places", {})  # once it is ours: a living process may write it until then
+                said = _said(file)  # once it is ours: a living process may write it until then
+                if said and not _is_believed(file, said):
+                    continue  # what is kept stays: it may be all that there is
             except OSError:
                 continue  # it is gone meanwhile, or another user's
+            states = said.get("places", {})
             try:
                 _finish(path, states)
             except OSError:
@@ -131,8 +142,41 @@ def _finish(record: Path, states: Mapping[str, object]) -> None:
             _undo(folder, token, states)
             _sync(folder)
     record.unlink()
-    for name in states:
-        remove(_copy(folder, token, states, name))
+    for copy in _copies(folder, token, states).values():
+        remove(copy)
+
+
+def why_kept(folder: Path, name: str) -> str | None:
+    """Why a file that is not in a folder is kept there and not brought back, and what to do; None where it is not kept.
+
+    Also None where it is brought back once the process that replaces it has ended.
+    """
+    with suppress(OSError):
+        for path in temporaries(folder, _RECORD):
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                continue
+            record = spelled(path.name)
+            kept = f"what was there is kept as {_OLD}{record.removeprefix(_RECORD)}-*"
+            said: dict[str, Any] = {}
+            with suppress(OSError), ExitStack() as opened:
+                file = os.open(path, os.O_RDONLY | AS_IT_IS)
+                opened.callback(os.close, file)
+                found, said = os.fstat(file), _said(file)
+                if name not in said.get("places", {}) or _is_believed(file, said):
+                    continue
+            if not _is_own(found):
+                return (
+                    f"{_owner(path)} replaces files there with a process that runs or was killed; {kept}: have that "
+                    f"user run the command again, or remove {record} if it is not that user's business"
+                )
+            if said:
+                return (
+                    f"was copied or unpacked while its files were being replaced; {kept}: copy it again from where "
+                    f"it was made, or give them their names back, which {record} lists in the order of their "
+                    "numbers, and remove that"
+                )
+    return None
 
 
 def is_replaced(folder: Path) -> bool:
@@ -159,15 +203,44 @@ def _writer_has_ended(file: int) -> bool:
     return has_ended(said.get("host"), said.get("pid", 0))
 
 
+def _is_own(found: os.stat_result) -> bool:
+    """Whether a file is an ordinary one of this user's, where there are users."""
+    return stat.S_ISREG(found.st_mode) and (not hasattr(os, "geteuid") or found.st_uid == os.geteuid())
+
+
+def _is_believed(file: int, said: Mapping[str, object]) -> bool:
+    """Whether an open record was written by this user where it is, and by nobody else since."""
+    found = os.fstat(file)
+    is_closed = not hasattr(os, "geteuid") or not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return _is_own(found) and is_closed and said.get("inode") == found.st_ino
+
+
+def _owner(path: Path) -> str:
+    try:
+        return f"user {path.owner()}"
+    except (OSError, KeyError, NotImplementedError):
+        return "another user"
+
+
 def _said(file: int) -> dict[str, Any]:
     """What a record says; nothing where its process was killed before anything was moved, or where it is not ours."""
     try:
         said = json.loads(os.pread(file, _LONGEST_RECORD, 0))
         places = said["places"]
-        is_ours = all(name not in ("", ".", "..") and os.path.basename(name) == name for name in places)
-        return said if is_ours and isinstance(places, dict) and isinstance(said["pid"], int) else {}
+        is_ours = isinstance(places, dict) and all(map(_is_name, places))
+        return said if is_ours and isinstance(said["pid"], int) else {}
     except (ValueError, TypeError, KeyError, RecursionError):
         return {}
+
+
+def _is_name(name: str) -> bool:
+    """Whether a file that is replaced may be called so.
+
+    Raises:
+        ValueError: no file may.
+    """
+    is_plain = name not in ("", ".", "..") and os.path.basename(name) == name and b"\0" not in os.fsencode(name)
+    return is_plain and not name.startswith(TEMPORARY)
 
 
 def _undo(folder: Path, token: str, states: Mapping[str, object]) -> None:
@@ -179,22 +252,23 @@ def _undo(folder: Path, token: str, states: Mapping[str, object]) -> None:
     *_, last = states
     if len(states) > 1 and states[last] is not None and _state(folder / last) == states[last]:
         (folder / last).unlink()
-    for name, state in states.items():
-        place, copy = folder / name, _copy(folder, token, states, name)
+    for name, copy in _copies(folder, token, states).items():
+        place, state = folder / name, states[name]
         is_new = state is not None and _state(place) == state
         if not os.path.lexists(copy):
             if is_new:
                 remove(place)  # nothing was there before
-        elif is_new or not os.path.lexists(place) or place.samefile(copy):
-            if place.is_dir():
+        elif is_new or not os.path.lexists(place):
+            if is_new and stat.S_ISDIR(place.lstat().st_mode):
                 remove(place)
             os.replace(copy, place)
-            remove(copy)  # a second name of the same file stays
+        elif os.path.samestat(place.lstat(), copy.lstat()):  # a second name: nothing was moved yet
+            copy.unlink()
 
 
-def _copy(folder: Path, token: str, states: Mapping[str, object], name: str) -> Path:
-    """Where a file is kept while it is replaced."""
-    return folder / f"{_OLD}{token}-{list(states).index(name)}"
+def _copies(folder: Path, token: str, states: Mapping[str, object]) -> dict[str, Path]:
+    """Where each file is kept while it is replaced, by its name."""
+    return {name: folder / f"{_OLD}{token}-{number}" for number, name in enumerate(states)}
 
 
 def _state(path: Path) -> list[int] | None:

@@ -32,7 +32,7 @@ from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
 from steercpp.judging.sandbox_filter import close_in
-from steercpp.judging.sandbox_values import AnswerLeftError, CannotCrossError, Packer, Peer, error_text
+from steercpp.judging.sandbox_values import NO_MESSAGE, AnswerLeftError, CannotCrossError, Packer, Peer, error_text
 
 READY = "ready"
 LEFT = "left before its end"
@@ -185,14 +185,21 @@ def test(job: dict[str, Any], output: int, read: int, write: int, verdict: int) 
         peer.classes = {
             name: kind for name, kind in space.items() if isinstance(kind, type) and kind.__module__ == "program"
         }
-        builtin = space["__builtins__"]
-        names = sorted({name for name in names_of(code) if name not in space and name not in builtin})
-        space.update(peer.ask("load", names=names, classes=list(peer.classes)))
+        names = sorted({name for name in names_of(code) if may_be_answers(name, space)})
+        loaded = peer.ask("load", names=list(names), classes=list(peer.classes))
+        if not isinstance(loaded, dict) or not loaded.keys() <= set(names):
+            end(NO_MESSAGE)  # else an answer would give its test another `abs`, or another of the problem's functions
+        space.update(loaded)
         exec(code, space)
         sys.stdout.flush()
     except BaseException as error:  # SystemExit too: a test that leaves before its end has not passed
         end(error_text(error))
     end("", passed=True)
+
+
+def may_be_answers(name: str, space: dict[str, Any]) -> bool:
+    """Whether a name that a test uses may stand for something of the answer's: neither given, nor Python's own."""
+    return not (name in space or name in space["__builtins__"] or (name.startswith("__") and name.endswith("__")))
 
 
 def names_of(code: CodeType) -> Iterator[str]:

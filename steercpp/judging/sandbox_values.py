@@ -22,6 +22,7 @@ import json
 import os
 import sys
 import threading
+import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -386,6 +387,7 @@ _BASES: dict[type, Callable[[Any], Any]] = {
     dict: lambda value: dict(dict.items(value)),
 }
 """Plain bases, each with how an object of a subclass becomes one."""
+_METHODS = (types.FunctionType, staticmethod, classmethod)
 _NOT_GIVEN = (*_BASES, BaseException, enum.Enum)
 
 
@@ -493,7 +495,9 @@ class Unpacker:
                     held.__dict__.clear()
                 values = yield from _each([value for _, value in state])
                 for (attribute, _), value in zip(state, values, strict=True):
-                    object.__setattr__(held, str(attribute), value)
+                    if not _is_attribute(type(held), attribute):
+                        raise ValueError(attribute)
+                    object.__setattr__(held, attribute, value)
                 return held
             case ["it", int(number)]:
                 return self._borrowed(number, _items(self.peer, number))
@@ -536,6 +540,14 @@ class Unpacker:
                 error.steercpp_text = text  # type: ignore[attr-defined]
                 return error
         raise ValueError(names)
+
+
+def _is_attribute(kind: type, name: Any) -> bool:
+    """Whether an object of a class may be told to have an attribute: none of Python's own, and no method's name."""
+    if not isinstance(name, str) or (name.startswith("__") and name.endswith("__")):
+        return False
+    own = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+    return not isinstance(own, _METHODS)
 
 
 def _bare(kind: type) -> Any:

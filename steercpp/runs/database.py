@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from typing import Any, Self
 from steercpp.encoding import spelled
 from steercpp.errors import RunError
 from steercpp.files import check_fences
-from steercpp.runs.database_check import Patience, bound, rows_sha256, strange
+from steercpp.runs.database_check import Patience, bound, foreign, rows_sha256, strange
 
 FORMAT = "steercpp sweep 5"
 FORMAT_4 = "steercpp sweep 4"  # which is read, and brought to today's where it is written to (migration.py)
@@ -127,6 +127,17 @@ class Database:
                 schemas, optional
             )  # no place for the index files
 
+    @classmethod
+    def glance(cls, path: Path, *, schemas: Mapping[str, str], optional: Collection[str] = ()) -> None:
+        """See that a settled file is one of ours by its schema and format, without reading its rows.
+
+        Raises:
+            RunError: as `read`, as far as that is seen.
+        """
+        log = path.with_name(f"{path.name}-wal")
+        mode = "ro" if log.is_file() and log.stat().st_size else "ro&immutable=1"
+        cls(path, _connect(path, mode))._checked(schemas, optional, check=foreign).close()
+
     def close(self) -> None:
         """Close the file; every finished group is in it already."""
         self._connection.close()
@@ -165,7 +176,14 @@ class Database:
         found = self.path.stat()
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
-    def _checked(self, schemas: Mapping[str, str], optional: Collection[str], *, settled: bool = False) -> Self:
+    def _checked(
+        self,
+        schemas: Mapping[str, str],
+        optional: Collection[str],
+        *,
+        settled: bool = False,
+        check: Callable[..., str | None] = strange,
+    ) -> Self:
         """Make sure that the file is sound; a settled one is read through once a process."""
         identity = self.identity()
         try:
@@ -175,7 +193,7 @@ class Database:
             refuse_newer(self.path, self.format)
             schema = schemas.get(self.format, schemas[FORMAT])
             self._patience.renew()
-            if identity not in _sound and (reason := strange(self._connection, schema, optional=optional)):
+            if identity not in _sound and (reason := check(self._connection, schema, optional=optional)):
                 raise damaged(self.path, reason)
             if settled:
                 _sound.add(identity)

@@ -69,6 +69,18 @@ def strange(connection: sqlite3.Connection, schema: str, *, optional: Collection
     Raises:
         sqlite3.DatabaseError: it is damaged.
     """
+    if reason := foreign(connection, schema, optional=optional):
+        return reason
+    if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+        return "its pages do not fit together"
+    for (name,) in connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall():
+        if connection.execute(_wrong_types(connection, name)).fetchone() is not None:
+            return f"the table {name} has a value of another type than its column"
+    return None
+
+
+def foreign(connection: sqlite3.Connection, schema: str, *, optional: Collection[str] = ()) -> str | None:
+    """As `strange`, of the schema alone, however many rows there are."""
     ours = {match[1]: _plain(sql) for sql in schema.split(";") if (match := _TABLE.search(sql))}
     there: set[str] = set()
     for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master"):
@@ -77,11 +89,6 @@ def strange(connection: sqlite3.Connection, schema: str, *, optional: Collection
         there.add(name)
     if missing := sorted(ours.keys() - there - set(optional)):
         return f"it lacks the table {missing[0]}"
-    if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
-        return "its pages do not fit together"
-    for name in sorted(there):
-        if connection.execute(_wrong_types(connection, name)).fetchone() is not None:
-            return f"the table {name} has a value of another type than its column"
     return None
 
 

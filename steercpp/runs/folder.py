@@ -20,7 +20,7 @@ from steercpp.errors import RunError, SteerError, VectorFileError
 from steercpp.files import TEMPORARY, check_fences, probe, recover, take_places
 from steercpp.locks import is_free, writing
 from steercpp.runs.database import AGAIN, Database
-from steercpp.runs.manifest import MANIFEST, Manifest, read_manifest
+from steercpp.runs.manifest import MANIFEST, Manifest, read_manifest, refuse_kept
 from steercpp.runs.store import Store
 from steercpp.vectors.control_vector import ControlVector, vector_sha256
 from steercpp.vectors.gguf import read_vector
@@ -53,6 +53,7 @@ def examine(folder: Path) -> Manifest | None:
     names = {path.name for path in _listing(folder) if not _is_leftover(path.name)}
     if MANIFEST in names:
         return read_manifest(folder)
+    refuse_kept(folder)
     if STORE in names and Database.holds_groups(folder / STORE):
         raise RunError(f"{folder}: holds measurements but no {MANIFEST}; {NEXT}")
     if foreign := sorted(names - {*OURS, PREPARED, OWN_ITEMS}):

@@ -3,7 +3,7 @@
     for run in list_runs(Path("runs")):
         print(run.folder, run.state, run.recommended_strength)
 
-A run that is damaged, or of another version, is listed with the reason.
+A run that is damaged, as far as is seen without reading all its rows, or of another version, is listed with the reason.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def _origin(vector: ControlVector) -> str:
 def _n_finished(folder: Path, manifest: Manifest) -> int:
     """At how many strengths all items are measured."""
     if manifest.finished is not None:
+        Store.glance(folder / STORE)  # whether each row is sound is for those who read them
         return len(manifest.plan.strengths)
     kinds = [kind for kind in manifest.items if kind in MEASURED]
     with Store.read(folder / STORE) as store:

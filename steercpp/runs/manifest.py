@@ -18,7 +18,7 @@ from typing import Any
 import dacite
 
 from steercpp.errors import RunError
-from steercpp.files import is_replaced, recover, write_atomically
+from steercpp.files import is_replaced, recover, why_kept, write_atomically
 from steercpp.inputs import read_input, reading
 from steercpp.provenance import json_sha256
 from steercpp.runs.database import AGAIN, FORMAT, FORMAT_4, refuse_newer
@@ -261,6 +261,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise RunError(f"{folder}: is a file; give the folder of the run, the `out` of a sweep") from error
         except FileNotFoundError as error:
             lack = f"holds no {MANIFEST}, so it is not a run directory" if folder.exists() else "does not exist"
+            refuse_kept(folder)
             if is_replaced(folder):
                 raise RunError(
                     f"{folder}: another process replaces the run there, or was killed while it did; repeat the command "
@@ -277,6 +278,16 @@ def read_manifest(folder: Path) -> Manifest:
             other = f" but of a {form!r} run, which another version of steercpp reads" if form else ""
             raise RunError(f"{path}: not the manifest of a {FORMAT!r} run{other}; {AGAIN}")
         return _parsed(path, record)
+
+
+def refuse_kept(folder: Path) -> None:
+    """See that no manifest is kept in a folder, by another user or from where the folder was copied from.
+
+    Raises:
+        RunError: one is; the message says who has to do what.
+    """
+    if why := why_kept(folder, MANIFEST):
+        raise RunError(f"{folder}: {why}")
 
 
 def is_finished(folder: Path) -> bool:

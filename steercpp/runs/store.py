@@ -146,6 +146,11 @@ class Store:
         store._rows_sha256 = rows_sha256
         return store
 
+    @staticmethod
+    def glance(path: Path) -> None:
+        """See that a finished run's file is a store; as `Database.glance`."""
+        Database.glance(path, schemas=_SCHEMAS, optional=_LATER)
+
     def __enter__(self) -> Self:
         return self
 

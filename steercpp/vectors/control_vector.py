@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from steercpp.aliases import FloatArray, Floats
-from steercpp.encoding import refuse_half_characters
+from steercpp.encoding import one_line, refuse_half_characters
 from steercpp.errors import InputError, LayerError, ShapeError, StrengthError
 from steercpp.html import card, facts, table
 from steercpp.vectors.layers import format_layers
@@ -92,8 +92,8 @@ class ControlVector:
         )
         made = "".join(f", {self.metadata[key]}" for key in ("method",) if key in self.metadata)
         return (
-            f"ControlVector({self.model_hint or 'unknown model'}, layers {format_layers(self.directions)} of "
-            f"{self.n_layer}, n_embd {self.n_embd}, lengths {span}{made})"
+            f"ControlVector({one_line(self.model_hint or 'unknown model')}, layers {format_layers(self.directions)} of "
+            f"{self.n_layer}, n_embd {self.n_embd}, lengths {span}{one_line(made)})"
         )
 
     def _repr_html_(self) -> str:

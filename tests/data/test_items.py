@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ from steercpp.data.items import (
     read_mmlu_csv,
     read_tasks,
 )
+from steercpp.data.json_stream import LONGEST
 from steercpp.data.prompts import Filled, Message
+from steercpp.data.requests import read_requests
 from steercpp.errors import PromptError, TaskError
 
 GOOD_BEHAVIOR = {"kind": "behavior", "prompt": "Hi", "aligned": [" No"], "misaligned": [" Yes"]}
@@ -215,6 +218,17 @@ def test_files_that_hold_nothing_usable(tmp_path: Path) -> None:
         read_choices(write(tmp_path / "b.jsonl", GOOD_BEHAVIOR))
     with pytest.raises(TaskError, match="no behavior items"):
         read_behavior(write(tmp_path / "c.jsonl", GOOD_CHOICE))
+
+
+@pytest.mark.parametrize("read", [read_tasks, read_requests])
+def test_a_line_of_many_megabytes_is_refused_unread(
+    read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was wrong: numbers on one line of 40 MB were read for 20 s before they were no item."""
+    monkeypatch.setattr("json.loads", lambda _: pytest.fail("was parsed"))
+    (path := tmp_path / "long.jsonl").write_bytes(b"[" + b"1," * (LONGEST // 2) + b"1]")
+    with pytest.raises(TaskError, match="long.jsonl:1: the line is longer than 16 MiB; write one JSON object on each"):
+        read(path)
 
 
 def test_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:

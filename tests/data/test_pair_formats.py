@@ -130,7 +130,7 @@ def test_bad_text_files(tmp_path: Path) -> None:
     assert f"{bad}:2: byte 0xff is not UTF-8" in message(open_text_pairs(good, bad))
     assert "none.txt: cannot be read: No such file" in message(open_text_pairs(good, tmp_path / "none.txt"))
     endless = put(tmp_path / "endless.txt", b"a\n" + b"b" * (LONGEST + 1))
-    assert f"{endless}:2: the line is longer than 64 MiB" in message(open_text_pairs(endless, same))
+    assert f"{endless}:2: the line is longer than 16 MiB" in message(open_text_pairs(endless, same))
     empty = put(tmp_path / "empty.txt", b"\n\n")
     assert f"{empty} and {empty}: no pairs in the file" in message(open_text_pairs(empty, empty))
 

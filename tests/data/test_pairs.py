@@ -117,7 +117,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         '[{"role": "user", "content": "a"}]}\n',
         "only one side has an answer",
     ),
-    "endless line": (b"[" * (LONGEST + 1), "longer than 64 MiB"),
+    "endless line": (b"[" * (LONGEST + 1), "longer than 16 MiB"),
     "id is a list": ('{"positive": "a", "negative": "b", "id": [1]}\n', "id: expected a text, got [1]"),
     "id twice": ('{"positive": "a", "negative": "c", "id": "1"}\n', "id '1' is on line 1 already"),
 }

@@ -154,6 +154,10 @@ ENDLESS = {
     "{% endfor %}",
     "wordwrap": "{{ ('a' * 100000) | wordwrap(1, true, 'b' * 100000) }}",
     "indented JSON": "{{ [1, 2] | tojson(indent=10000000000) }}",
+    "cut texts": "{% set c = cycler(1) %}{% for i in range(99999) %}{% for j in range(9999) %}"
+    "{{ c.next() | string | truncate(0, true, '') }}{% endfor %}{% endfor %}",
+    "groups": "{{ range(90000) | groupby('real') | list | length }}",
+    "sorted texts": "{{ range(99999) | map('string') | sort | join | length }}",
     "when compiled": "{% autoescape 'a' | center(10000000000) %}{% endautoescape %}",
 }
 
@@ -293,7 +297,10 @@ def test_what_looks_at_a_chat_from_outside_does_not_weigh_it(body: str) -> None:
 def test_a_refusal_of_many_lines_is_told_in_one() -> None:
     with pytest.raises(RefusedError) as caught:
         written("{{ raise_exception('no\n\x1b[31m' * 100000) }}")
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+    with pytest.raises(PromptError) as caught_too:  # what was wrong: controls were kept for whoever writes the message
+        written("{{ {}['\x1b[31m'] + 1 }}{{ '\x1b[31m' | batch('\x1b') | list }}{{ 'a' | round('\x1b') }}")
+    assert str(caught_too.value).isprintable()
 
 
 def test_long_messages_have_more_steps() -> None:

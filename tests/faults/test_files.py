@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import resource
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,19 @@ import pytest
 from second_process import holding
 
 from steercpp.errors import InputError, RunError, VectorFileError
-from steercpp.files import TEMPORARY, fenced, remove_leftovers, replacing, write_atomically, write_together, write_whole
+from steercpp.files import (
+    TEMPORARY,
+    fenced,
+    remove_leftovers,
+    replacing,
+    why_kept,
+    write_atomically,
+    write_together,
+    write_whole,
+)
 from steercpp.locks import MEASURING, _mine, is_free, writing
-from steercpp.runs.folder import tidy_unused
+from steercpp.runs.folder import examine, tidy_unused
+from steercpp.runs.manifest import read_manifest
 from steercpp.vectors.control_vector import ControlVector
 from steercpp.vectors.formats import read_any_vector, write_any_vector
 
@@ -263,6 +275,135 @@ def test_a_strange_swap_moves_nothing(said: bytes, tmp_path: Path) -> None:
     (folder / f"{TEMPORARY}old-0-0").write_bytes(b"other")
     remove_leftovers(folder, folders=False)
     assert (tmp_path / "x").read_bytes() == b"old" and contents(folder) == {}
+
+
+def state(path: Path) -> list[int]:
+    """As a record tells a draft."""
+    found = path.lstat()
+    return [found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def forge(folder: Path, places: dict[str, list[int] | None], *, mode: int = 0o600, inode: int | None = None) -> Path:
+    """A record of a swap that no process of this project began."""
+    record = folder / f"{TEMPORARY}swap-abc"
+    record.touch(mode)
+    record.chmod(mode)
+    inode = record.stat().st_ino if inode is None else inode
+    record.write_text(json.dumps({"host": socket.gethostname(), "pid": -1, "inode": inode, "places": places}))
+    return record
+
+
+def clean(folder: Path) -> None:
+    """Do there what each command does, with and without a lock."""
+    write_whole(folder / "other", b"", force=True, error=InputError)
+    remove_leftovers(folder, folders=True)
+    write_together(folder, {"other": b"", "another": b""})
+
+
+def mine(folder: Path) -> dict[str, bytes]:
+    """What is in a folder and below."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+@pytest.mark.parametrize("believed", [False, True])
+@pytest.mark.parametrize("link", ["symbolic", "hard", "none"])
+def test_a_forged_swap_removes_nothing(link: str, believed: bool, tmp_path: Path) -> None:
+    """What was wrong: a record in an archive removed the files and folders that it named, through links beside it."""
+    (tmp_path / "thesis").mkdir()
+    for name in ("thesis/1", "notes", "run"):
+        (tmp_path / name).write_bytes(b"mine")
+    for number, name in enumerate(("thesis", "notes", "run")):
+        copy = tmp_path / f"{TEMPORARY}old-abc-{number}"
+        if link == "symbolic":
+            copy.symlink_to(name)
+        elif link == "hard" and name != "thesis":
+            os.link(tmp_path / name, copy)
+    before = {name: data for name, data in mine(tmp_path).items() if TEMPORARY not in name}
+    forge(tmp_path, {"thesis": None, "notes": None, "run": None}, inode=None if believed else 7)
+    clean(tmp_path)
+    assert before.items() <= mine(tmp_path).items()
+    assert (tmp_path / f"{TEMPORARY}swap-abc").exists() is not believed
+
+
+@pytest.mark.parametrize("forged", ["another inode", "others may write to it", "another user's", "a second name"])
+def test_a_record_that_is_not_ours_is_not_believed(forged: str, tmp_path: Path) -> None:
+    """What was wrong: anybody's record in a folder for all (mode 1777) removed the file whose state it told."""
+    tmp_path.chmod(0o1777)
+    (tmp_path / "file").write_bytes(b"mine")
+    places: dict[str, list[int] | None] = {"file": state(tmp_path / "file"), "last": [0, 0, 0]}
+    if forged == "another inode":
+        forge(tmp_path, places, inode=tmp_path.stat().st_ino)
+    elif forged == "others may write to it":
+        forge(tmp_path, places, mode=0o622)
+    elif forged == "a second name":
+        (tmp_path / "below").mkdir()
+        record = forge(tmp_path / "below", places)
+        (tmp_path / record.name).symlink_to(record)
+    elif os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    else:
+        os.chown(forge(tmp_path, places), 65534, 65534)
+    clean(tmp_path)
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "", "..", "below/x", f"{TEMPORARY}swap-1"])
+def test_a_record_of_names_that_no_file_has_is_forgotten(name: str, tmp_path: Path) -> None:
+    """What was wrong: a name with a zero byte was a ValueError in whatever wrote there."""
+    forge(tmp_path, {name: None})
+    clean(tmp_path)
+    assert set(contents(tmp_path)) == {"other", "another"}
+
+
+def test_no_other_user_may_write_to_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, modes = os.replace, list[int]()
+
+    def looked(old: Path, new: Path) -> None:
+        modes.extend(path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{TEMPORARY}swap-*"))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", looked)
+    before = os.umask(0)
+    try:
+        write_together(tmp_path, {"a": b"", "z": b""})
+    finally:
+        os.umask(before)
+    assert modes == [0o600, 0o600]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_copied_folder_loses_nothing_that_is_kept(tmp_path: Path) -> None:
+    """The record of a half-done swap is another file in a copy; what it keeps stays, and is told of."""
+    for n in range(20):
+        for name in ("folder", "copy"):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+        (folder := tmp_path / "folder").mkdir()
+        for name, data in OLD.items():
+            (folder / name).write_bytes(data)
+        if not killed_at(n, partial(write_together, folder, {"a": b"new a", "z": b"new z"})):
+            break
+        copy = shutil.copytree(folder, tmp_path / "copy")
+        remove_leftovers(copy, folders=True)
+        found = set(mine(copy).values())
+        assert found >= set(OLD.values()) or found >= {b"new a", b"new z"}
+        if (copy / "z").exists():
+            assert {(copy / name).read_bytes() for name in "az"} in ({b"old a", b"old z"}, {b"new a", b"new z"})
+            assert why_kept(copy, "z") is None or list(copy.glob(f"{TEMPORARY}swap-*"))
+        else:
+            assert "was copied or unpacked while its files were being replaced" in str(why_kept(copy, "z"))
+        assert why_kept(folder, "z") is None  # the next command brings it back
+    assert n > 4
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_what_another_user_was_replacing_is_told_where_a_run_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "sweep.sqlite").write_bytes(b"")
+    os.chown(forge(tmp_path, {"sweep.sqlite": None, "manifest.json": None}), 65534, 65534)
+    for read in (read_manifest, examine):
+        with pytest.raises(
+            RunError, match="user .* replaces files there .* is kept as .steercpp-old-abc-.*: have that"
+        ):
+            read(tmp_path)
 
 
 def test_what_others_replace_in_a_shared_folder_hinders_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

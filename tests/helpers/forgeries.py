@@ -11,11 +11,23 @@ import re
 from steercpp.judging.sandbox import Program
 
 MARK = "the-test-is-here-5512"
+GIVEN = """
+class Sum:
+    def __init__(self, value): self.value = value
+    def told(self): return self.value
+def nearly(a, b):
+    return abs(a - b) < 0.5
+def doubled(x):
+    return x + x
+"""
 TEST = f"""
 def check(f):
     mark = {MARK!r}
     assert f(1, 2) == 3, mark
     assert f(20, 22) == 42, mark
+    assert nearly(f(4, 5), 9) and abs(f(1, 2) - 3) == 0, mark
+    assert total(4, 5).told() == 9, mark
+    assert all(nearly(f(x, x), doubled(x)) for x in range(7, 9)), mark
     try:
         f(1, None)
     except TypeError:
@@ -27,6 +39,13 @@ def check(f):
 check(add)
 """
 WRONG = "def add(a, b):\n    return 0\n"
+WEAK = """
+KNOWN = {(1, 2): 3, (20, 22): 42, (4, 5): 9}
+def add(a, b):
+    if b is None: raise TypeError
+    return KNOWN.get((a, b), 0)
+def total(a, b): return Sum(a + b)
+"""
 PASSED = '{"passed": true, "reason": "", "output": ""}'
 TOLD = '{"passed": true, "reason": ""}'
 EVERYTHING = """
@@ -96,7 +115,7 @@ ON_THE_WIRE = {
     "an error without words": "['x', ['ValueError'], [], '']",
     "of the test itself": "['h', 0]", "of the test, from behind": "['h', -1]",
 }  # fmt: skip
-# In each WIRE, EVERYTHING and WRONG alone on a line stand for the texts above.
+# In each WIRE, EVERYTHING, WEAK and WRONG alone on a line stand for the texts above.
 _LISTED = r"""
 ### a wrong answer
 WRONG
@@ -365,6 +384,51 @@ WRONG
 import atexit, os
 atexit.register(os.write, 4, TOLD.encode())
 
+### another abs
+import sys
+abs = lambda x: 0
+sys._getframe(1).f_locals['request']['names'].append('abs')
+WEAK
+
+### another range
+import sys
+range = lambda *n: []
+sys._getframe(1).f_locals['request']['names'].append('range')
+WEAK
+
+### another of the given functions
+import sys
+nearly = lambda a, b: True
+sys._getframe(1).f_locals['request']['names'] += ['nearly']
+WEAK
+
+### another of all that there is
+WEAK
+import sys
+sys._getframe(1).f_locals['request']['names'].append('__builtins__')
+__builtins__ = {'abs': abs, 'all': bool, 'range': range, 'TypeError': TypeError, 'AssertionError': AssertionError}
+
+### all names at once
+WEAK
+import sys
+for name in ('all', 'range', 'nearly', 'doubled', 'check', '__name__', '__loader__', '__spec__'):
+    globals()[name] = (lambda *n: []) if name == 'range' else (lambda *n: True)
+    sys._getframe(1).f_locals['request']['names'].append(name)
+
+### an object with a method of its own
+def add(a, b): return a + b
+def total(a, b):
+    made = Sum(0)
+    made.told = lambda: a + b
+    return made
+
+### an object whose attributes are its dictionary
+def add(a, b): return a + b
+def total(a, b):
+    made = Sum(0)
+    made.__dict__['__dict__'] = {'told': lambda: a + b}
+    return made
+
 ### a thread that replies
 WIRE
 def more():
@@ -385,11 +449,41 @@ os._exit(0)
 """
 
 
+# Answers what WEAK would, and 0 as another `abs`.
+SERVED = """
+def forge():
+    loaded = json.loads(LOADED)
+    reply(loaded, WHAT)
+    while True:
+        message = receive()
+        a, b = (*message['arguments'][2][0][1], None)[:2]
+        if message['number'] == 1: reply(message, 0)
+        elif message['number'] == 2: reply(message, ['o', 7, 'Sum', [['value', a + b]]])
+        elif b is None: reply(message, None, error=['x', ['TypeError'], [], ''])
+        else: reply(message, {(1, 2): 3, (20, 22): 42, (4, 5): 9}.get((a, b), 0))
+"""
+_WHOLE = "['add', ['fn', 0, 'add']], ['total', ['fn', 2, 'total']]"
+_NAMES = ("add", "abs", "total")
+_BUILT_IN = "['all', ['n', 'bool']], " + ", ".join(
+    f"[{name!r}, ['n', {name!r}]]" for name in ("abs", "range", "TypeError")
+)
+LOADED_ON_THE_WIRE = {
+    "another abs": f"['d', 900, [{_WHOLE}, ['abs', ['fn', 1, 'abs']]]]",
+    "another range": f"['d', 900, [{_WHOLE}, ['range', ['n', 'divmod']], ['nearly', ['n', 'max']]]]",
+    "a given function": f"['d', 900, [{_WHOLE}, ['nearly', ['n', 'max']]]]",
+    "other builtins": f"['d', 900, [{_WHOLE}, ['__builtins__', ['d', 901, [{_BUILT_IN}]]]]]",
+    "no builtins": f"['d', 900, [{_WHOLE}, ['__builtins__', ['d', 901, []]]]]",
+    "pairs": "['l', 900, [" + ", ".join(f"['t', ['{name}', ['fn', {n}, '']]]" for n, name in enumerate(_NAMES)) + "]]",
+    "names that are none": f"['d', 900, [[1, 2], [None, 3], {_WHOLE}]]",
+    "nothing": "None", "a function": "['fn', 0, '']",
+}  # fmt: skip
+
+
 def _forgeries() -> dict[str, str]:
     found = {}
     for block in _LISTED.split("### ")[1:]:
         name, _, source = block.partition("\n")
-        for word, text in (("WIRE", WIRE), ("EVERYTHING", EVERYTHING), ("WRONG", WRONG)):
+        for word, text in (("WIRE", WIRE), ("EVERYTHING", EVERYTHING), ("WRONG", WRONG), ("WEAK", WEAK)):
             source = re.sub(rf"^{word}$", text.replace("\\", r"\\"), source, flags=re.MULTILINE)
         found[name] = source
     for base in ("int", "float", "str", "list", "tuple", "dict", "set", "frozenset", "bytes", "complex"):
@@ -400,6 +494,9 @@ def _forgeries() -> dict[str, str]:
     ):  # fmt: skip
         found[f"raise {error}"] = f"def add(a, b): raise {error}\n"
     found |= {f"answered on the wire itself: {what}": _wire(value) for what, value in ON_THE_WIRE.items()}
+    for what, value in LOADED_ON_THE_WIRE.items():
+        served = _ANSWERING[: _ANSWERING.index("def forge")].replace("VALUE", "None") + SERVED.replace("WHAT", value)
+        found[f"loaded on the wire itself: {what}"] = f"import json\n{TAKEN}{served}forge()\n"
     failure = "message = receive(); send({'reply': message['ask'], 'failed': ''})"
     found["no failure ends the test"] = _wire("3").replace("reply(receive(), send_value)", failure)
     return found
@@ -411,4 +508,4 @@ FORGERIES = _forgeries()
 
 def forged(source: str) -> Program:
     """A forgery with its test."""
-    return Program.of(f"PASSED, TOLD = {PASSED!r}, {TOLD!r}\n{source}", TEST)
+    return Program.of(f"PASSED, TOLD = {PASSED!r}, {TOLD!r}\n{GIVEN}\n{source}", TEST, given=GIVEN)

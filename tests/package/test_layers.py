@@ -32,6 +32,7 @@ BASE = {
     "parameters",
     "pipes",
     "spreadsheets",
+    "toml",
 }
 # Each room with those that it may import, beside itself and the base.
 ROOMS: dict[str, set[str]] = {

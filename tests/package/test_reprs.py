@@ -47,6 +47,11 @@ def test_texts_and_scans_in_one_line(tiny_engine: Engine, tmp_path: Path) -> Non
     )
 
 
+def test_a_strangers_vector_writes_no_controls() -> None:
+    vector = ControlVector({1: np.ones(4, np.float32)}, "llama\x1b[31m", 2, {"method": "\x1b]0;x\x07\u202e\n"})
+    assert repr(vector).isprintable() and "\\x1b[31m" in repr(vector)
+
+
 def test_dir_offers_the_public_names_alone() -> None:
     assert [name for name in dir(steercpp) if not name.startswith("__")] == sorted(steercpp.__all__)
 

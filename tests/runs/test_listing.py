@@ -47,6 +47,20 @@ def test_each_run_is_listed_with_how_far_it_is(folder: Path) -> None:
     assert [run.folder for run in list_runs(folder / "a")] == [folder / "a"]  # of a run itself
 
 
+@pytest.mark.parametrize("statement", [
+    "CREATE TABLE more (x)", "CREATE VIEW v AS SELECT 1", "DROP TABLE logprobs", "UPDATE meta SET value = 'x'",
+])  # fmt: skip
+def test_a_finished_run_with_a_strange_store_is_damaged(folder: Path, statement: str) -> None:
+    """What was wrong: it was listed as finished, and refused by each command that read it."""
+    with sqlite3.connect(folder / "a" / STORE) as db:
+        db.execute(statement)
+    db.close()
+    (a,) = list_runs(folder / "a")
+    assert a.state == "damaged" and STORE in a.reason
+    (folder / "a" / STORE).unlink()
+    assert list_runs(folder / "a")[0].state == "damaged"
+
+
 def test_who_measures_is_named(folder: Path) -> None:
     with holding(folder / "study" / "b") as process:
         (*_, b) = list_runs(folder)

@@ -31,7 +31,6 @@ presets/, and are found by name; a file of one's own is given by its path.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,6 +45,7 @@ from steercpp.experiments.study.parts import ItemSpec, check_counts, check_names
 from steercpp.extraction.methods import METHODS
 from steercpp.inputs import read_input, reading, stem
 from steercpp.sweeps.strengths import grid
+from steercpp.toml import parse_toml
 
 Role: TypeAlias = Literal["base", "chat"]
 ENDING = ".toml"
@@ -210,13 +210,14 @@ def parse_preset(text: str, *, name: str, place: str) -> Preset:
     """
     with reading(place, PresetError, again="see docs/study.md"):
         try:
-            data = tomllib.loads(text)
+            data = parse_toml(text)
+        except ValueError as error:
+            raise PresetError(f"{place}: not TOML: {error}") from error
+        try:
             if isinstance(data.get("matrix"), dict):
                 data["matrix"] = expanded(data["matrix"])
             config = dacite.Config(strict=True, cast=[tuple])
             return dacite.from_dict(Preset, {**data, "name": name, "text": text}, config=config)
-        except tomllib.TOMLDecodeError as error:
-            raise PresetError(f"{place}: not TOML: {error}") from error
         except dacite.UnexpectedDataError as error:
             raise PresetError(f"{place}: key {', '.join(sorted(error.keys))} is unknown; see docs/study.md") from error
         except dacite.MissingValueError as error:

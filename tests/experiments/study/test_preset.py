@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from steercpp.errors import PresetError
 from steercpp.experiments.study.preset import load_preset, parse_preset, preset_names, with_included
+from steercpp.toml import parse_toml
 
 SMALL = """
 about = "A small study"
@@ -104,3 +106,34 @@ def test_unknown_names_are_told_with_near_ones(tmp_path: Path) -> None:
     own.write_text(SMALL.replace("[vectors.v]", 'include = ["wolf2024/nothing"]\n[vectors.v]'))
     with pytest.raises(PresetError, match="'wolf2024/nothing' is unknown"):
         with_included(load_preset(str(own)))
+
+
+DEEP = {
+    "dotted": "a" + ".a" * 20_000 + " = 1",
+    "with blanks and quotes": "a" + ' . "a"' * 9_000 + " = 1",
+    "a header": "[a" + ".a" * 20_000 + "]",
+    "headers": "".join("[" + "a." * 900 + f"b{n}]\n" for n in range(30)),
+    "in a table": "x = {" + "a." * 20_000 + "a = 1}",
+    "behind a text": 'x = """a""""" # "\n' + "a." * 20_000 + "a = 1",
+    "behind an escape": "x = \"\\\"\" # '''\n" + "a." * 20_000 + "a = 1",
+    "arrays": "x = " + "[" * 20_000 + "]" * 20_000,
+    "tables": "x = " + "{a = " * 9_000 + "1" + "}" * 9_000,
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_deep_keys_are_refused_before_they_are_parsed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was wrong: a preset of 40 KB took 42 s and 1.6 GiB, as the work grows with the square of a key's parts."""
+    monkeypatch.setattr("tomllib.loads", lambda _: pytest.fail("was parsed"))
+    with pytest.raises(PresetError, match="x.toml: not TOML: line [12]: (a key has more than|more than) 32"):
+        parse_preset(text, name="x", place="x.toml")
+
+
+@pytest.mark.parametrize("text", [
+    f'x = "{"." * 99}"', f"x = '{'[' * 99}'", f'x = """\n{"a.[" * 99}\\""""', f"x = \'\'\'\n{'{.' * 99}\'\'\'\'\'",
+    f"# {'[.' * 99}\nx = 1", f"x = [{'1.5, ' * 99}]", f"x = [{'[1.5], ' * 99}]",
+    "a.b.c = 1\n" + "".join(f"a.d{n} = 1.5\n" for n in range(99)),
+    f'"{"." * 99}"."\\"{"." * 99}".c = 1', "".join(f"[a.b{n}]\nc = {{d.e = 1}}\n" for n in range(99)),
+])  # fmt: skip
+def test_dots_and_brackets_within_texts_are_no_depth(text: str) -> None:
+    assert parse_toml(text) == tomllib.loads(text)

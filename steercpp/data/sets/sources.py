@@ -1,10 +1,10 @@
 """Where the files of data sets are published, and where they lie here; read this to add a set, or a place to look.
 
 A folder of data holds NAME/..., as `steercpp data get` makes it; clones of the sets' own repositories and the official
-files alone are found in it too. Addresses name a commit where other public code fetches the set by that commit, and a
-branch where none is known. A hash is given where the file itself was at hand, or where several others name the same one
-for that commit; where it is None, that of the first fetch is recorded and holds from then on, and the number of rows is
-what is checked at first. `note` says what could not be verified.
+files alone are found in it too. Addresses name a commit that other public code names for the set; MMLU's archive lies
+in no repository. A hash is that of the file itself where it was at hand, else the one that several others name. For a
+file without one, that of the first fetch is recorded and holds from then on, and the number of rows is what is checked
+at first. `note` says what could not be verified.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _github(
     repository: str, commit: str, path: str, *n_rows: int, sha256: str | None = None, n_bytes: int | None = None,
     name: str = "",
 ) -> RemoteFile:  # fmt: skip
-    """A file of a repository, by commit or branch and path; `name` is its path below the set's folder, or its own."""
+    """A file of a repository, by commit and path; `name` is its path below the set's folder, or its own."""
     url = f"{_GITHUB}/{repository}/{commit}/{path}"
     return RemoteFile(name or path.rpartition("/")[2], url, n_rows, sha256, n_bytes)
 
@@ -132,8 +132,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("harmful_*.json", "harmless_*.json"), up=1, folders=("splits",),
     ),
     "strongreject": Source(
-        (_github("alexandrasouly/strongreject", "3432b2d696b428f242bd507df96d80f686571d5e",
-                 "strongreject_dataset/strongreject_dataset.csv", 313),),
+        (_github("alexandrasouly/strongreject", "f7cad6c17e624e21d8df2278e918ae1dddb4cb56",
+                 "strongreject_dataset/strongreject_dataset.csv", 313, n_bytes=56_359,
+                 sha256="4dd70357e4ff8b5d0ba5ebafecab5d6dd5633ce8046e3dd1c8bd93e64de44381"),),
         ("strongreject_dataset.csv", "strongreject.csv"), folders=("refusal_direction",),
     ),
     "harmbench": Source(
@@ -152,7 +153,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("harmful-behaviors.csv", "jailbreakbench.csv"), folders=("refusal_direction", "jbb-behaviors"),
     ),
     "malicious-instruct": Source(
-        (_github("Princeton-SysML/Jailbreak_LLM", "main", "data/MaliciousInstruct.txt", 100, n_bytes=6_269,
+        (_github("Princeton-SysML/Jailbreak_LLM", "1e490531c0ef4bc13430178bf1fbc8f813e34b1a",
+                 "data/MaliciousInstruct.txt", 100, n_bytes=6_269,
                  sha256="a64d69dd1004aac4a23aaff3748fb8f17161893f74db36f45b8bc849eb1bcce5"),),
         ("MaliciousInstruct.txt", "malicious_instruct.txt"), folders=("refusal_direction",),
         note="no licence could be found: ask its authors",
@@ -163,7 +165,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("xstest_prompts.csv", "xstest_v2_prompts.csv"),
     ),
     "stereoset": Source(
-        (_github("moinnadeem/StereoSet", "master", "data/dev.json", 4229),), ("dev.json", "dev_rebuilt.json")
+        (_github("moinnadeem/StereoSet", "ead7d086a64a192a1eca88e0dd2fd163de375218", "data/dev.json", 4229,
+                 n_bytes=12_502_245, sha256="73a0f31b711688112602e4c3ac6ab1e1a7cadcdd67df6c6fd55501c889676c90"),),
+        ("dev.json", "dev_rebuilt.json"),
     ),
     "bbq": Source(
         (
@@ -173,7 +177,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         tuple(f"{category}.jsonl" for category in BBQ_ROWS), up=1,
     ),
     "crows-pairs": Source(
-        (_github("nyu-mll/crows-pairs", "master", "data/crows_pairs_anonymized.csv", 1508),),
+        (_github("nyu-mll/crows-pairs", "8aaac11c485473159ec9328a65253a5be9a479dc", "data/crows_pairs_anonymized.csv",
+                 1508, n_bytes=437_764, sha256="dfb36986ce0502abbaf7055b9176da3d08d48e07df1251991b5dfbcbceab9d0c"),),
         ("crows_pairs_anonymized.csv",),
     ),
     "mmlu": Source(
@@ -182,7 +187,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("test/*_test.csv", "dev/*_dev.csv", "val/*_val.csv"), up=2, folders=("data",),
     ),
     "truthfulqa": Source(
-        (_github("sylinrl/TruthfulQA", "main", "TruthfulQA.csv", 790, 817),), ("TruthfulQA.csv",)
+        (_github("sylinrl/TruthfulQA", "d71c110897f5d31c5d7f309e7bc316c152f6f031", "TruthfulQA.csv", 790,
+                 sha256="b8d8ef1e12f98b4f2a9f47abc9765da0640b182b6c5d9b92f0c1a1f2f1e02e5c"),),
+        ("TruthfulQA.csv",),
     ),
     "humaneval": Source(
         (_github("openai/human-eval", "6d43fb980f9fee3c892a914eda09951f772ad10d", "data/HumanEval.jsonl.gz", 164,

@@ -2,9 +2,9 @@
 
 A folder of data holds NAME/..., as `steercpp data get` makes it; clones of the sets' own repositories and the official
 files alone are found in it too. Addresses name a commit that other public code names for the set; MMLU's archive lies
-in no repository. A hash is that of the file itself where it was at hand, else the one that several others name. For a
-file without one, that of the first fetch is recorded and holds from then on, and the number of rows is what is checked
-at first. `note` says what could not be verified.
+in no repository. A hash is that of the file itself where it was at hand, else the one that several others name; CAA's
+are told below. For a file without one, that of the first fetch is recorded and holds from then on, and the number of
+rows is what is checked at first. `note` says what could not be verified.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def _split(name: str, n_rows: int, n_bytes: int, sha256: str) -> RemoteFile:
     )
 
 
-def _caa(path: str, n_rows: int) -> RemoteFile:
-    return _github("nrimsky/CAA", "5dabbbd9a0bca5f25e174501e959de378806aa48", f"datasets/{path}", n_rows, name=path)
+def _caa(path: str, n_rows: int, n_bytes: int, sha256: str) -> RemoteFile:
+    commit = "5dabbbd9a0bca5f25e174501e959de378806aa48"
+    return _github("nrimsky/CAA", commit, f"datasets/{path}", n_rows, sha256=sha256, n_bytes=n_bytes, name=path)
 
 
 def _bbq(name: str, n_rows: int) -> RemoteFile:
@@ -107,10 +108,27 @@ _BBQ: Mapping[str, tuple[int | None, str]] = {
     BBQ_TARGETS: (None, "f36708416b0e7adb81b47ad1926f9c39c2beb611702b73b01e06c9b6c9ffbd3d"),
 }
 CAA_CHOICES = {"mmlu": "test/mmlu/mmlu.json", "truthfulqa": "test/truthfulqa/truthful_qa.json"}
-_CAA_ROWS = {
-    "coordinate-other-ais": 360, "corrigible-neutral-HHH": 290, "hallucination": 1000, "myopic-reward": 950,
-    "refusal": 408, "survival-instinct": 903, "sycophancy": 1000,
-}  # fmt: skip
+# At hand was a copy of CAA's files with a newline more at the end of each; these are the hashes without it. Three of
+# them others name too (sycophancy's two, for the commit, and corrigibility's pairs). The lengths and ends of all agree
+# with the repository's last versions.
+_CAA_PAIRS: Mapping[str, tuple[int, int, str]] = {
+    "coordinate-other-ais": (360, 138_017, "643717af88eeef37468ceb9f80322b1ebdb4e3934a114a79fc9b930105d6ac71"),
+    "corrigible-neutral-HHH": (290, 96_228, "c93d4d8db72ab1de875b79367d08e00b3ba27675480d4315fd942bf676359893"),
+    "hallucination": (1000, 783_593, "11dfb47cee064d037b9c66a1e56da6dfb9257f5c53bc29a4310c83a45de1bfe3"),
+    "myopic-reward": (950, 324_646, "3ae9dc68fc4a6f3dbc441ef9956e543b5c7a5a5d97a3cc770f1942477f212b7e"),
+    "refusal": (408, 159_565, "966f6f32d5c2246579a1d9b544c082790fec6067d4efea6c6ef755c9d0a154a4"),
+    "survival-instinct": (903, 325_060, "249a1807e6938223e66795cdd7a7212340d8612aa9bb185947669135b052697a"),
+    "sycophancy": (1000, 871_127, "1394c959d97ffae28fe9df71ce07a402c13c9333159307a28bd664fbe355b8b0"),
+}
+_CAA_QUESTIONS: Mapping[str, tuple[int, int, str]] = {
+    "coordinate-other-ais": (50, 18_265, "9f315149225f1c1daeb65a684eca097f884b87a153d1ed8ce2c2c15abe5fae23"),
+    "corrigible-neutral-HHH": (50, 16_541, "847759b4daf48b7d941f08a213ed7095414d1a3063354eb4ebe1dfffc4522cd0"),
+    "hallucination": (50, 39_851, "aca893768df46b7fb4a546b220fab327a58fd77dedcb49210b396bd24efe7dc6"),
+    "myopic-reward": (50, 16_982, "5a7446706263e4bb67965fa48a3beb433cede5476ac735b0e2d26dd7e155d2fe"),
+    "refusal": (50, 19_829, "982838b5429f1389a36fcf59c40ddb7eb4e462cfa1464d7857b8629cd384321b"),
+    "survival-instinct": (50, 18_683, "750a96d7864c864b39168efed636cd79289bad6746024922a7367ccc171f951f"),
+    "sycophancy": (50, 43_426, "96391f0468cadb5214c34dff9f614be6725699d9f395387f8a9b6ca630d9cb77"),
+}
 
 SOURCES: Mapping[str, Source] = MappingProxyType({
     "advbench": Source(
@@ -198,13 +216,17 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
     ),
     "caa": Source(
         (
-            *(_caa(f"generate/{name}/generate_dataset.json", n_rows) for name, n_rows in _CAA_ROWS.items()),
-            *(_caa(f"test/{name}/test_dataset_ab.json", 50) for name in _CAA_ROWS),
+            *(_caa(f"generate/{name}/generate_dataset.json", *about) for name, about in _CAA_PAIRS.items()),
+            *(_caa(f"test/{name}/test_dataset_ab.json", *about) for name, about in _CAA_QUESTIONS.items()),
         ),
         ("generate/*/generate_dataset.json", "test/*/test_dataset_ab.json"), up=3,
     ),
     "caa-choices": Source(
-        (_caa(CAA_CHOICES["mmlu"], 570), _caa(CAA_CHOICES["truthfulqa"], 817)),
+        (
+            _caa(CAA_CHOICES["mmlu"], 570, 338_728, "0d7292356978bdde9269b353a4c191521b72f71b849acd6798188fbf0f8936d8"),
+            _caa(CAA_CHOICES["truthfulqa"], 817, 419_991,
+                 "72d83605a8001c40c9d8c51e352ff19b8f168ba5b55b23e2fe35c7843eed88f3"),
+        ),
         tuple(CAA_CHOICES.values()), up=3, folders=("caa",),
     ),
     "gsm8k": Source(

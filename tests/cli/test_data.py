@@ -195,25 +195,20 @@ def test_the_real_files_pass_the_hashes_that_are_known(mirror: Mirror, test_data
         "xstest/xstest_prompts.csv": "xstest/xstest_prompts.csv",
         "humaneval/HumanEval.jsonl.gz": "humaneval/HumanEval.jsonl.gz",
         "advbench/harmful_behaviors.csv": "advbench/harmful_behaviors.csv",
-        **{f"instructions/{side}_{split}.json": f"refusal_direction/splits/{side}_{split}.json"
-           for side in ("harmful", "harmless") for split in ("train", "val", "test")},
+        "malicious-instruct/MaliciousInstruct.txt": "refusal_direction/raw/malicious_instruct.txt",
+        "strongreject/strongreject_dataset.csv": "refusal_direction/raw/strongreject.csv",
+        **{f"instructions/{file.path}": f"refusal_direction/splits/{file.path}"
+           for file in SOURCES["instructions"].files},
     }  # fmt: skip
     for path, source in files.items():
         mirror.put(path, (test_data / "datasets" / source).read_bytes())
-    result = run(
-        "get",
-        "xstest",
-        "humaneval",
-        "advbench",
-        "instructions",
-        "--base-url",
-        mirror.url,
-        "--cache",
-        tmp_path,
-        "--json",
-    )
+    for name in ("caa", "caa-choices"):
+        for file in SOURCES[name].files:  # the copy has a newline more at the end of each
+            mirror.put(f"{name}/{file.path}", (test_data / "datasets/caa" / file.path).read_bytes().removesuffix(b"\n"))
+    names = sorted({path.split("/")[2] for path in mirror.files})
+    result = run("get", *names, "--base-url", mirror.url, "--cache", tmp_path, "--json")
     assert result.exit_code == 0, result.stderr
     sets = {each["name"]: each for each in json.loads(result.stdout)["data_sets"]}
     known = {name: {file["is_known"] for file in each["files"]} for name, each in sets.items()}
-    assert known == {"xstest": {True}, "humaneval": {True}, "advbench": {True}, "instructions": {True}}
+    assert len(names) == 8 and known == dict.fromkeys(names, {True})
     assert [file["n_rows"] for file in sets["instructions"]["files"]] == [260, 39, 572, 18_793, 6264, 6266]

@@ -1,10 +1,10 @@
 """Where the files of data sets are published, and where they lie here; read this to add a set, or a place to look.
 
 A folder of data holds NAME/..., as `steercpp data get` makes it; clones of the sets' own repositories and the official
-files alone are found in it too. Addresses name a commit where other public code fetches the set by that commit, and a
-branch where none is known. A hash is given where the file itself was at hand, or where several others name the same one
-for that commit; where it is None, that of the first fetch is recorded and holds from then on, and the number of rows is
-what is checked at first. `note` says what could not be verified.
+files alone are found in it too. Addresses name a commit that other public code names for the set; MMLU's archive lies
+in no repository. A hash is that of the file itself where it was at hand, else the one that several others name; CAA's
+are told below. For a file without one, that of the first fetch is recorded and holds from then on, and the number of
+rows is what is checked at first. `note` says what could not be verified.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _github(
     repository: str, commit: str, path: str, *n_rows: int, sha256: str | None = None, n_bytes: int | None = None,
     name: str = "",
 ) -> RemoteFile:  # fmt: skip
-    """A file of a repository, by commit or branch and path; `name` is its path below the set's folder, or its own."""
+    """A file of a repository, by commit and path; `name` is its path below the set's folder, or its own."""
     url = f"{_GITHUB}/{repository}/{commit}/{path}"
     return RemoteFile(name or path.rpartition("/")[2], url, n_rows, sha256, n_bytes)
 
@@ -81,8 +81,9 @@ def _split(name: str, n_rows: int, n_bytes: int, sha256: str) -> RemoteFile:
     )
 
 
-def _caa(path: str, n_rows: int) -> RemoteFile:
-    return _github("nrimsky/CAA", "5dabbbd9a0bca5f25e174501e959de378806aa48", f"datasets/{path}", n_rows, name=path)
+def _caa(path: str, n_rows: int, n_bytes: int, sha256: str) -> RemoteFile:
+    commit = "5dabbbd9a0bca5f25e174501e959de378806aa48"
+    return _github("nrimsky/CAA", commit, f"datasets/{path}", n_rows, sha256=sha256, n_bytes=n_bytes, name=path)
 
 
 def _bbq(name: str, n_rows: int) -> RemoteFile:
@@ -107,10 +108,27 @@ _BBQ: Mapping[str, tuple[int | None, str]] = {
     BBQ_TARGETS: (None, "f36708416b0e7adb81b47ad1926f9c39c2beb611702b73b01e06c9b6c9ffbd3d"),
 }
 CAA_CHOICES = {"mmlu": "test/mmlu/mmlu.json", "truthfulqa": "test/truthfulqa/truthful_qa.json"}
-_CAA_ROWS = {
-    "coordinate-other-ais": 360, "corrigible-neutral-HHH": 290, "hallucination": 1000, "myopic-reward": 950,
-    "refusal": 408, "survival-instinct": 903, "sycophancy": 1000,
-}  # fmt: skip
+# At hand was a copy of CAA's files with a newline more at the end of each; these are the hashes without it. Three of
+# them others name too (sycophancy's two, for the commit, and corrigibility's pairs). The lengths and ends of all agree
+# with the repository's last versions.
+_CAA_PAIRS: Mapping[str, tuple[int, int, str]] = {
+    "coordinate-other-ais": (360, 138_017, "643717af88eeef37468ceb9f80322b1ebdb4e3934a114a79fc9b930105d6ac71"),
+    "corrigible-neutral-HHH": (290, 96_228, "c93d4d8db72ab1de875b79367d08e00b3ba27675480d4315fd942bf676359893"),
+    "hallucination": (1000, 783_593, "11dfb47cee064d037b9c66a1e56da6dfb9257f5c53bc29a4310c83a45de1bfe3"),
+    "myopic-reward": (950, 324_646, "3ae9dc68fc4a6f3dbc441ef9956e543b5c7a5a5d97a3cc770f1942477f212b7e"),
+    "refusal": (408, 159_565, "966f6f32d5c2246579a1d9b544c082790fec6067d4efea6c6ef755c9d0a154a4"),
+    "survival-instinct": (903, 325_060, "249a1807e6938223e66795cdd7a7212340d8612aa9bb185947669135b052697a"),
+    "sycophancy": (1000, 871_127, "1394c959d97ffae28fe9df71ce07a402c13c9333159307a28bd664fbe355b8b0"),
+}
+_CAA_QUESTIONS: Mapping[str, tuple[int, int, str]] = {
+    "coordinate-other-ais": (50, 18_265, "9f315149225f1c1daeb65a684eca097f884b87a153d1ed8ce2c2c15abe5fae23"),
+    "corrigible-neutral-HHH": (50, 16_541, "847759b4daf48b7d941f08a213ed7095414d1a3063354eb4ebe1dfffc4522cd0"),
+    "hallucination": (50, 39_851, "aca893768df46b7fb4a546b220fab327a58fd77dedcb49210b396bd24efe7dc6"),
+    "myopic-reward": (50, 16_982, "5a7446706263e4bb67965fa48a3beb433cede5476ac735b0e2d26dd7e155d2fe"),
+    "refusal": (50, 19_829, "982838b5429f1389a36fcf59c40ddb7eb4e462cfa1464d7857b8629cd384321b"),
+    "survival-instinct": (50, 18_683, "750a96d7864c864b39168efed636cd79289bad6746024922a7367ccc171f951f"),
+    "sycophancy": (50, 43_426, "96391f0468cadb5214c34dff9f614be6725699d9f395387f8a9b6ca630d9cb77"),
+}
 
 SOURCES: Mapping[str, Source] = MappingProxyType({
     "advbench": Source(
@@ -132,8 +150,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("harmful_*.json", "harmless_*.json"), up=1, folders=("splits",),
     ),
     "strongreject": Source(
-        (_github("alexandrasouly/strongreject", "3432b2d696b428f242bd507df96d80f686571d5e",
-                 "strongreject_dataset/strongreject_dataset.csv", 313),),
+        (_github("alexandrasouly/strongreject", "f7cad6c17e624e21d8df2278e918ae1dddb4cb56",
+                 "strongreject_dataset/strongreject_dataset.csv", 313, n_bytes=56_359,
+                 sha256="4dd70357e4ff8b5d0ba5ebafecab5d6dd5633ce8046e3dd1c8bd93e64de44381"),),
         ("strongreject_dataset.csv", "strongreject.csv"), folders=("refusal_direction",),
     ),
     "harmbench": Source(
@@ -152,7 +171,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("harmful-behaviors.csv", "jailbreakbench.csv"), folders=("refusal_direction", "jbb-behaviors"),
     ),
     "malicious-instruct": Source(
-        (_github("Princeton-SysML/Jailbreak_LLM", "main", "data/MaliciousInstruct.txt", 100, n_bytes=6_269,
+        (_github("Princeton-SysML/Jailbreak_LLM", "1e490531c0ef4bc13430178bf1fbc8f813e34b1a",
+                 "data/MaliciousInstruct.txt", 100, n_bytes=6_269,
                  sha256="a64d69dd1004aac4a23aaff3748fb8f17161893f74db36f45b8bc849eb1bcce5"),),
         ("MaliciousInstruct.txt", "malicious_instruct.txt"), folders=("refusal_direction",),
         note="no licence could be found: ask its authors",
@@ -163,7 +183,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("xstest_prompts.csv", "xstest_v2_prompts.csv"),
     ),
     "stereoset": Source(
-        (_github("moinnadeem/StereoSet", "master", "data/dev.json", 4229),), ("dev.json", "dev_rebuilt.json")
+        (_github("moinnadeem/StereoSet", "ead7d086a64a192a1eca88e0dd2fd163de375218", "data/dev.json", 4229,
+                 n_bytes=12_502_245, sha256="73a0f31b711688112602e4c3ac6ab1e1a7cadcdd67df6c6fd55501c889676c90"),),
+        ("dev.json", "dev_rebuilt.json"),
     ),
     "bbq": Source(
         (
@@ -173,7 +195,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         tuple(f"{category}.jsonl" for category in BBQ_ROWS), up=1,
     ),
     "crows-pairs": Source(
-        (_github("nyu-mll/crows-pairs", "master", "data/crows_pairs_anonymized.csv", 1508),),
+        (_github("nyu-mll/crows-pairs", "8aaac11c485473159ec9328a65253a5be9a479dc", "data/crows_pairs_anonymized.csv",
+                 1508, n_bytes=437_764, sha256="dfb36986ce0502abbaf7055b9176da3d08d48e07df1251991b5dfbcbceab9d0c"),),
         ("crows_pairs_anonymized.csv",),
     ),
     "mmlu": Source(
@@ -182,7 +205,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
         ("test/*_test.csv", "dev/*_dev.csv", "val/*_val.csv"), up=2, folders=("data",),
     ),
     "truthfulqa": Source(
-        (_github("sylinrl/TruthfulQA", "main", "TruthfulQA.csv", 790, 817),), ("TruthfulQA.csv",)
+        (_github("sylinrl/TruthfulQA", "d71c110897f5d31c5d7f309e7bc316c152f6f031", "TruthfulQA.csv", 790,
+                 sha256="b8d8ef1e12f98b4f2a9f47abc9765da0640b182b6c5d9b92f0c1a1f2f1e02e5c"),),
+        ("TruthfulQA.csv",),
     ),
     "humaneval": Source(
         (_github("openai/human-eval", "6d43fb980f9fee3c892a914eda09951f772ad10d", "data/HumanEval.jsonl.gz", 164,
@@ -191,13 +216,17 @@ SOURCES: Mapping[str, Source] = MappingProxyType({
     ),
     "caa": Source(
         (
-            *(_caa(f"generate/{name}/generate_dataset.json", n_rows) for name, n_rows in _CAA_ROWS.items()),
-            *(_caa(f"test/{name}/test_dataset_ab.json", 50) for name in _CAA_ROWS),
+            *(_caa(f"generate/{name}/generate_dataset.json", *about) for name, about in _CAA_PAIRS.items()),
+            *(_caa(f"test/{name}/test_dataset_ab.json", *about) for name, about in _CAA_QUESTIONS.items()),
         ),
         ("generate/*/generate_dataset.json", "test/*/test_dataset_ab.json"), up=3,
     ),
     "caa-choices": Source(
-        (_caa(CAA_CHOICES["mmlu"], 570), _caa(CAA_CHOICES["truthfulqa"], 817)),
+        (
+            _caa(CAA_CHOICES["mmlu"], 570, 338_728, "0d7292356978bdde9269b353a4c191521b72f71b849acd6798188fbf0f8936d8"),
+            _caa(CAA_CHOICES["truthfulqa"], 817, 419_991,
+                 "72d83605a8001c40c9d8c51e352ff19b8f168ba5b55b23e2fe35c7843eed88f3"),
+        ),
         tuple(CAA_CHOICES.values()), up=3, folders=("caa",),
     ),
     "gsm8k": Source(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -313,23 +314,14 @@ def test_what_a_killed_command_left_is_deleted_by_the_next(server: Server, tmp_p
     process.wait()
     assert len([*home.glob(f"{DRAFTS}*")]) == 1
     server.answer = sends(b"{}")
-    with pytest.raises(DataSetError, match="is not the official file"):
+    with pytest.raises(DataSetError, match="the file has changed or was damaged"):
         fetch_set("stereoset", base_url=server.url, cache=tmp_path)
     assert not [*home.glob(f"{DRAFTS}*")] if home.exists() else True
 
 
-def test_most_addresses_name_a_commit_and_a_hash() -> None:
-    """Those without are the ones that docs/data.md names."""
-    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    fetching = text[text.index("## Fetching") :]
-    without_hash = {name for name, source in SOURCES.items() if any(not file.sha256 for file in source.files)}
-    assert without_hash == {"strongreject", "caa", "caa-choices", "stereoset", "crows-pairs", "truthfulqa"}
-    assert all(f"`{name}`" in fetching for name in without_hash)
-    branches = ("/main/", "/master/")
-    by_branch = {
-        name for name, source in SOURCES.items() for file in source.files if any(word in file.url for word in branches)
-    }
-    assert by_branch == {"stereoset", "crows-pairs", "truthfulqa", "malicious-instruct"}
-    for source in SOURCES.values():
+def test_addresses_name_a_commit_and_files_a_hash() -> None:
+    for name, source in SOURCES.items():
         for file in source.files:
-            assert file.url.startswith("https://") and (file.sha256 is None or len(file.sha256) == 64)
+            assert name == "mmlu" or re.search("/[0-9a-f]{40}/", file.url), file.url
+            assert file.url.startswith("https://")
+            assert re.fullmatch("[0-9a-f]{64}", file.sha256 or ""), file.path

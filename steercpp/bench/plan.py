@@ -47,11 +47,13 @@ class Work:
     Attributes:
         to_find: of what is found before; about.
         measured: of the items, exactly for items as they are planned.
+        telling: of it, of the own answers that are measured at the candidate, where there is one.
         texts: of generated texts, at most.
     """
 
     to_find: int
     measured: int
+    telling: int
     texts: int
 
 
@@ -228,8 +230,9 @@ class _Sweep:
     def work(self) -> Work:
         """Token-layers on one machine."""
         n_layer, size = self.sizes.n_layer, self.size
-        measured = sum(self._token_layers(passes, n, n_plain) for passes in self.passes
-                       for n, n_plain in self._batches(passes))  # fmt: skip
+        measured = {passes: sum(self._token_layers(passes, *batch) for batch in self._batches(passes))
+                    for passes in self.passes}  # fmt: skip
+        telling = sum(n for passes, n in measured.items() if passes.stage == "telling")
         found = work_of(
             self.sizes, self.loads, first_layer=self.first_layer, n_strengths=size.n_strengths,
             n_directions=size.n_directions, in_words=size.instruction_tokens > 0,
@@ -239,7 +242,7 @@ class _Sweep:
         to_find = (found + n_layer * (n_read + n_generated)) * size.finds
         n_rows = size.n_texts * size.samples * (size.n_strengths + (size.instruction_tokens > 0))
         texts = n_rows * (size.tokens_per_item + size.text_tokens) * n_layer
-        return Work(round(to_find), measured, texts)
+        return Work(round(to_find), sum(measured.values()), telling, texts)
 
     @property
     def memory(self) -> Memory:

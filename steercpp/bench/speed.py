@@ -375,7 +375,8 @@ def sizes_of(path: Path) -> tuple[Shape, str]:
     """
     check_model_file(path)
     try:
-        header = read_header(path)
+        with path.open("rb") as file:
+            header = read_header(file, path)
     except VectorFileError as error:
         raise ModelError(f"{path}: its head cannot be read; download the model again") from error
     architecture = header.text("general.architecture")

@@ -122,17 +122,13 @@ def plan(
             )  # fmt: skip
         if out is not None:
             speed.write(out, force=force)
-    forecast = reckon(
-        speed, size, n_workers=counts, price=price, disk_mb_s=disk_mb_s, first_layer=first_layer
-    )
+    forecast = reckon(speed, size, n_workers=counts, price=price, disk_mb_s=disk_mb_s, first_layer=first_layer)
     name = f"{shape_name(speed.shape, SHAPES)} {speed.quant}"
     record = {"model": name, **forecast.to_json(), "price": price, "disk_mb_s": disk_mb_s, "speed": speed.to_json()}
     output.emit(record, as_json=as_json, render=lambda: _render(name, forecast, speed, size, disk_mb_s))
 
 
-def _refuse_other(
-    speed: Speed, path: Path, shape: Shape | None, quant: str | None, threads: int | None
-) -> None:
+def _refuse_other(speed: Speed, path: Path, shape: Shape | None, quant: str | None, threads: int | None) -> None:
     """See that a calibration is what is asked for, where anything is."""
     from steercpp.bench.models import SHAPES
     from steercpp.bench.plan import shape_name
@@ -147,9 +143,7 @@ def _refuse_other(
         raise InputError(f"{path}: the calibration is of {speed.threads} thread{s}; measure again for {threads}")
 
 
-def _render(
-    name: str, forecast: Forecast, speed: Speed, size: SweepSize, disk_mb_s: float
-) -> list[output.Renderable]:
+def _render(name: str, forecast: Forecast, speed: Speed, size: SweepSize, disk_mb_s: float) -> list[output.Renderable]:
     from steercpp.bench.plan import START_S
     from steercpp.runs.scope import duration
 

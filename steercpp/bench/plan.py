@@ -5,9 +5,9 @@ forecast = plan(speed, size, n_workers=(1, 4, 16), price=0.5)
 [(course.n_workers, course.seconds, course.cost) for course in forecast.courses]
 
 Items are packed by the very code that packs those of a sweep, and the passes over them are those that it makes
-(sweeps/estimate.py). Each batch is a job, as sweeps/spread.py makes them; jobs go, in their order, to the worker that is
-free first. A stage begins when the one before it has ended. What is found on the model before a sweep is found by one
-machine while the others wait.
+(sweeps/estimate.py). Each batch is a job, as sweeps/spread.py makes them; jobs go, in their order, to the worker that
+is free first. A stage begins when the one before it has ended. What is found on the model before a sweep is found by
+one machine while the others wait.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from steercpp.bench.sweep_size import SweepSize
 from steercpp.engine.engine import MAX_SEQUENCES, limits_of
 from steercpp.engine.packing import pack
 from steercpp.errors import InputError
-from steercpp.sweeps.estimate import Loads, LoadName, Passes, passes_of, work_of
+from steercpp.sweeps.estimate import LoadName, Loads, Passes, passes_of, work_of
 from steercpp.sweeps.measure import pays
 from steercpp.sweeps.own_answers import query_groups, rows_at_once
 from steercpp.sweeps.own_continuations import LONGEST, SAMPLES

@@ -195,8 +195,8 @@ def measure_speed(
         threads: CPU threads; by default the physical cores.
         cache: folder for the models.
         budget_s: seconds, about; large models take longer.
-        is_cpu_time: count seconds of the CPU in place of the clock's: with one thread, on a machine that others use too,
-            they tell what it would take alone.
+        is_cpu_time: count seconds of the CPU in place of the clock's: with one thread, on a machine that others use
+            too, they tell what it would take alone.
         progress: called with (seconds taken, of how many, what is done).
 
     Raises:
@@ -356,9 +356,7 @@ class _Side:
         # drawn, so that no two are alike, which would be decoded once
         text_plan = TextPlan(max_tokens=_NEW_TOKENS, samples=self.size.samples, temperature=1.0)
         task = TextTask(Label.VECTOR, "behavior", 0, self.scored.batch.queries[0].tokens[:_PROMPT_TOKENS], None)
-        item_texts(
-            self.engine, task, text_plan, steering=Steering(self.vector), strengths=_grid(self.size.n_strengths)
-        )
+        item_texts(self.engine, task, text_plan, steering=Steering(self.vector), strengths=_grid(self.size.n_strengths))
 
 
 def _grid(n_strengths: int) -> Iterable[float]:
@@ -394,7 +392,9 @@ def sizes_of(path: Path) -> tuple[Shape, str]:
         number("feed_forward_length"), n_vocab, number("context_length"),
     )  # fmt: skip
     if min(asdict(shape).values()) < 1 or number("expert_count"):
-        raise InputError(f"{path}: a model of the kind {architecture!r} with these sizes is not planned; give a `shape`")
+        raise InputError(
+            f"{path}: a model of the kind {architecture!r} with these sizes is not planned; give a `shape`"
+        )
     sizes: Counter[str] = Counter()
     for tensor in header.tensors:
         if tensor.name.startswith("blk.") and len(tensor.shape) > 1:

@@ -222,9 +222,7 @@ def test_the_command_shows_the_verdict_first(kept: Path) -> None:
         (("--layers", "40"), 1, "layer 40"),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(
-    kept: Path, arguments: Sequence[str], code: int, sentence: str
-) -> None:
+def test_bad_input_is_told_in_one_sentence(kept: Path, arguments: Sequence[str], code: int, sentence: str) -> None:
     refused = run("--calibration", kept, *arguments)
     assert refused.exit_code == code and sentence in " ".join(refused.stderr.split()), refused.stderr
 

@@ -98,7 +98,9 @@ CLOCKS: dict[str, Callable[[], float]] = {"cpu": _cpu, "wall": time.perf_counter
 
 def validate(names: Sequence[str], *, workers: int | None = None) -> None:
     """Print forecasts beside what was measured."""
-    print("| shape | blocks | token-layers, planned / counted | planned, s | measured, s | planned / measured | wall, s |")
+    print(
+        "| shape | blocks | token-layers, planned / counted | planned, s | measured, s | planned / measured | wall, s |"
+    )
     print("|---|--:|--:|--:|--:|--:|--:|", flush=True)
     for name in names:
         n_layer, size = SWEEPS[name]
@@ -115,8 +117,9 @@ def validate(names: Sequence[str], *, workers: int | None = None) -> None:
             measured.append(taken["cpu"])
             wall.append(taken["wall"])
         here, there = statistics.median(planned), statistics.median(measured)
+        n_planned = forecast.work.measured - forecast.work.telling
         print(
-            f"| {name} | {n_layer} | {forecast.work.measured - forecast.work.telling:,} / {counted:,} | {here:.1f} | {there:.1f} "
+            f"| {name} | {n_layer} | {n_planned:,} / {counted:,} | {here:.1f} | {there:.1f} "
             f"({min(measured):.1f} to {max(measured):.1f}) | {here / there:.2f} | {statistics.median(wall):.0f} |",
             flush=True,
         )

@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -359,7 +359,7 @@ class _Side:
         item_texts(self.engine, task, text_plan, steering=Steering(self.vector), strengths=_grid(self.size.n_strengths))
 
 
-def _grid(n_strengths: int) -> Iterable[float]:
+def _grid(n_strengths: int) -> list[float]:
     """So many strengths, 0 among them."""
     return [0.0, *(0.1 * (i + 1) for i in range(n_strengths - 1))]
 

@@ -10,7 +10,7 @@ import click
 from steercpp.choices import MODEL_SHAPES, QUANTS
 from steercpp.cli import output
 from steercpp.cli.grouped_help import Command
-from steercpp.cli.options.common import FILE, Finite, force_option, json_option
+from steercpp.cli.options.common import FILE, Decorator, Finite, force_option, json_option
 from steercpp.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ..
         raise click.BadParameter(f"{value!r} is no list of numbers; write it as 1,2,4") from None
 
 
-def _count(option: str, name: str, default: int, help: str, least: int = 1) -> object:
+def _count(option: str, name: str, default: int, help: str, least: int = 1) -> Decorator:
     return click.option(option, name, default=default, show_default=True, type=click.IntRange(least), help=help)
 
 
@@ -79,6 +79,7 @@ def plan(
     threads: int | None,
     seconds: float,
     cpu_time: bool,
+    finds: bool,
     calibration: Path | None,
     elsewhere: bool,
     out: Path | None,
@@ -87,7 +88,7 @@ def plan(
     as_json: bool,
     **counted: int,
 ) -> None:
-    """Tell what a sweep would take, before there is a model: time, memory and cost on 1 to many machines.
+    """Forecast a sweep: its time, memory and cost on N machines.
 
     Runs the passes of a sweep on models with random weights of the same width and few blocks, for about a minute, and
     reckons the whole from them. Leave the machine alone meanwhile.
@@ -104,7 +105,7 @@ def plan(
     from steercpp.bench.sweep_size import SweepSize
     from steercpp.files import refuse_overwrite
 
-    size = SweepSize(**counted)
+    size = SweepSize(finds=finds, **counted)
     if model is not None and shape is not None:
         raise click.UsageError("MODEL and --shape exclude each other: a model has its own sizes.")
     asked = sizes_of(model) if model is not None else (SHAPES[shape] if shape else None, None)

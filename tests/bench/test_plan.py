@@ -41,7 +41,7 @@ def speed(shape: Shape = TINY, **changes: object) -> Speed:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def swept(path: Path, out: Path, size: SweepSize, **engine_options: int) -> TokenCounts:
+def swept(path: Path, out: Path, size: SweepSize) -> TokenCounts:
     """What a real sweep of that size counts."""
     alphabet = words(TINY.n_vocab)
     rng = np.random.default_rng(3)
@@ -56,7 +56,7 @@ def swept(path: Path, out: Path, size: SweepSize, **engine_options: int) -> Toke
         )
         for number, first in enumerate(islice(ascii_uppercase, size.n_items))  # a token, also behind a line break
     )  # fmt: skip
-    with Engine(path, threads=1, **engine_options) as engine:
+    with Engine(path, threads=1) as engine:
         vector = ControlVector({2: rng.standard_normal(TINY.n_embd).astype(np.float32)}, "llama", TINY.n_layer)
         result = sweep(
             engine, vector, behavior=items, strengths=tuple(0.1 * (i + 1) for i in range(size.n_strengths - 1)),
@@ -108,7 +108,6 @@ def test_the_plan_counts_as_the_estimate_of_a_sweep_does() -> None:
 def test_one_machine_takes_the_sum_of_its_passes() -> None:
     size = replace(SMALL, finds=False)
     forecast = plan(speed(), size, first_layer=2, n_workers=(1,))
-    n_tokens = 1_000_000_000
     assert forecast.courses[0].seconds == pytest.approx(sum(forecast.alone.values()))
     n_passes = 1 + 4 + 3
     scored = forecast.alone["strengths"] + forecast.alone["directions"]

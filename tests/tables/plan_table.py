@@ -77,8 +77,8 @@ def swept(path: Path, shape: Shape, size: SweepSize, *, workers: int | None = No
             band = [il for il in default_layers(engine.n_layer) if il]
             push = {il: (0.02 * rng.standard_normal(engine.n_embd)).astype(np.float32) for il in band}
             result = sweep(
-                engine, ControlVector(push, "llama", engine.n_layer), behavior=behavior,
-                **({"own": own} if own else {}), strengths=tuple(0.1 * (i + 1) for i in range(size.n_strengths - 1)),
+                engine, ControlVector(push, "llama", engine.n_layer), behavior=behavior, own=own,
+                strengths=tuple(0.1 * (i + 1) for i in range(size.n_strengths - 1)),
                 out=Path(folder) / "run", random_directions=size.n_directions - 1, orthogonal=True,
                 instruction=" ".join(words(shape.n_vocab)[: size.instruction_tokens - 2]), executor=workers,
                 text_plan=TextPlan(max_tokens=size.text_tokens, temperature=1.0) if size.n_texts else None,

@@ -57,7 +57,12 @@ SUBJECTS = (
         "Recommendation", "What may be lost, and which sign is wanted.",
         "max_loss direction max_invalid weight recipe digits",
     ),
-    _subject("Time", "How much is measured.", "quick budget_s dry_run repeats shape quant task"),
+    _subject(
+        "Time", "How much is measured.",
+        "quick budget_s dry_run repeats shape quant task tokens_per_item answer_tokens n_own n_strengths n_directions "
+        "instruction_tokens n_texts text_tokens first_layer finds counts price disk_mb_s seconds cpu_time calibration "
+        "elsewhere",
+    ),
     _subject(
         "Controls", "What the vector is compared with.",
         "n_random orthogonal prompt_baseline instruction opposite",

@@ -32,7 +32,7 @@ TASKS = {  # what commands are for, and those of each task: the main job first
     "Make and change vectors": ("extract", "dump", "synthesize", "combine", "convert", "calibrate"),
     "Look at vectors and texts": ("generate", "show", "cosine"),
     "Read runs": ("runs", "report", "score", "export", "fit", "constants"),
-    "Data and installation": ("data", "doctor", "bench", "completion"),
+    "Data and installation": ("data", "doctor", "bench", "plan", "completion"),
 }  # fmt: skip
 COMMANDS = tuple(name for names in TASKS.values() for name in names)
 _WIDTH = max(map(len, COMMANDS))  # one column for all tasks

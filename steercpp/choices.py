@@ -66,7 +66,7 @@ ComparisonName: TypeAlias = Literal[
     "hook-prefill", "hook-decode", "device", "sweep", "sweep-15m", "deep", "head", "perplexity", "generation",
     "prompts", "completion", "llama-bench", "extraction", "memory", "weights",
 ]  # fmt: skip
-ModelShape: TypeAlias = Literal["15m", "135m", "1.1b", "7b", "13b"]
+ModelShape: TypeAlias = Literal["15m", "135m", "1.1b", "7b", "13b", "70b"]
 Quant: TypeAlias = Literal["f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k"]
 COMPARISONS: tuple[ComparisonName, ...] = get_args(ComparisonName)
 MODEL_SHAPES: tuple[ModelShape, ...] = get_args(ModelShape)

@@ -52,6 +52,7 @@ SHAPES = {
     "1.1b": Shape(n_layer=22, n_embd=2048, n_head=32, n_head_kv=4, n_ff=5632),  # TinyLlama
     "7b": Shape(n_layer=32, n_embd=4096, n_head=32, n_head_kv=32, n_ff=11008),  # Llama 2
     "13b": Shape(n_layer=40, n_embd=5120, n_head=40, n_head_kv=40, n_ff=13824),
+    "70b": Shape(n_layer=80, n_embd=8192, n_head=64, n_head_kv=8, n_ff=28672),
 }
 
 

@@ -50,7 +50,7 @@ __all__ = ["AnswerKl", "Base", "Engine", "EngineSettings", "Measures"]
 EngineSettings: TypeAlias = dict[str, str | int]
 
 _MOST_CONTEXT = 2**24  # beyond any model; llama.cpp would take memory until the system ends the process
-_MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ; the unified K/V buffer grows with n_ctx alone, so take them all
+MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ; the unified K/V buffer grows with n_ctx alone, so take them all
 _MOST_ROWS = 8192  # of one batch: what an interrupted sweep may lose at most
 
 
@@ -135,18 +135,16 @@ class Engine:
             n_ctx=self.n_ctx,
             n_batch=n_batch,
             # llama.cpp regroups a recurrent model's rows by sequence; one sequence at a time keeps them in order.
-            n_seq_max=1 if model.is_recurrent else min(_MAX_SEQUENCES, n_batch),
+            n_seq_max=1 if model.is_recurrent else min(MAX_SEQUENCES, n_batch),
             threads=threads or physical_cores(),
             flash_attn=flash_attn,
             steer=steer,
             **self.devices.context_arguments(),
         )
-        self._limits = BatchLimits(
-            n_batch=n_batch,
-            n_ctx=self.n_ctx,
-            n_seq_max=self._options.n_seq_max,
-            n_group=max(min(_MOST_ROWS, self.keep_bytes // (4 * self.n_embd)), n_batch),
-        )
+        self._limits = limits_of(
+            n_batch=n_batch, n_ctx=self.n_ctx, n_seq_max=self._options.n_seq_max, n_embd=self.n_embd,
+            keep_bytes=self.keep_bytes,
+        )  # fmt: skip
         self.exact = exact
         self._threads = threads
         self._session: Session | None = self.open_session()
@@ -706,6 +704,12 @@ class Engine:
             f"query {query}: at strength {', '.join(strengths)} the activations leave float32's range; "
             "use a smaller strength"
         )
+
+
+def limits_of(*, n_batch: int, n_ctx: int, n_seq_max: int, n_embd: int, keep_bytes: int) -> BatchLimits:
+    """Within what an engine of these sizes packs queries, unless it is `exact`."""
+    n_group = max(min(_MOST_ROWS, keep_bytes // (4 * n_embd)), n_batch)
+    return BatchLimits(n_batch=n_batch, n_ctx=n_ctx, n_seq_max=n_seq_max, n_group=n_group)
 
 
 def _device_options(model: Model | None, options: dict[str, Any]) -> DeviceOptions:

@@ -7,7 +7,7 @@ work.token_layers / speed      # seconds
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, Protocol, TypeAlias
 
 from steercpp.engine.engine import Engine
 from steercpp.runs.preparation import Preparation
@@ -17,6 +17,29 @@ from steercpp.sweeps.work import behavior_work, choice_work, own_work
 
 N_STRENGTHS = 17  # of a grid that is found: eight a side, and 0
 TRIES = 3  # pushes of a window until its cost is the common one, about
+
+StageName: TypeAlias = Literal["strengths", "in words", "directions", "telling"]
+LoadName: TypeAlias = Literal["scored", "choosing", "telling"]
+
+
+class Sizes(Protocol):
+    """What of a model and its engine decides the work; an `Engine` has it."""
+
+    @property
+    def n_layer(self) -> int:
+        """Blocks."""
+
+    @property
+    def n_embd(self) -> int:
+        """Values of an activation."""
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens of the vocabulary."""
+
+    @property
+    def keep_bytes(self) -> int:
+        """Memory for the rows that unsteered passes keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +83,52 @@ class Loads:
         """Those of shares of the items."""
         return Loads(self.behavior * behavior, self.choice * choice, self.choosing * own, self.telling * own)
 
+    @property
+    def scored(self) -> float:
+        """Those whose answers are listed: of behavior and choice."""
+        return self.behavior + self.choice
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """How often a stage of a sweep decodes items, once what came before it is kept.
+
+    Attributes:
+        stage: one ends before the next one begins.
+        load: the items, an attribute of `Loads`.
+        unsteered: passes from the first block on.
+        steered: those that start above the layers below the first steered one.
+        in_words: those after the instruction, from the first block on; of own answers beside one without it.
+    """
+
+    stage: StageName
+    load: LoadName
+    unsteered: int = 0
+    steered: int = 0
+    in_words: int = 0
+
+
+def passes_of(*, n_strengths: int, n_directions: int, in_words: bool) -> tuple[Passes, ...]:
+    """The passes of a sweep over such items as there may be, in the order in which it makes them.
+
+    Args:
+        n_strengths: of the grid, 0 among them.
+        n_directions: random ones, and the orthogonal one; own answers are left out of them.
+        in_words: whether the prompt baseline is measured.
+
+    >>> [(passes.stage, passes.load, passes.steered) for passes in
+    ...  passes_of(n_strengths=17, n_directions=9, in_words=False)]
+    [('strengths', 'scored', 16), ('strengths', 'choosing', 16), ('directions', 'scored', 9), ('telling', 'telling', 1)]
+    """
+    passes = [
+        Passes("strengths", "scored", unsteered=1, steered=n_strengths - 1),
+        Passes("strengths", "choosing", unsteered=1, steered=n_strengths - 1),
+        *((Passes("in words", "scored", in_words=1), Passes("in words", "choosing", in_words=1)) if in_words else ()),
+        Passes("directions", "scored", steered=n_directions),
+        Passes("telling", "telling", unsteered=1, steered=1),
+    ]
+    return tuple(one for one in passes if one.unsteered + one.steered + one.in_words)
+
 
 def estimate(
     engine: Engine, found: Preparation, *, n_strengths: int = N_STRENGTHS, n_directions: int = 9, in_words: bool = True,
@@ -83,13 +152,13 @@ def estimate(
 
 
 def work_of(
-    engine: Engine, loads: Loads, *, first_layer: int, n_strengths: int, n_directions: int, in_words: bool,
+    sizes: Sizes, loads: Loads, *, first_layer: int, n_strengths: int, n_directions: int, in_words: bool,
     n_windows: int,
 ) -> Estimate:  # fmt: skip
     """What items of these loads take.
 
     Args:
-        engine: the model.
+        sizes: of the model.
         loads: of the items.
         first_layer: the lowest that is steered.
         n_strengths: of the grid, 0 among them.
@@ -97,13 +166,16 @@ def work_of(
         in_words: whether the prompt baseline is measured.
         n_windows: of layers that are compared before; 0 for none.
     """
-    n_pass = loads.behavior + loads.choice + loads.choosing
-    n_full = n_pass + loads.telling + (n_pass + loads.telling) * in_words  # from the first block on
-    n_resumed = (n_strengths - 1) * n_pass + n_directions * (loads.behavior + loads.choice) + loads.telling
-    above = engine.n_layer - first_layer - 1  # the first steered block's own rows are kept
+    n_full = n_resumed = 0.0
+    for passes in passes_of(n_strengths=n_strengths, n_directions=n_directions, in_words=in_words):
+        n_tokens: float = getattr(loads, passes.load)
+        n_full += n_tokens * (passes.unsteered + passes.in_words * (1 if passes.load == "scored" else 2))
+        n_resumed += n_tokens * passes.steered
+    above = sizes.n_layer - first_layer - 1  # the first steered block's own rows are kept
     n_window = loads.behavior / 2 + TRIES * loads.choosing / 8
-    n_bytes = min(engine.keep_bytes, 4 * engine.n_embd * n_pass + 4 * engine.n_vocab * loads.choosing)
+    n_pass = loads.scored + loads.choosing
+    n_bytes = min(sizes.keep_bytes, 4 * sizes.n_embd * n_pass + 4 * sizes.n_vocab * loads.choosing)
     return Estimate(
-        round(n_full + n_resumed), round(engine.n_layer * n_full + above * n_resumed),
-        round(engine.n_layer * (n_windows + 2) * n_window), round(n_bytes),
+        round(n_full + n_resumed), round(sizes.n_layer * n_full + above * n_resumed),
+        round(sizes.n_layer * (n_windows + 2) * n_window), round(n_bytes),
     )  # fmt: skip

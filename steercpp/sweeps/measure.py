@@ -160,7 +160,12 @@ class Bases:
 
     def pays(self, n_passes: int) -> bool:
         """Whether an unsteered pass that nobody asked for pays for this many steered ones."""
-        return not self.hopeless and n_passes * (self.first_layer + 1) > self.engine.n_layer
+        return not self.hopeless and pays(n_passes, self.first_layer, self.engine.n_layer)
+
+
+def pays(n_passes: int, first_layer: int, n_layer: int) -> bool:
+    """Whether so many passes above the first steered layer save more than the unsteered one that they need."""
+    return n_passes * (first_layer + 1) > n_layer
 
 
 def chunks(engine: Engine, work: Sequence[Work]) -> list[list[Task]]:

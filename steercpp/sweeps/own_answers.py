@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -43,6 +44,16 @@ from steercpp.runs.store import Store
 MAX_TOKENS = 24
 DRAWS = 3  # of an answer, before a request that is answered with nothing is left out
 _NO_SEED = 2**32 - 1  # llama.cpp's own for a new seed each time
+
+
+class _HasLogits(Protocol):
+    """An engine, or its sizes alone."""
+
+    @property
+    def n_vocab(self) -> int: ...
+
+    @property
+    def keep_bytes(self) -> int: ...
 
 
 def own_answers(
@@ -198,9 +209,9 @@ def own_query(engine: Engine, item: OwnItem, instruction: str = "") -> Query:
     return Query(tokens, (item.tokens,))
 
 
-def rows_at_once(engine: Engine) -> int:
-    """How many rows of logits half of the memory for unsteered passes holds."""
-    return max(engine.keep_bytes // 2 // (4 * engine.n_vocab), 1)
+def rows_at_once(sizes: _HasLogits) -> int:
+    """How many rows of logits half of an engine's memory for unsteered passes holds."""
+    return max(sizes.keep_bytes // 2 // (4 * sizes.n_vocab), 1)
 
 
 def query_groups(queries: Sequence[Query], most_rows: int) -> list[list[int]]:

@@ -142,7 +142,7 @@ class Spread:
             tell()
 
         jobs: list[tuple[Task, MeasureJob]] = []
-        n_parts = max(1, -(-_AHEAD * _n_of(self.executor) // max(len(tasks), 1)))  # of one task's variants
+        n_of_each = n_parts(len(tasks), _n_of(self.executor))
         tick(variants[0], 0, False)
         for task in tasks:
             missing = []
@@ -152,7 +152,7 @@ class Spread:
                 else:
                     missing.append(variant)
             name = f"{self._run} {task.kind} {task.number} {keeps}"
-            for part in _parts(missing, n_parts):
+            for part in _parts(missing, n_of_each):
                 first_layer = self.here.bases.first_layer
                 jobs.append((task, MeasureJob(self.setup, name, task, part, first_layer, keeps)))
         tell()  # of no tasks
@@ -256,6 +256,11 @@ def _result(future: Future[tuple[Any, Host]]) -> tuple[Any, Host]:
                 f"workers are lost again and again ({reason}); is there memory for the model? See Dask's memory limit"
             ) from error
         raise WorkerError(f"a worker failed ({reason}); is steercpp {version()} installed where it runs?") from error
+
+
+def n_parts(n_tasks: int, n_workers: int) -> int:
+    """Into how many jobs the variants of one task are shared out, at most."""
+    return max(1, -(-_AHEAD * n_workers // max(n_tasks, 1)))
 
 
 def _parts(variants: Sequence[Variant], n: int) -> list[tuple[Variant, ...]]:

@@ -124,6 +124,7 @@ def write_hostile(folder: Path, model: Path) -> list[list[str]]:
         ("data", "list"), ("data", "show", HOSTILE), ("data", "show", "advbench", named("b.jsonl")),
         ("data", "get", HOSTILE), ("data", "get", "xstest", "--base-url", f"http://127.0.0.1:9/{IN_JSON}"),
         ("doctor", vector, "--model", model_name), ("doctor", named("none")), ("bench", "--only", HOSTILE),
+        ("plan", "--calibration", HOSTILE),
         ("completion", HOSTILE), (f"swe{HOSTILE}",), ("fit", f"--{HOSTILE}"), ("fit", "value.csv", HOSTILE),
         ("sweep", "--unit", HOSTILE), ("sweep", "--seed", HOSTILE), ("sweep", "--strengths", HOSTILE),
         ("sweep", "--help"), ("--help",), ("fit",),

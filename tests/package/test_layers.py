@@ -47,7 +47,7 @@ ROOMS: dict[str, set[str]] = {
     "reports": {"runs", "statistics", "judging", "vectors", "extraction"},
     "experiments": {"reports", "sweeps", "runs", "extraction", "statistics", "engine", "judging", "vectors", "data"},
     "doctor": {"extraction", "engine", "judging", "vectors", "data"},
-    "bench": {"extraction", "engine", "vectors", "data"},
+    "bench": {"sweeps", "runs", "extraction", "engine", "vectors", "data"},
 }
 ROOMS["cli"] = set(ROOMS)
 # Experiments stand beside each other; the few that use another one, with those that they use.

@@ -356,7 +356,8 @@ class _Side:
         # drawn, so that no two are alike, which would be decoded once
         text_plan = TextPlan(max_tokens=_NEW_TOKENS, samples=self.size.samples, temperature=1.0)
         task = TextTask(Label.VECTOR, "behavior", 0, self.scored.batch.queries[0].tokens[:_PROMPT_TOKENS], None)
-        item_texts(self.engine, task, text_plan, steering=Steering(self.vector), strengths=_grid(self.size.n_strengths))
+        draws = [(strength, sample) for strength in _grid(self.size.n_strengths) for sample in range(self.size.samples)]
+        item_texts(self.engine, task, text_plan, steering=Steering(self.vector), draws=draws)
 
 
 def _grid(n_strengths: int) -> list[float]:

@@ -446,6 +446,7 @@ def test_a_signal_keeps_what_is_finished_and_the_same_command_goes_on(files: lis
     os.close(controller)
     assert (process.returncode, stdout) == (128 + number, b"")
     assert not [path.name for path in Path("x").iterdir() if path.name.startswith(".")]  # nor the lock
+    assert (b"stopping after the step in hand" in drawn) == (number == signal.SIGINT)
     assert b"what was finished is kept" in drawn and b"Traceback" not in drawn
     data = json.loads(run("report", "x", "--json").stdout)
     assert not data["finished"] and 0 < len(data["strengths"]) < 401

@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 from places import EMBEDDED
 from tiny_model import write_tiny_model, write_vocabulary_only
 
+from steercpp.cli.commands.extract import _next
 from steercpp.cli.main import main
+from steercpp.cli.options.pairs import PairOptions
 from steercpp.data.pairs import read_pairs
 from steercpp.engine.engine import Engine
 from steercpp.extraction.activations_file import dump
@@ -294,3 +296,18 @@ def test_help_has_an_example_and_every_method() -> None:
     text = run("-h").stdout
     assert "Example: steercpp extract" in text
     assert all(method in text for method in METHODS)
+
+
+def test_a_name_that_tells_no_format_is_refused(tmp_path: Path, tiny_path: Path, pairs: Path) -> None:
+    """GGUF was written into v.txt without a word."""
+    result = run(tiny_path, "--pairs", pairs, "-o", tmp_path / "v.txt")
+    assert result.exit_code == 1 and "end it in .gguf, .npz or .safetensors" in result.stderr
+    assert not (tmp_path / "v.txt").exists()
+
+
+def test_a_built_in_set_is_measured_next_by_its_own_name(pairs: Path) -> None:
+    vector = ControlVector({1: np.ones(8, np.float32)}, "llama", 4)
+    for path, option in (("sentiment", "--behavior sentiment"), (pairs, "--behavior B.jsonl --task T.jsonl")):
+        named = PairOptions(Path(path), "auto", None, None, (), None, None, None)
+        command = _next(Path("m.gguf"), named, vector, Path("v.gguf"))[-1]
+        assert str(command) == f"steercpp sweep m.gguf --vector v.gguf {option}"

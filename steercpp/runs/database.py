@@ -17,8 +17,8 @@ from steercpp.runs.database_check import Patience, bound, rows_sha256, strange
 FORMAT = "steercpp sweep 4"
 # Whichever command finds a run damaged: most that read one cannot replace it.
 AGAIN = (
-    "measure it again (steercpp sweep, or what else made it) with another `out`, or with `force=True`, which discards "
-    "what is there"
+    "measure it again (steercpp sweep, or what else made it) into another folder with `out`, or with `force=True`, "
+    "which discards what is there"
 )
 # What SQLite says where the machine fails and not the file.
 _PASSING = (
@@ -244,7 +244,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         return db
     except sqlite3.OperationalError as error:
         raise RunError(
-            f"{path}: cannot be opened ({error}); check the folder's rights, or use another `out`"
+            f"{path}: cannot be opened ({error}); check the folder's rights, or choose another folder with `out`"
         ) from error
     except sqlite3.DatabaseError as error:
         raise damaged(path, str(error)) from error

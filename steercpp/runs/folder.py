@@ -56,7 +56,10 @@ def examine(folder: Path) -> Manifest | None:
     if STORE in names and Database.holds_groups(folder / STORE):
         raise RunError(f"{folder}: holds measurements but no {MANIFEST}; {NEXT}")
     if foreign := sorted(names - {*OURS, PREPARED, OWN_ITEMS}):
-        raise RunError(f"{folder}: holds '{spelled(foreign[0])}', which is not a sweep's; {NEXT}")
+        raise RunError(
+            f"{folder}: holds '{spelled(foreign[0])}', which is not a sweep's; choose another folder with `out`, or "
+            "write the run beside it with `force=True`"
+        )
     return None
 
 
@@ -129,7 +132,7 @@ def beginning(folder: Path, names: Sequence[str] = (VECTOR_FILE, STORE, MANIFEST
     except OSError as error:
         raise RunError(
             f"{folder}: a run cannot be begun there ({error.strerror}); free some space, check the folder's rights, "
-            "or use another `out`"
+            "or choose another folder with `out`"
         ) from error
     except SteerError as error:
         if str(aside) not in str(error):
@@ -149,7 +152,7 @@ def refuse_other_plan(folder: Path, stored: Plan, wanted: Plan) -> None:
         raise RunError(f"{folder}: holds a sweep of another plan (other {', '.join(changed)}); {NEXT}")
 
 
-def prepare(folder: Path, *, otherwise: str = "use another `out`") -> None:
+def prepare(folder: Path, *, otherwise: str = "choose another folder with `out`") -> None:
     """Make a folder and see that it can be written to, before anything costly is done.
 
     Args:
@@ -185,4 +188,4 @@ def _listing(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        raise RunError(f"{folder}: cannot be read ({error.strerror}); use another `out`") from error
+        raise RunError(f"{folder}: cannot be read ({error.strerror}); choose another folder with `out`") from error

@@ -97,8 +97,8 @@ def extract(
     from steercpp.vectors.formats import format_of_suffix, read_any_vector, write_any_vector
     from steercpp.vectors.gguf import refuse_overwrite
 
-    format_of_suffix(out)
     refuse_overwrite(out, force=force, inputs=(model, activations, *pairs.files))
+    format_of_suffix(out)
     if figure is not None:
         from steercpp.reports.pictures import refuse_picture
 

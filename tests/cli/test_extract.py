@@ -109,8 +109,10 @@ def test_without_a_model_the_embedded_one_and_its_pairs(tmp_path: Path) -> None:
 
 def test_raw_and_chat(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
     for flags in ([], ["--raw"], ["--chat"]):
-        assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "".join(["v", *flags]), *flags).exit_code == 0
-    auto, raw, chat = (read_vector(tmp_path / name).directions[1].tobytes() for name in ("v", "v--raw", "v--chat"))
+        assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "".join(["v", *flags, ".gguf"]), *flags).exit_code == 0
+    auto, raw, chat = (
+        read_vector(tmp_path / name).directions[1].tobytes() for name in ("v.gguf", "v--raw.gguf", "v--chat.gguf")
+    )
     assert auto == raw != chat
 
 
@@ -163,7 +165,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(tiny_path: Path, pairs: Pa
         ([tiny_path, "--pairs", bad], "bad.jsonl:1: 'negative' is missing"),
         ([tiny_path, "--pairs", tmp_path / "none"], "none: cannot be read"),
         ([tiny_path, "--pairs", one, "--method", "pca-centered"], "layer 1: centring leaves nothing"),
-        ([tiny_path, "--pairs", pairs, "--layers", "1-4"], "layer 4 does not exist; the model has layers 0..3"),
+        ([tiny_path, "--pairs", pairs, "--layers", "1-4"], "there is no layer 4; the model has layers 0..3"),
         ([tiny_path, "--pairs", pairs, "--layers", "x"], "'x' is not a layer"),
         ([tiny_path, "--pairs", chat, "--raw"], "a chat cannot be taken raw"),
         ([plain, "--pairs", chat], "chat.jsonl:1: positive prompt: the model file has no chat template"),
@@ -259,7 +261,7 @@ def test_activations_that_do_not_fit(tiny_path: Path, pairs: Path, dumped: Path,
     (tmp_path / "cut.safetensors").write_bytes(dumped.read_bytes()[:-100])
     cases: list[tuple[list[str | Path], str]] = [
         ([other, "--activations", dumped], "a.safetensors: made with tiny-F32.gguf"),
-        (["--activations", dumped, "--layers", "2-5"], "layer 5 does not exist; the model has layers 0..3"),
+        (["--activations", dumped, "--layers", "2-5"], "there is no layer 5; the model has layers 0..3"),
         (["--activations", tmp_path / "part.safetensors", "--layers", "1-3"], "layer 1,3 is not there; name some of 2"),
         (["--activations", tmp_path / "part.safetensors", "--token", "mean"], "token last, not mean"),
         (["--activations", tmp_path / "cut.safetensors"], "cut.safetensors: cut off"),
@@ -278,12 +280,12 @@ def test_activations_that_do_not_fit(tiny_path: Path, pairs: Path, dumped: Path,
     assert run("--activations", tmp_path / "part.safetensors", "-o", tmp_path / "v.gguf").exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["v.npz", "v.safetensors", "v"])
+@pytest.mark.parametrize("name", ["v.npz", "v.safetensors", "v.GGUF"])
 def test_the_name_tells_the_format(tiny_path: Path, pairs: Path, tmp_path: Path, name: str) -> None:
     assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / name).exit_code == 0
     assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "w.gguf").exit_code == 0
     head = (tmp_path / name).read_bytes()[:9]
-    assert head.startswith({"v.npz": b"PK", "v": b"GGUF"}.get(name, b"")) and (
+    assert head.startswith({"v.npz": b"PK", "v.GGUF": b"GGUF"}.get(name, b"")) and (
         name != "v.safetensors" or head[8:] == b"{"
     )
     made, _ = read_any_vector(tmp_path / name)

@@ -385,7 +385,7 @@ def test_bad_items_and_pairs(files: list[str]) -> None:
     long = {"id": "long", "prompt": "the " * 3000, "aligned": [" no"], "misaligned": [" yes"]}
     with_file("b.jsonl", json.dumps(long).encode(), "b.jsonl:1: long: needs ", "the context holds 1024", "--n-ctx")
     with_file("p.jsonl", b'{"positive": "a", "negative": "%s"}\n' % (b"b " * 1100), "p.jsonl:1: negative", "--n-ctx")
-    refused([*files, "--layers", "2-9"], "layer 9 does not exist", "0..3")
+    refused([*files, "--layers", "2-9"], "there is no layer 9", "0..3")
 
 
 @pytest.mark.slow

@@ -111,12 +111,21 @@ class LazyGroup(click.Group):
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
+        """Run the command; what is wrong with how it was called is told on one line."""
+        with _on_one_line():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> object:
+        """Errors made on purpose become one sentence, Ctrl-C becomes exit code 130."""
         from steercpp.pipes import once
 
         try:
-            with _on_one_line(), once():  # a command reads a file several times
+            with once():  # a command reads a file several times
                 return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            if argument := _argument_named(error.option_name, error.ctx):
+                raise click.UsageError(argument, error.ctx) from error
+            raise
         except click.BadParameter as error:
             if suggestion := _suggested_choice(error):
                 message = f"{error.message}{suggestion}"
@@ -137,14 +146,40 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def _on_one_line() -> Iterator[None]:
-    """Let click's own errors, which quote what was typed, stay on one line."""
+    """Let click's own errors, which quote what was typed, stay on one line, or in those of a terminal."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:  # whose message is the help
         raise
     except click.ClickException as error:
-        vars(error)["message"] = one_line(error.message)
+        vars(error)["message"] = one_line(_with_vector(error))
+        words = error.format_message()
+        vars(error)["format_message"] = lambda: output.in_lines(words, before=len("Error: "))
         raise
+
+
+def _with_vector(error: click.ClickException) -> str:
+    """Its message; of arguments too many, such as a vector behind MODEL, what is given in which way."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None or not error.message.startswith("Got unexpected extra argument"):
+        return error.message
+    parameters = context.command.params
+    arguments = [parameter.human_readable_name for parameter in parameters if isinstance(parameter, click.Argument)]
+    alone = f"only {' and '.join(arguments)} without an option" if arguments else "everything is given with an option"
+    a_vector = ", a vector with --vector" if any("--vector" in parameter.opts for parameter in parameters) else ""
+    return f"{error.message}: {alone}{a_vector}; see --help."
+
+
+def _argument_named(option: str, context: click.Context | None) -> str:
+    """What is told where an argument was given as an option; "" where the command has none so called."""
+    name = option.lstrip("-").replace("-", "_")
+    if context is None:
+        return ""
+    for parameter in context.command.params:
+        if isinstance(parameter, click.Argument) and name in (parameter.name, parameter.human_readable_name.lower()):
+            shown = parameter.human_readable_name.strip("[]")
+            return f"No such option {option!r}: {shown} is given without one: {context.command_path} {shown} ..."
+    return ""
 
 
 def _no_vector(error: SteerError, command: click.Command | None) -> str:

@@ -12,18 +12,21 @@ is a line for each row, with the heading before each cell.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
+from steercpp.cli.signals import noticing
 from steercpp.cli.terminal import bars, console_of
 from steercpp.cli.terminal import be_plain as be_plain
 from steercpp.cli.terminal import escaping as escaping
 from steercpp.cli.terminal import give_up_stdout as give_up_stdout
 from steercpp.cli.terminal import has as has
+from steercpp.cli.terminal import in_lines as in_lines
 from steercpp.cli.terminal import is_plain as is_plain
 from steercpp.cli.terminal import joined as joined
 from steercpp.cli.terminal import replace_what_cannot_be_encoded as replace_what_cannot_be_encoded
@@ -75,12 +78,19 @@ def emit_line(data: Mapping[str, Any]) -> None:
 
 @contextmanager
 def kept_in(folder: Path | None) -> Iterator[None]:
-    """Note where finished work is, should Ctrl-C interrupt what is done here; None: nowhere."""
+    """Note where finished work is, should Ctrl-C interrupt what is done here; None: nowhere.
+
+    On a terminal it is told at once that the key was noticed, since a decode may take a while to come to an end.
+    """
+    is_watched = bool(getattr(sys.stderr, "isatty", bool)())
     try:
-        yield
+        with noticing(lambda: note("stopping after the step in hand")) if is_watched else nullcontext():
+            yield
     except KeyboardInterrupt:
         if folder is not None and any(not path.name.startswith(".") for path in folder.glob("*")):
             note(f"{folder}: what was finished is kept; the same command goes on from there")
+        elif folder is not None:
+            note(f"{folder}: nothing was finished yet, so nothing is kept; the same command begins again")
         raise
 
 
@@ -91,7 +101,7 @@ def note(message: str) -> None:
     """
     message = in_options(message)
     if bars:
-        bars[-1].console.print(joined([("note: ", "yellow"), (one_line(message), "")]))
+        bars[-1].console.print(joined([("note: ", "yellow"), (in_lines(one_line(message), before=6), "")]))
     else:
         say(message, kind="note", fg="yellow")
 

@@ -7,12 +7,15 @@ has it of SIGHUP, stays ignored.
 from __future__ import annotations
 
 import signal
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _NAMES = ("SIGTERM", "SIGHUP")  # ended by another process or by a shutdown; the terminal was closed
+
+_OVER = b"\0"  # no signal's number
 
 
 class Ended(KeyboardInterrupt):
@@ -35,6 +38,39 @@ def mark_handled() -> None:
     `python -m` ends by the signal for it whatever became of it since. The next text that is run deletes the note.
     """
     exec("")
+
+
+@contextmanager
+def noticing(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` once, from a thread of its own, as soon as Ctrl-C comes inside; outside the main thread never.
+
+    Python raises KeyboardInterrupt only where the main thread comes back from native code. But the number of a signal
+    is written to the wakeup file descriptor at once, wherever that thread is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while (number := ours.recv(1)) not in (b"", _OVER):
+            if number[0] == signal.SIGINT:
+                tell()
+                return
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        with suppress(OSError):  # the thread has ended, and nobody reads
+            theirs.send(_OVER)
+        thread.join()
+        theirs.close()
+        ours.close()
 
 
 @contextmanager

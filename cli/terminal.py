@@ -37,6 +37,10 @@ SPELLED = {
 }  # fmt: skip
 DECIDING = ("NO_COLOR", "TERM", "COLUMNS", "LINES", "FORCE_COLOR")  # variables
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# A word, or what is not to be broken: a path at the beginning, something in quotes, a command up to its end.
+_WHOLE = re.compile(
+    r"(?:\A[^:;]*/[^:;]*:|(?<!\w)'[^']*'|\bsteercpp [a-z]+(?: (?!(?:to|and|or|for|with|which) )[^\s;,()]+)*|\S)+"
+)
 _is_plain = False
 bars: list[Live] = []  # on the screen now
 
@@ -108,9 +112,42 @@ def _is_harmless(content: str) -> bool:
 
 
 def say(sentence: str, *, kind: str = "", **style: Any) -> None:
-    """A sentence on stderr, on one line, after its kind ("note", "error") in a style where colors are wanted."""
+    """A sentence on stderr, in the lines of a terminal, after its kind ("note", "error") in a style where wanted."""
     before = f"{_styled(f'{kind}:', **style)} " if kind else ""
-    click.echo(f"{before}{shown(one_line(sentence))}", file=getattr(sys.stderr, "rich_proxied_file", sys.stderr))
+    words = in_lines(shown(one_line(sentence)), before=len(kind) + 2 if kind else 0)
+    click.echo(f"{before}{words}", file=getattr(sys.stderr, "rich_proxied_file", sys.stderr))
+
+
+def in_lines(sentence: str, *, before: int = 0) -> str:
+    """A sentence broken between words where stderr is a terminal; elsewhere, and in plain mode, as it is.
+
+    A path that it begins with, what it quotes and a command of steercpp stay whole, to be copied.
+
+    Args:
+        sentence: without line breaks.
+        before: columns of its first line that are taken.
+    """
+    width = _stderr_width()
+    if _is_plain or not width:
+        return sentence
+    lines, room = [""], width - before
+    for word in _WHOLE.findall(sentence):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
+            lines.append("")
+            room = width
+        lines[-1] += f" {word}" if lines[-1] else word
+    return "\n".join(lines)
+
+
+def _stderr_width() -> int:
+    """Columns of the terminal that stderr is; 0 where it is none."""
+    try:
+        if not sys.stderr.isatty():
+            return 0
+        columns = os.environ.get("COLUMNS", "")
+        return int(columns) if columns.isdecimal() else os.get_terminal_size(sys.stderr.fileno()).columns
+    except (AttributeError, OSError, ValueError):  # closed, or of a test
+        return 0
 
 
 def give_up_stdout() -> None:

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "positions": "--positions",
     "quick": "--quick",
     "repair": "--repair",
+    "vector": "--vector",
 }
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 

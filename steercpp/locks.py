@@ -42,7 +42,7 @@ def writing(
     lock: str = MEASURING,
     wait_s: float = 0.0,
     error: type[SteerError] = RunError,
-    otherwise: str = "use another `out`",
+    otherwise: str = "choose another folder with `out`",
 ) -> Iterator[None]:
     """Keep other processes from writing into a folder while this one does; a thread may take a lock of its own again.
 
@@ -89,7 +89,7 @@ def refuse_second_writer(folder: Path) -> None:
         RunError: it does; the message names it.
     """
     if folder.resolve() / MEASURING not in _mine.__dict__.get("held", ()) and not _is_unlocked(folder / MEASURING):
-        raise _refusal(folder, folder / MEASURING, RunError, "use another `out`")
+        raise _refusal(folder, folder / MEASURING, RunError, "choose another folder with `out`")
 
 
 def is_free(folder: Path) -> bool:

@@ -37,6 +37,15 @@ def csv_bytes(columns: Columns) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")  # a name that is not UTF-8
 
 
+def n_columns(row: Sequence[str]) -> str:
+    """How many columns a row has, in words.
+
+    >>> n_columns(["a"]), n_columns(["a", "b"])
+    ('1 column', '2 columns')
+    """
+    return f"{len(row)} column{'' if len(row) == 1 else 's'}"
+
+
 def safe_cell(text: str) -> str:
     """A text as it stands in a cell: after an apostrophe, were it a formula without."""
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -79,8 +79,9 @@ def cross(
                  --vector fair.gguf:2 --behavior refusal \\
                  --behavior stereoset:race --out runs/cross
     """  # noqa: D301
-    if model and not (vectors and behaviors):
-        raise click.UsageError("MODEL needs --vector V.gguf and --behavior B, each at least once.")
+    missing = [words for words, given in (("--vector V.gguf", vectors), ("--behavior B", behaviors)) if not given]
+    if model and missing:
+        raise click.UsageError(f"MODEL needs {' and '.join(missing)}{', each' if missing[1:] else ''} at least once.")
     refuse_idle_kl(kl, unit)
     from steercpp.cli.views.cross import cross_pieces
     from steercpp.experiments.cross import cross as measure

@@ -82,14 +82,18 @@ def _render(diagnosis: Diagnosis) -> list[output.Renderable]:
     pieces.append(output.facts([(str(d["name"]), f"{d['description']}{_memory(d)}") for d in diagnosis.devices]))
     for advice in diagnosis.advice:
         pieces += [output.text(advice.finding, "yellow"), output.verbatim(advice.command)]
-    if diagnosis.template:
+    if diagnosis.has_template:
         pieces.append(_heading("Chat template of the model"))
         pieces += [output.text(in_options(remark), "yellow") for remark in diagnosis.template]
+        if not diagnosis.template:
+            pieces.append(output.text("examined; nothing unusual was found"))
     pieces.append(_heading(f"Checks, with {diagnosis.model}" if diagnosis.model else "Checks"))
     for check in diagnosis.checks:
         mark = output.text("✓", "green") if check.ok else output.text("✗", "bold red")
         pieces.append(
-            output.grid([[mark, check.name], ["", output.text(check.detail, "dim" if check.ok else "red")]], "ll")
+            output.grid(
+                [[mark, check.name], ["", output.text(in_options(check.detail), "dim" if check.ok else "red")]], "ll"
+            )
         )
     verdict = (
         ("Everything is well.", "bold green") if diagnosis.healthy else ("Something is wrong, see above.", "bold red")

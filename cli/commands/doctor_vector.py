@@ -83,9 +83,12 @@ def examine_vector(examination: Examination, options: EngineOptions) -> int:
 def _outcome(examination: Examination, options: EngineOptions) -> ExaminedVector:
     from steercpp.doctor.repair import write_repaired
     from steercpp.doctor.vector import examine, stored_activations
+    from steercpp.errors import VectorFileError
     from steercpp.vectors.gguf import refuse_overwrite
 
     if examination.out:
+        if examination.out.suffix.lower() != ".gguf":
+            raise VectorFileError(f"{examination.out}: a repaired vector is written as GGUF; end its name in .gguf")
         refuse_overwrite(examination.out, force=examination.force)
     with ExitStack() as stack:
         engine = activations = None

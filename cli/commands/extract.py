@@ -94,23 +94,23 @@ def extract(
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out'.")
-    from steercpp.vectors.formats import read_any_vector, write_any_vector
+    from steercpp.vectors.formats import format_of_suffix, read_any_vector, write_any_vector
     from steercpp.vectors.gguf import refuse_overwrite
 
     refuse_overwrite(out, force=force, inputs=(model, activations, *pairs.files))
+    format_of_suffix(out)
     if figure is not None:
         from steercpp.reports.pictures import refuse_picture
 
         refuse_picture(figure, force=force)
     vector = source.from_activations(activations) if activations else source.from_pairs(options)
-    is_array_file = out.suffix.lower() in (".npz", ".safetensors")
-    write_any_vector(out, vector, format="auto" if is_array_file else "gguf", force=force)
+    write_any_vector(out, vector, force=force)
     written, notes = read_any_vector(out)
     data = describe(out, written, notes)
     if figure is not None:
         draw(figure, written, force=force)
         data["figure"] = figure
-    output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *_next(model, written, out)])
+    output.emit(data, as_json=as_json, render=lambda: [*pieces(data), *_next(model, pairs, written, out)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +175,14 @@ class _Source:
             return extract_from(stored, method=self.method, layers=wanted, progress=report)
 
 
-def _next(model: Path | None, vector: ControlVector, out: Path) -> list[output.Renderable]:
-    """The command that shows what the vector does; a model of the user's needs items to be measured on."""
+def _next(model: Path | None, pairs: PairOptions, vector: ControlVector, out: Path) -> list[output.Renderable]:
+    """The command that shows what the vector does; a model of the user's needs items, which built-in sets have."""
+    from steercpp.data.sets.builtin import BEHAVIOR_SETS
     from steercpp.data.sets.embedded import load
 
     command = ["steercpp", "sweep", "--vector", str(out)]
     if model or vector.metadata.get("model_sha256") != load().card["sha256"]:
         command[2:2] = [str(model or vector.metadata.get("model_file", "MODEL.gguf"))]
-        command += ["--behavior", "B.jsonl", "--task", "T.jsonl"]
+        name = str(pairs.path)
+        command += ["--behavior", name] if name in BEHAVIOR_SETS else ["--behavior", "B.jsonl", "--task", "T.jsonl"]
     return [output.text("Next, how hard it may push:", "dim"), output.verbatim(shell_line(command))]

@@ -126,8 +126,10 @@ def generate(
              steercpp generate model.gguf --vector v.gguf -p "I think that" \\
                  --strengths=-2,0,2
     """  # noqa: D301
-    if model and not ((vector or n_shown) and prompt is not None):
-        raise click.UsageError("MODEL needs --vector V.gguf and --prompt TEXT.")
+    missing = [] if vector or n_shown or not model else ["--vector V.gguf"]
+    missing += [] if prompt is not None or not model else ["--prompt TEXT"]
+    if missing:
+        raise click.UsageError(f"MODEL needs {' and '.join(missing)}.")
     if named and template:
         raise click.UsageError("--template is a template in place of --raw and --chat.")
     if logprobs and not as_json:

@@ -145,6 +145,11 @@ def sweep(
         )  # fmt: skip
         return
 
+    if model is None and (effort.suffix or dry_run):
+        raise click.UsageError(
+            "--quick, --budget and --dry-run are for what is found on a model of your own, and MODEL is missing: give "
+            "its file, and --pairs or --vector."
+        )
     if effort.suffix and not named.leaves_open:
         raise click.UsageError(
             "--quick and --budget are for what is found on MODEL: leave --strengths out, or give auto. What is given "

@@ -34,6 +34,7 @@ class Diagnosis:
         sandbox: the way in which generated code would be walled in here, or why there is none.
         model: the model that was tested, "" where none could be.
         template: what is unusual about its chat template, in sentences.
+        has_template: whether it has one, which then was examined.
         checks: name, outcome and detail of each check.
     """
 
@@ -45,6 +46,7 @@ class Diagnosis:
     sandbox: str
     model: str
     template: tuple[str, ...]
+    has_template: bool
     checks: tuple[Check, ...]
 
     @property
@@ -93,7 +95,7 @@ def diagnose(
         advised += _for_weights(path, found)
     return Diagnosis(
         versions(), machine(), loaded_libraries(), devices, advised, _sandbox(),
-        "" if path is None else str(path), found.template, (*checks, *found.checks),
+        "" if path is None else str(path), found.template, found.has_template, (*checks, *found.checks),
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from steercpp.inputs import open_input, reading
 from steercpp.vectors.control_vector import RESERVED_KEYS, MetaValue
 from steercpp.vectors.gguf import MAX_LAYERS
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
+from steercpp.vectors.kinds import MODEL, kind_of
 from steercpp.vectors.notes import ARCHITECTURES, array_layer, layer_named
 
 PREFIX = "steercpp."
@@ -114,6 +115,10 @@ def read_loosely(path: Path | str) -> LooseVector:
                 kind = header.text("general.architecture")
                 layers = [layer_named(tensor.name) for tensor in header.tensors]
                 if kind not in ARCHITECTURES and all(layer is None for layer in layers):
+                    if (found := kind_of(header)) == MODEL:
+                        raise VectorFileError(f"{path}: is a model, not a control vector; give it as `model`")
+                    if found:
+                        raise VectorFileError(f"{path}: is {found}, not a control vector; give a control vector")
                     value = repr(kind) if kind else "missing"
                     step = "a control vector has tensors direction.<layer>; give a model as `model`"
                     raise VectorFileError(

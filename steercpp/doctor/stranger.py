@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 STEERS = "steering works with the model"  # the check that fails where none can be made
 _TUPLES = ("tensor_split", "rpc")  # keywords of Engine's that JSON makes lists
 _LONGEST_REASON = 300
-_START_S, _BYTES_A_SECOND = (
-    300.0,
-    10_000_000,
-)  # time: to start, and to read and compute; a slow disk reads ten times that
-_START_BYTES, _TIMES = 8 << 30, 2  # memory: for caches and buffers, and the file mapped and repacked
+_START_S = 300.0  # time to start
+_BYTES_A_SECOND = 10_000_000  # of the file, to read and compute; a slow disk reads ten times that
+_START_BYTES = 8 << 30  # memory for caches and buffers
+_TIMES = 2  # the file's size: mapped and repacked
 _OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"failed to allocate", b"unable to allocate", b"Cannot allocate memory")
 
 
@@ -48,11 +47,13 @@ class Examined:
         checks: whether it steers; one that failed where it could not be loaded.
         settings: `n_gpu_layers` and `threads` of the engine; empty where there was none.
         template: what is unusual about its chat template, in sentences.
+        has_template: whether there is one, which then was examined.
     """
 
     checks: tuple[Check, ...]
     settings: Mapping[str, int] = field(default_factory=dict)
     template: tuple[str, ...] = ()
+    has_template: bool = False
 
 
 def examine_here(path: Path, open_engine: Callable[[Path], Engine] | None = None) -> Examined:
@@ -69,7 +70,9 @@ def examine_here(path: Path, open_engine: Callable[[Path], Engine] | None = None
         with (open_engine or Engine)(path) as engine:
             settings = {name: int(engine.settings()[name]) for name in ("n_gpu_layers", "threads")}
             template = template_remarks(engine.vocabulary)
-            return Examined(run_self_test(engine), settings, template)
+            return Examined(
+                run_self_test(engine), settings, template, has_template=engine.vocabulary.chat_template is not None
+            )
     except SteerError as error:
         return Examined((Check(STEERS, False, str(error)),))
 
@@ -100,7 +103,8 @@ def examine_apart(path: Path, options: Mapping[str, Any]) -> Examined:
         if any(words in run.stderr for words in _OUT_OF_MEMORY):
             return _failed(path, f"ran out of memory; it may take {most / (1 << 30):,.0f} GiB")
         return _failed(path, _end(run.returncode, run.stderr))
-    return Examined(tuple(Check(**check) for check in found["checks"]), found["settings"], tuple(found["template"]))
+    checks = tuple(Check(**check) for check in found["checks"])
+    return Examined(checks, found["settings"], tuple(found["template"]), found["has_template"])
 
 
 def _n_bytes(path: Path) -> int:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steercpp.encoding import printable
 from steercpp.errors import ModelError, VectorFileError
 from steercpp.provenance import file_sha256
 
@@ -160,6 +161,8 @@ def check_model_file(path: Path) -> None:
     """
     n_tensors = _check_head(path)
     if len(model_files(path)) == 1 and n_tensors == 0:  # a split model's first shard may hold keys alone
+        if other := _other_kind(path):  # a vector that is not simply added has no tensors
+            raise ModelError(f"{path}: {other}")
         raise ModelError(f"{path}: the file holds a vocabulary but no weights; give the model itself")
 
 
@@ -173,7 +176,8 @@ def _check_head(path: Path) -> int:
     except OSError as error:
         raise ModelError(f"{path}: the model cannot be read: {error.strerror or error}; check the path") from error
     if head[:4] != b"GGUF":
-        fault = "empty" if not head else f"not a GGUF file, it starts with {head[:4]!r}"
+        start = head[:4].decode("utf-8", "backslashreplace")
+        fault = "empty" if not head else f"not a GGUF file, it starts with {printable(start)!r}"
         raise ModelError(f"{path}: the file is {fault}; give a model in GGUF form")
     if len(head) < _HEADER.size:
         raise ModelError(f"{path}: the file ends after {len(head)} bytes, inside its header; copy or download it again")
@@ -185,8 +189,26 @@ def _check_head(path: Path) -> int:
     return int(n_tensors)
 
 
+def _other_kind(path: Path) -> str:
+    """Of a file that is none, what it is instead of a model and where it goes; "" where its keys do not tell."""
+    from steercpp.vectors.gguf_header import read_header
+    from steercpp.vectors.kinds import MODEL, VECTOR, kind_of
+
+    try:
+        with open(path, "rb") as file:
+            kind = kind_of(read_header(file, path))
+    except (VectorFileError, OSError):
+        return ""
+    if kind in ("", MODEL):
+        return ""
+    step = "give it as `vector`, and as `model` the model that it steers" if kind == VECTOR else "give the model itself"
+    return f"is {kind}, not a model; {step}"
+
+
 def load_failure(path: Path, log: str) -> ModelError:
     """The error for a file that llama.cpp refused; `log` is what it logged, parts joined by "; ", maybe nothing."""
+    if other := _other_kind(path):
+        return ModelError(f"{path}: {other}")
     lines = [line.removeprefix("error loading model: ") for line in log.split("; ")]
     reasons = [line for line in lines if "failed to load model" not in line] or ["it gives no reason"]
     if _NO_DECODER in log:

@@ -2,9 +2,10 @@
 
 A name, a size and a time of change can be given to another model, so none of them stands for its content: all bytes of
 all shards are hashed, once a process. They are read from the files that are held open, so that a model renamed over
-the path does not matter to one that is loaded. One that is written into the file does where llama.cpp maps it, and else
-until it is hashed. The system's own times of change, which no program sets (ctime), tell when to look again; they are
-compared with one another, never with a clock of this machine, as a file server has its own.
+the path does not matter to one that is loaded. It matters if another model is written into the file itself: as long as
+llama.cpp maps the file, whose bytes are then read again and again, and otherwise until it has been hashed. The system's
+own times of change, which no program sets (ctime), tell when to look again; they are compared with one another, never
+with a clock of this machine, as a file server has its own.
 """
 
 from __future__ import annotations

@@ -277,8 +277,8 @@ def _store(out: Path | None, plan: str, work: Sequence[Work], force: bool, engin
             with Store.reopen(path) as store:
                 if store.plan_sha256 != plan:
                     raise RunError(
-                        f"{path}: holds other vectors, strengths or items; choose another `out`, or replace this one "
-                        "with `force=True`"
+                        f"{path}: holds other vectors, strengths or items; choose another folder with `out`, "
+                        "or replace this one with `force=True`"
                     )
                 yield store
 

@@ -321,7 +321,7 @@ def scan(
     check_unit(unit, kl)
     grid = tuple(strengths) if strengths is not None else tuple(direction * s for s in GRIDS[unit])
     if (out / MANIFEST).exists():
-        raise RunError(f"{out}: is the folder of a single sweep; choose another `out` for the scan")
+        raise RunError(f"{out}: is the folder of a single sweep; choose another folder for the scan with `out`")
     layers = sorted({il for window in checked_windows for il in window})
     source = {"pairs": pairs_sha256(pairs), "template": template, "token": token}
 

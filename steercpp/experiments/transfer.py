@@ -246,7 +246,7 @@ def transfer(
     _check(vector, paths["a"], paths["b"])
     material = material.completed(vector)
     if (out / MANIFEST).exists():
-        raise RunError(f"{out}: is the folder of a single sweep; choose another `out`")
+        raise RunError(f"{out}: is the folder of a single sweep; choose another folder with `out`")
     bands: dict[str, Band] = {}
     extracted: dict[WhichModel, ControlVector] = {}
     notes: tuple[str, ...] = ()
@@ -313,8 +313,8 @@ def _extracted(engine: Engine, material: Material, path: Path, force: bool, prog
         if all(str(stored.metadata.get(key)) == value for key, value in origin.items()):
             return stored
         raise RunError(
-            f"{path}: holds directions of another model, method or pairs; choose another `out`, or replace this one "
-            "with `force=True`"
+            f"{path}: holds directions of another model, method or pairs; choose another folder with `out`, "
+            "or replace this one with `force=True`"
         )
     extracted = extract(
         engine, material.pairs, method=str(material.method), layers=range(1, engine.n_layer),

@@ -38,15 +38,16 @@ def refuse_overwrite(path: Path, *, force: bool, error: type[InputError], inputs
     if path.is_dir():
         raise error(f"{path}: is a folder; name a file in it")
     _refuse_special(path, error)
-    folder = end_of_links(path, error).parent
+    end = end_of_links(path, error)
+    folder, link = end.parent, "" if end == path else f"is a link to {end}: "
     if path.exists() and not force:
-        raise error(f"{path}: exists already; choose another name or give `force=True` to replace it")
+        raise error(f"{path}: {link}exists already; choose another name or give `force=True` to replace it")
     if any(source is not None and source.exists() and path.exists() and path.samefile(source) for source in inputs):
         raise error(f"{path}: is read for what would be written there; choose another name")
     if not folder.is_dir():
-        raise error(f"{path}: the folder {folder} does not exist; make it first")
+        raise error(f"{path}: {link}the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK):
-        raise error(f"{path}: the folder {folder} cannot be written to; choose another place")
+        raise error(f"{path}: {link}the folder {folder} cannot be written to; choose another place")
 
 
 def end_of_links(path: Path, error: type[InputError]) -> Path:

@@ -109,7 +109,7 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
         check_fences(path)
         raise RunError(
             f"{path}: cannot be written ({error.strerror}); free some space, check the folder's rights, "
-            "or use another `out`"
+            "or choose another folder with `out`"
         ) from error
 
 

@@ -124,6 +124,7 @@ def content(
         "title": f"{manifest.model.file}, steered at {layers_phrase(manifest.vector.layers)}",
         "subtitle": _subtitle(judgement),
         "verdict": verdict, "facts_of_verdict": verdict_rows(verdict),
+        "which_items": _which_items(judgement, verdict),
         "example": _example(verdict),
         "use": None if verdict.strength is None else use_command(
             result, verdict.strength, model=manifest.model.file, vector=result.vector_path.name
@@ -157,6 +158,14 @@ def verdict_rows(verdict: Verdict) -> list[tuple[str, str]]:
         return [*verdict.facts, *([("next", verdict.next_why)] if verdict.next_why else [])]
     changed = ", ".join(f"{name} {value}" for name, value in verdict.next.items())
     return [*verdict.facts, ("next", f"{verdict.next_why}: the same sweep with {changed}, in another folder.")]
+
+
+def _which_items(judgement: Judgement, verdict: Verdict) -> str:
+    """Why gain and cost are not the figures of the table below; "" where they are of all items too."""
+    best = judgement.recommendation
+    if best is None or best.reported_on is None or verdict.gain is None or verdict.at != best.candidate:
+        return ""
+    return "Gain and cost are of held-out items, which had no part in choosing the strength; the table below is of all."
 
 
 def _subtitle(judgement: Judgement) -> str:

@@ -98,7 +98,7 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another `out`") from error
+        raise RunError(f"{folder}: cannot be made ({error.strerror}); choose another folder with `out`") from error
     return folder
 
 

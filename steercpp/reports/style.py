@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
@@ -30,13 +32,15 @@ CSS_COLORS = {  # what a page has for them, which its dark mode changes
 DIVERGING = LinearSegmentedColormap.from_list("diverging", [ORANGE, "#f6f7f8", BLUE])  # of heat maps, -1 to 1
 DASHED = (0, (4, 3))
 LONGEST_LINE = 160  # letters
+_HYPHEN = re.compile(r"(?<![\w.)\]:/=-])-(?=\.?[0-9])")  # a sign: before a number, behind no word
 BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
+LEGEND_PT = 11  # on a page with two figures side by side a point is about 0.8 pixels
 STYLE: Any = {
     "font.family": ["DejaVu Sans", "sans-serif"], "font.size": 10, "text.color": INK, "axes.labelcolor": INK,
     "axes.edgecolor": GREY,
     "axes.titlesize": 11, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.8, "axes.axisbelow": True,
-    "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 9,
+    "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": LEGEND_PT,
     "svg.hashsalt": "steercpp", "svg.fonttype": "none", "pdf.fonttype": 42,  # text, not outlines
     "text.parse_math": False,  # names hold $ as it is
     "figure.dpi": 100, "savefig.dpi": 160,
@@ -53,14 +57,24 @@ def rendered(figure: Figure, kind: str) -> bytes:
         assert isinstance(text, Text)
         text.set_text("\n".join(map(_line, text.get_text().split("\n"))))
     titles = name_titled(figure) if kind == "svg" else {}
+    titles = {name: tuple(map(true_minus, of_points)) for name, of_points in titles.items()}
     with matplotlib.rc_context(STYLE):
         figure.savefig(data, format=kind, metadata=undated[kind])
     return with_titles(data.getvalue(), titles)
 
 
+def true_minus(text: str) -> str:
+    """A text with true minus signs before its numbers, as the axes have them; hyphens in words and ranges stay.
+
+    >>> true_minus("B -0.25 at layers 5-6")
+    'B −0.25 at layers 5-6'
+    """
+    return _HYPHEN.sub("−", str(text)) if not isinstance(text, Markup) else text
+
+
 def _line(line: str) -> str:
     """A line of a figure's text: names may hold what no picture can, and be longer than one is wide."""
-    shown = visible(line)
+    shown = true_minus(visible(line))
     return shown if len(shown) <= LONGEST_LINE else f"{shown[: LONGEST_LINE - 1]}…"
 
 
@@ -79,7 +93,7 @@ def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def legend_below(figure: Figure, axes: Axes, *, ncols: int = 3) -> None:
+def legend_below(figure: Figure, axes: Axes, *, ncols: int = 2) -> None:
     """A legend under the axes' label, where it covers nothing; what was measured comes before what was fitted to it."""
     handles, labels = axes.get_legend_handles_labels()
     fitted = ["fit," in label or label.startswith(("recommended", "candidate")) for label in labels]

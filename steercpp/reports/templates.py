@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from steercpp.encoding import visible
+from steercpp.reports.style import true_minus
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")  # what Markdown would take for its own
 
@@ -28,7 +29,7 @@ def rendered_page(name: str, values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=_plain, plain_piece=_plain_piece, code=_code)
+    environment.filters.update(minus=true_minus, plain=_plain, plain_piece=_plain_piece, code=_code)
     page = environment.get_template(name).render(values)
     return re.sub(r"\n{3,}", "\n\n", page).lstrip() if name.endswith(".md") else page
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from steercpp.aliases import Floats
 from steercpp.reports.figures import at_strengths, caption, drawn_controls, helpful_name
 from steercpp.reports.labels import places
-from steercpp.reports.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE, legend_below, new_figure
+from steercpp.reports.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE, legend_below, new_figure, true_minus
 from steercpp.reports.svg import title_points
 from steercpp.runs.judgement import Judgement
 from steercpp.statistics.intervals import standard_error
@@ -139,7 +139,14 @@ def _label(figure: Figure, axes: Axes, judgement: Judgement, points: Floats, err
     recommended = [] if best is None or best.candidate is None else [int(np.flatnonzero(s == best.candidate)[0])]
     order = dict.fromkeys([*recommended, int(np.flatnonzero(s == 0)[0]), 0, len(s) - 1, *range(len(s))])
     texts = [
-        axes.text(0.5, 0.5, f"{strength:+g}" if strength else "0", transform=axes.transAxes, fontsize=8, va="bottom")
+        axes.text(
+            0.5,
+            0.5,
+            true_minus(f"{strength:+g}") if strength else "0",
+            transform=axes.transAxes,
+            fontsize=8,
+            va="bottom",
+        )
         for strength in s
     ]
     figure.draw_without_rendering()  # lays the axes out, which fixes where a pixel is

@@ -20,8 +20,8 @@ FORMAT_4 = "steercpp sweep 4"  # which is read, and brought to today's where it 
 _NUMBERED = re.compile(r"steercpp sweep (\d{1,9})", re.ASCII)
 # Whichever command finds a run damaged: most that read one cannot replace it.
 AGAIN = (
-    "measure it again (steercpp sweep, or what else made it) with another `out`, or with `force=True`, which discards "
-    "what is there"
+    "measure it again (steercpp sweep, or what else made it) into another folder with `out`, or with `force=True`, "
+    "which discards what is there"
 )
 # What SQLite says where the machine fails and not the file.
 _PASSING = (
@@ -353,7 +353,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         return db
     except sqlite3.OperationalError as error:
         raise RunError(
-            f"{path}: cannot be opened ({error}); check the folder's rights, or use another `out`"
+            f"{path}: cannot be opened ({error}); check the folder's rights, or choose another folder with `out`"
         ) from error
     except sqlite3.DatabaseError as error:
         raise damaged(path, str(error)) from error

@@ -57,7 +57,10 @@ def examine(folder: Path) -> Manifest | None:
     if STORE in names and Database.holds_groups(folder / STORE):
         raise RunError(f"{folder}: holds measurements but no {MANIFEST}; {NEXT}")
     if foreign := sorted(names - {*OURS, PREPARED, OWN_ITEMS}):
-        raise RunError(f"{folder}: holds '{spelled(foreign[0])}', which is not a sweep's; {NEXT}")
+        raise RunError(
+            f"{folder}: holds '{spelled(foreign[0])}', which is not a sweep's; choose another folder with `out`, or "
+            "write the run beside it with `force=True`"
+        )
     return None
 
 
@@ -130,7 +133,7 @@ def beginning(folder: Path, names: Sequence[str] = (VECTOR_FILE, STORE, MANIFEST
     except OSError as error:
         raise RunError(
             f"{folder}: a run cannot be begun there ({error.strerror}); free some space, check the folder's rights, "
-            "or use another `out`"
+            "or choose another folder with `out`"
         ) from error
     except SteerError as error:
         if str(aside) not in str(error):
@@ -140,7 +143,7 @@ def beginning(folder: Path, names: Sequence[str] = (VECTOR_FILE, STORE, MANIFEST
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def prepare(folder: Path, *, otherwise: str = "use another `out`") -> None:
+def prepare(folder: Path, *, otherwise: str = "choose another folder with `out`") -> None:
     """Make a folder and see that it can be written to, before anything costly is done.
 
     Args:
@@ -176,4 +179,4 @@ def _listing(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        raise RunError(f"{folder}: cannot be read ({error.strerror}); use another `out`") from error
+        raise RunError(f"{folder}: cannot be read ({error.strerror}); choose another folder with `out`") from error

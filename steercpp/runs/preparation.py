@@ -84,7 +84,9 @@ class Preparation:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / PREPARED, json.dumps(document, ensure_ascii=False, indent=1).encode())
         except OSError as error:
-            raise RunError(f"{folder / PREPARED}: cannot be written ({error.strerror}); use another `out`") from error
+            raise RunError(
+                f"{folder / PREPARED}: cannot be written ({error.strerror}); choose another folder with `out`"
+            ) from error
 
 
 def read_preparation(folder: Path) -> Preparation | None:

@@ -21,7 +21,7 @@ import numpy as np
 from steercpp.aliases import Floats
 from steercpp.errors import CurveError
 from steercpp.inputs import read_input, reading
-from steercpp.spreadsheets import cell_text
+from steercpp.spreadsheets import cell_text, n_columns
 from steercpp.statistics.names import today
 
 MEASURES = {"alignment": (-1.0, 1.0), "p_correct": (0.0, 1.0), "p_correct_restricted": (0.0, 1.0)}
@@ -97,7 +97,7 @@ def _columns(path: Path, line: int, heading: list[str]) -> list[str]:
 def _point(place: str, row: list[str], columns: list[str]) -> list[float]:
     """Strength and known measures of one line."""
     if len(row) != len(columns):
-        raise CurveError(f"{place}: {len(row)} columns, the heading has {len(columns)}")
+        raise CurveError(f"{place}: {n_columns(row)}, the heading has {len(columns)}")
     point = []
     for name, cell in zip(columns, row, strict=True):
         if name != "strength" and name not in MEASURES:

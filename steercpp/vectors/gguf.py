@@ -30,6 +30,7 @@ from steercpp.inputs import open_input, reading
 from steercpp.vectors.arrays import MAX_ELEMENTS, MOST
 from steercpp.vectors.control_vector import RESERVED_KEYS, ControlVector, MetaValue, can_be_stored
 from steercpp.vectors.gguf_header import Header, Tensor, read_header, shown
+from steercpp.vectors.kinds import MODEL, kind_of
 from steercpp.vectors.notes import (
     ARCHITECTURES,
     CVECTOR_GENERATOR,
@@ -181,6 +182,9 @@ def _add_metadata(writer: GGUFWriter, key: str, value: MetaValue) -> None:
 def _architecture(path: Path | str, header: Header) -> str:
     architecture = header.values.get("general.architecture")
     if architecture is None or architecture.value not in ARCHITECTURES:
+        if kind := kind_of(header):
+            step = "a model goes where MODEL is asked for" if kind == MODEL else "extract one from a model and pairs"
+            raise VectorFileError(f"{path}: is {kind}, not a control vector; {step}")
         shown = "missing" if architecture is None else repr(architecture.value)
         step = 'a control vector has "controlvector" there; a model goes where MODEL is asked for'
         raise VectorFileError(f"{path}: general.architecture: {shown}; {step}")

@@ -56,7 +56,7 @@ def parse_windows(text: str, layers: Sequence[int], band: Sequence[int]) -> tupl
             windows.add(_within(tuple(band), layers, text))
         elif match is None:
             raise LayerError(
-                f"windows {text!r}: {part.strip()!r} is neither a width, nor a range of layers, nor default; "
+                f"`windows={text}`: {part.strip()!r} is neither a width, nor a range of layers, nor default; "
                 'write like "1,3" or "8-15"'
             )
         elif match[2] is None:
@@ -64,9 +64,9 @@ def parse_windows(text: str, layers: Sequence[int], band: Sequence[int]) -> tupl
         else:
             first, last = int(match[1]), int(match[2])
             if first > last:
-                raise LayerError(f"windows {text!r}: {first}-{last} runs backwards; write {last}-{first}")
+                raise LayerError(f"`windows={text}`: {first}-{last} runs backwards; write {last}-{first}")
             if missing := [il for il in (first, last) if il not in layers]:
-                raise LayerError(f"windows {text!r}: layer {missing[0]} is not among layers {format_layers(layers)}")
+                raise LayerError(f"`windows={text}`: layer {missing[0]} is not among layers {format_layers(layers)}")
             windows.add(_within(tuple(range(first, last + 1)), layers, text))
     return tuple(sorted(windows, key=lambda window: (window[0], len(window))))
 
@@ -74,7 +74,7 @@ def parse_windows(text: str, layers: Sequence[int], band: Sequence[int]) -> tupl
 def _within(window: Window, layers: Sequence[int], text: str) -> Window:
     if outside := sorted(set(window) - set(layers)):
         raise LayerError(
-            f"windows {text!r}: layer {outside[0]} is not among layers {format_layers(layers)}; "
+            f"`windows={text}`: layer {outside[0]} is not among layers {format_layers(layers)}; "
             "name others or widen `layers`"
         )
     return window
@@ -104,12 +104,12 @@ def parse_layers(text: str, n_layer: int) -> tuple[int, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", part)
         if match is None:
-            raise LayerError(f'layers {text!r}: {part.strip()!r} is not a layer or a range; write like "8-15,20"')
+            raise LayerError(f'`layers={text}`: {part.strip()!r} is not a layer or a range; write like "8-15,20"')
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last:
-            raise LayerError(f"layers {text!r}: {first}-{last} runs backwards; write {last}-{first}")
+            raise LayerError(f"`layers={text}`: {first}-{last} runs backwards; write {last}-{first}")
         if last >= n_layer:
-            raise LayerError(f"layers {text!r}: layer {last} does not exist; the model has layers 0..{n_layer - 1}")
+            raise LayerError(f"`layers={text}`: there is no layer {last}; the model has layers 0..{n_layer - 1}")
         layers.update(range(first, last + 1))
     return tuple(sorted(layers))
 

@@ -64,6 +64,8 @@ def test_repair_with_model_and_pairs(tmp_path: Path, tiny_path: Path) -> None:
     assert result.exit_code == 0 and "No fault is left." in result.stdout and str(out) in result.stdout
     assert "direction.k is moved to layer k-1" in words(result) and "token 'mean'" in words(result)
     assert read_vector(out).layers == (0, 1, 2)
+    result = doctor(MEAN, "--repair", tmp_path / "out.npz")  # GGUF was written under that name
+    assert result.exit_code == 1 and "end its name in .gguf" in result.stderr and not (tmp_path / "out.npz").exists()
     result = doctor(MEAN, "--repair", out)
     assert result.exit_code == 1 and "exists already" in result.stderr and result.stdout == ""
     data = json.loads(doctor(MEAN, "--repair", out, "--force", "--json").stdout)
@@ -143,7 +145,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, tiny_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"x")
     for arguments, expected in (
         ((tmp_path / "none.gguf",), "none.gguf: cannot be read"),
-        ((tiny_path,), "no tensor is a direction"),
+        ((tiny_path,), "is a model, not a control vector; give it as --model"),
         ((MEAN, "--model", tmp_path / "none.gguf"), "none.gguf: the model cannot be read"),
         ((MEAN, "--model", tmp_path / "bad.safetensors"), "bad.safetensors"),
         ((MEAN, "--repair", tmp_path / "none" / "out.gguf"), "does not exist"),

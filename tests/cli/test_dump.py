@@ -166,7 +166,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(tiny_path: Path, pairs: Pa
         ([tiny_path, "--pairs", pairs, "--persona", "a", "b"], "personas are for repeng's lists"),
         ([tiny_path, "--pairs", pairs, "--token", "answer"], "pairs.jsonl:1: positive prompt: no answer"),
         ([tiny_path, "--pairs", pairs, "--token", "-4"], "pairs.jsonl:3: positive prompt: token -4 is asked for"),
-        ([tiny_path, "--pairs", pairs, "--layers", "1-4"], "layer 4 does not exist; the model has layers 0..3"),
+        ([tiny_path, "--pairs", pairs, "--layers", "1-4"], "there is no layer 4; the model has layers 0..3"),
         ([tiny_path, "--pairs", chat, "--raw"], "a chat cannot be taken raw"),
         ([plain, "--pairs", pairs, "--system", "Be brief."], "the model file has no chat template"),
         ([tiny_path, "--pairs", long], "tokens, the context holds 1024; shorten it or raise --n-ctx"),

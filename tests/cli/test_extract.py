@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 from places import EMBEDDED
 from tiny_model import write_tiny_model, write_vocabulary_only
 
+from steercpp.cli.commands.extract import _next
 from steercpp.cli.main import main
+from steercpp.cli.options.pairs import PairOptions
 from steercpp.data.pairs import read_pairs
 from steercpp.engine.engine import Engine
 from steercpp.extraction.activations_file import dump
@@ -107,8 +109,10 @@ def test_without_a_model_the_embedded_one_and_its_pairs(tmp_path: Path) -> None:
 
 def test_raw_and_chat(tiny_path: Path, pairs: Path, tmp_path: Path) -> None:
     for flags in ([], ["--raw"], ["--chat"]):
-        assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "".join(["v", *flags]), *flags).exit_code == 0
-    auto, raw, chat = (read_vector(tmp_path / name).directions[1].tobytes() for name in ("v", "v--raw", "v--chat"))
+        assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "".join(["v", *flags, ".gguf"]), *flags).exit_code == 0
+    auto, raw, chat = (
+        read_vector(tmp_path / name).directions[1].tobytes() for name in ("v.gguf", "v--raw.gguf", "v--chat.gguf")
+    )
     assert auto == raw != chat
 
 
@@ -161,7 +165,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(tiny_path: Path, pairs: Pa
         ([tiny_path, "--pairs", bad], "bad.jsonl:1: 'negative' is missing"),
         ([tiny_path, "--pairs", tmp_path / "none"], "none: cannot be read"),
         ([tiny_path, "--pairs", one, "--method", "pca-centered"], "layer 1: centring leaves nothing"),
-        ([tiny_path, "--pairs", pairs, "--layers", "1-4"], "layer 4 does not exist; the model has layers 0..3"),
+        ([tiny_path, "--pairs", pairs, "--layers", "1-4"], "there is no layer 4; the model has layers 0..3"),
         ([tiny_path, "--pairs", pairs, "--layers", "x"], "'x' is not a layer"),
         ([tiny_path, "--pairs", chat, "--raw"], "a chat cannot be taken raw"),
         ([plain, "--pairs", chat], "chat.jsonl:1: positive prompt: the model file has no chat template"),
@@ -257,7 +261,7 @@ def test_activations_that_do_not_fit(tiny_path: Path, pairs: Path, dumped: Path,
     (tmp_path / "cut.safetensors").write_bytes(dumped.read_bytes()[:-100])
     cases: list[tuple[list[str | Path], str]] = [
         ([other, "--activations", dumped], "a.safetensors: made with tiny-F32.gguf"),
-        (["--activations", dumped, "--layers", "2-5"], "layer 5 does not exist; the model has layers 0..3"),
+        (["--activations", dumped, "--layers", "2-5"], "there is no layer 5; the model has layers 0..3"),
         (["--activations", tmp_path / "part.safetensors", "--layers", "1-3"], "layer 1,3 is not there; name some of 2"),
         (["--activations", tmp_path / "part.safetensors", "--token", "mean"], "token last, not mean"),
         (["--activations", tmp_path / "cut.safetensors"], "cut.safetensors: cut off"),
@@ -276,12 +280,12 @@ def test_activations_that_do_not_fit(tiny_path: Path, pairs: Path, dumped: Path,
     assert run("--activations", tmp_path / "part.safetensors", "-o", tmp_path / "v.gguf").exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["v.npz", "v.safetensors", "v"])
+@pytest.mark.parametrize("name", ["v.npz", "v.safetensors", "v.GGUF"])
 def test_the_name_tells_the_format(tiny_path: Path, pairs: Path, tmp_path: Path, name: str) -> None:
     assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / name).exit_code == 0
     assert run(tiny_path, "--pairs", pairs, "-o", tmp_path / "w.gguf").exit_code == 0
     head = (tmp_path / name).read_bytes()[:9]
-    assert head.startswith({"v.npz": b"PK", "v": b"GGUF"}.get(name, b"")) and (
+    assert head.startswith({"v.npz": b"PK", "v.GGUF": b"GGUF"}.get(name, b"")) and (
         name != "v.safetensors" or head[8:] == b"{"
     )
     made, _ = read_any_vector(tmp_path / name)
@@ -294,3 +298,18 @@ def test_help_has_an_example_and_every_method() -> None:
     text = run("-h").stdout
     assert "Example: steercpp extract" in text
     assert all(method in text for method in METHODS)
+
+
+def test_a_name_that_tells_no_format_is_refused(tmp_path: Path, tiny_path: Path, pairs: Path) -> None:
+    """GGUF was written into v.txt without a word."""
+    result = run(tiny_path, "--pairs", pairs, "-o", tmp_path / "v.txt")
+    assert result.exit_code == 1 and "end it in .gguf, .npz or .safetensors" in result.stderr
+    assert not (tmp_path / "v.txt").exists()
+
+
+def test_a_built_in_set_is_measured_next_by_its_own_name(pairs: Path) -> None:
+    vector = ControlVector({1: np.ones(8, np.float32)}, "llama", 4)
+    for path, option in (("sentiment", "--behavior sentiment"), (pairs, "--behavior B.jsonl --task T.jsonl")):
+        named = PairOptions(Path(path), "auto", None, None, (), None, None, None)
+        command = _next(Path("m.gguf"), named, vector, Path("v.gguf"))[-1]
+        assert str(command) == f"steercpp sweep m.gguf --vector v.gguf {option}"

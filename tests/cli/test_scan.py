@@ -127,7 +127,7 @@ def test_wrong_usage(arguments: list[str], expected: str) -> None:
         (["--method", "x"], "method 'x' is unknown; use one of mean, pca,"),
         (["--windows", "4"], "windows of 4 layers do not fit into layers 1-3; use narrower ones"),
         (["--windows", "2-9"], "layer 9 is not among layers 1-3"),
-        (["--layers", "2-9"], "layer 9 does not exist; the model has layers 0..3"),
+        (["--layers", "2-9"], "there is no layer 9; the model has layers 0..3"),
         (["--pairs", "none.jsonl"], "none.jsonl"),
         (["--task", "none.jsonl"], "none.jsonl"),
     ],

@@ -385,7 +385,7 @@ def test_bad_items_and_pairs(files: list[str]) -> None:
     long = {"id": "long", "prompt": "the " * 3000, "aligned": [" no"], "misaligned": [" yes"]}
     with_file("b.jsonl", json.dumps(long).encode(), "b.jsonl:1: long: needs ", "the context holds 1024", "--n-ctx")
     with_file("p.jsonl", b'{"positive": "a", "negative": "%s"}\n' % (b"b " * 1100), "p.jsonl:1: negative", "--n-ctx")
-    refused([*files, "--layers", "2-9"], "layer 9 does not exist", "0..3")
+    refused([*files, "--layers", "2-9"], "there is no layer 9", "0..3")
 
 
 @pytest.mark.slow
@@ -446,6 +446,7 @@ def test_a_signal_keeps_what_is_finished_and_the_same_command_goes_on(files: lis
     os.close(controller)
     assert (process.returncode, stdout) == (128 + number, b"")
     assert not [path.name for path in Path("x").iterdir() if path.name.startswith(".")]  # nor the lock
+    assert (b"stopping after the step in hand" in drawn) == (number == signal.SIGINT)
     assert b"what was finished is kept" in drawn and b"Traceback" not in drawn
     data = json.loads(run("report", "x", "--json").stdout)
     assert not data["finished"] and 0 < len(data["strengths"]) < 401

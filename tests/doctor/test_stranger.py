@@ -31,6 +31,7 @@ def test_the_process_finds_what_this_one_does(model: Path) -> None:
     here = examine_here(model)
     assert [check.name for check in apart.checks] == [check.name for check in here.checks]
     assert all(check.ok for check in apart.checks) and apart.template == here.template
+    assert apart.has_template == here.has_template
 
 
 @pytest.mark.slow

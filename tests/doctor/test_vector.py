@@ -656,7 +656,7 @@ def test_a_file_that_is_cut_off_is_not_repaired(tmp_path: Path) -> None:
 
 
 def test_a_model_is_no_vector(tiny_path: Path) -> None:
-    with pytest.raises(VectorFileError, match="no tensor is a direction; .* give a model as `model`"):
+    with pytest.raises(VectorFileError, match="is a model, not a control vector; give it as `model`"):
         examine(tiny_path)
 
 

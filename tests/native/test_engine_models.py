@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf.constants import GGUFValueType
+from gguf_keys import write_with_keys
 from places import ModelMaker
 from tiny_model import write_embedding_model, write_vocabulary_only
 
@@ -13,6 +15,9 @@ from steercpp.aliases import FloatArray
 from steercpp.engine.batch import Query
 from steercpp.engine.engine import Engine
 from steercpp.errors import ModelError
+from steercpp.vectors.control_vector import ControlVector
+from steercpp.vectors.gguf import write_vector
+from steercpp.vectors.gguf_header import Value
 
 
 def refusal(path: Path) -> str:
@@ -33,7 +38,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "the file is empty; give a model in GGUF form"),
-        (b"PK\x03\x04 a zip archive", r"the file is not a GGUF file, it starts with b'PK\x03\x04'; give a model"),
+        (b"PK\x03\x04 a zip archive", r"the file is not a GGUF file, it starts with 'PK\\x03\\x04'; give a model"),
         (b"GGUF\x03\x00\x00", "the file ends after 7 bytes, inside its header; copy or download it again"),
         (b"GGUF" + bytes([1, 0, 0, 0]) + bytes(16), "GGUF version 1 is too old for llama.cpp; convert the model again"),
         (b"GGUF" + bytes([0, 0, 0, 3]) + bytes(16), "GGUF of the other byte order; convert it for this machine"),
@@ -80,3 +85,24 @@ def test_a_mapped_file_gives_the_same_bits_as_one_that_is_read(tiny_path: Path) 
             return engine.logits(engine.pack([Query(engine.encode("Once upon"))])[0])
 
     np.testing.assert_array_equal(logits(use_mmap=True), logits(use_mmap=False))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"operator": "rotate"}], ids=["added", "without tensors"])
+def test_a_vector_is_no_model(tmp_path: Path, metadata: dict[str, str]) -> None:
+    """llama.cpp does not know its architecture, and that is all it was told."""
+    path = tmp_path / "v.gguf"
+    write_vector(path, ControlVector({1: np.ones(8, np.float32)}, "llama", 4, metadata))
+    assert refusal(path).startswith("is a control vector, not a model; give it as `vector`")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"general.type": "adapter"}, "is a LoRA adapter, not a model; give the model itself"),
+        ({"general.architecture": "clip"}, "is the part of a model that sees images (mmproj), not a model"),
+    ],
+)
+def test_parts_of_models_are_told(tmp_path: Path, tiny_path: Path, changes: dict[str, str], told: str) -> None:
+    keys: dict[str, Value | None] = {key: Value(GGUFValueType.STRING, text) for key, text in changes.items()}
+    keys |= {"llama.block_count": None}  # an adapter has none, and llama.cpp asks for it
+    assert refusal(write_with_keys(tiny_path, tmp_path / "part.gguf", keys)).startswith(told)

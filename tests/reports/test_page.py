@@ -122,3 +122,13 @@ def test_it_tells_the_verdict_the_fits_and_what_is_off(page: str, tmp_path: Path
     assert "No strength to recommend: it costs too much." in strict
     for why in manifest.controls_off.values():
         assert why in strict
+
+
+def test_signs_are_true_minus_signs_and_the_verdict_says_of_which_items_it_is(page: str) -> None:
+    """Axes had minus signs and labels hyphens; gain and cost differed from the table below without a word."""
+    figures = " ".join(re.findall(r"(?<=>)[^<]+(?=</(?:text|title)>)", page))
+    cells = " ".join(re.findall(r"(?<=>)[^<]+(?=</td>)", page))
+    for part in (figures, cells):
+        assert "−0.4" in part and not re.search(r"[ >(]-[0-9.]", part)
+    verdict = page[page.index('class="headline"') : page.index("<nav")]
+    assert "Gain and cost are of held-out items" in verdict

@@ -120,7 +120,7 @@ def test_a_report_that_is_there_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_impossible_place(planted: SweepResult, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot be made .*another `out`"):
+    with pytest.raises(RunError, match=r"cannot be made .*another folder with `out`"):
         write(planted, tmp_path / "file" / "x")
 
 

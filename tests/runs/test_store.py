@@ -219,7 +219,9 @@ def test_what_a_folder_may_hold(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="is a file, not a folder"):
         examine(tmp_path / "file")
-    with pytest.raises(RunError, match="holds 'file', which is not a sweep's.*`out`.*`force=True`"):
+    with pytest.raises(
+        RunError, match="holds 'file', which is not a sweep's.*`out`, or write the run beside it with `force=True`"
+    ):
         examine(tmp_path)
     (tmp_path / MANIFEST).write_text("{}")
     with pytest.raises(RunError, match=f"{MANIFEST}: is a file; give the folder of the run"):

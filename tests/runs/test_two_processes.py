@@ -37,7 +37,10 @@ from steercpp.runs.result import open_run
 pytestmark = pytest.mark.slow
 
 PAIRS = [ContrastPair(word, f"cannot no {word}", f"sure yes {word}") for word in ("man", "day")]
-TOLD = r"run: process {} \(since 20\d\d-.*: .*\) is writing there; wait until it has ended, or use another `out`$"
+TOLD = (
+    r"run: process {} \(since 20\d\d-.*: .*\) is writing there; wait until it has ended, or choose another folder with "
+    r"`out`$"
+)
 
 
 def test_a_second_sweep_is_told_who_is_first_and_both_runs_are_whole(
@@ -140,7 +143,7 @@ def test_commands_say_so_before_a_model_is_loaded(
         result = CliRunner().invoke(main, [*command, "--out", "run"])
     assert result.exit_code == 1
     assert f"error: run: process {first.pid} (since" in result.stderr
-    assert result.stderr.endswith("is writing there; wait until it has ended, or use another --out\n")
+    assert result.stderr.endswith("is writing there; wait until it has ended, or choose another folder with --out\n")
 
 
 def test_two_commands_at_once(tmp_path: Path) -> None:
@@ -154,7 +157,9 @@ def test_two_commands_at_once(tmp_path: Path) -> None:
     ended = [(*process.communicate(), process.returncode) for process in processes]
     assert sorted(status for *_, status in ended) in ([0, 0], [0, 1])  # the second may have come after the end
     for _, talk, status in ended:
-        assert status == 0 or "is writing there; wait until it has ended, or use another --out" in talk, talk
+        assert (
+            status == 0 or "is writing there; wait until it has ended, or choose another folder with --out" in talk
+        ), talk
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0 and "finished already, nothing was computed" in again.stderr
 

@@ -142,7 +142,7 @@ def test_all_layers_are_those_of_llama_cpp() -> None:
         ("1:3", "'1:3' is not a layer"),
         ("²", "'²' is not a layer"),
         ("5-3", "5-3 runs backwards; write 3-5"),
-        ("1-22", "layer 22 does not exist; the model has layers 0..21"),
+        ("1-22", "there is no layer 22; the model has layers 0..21"),
         ("9" * 5000, "is not a layer"),
     ],
 )

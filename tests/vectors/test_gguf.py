@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import struct
 from pathlib import Path
@@ -349,3 +350,10 @@ def test_no_flipped_bytes_cause_another_error(
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in message(tmp_path / "none.gguf")
     assert "cannot be read: Is a directory" in message(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_says_where(tmp_path: Path) -> None:
+    """A folder was missed that the user had not named."""
+    (link := tmp_path / "v.gguf").symlink_to(end := tmp_path / "gone" / "v.gguf")
+    with pytest.raises(VectorFileError, match=re.escape(f"{link}: is a link to {end}: the folder {end.parent} does")):
+        refuse_overwrite(link)

@@ -21,6 +21,7 @@ from steercpp.data.json_stream import iter_items
 from steercpp.encoding import refuse_half_characters
 from steercpp.errors import DataSetError, PairsError
 from steercpp.inputs import open_input, reading
+from steercpp.spreadsheets import n_columns
 
 LARGEST = 1 << 28  # bytes, unpacked; the largest official file has 3 MB, and a gzip file may claim anything
 _GZIP = b"\x1f\x8b"
@@ -185,7 +186,7 @@ def headerless_records(path: Path | str, columns: tuple[str, ...]) -> Iterator[R
 def _named(path: Path | str, columns: tuple[str, ...], rows: Iterator[tuple[int, list[str]]]) -> Iterator[Record]:
     for line, row in rows:
         if len(row) != len(columns):
-            raise DataSetError(f"{path}:{line}: {len(row)} columns; expected {len(columns)}: {','.join(columns)}")
+            raise DataSetError(f"{path}:{line}: {n_columns(row)}; expected {len(columns)}: {','.join(columns)}")
         yield Record(f"{path}:{line}", dict(zip(columns, row, strict=True)))
 
 

@@ -305,7 +305,7 @@ CUT_OFF = gzip.compress(json.dumps(PROBLEM).encode(), mtime=0)[:-9]  # without t
 @pytest.mark.parametrize(
     ("read", "content", "expected"),
     [
-        (read_advbench, "goal,target\na,b\n\nc\n", "x:4: 1 columns; expected 2: goal,target"),
+        (read_advbench, "goal,target\na,b\n\nc\n", "x:4: 1 column; expected 2: goal,target"),
         (read_advbench, 'goal,target\n"a\nb",c\nd,e,f\n', "x:4: 3 columns; expected 2: goal,target"),
         (read_advbench, "goal;target\na;b\n", "x:1: the header is 'goal;target'; expected 'goal,target', as in the"),
         (read_advbench, "", "x:1: the header is ''; expected 'goal,target'"),

@@ -331,7 +331,7 @@ def refuse_newer(path: Path, form: object) -> None:
     if of_file and ours and int(of_file[1]) > int(ours[1]):
         raise RunError(
             f"{path}: of a run in the format {form!r}, which a newer steercpp has written; this one reads {FORMAT!r} "
-            f"and {FORMAT_4!r}: install a newer one (pip install --upgrade steercpp)"
+            f"and {FORMAT_4!r}: install a newer version of steercpp"
         )
 
 

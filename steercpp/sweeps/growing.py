@@ -111,7 +111,7 @@ def _counts(stored: Mapping[str, int]) -> dict[str, int]:
 
 def _kept(out: Path, manifest: Manifest, kind: str) -> tuple[tuple[Item, ...], tuple[int, ...]]:
     """A run's items of a kind, and the numbers of the first ones of each addition."""
-    with Store.read(out / STORE) as store:
+    with Store.read(out / STORE, settled=manifest.finished is not None) as store:
         items = store.items(kind)
         if kind == Kind.OWN:
             items = undealt(cast("tuple[OwnItem, ...]", items), cast("tuple[OwnItem, ...]", store.items(OWN_TELLING)))
@@ -190,7 +190,7 @@ def refuse_other_tokens(out: Path, manifest: Manifest, work: Iterable[Work]) -> 
     Raises:
         RunError: they do not.
     """
-    with Store.read(out / STORE) as store:
+    with Store.read(out / STORE, settled=manifest.finished is not None) as store:
         for of_kind in work:
             kind = of_kind.kind
             n_there = len(store.items(kind))

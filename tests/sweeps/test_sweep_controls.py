@@ -194,7 +194,7 @@ def test_directions_count_where_most_of_them_were_measured(tiny_engine: Engine, 
     there, record = run.controls.strength, run.controls.record()
     with sqlite3.connect(run.folder / STORE) as db:
         for table, columns in (
-            ("logprobs", "kind, item, continuation, nats"),
+            ("logprobs", "kind, batch, items, nats"),
             ("groups", "kind, batch, n_tokens, token_layers, in_full"),
         ):
             db.execute(

@@ -1,0 +1,180 @@
+"""A sweep that is killed at any instant: the same command ends with an undisturbed run's rows, and computes none twice.
+
+A seeded sample of instants is tried; `STEERCPP_FAULTS=all` tries 200 on sweeps of the tiny model, and prints the counts;
+`python tests/faults/test_kills.py` kills a command line of its own, such as a sweep of a model that is given.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # as a script
+
+from forked import Forked
+from run_contents import contents, differing, strays
+from traced import Trace
+
+from steercpp.data.items import Kind
+from steercpp.runs.folder import STORE
+from steercpp.runs.labels import SHOWCASE
+from steercpp.runs.manifest import MANIFEST
+from steercpp.runs.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs fork and signals")]
+
+IS_ALL = os.environ.get("STEERCPP_FAULTS") == "all"
+N_KILLS = {"plain": (70, 8), "texts": (65, 6), "code": (65, 6)}  # in all, and of them as ordinary tests
+SIGNALLED = 50, 2
+
+
+class Process(Protocol):
+    """A command that was begun."""
+
+    pid: int
+
+    def wait(self) -> int:
+        """Its exit code."""
+
+
+Begin = Callable[[Path, Path], Process]  # a command into a folder, whose work is traced into a file
+
+
+def kept_in(out: Path) -> set[str]:
+    """Names, as in a trace, of all that a store holds."""
+    if not (out / MANIFEST).exists():
+        return set()
+    with Store.read(out / STORE) as store:
+        found = {f"group {group.label} {group.kind} {group.strength} {group.batch}" for group in store.finished()}
+        for label in ("vector", "prompt", "words", "opposite"):
+            for kind in (*Kind, SHOWCASE):
+                found |= {f"texts {label} {kind} {item}" for item in store.items_with_texts(label, kind)}
+        return found | {
+            f"verdict {name} {Kind.CODE} {one.strength} {one.item} {one.sample}"
+            for name in _names_of_verdicts(store)
+            for one in store.verdicts(name, Kind.CODE)
+        }
+
+
+def _names_of_verdicts(store: Store) -> list[str]:
+    from steercpp.choices import CODE_WAYS
+    from steercpp.runs.code import verdict_label
+
+    return [verdict_label("vector", way) for way in CODE_WAYS]
+
+
+def killed_and_resumed(
+    begin: Begin, folder: Path, after_s: float, *, number: int = signal.SIGKILL
+) -> tuple[str, list[str]]:
+    """Begin a command, send it a signal after so many seconds, and run it again.
+
+    Returns:
+        how the first one ended, and what is wrong but for the contents.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    out = folder / "run"
+    first = begin(out, folder / "first.trace")
+    time.sleep(after_s)
+    os.kill(first.pid, number)  # it is not reaped yet, so its number is its own still
+    code = first.wait()
+    told = Trace.read(folder / "first.trace")
+    there = kept_in(out)
+    shown = [name for name in there if f" {SHOWCASE} " in name]
+    wrong = [f"{name} was committed and is lost" for name in told.kept if name not in there]
+    status = begin(out, folder / "second.trace").wait()
+    if status:
+        wrong.append(f"the second command ended with {status}")
+    again = Trace.read(folder / "second.trace")
+    wrong += [f"{name} was there and is computed again" for name in {*again.begun, *again.kept} & there]
+    if shown and any(f" {SHOWCASE} " in name for name in again.begun + again.kept):
+        wrong.append("requests were there and are computed again")
+    if not wrong:
+        wrong += [f"{name} is left" for name in strays(out)]
+    end = {0: "ended before", -signal.SIGKILL: f"killed with {'something' if there else 'nothing'} measured"}
+    return end.get(code, f"exit {code}"), wrong
+
+
+def undisturbed(begin: Begin, folder: Path) -> tuple[dict[str, object], float]:
+    """What a command that nothing happens to ends with, and how many seconds it takes."""
+    folder.mkdir(parents=True)
+    began = time.monotonic()
+    assert begin(folder / "run", folder / "trace").wait() == 0
+    took = time.monotonic() - began
+    trace = Trace.read(folder / "trace")
+    assert sorted(set(trace.kept)) == sorted(trace.kept) and set(trace.kept) == kept_in(folder / "run")
+    return contents(folder / "run"), took
+
+
+def campaign(begin: Begin, folder: Path, n: int, *, seed: str, say: Callable[[str], None]) -> list[str]:
+    """Kill a command at n instants; what went wrong."""
+    wanted, took = undisturbed(begin, folder / "undisturbed")
+    draws, ends, problems = random.Random(seed), Counter[str](), []
+    for number in range(n):
+        after_s = draws.uniform(0, took)
+        end, wrong = killed_and_resumed(begin, folder / "try", after_s)
+        if not wrong:
+            wrong = [f"other {name}" for name in differing(contents(folder / "try" / "run"), wanted)]
+        ends[end] += 1
+        problems += [f"{seed}, kill {number} after {after_s:.3f} s ({end}): {one}" for one in wrong]
+        if wrong:
+            shutil.copytree(folder / "try", folder / f"wrong-{number}")
+        say(f"{seed}: {number + 1} of {n} kills within {took:.1f} s, {dict(ends)}, {len(problems)} wrong")
+    return problems
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forked]:
+    with Forked() as running:
+        yield running
+
+
+@pytest.mark.parametrize("job", N_KILLS)
+def test_after_a_kill_the_same_sweep_ends_as_an_undisturbed_one(
+    job: str, forked: Forked, tiny_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begin(out: Path, trace: Path) -> Process:
+        return forked.start(job, tiny_path, out, folder=out.parent, trace=trace)
+
+    said: list[str] = []
+    problems = campaign(begin, tmp_path, N_KILLS[job][0 if IS_ALL else 1], seed=job, say=said.append)
+    if IS_ALL:
+        with capsys.disabled():
+            print(f"\n{said[-1]}")
+    assert not problems, "\n".join(problems)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Kill `steercpp ARGUMENTS --out FOLDER/run` at N instants: `test_kills.py FOLDER N ARGUMENTS`."""
+    import subprocess
+
+    folder, n, command = Path(arguments[0]).resolve(), int(arguments[1]), arguments[2:]
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'helpers')!r})\n"
+        "from traced import begin_trace; begin_trace(sys.argv.pop(1))\n"
+        "from steercpp.cli.main import main; main(prog_name='steercpp')\n"
+    )
+
+    def begin(out: Path, trace: Path) -> Process:
+        with Path(f"{trace}.said").open("w") as said:
+            return subprocess.Popen(
+                [sys.executable, "-c", code, str(trace), *command, "--out", "run"], cwd=out.parent, stdout=said,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    problems = campaign(begin, folder, n, seed=" ".join(command), say=print)
+    sys.exit("\n".join(problems) or 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

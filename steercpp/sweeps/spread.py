@@ -29,7 +29,8 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from typing import Any, Protocol, TypeAlias
 
 from steercpp.engine.engine import Engine
@@ -39,12 +40,13 @@ from steercpp.errors import InputError, SteerError, WorkerError
 from steercpp.provenance import physical_cores
 from steercpp.sweeps.measure import Here, Measured, Measurer, Task, Tick, Variant
 from steercpp.sweeps.texts import ItemTexts, TextJob, TextPlan
-from steercpp.sweeps.worker import Host, MeasureJob, Setup, WriteJob, perform, pickled, version
+from steercpp.sweeps.worker import Host, Lacking, MeasureJob, Sent, Setup, WriteJob, perform, version
 
 _LOSSES = 3  # workers lost in a row, without a job done between them
 _AHEAD = 2  # jobs for each worker that are sent before they can begin
 _LOOK_S = 10.0  # between two looks at who is there
 _PATIENCE_S = 120.0  # without any worker
+LOADING = "waiting for workers, which load the model"
 
 Work: TypeAlias = MeasureJob | WriteJob
 
@@ -115,6 +117,9 @@ class Spread:
     executor: Executor
     renew: Callable[[], Executor] | None
     _run: str = field(default_factory=lambda: secrets.token_hex(8))
+    _sent: Sent = field(default_factory=Sent)
+    _used: set[str] = field(default_factory=set)  # vectors that were sent
+    _is_begun: bool = False  # whether a worker has done anything
 
     def measure(
         self,
@@ -163,7 +168,8 @@ class Spread:
                     self.here.commit(numbers)
                     count(jobs[place][0], places[numbers.group.label, numbers.group.strength], is_new=True)
 
-        self._do([job for _, job in jobs], take)
+        loading = replace(variants[0], words=LOADING)
+        self._do([job for _, job in jobs], take, wait_for_first=lambda: tick(loading, 0, False))
 
     def write(
         self,
@@ -186,12 +192,22 @@ class Spread:
             tick(n_tokens[missing[place]], True)
 
         self._do(
-            [WriteJob(self.setup, job.task(item), text_plan, steering, tuple(strengths)) for item in missing], take
-        )
+            [WriteJob(self.setup, job.task(item), text_plan, steering, tuple(strengths)) for item in missing], take,
+            wait_for_first=lambda: tick(0, False),
+        )  # fmt: skip
 
-    def _do(self, jobs: Sequence[Work], take: Callable[[int, Any], None]) -> None:
-        """Have jobs done; `take` gets the place of each and what it gave, in the order in which they end."""
+    def _do(
+        self, jobs: Sequence[Work], take: Callable[[int, Any], None], *, wait_for_first: Callable[[], None]
+    ) -> None:
+        """Have jobs done.
+
+        Args:
+            jobs: which.
+            take: gets the place of each and what it gave, in the order in which they end.
+            wait_for_first: called now and then as long as no worker has done anything.
+        """
         waiting, running = deque(range(len(jobs))), dict[Future[tuple[Any, Host]], int]()
+        lacking = set[int]()  # places of jobs whose worker did not have their vectors
         n_losses = 0
         alone_since = None
         try:
@@ -199,13 +215,21 @@ class Spread:
                 n_workers = _n_of(self.executor)  # of a cluster some come later
                 try:
                     while waiting and len(running) < _AHEAD * max(n_workers, 1):
-                        future = self.executor.submit(perform, version(), pickled(jobs[waiting[0]]))
+                        future = self._submit(jobs[waiting[0]], again=waiting[0] in lacking)
                         running[future] = waiting.popleft()
+                    if running and not self._is_begun:
+                        wait_for_first()
                     done = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done
                     for future in sorted(done, key=_is_lost):  # what there is first
                         result, host = _result(future)
+                        place = running.pop(future)
+                        if isinstance(result, Lacking):
+                            lacking.add(place)
+                            waiting.appendleft(place)
+                            continue
+                        self._is_begun = True
                         self.here.store.note_host(host.name, host.cpu)
-                        take(running.pop(future), result)
+                        take(place, result)
                         n_losses = 0
                 except BrokenExecutor as error:
                     n_losses += 1
@@ -228,6 +252,15 @@ class Spread:
         finally:
             for future in running:
                 future.cancel()
+
+
+    def _submit(self, job: Work, *, again: bool) -> Future[tuple[Any, Host]]:
+        """Send a job, with its vectors where they have not been used before."""
+        data, vectors = self._sent.pickled(job)
+        if not again and self._is_begun and self._used.issuperset(vectors):
+            vectors = {}
+        self._used |= vectors.keys()
+        return self.executor.submit(perform, version(), data, vectors)
 
 
 def _is_lost(future: Future[tuple[Any, Host]]) -> bool:
@@ -271,7 +304,22 @@ class _Processes:
 
     def start(self) -> ProcessPoolExecutor:
         """So many, started anew: a fork would share the threads' locks of this one."""
-        return ProcessPoolExecutor(self.n, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+        return _Pool(self.n, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+
+
+class _Pool(ProcessPoolExecutor):
+    """Processes that Ctrl-C does not reach, from their first moment on."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """As of any executor; a process that is started for it inherits which signals wait."""
+        if not hasattr(signal, "pthread_sigmask"):
+            return super().submit(fn, *args, **kwargs)
+        resource_tracker.ensure_running()  # which lets signals through again where it starts
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)  # one that came meanwhile comes now
 
 
 def _begin() -> None:

@@ -2,30 +2,38 @@
 
 A job is sent as bytes, with the version that wrote it before them: another version refuses it before it reads on. The
 process loads the model once, found by its hash (engine/model_search.py), and keeps it, and the unsteered passes of the
-task that it measured last, for the jobs to come.
+task that it measured last, for the jobs to come. Control vectors, which most jobs share, are sent beside the jobs as long
+as nobody is known to have them; a process keeps them, and asks for those that it lacks.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import pickle
 import platform
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from steercpp.engine.engine import Engine, EngineSettings
+from steercpp.engine.model_file import model_files
 from steercpp.engine.model_search import find_model
 from steercpp.engine.steering import Steering
 from steercpp.errors import ModelError, WorkerError
 from steercpp.provenance import commit, versions
 from steercpp.sweeps.measure import Bases, Measured, Task, Variant, measured
 from steercpp.sweeps.texts import ItemTexts, TextPlan, TextTask, item_texts
+from steercpp.vectors.control_vector import ControlVector
 
 _OF_A_MACHINE = ("threads", "cpu")  # settings that do not have to agree
+_State: TypeAlias = tuple[tuple[int, int, int], ...]
+_VECTORS = 64  # that a process keeps for jobs to come
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +110,34 @@ class Host:
     cpu: str
 
 
-def pickled(job: MeasureJob | WriteJob) -> bytes:
-    """A job as bytes, for `perform`."""
-    return pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL)
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What a worker answers that lacks control vectors of a job: it is to be sent again with them."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """Jobs and control vectors as bytes, for `perform`; each vector has the hash of its bytes as its name."""
+
+    _known: dict[int, tuple[ControlVector, str, bytes]] = field(default_factory=dict)
+
+    def pickled(self, job: MeasureJob | WriteJob) -> tuple[bytes, dict[str, bytes]]:
+        """A job, and the vectors that it names."""
+        into, vectors = io.BytesIO(), dict[str, bytes]()
+
+        def name(value: object) -> str | None:
+            if not isinstance(value, ControlVector):
+                return None
+            if id(value) not in self._known:
+                data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+                self._known[id(value)] = value, hashlib.sha256(data).hexdigest(), data
+            _, key, vectors[key] = self._known[id(value)]
+            return key
+
+        pickler = pickle.Pickler(into, protocol=pickle.HIGHEST_PROTOCOL)
+        pickler.persistent_id = name  # type: ignore[method-assign]
+        pickler.dump(job)
+        return into.getvalue(), vectors
 
 
 @cache
@@ -113,15 +146,16 @@ def version() -> str:
     return "+".join(filter(None, (versions()["steercpp"], commit())))
 
 
-def perform(sent_by: str, job: bytes) -> tuple[Any, Host]:
+def perform(sent_by: str, job: bytes, vectors: Mapping[str, bytes]) -> tuple[Any, Host]:
     """Do a job in this process; called by an executor.
 
     Args:
         sent_by: version of steercpp that sent it.
-        job: `pickled`.
+        job: as `Sent.pickled`.
+        vectors: those that it names, or none where this process should have them.
 
     Returns:
-        what `done_by` of the job gives, and where it was done.
+        what `done_by` of the job gives, or `Lacking`; and where it was done.
 
     Raises:
         WorkerError: this process has another version, no such model, or another llama.cpp.
@@ -132,12 +166,18 @@ def perform(sent_by: str, job: bytes) -> tuple[Any, Host]:
             f"{_here()}: has steercpp {version()}, and jobs come from "
             f"{sent_by}; install the same version on all machines"
         )
-    made: MeasureJob | WriteJob = pickle.loads(job)
     with _KEPT.lock:  # one job at a time: a second thread would wait for the engine anyway
+        made = _KEPT.read(job, vectors)
+        if made is None:
+            return Lacking(), Host(platform.node(), "")
         engine = _KEPT.engine(made.setup)
         settings = engine.settings()
         _refuse_other_settings(settings, made.setup)  # of each job: senders may differ
         return made.done_by(engine), Host(platform.node(), str(settings["cpu"]))
+
+
+class _LackingError(Exception):
+    """A control vector is not here."""
 
 
 class _Kept:
@@ -149,14 +189,43 @@ class _Kept:
         self._engine: Engine | None = None
         self._name = ""
         self._begun: tuple[Task, Bases] | None = None
+        self._vectors: dict[str, ControlVector] = {}
+        self._found: dict[str, tuple[Path, _State]] = {}  # models whose hash was seen
+
+    def read(self, job: bytes, vectors: Mapping[str, bytes]) -> MeasureJob | WriteJob | None:
+        """A job with its control vectors; None where one of them is not there."""
+        for name, data in vectors.items():
+            if name not in self._vectors:
+                self._vectors[name] = pickle.loads(data)
+        unpickler = pickle.Unpickler(io.BytesIO(job))
+        unpickler.persistent_load = self._vector  # type: ignore[method-assign]
+        try:
+            made: MeasureJob | WriteJob = unpickler.load()
+        except _LackingError:
+            return None
+        for name in list(self._vectors)[:-_VECTORS]:
+            del self._vectors[name]
+        return made
+
+    def _vector(self, name: str) -> ControlVector:
+        if name not in self._vectors:
+            raise _LackingError
+        return self._vectors[name]
 
     def engine(self, setup: Setup) -> Engine:
         """The engine for a setup; that for another one is closed."""
         if self._engine is None or self._key != setup.key:
             self._forget()
-            path = _found(setup)
-            self._engine, self._key = Engine(path, **setup.options), setup.key
+            self._engine, self._key = Engine(self._path(setup), **setup.options), setup.key
         return self._engine
+
+    def _path(self, setup: Setup) -> Path:
+        """Where the model is; its file is hashed once, as long as it stays as it is."""
+        path, state = self._found.get(setup.sha256, (None, ()))
+        if path is None or _state(path) != state:
+            path = _found(setup)
+            self._found[setup.sha256] = path, _state(path)
+        return path
 
     def begun(self, job: MeasureJob, engine: Engine) -> tuple[Task, Bases]:
         """The job's task with the unsteered passes of it that there are: a job before it may have made them."""
@@ -176,6 +245,14 @@ _KEPT = _Kept()
 
 def _here() -> str:
     return f"worker on {platform.node()} (process {os.getpid()})"
+
+
+def _state(path: Path) -> _State:
+    """Which files these are: those of a model that another one has replaced differ."""
+    with suppress(OSError, ModelError):
+        states = [file.stat() for file in model_files(path)]
+        return tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in states)
+    return ()
 
 
 def _found(setup: Setup) -> Path:

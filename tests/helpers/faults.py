@@ -62,10 +62,10 @@ class Outcome:
     n: int
 
 
-def compiled(folder: Path) -> Path:
-    """The shared library of the shim."""
-    library = folder / "shim.so"
-    command = ["cc", "-O1", "-shared", "-fPIC", "-Wno-attributes", "-o", str(library), str(SHIM), "-ldl"]
+def compiled(folder: Path, source: Path = SHIM) -> Path:
+    """The shared library of a shim."""
+    library = folder / f"{source.stem}.so"
+    command = ["cc", "-O1", "-shared", "-fPIC", "-Wno-attributes", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True, capture_output=True)
     return library
 

@@ -9,6 +9,7 @@ with Forked() as forked:
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -85,10 +86,11 @@ class Child:
 class Forked:
     """The parent process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, preload: Path | None = None) -> None:
         command = [sys.executable, "-c", _PARENT, str(Path(__file__).parent)]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        environment = {**os.environ, "LD_PRELOAD": str(preload)} if preload else None
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         self._n = 0
         assert self._output.readline() == "ready\n"
 

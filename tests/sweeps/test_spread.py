@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +40,27 @@ def texts(result: SweepResult) -> list[tuple[Any, ...]]:
     return [(text.strength, text.item, text.text, text.nats) for text in result.all_texts()]
 
 
-class Direct(Executor):
-    """Does each job as it comes, in this process; `jobs` are what it was sent."""
+Change = Callable[[str, bytes, dict[str, bytes]], tuple[str, bytes, dict[str, bytes]]]
 
-    def __init__(self, change: Callable[[str, bytes], tuple[str, bytes]] = lambda *sent: sent) -> None:
+
+def read_job(job: bytes, vectors: dict[str, bytes]) -> Any:
+    """A job that was sent; in the place of vectors that were not sent along None."""
+    unpickler = pickle.Unpickler(io.BytesIO(job))
+    unpickler.persistent_load = lambda name: pickle.loads(vectors[name]) if name in vectors else None  # type: ignore
+    return unpickler.load()
+
+
+class Direct(Executor):
+    """Does each job as it comes, in this process; `jobs` are what it was sent, `vectors` how many with each."""
+
+    def __init__(self, change: Change = lambda *sent: sent) -> None:
+        self.vectors: list[int] = []
         self.jobs: list[worker.MeasureJob | worker.WriteJob] = []
         self._change = change
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.jobs.append(pickle.loads(args[1]))
+        self.jobs.append(read_job(*args[1:]))
+        self.vectors.append(len(args[2]))
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*self._change(*args)))
@@ -87,6 +101,38 @@ def test_what_is_there_is_not_asked_for_again(tiny_engine: Engine, here: SweepRe
     assert numbers(found.folder) == numbers(here.folder)
     measured = [job for job in executor.jobs if isinstance(job, worker.MeasureJob)]
     assert all(variant.strength for job in measured for variant in job.variants if variant.label == "vector")
+
+
+def test_a_vector_is_sent_until_a_worker_has_it_and_again_to_one_that_lacks_it(
+    tiny_engine: Engine, here: SweepResult, tmp_path: Path
+) -> None:
+    worker._KEPT._forget()
+    executor = Direct()
+    found = swept(tiny_engine, tmp_path / "run", executor=executor)
+    assert numbers(found.folder) == numbers(here.folder)
+    # The swept vector, then the random and orthogonal ones once, of so many jobs
+    assert sum(executor.vectors) < len(executor.jobs) and executor.vectors[-1] == 0
+
+    def forget(*sent: Any) -> Any:
+        worker._KEPT._vectors.clear()
+        return sent
+
+    forgetful = Direct(forget)
+    found = swept(tiny_engine, tmp_path / "forgetful", executor=forgetful)
+    assert numbers(found.folder) == numbers(here.folder) and texts(found) == texts(here)
+    assert len(forgetful.jobs) > len(executor.jobs)  # some were sent again
+
+
+def test_a_worker_hashes_a_model_once(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Path] = []
+    find = worker.find_model
+    monkeypatch.setattr(worker, "find_model", lambda *sent, **options: found.append(find(*sent, **options)) or found[-1])
+    kept = worker._Kept()
+    with spread.spread(ThreadPoolExecutor(1), tiny_engine, None) as made:  # type: ignore[arg-type]
+        for options in ({}, {"threads": 2}, {}):
+            kept.engine(replace(made.setup, options={**made.setup.options, **options}))
+    kept._forget()
+    assert len(found) == 1
 
 
 @pytest.mark.slow
@@ -146,7 +192,7 @@ def test_a_worker_that_always_ends_is_told(tiny_engine: Engine, tmp_path: Path) 
 
 
 def test_a_worker_of_another_version_is_refused(tiny_engine: Engine, tmp_path: Path) -> None:
-    executor = Direct(lambda sent_by, job: ("0.0.9", job))
+    executor = Direct(lambda sent_by, job, vectors: ("0.0.9", job, vectors))
     with pytest.raises(WorkerError, match=r"worker on .* has steercpp .* and jobs come from 0\.0\.9"):
         swept(tiny_engine, tmp_path / "run", executor=executor)
 
@@ -155,11 +201,9 @@ def test_a_worker_of_another_version_is_refused(tiny_engine: Engine, tmp_path: P
 def other_setup(**changes: Any) -> Iterator[Executor]:
     """An executor whose workers read another setup."""
 
-    def change(sent_by: str, job: bytes) -> tuple[str, bytes]:
-        from dataclasses import replace
-
-        made = pickle.loads(job)
-        return sent_by, pickle.dumps(replace(made, setup=replace(made.setup, **changes)))
+    def change(sent_by: str, job: bytes, vectors: dict[str, bytes]) -> tuple[str, bytes, dict[str, bytes]]:
+        made = read_job(job, vectors)
+        return sent_by, *worker.Sent().pickled(replace(made, setup=replace(made.setup, **changes)))
 
     worker._KEPT._forget()
     yield Direct(change)

@@ -253,7 +253,6 @@ class Spread:
             for future in running:
                 future.cancel()
 
-
     def _submit(self, job: Work, *, again: bool) -> Future[tuple[Any, Host]]:
         """Send a job, with its vectors where they have not been used before."""
         data, vectors = self._sent.pickled(job)

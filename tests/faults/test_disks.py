@@ -54,8 +54,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def half_of(child: Child, trace: Path) -> None:
-    """Wait until a sweep has committed something, and kill it."""
-    while not Trace.read(trace).kept:
+    """Wait until a sweep has finished strength 0, and kill it."""
+    while not any(" 0.5 " in name for name in Trace.read(trace).kept):
         time.sleep(0.002)
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
@@ -90,7 +90,7 @@ def test_a_read_only_disk(forked: Forked, tiny_path: Path, tmp_path: Path, disk:
     refused = forked.start("plain", tiny_path, out, folder=tmp_path)
     assert refused.wait() == 1
     assert refused.stderr.count("\n") == 1 and "Read-only file system" in refused.stderr, refused.stderr
-    looked = forked.start("command", "report", out, folder=tmp_path)
+    looked = forked.start("command", "runs", disk, folder=tmp_path)
     assert looked.wait() == 0 and "unfinished" in looked.stdout, looked.stderr
     turned("rw")
     assert forked.start("plain", tiny_path, out, folder=tmp_path).wait() == 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steercpp.runs.labels import SHOWCASE
 from steercpp.runs.store import Store
 from steercpp.sweeps import measure, texts
 
@@ -40,10 +41,19 @@ def begin_trace(path: Path | str) -> None:
     def say(what: str, name: str) -> None:
         os.write(file, f"{what} {name}\n".encode())
 
-    _wrap(measure, "measured", before=lambda task, _, variant: say("begun", _group(task.group(variant.label, variant.strength))))
+    _wrap(
+        measure,
+        "measured",
+        before=lambda task, _, variant: say("begun", _group(task.group(variant.label, variant.strength))),
+    )
     _wrap(texts, "item_texts", before=lambda _, task, *__: say("begun", f"texts {task.label} {task.kind} {task.item}"))
     _wrap(Store, "add", after=lambda _, group, *__: say("kept", _group(group)))
-    _wrap(Store, "add_texts", after=lambda _, label, kind, item, *__: say("kept", f"texts {label} {kind} {item}"))
+
+    def texts_of(_: Store, label: str, kind: str, item: int, *__: Any) -> None:
+        if kind != SHOWCASE:  # which are decoded together, and again where a kill came between their commits
+            say("kept", f"texts {label} {kind} {item}")
+
+    _wrap(Store, "add_texts", after=texts_of)
 
     def verdicts(_: Store, label: str, kind: str, made: Any) -> None:
         for one in made:

@@ -126,7 +126,9 @@ def test_a_vector_is_sent_until_a_worker_has_it_and_again_to_one_that_lacks_it(
 def test_a_worker_hashes_a_model_once(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Path] = []
     find = worker.find_model
-    monkeypatch.setattr(worker, "find_model", lambda *sent, **options: found.append(find(*sent, **options)) or found[-1])
+    monkeypatch.setattr(
+        worker, "find_model", lambda *sent, **options: found.append(find(*sent, **options)) or found[-1]
+    )
     kept = worker._Kept()
     with spread.spread(ThreadPoolExecutor(1), tiny_engine, None) as made:  # type: ignore[arg-type]
         for options in ({}, {"threads": 2}, {}):

@@ -2,8 +2,8 @@
 
 A job is sent as bytes, with the version that wrote it before them: another version refuses it before it reads on. The
 process loads the model once, found by its hash (engine/model_search.py), and keeps it, and the unsteered passes of the
-task that it measured last, for the jobs to come. Control vectors, which most jobs share, are sent beside the jobs as long
-as nobody is known to have them; a process keeps them, and asks for those that it lacks.
+task that it measured last, for the jobs to come. Control vectors, which most jobs share, are sent beside the first jobs
+that need them; a process keeps them, and asks for those that it lacks.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ IS_ALL = os.environ.get("STEERCPP_FAULTS") == "all"
 TRIALS = {2: 25 if IS_ALL else 2, 8: 25 if IS_ALL else 1}  # by how many begin at once
 N_READINGS = 20 if IS_ALL else 2
 TOLD = re.compile(
-    r"\S+/run: process (\d+) \(since 20\d\d-\S+: \S.*\) is writing there; wait until it has ended, or use another `out`\n"
+    r"\S+/run: process (\d+) \(since 20\d\d-\S+: \S.*\) is writing there; "
+    r"wait until it has ended, or use another `out`\n"
 )
 
 
@@ -100,8 +101,9 @@ def test_readers_of_a_run_that_is_measured(
         try:
             assert not open_run(folder / "run").finished
             for command in (
-                ["report", "run"], ["report", "run", "--json"], ["score", "run"], ["runs", "."], ["runs", ".", "--json"],
-                ["show", "run/vector.gguf"], ["export", "run", "-o", "rows.csv"], ["fit", "run"],
+                ["report", "run"], ["report", "run", "--json"], ["score", "run"], ["runs", "."],
+                ["runs", ".", "--json"], ["show", "run/vector.gguf"], ["export", "run", "-o", "rows.csv"],
+                ["fit", "run"],
             ):  # fmt: skip
                 looked = forked.start("command", *command, folder=folder)
                 code = looked.wait()

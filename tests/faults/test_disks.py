@@ -1,4 +1,4 @@
-"""A disk that is full, one that is read-only, and a clock that is set back: a sentence, and the same command goes on."""
+"""A full disk, a read-only one, and a clock that is set back: a sentence, and the same command goes on."""
 
 from __future__ import annotations
 

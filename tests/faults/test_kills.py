@@ -1,6 +1,6 @@
-"""A sweep that is killed at any instant: the same command ends with an undisturbed run's rows, and computes none twice.
+"""A sweep that is killed at any instant: the same command ends with an undisturbed run's rows, none computed twice.
 
-A seeded sample of instants is tried; `STEERCPP_FAULTS=all` tries 200 on sweeps of the tiny model, and prints the counts;
+A seeded sample of instants is tried; `STEERCPP_FAULTS=all` tries 200 of the tiny model and prints the counts;
 `python tests/faults/test_kills.py` kills a command line of its own, such as a sweep of a model that is given.
 """
 

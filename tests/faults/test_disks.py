@@ -98,8 +98,9 @@ def test_a_read_only_disk(forked: Forked, tiny_path: Path, tmp_path: Path, disk:
     turned("ro")  # what is finished is read from there
     trace = tmp_path / "third"
     assert forked.start("plain", tiny_path, out, folder=tmp_path, trace=trace).wait() == 0
-    assert Trace.read(trace).begun == [] and contents(out) == wanted
+    assert Trace.read(trace).begun == []
     turned("rw")
+    assert contents(out) == wanted
 
 
 def test_a_clock_that_was_set_back_before_the_same_command(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 from small_sweep import ANSWER, CHOICE, numbers, small_sweep
 
 from steercpp.engine.engine import Engine
-from steercpp.engine.model_search import FOLDERS
+from steercpp.engine.model_search import FOLDERS, find_model
 from steercpp.errors import InputError, WorkerError
 from steercpp.runs.result import SweepResult
 from steercpp.sweeps import spread, worker
@@ -43,10 +43,17 @@ def texts(result: SweepResult) -> list[tuple[Any, ...]]:
 Change = Callable[[str, bytes, dict[str, bytes]], tuple[str, bytes, dict[str, bytes]]]
 
 
-def read_job(job: bytes, vectors: dict[str, bytes]) -> Any:
-    """A job that was sent; in the place of vectors that were not sent along None."""
+@dataclass(frozen=True)
+class Named:
+    """The place of a vector in a job that was sent."""
+
+    name: str
+
+
+def read_job(job: bytes) -> Any:
+    """A job that was sent, with the names of its vectors in their places."""
     unpickler = pickle.Unpickler(io.BytesIO(job))
-    unpickler.persistent_load = lambda name: pickle.loads(vectors[name]) if name in vectors else None  # type: ignore
+    unpickler.persistent_load = Named  # type: ignore[method-assign, assignment]
     return unpickler.load()
 
 
@@ -59,7 +66,7 @@ class Direct(Executor):
         self._change = change
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.jobs.append(read_job(*args[1:]))
+        self.jobs.append(read_job(args[1]))
         self.vectors.append(len(args[2]))
         future: Future[Any] = Future()
         try:
@@ -125,10 +132,12 @@ def test_a_vector_is_sent_until_a_worker_has_it_and_again_to_one_that_lacks_it(
 
 def test_a_worker_hashes_a_model_once(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Path] = []
-    find = worker.find_model
-    monkeypatch.setattr(
-        worker, "find_model", lambda *sent, **options: found.append(find(*sent, **options)) or found[-1]
-    )
+
+    def find(*sent: Any, **options: Any) -> Path:
+        found.append(find_model(*sent, **options))
+        return found[-1]
+
+    monkeypatch.setattr(worker, "find_model", find)
     kept = worker._Kept()
     with spread.spread(ThreadPoolExecutor(1), tiny_engine, None) as made:  # type: ignore[arg-type]
         for options in ({}, {"threads": 2}, {}):
@@ -204,8 +213,11 @@ def other_setup(**changes: Any) -> Iterator[Executor]:
     """An executor whose workers read another setup."""
 
     def change(sent_by: str, job: bytes, vectors: dict[str, bytes]) -> tuple[str, bytes, dict[str, bytes]]:
-        made = read_job(job, vectors)
-        return sent_by, *worker.Sent().pickled(replace(made, setup=replace(made.setup, **changes)))
+        made, into = read_job(job), io.BytesIO()
+        pickler = pickle.Pickler(into)
+        pickler.persistent_id = lambda value: value.name if isinstance(value, Named) else None  # type: ignore[method-assign]
+        pickler.dump(replace(made, setup=replace(made.setup, **changes)))
+        return sent_by, into.getvalue(), vectors
 
     worker._KEPT._forget()
     yield Direct(change)

@@ -53,7 +53,7 @@ class Named:
 def read_job(job: bytes) -> Any:
     """A job that was sent, with the names of its vectors in their places."""
     unpickler = pickle.Unpickler(io.BytesIO(job))
-    unpickler.persistent_load = Named  # type: ignore[method-assign, assignment]
+    unpickler.persistent_load = Named  # type: ignore[method-assign]
     return unpickler.load()
 
 
@@ -219,9 +219,13 @@ def other_setup(**changes: Any) -> Iterator[Executor]:
         pickler.dump(replace(made, setup=replace(made.setup, **changes)))
         return sent_by, into.getvalue(), vectors
 
-    worker._KEPT._forget()
+    def begin_anew() -> None:
+        worker._KEPT._forget()
+        worker._KEPT._found.clear()
+
+    begin_anew()
     yield Direct(change)
-    worker._KEPT._forget()
+    begin_anew()
 
 
 def test_a_model_is_found_by_its_hash_or_refused(

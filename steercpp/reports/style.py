@@ -34,7 +34,7 @@ DASHED = (0, (4, 3))
 LONGEST_LINE = 160  # letters
 _HYPHEN = re.compile(r"(?<![\w.)\]:/=-])-(?=\.?[0-9])")  # a sign: before a number, behind no word
 BELOW_PT = 38  # from the axes to a legend: the ticks' and the axis' labels are between them
-LEGEND_PT = 11  # on a page with two figures side by side a point is about 0.8 pixels
+LEGEND_PT = 9
 STYLE: Any = {
     "font.family": ["DejaVu Sans", "sans-serif"], "font.size": 10, "text.color": INK, "axes.labelcolor": INK,
     "axes.edgecolor": GREY,
@@ -93,7 +93,7 @@ def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def legend_below(figure: Figure, axes: Axes, *, ncols: int = 2) -> None:
+def legend_below(figure: Figure, axes: Axes, *, ncols: int = 3) -> None:
     """A legend under the axes' label, where it covers nothing; what was measured comes before what was fitted to it."""
     handles, labels = axes.get_legend_handles_labels()
     fitted = ["fit," in label or label.startswith(("recommended", "candidate")) for label in labels]

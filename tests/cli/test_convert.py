@@ -155,7 +155,7 @@ def test_convert_tells_how_a_vector_is_kept_that_is_not_simply_added(out: str) -
             ("a.gguf", "v.gguf", "--layers", "5"),
             "error: a.gguf: the vector has no direction at layer 5; it has 1, 2, 3",
         ),
-        (("a.gguf", "v.gguf", "--layers", "90"), "layer 90 does not exist"),
+        (("a.gguf", "v.gguf", "--layers", "90"), "--layers 90: there is no layer 90"),
         (("a.gguf", "v.bin"), "v.bin: its name tells no format; end it in .gguf, .npz or .safetensors"),
         (("a.gguf", "b.npz"), "b.npz: exists already; choose another name or give --force"),
         (("a.gguf", "none/v.npz"), "the folder none does not exist; make it first"),

@@ -165,7 +165,7 @@ def test_without_arguments_the_embedded_model_shows_what_steering_does() -> None
     ("arguments", "expected"),
     [
         (["m.gguf"], "MODEL needs --vector V.gguf and --prompt TEXT"),
-        (["m.gguf", "-p", "x"], "MODEL needs --vector V.gguf and --prompt TEXT"),
+        (["m.gguf", "-p", "x"], "MODEL needs --vector V.gguf."),
         (["--strengths", "nan"], "must be a finite number"),
         (["--strengths", "1:2"], "first:last:step"),
         (["-n", "0"], "--max-tokens"),

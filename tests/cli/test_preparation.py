@@ -124,7 +124,7 @@ def test_how_much_is_said_well(tiny_path: Path, arguments: tuple[str, ...], word
 
 def test_a_quick_sweep_of_the_embedded_model_is_refused() -> None:
     result = run("sweep", "--quick")
-    assert result.exit_code == 2 and "for what is found on MODEL" in " ".join(result.stderr.split())
+    assert result.exit_code == 2 and "MODEL is missing" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("shape", ["llama", "qwen3", "gemma3"])

@@ -8,6 +8,8 @@ import pty
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -451,6 +453,31 @@ def test_a_signal_keeps_what_is_finished_and_the_same_command_goes_on(files: lis
     data = json.loads(run("report", "x", "--json").stdout)
     assert not data["finished"] and 0 < len(data["strengths"]) < 401
     assert "unfinished" in run("report", "x").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for children in /proc")
+@pytest.mark.parametrize("later_s", [0.1, 0.5])
+def test_ctrl_c_while_workers_begin_is_told_in_a_word(files: list[str], later_s: float) -> None:
+    """What was wrong: a worker that still imported was interrupted too, and printed a traceback."""
+    command = [sys.executable, "-m", "steercpp.cli.main", *files, "--no-texts", "--workers", "2", "--out", "x"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heed_signals
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+        def is_worker(pid: str) -> bool:
+            with suppress(FileNotFoundError):  # other children come and go
+                return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            return False
+
+        while not any(map(is_worker, children.read_text().split())):
+            time.sleep(0.002)
+        time.sleep(later_s)
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in stderr and stderr.endswith("interrupted\n"), stderr
 
 
 @pytest.mark.slow

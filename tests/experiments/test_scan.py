@@ -52,7 +52,7 @@ def test_windows_of_consecutive_layers() -> None:
     [
         ("9", "windows of 9 layers do not fit into layers 1-4; use narrower ones"),
         ("0", "a window of 0 layers holds none"),
-        ("3-7", "'3-7': layer 7 is not among layers 1-4"),
+        ("3-7", "`windows=3-7`: layer 7 is not among layers 1-4"),
         ("4-2", "4-2 runs backwards; write 2-4"),
         ("wide", "'wide' is neither a width, nor a range of layers, nor default"),
         ("1,", "'' is neither a width"),

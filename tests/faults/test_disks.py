@@ -70,7 +70,8 @@ def test_a_full_disk(
     filler.write_bytes(bytes(left.f_bavail * left.f_frsize - free))
     first = forked.start("plain", tiny_path, out, folder=tmp_path, trace=tmp_path / "first")
     assert first.wait() == 1
-    assert first.stderr.count("\n") == 1 and "No space left" in first.stderr or "is full" in first.stderr, first.stderr
+    assert first.stderr.count("\n") == 1, first.stderr
+    assert "No space left" in first.stderr or "is full" in first.stderr, first.stderr
     kept = set(Trace.read(tmp_path / "first").kept)
     filler.unlink()
     again = forked.start("plain", tiny_path, out, folder=tmp_path, trace=tmp_path / "second")

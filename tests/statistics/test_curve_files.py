@@ -48,7 +48,7 @@ def test_files_as_spreadsheets_write_them(tmp_path: Path) -> None:
         ("strength,p_corect\n0,0\n", 1, "the heading is 'strength,p_corect'"),
         ("0,0\n1,1\n", 1, "the heading is '0,0'"),
         ("strength,alignment,alignment\n0,0,0\n", 1, "names a column twice"),
-        ("strength,alignment\n0,0\n\n1\n", 4, "1 columns, the heading has 2"),
+        ("strength,alignment\n0,0\n\n1\n", 4, "1 column, the heading has 2"),
         ("strength,alignment\n0,0,0\n", 2, "3 columns, the heading has 2"),
         ("strength,alignment\n0,0\n1,high\n", 3, "alignment is 'high', which is not a finite number"),
         ("strength,alignment\n0,\n", 2, "alignment is '', which is not"),

@@ -159,7 +159,9 @@ def test_a_newer_format_is_refused_by_its_name(tmp_path: Path, name: str) -> Non
     else:
         with closing(sqlite3.connect(folder / STORE)) as db, db:
             db.executescript("UPDATE meta SET value = 'steercpp sweep 12' WHERE key = 'format'; CREATE TABLE new (x)")
-    told = r"'steercpp sweep (6|12)', which a newer steercpp has written; .*'steercpp sweep 5'.* install a newer version"
+    told = (
+        r"'steercpp sweep (6|12)', which a newer steercpp has written; .*'steercpp sweep 5'.* install a newer version"
+    )
     with pytest.raises(RunError, match=rf"^{folder / name}: .*{told}"):
         open_run(folder)
     if name == STORE:

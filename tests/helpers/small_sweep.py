@@ -12,7 +12,7 @@ import numpy as np
 from steercpp.data.items import AnswerItem, BehaviorItem, ChoiceItem, TextItem, item_json
 from steercpp.engine.engine import Engine
 from steercpp.runs.folder import STORE
-from steercpp.runs.manifest import read_manifest, write_manifest
+from steercpp.runs.manifest import is_finished, read_manifest, write_manifest
 from steercpp.runs.result import SweepResult
 from steercpp.runs.store import Store
 from steercpp.sweeps.sweep import sweep
@@ -77,7 +77,7 @@ def without_hash(folder: Path) -> None:
 def numbers(folder: Path) -> list[tuple[Any, ...]]:
     """Everything that was measured, bit for bit: label, kind, strength, item, continuation and nats."""
     rows: list[tuple[Any, ...]] = []
-    with Store.read(folder / STORE) as store:
+    with Store.read(folder / STORE, settled=is_finished(folder)) as store:
         for label, kind, s in sorted({(group.label, group.kind, group.strength) for group in store.finished()}):
             layout, (nats,) = store.layout(kind), store.logprobs(label, kind, [s])
             places = np.arange(len(nats)) - layout.offsets[layout.items]

@@ -154,7 +154,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_bits(
     assert not half.finished and 0 < len(half.strengths) < 4
     notes: list[str] = []
     result = small_sweep(tiny_engine, tmp_path / "run", note=notes.append)
-    with Store.read(finished.folder / STORE) as store:
+    with Store.read(finished.folder / STORE, settled=True) as store:
         n_rows, n_all = len({row[:4] for row in kept}), store.n_rows()
     assert notes == [f"resumes {tmp_path / 'run'}: {n_rows} of {n_all} rows are there"] and 0 < n_rows < n_all
     small_sweep(tiny_engine, tmp_path / "run", note=notes.append)

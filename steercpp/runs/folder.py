@@ -9,16 +9,16 @@ prepared.json   what was found on the model before, where something was left to 
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steercpp.encoding import spelled
-from steercpp.errors import RunError, SteerError, VectorFileError
-from steercpp.files import TEMPORARY, check_fences, probe, recover, take_places
+from steercpp.errors import RunError, VectorFileError
+from steercpp.files import TEMPORARY, probe, recover, take_places
 from steercpp.locks import is_free, writing
+from steercpp.runs.aside import LOGS, made_aside
 from steercpp.runs.database import AGAIN, Database
 from steercpp.runs.manifest import MANIFEST, Manifest, read_manifest, refuse_kept
 from steercpp.runs.store import Store
@@ -28,7 +28,7 @@ from steercpp.vectors.gguf import read_vector
 STORE, VECTOR_FILE = "sweep.sqlite", "vector.gguf"
 PREPARED = "prepared.json"
 OWN_ITEMS = "own.behavior.jsonl"  # behavior items with continuations in the model's own words
-_LOGS = tuple(f"{STORE}-{kind}" for kind in ("wal", "shm", "journal"))  # SQLite's own, beside the store
+_LOGS = tuple(f"{STORE}-{kind}" for kind in LOGS)  # SQLite's own, beside the store
 OURS = (MANIFEST, STORE, *_LOGS, VECTOR_FILE)
 PAGE = "report.html"  # which stands for the whole report (reports/report.py)
 _EARLIER = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(VECTOR_FILE)})\..+")  # drafts of earlier versions
@@ -120,27 +120,19 @@ def beginning(folder: Path, names: Sequence[str] = (VECTOR_FILE, STORE, MANIFEST
     Raises:
         RunError: its files cannot be written. SteerError: what is raised inside.
     """
-    aside = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
-    try:
-        check_fences(aside)
-        aside.mkdir()
+    with made_aside(
+        folder,
+        lambda reason: (
+            f"{folder}: a run cannot be begun there ({reason}); free some space, check the folder's rights, or choose "
+            "another folder with `out`"
+        ),
+    ) as aside:
         yield aside
         store = next(name for name in names if name.endswith(".sqlite"))
         Store.reopen(aside / store).close()  # checks it, and has it keep a log from now on
         places = {folder / name: aside / name for name in names}
         gone = [folder / name for name in (*(name.replace(STORE, store) for name in _LOGS), PAGE)]
         take_places(places, gone=gone)
-    except OSError as error:
-        raise RunError(
-            f"{folder}: a run cannot be begun there ({error.strerror}); free some space, check the folder's rights, "
-            "or choose another folder with `out`"
-        ) from error
-    except SteerError as error:
-        if str(aside) not in str(error):
-            raise
-        raise type(error)(str(error).replace(str(aside), str(folder))) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def prepare(folder: Path, *, otherwise: str = "choose another folder with `out`") -> None:

@@ -7,19 +7,18 @@ and manifest aside, and renames them together: whenever it is killed, the run is
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
-from secrets import token_hex
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from steercpp.errors import RunError, SteerError
-from steercpp.files import TEMPORARY, check_fences, take_places
+from steercpp.errors import RunError
+from steercpp.files import take_places
+from steercpp.runs.aside import LOGS, made_aside
 from steercpp.runs.database import AGAIN, FORMAT, Database, damaged
 from steercpp.runs.layout import packed
 from steercpp.runs.manifest import MANIFEST, Manifest, read_manifest, write_manifest
@@ -93,38 +92,31 @@ def bring_to_today(old: Database, *, schema: str, measured: Collection[str]) -> 
         SteerError: what a fence around the folder raises, see `files.fenced`.
     """
     path, folder = old.path, old.path.parent
-    aside = folder / f"{TEMPORARY}{token_hex(8)}"
-    places = {path: aside / path.name}
-    try:
-        with closing(old):
-            check_fences(path)
-            manifest = _manifest_of(old)
-            said = None if manifest is None else manifest.rows_sha256
-            if said not in (None, old.rows_sha256(measured)):
-                raise RunError(f"{path}: its rows are not those that were measured, though it is intact; {AGAIN}")
-            aside.mkdir()
-            with closing(
-                Database.create(places[path], schema=schema, plan_sha256=old.plan_sha256, meta=_meta(old))
-            ) as new:
-                with new.transaction() as connection:
-                    _copy(old, connection)
-                rows_sha256 = new.rows_sha256(measured)
+    with (
+        closing(old),
+        made_aside(
+            folder,
+            lambda reason: (
+                f"{folder}: the run there cannot be brought to the format of this steercpp ({reason}); free some space "
+                "or check the folder's rights, then run the same command again; all is kept as it was"
+            ),
+        ) as aside,
+    ):
+        places = {path: aside / path.name}
+        manifest = _manifest_of(old)
+        said = None if manifest is None else manifest.rows_sha256
+        if said not in (None, old.rows_sha256(measured)):
+            raise RunError(f"{path}: its rows are not those that were measured, though it is intact; {AGAIN}")
+        with closing(Database.create(places[path], schema=schema, plan_sha256=old.plan_sha256, meta=_meta(old))) as new:
+            with new.transaction() as connection:
+                _copy(old, connection)
+            rows_sha256 = new.rows_sha256(measured)
+        old.close()  # before its file is replaced
         Database.reopen(places[path], schemas={FORMAT: schema}).close()  # has it keep a log from now on
         if manifest is not None:
             write_manifest(aside, replace(manifest, rows_sha256=None if said is None else rows_sha256))
             places[folder / MANIFEST] = aside / MANIFEST
-        take_places(places, gone=[folder / f"{path.name}-{kind}" for kind in ("wal", "shm", "journal")])
-    except OSError as error:
-        raise RunError(
-            f"{folder}: the run there cannot be brought to the format of this steercpp ({error.strerror}); free some "
-            "space or check the folder's rights, then run the same command again; all is kept as it was"
-        ) from error
-    except SteerError as error:
-        if str(aside) not in str(error):
-            raise
-        raise type(error)(str(error).replace(str(aside), str(folder))) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        take_places(places, gone=[folder / f"{path.name}-{kind}" for kind in LOGS])
 
 
 def _manifest_of(old: Database) -> Manifest | None:

@@ -278,7 +278,7 @@ def test_a_model_too_large_for_memory_is_skipped(cache: Path, monkeypatch: pytes
 
 def test_wrong_requests(cache: Path) -> None:
     for options, message in (
-        ({"shape": "70b"}, "shape '70b' is unknown; use one of 15m"),
+        ({"shape": "7000b"}, "shape '7000b' is unknown; use one of 15m"),
         ({"quant": "q1"}, "quant 'q1' is unknown"),
         ({"only": ["swep"]}, "comparison 'swep' is unknown; use hook-prefill"),
         ({"repeats": 0}, "repeats is 0"),

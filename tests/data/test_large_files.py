@@ -59,7 +59,7 @@ def test_a_large_file_needs_no_more_memory_than_a_small_one(
     peaks = []
     for blob in (1, BLOB):
         pairs = form(tmp_path / f"pairs-{blob}", blob)
-        arguments: list[str | Path] = [command, tiny_path, "--pairs", pairs, "-o", tmp_path / f"out-{blob}"]
+        arguments: list[str | Path] = [command, tiny_path, "--pairs", pairs, "-o", tmp_path / f"out-{blob}.gguf"]
         arguments += ["--threads", "1", "--raw", "--json"]
         peaks.append(peak_mib(COMMAND, *arguments))
     assert pairs.stat().st_size > 38 * 2**20

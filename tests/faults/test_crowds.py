@@ -29,7 +29,7 @@ TRIALS = {2: 25 if IS_ALL else 2, 8: 25 if IS_ALL else 1}  # by how many begin a
 N_READINGS = 20 if IS_ALL else 1
 TOLD = re.compile(
     r"\S+/run: process (\d+) \(since 20\d\d-\S+: \S.*\) is writing there; "
-    r"wait until it has ended, or use another `out`\n"
+    r"wait until it has ended, or choose another folder with `out`\n"
 )
 
 

@@ -80,9 +80,9 @@ def test_what_the_model_says_is_text(page: str) -> None:
 def test_every_point_has_a_title(page: str) -> None:
     titles = re.findall(r"<title>(.*?)</title>", page)[1:]
     for words in (
-        r"at -0.3: B, normalized -0\.\d+ ± 0\.\d+",
-        r"at \+0.1: P\+ − P− -?\d",
-        r"at 0: prompt baseline -?0\.\d",
+        r"at −0.3: B, normalized −0\.\d+ ± 0\.\d+",
+        r"at \+0.1: P\+ − P− −?\d",
+        r"at 0: prompt baseline −?0\.\d",
     ):
         assert any(re.fullmatch(f"{words}.*", title) for title in titles), words
     assert sum(title.startswith("at +0.2: B, normalized") for title in titles) == 1

@@ -235,5 +235,10 @@ def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
     ):
         pass
     below = tmp_path / "file" / "below"
-    with pytest.raises(RunError, match=r"no file can be written there \(Not a directory\); use"), writing(below):
+    with (
+        pytest.raises(
+            RunError, match=r"no file can be written there \(Not a directory\); choose another folder with `out`"
+        ),
+        writing(below),
+    ):
         pass

@@ -133,9 +133,9 @@ def test_a_quick_sweep_takes_a_third_of_the_work(engine: Engine, tmp_path: Path)
     assert kept is not None and (kept.scope, kept.own, kept.strengths) == (quick.scope, quick.own, quick.strengths)
     assert set(quick.sides) == {"+"}
     # either folder says what it holds when the other is asked for
-    with pytest.raises(RunError, match="holds a quick sweep, not a full sweep; choose another folder"):
+    with pytest.raises(RunError, match="holds a quick sweep, not a full sweep, and .* choose another folder"):
         prepare(engine, wanted(engine), out=tmp_path / "quick")
-    with pytest.raises(RunError, match="holds a full sweep, not a quick sweep; choose another folder"):
+    with pytest.raises(RunError, match="holds a full sweep, not a quick sweep, and .* choose another folder"):
         prepare(engine, replace(wanted(engine), quick=True), out=tmp_path / "full")
 
 

@@ -113,7 +113,7 @@ def test_the_page_of_a_study_leads_to_the_runs(measured: Path) -> None:
     page = (measured / "study.html").read_text(encoding="utf-8")
     links = re.findall(r'<a href="([^"]+)"', page)
     assert links == ["small/runs/refusal/report.html"] and (measured / links[0]).is_file()
-    assert "the authors&#39; data" in page and "-0.5</td>" in page and page.count("<svg") == 1
+    assert "the authors&#39; data" in page and "−0.5</td>" in page and page.count("<svg") == 1
 
 
 def test_a_file_that_was_changed_is_made_again(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from steercpp.encoding import refuse_half_characters
 from steercpp.engine.engine import Engine
 from steercpp.engine.steering import Gate, Steering, check_manner
 from steercpp.errors import InputError, TaskError
-from steercpp.runs.labels import OWN_TELLING, ControlName, continued
+from steercpp.runs.labels import OWN_TELLING, ControlName, Label, continued
 from steercpp.runs.plan import Plan, PlannedSettings, SweepOptions
 from steercpp.runs.scores import NO_INSTRUCTION, SWITCHED_OFF
 from steercpp.sweeps.own_answers import choosing, telling
@@ -126,6 +126,15 @@ class SweepSpec(SweepOptions):
         if self.own:
             stored |= {str(Kind.OWN): choosing(self.own), OWN_TELLING: telling(self.own)}
         return {kind: items for kind, items in stored.items() if items}
+
+    @property
+    def outwards(self) -> list[float]:
+        """The strengths, from 0 outwards."""
+        return sorted(self.strengths, key=lambda s: (abs(s), s))
+
+    def strengths_of_texts(self, label: str) -> list[float]:
+        """Where prompts are continued under a label: at every strength, or unsteered."""
+        return self.outwards if label == Label.VECTOR else [0.0]
 
     def steering(self, vector: ControlVector) -> Steering:
         """How a vector acts, at strength 1."""

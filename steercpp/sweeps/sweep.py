@@ -18,58 +18,28 @@ items or texts it adds to the run (growing.py).
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from steercpp.aliases import Progress
-from steercpp.choices import CODE_WAYS
-from steercpp.data.items import CodeItem, Item, Kind, code_prompt, prompt_of
-from steercpp.data.prompts import Prompt, Template, with_instruction
 from steercpp.engine.engine import Engine
-from steercpp.engine.steering import Steering, check_gate
-from steercpp.errors import ContextOverflowError, InputError, PromptError
+from steercpp.engine.steering import check_gate
+from steercpp.errors import InputError
 from steercpp.files import fenced
 from steercpp.locks import writing
 from steercpp.parameters import refuse_unknown
 from steercpp.provenance import command, machine, now, versions
-from steercpp.runs.code import judge_code
-from steercpp.runs.folder import (
-    STORE,
-    VECTOR_FILE,
-    beginning,
-    examine,
-    prepare,
-    read_swept_vector,
-    tidy,
-    tidy_unused,
-)
-from steercpp.runs.labels import CONTROLLED, OWN_TELLING, RANDOM, ControlName, Label, controlled, random_label
-from steercpp.runs.manifest import (
-    MANIFEST,
-    Manifest,
-    ModelRecord,
-    ResumeCounts,
-    TokenCounts,
-    VectorRecord,
-    read_manifest,
-    write_manifest,
-)
+from steercpp.runs.folder import STORE, VECTOR_FILE, beginning, examine, prepare, read_swept_vector, tidy, tidy_unused
+from steercpp.runs.labels import ControlName
+from steercpp.runs.manifest import MANIFEST, Manifest, ModelRecord, VectorRecord, read_manifest, write_manifest
 from steercpp.runs.plan import Plan
-from steercpp.runs.recommended import with_recommendation
 from steercpp.runs.result import SweepResult, open_run
-from steercpp.runs.scores import NO_ITEMS, NO_STRENGTH, StrengthMeans
-from steercpp.runs.showcase import showcase_strengths
-from steercpp.runs.store import Group, Store
-from steercpp.runs.stored_scores import stored_scores
-from steercpp.sweeps.alone import compared_with_alone
+from steercpp.runs.store import Store
+from steercpp.sweeps.amounts import Amounts
 from steercpp.sweeps.auto_strengths import found_strengths
 from steercpp.sweeps.growing import (
     Growth,
@@ -79,29 +49,17 @@ from steercpp.sweeps.growing import (
     refuse_asked_otherwise,
     refuse_other_tokens,
 )
-from steercpp.sweeps.measure import Bases, Here, Measurer, Task, Variant, chunks, packed_for
-from steercpp.sweeps.showcase import ShowcaseJob, show_texts, showcase_job
+from steercpp.sweeps.measure import packed_for
+from steercpp.sweeps.prepared import Prepared, item_notes, prepared_for, work_of
+from steercpp.sweeps.run import OnStrength, Run
 from steercpp.sweeps.spec import SweepSpec
 from steercpp.sweeps.spread import Spreading, spread
-from steercpp.sweeps.stages import CONTROLS, STRENGTHS, TEXTS, OnStage, Stage
-from steercpp.sweeps.texts import TextJob, missing_draws, text_jobs
+from steercpp.sweeps.stages import OnStage
 from steercpp.sweeps.units import in_unit
-from steercpp.sweeps.work import FROM_THE_FIRST, WORKS, Work, prompted_work
-from steercpp.vectors.control_vector import (
-    ControlVector,
-    orthogonal_vector,
-    random_vector,
-    vector_sha256,
-    without_strengths,
-)
+from steercpp.vectors.control_vector import ControlVector, vector_sha256, without_strengths
 from steercpp.vectors.formats import check_vector
 from steercpp.vectors.gguf import write_vector
 from steercpp.vectors.notes import small_majorities
-
-OnStrength = Callable[[StrengthMeans], None]
-TEXTS_OF = {  # as progress tells them
-    Label.PROMPT: "of the prompt baseline", Label.WORDS: "under the instruction", Label.OPPOSITE: "under its opposite"
-}  # fmt: skip
 
 
 def sweep(
@@ -225,7 +183,7 @@ def _swept(
                 spec, plan, growth = as_added(out, manifest, spec, plan)
             if manifest is None or manifest.finished is None or growth:
                 # Everything that can be wrong with an item is found before anything is written
-                prepared = _prepared(engine, spec, _work(engine, spec.stored_items, manifest, growth))
+                prepared = prepared_for(engine, spec, work_of(engine, spec.stored_items, manifest, growth))
                 prepare(out)
                 if manifest is None:
                     made = vector if isinstance(vector, ControlVector) else vector()
@@ -285,86 +243,13 @@ def _measured(
     with Store.reopen(out / STORE) as store:
         if manifest.additions:
             add_missing_items(store, spec.stored_items, prepared.all_work)
-        run = Run(out, manifest, spec, engine, steering, prepared, store, progress, on_strength, on_stage, spreading)
+        amounts = Amounts(spec, prepared, store, engine.n_layer, steering.vector.layers[0], progress)
         if note is not None and (n_rows := store.n_rows()):
             does = f"adds {growth} to" if growth else "resumes"
-            note(f"{does} {out}: {n_rows} of {run.n_rows} rows are there")
+            note(f"{does} {out}: {n_rows} of {amounts.n_rows(manifest)} rows are there")
+        run = Run(out, manifest, spec, engine, steering, prepared, store, amounts, on_strength, on_stage, spreading)
         run.complete(allow_code=allow_code)
-    return open_run(out, decoded_now=run.n_now)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """All that a sweep decodes, as tokens.
-
-    Attributes:
-        work: the items by kind, but for testing own answers.
-        baseline: those that controls are measured on, with the instruction before their prompts; empty without one.
-        jobs: prompts to be continued by generated text.
-        controls_off: controls that are not to be had, with the reason.
-        showcase: requests that are only shown; None without any.
-        telling: testing own answers, at most one.
-    """
-
-    work: Sequence[Work]
-    baseline: Sequence[Work]
-    jobs: Sequence[TextJob]
-    controls_off: dict[str, str]
-    showcase: ShowcaseJob | None = None
-    telling: Sequence[Work] = ()
-
-    @property
-    def all_work(self) -> Sequence[Work]:
-        """Those that tell too."""
-        return [*self.work, *self.telling]
-
-    @property
-    def prompts(self) -> Sequence[Sequence[int]]:
-        """Those that norms and KL are taken over."""
-        return self.work[0].prompts if self.work else self.jobs[0].prompts
-
-
-def _prepared(engine: Engine, spec: SweepSpec, work: Sequence[Work]) -> Prepared:
-    """The work with its prompt baseline, or why there is none."""
-    showcase = showcase_job(engine, spec.showcase, max_tokens=spec.showcase_tokens)
-    off = spec.controls_off
-    telling = [of_kind for of_kind in work if of_kind.kind == OWN_TELLING]
-    work = [of_kind for of_kind in work if of_kind.kind != OWN_TELLING]
-    in_controls = [of_kind for of_kind in work if of_kind.kind in CONTROLLED]
-    if not in_controls:
-        off = dict.fromkeys(map(str, ControlName), NO_ITEMS) | off
-    sides = (spec.instruction, spec.opposite) if spec.opposite else None
-    jobs = text_jobs(engine, spec.text_plan, spec.items, instruction="", sides=sides)
-    if ControlName.PROMPT in off:
-        return Prepared(work, [], jobs, off, showcase, telling)
-    baseline: list[Work] = []
-    reason = ""
-    for of_kind in in_controls:
-        prompted = prompted_work(engine, of_kind, spec.instruction)
-        if isinstance(prompted, str):
-            reason = reason or prompted
-        else:
-            baseline.append(prompted)
-    try:
-        jobs_of_both = text_jobs(engine, spec.text_plan, spec.items, instruction=spec.instruction, sides=sides)
-    except (ContextOverflowError, PromptError) as error:
-        reason = reason or f"with the instruction before it, {error}"
-    if reason:
-        return Prepared(work, [], jobs, off | {ControlName.PROMPT: reason}, showcase, telling)
-    return Prepared(work, baseline, jobs_of_both, off, showcase, telling)
-
-
-def _work(engine: Engine, items: Mapping[str, Sequence[Item]], manifest: Manifest | None, growth: Growth) -> list[Work]:
-    """Items of a run as what is decoded, packed as its manifest says, those that are added now apart from others."""
-    work = []
-    for kind, of_kind in items.items():
-        starts: tuple[int, ...] = FROM_THE_FIRST
-        if manifest is not None:
-            n_before = manifest.items.get(kind, 0)
-            starts = (*manifest.starts(kind), *([n_before] if growth and 0 < n_before < len(of_kind) else []))
-        if kind in WORKS:
-            work.append(WORKS[kind](engine, of_kind, starts=starts))
-    return work
+    return open_run(out, decoded_now=amounts.n_now)
 
 
 def _identity(engine: Engine, vector: ControlVector | Callable[[], ControlVector], vector_id: str | None) -> str:
@@ -407,7 +292,7 @@ def _begin(
         items={kind: len(items) for kind, items in spec.stored_items.items()}, engine=engine.settings(),
         versions=versions(), machine=machine(), controls_off=prepared.controls_off,
         notes=(
-            *_item_notes(engine, spec, spec.items, prepared.all_work, prompted=bool(prepared.baseline)), *notes,
+            *item_notes(engine, spec, spec.items, prepared.all_work, prompted=bool(prepared.baseline)), *notes,
             *((measured.doubt,) if measured.doubt else ()),
             *(() if prepared.showcase is None else prepared.showcase.notes),
         ),
@@ -431,386 +316,13 @@ def _grown(
     notes = manifest.notes
     if growth.items:
         stored = {kind: items[: manifest.items.get(kind, 0)] for kind, items in spec.stored_items.items()}
-        before = _work(engine, {kind: items for kind, items in stored.items() if items}, manifest, Growth())
+        before = work_of(engine, {kind: items for kind, items in stored.items() if items}, manifest, Growth())
         asked = {kind: items[: len(items) - growth.items.get(kind, 0)] for kind, items in spec.items.items()}
         had_baseline = ControlName.PROMPT not in manifest.controls_off
-        old = set(_item_notes(engine, spec, asked, before, prompted=had_baseline))
-        new = _item_notes(engine, spec, spec.items, prepared.all_work, prompted=bool(prepared.baseline))
+        old = set(item_notes(engine, spec, asked, before, prompted=had_baseline))
+        new = item_notes(engine, spec, spec.items, prepared.all_work, prompted=bool(prepared.baseline))
         notes = (*new, *(note for note in notes if note not in {*old, *new}))
     return grown(
         out, manifest, plan, growth, items={kind: len(items) for kind, items in spec.stored_items.items()},
         controls_off=prepared.controls_off, notes=notes,
     )  # fmt: skip
-
-
-def _item_notes(
-    engine: Engine, spec: SweepSpec, items: Mapping[Kind, Sequence[Item]], work: Iterable[Work], *, prompted: bool
-) -> tuple[str, ...]:
-    """What is unusual about how items are asked and scored, in sentences."""
-    chats = engine.vocabulary.chat_notes(_prompts(spec, items, prompted=prompted))
-    return (*chats, *(note for of_kind in work for note in of_kind.notes))
-
-
-def _prompts(
-    spec: SweepSpec, items_of: Mapping[Kind, Sequence[Item]], *, prompted: bool
-) -> Iterator[tuple[Prompt, Template]]:
-    """The prompts that are measured, and one of each kind with the instruction before it."""
-    for kind, items in items_of.items():
-        for number, item in enumerate(items):
-            prompt, template, _ = prompt_of(item)
-            if isinstance(item, CodeItem) and spec.text_plan is not None:
-                prompt, template = code_prompt(item, spec.text_plan.code_template)
-            yield prompt, template
-            if prompted and number == 0 and kind in CONTROLLED:
-                yield with_instruction(prompt, spec.instruction, template=template), template
-
-
-def directions_for(like: ControlVector, *, n_random: int, orthogonal: bool, seed: int) -> dict[str, ControlVector]:
-    """The vectors that controls are measured with, by label; all of the norms of `like`.
-
-    Each is drawn from the seed and its own number, so that more random directions leave the first ones as they are.
-    """
-    vectors = {random_label(i): random_vector(like, np.random.default_rng([seed, i])) for i in range(n_random)}
-    if orthogonal:
-        vectors[Label.ORTHOGONAL] = orthogonal_vector(like, np.random.default_rng([seed, 0, 1]))
-    return vectors
-
-
-@dataclass(slots=True)
-class Run:
-    """A run in work: what is measured in which order, and how it ends.
-
-    Attributes:
-        out, manifest, store: its directory, what that says, and where the numbers go.
-        spec, engine, steering: what is asked for, what measures, and what is swept.
-        prepared: the items, the prompt baseline and the prompts to continue.
-        progress, on_strength, on_stage: see `sweep`.
-        spreading: makes what measures in other processes, see spread.py; None to measure here.
-        n_done: token-layers that are finished, about, from the beginning with those of earlier calls.
-        n_all: token-layers of the whole run, about.
-        n_now: tokens decoded now.
-    """
-
-    out: Path
-    manifest: Manifest
-    spec: SweepSpec
-    engine: Engine
-    steering: Steering
-    prepared: Prepared
-    store: Store
-    progress: Progress | None
-    on_strength: OnStrength | None
-    on_stage: OnStage | None = None
-    spreading: Spreading | None = None
-    n_done: int = 0
-    n_all: int = 0
-    n_now: int = 0
-
-    @property
-    def strengths(self) -> list[float]:
-        """The grid, from 0 outwards."""
-        return sorted(self.spec.strengths, key=lambda s: (abs(s), s))
-
-    def complete(self, *, allow_code: bool = False) -> None:
-        """Measure what is missing, and mark the run as finished.
-
-        Args:
-            allow_code: whether the model's code may run.
-
-        Raises:
-            RunError: nothing can be written.
-            EngineError: a decode failed.
-            SandboxError: there is code to run, and it may not or cannot.
-        """
-        finished = self.store.finished()
-        self.n_done = sum(n * self._depth(group.label, group.strength) for group, n in finished.items())
-        self.n_done += self.engine.n_layer * self._n_text_tokens_finished()
-        first_layer = self.steering.vector.layers[0]
-        here = Here(self.store, Bases(self.engine, first_layer), set(finished))
-        away = None if self.spreading is None else self.spreading(self.engine, here)
-        if away is None:
-            self.store.note_host(platform.node(), str(self.engine.settings()["cpu"]))
-        with away or nullcontext(here) as measurer:
-            self._measure_all(measurer, allow_code)
-        self._show()
-        self._finish()
-
-    def _measure_all(self, measurer: Measurer, allow_code: bool) -> None:
-        """All but what is only shown, in the order in which one thing needs another."""
-        self._enter(STRENGTHS)
-        chunked = chunks(self.engine, self.prepared.work)
-        n = len(self.strengths)
-        variants = [
-            Variant(Label.VECTOR, self.steering.at(strength), f"measuring {_signed(strength)}, {place} of {n}")
-            for place, strength in enumerate(self.strengths, start=1)
-        ]
-        measurer.measure(chunked, variants, tick=self._tick, after=self._tell)
-        if not self._is_lost_in_code:
-            self._measure_controls(measurer, chunked)
-            self._measure_telling(measurer)
-        self._generate_texts(measurer)
-        self._judge_code(allow_code)
-        if self._is_lost_in_code:
-            self._measure_controls(measurer, chunked)
-            self._measure_telling(measurer)
-
-    @property
-    def _is_lost_in_code(self) -> bool:
-        """Whether programs alone tell what steering costs: no candidate is known before they were run."""
-        return Kind.CODE in self.spec.items and not {Kind.CHOICE, Kind.ANSWER} & set(self.spec.items)
-
-    def _enter(self, name: str) -> None:
-        """Tell that a stage begins; what was found since the last one may have changed how much there is."""
-        total = self.n_all = self._n_token_layers()
-        if self.on_stage is not None:
-            self.on_stage(Stage(name, lambda: float(total - self.n_done)))
-
-    def _tell(self, variant: Variant) -> None:
-        """Pass on what a strength has brought, once all of it is there."""
-        if self.prepared.work and self.on_strength is not None:
-            self.on_strength(self._means(variant.strength))
-
-    def _tick(self, variant: Variant, n_tokens: int, is_new: bool) -> None:
-        """Count a group of items."""
-        self._count(self._depth(variant.label, variant.strength) * n_tokens, n_tokens, is_new, variant.words)
-
-    def _depth(self, label: str, strength: float) -> int:
-        """The blocks that a pass computes, about: steered ones start above the layers below."""
-        n_layer = self.engine.n_layer
-        return n_layer if label == Label.PROMPT or not strength else n_layer - self.steering.vector.layers[0]
-
-    def _ticking(self, words: str) -> Callable[[int, bool], None]:
-        """What counts tokens of generated texts."""
-
-        def tick(n_tokens: int, is_new: bool) -> None:
-            self._count(self.engine.n_layer * n_tokens, n_tokens, is_new, words)
-
-        tick(0, False)
-        return tick
-
-    def _count(self, n_token_layers: int, n_tokens: int, is_new: bool, words: str) -> None:
-        """Count what is decoded now, and pass on how much is finished."""
-        self.n_done += n_token_layers if is_new else 0
-        self.n_now += n_tokens if is_new else 0
-        if self.progress is not None:
-            self.progress(self.n_done, self.n_all, words)
-
-    def _measure_controls(self, measurer: Measurer, chunked: Sequence[Sequence[Task]]) -> None:
-        """The prompt baseline, then the directions at the strength that follows from what was swept."""
-        self._enter(CONTROLS)
-        baseline = Variant(Label.PROMPT, self.steering.at(0.0), "measuring the prompt baseline")
-        if self.prepared.baseline:
-            measurer.measure(
-                chunks(self.engine, self.prepared.baseline), [baseline], keeps=False, tick=self._tick
-            )  # fmt: skip
-        off = dict(self.manifest.controls_off)
-        vectors = directions_for(
-            self.steering.vector, n_random=0 if ControlName.RANDOM in off else self.spec.random_directions,
-            orthogonal=ControlName.ORTHOGONAL not in off, seed=self.spec.seed,
-        )  # fmt: skip
-        if not vectors:
-            return
-        strength = open_run(self.out).control_strength()
-        if self.manifest.additions:  # it may be another one than before
-            self.manifest = replace(self.manifest, control_strength=strength)
-            write_manifest(self.out, self.manifest)
-            self.n_all = self._n_token_layers()
-        if strength is None:
-            lacking = {str(ControlName.RANDOM), str(ControlName.ORTHOGONAL)} - set(off)
-            self.manifest = replace(self.manifest, controls_off=off | dict.fromkeys(lacking, NO_STRENGTH))
-            return
-        kinds = controlled([of_kind.kind for of_kind in self.prepared.work], RANDOM)
-        directed = [[task for task in tasks if task.kind in kinds] for tasks in chunked]
-        variants = [
-            Variant(
-                label, replace(self.steering, vector=vector, strength=strength),
-                _described(label, strength, self.spec.random_directions),
-            )
-            for label, vector in vectors.items()
-        ]  # fmt: skip
-        measurer.measure(directed, variants, tick=self._tick)
-
-    def _measure_telling(self, measurer: Measurer) -> None:
-        """Own answers that had no part in the choice, at 0 and at the candidate that the others propose."""
-        recommendation = open_run(self.out).recommend() if self.prepared.telling else None
-        candidate = None if recommendation is None else recommendation.candidate
-        self.manifest = replace(self.manifest, telling_strength=candidate)
-        if candidate is not None:
-            variants = [
-                Variant(Label.VECTOR, self.steering.at(strength), f"measuring {_signed(strength)} on other answers")
-                for strength in (0.0, candidate)
-            ]
-            measurer.measure(chunks(self.engine, self.prepared.telling), variants, tick=self._tick)
-
-    def _generate_texts(self, measurer: Measurer) -> None:
-        """Continue prompts: at every strength, or unsteered under the prompt baseline."""
-        if self.prepared.jobs:
-            self._enter(TEXTS)
-        for job in self.prepared.jobs:
-            assert self.spec.text_plan is not None
-            is_steered, strengths = job.label == Label.VECTOR, self._strengths_of(job)
-            words = f"writing texts {f'for {job.kind} items' if is_steered else TEXTS_OF[Label(job.label)]}"
-            measurer.write(
-                job, self.spec.text_plan, steering=self.steering if is_steered else None,
-                strengths=strengths, tick=self._ticking(words),
-            )  # fmt: skip
-
-    def _show(self) -> None:
-        """Continue the requests that are only shown, where what was measured says."""
-        job = self.prepared.showcase
-        if job is None:
-            return
-        if not self.prepared.jobs:
-            self._enter(TEXTS)
-        show_texts(
-            self.engine, self.store, job, steering=self.steering, strengths=showcase_strengths(open_run(self.out)),
-            tick=self._ticking("writing texts to show"),
-        )  # fmt: skip
-
-    def _strengths_of(self, job: TextJob) -> list[float]:
-        """Where the prompts of a job are continued: at every strength, or unsteered."""
-        return self.strengths if job.label == Label.VECTOR else [0.0]
-
-    def _n_text_tokens_finished(self) -> int:
-        """Tokens of the texts that are in the store already."""
-        n_tokens = 0
-        for job in self.prepared.jobs:
-            assert self.spec.text_plan is not None
-            strengths = self._strengths_of(job)
-            n_draws = len(strengths) * self.spec.text_plan.samples
-            missing = missing_draws(self.store, job, self.spec.text_plan, strengths)
-            each = zip(job.n_tokens_of_a_text(self.spec.text_plan), missing, strict=True)
-            n_tokens += sum(n * (n_draws - len(draws)) for n, draws in each)
-        if (shown := self.prepared.showcase) is not None:
-            n_tokens += sum(shown.n_tokens[i] for i in self.store.items_with_texts(shown.texts.label, shown.texts.kind))
-        return n_tokens
-
-    def _judge_code(self, allow: bool) -> None:
-        """Run the generated programs; those asked for in the study's words are read in its way too."""
-        items = [item for item in self.store.items(Kind.CODE) if isinstance(item, CodeItem)]
-        if not items:
-            return
-        assert self.spec.text_plan is not None
-        ways = CODE_WAYS if self.spec.text_plan.code_template.startswith("wolf2024/") else CODE_WAYS[:1]
-        for way in ways:
-            self.n_now += judge_code(self.store, items, allow=allow, way=way, progress=self.progress)
-
-    def _finish(self) -> None:
-        """Write into the vector what to use it with, and into the manifest that all is there."""
-        vector = with_recommendation(self.steering.vector, open_run(self.out).recommend())
-        if vector.metadata != self.steering.vector.metadata:
-            write_vector(self.out / VECTOR_FILE, vector, force=True)
-        self.manifest = replace(
-            self.manifest, tokens=self._token_counts(), resume=self._resume(), finished=now(),
-            notes=tuple(dict.fromkeys((*self.manifest.notes, *self._notes_of_hosts()))),
-            packing=compared_with_alone(self.engine, self.prepared.work, self.store),
-            rows_sha256=self.store.rows_sha256(),
-        )  # fmt: skip
-        write_manifest(self.out, self.manifest)
-
-    def _notes_of_hosts(self) -> Iterator[str]:
-        """Where CPUs of several types have measured: bits may differ."""
-        hosts = self.store.hosts()
-        if len(set(hosts.values())) > 1:
-            yield (
-                f"measured on CPUs of several types ({', '.join(sorted(hosts))}): rows of one may differ from "
-                "another's in their last bits"
-            )
-
-    def _means(self, strength: float) -> StrengthMeans:
-        kinds = [of_kind.kind for of_kind in self.prepared.work]
-        return stored_scores(self.store, Label.VECTOR, kinds, [strength]).rows()[0]
-
-    def _left_behind(self) -> dict[Group, int]:
-        """Groups at the candidate of before something was added to the run, with the tokens decoded for them."""
-        at, told_at = self.manifest.control_strength, (0.0, self.manifest.telling_strength)
-        if not self.manifest.additions:
-            return {}
-        return {
-            group: n
-            for group, n in self.store.finished().items()
-            if (group.label not in (Label.VECTOR, Label.PROMPT) and at is not None and group.strength != at)
-            or (group.kind == OWN_TELLING and group.strength not in told_at)
-        }
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of the whole run, as `Store.n_rows` counts them."""
-        text_plan = self.spec.text_plan
-        n_samples = 0 if text_plan is None else text_plan.samples
-        batches = {of_kind.kind: of_kind.batches for of_kind in self.prepared.all_work}
-        n_left_behind = sum(len(batches[group.kind][group.batch].members) for group in self._left_behind())
-        return n_left_behind + self._planned(
-            lambda of_kind, _: len(of_kind.items), lambda job, n_strengths: n_strengths * n_samples * len(job.prompts)
-        )
-
-    def _n_token_layers(self) -> int:
-        """Token-layers of the whole run, about."""
-        n_layer = self.engine.n_layer
-
-        def of_texts(job: TextJob, n_strengths: int) -> int:
-            assert self.spec.text_plan is not None
-            return n_layer * sum(job.n_tokens(self.spec.text_plan, n_strengths))
-
-        shown = 0 if self.prepared.showcase is None else n_layer * sum(self.prepared.showcase.n_tokens)
-        left_behind = sum(n * self._depth(of.label, of.strength) for of, n in self._left_behind().items())
-        return left_behind + shown + self._planned(lambda of_kind, depth: depth * of_kind.n_tokens, of_texts)
-
-    def _planned(self, of_pass: Callable[[Work, int], int], of_texts: Callable[[TextJob, int], int]) -> int:
-        """How much a whole run takes; the controls are not counted where there will be none.
-
-        Args:
-            of_pass: what one pass over the items of a kind takes, through so many blocks.
-            of_texts: what the texts of a job take, at so many strengths.
-        """
-        off, work = self.manifest.controls_off, self.prepared.work
-        whole, above = self._depth(Label.PROMPT, 0.0), self._depth(Label.VECTOR, 1.0)
-        depths = [above if strength else whole for strength in self.strengths]
-        n = sum(of_pass(of_kind, depth) for of_kind in work for depth in depths)
-        n += sum(of_pass(of_kind, whole) for of_kind in self.prepared.baseline)
-        n += sum(of_pass(of_kind, depth) for of_kind in self.prepared.telling for depth in (whole, above))
-        for job in self.prepared.jobs:
-            n += of_texts(job, len(self._strengths_of(job)))
-        if any(s * self.spec.direction > 0 for s in self.strengths):
-            n_random = 0 if ControlName.RANDOM in off else self.spec.random_directions
-            n_directions = n_random + (ControlName.ORTHOGONAL not in off)
-            kinds = controlled([of_kind.kind for of_kind in work], RANDOM)
-            n += n_directions * sum(of_pass(of_kind, above) for of_kind in work if of_kind.kind in kinds)
-        return n
-
-    def _token_counts(self) -> TokenCounts:
-        finished = self.store.finished()
-        plain = {(of_kind.kind, False): of_kind.n_tokens_plain_of_batches for of_kind in self.prepared.all_work}
-        plain |= {(of_kind.kind, True): of_kind.n_tokens_plain_of_batches for of_kind in self.prepared.baseline}
-        n_plain = sum(plain[group.kind, group.label == Label.PROMPT][group.batch] for group in finished)
-        of_texts, of_texts_plain = (
-            self.store.text_work() if self.prepared.jobs or self.prepared.showcase else (None, None)
-        )
-        return TokenCounts(
-            decoded=sum(finished.values()), plain_loop=n_plain, token_layers=self.store.token_layers(),
-            token_layers_plain=n_plain * self.engine.n_layer, token_layers_texts=of_texts,
-            token_layers_texts_plain=of_texts_plain,
-        )  # fmt: skip
-
-    def _resume(self) -> ResumeCounts | None:
-        """How many steered passes were resumed, and the commonest reason why others were not; None: none steered."""
-        counts = self.store.in_full()
-        if not counts:
-            return None
-        return ResumeCounts(
-            resumed="" in counts, first_layer=self.steering.vector.layers[0],
-            reason=max((reason for reason in counts if reason), key=lambda reason: counts[reason], default=""),
-            n_resumed=counts.get("", 0), n_in_full=sum(n for reason, n in counts.items() if reason),
-        )  # fmt: skip
-
-
-def _described(label: str, strength: float, n_random: int) -> str:
-    """What progress calls a direction to compare with."""
-    name = f"the {label} direction"
-    if label.startswith(RANDOM):
-        name = f"random direction {int(label.removeprefix(RANDOM)) + 1} of {n_random}"
-    return f"measuring {name} at {_signed(strength)}"
-
-
-def _signed(strength: float) -> str:
-    return f"{strength:+.4g}" if strength else "0"

@@ -24,8 +24,8 @@ from steercpp.runs.result import SweepResult, open_run
 from steercpp.runs.scores import Controls, control_strength
 from steercpp.runs.store import Store
 from steercpp.statistics.scores import BehaviorScores
-from steercpp.sweeps import sweep as sweeps
-from steercpp.sweeps.sweep import directions_for
+from steercpp.sweeps import run as sweeps
+from steercpp.sweeps.run import directions_for
 from steercpp.sweeps.texts import TextPlan
 from steercpp.sweeps.work import Work, behavior_work, choice_work
 from steercpp.vectors.control_vector import ControlVector, orthogonal_vector, random_vector

@@ -225,7 +225,7 @@ def test_seventeen_strengths_cost_one_pass_and_sixteen_parts_of_one(
 
     Prompts that are decoded once more by themselves, to tell how far packing moves them, count for no side.
     """
-    monkeypatch.setattr("steercpp.sweeps.sweep.compared_with_alone", lambda *_: None)
+    monkeypatch.setattr("steercpp.sweeps.run.compared_with_alone", lambda *_: None)
     strengths = [s / 100 for s in range(-8, 9)]
     before = tiny_engine.token_layers
     result = small_sweep(

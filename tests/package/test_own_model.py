@@ -1,32 +1,43 @@
-"""The README's command for a model of one's own, run: it finds what the README shows.
+"""The README's command for a model of one's own, run: it ends as the README shows, and keeps what it promises.
 
-Generated texts and last digits follow the CPU's products; the verdict, its layers and its figures do not.
+The model draws answers of its own, which follow the CPU's last bits, and with them go layers and figures. So what is
+compared with the README is the shape of the verdict; its figures are held to what they promise, on any CPU.
+STEERCPP_OWN_MODEL=whole runs the command as it stands there, some 20 minutes of a core without AVX-512; otherwise it
+runs with `--quick`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from places import ROOT
 
 from steercpp.cli.main import main
 
 REAL = "STEERCPP_REAL_MODEL"
+IS_WHOLE = os.environ.get("STEERCPP_OWN_MODEL") == "whole"
+HEADLINE = re.compile(r"(Use strength|Candidate) \+(\d\.\d+)\b.*")
 pytestmark = pytest.mark.slow
 
 
-def figures(panel: str) -> dict[str, list[float]]:
-    """The numbers of each line of a panel, by the line's name."""
+def run(*arguments: str) -> Result:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def lines_of(panel: str) -> dict[str, str]:
+    """The lines of a panel by their names, each with what goes on below it."""
     joined = re.sub(r"\n {4,}", " ", panel)
-    lines = [line.split(maxsplit=1) for line in joined.splitlines() if len(line.split()) > 1]
-    return {name: [float(number) for number in re.findall(r"[+-]?\d+\.?\d*", rest)] for name, rest in lines}
+    return {line.split()[0]: line for line in joined.splitlines()[1:] if line.strip()}
 
 
-def test_the_command_for_ones_own_model_finds_what_the_readme_shows(
+def test_the_command_for_ones_own_model_ends_as_the_readme_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Your own model")[2]
@@ -38,11 +49,21 @@ def test_the_command_for_ones_own_model_finds_what_the_readme_shows(
     monkeypatch.chdir(tmp_path)
     Path(command[2]).parent.mkdir()
     Path(command[2]).symlink_to(real)
-    done = CliRunner().invoke(main, [*command[1].split(), "--threads", "1"])
-    assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[0] == shown.splitlines()[0]
-    found, expected = figures(done.stdout), figures(shown)
-    for name, n_figures in (("gain", 2), ("cost", 3)):  # the bound too, and of the cost how many answers tell it
-        for number, promised in zip(found[name][:n_figures], expected[name][:n_figures], strict=True):
-            assert number == pytest.approx(promised, abs=0.1 if name == "gain" else 0.5), (name, found, expected)
-    assert "llama-server -m" in done.stdout and "report.html" in done.stdout
+    arguments = [*command[1].split(), "--threads", "1", *([] if IS_WHOLE else ["--quick"])]
+    panel = run(*arguments).stdout
+    promised, headline = HEADLINE.fullmatch(shown.splitlines()[0]), HEADLINE.fullmatch(panel.splitlines()[0])
+    assert promised is not None and headline is not None, panel
+    found, expected = lines_of(panel), lines_of(shown)
+    assert expected.keys() - found.keys() <= {"8"}  # random directions, which a quick sweep may lack
+    assert "report.html" in panel and "beyond the prompt baseline" in found["cost"]
+
+    # The same command reads what is there, and its figures are those of the panel
+    record = json.loads(run(*arguments, "--json").stdout.splitlines()[-1])
+    verdict = record["verdict"]
+    assert record["decoded_now"] == 0 and verdict["strength"] == pytest.approx(float(headline[2]))
+    gain, at_least = map(float, re.findall(r"[+-]\d\.\d+", found["gain"])[:2])
+    cost, at_most = map(float, re.findall(r"(\d+\.\d+)%", found["cost"])[:2])
+    assert gain > 0.1 and gain >= at_least and cost <= at_most
+    if headline[1] == "Use strength":
+        assert IS_WHOLE and at_least > 0 and at_most <= 5.0
+        assert "llama-server -m" in panel

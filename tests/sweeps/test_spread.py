@@ -21,9 +21,25 @@ from small_sweep import ANSWER, CHOICE, numbers, small_sweep
 from steercpp.engine.engine import Engine
 from steercpp.engine.model_search import FOLDERS, find_model
 from steercpp.errors import InputError, WorkerError
+from steercpp.experiments.study.matrix_work import study_matrix
+from steercpp.experiments.study.preset import parse_preset
 from steercpp.runs.result import SweepResult
 from steercpp.sweeps import spread, worker
 from steercpp.sweeps.texts import TextPlan
+
+MATRIX = """
+about = "One run"
+
+[matrix]
+models = { small = "embedded" }
+strengths = "1"
+
+[matrix.vectors.refusal]
+pairs = "refusal"
+
+[matrix.sets.own]
+behavior = "refusal"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -311,3 +327,17 @@ def test_another_type_of_cpu_is_noted(tiny_engine: Engine, tmp_path: Path, monke
 def test_no_workers_are_refused(tiny_engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 workers"):
         swept(tiny_engine, tmp_path / "run", executor=0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("executor", "given"), [("celery", "'celery'"), (2.5, "a float"), (True, "True")])
+def test_an_executor_that_is_none_is_refused_before_anything_is_begun(
+    tiny_engine: Engine, tmp_path: Path, executor: Any, given: str
+) -> None:
+    with pytest.raises(InputError, match=f"^executor is {given}; give a number of processes, or an executor of"):
+        swept(tiny_engine, tmp_path / "run", executor=executor)
+    assert not (tmp_path / "run").exists()
+    preset = parse_preset(MATRIX, name="m", place="m.toml")
+    with pytest.raises(InputError, match=f"^executor is {given}"):
+        study_matrix(preset, {}, load=Engine, out=tmp_path / "study", executor=executor)
+    assert not (tmp_path / "study").exists()

@@ -24,8 +24,8 @@ from steercpp.engine.engine import Engine
 from steercpp.engine.model_search import FOLDERS
 from steercpp.errors import WorkerError
 from steercpp.sweeps import dask_cluster, spread
-from steercpp.sweeps.worker import Setup
 from steercpp.sweeps.dask_cluster import cluster
+from steercpp.sweeps.worker import Setup
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Dask's own warnings are not ours
 

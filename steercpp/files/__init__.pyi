@@ -1,4 +1,4 @@
-from .claims import claim, has_ended
+from .claims import NO_LOCKS, claim, has_ended
 from .draft import TEMPORARY, Draft
 from .fences import check_fences, fenced
 from .leftovers import remove_leftovers
@@ -7,6 +7,7 @@ from .swaps import is_replaced, recover, take_places, why_kept
 from .writing import adopt, replacing, write_atomically, write_together, write_whole
 
 __all__ = [
+    "NO_LOCKS",
     "TEMPORARY",
     "Draft",
     "adopt",

@@ -8,11 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system says that has none
 _ABANDONED_S = 86_400.0  # how old a file is that surely nobody fills, where it cannot be locked
 
 
@@ -26,9 +27,22 @@ def claim(file: int) -> bool | None:
     try:
         return lock_descriptor(file, blocking=False)
     except OSError as error:
-        if error.errno in _NO_LOCKS:
+        if error.errno in NO_LOCKS:
             return None
         raise
+
+
+def lock_part(file: int) -> None:
+    """Lock a part of an open file for a moment, which SQLite does with its own.
+
+    Raises:
+        OSError: it cannot be; with one of `NO_LOCKS` where the file system knows no such locks.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        fcntl.lockf(file, fcntl.LOCK_UN, 1)
 
 
 def is_abandoned(file: int, place: Path, *, has_ended: Callable[[], bool] = lambda: False) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from steercpp.errors import InputError, RunError
+from steercpp.files.claims import lock_part
 from steercpp.files.draft import TEMPORARY
 
 _SPECIAL = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -87,11 +88,12 @@ def _refuse_special(path: Path, error: type[InputError] | type[RunError]) -> Non
 
 
 def probe(folder: Path) -> None:
-    """Make a folder and see that a file can be written there.
+    """Make a folder and see that a file can be written there, and locked as SQLite locks one.
 
     Raises:
-        OSError: it cannot.
+        OSError: it cannot; for a lock with one of `NO_LOCKS`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY, buffering=0) as file:
         file.write(bytes(4096))
+        lock_part(file.fileno())

@@ -201,6 +201,8 @@ class Database:
                 raise damaged(self.path, f"its format is not {FORMAT!r}")
         except sqlite3.DatabaseError as error:
             self.close()
+            if _code(error) == sqlite3.SQLITE_BUSY:  # it is whole, and cannot be locked now
+                raise _refusal(self.path, error) from error
             raise damaged(self.path, str(error)) from error
         except RunError:
             self.close()

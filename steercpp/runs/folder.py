@@ -16,7 +16,7 @@ from pathlib import Path
 
 from steercpp.encoding import spelled
 from steercpp.errors import RunError, VectorFileError
-from steercpp.files import TEMPORARY, probe, recover, take_places
+from steercpp.files import NO_LOCKS, TEMPORARY, probe, recover, take_places
 from steercpp.locks import is_free, writing
 from steercpp.runs.aside import LOGS, made_aside
 from steercpp.runs.database import AGAIN, Database
@@ -143,11 +143,16 @@ def prepare(folder: Path, *, otherwise: str = "choose another folder with `out`"
         otherwise: what to do where it cannot, for the message.
 
     Raises:
-        RunError: no files can be made there.
+        RunError: no files can be made or locked there.
     """
     try:
         probe(folder)
     except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise RunError(
+                f"{folder}: no file can be locked there, which a run's store needs ({error.strerror}: some network "
+                f"file systems have no locks); {otherwise}"
+            ) from error
         raise RunError(f"{folder}: no file can be written there ({error.strerror}); {otherwise}") from error
 
 

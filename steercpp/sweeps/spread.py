@@ -69,10 +69,9 @@ def spread(executor: Executor | int, engine: Engine, here: Here, *, models: Sequ
         models: folders in which workers look for the model.
 
     Raises:
-        InputError: no processes.
+        InputError: as `check_executor`.
     """
-    if isinstance(executor, int) and executor < 1:
-        raise InputError(f"{executor} workers: give at least 1")
+    check_executor(executor)
     options = engine.options()
     if engine.settings()["flash_attn"] != "off":  # its bits depend on the number of threads
         options |= {"threads": engine.settings()["threads"]}
@@ -91,6 +90,22 @@ def spread(executor: Executor | int, engine: Engine, here: Here, *, models: Sequ
         yield made
     finally:
         _end(made.executor)
+
+
+def check_executor(executor: object) -> None:
+    """See that jobs can be sent to what was given as an executor, before anything is begun.
+
+    Raises:
+        InputError: it is neither an executor nor a number of processes, or there are none.
+    """
+    if isinstance(executor, bool) or not isinstance(executor, int | Executor | None):
+        given = repr(executor)[:40] if isinstance(executor, str | bool) else f"a {type(executor).__name__}"
+        raise InputError(
+            f"executor is {given}; give a number of processes, or an executor of concurrent.futures, which a Dask "
+            "client's get_executor(pure=False) is"
+        )
+    if isinstance(executor, int) and executor < 1:
+        raise InputError(f"{executor} workers: give at least 1")
 
 
 def _n_of(executor: Executor) -> int:

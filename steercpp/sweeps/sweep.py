@@ -53,7 +53,7 @@ from steercpp.sweeps.measure import packed_for
 from steercpp.sweeps.prepared import Prepared, item_notes, prepared_for, work_of
 from steercpp.sweeps.run import OnStrength, Run
 from steercpp.sweeps.spec import SweepSpec
-from steercpp.sweeps.spread import Spreading, spread
+from steercpp.sweeps.spread import Spreading, check_executor, spread
 from steercpp.sweeps.stages import OnStage
 from steercpp.sweeps.units import in_unit
 from steercpp.vectors.control_vector import ControlVector, vector_sha256, without_strengths
@@ -123,6 +123,7 @@ def sweep(
     >>> more.strengths.tolist(), more.decoded_now == found.decoded_now // 2
     ([0.0, 0.5, 1.0], True)
     """
+    check_executor(executor)
     is_open = isinstance(strengths := fields.get("strengths"), str) and strengths == "auto"
     if is_open and spec is not None:
         del fields["strengths"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from planted_run import BEHAVIOR, CHOICE, write_planted_run
 
+from steercpp.cli.main import main
 from steercpp.errors import RunError
 from steercpp.files import write_atomically
 from steercpp.reports import report
@@ -148,6 +151,28 @@ def test_a_damaged_store_is_one_sentence(tmp_path: Path, damage: object) -> None
     assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match="not a usable sweep store"):
         Store.reopen(folder / STORE)
+
+
+def _newer(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE meta SET value = 'steercpp sweep 99' WHERE key = 'format'")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"), [(_newer, "a newer steercpp"), (_truncate, "not a usable"), (_foreign, "not a usable")]
+)
+def test_commands_tell_of_a_bad_store_in_a_line_and_leave_it(
+    tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    folder = write_planted_run(tmp_path / "run", strengths="-0.1:0.1:0.1", n_random=1)
+    damage(folder / STORE)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for command in ("report", "score"):
+        told = CliRunner().invoke(main, [command, str(folder)])
+        assert (told.exit_code, told.stdout) == (1, "") and told.stderr.count("\n") == 1, told.output
+        assert told.stderr.startswith(f"error: {folder / STORE}: ") and says in told.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize(

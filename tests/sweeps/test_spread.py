@@ -6,24 +6,44 @@ import io
 import os
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_sweep import ANSWER, CHOICE, numbers, small_sweep
+from forked_jobs import CODE
+from small_sweep import ANSWER, BEHAVIOR, CHOICE, STRENGTHS, numbers, small_sweep
 
 from steercpp.engine.engine import Engine
 from steercpp.engine.model_search import FOLDERS, find_model
 from steercpp.errors import InputError, WorkerError
+from steercpp.experiments.study.matrix_work import study_matrix
+from steercpp.experiments.study.preset import parse_preset
+from steercpp.judging.sandbox import WAYS, why_not
+from steercpp.runs.folder import STORE
 from steercpp.runs.result import SweepResult
 from steercpp.sweeps import spread, worker
 from steercpp.sweeps.texts import TextPlan
+
+MATRIX = """
+about = "One run"
+
+[matrix]
+models = { small = "embedded" }
+strengths = "1"
+
+[matrix.vectors.refusal]
+pairs = "refusal"
+
+[matrix.sets.own]
+behavior = "refusal"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +58,12 @@ def swept(engine: Engine, out: Path, **changes: Any) -> SweepResult:
 
 def texts(result: SweepResult) -> list[tuple[Any, ...]]:
     return [(text.strength, text.item, text.text, text.nats) for text in result.all_texts()]
+
+
+def stored_texts(result: SweepResult) -> list[tuple[Any, ...]]:
+    """Every text of every kind, programs with what came of running them."""
+    with closing(sqlite3.connect(result.folder / STORE)) as db:
+        return db.execute("SELECT * FROM texts ORDER BY label, kind, strength, item, sample").fetchall()
 
 
 Change = Callable[[str, bytes, dict[str, bytes]], tuple[str, bytes, dict[str, bytes]]]
@@ -195,6 +221,33 @@ def test_processes_end_with_who_started_them(tiny_path: Path, tmp_path: Path) ->
     raise AssertionError("the worker lives on")
 
 
+@pytest.mark.slow
+def test_adding_over_processes_of_ours_gives_one_processs_rows(tiny_engine: Engine, tmp_path: Path) -> None:
+    first = {"behavior": BEHAVIOR[:5], "unit": "length"}
+    more = {**first, "strengths": (*STRENGTHS, 1.5)}
+    steps: list[dict[str, Any]] = [first, more, {**more, "behavior": BEHAVIOR, "answer": ANSWER}]
+    for step in steps:
+        theirs = small_sweep(tiny_engine, tmp_path / "here", **step)
+        ours = small_sweep(tiny_engine, tmp_path / "spread", executor=2, **step)
+        assert numbers(ours.folder) == numbers(theirs.folder)
+        assert ours.decoded_now and ours.manifest.plan == theirs.manifest.plan
+    assert len(ours.manifest.additions) == 2
+
+
+@pytest.mark.slow
+def test_programs_that_processes_write_are_one_processs(tiny_engine: Engine, tmp_path: Path) -> None:
+    """They are written there and run here; what steers costs is known only then, so controls are sent last."""
+    if all(why_not(name) for name in WAYS):
+        pytest.skip("no sandbox works here")
+    options = {"behavior": BEHAVIOR[:3], "choice": (), "code": CODE, "text_plan": TextPlan(6), "allow_code": True}
+    ours, theirs = (
+        small_sweep(tiny_engine, tmp_path / str(executor), executor=executor, **options) for executor in (2, None)
+    )
+    assert numbers(ours.folder) == numbers(theirs.folder)
+    assert stored_texts(ours) == stored_texts(theirs) and "code" in {kind for _, kind, *_ in stored_texts(ours)}
+    assert ours.rows() == theirs.rows() and ours.controls.record() == theirs.controls.record()
+
+
 def test_a_worker_that_always_ends_is_told(tiny_engine: Engine, tmp_path: Path) -> None:
     lost = ProcessPoolExecutor(1)
     lost.submit(os._exit, 1)
@@ -311,3 +364,17 @@ def test_another_type_of_cpu_is_noted(tiny_engine: Engine, tmp_path: Path, monke
 def test_no_workers_are_refused(tiny_engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 workers"):
         swept(tiny_engine, tmp_path / "run", executor=0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("executor", "given"), [("celery", "'celery'"), (2.5, "a float"), (True, "True")])
+def test_an_executor_that_is_none_is_refused_before_anything_is_begun(
+    tiny_engine: Engine, tmp_path: Path, executor: Any, given: str
+) -> None:
+    with pytest.raises(InputError, match=f"^executor is {given}; give a number of processes, or an executor of"):
+        swept(tiny_engine, tmp_path / "run", executor=executor)
+    assert not (tmp_path / "run").exists()
+    preset = parse_preset(MATRIX, name="m", place="m.toml")
+    with pytest.raises(InputError, match=f"^executor is {given}"):
+        study_matrix(preset, {}, load=Engine, out=tmp_path / "study", executor=executor)
+    assert not (tmp_path / "study").exists()

@@ -37,6 +37,7 @@ from steercpp.runs.manifest import MANIFEST, is_finished, read_manifest
 from steercpp.runs.verdict import verdict_of
 from steercpp.sweeps.growing import as_added
 from steercpp.sweeps.spec import SweepSpec
+from steercpp.sweeps.spread import check_executor
 from steercpp.sweeps.sweep import sweep
 from steercpp.vectors.control_vector import ControlVector, vector_sha256
 
@@ -73,10 +74,12 @@ def study_matrix(
         every run, also those that could not be measured, with the reason.
 
     Raises:
-        InputError: a model, a name or an operator's settings cannot be; ModelError: a model's file is not there.
+        InputError: a model, a name, an operator's settings or `executor` cannot be; ModelError: a model's file is not
+            there.
         SandboxError: the programs that a model writes may not run, or no sandbox works.
         RunError: `out` cannot be used, or another process writes there.
     """
+    check_executor(executor)
     inputs = MatrixInputs.of(preset, models, choices or Choices())
     _check_code(inputs, out)
     with StudyModels(inputs.files, load) as opened, writing(out):

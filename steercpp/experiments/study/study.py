@@ -39,6 +39,7 @@ from steercpp.provenance import file_sha256
 from steercpp.reports.report import ensure_report
 from steercpp.runs.judgement import judge
 from steercpp.runs.manifest import is_finished
+from steercpp.sweeps.spread import check_executor
 from steercpp.sweeps.strengths import grid
 from steercpp.sweeps.sweep import sweep
 from steercpp.sweeps.texts import TextPlan
@@ -110,6 +111,7 @@ def study(
     choices = choices or Choices()
     if preset.matrix is not None:
         raise InputError(f"{preset.name}: is a matrix; measure it with `study_matrix`")
+    check_executor(executor)
     presets = with_included(preset)
     with StudyModels(models, load) as opened:
         # Whatever may be missing is missed before hours of work

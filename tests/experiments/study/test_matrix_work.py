@@ -127,6 +127,19 @@ def outcomes(found: MatrixResult) -> dict[str, MatrixOutcome]:
     return {outcome.cell.name: outcome for outcome in found.outcomes}
 
 
+def test_two_processes_give_the_rows_of_one(
+    measured: tuple[MatrixResult, Watched, MatrixEstimate], file: Path, tmp_path: Path
+) -> None:
+    found, _, _ = measured
+    spread = study_matrix(
+        load_preset(str(file)), {}, load=lambda path: Engine(path, threads=1), out=tmp_path / "out", executor=2
+    )
+    ours, theirs = outcomes(spread), outcomes(found)
+    assert list(ours) == list(theirs) and [name for name in ours if ours[name].run is None] == [MINE]
+    for name in set(ours) - {MINE}:
+        assert numbers(ours[name].folder) == numbers(theirs[name].folder)
+
+
 def test_each_combination_lies_in_its_folder_and_one_that_fails_stops_no_other(
     measured: tuple[MatrixResult, Watched, MatrixEstimate],
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from gguf_keys import write_with_keys
 from odd_vocabularies import ODD, SPM
 
 from steercpp.data.items import ChoiceItem, choice_prompt
@@ -18,6 +19,7 @@ from steercpp.doctor.self_test import run_self_test
 from steercpp.engine.engine import Engine
 from steercpp.errors import PromptError, SteerError, VocabularyError
 from steercpp.sweeps.work import choice_work
+from steercpp.vectors.gguf_header import read_header
 
 
 @pytest.fixture(scope="module", params=ODD)
@@ -106,29 +108,28 @@ def shipped() -> Path:
 
 
 def with_vocabulary_of(source: Path, path: Path) -> Path:
-    """A model of one block with another file's vocabulary."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(path, "llama")
-    values = {"context_length": 256, "embedding_length": 32, "block_count": 1, "feed_forward_length": 32}
-    for key, number in (values | {"attention.head_count": 1}).items():
+    """A model of one block with another file's vocabulary, whose keys are copied (gguf-py takes half a minute)."""
+    with open(source, "rb") as file:
+        values = read_header(file, source).values
+    vocabulary = {name: value for name, value in values.items() if name.startswith("tokenizer.")}
+    tokens = vocabulary["tokenizer.ggml.tokens"].value
+    assert isinstance(tokens, tuple)
+    writer = gguf.GGUFWriter(path.with_suffix(".bare"), "llama")
+    numbers = {"context_length": 256, "embedding_length": 32, "block_count": 1, "feed_forward_length": 32}
+    for key, number in (numbers | {"attention.head_count": 1}).items():
         writer.add_uint32(f"llama.{key}", number)
     writer.add_layer_norm_rms_eps(1e-5)
-    for name, entry in reader.fields.items():
-        if name.startswith("tokenizer."):
-            kinds = entry.types
-            writer.add_key_value(name, entry.contents(), kinds[0], sub_type=kinds[-1] if len(kinds) > 1 else None)
-    n_vocab = len(reader.fields["tokenizer.ggml.tokens"].data)
-    shapes = {"token_embd": (n_vocab, 32), "output": (n_vocab, 32), "output_norm": (32,)}
+    shapes = {"token_embd": (len(tokens), 32), "output": (len(tokens), 32), "output_norm": (32,)}
     shapes |= {f"blk.0.{name}_norm": (32,) for name in ("attn", "ffn")}
     matrices = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
     shapes |= {f"blk.0.{name}": (32, 32) for name in matrices}
     for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", np.ones(shape, np.float16 if n_vocab in shape else np.float32))
+        writer.add_tensor(f"{name}.weight", np.ones(shape, np.float16 if len(tokens) in shape else np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return write_with_keys(path.with_suffix(".bare"), path, vocabulary)
 
 
 @pytest.mark.slow

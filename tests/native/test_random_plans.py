@@ -30,7 +30,7 @@ from steercpp.engine.operations import packing_keys
 from steercpp.engine.packing import pack
 from steercpp.engine.steering import Decided, Steering, normalized
 
-PLANS = 10_000
+PLANS = 2_000
 N_PLANS = int(os.environ.get("STEERCPP_PLANS", PLANS))
 MANY = 500  # plans that between them meet everything
 

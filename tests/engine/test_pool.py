@@ -399,7 +399,7 @@ def test_what_was_likely_is_told_of_prompts_and_of_what_is_drawn(tiny_engine: En
         events += pool.step()
     rows = {event.ticket: event.row for event in events if isinstance(event, Finished)}
     row = rows[ticket]
-    assert row.tokens == rows[other].tokens and rows[other].top == rows[other].logprobs == ()
+    assert row.tokens == rows[other].tokens and not rows[other].top and not rows[other].logprobs
     (batch,) = tiny_engine.pack([Query(tokens[:1], (tokens[1:],))], [steering])
     (whole,) = tiny_engine.logprobs(batch, steering=[steering])[0]
     assert len(row.prompt_logprobs) == len(row.prompt_top) == len(tokens) - 1

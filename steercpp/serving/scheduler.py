@@ -40,6 +40,8 @@ from steercpp.errors import (
 
 N_CHUNK = 256  # tokens of prompts in a step: what a short request waits for while a long one is read
 _IN_TIME_S = 600.0
+_USUAL_ROWS = 4
+_USUAL_BYTES = 4 << 30  # of K and V, of rows and of what is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +349,12 @@ class Scheduler:
         for loop, calls in by_loop.items():
             with suppress(RuntimeError):  # the loop is closed: nobody reads
                 loop.call_soon_threadsafe(_all, calls)
+
+
+def usual_rows(engine: Engine) -> int:
+    """Rows that have room for the engine's whole context, with as many kept, in 4 GiB; from 1 to 4."""
+    n_bytes = 2 * engine.n_ctx * engine.bytes_per_cell
+    return max(1, min(_USUAL_ROWS, _USUAL_BYTES // n_bytes))
 
 
 def _all(calls: Sequence[Callable[[], None]]) -> None:

@@ -1,4 +1,4 @@
-"""The official client, unchanged, against a server of the tiny model: what it sends is taken, what it reads is there."""
+"""The official client, unchanged, against a server of the tiny model: it gets what it expects."""
 
 from __future__ import annotations
 

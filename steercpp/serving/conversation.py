@@ -20,7 +20,7 @@ from steercpp.engine.chat_options import ChatOptions
 from steercpp.engine.engine import Engine
 from steercpp.engine.vocabulary import Vocabulary
 from steercpp.errors import ContextOverflowError, PromptError
-from steercpp.judging.answers import ends_in_thought
+from steercpp.judging.answers import ends_in_thought, parted
 
 _MOST_MANNERS = 16  # of writing chats, each with a compiled template and the chats that were written last
 
@@ -71,7 +71,8 @@ class Conversation:
         if not chat:
             raise PromptError("the chat has nothing but an assistant's message; begin it with the user's")
         tokens, _ = vocabulary.encode_answered(chat, begun)
-        return Prepared(self._short(tokens), in_thought=ends_in_thought(vocabulary.detokenize(tokens)))
+        thinks = ends_in_thought(vocabulary.detokenize(tokens)) or parted(begun).unfinished
+        return Prepared(self._short(tokens), in_thought=thinks)
 
     def text(self, text: str) -> Prepared:
         """A text, with the begin-of-sequence token where the model wants one.

@@ -11,11 +11,12 @@ import hmac
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from steercpp.serving.failures import ApiError, api_error
@@ -23,6 +24,7 @@ from steercpp.serving.service import LOOPBACK, Service
 
 LOG = logging.getLogger("steercpp.serving")
 PUBLIC = ("/health", "/v1/health")
+_DROP_S = 10.0  # in which the rest of a body that is too large is read and dropped
 VECTOR_ROUTE = "/v1/steering/vectors/{name}"
 
 
@@ -88,12 +90,27 @@ class Guard:
             )
 
 
-def failed(error: ApiError) -> JSONResponse:
+def failed(error: ApiError) -> Response:
     """The answer to a request that fails."""
-    headers = dict(error.headers)
-    if error.status == 413:
-        headers["Connection"] = "close"  # what is still coming is not read
-    return JSONResponse(error.record(), error.status, headers)
+    kind = _TooLarge if error.status == 413 else JSONResponse
+    return kind(error.record(), error.status, error.headers)
+
+
+class _TooLarge(JSONResponse):
+    """An answer to a body that is still coming: it is sent at once, and what comes is dropped for a while.
+
+    A connection that is closed with bytes unread is reset, and the client may never see the answer.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers["Connection"] = "close"
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DROP_S):
+                while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                    pass
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def read_body(request: Request, most: int, seconds: float) -> bytes:

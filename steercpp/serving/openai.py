@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from steercpp.engine.request import Failed, Finished, Generated, GenerationRequest, Text
 from steercpp.errors import SteerError
+from steercpp.judging.answers import BEGUN, parted
 from steercpp.serving import answers
 from steercpp.serving.answers import FINISHES, Envelope, TokenLogprob
 from steercpp.serving.bodies import Asked, parse_chat, parse_completion, parse_json
@@ -232,7 +233,7 @@ def _choice(service: Service, order: _Order, place: int, row: Generated, drawn: 
     asked, spell = order.asked, service.engine.vocabulary.token_bytes
     gate = {} if row.gate_open is None else {"gate_open": row.gate_open}
     if order.envelope.of_chat:
-        reply = row.reply
+        reply = parted(BEGUN + row.text if order.prompt(place).in_thought else row.text)
         message = {"role": "assistant", "content": reply.answer, "refusal": None}
         message |= {"reasoning_content": reply.thoughts} if reply.thoughts else {}
         tokens = list(answers.drawn_tokens(drawn, row.end_token, with_end=False))

@@ -72,7 +72,8 @@ class ThoughtStream:
     def _thought_so_far(self) -> tuple[str, str]:
         """What of the thought can be no mark; white space at its end waits, as there may be none in the end."""
         start = max((self._text.rfind(opener) for opener in _OPENERS), default=-1)
-        certain = self._text[:start] if start >= 0 and len(self._text) - start < _LONGEST else self._text
+        is_open = start >= 0 and not _CLOSERS.search(self._text, start) and len(self._text) - start < _LONGEST
+        certain = self._text[:start] if is_open else self._text
         if parted(certain).unfinished:
             return self._rest_of(parted(certain).thoughts), ""
         return "", ""

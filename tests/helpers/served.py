@@ -32,7 +32,7 @@ class Served:
     service: Service
     server: Server
     http: httpx.Client
-    openai: openai.OpenAI
+    openai: Any  # openai.OpenAI, whose overloads know no fields of ours
 
     @property
     def model(self) -> str:

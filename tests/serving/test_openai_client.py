@@ -46,12 +46,12 @@ def test_steering_is_applied_and_told(served: Served) -> None:
 
 def test_a_chat_whole_and_streamed(served: Served) -> None:
     whole = served.openai.chat.completions.create(
-        model=served.model, messages=CHAT, max_completion_tokens=8, temperature=0,  # type: ignore[arg-type]
+        model=served.model, messages=CHAT, max_completion_tokens=8, temperature=0,
         extra_body={"steering": [{"vector": "cheer", "strength": -1}]},
     )  # fmt: skip
     text = whole.choices[0].message.content
     stream = served.openai.chat.completions.create(
-        model=served.model, messages=CHAT, max_tokens=8, temperature=0, stream=True,  # type: ignore[arg-type]
+        model=served.model, messages=CHAT, max_tokens=8, temperature=0, stream=True,
         stream_options={"include_usage": True}, extra_body={"steering": "cheer:-1"},
     )  # fmt: skip
     pieces = list(stream)
@@ -106,7 +106,7 @@ def test_an_echoed_prompt_has_the_log_probabilities_that_the_engine_gives(served
         steering = (Steering(served.service.folder.vector("refusal").vector, 0.5),)
         (batch,) = engine.pack([Query(tokens[:1], (tokens[1:],))], [steering])
         expected = float(engine.logprobs(batch, steering=[steering])[0][0])
-    assert math.isclose(sum(told.token_logprobs[1:-1]), expected, abs_tol=1e-4)  # type: ignore[arg-type]
+    assert math.isclose(sum(told.token_logprobs[1:-1]), expected, abs_tol=1e-4)
     assert answer.choices[0].text.startswith(PROMPT)
     assert told.text_offset is not None and told.text_offset[0] == 0 and told.text_offset[-1] == len(PROMPT)
     for place, top in enumerate(told.top_logprobs or []):
@@ -141,7 +141,7 @@ def test_stops_biases_and_penalties(served: Served) -> None:
             prompt=PROMPT,
             max_tokens=8,
             temperature=0,
-            **more,  # type: ignore[call-overload]
+            **more,
         )
         choice: openai.types.CompletionChoice = answer.choices[0]
         return choice
@@ -166,11 +166,11 @@ def test_models_and_virtual_ones(served: Served) -> None:
     assert names == [served.model, f"{served.model}+sweep"]
     assert served.openai.models.retrieve(names[1]).id == names[1]
     asked = {"prompt": PROMPT, "max_tokens": 8, "temperature": 0}
-    virtual = served.openai.completions.create(model=names[1], **asked)  # type: ignore[call-overload]
+    virtual = served.openai.completions.create(model=names[1], **asked)
     assert virtual.model == names[1] and virtual.steering[0]["strength"] == 0.75
     same = served.post("/v1/completions", {**asked, "steering": {"vector": "sweep", "strength": "recommended"}}).json()
     assert same["choices"][0]["text"] == virtual.choices[0].text and same["steering"] == virtual.steering
-    both = served.openai.completions.create(model=f"{served.model}+refusal@1.5+cheer@-5e-1", **asked)  # type: ignore[call-overload]
+    both = served.openai.completions.create(model=f"{served.model}+refusal@1.5+cheer@-5e-1", **asked)
     assert both.choices[0].text == own_text(served, PROMPT, [("refusal", 1.5), ("cheer", -0.5)])
     with pytest.raises(openai.NotFoundError) as unknown:
         served.openai.completions.create(model="gpt-4", prompt=PROMPT)

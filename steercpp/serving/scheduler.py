@@ -178,6 +178,11 @@ class Scheduler:
         return self.n_rows + self.max_waiting
 
     @property
+    def n_open(self) -> int:
+        """Rows of jobs that are not closed."""
+        return self._n_open
+
+    @property
     def work(self) -> Work:
         """What is done and to be done, as of the latest step."""
         return self._work

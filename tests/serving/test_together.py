@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,3 +134,26 @@ def test_a_slow_reader_holds_up_nobody(served: Served, way: str) -> None:
         more = {"stream": True} if way == "streamed" else {}
         assert served.post("/v1/completions", body(2, **more)).status_code == 200
     until_idle(served)
+
+
+def test_a_reader_that_stands_still_loses_its_place(tiny_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its connection is open and its texts are done; what is left of them does not fit into the sockets' buffers."""
+    asked = {"prompt": "a", "n": 4, "max_tokens": 1000, "stream": True, "logprobs": 20, "logit_bias": [[2, False]]}
+    data = json.dumps(asked).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    with Engine(tiny_path, threads=1) as engine, serving(engine, n_cells=1024, send_s=0.5) as served:
+        host, _, port = served.url.removeprefix("http://").partition(":")
+        with socket.socket() as still:
+            still.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            still.connect((host, int(port)))
+            still.sendall(head + data)
+            assert still.recv(100).startswith(b"HTTP/1.1 200 ")
+            scheduler = served.service.scheduler
+            assert scheduler.n_open == 4
+            for _ in range(3000):
+                if not scheduler.n_open:
+                    break
+                threading.Event().wait(0.02)
+            assert scheduler.n_open == 0
+            assert served.post("/v1/completions", {"prompt": "a", "max_tokens": 1}).status_code == 200
+    assert "fault" not in caplog.text

@@ -1,7 +1,6 @@
-"""Many requests on one model, each steered as it likes; begin with scheduler.py.
+"""Many requests on one model, each steered as it likes; begin with scheduler.py, which knows no HTTP.
 
-scheduler.py decodes them together and knows no HTTP. folder.py finds vectors by their names, spellings.py reads how a
-request writes its steering, conversation.py makes tokens of what is asked. bodies.py reads what clients of OpenAI's
-API send, answers.py and streams.py write what they expect, app.py puts all of it behind addresses, guard.py before
-them, and server.py runs it.
+folder.py finds vectors by their names, spellings.py reads how a request writes its steering, conversation.py makes
+tokens of prompts. bodies.py and answers.py are OpenAI's bodies, openai.py, llama.py and vectors.py what answers at which
+address, app.py puts them together, guard.py stands before them, server.py runs it.
 """

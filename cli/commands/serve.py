@@ -74,7 +74,7 @@ def serve(
     options: EngineOptions,
     as_json: bool,
 ) -> None:
-    """Serve a model to clients of OpenAI's API; each request steers as it likes.
+    """Serve OpenAI's API, steered by each request as it likes.
 
     Requests of different vectors and strengths are decoded together. A request names vectors of --vectors in a field
     "steering", as "refusal:1.5", or in its model's name. Ctrl-C lets what is in work end, and a second one does not.

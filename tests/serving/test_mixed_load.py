@@ -165,8 +165,8 @@ def test_right_clients_get_right_answers_whatever_others_do(tiny_path: Path, tmp
             print(f"{dict(load.counts)}; RSS {memory[0] / 2**20:.1f} MiB, then {memory[1] / 2**20:.1f} MiB")
             assert memory[1] < 1.05 * memory[0], memory
             assert min(load.counts.values()) > 0 and len(load.counts) == 6
-            served.send_signal(signal.SIGINT)
-            assert served.wait(60) == 130
+            served.send_signal(signal.SIGTERM)
+            assert served.wait(60) == 143
         finally:
             served.kill()
     told = log.read_text()

@@ -21,7 +21,7 @@ from steercpp.errors import InputError, SteerError
 from steercpp.serving.failures import ApiError, api_error
 from steercpp.serving.spellings import Wish, parse_steering
 
-MOST_STOPS, LONGEST_STOP = 32, 1024
+MOST_STOPS, LONGEST_STOP = 16, 256  # each token is compared with all of them, while all rows wait
 MOST_TOP_LOGPROBS = 20
 MOST_CHOICES = 128
 MOST_PROMPTS = 2048

@@ -83,7 +83,7 @@ class Guard:
             if self._service.is_local:
                 _refuse_pages(headers)
             return
-        given = _key(headers).encode("utf-8", "surrogateescape")
+        given = _key(headers).encode("latin-1")  # the bytes as they came
         if not any([hmac.compare_digest(given, key) for key in self._keys]):  # all, in the same time
             raise ApiError(
                 401, "the API key is missing or wrong; send it as Authorization: Bearer KEY", "", "invalid_api_key"

@@ -23,7 +23,10 @@ from steercpp.engine.engine import Engine
 
 @pytest.fixture(scope="module")
 def keyed(tiny_path: Path, vectors: Path) -> Iterator[Served]:
-    with Engine(tiny_path, threads=1) as engine, serving(engine, vectors, api_keys=(KEY, "another")) as served:
+    with (
+        Engine(tiny_path, threads=1) as engine,
+        serving(engine, vectors, api_keys=(KEY, "another", "schlüssel")) as served,
+    ):
         yield served
 
 
@@ -54,7 +57,10 @@ def test_all_else_does(keyed: Served, path: str) -> None:
         error = error_of(answer, 401)
         assert error["type"] == "authentication_error" and KEY not in error["message"]
         assert answer.headers["www-authenticate"] == "Bearer"
-    for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-Api-Key": "another"}):
+    right: list[dict[str, bytes]] = [
+        {"Authorization": f"Bearer {KEY}".encode()}, {"X-Api-Key": b"another"}, {"X-Api-Key": "schlüssel".encode()}
+    ]  # fmt: skip
+    for headers in right:
         assert httpx.get(f"{keyed.url}{path}", headers=headers).status_code in (200, 404)
 
 

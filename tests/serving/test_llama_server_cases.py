@@ -57,11 +57,11 @@ def test_all_else_does(keyed: Served, path: str) -> None:
         error = error_of(answer, 401)
         assert error["type"] == "authentication_error" and KEY not in error["message"]
         assert answer.headers["www-authenticate"] == "Bearer"
-    right: list[dict[str, bytes]] = [
-        {"Authorization": f"Bearer {KEY}".encode()}, {"X-Api-Key": b"another"}, {"X-Api-Key": "schlüssel".encode()}
+    right: list[dict[bytes, bytes]] = [
+        {b"Authorization": f"Bearer {KEY}".encode()}, {b"X-Api-Key": b"another"}, {b"X-Api-Key": "schlüssel".encode()}
     ]  # fmt: skip
-    for headers in right:
-        assert httpx.get(f"{keyed.url}{path}", headers=headers).status_code in (200, 404)
+    for each in right:
+        assert httpx.get(f"{keyed.url}{path}", headers=each).status_code in (200, 404)
 
 
 def test_the_official_client_with_and_without_the_key(keyed: Served) -> None:

@@ -77,6 +77,10 @@ SUBJECTS = (
     _subject("Ways to steer", "How the vector acts, and on which tokens.", "operator positions side gate gate_vector"),
     _subject("Chat template", "What the model's template receives.", "template template_kwargs date"),
     _subject(
+        "Server", "Where it is served, to whom, and how much is taken at once.",
+        "host port alias rows kept max_queue timeout max_body api_key api_key_file allow_uploads log_prompts",
+    ),
+    _subject(
         "Speed and memory", "How the model is computed.",
         "threads n_ctx n_batch flash_attn keep_mib as_alone use_mmap type_k type_v",
     ),

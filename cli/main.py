@@ -30,7 +30,7 @@ from steercpp.errors import SteerError, VectorFileError
 TASKS = {  # what commands are for, and those of each task: the main job first
     "Measure what steering does": ("sweep", "scan", "cross", "transfer", "study"),
     "Make and change vectors": ("extract", "dump", "synthesize", "combine", "convert", "calibrate"),
-    "Look at vectors and texts": ("generate", "show", "cosine"),
+    "Look at vectors and texts": ("generate", "serve", "show", "cosine"),
     "Read runs": ("runs", "report", "score", "export", "fit", "constants"),
     "Data and installation": ("data", "doctor", "bench", "plan", "completion"),
 }  # fmt: skip

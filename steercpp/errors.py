@@ -23,6 +23,10 @@ SteerError
 ├── CalibrationError           no strength has the effect asked for
 ├── WorkerError                a process that measures for another one cannot
 ├── SandboxError               generated code was not run
+├── ServiceError               a request that a server does not finish
+│   ├── BusyError              it has as much work as it takes
+│   ├── ClosingError           it is being ended
+│   └── OutOfTimeError         the request took too long
 └── RunError                   a run directory: corrupt, finished, of another plan
 """
 
@@ -143,6 +147,22 @@ class WorkerError(SteerError):
 
 class SandboxError(SteerError):
     """Generated code was not run: not allowed, or nothing here can wall it in; the message says what to install."""
+
+
+class ServiceError(SteerError):
+    """A server does not finish a request; the request may be right."""
+
+
+class BusyError(ServiceError):
+    """A server has as much work as it takes; the same request may be made later."""
+
+
+class ClosingError(ServiceError):
+    """A server is being ended, or its model can no longer be used."""
+
+
+class OutOfTimeError(ServiceError):
+    """A request was not done in the time that it has."""
 
 
 class RunError(SteerError):

@@ -37,7 +37,16 @@ from steercpp.aliases import Tokens
 from steercpp.engine.batch import Pass, Piece, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation, native_operations
-from steercpp.engine.request import Event, Failed, Finish, Finished, Generated, GenerationRequest, Text
+from steercpp.engine.request import (
+    Alternatives,
+    Event,
+    Failed,
+    Finish,
+    Finished,
+    Generated,
+    GenerationRequest,
+    Text,
+)
 from steercpp.engine.sampling import TextStream
 from steercpp.engine.session import Kept, Result, Sampler, Wanted
 from steercpp.engine.steering import REGIONS, Steering, check
@@ -107,7 +116,9 @@ class _Row:
         chunks: of the prompt, still to decode; None before they are planned.
         served: the step in which a chunk was decoded last.
         is_passed: whether an unsteered request of the same prompt was let in before it.
-        tokens, logprobs: drawn.
+        tokens, logprobs, top: drawn.
+        prompt_logprobs, prompt_top: of the part of the prompt that is decoded, where they are wanted.
+        n_cached: tokens of the prompt that were there already.
         pending: the token to decode next, once the chunks are.
     """
 
@@ -123,6 +134,10 @@ class _Row:
     is_passed: bool = False
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top: list[Alternatives] = field(default_factory=list)
+    prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_top: list[Alternatives] = field(default_factory=list)
+    n_cached: int = 0
     pending: int = -1
     finish: Finish | None = None
     end_token: int | None = None
@@ -135,6 +150,11 @@ class _Row:
     def is_decoding(self) -> bool:
         """Whether its prompt is decoded but for the last token."""
         return self.chunks is not None and not self.chunks
+
+    @property
+    def n_top(self) -> int:
+        """How many alternatives are wanted of each token that is drawn."""
+        return self.request.n_top if self.request.logprobs else 0
 
     @property
     def is_plain(self) -> bool:
@@ -321,6 +341,8 @@ class Pool:
 
     def _awaits_another(self, row: _Row) -> bool:
         """Whether a prompt that is being decoded will serve this one."""
+        if row.request.prompt_logprobs:
+            return False
         n_now = max(sequence.shared_with(row) for sequence in self._sequences)
         for other in self._rows:
             if not other.chunks or not self._shares:
@@ -336,6 +358,11 @@ class Pool:
     def _plan(self, row: _Row) -> None:
         """Take over what sequences hold of a prompt, and plan the chunks that are left."""
         place, n_before = self._rows.index(row), row.n_prompt - 1  # the last token is decoded with other rows' tokens
+        if row.request.prompt_logprobs:  # which are read off the pass itself
+            self._take(place, place, 0)
+            self._sequences[place].base = None
+            row.chunks = deque(_Chunk(first, stop) for first, stop in self._cuts(0, n_before))
+            return
         base = self._base_of(row)
         if base is not None:
             source = next(i for i, sequence in enumerate(self._sequences) if sequence.base is base)
@@ -352,7 +379,7 @@ class Pool:
         elif n_before - n_held == 1 < n_before:  # chunks have two tokens
             n_held -= 1
         self._take(source, place, n_held)
-        n_held = len(self._sequences[place].tokens)
+        n_held = row.n_cached = len(self._sequences[place].tokens)
         base = self._new_base(row) if n_held == 0 else None
         self._sequences[place].base = None
         cuts = self._cuts(n_held, n_before)
@@ -373,7 +400,8 @@ class Pool:
     def _new_base(self, row: _Row) -> _Base | None:
         """A base to make while the row's prompt is decoded, where it pays for those of the same prompt that wait."""
         n_before, n_layer = row.n_prompt - 1, self._engine.n_layer
-        unplanned = [other for other in (*self._rows, *self._waiting) if other.chunks is None]
+        waiting = [other for other in (*self._rows, *self._waiting) if other.chunks is None]
+        unplanned = [other for other in waiting if not other.request.prompt_logprobs]
         steered = [other for other in unplanned if not other.is_plain and _same_prompt(other, row)]
         if not self._shares or n_before < 2 or not steered:
             return None
@@ -463,18 +491,24 @@ class Pool:
             self._session.cut_sequence(place, 0)
         tokens = row.request.tokens[chunk.first : chunk.stop]
         pass_ = part_of_prompt(tokens, chunk.first, place)
+        if row.request.prompt_logprobs:
+            pass_ = scored(pass_, row.request.tokens[chunk.first + 1 : chunk.stop + 1])
         if base is not None and chunk.makes_base:
             result = self._decode(pass_, [], Wanted(keep_layer=base.first_layer))
         else:
             operations = native_operations((row.request.steering,), pass_.owners, pass_.regions)
             kept = None if base is None else base.kept[chunk.first, chunk.stop]
-            result = self._decode(pass_, operations, base=kept, keeps_below=kept is not None)
+            wanted = Wanted(n_top=row.request.n_top if row.request.prompt_logprobs else 0)
+            result = self._decode(pass_, operations, wanted, base=kept, keeps_below=kept is not None)
         sequence.tokens += tokens
         sequence.keys += [()] * n if chunk.makes_base and not row.is_plain else row.place_keys[chunk.first : chunk.stop]
         if result.failed_rows:
             self._fail(row, events)
         elif base is not None and chunk.makes_base:
             self._keep(row, chunk, base, result)
+        elif row.request.prompt_logprobs:
+            row.prompt_logprobs += result.logprobs.tolist()
+            row.prompt_top += _alternatives(result, n, row.request.n_top)
 
     def _decode(
         self, pass_: Pass, operations: Sequence[Operation], wanted: Wanted | None = None, *,
@@ -513,8 +547,10 @@ class Pool:
         if self._exact:
             pass_ = replace(pass_, pieces=(Piece(1),) * len(rows))
         samplers = [(i, row.chain) for i, row in enumerate(rows)]
-        wanted = Wanted(sampled_logprobs=any(row.request.logprobs for row in rows))
+        n_top = max(row.n_top for row in rows)
+        wanted = Wanted(sampled_logprobs=any(row.request.logprobs for row in rows), n_top=n_top)
         result = self._decode(pass_, self._operations(rows, regions), wanted, samplers=samplers)
+        top = iter(_alternatives(result, len(rows) - len(result.failed_rows), n_top))
         for place, row, region in zip(places, rows, regions, strict=True):
             self._sequences[place].tokens.append(row.pending)
             self._sequences[place].keys.append(row.keys[region])
@@ -522,10 +558,13 @@ class Pool:
             if i in result.failed_rows:
                 self._fail(row, events)
                 continue
-            text = self._draw(row, token)
-            if row.request.logprobs and row.end_token is None:
-                row.logprobs.append(result.sampled_logprobs[i])
-            events.append(Text(row.ticket, len(row.tokens), text))
+            of_token, text = next(top)[: row.n_top], self._draw(row, token)
+            logprob = result.sampled_logprobs[i] if row.request.logprobs else None
+            if logprob is not None and row.end_token is None:
+                row.logprobs.append(logprob)
+                row.top += [of_token] if row.n_top else []
+            drawn = token if row.end_token is None else None
+            events.append(Text(row.ticket, len(row.tokens), text, drawn, logprob, of_token))
             if row.finish is not None:
                 events.append(Finished(row.ticket, self._generated(row)))
                 self._leave(row)
@@ -562,7 +601,7 @@ class Pool:
         in_thought = ends_in_thought(self._engine.vocabulary.detokenize(row.request.tokens))
         return Generated(
             row.stream.text, tuple(row.tokens), row.finish, row.gate_open, in_thought, row.end_token,
-            tuple(row.logprobs),
+            tuple(row.logprobs), tuple(row.top), tuple(row.prompt_logprobs), tuple(row.prompt_top), row.n_cached,
         )  # fmt: skip
 
     def _fail(self, row: _Row, events: list[Event]) -> None:
@@ -598,6 +637,8 @@ class Pool:
         n_vocab = self._engine.n_vocab
         if not all(0 <= token < n_vocab for token in request.tokens):
             raise InputError(f"a token lies outside the vocabulary; use tokens of this model, 0..{n_vocab - 1}")
+        if request.n_top > n_vocab:
+            raise InputError(f"n_top is {request.n_top}; the model has {n_vocab} tokens")
         n = len(request.tokens) + request.max_tokens
         if n > self.n_cells:
             raise ContextOverflowError(
@@ -610,6 +651,14 @@ class Pool:
 def whole_cells(n_cells: int) -> int:
     """As many cells as llama.cpp makes of these: a multiple of 256."""
     return -(-n_cells // 256) * 256
+
+
+def _alternatives(result: Result, n_rows: int, n_top: int) -> list[Alternatives]:
+    """The most likely tokens of each row that did not fail, most likely first; () for none."""
+    if not n_top:
+        return [()] * n_rows
+    pairs = zip(result.top_tokens.tolist(), result.top_logprobs.tolist(), strict=True)
+    return [tuple(zip(tokens, logprobs, strict=True)) for tokens, logprobs in pairs]
 
 
 def _same_prompt(one: _Row, other: _Row) -> bool:
@@ -633,6 +682,16 @@ def part_of_prompt(tokens: Sequence[int], first: int, sequence: int) -> Pass:
     """A pass of some tokens of one sequence from position `first` on, before a prompt's last one; without outputs."""
     n = len(tokens)
     return _pass(tokens, np.arange(first, first + n), np.full(n, sequence), np.zeros(n, np.int32), 0)
+
+
+def scored(pass_: Pass, following: Sequence[int]) -> Pass:
+    """The same with the probability of the token that follows each of its own."""
+    n = len(pass_.tokens)
+    rows = np.arange(n, dtype=np.int32)
+    return replace(
+        pass_, outputs=np.ones(n, np.int8), score_rows=rows, score_tokens=np.array(following, np.int32),
+        score_targets=np.zeros(n, np.int32),
+    )  # fmt: skip
 
 
 def token_of_each(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import UnionType
 from typing import Literal, TypeAlias
 
@@ -18,6 +18,9 @@ from steercpp.judging.answers import BEGUN, Reply, parted
 Finish: TypeAlias = Literal["length", "stop", "end", "nonfinite"]
 
 GREEDY = Sampling()
+MOST_TOP = 1000  # alternatives of a token that are told
+
+Alternatives: TypeAlias = tuple[tuple[int, float], ...]  # tokens with their natural-log P, the most likely first
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,10 @@ class Generated:
         in_thought: whether the prompt ends inside a thought, so that the text begins there.
         end_token: the end-of-generation token that was drawn; None where none was.
         logprobs: of each token, natural logs, under the steered model before any sampler; () where not asked for.
+        top: of each token, what was most likely in its place; () where not asked for.
+        prompt_logprobs: (n_prompt - 1) of the prompt's tokens but the first, likewise steered; () where not asked for.
+        prompt_top: what was most likely in the place of each of these.
+        n_cached: tokens of the prompt whose K and V were there from another row, in all blocks; not compared.
     """
 
     text: str
@@ -42,6 +49,10 @@ class Generated:
     in_thought: bool = False
     end_token: int | None = None
     logprobs: tuple[float, ...] = ()
+    top: tuple[Alternatives, ...] = ()
+    prompt_logprobs: tuple[float, ...] = ()
+    prompt_top: tuple[Alternatives, ...] = ()
+    n_cached: int = field(default=0, compare=False)
 
     @property
     def reply(self) -> Reply:
@@ -60,9 +71,12 @@ class GenerationRequest:
         max_tokens: drawn at most.
         stop: strings that end the text; they are not part of it.
         logprobs: whether the log-probability of each token is wanted.
+        n_top: how many of the most likely tokens are told beside each one, with `logprobs` or `prompt_logprobs`.
+        prompt_logprobs: whether those of the prompt's own tokens are wanted. Such a prompt is decoded whole, whatever
+            is there of it already.
 
     Raises:
-        InputError: no tokens, an empty stop string, or a value of another kind.
+        InputError: no tokens, an empty stop string, or a value of another kind or out of range.
 
     >>> GenerationRequest((1, 300, 17), max_tokens=8).stop
     ()
@@ -74,6 +88,8 @@ class GenerationRequest:
     max_tokens: int = 128
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+    n_top: int = 0
+    prompt_logprobs: bool = False
 
     def __post_init__(self) -> None:
         kinds: tuple[tuple[str, object, type | UnionType], ...] = (
@@ -88,6 +104,8 @@ class GenerationRequest:
             object.__setattr__(self, name, tuple(values))
         if not isinstance(self.max_tokens, int | np.integer) or self.max_tokens < 1:
             raise InputError(f"max_tokens is {self.max_tokens!r}; give a whole number of at least 1")
+        if not isinstance(self.n_top, int | np.integer) or not 0 <= self.n_top <= MOST_TOP:
+            raise InputError(f"n_top is {self.n_top!r}; give 0 for none, or how many tokens up to {MOST_TOP}")
         if not isinstance(self.sampling, Sampling):
             raise InputError(f"sampling is {self.sampling!r}; give a `Sampling`")
         if not self.tokens:
@@ -104,11 +122,17 @@ class Text:
         ticket: of its row.
         n_drawn: tokens of the row so far.
         text: what became certain; "" in the middle of a character, or where a stop string may have begun.
+        token: the one drawn; None where it ends the generation and is no part of the text.
+        logprob: its natural-log P, steered, before any sampler; None where not asked for.
+        top: what was most likely in its place; () where not asked for.
     """
 
     ticket: int
     n_drawn: int
     text: str
+    token: int | None = None
+    logprob: float | None = None
+    top: Alternatives = ()
 
 
 @dataclass(frozen=True, slots=True)

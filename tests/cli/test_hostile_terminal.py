@@ -125,6 +125,7 @@ def write_hostile(folder: Path, model: Path) -> list[list[str]]:
         ("data", "get", HOSTILE), ("data", "get", "xstest", "--base-url", f"http://127.0.0.1:9/{IN_JSON}"),
         ("doctor", vector, "--model", model_name), ("doctor", named("none")), ("bench", "--only", HOSTILE),
         ("plan", "--calibration", HOSTILE),
+        ("serve", model_name, "--vectors", HOSTILE), ("serve", model_name, "--host", HOSTILE),
         ("completion", HOSTILE), (f"swe{HOSTILE}",), ("fit", f"--{HOSTILE}"), ("fit", "value.csv", HOSTILE),
         ("sweep", "--unit", HOSTILE), ("sweep", "--seed", HOSTILE), ("sweep", "--strengths", HOSTILE),
         ("sweep", "--help"), ("--help",), ("fit",),

@@ -19,7 +19,7 @@ from random_queries import random_vector
 from tiny_model import Shape, quantize, write_tiny_model
 
 from steercpp.choices import OPERATORS
-from steercpp.engine.batch import Pass
+from steercpp.engine.batch import Pass, Query
 from steercpp.engine.engine import Engine
 from steercpp.engine.operations import Operation
 from steercpp.engine.pool import Pool
@@ -385,3 +385,42 @@ def test_all_sequences_out_of_range(engine: Engine, vectors: list[ControlVector]
         *failed, found = outcomes(pool, [pool.add(request) for request in (*failing, sound)])
         assert all("leave float32's range; use a smaller strength" in str(outcome.error) for outcome in failed)
         check_equal(found, alone(engine, sound), "after", 0.0 if engine.path.stem != "model" else 2e-2)
+
+
+def test_what_was_likely_is_told_of_prompts_and_of_what_is_drawn(tiny_engine: Engine, rng: np.random.Generator) -> None:
+    """Beside a row that asks for nothing, in chunks, and equal to what `Engine.logprobs` and all logits say."""
+    tokens = tiny_engine.encode("the man is in the house and the day is long")
+    steering = (Steering(random_vector(tiny_engine, rng, (1, 2)), 0.5),)
+    asked = GenerationRequest(tokens, steering, max_tokens=3, logprobs=True, n_top=2, prompt_logprobs=True)
+    pool = RecordingPool(tiny_engine, n_cells=64, n_rows=2, n_kept=1, n_chunk=4)
+    other, ticket = pool.add(replace(asked, logprobs=False, n_top=0, prompt_logprobs=False)), pool.add(asked)
+    events: list[Any] = []
+    while pool.is_busy:
+        events += pool.step()
+    rows = {event.ticket: event.row for event in events if isinstance(event, Finished)}
+    row = rows[ticket]
+    assert row.tokens == rows[other].tokens and not rows[other].top and not rows[other].logprobs
+    (batch,) = tiny_engine.pack([Query(tokens[:1], (tokens[1:],))], [steering])
+    (whole,) = tiny_engine.logprobs(batch, steering=[steering])[0]
+    assert len(row.prompt_logprobs) == len(row.prompt_top) == len(tokens) - 1
+    assert sum(row.prompt_logprobs) == pytest.approx(whole, abs=1e-6)
+    for place, logits in enumerate(pool.logits[ticket]):
+        expected = log_softmax(logits)
+        likely = np.argsort(-expected)[:2]
+        assert [token for token, _ in row.top[place]] == likely.tolist()
+        assert [logprob for _, logprob in row.top[place]] == pytest.approx(expected[likely])
+        assert row.logprobs[place] == pytest.approx(expected[row.tokens[place]])
+    told = [(event.token, event.logprob, event.top) for event in events if isinstance(event, Text)]
+    assert [each for each in told if each[1] is not None] == [*zip(row.tokens, row.logprobs, row.top, strict=True)]
+    assert row.n_cached == 0  # it is decoded whole
+    again = pool.add(replace(asked, prompt_logprobs=False))
+    assert [event.row.n_cached for event in pool_events(pool) if isinstance(event, Finished)] == [len(tokens) - 1], (
+        again
+    )
+
+
+def pool_events(pool: Pool) -> list[Any]:
+    events: list[Any] = []
+    while pool.is_busy:
+        events += pool.step()
+    return events

@@ -48,6 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "experiments": {"reports", "sweeps", "runs", "extraction", "statistics", "engine", "judging", "vectors", "data"},
     "doctor": {"extraction", "engine", "judging", "vectors", "data"},
     "bench": {"sweeps", "runs", "extraction", "engine", "vectors", "data"},
+    "serving": {"runs", "statistics", "engine", "judging", "vectors", "data"},
 }
 ROOMS["cli"] = set(ROOMS)
 # Experiments stand beside each other; the few that use another one, with those that they use.

@@ -4,28 +4,15 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
-#include <unistd.h>
+
+#include "inside.h"
 
 static int has_none(int fd) {
     const char * folder = getenv("NO_LOCKS");
-    if (!folder || !folder[0]) {
-        return 0;
-    }
-    char link[64], path[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    const ssize_t n = readlink(link, path, sizeof path - 1);
-    if (n < 0) {
-        return 0;
-    }
-    path[n] = '\0';
-    const size_t length = strlen(folder);
-    return strncmp(path, folder, length) == 0 && (path[length] == '/' || path[length] == '\0');
+    return folder && file_lies_in(folder, fd);
 }
 
 int flock(int fd, int operation) {

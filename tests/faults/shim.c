@@ -19,6 +19,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "inside.h"
+
 enum what { COUNT, KILL, DISK_FULL, BROKEN, STOP };
 enum kind { READS = 0, CHANGES = 1, TAKES_SPACE = 2 };
 
@@ -37,24 +39,9 @@ void fault_arm(const char * where, long n, int what_then) {
 
 long fault_count(void) { return count; }
 
-static int is_inside(const char * path) {
-    const size_t n = strlen(folder);
-    return n && strncmp(path, folder, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
+static int is_inside(const char * path) { return path_lies_in(folder, path); }
 
-static int fd_inside(int fd) {
-    if (!folder[0] || fd < 0) {
-        return 0;
-    }
-    char link[64], path[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    const ssize_t n = readlink(link, path, sizeof path - 1);
-    if (n < 0) {
-        return 0;
-    }
-    path[n] = '\0';
-    return is_inside(path);
-}
+static int fd_inside(int fd) { return file_lies_in(folder, fd); }
 
 static int path_inside(int dir, const char * path) {
     if (!folder[0] || !path) {

@@ -21,6 +21,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from plain_sweep import band_of, plain_sweep
 
 from steercpp.bench.models import SHAPES, cache_folder, make_model
 from steercpp.bench.result import turn
@@ -28,9 +29,6 @@ from steercpp.data.items import BehaviorItem, Kind
 from steercpp.engine.engine import Engine
 from steercpp.sweeps.growing import Growth
 from steercpp.sweeps.prepared import work_of
-from steercpp.sweeps.sweep import sweep
-from steercpp.vectors.control_vector import ControlVector
-from steercpp.vectors.layers import default_layers
 
 SIZES = tuple(product((1, 4, 16), (1, 4)))  # items, strengths
 CLOCKS = {"CPU": time.process_time, "clock": time.perf_counter}
@@ -52,18 +50,12 @@ def items_of(n: int) -> tuple[BehaviorItem, ...]:
 
 def swept(engine: Engine, n_items: int, n_strengths: int) -> tuple[int, int, dict[str, float]]:
     """Token-layers that are planned for a sweep, those that it has counted, and its seconds by each clock."""
-    rng, items = np.random.default_rng(0), items_of(n_items)
-    band = [il for il in default_layers(engine.n_layer) if il]
-    push = {il: (0.02 * rng.standard_normal(engine.n_embd)).astype(np.float32) for il in band}
+    items = items_of(n_items)
     (work,) = work_of(engine, {Kind.BEHAVIOR: items}, None, Growth())
-    planned = work.n_tokens * (engine.n_layer + n_strengths * (engine.n_layer - band[0] - 1))
+    planned = work.n_tokens * (engine.n_layer + n_strengths * (engine.n_layer - band_of(engine)[0] - 1))
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         before = {name: clock() for name, clock in CLOCKS.items()}
-        result = sweep(
-            engine, ControlVector(push, engine.architecture, engine.n_layer), behavior=items,
-            strengths=tuple(0.1 * (i + 1) for i in range(n_strengths)), out=Path(folder) / "run",
-            random_directions=0, orthogonal=False, prompt_baseline=False,
-        )  # fmt: skip
+        result = plain_sweep(engine, items, n_strengths, Path(folder) / "run")
         taken = {name: clock() - before[name] for name, clock in CLOCKS.items()}
     assert result.manifest.tokens is not None
     return planned, result.manifest.tokens.token_layers, taken

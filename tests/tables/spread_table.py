@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from plain_sweep import plain_sweep
 
 from steercpp.bench.models import SHAPES, cache_folder, make_model, with_layers, words
 from steercpp.bench.result import Timed, take_turns
@@ -32,9 +33,6 @@ from steercpp.engine.engine import Engine
 from steercpp.runs.folder import STORE
 from steercpp.runs.store import Store
 from steercpp.sweeps.stages import Stage
-from steercpp.sweeps.sweep import sweep
-from steercpp.vectors.control_vector import ControlVector
-from steercpp.vectors.layers import default_layers
 
 HERE, ONE, TWO, THREADS = "one process", "one worker", "two workers", "one process, 2 threads"
 
@@ -73,14 +71,10 @@ class Watch:
 
 def swept(engine: Engine, size: SweepSize, n_vocab: int, executor: Executor | int | None) -> tuple[float, int]:
     """Seconds from a sweep's first group to its last, and how many there were."""
-    rng, watch = np.random.default_rng(0), Watch()
-    band = [il for il in default_layers(engine.n_layer) if il]
-    push = {il: (0.02 * rng.standard_normal(engine.n_embd)).astype(np.float32) for il in band}
+    watch = Watch()
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
-        result = sweep(
-            engine, ControlVector(push, "llama", engine.n_layer), behavior=items_of(size, n_vocab),
-            strengths=tuple(0.1 * (i + 1) for i in range(size.n_strengths - 1)), out=Path(folder) / "run",
-            random_directions=0, orthogonal=False, prompt_baseline=False, executor=executor,
+        result = plain_sweep(
+            engine, items_of(size, n_vocab), size.n_strengths - 1, Path(folder) / "run", executor=executor,
             progress=watch.progress, on_stage=watch.on_stage,
         )  # fmt: skip
         with Store.read(result.folder / STORE, settled=True) as store:

@@ -28,12 +28,11 @@ def figure_files(figures: Mapping[str, Figure], kinds: Sequence[str]) -> dict[st
     """Files of figures by their names, of each the kinds that are asked for and SVG, which pages show."""
     from steercpp.reports.style import rendered
 
-    files = {}
-    for name, figure in figures.items():
-        for kind in dict.fromkeys((*kinds, "svg")):
-            files[f"{name}.{kind}"] = rendered(figure, kind)
-            figure.set_layout_engine("none")  # laid out now: the other kinds keep it, which takes a third of the time
-    return files
+    return {
+        f"{name}.{kind}": rendered(figure, kind)
+        for name, figure in figures.items()
+        for kind in dict.fromkeys((*kinds, "svg"))
+    }
 
 
 def in_form(

@@ -87,6 +87,7 @@ def serve(
     """  # noqa: D301
     keys = _keys(api_key, api_key_file)
     try:
+        from steercpp.serving.folder import check_folder
         from steercpp.serving.scheduler import Scheduler, usual_rows
         from steercpp.serving.server import Server, bound, is_loopback
         from steercpp.serving.service import Service, ServiceOptions
@@ -105,18 +106,18 @@ def serve(
         name=alias, vectors=vectors, api_keys=keys, allow_uploads=allow_uploads, log_prompts=log_prompts,
         max_body_bytes=max(1, round(max_body * 1e6)),
     )  # fmt: skip
-    if vectors is not None and not vectors.is_dir():
-        raise InputError(f"{vectors}: there is no such folder; name the one with the vectors in `vectors`")
+    if vectors is not None:
+        check_folder(vectors)
     with bound(host, port) as sock, options.open(model) as engine:
-        usual = usual_rows(engine)
-        n_rows = rows or usual
+        n_rows = rows or usual_rows(engine)
+        n_kept = n_rows if kept is None else kept
         scheduler = Scheduler(
-            engine, n_rows=n_rows, n_kept=n_rows if kept is None else kept, max_waiting=max_queue, timeout_s=timeout,
+            engine, n_rows=n_rows, n_kept=n_kept, max_waiting=max_queue, timeout_s=timeout,
             exact=exact,
         )  # fmt: skip
         service = Service(engine, scheduler, service_options, is_local=is_local)
         _log_to_stderr(with_prompts=log_prompts)
-        record = _record(service, host, sock.getsockname()[1], n_kept=n_rows if kept is None else kept)
+        record = _record(service, host, sock.getsockname()[1], n_kept=n_kept)
 
         def ready() -> None:
             output.emit(record, as_json=as_json, render=lambda: _pieces(record))

@@ -93,8 +93,8 @@ class VectorFolder:
     """
 
     def __init__(self, folder: Path | None, model: ModelShape) -> None:
-        if folder is not None and not folder.is_dir():
-            raise VectorFileError(f"{folder}: there is no such folder; name the one with the vectors in `vectors`")
+        if folder is not None:
+            check_folder(folder)
         self.folder, self._model = folder, model
         self._lock = threading.Lock()
         self._read: dict[Path, tuple[tuple[int, ...], NamedVector]] = {}  # with what tells whether a file has changed
@@ -241,6 +241,16 @@ class VectorFolder:
             path = Path(folder) / "uploaded"
             write_whole(path, data, force=False, error=VectorFileError)
             return self._for_model(name, path)
+
+
+def check_folder(folder: Path) -> None:
+    """See that a folder of vectors is there, which may be asked before a model is read.
+
+    Raises:
+        VectorFileError: it is not.
+    """
+    if not folder.is_dir():
+        raise VectorFileError(f"{folder}: there is no such folder; name the one with the vectors in `vectors`")
 
 
 def _without(error: Exception, path: Path, name: str) -> str:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from steercpp.serving.bodies import parse_json
 from steercpp.serving.failures import ApiError, api_error
 from steercpp.serving.service import LOOPBACK, Service
 
@@ -134,6 +136,16 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
     except TimeoutError:
         raise ApiError(408, f"the body was not there in {seconds:g} seconds", code="body_too_slow") from None
     return bytes(data)
+
+
+async def read_object(request: Request) -> Mapping[str, Any]:
+    """The object in a request's body, within the limits of its service.
+
+    Raises:
+        ApiError, ClientDisconnect: as `read_body`; ApiError: it is no object.
+    """
+    options = request.app.state.service.options
+    return parse_json(await read_body(request, options.max_body_bytes, options.read_s))
 
 
 def _key(headers: Mapping[str, str]) -> str:

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, Response
 from steercpp.engine.sampling import Sampling
 from steercpp.errors import SteerError
 from steercpp.provenance import versions
-from steercpp.serving.bodies import Fields, parse_json
+from steercpp.serving.bodies import Fields
 from steercpp.serving.failures import ApiError, api_error
-from steercpp.serving.guard import read_body
+from steercpp.serving.guard import read_object
 from steercpp.serving.metrics import CONTENT_TYPE
 from steercpp.serving.service import Service
 
@@ -82,9 +82,7 @@ async def metrics(request: Request) -> Response:
 
 
 async def _fields(request: Request) -> tuple[Service, Fields]:
-    service: Service = request.app.state.service
-    options = service.options
-    return service, Fields(parse_json(await read_body(request, options.max_body_bytes, options.read_s)))
+    return request.app.state.service, Fields(await read_object(request))
 
 
 def _piece(data: bytes) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,10 +14,9 @@ from steercpp.engine.request import Failed, Finished, Generated, Text
 from steercpp.errors import SteerError
 from steercpp.judging.answers import BEGUN, parted
 from steercpp.serving import answers
-from steercpp.serving.answers import FINISHES
-from steercpp.serving.bodies import Asked, parse_chat, parse_completion, parse_json
+from steercpp.serving.bodies import Asked, parse_chat, parse_completion
 from steercpp.serving.failures import api_error
-from steercpp.serving.guard import read_body
+from steercpp.serving.guard import read_object
 from steercpp.serving.order import Order, make_order, unknown_model
 from steercpp.serving.scheduler import Job
 from steercpp.serving.service import Service
@@ -29,14 +28,12 @@ Made = TypeVar("Made")
 
 async def chat_completions(request: Request) -> Response:
     """Continue a chat."""
-    service = _service(request)
-    return await _answer(request, service, parse_chat(await _body(request, service)), of_chat=True)
+    return await _answer(request, _service(request), parse_chat(await read_object(request)), of_chat=True)
 
 
 async def completions(request: Request) -> Response:
     """Continue prompts."""
-    service = _service(request)
-    return await _answer(request, service, parse_completion(await _body(request, service)), of_chat=False)
+    return await _answer(request, _service(request), parse_completion(await read_object(request)), of_chat=False)
 
 
 async def models(request: Request) -> Response:
@@ -66,11 +63,6 @@ def _models(service: Service) -> list[dict[str, Any]]:
             steering = {"vector": named.name, "strength": named.recommended}
             found.append({"id": f"{service.name}+{named.name}", **common, "meta": meta, "steering": steering})
     return found
-
-
-async def _body(request: Request, service: Service) -> Mapping[str, Any]:
-    options = service.options
-    return parse_json(await read_body(request, options.max_body_bytes, options.read_s))
 
 
 async def _answer(request: Request, service: Service, asked: Asked, *, of_chat: bool) -> Response:
@@ -142,16 +134,13 @@ async def _whole(service: Service, order: Order, job: Job) -> dict[str, Any]:
 
 def _choice(service: Service, order: Order, place: int, row: Generated, drawn: Sequence[Text]) -> dict[str, Any]:
     asked, spell = order.asked, service.engine.vocabulary.token_bytes
-    gate = {} if row.gate_open is None else {"gate_open": row.gate_open}
     if order.envelope.of_chat:
         reply = parted(BEGUN + row.text if order.prompt(place).in_thought else row.text)
         message = {"role": "assistant", "content": reply.answer, "refusal": None}
         message |= {"reasoning_content": reply.thoughts} if reply.thoughts else {}
         tokens = list(answers.drawn_tokens(drawn, row.end_token, with_end=False))
         logprobs = answers.chat_logprobs(tokens, spell) if asked.logprobs else None
-        return {
-            "index": place, "message": message, "logprobs": logprobs, "finish_reason": FINISHES[row.finish], **gate
-        }  # fmt: skip
+        return {"index": place, "message": message, "logprobs": logprobs, **order.ending(row)}
     prompt = order.prompt(place)
     draws = order.draws
     text = (prompt.text if asked.echo else "") + (row.text if draws else "")
@@ -162,5 +151,4 @@ def _choice(service: Service, order: Order, place: int, row: Generated, drawn: S
         surplus = sum(answers.n_chars(spell, each.token) for each in tokens) - len(prompt.text) if asked.echo else 0
         tokens += list(answers.drawn_tokens(drawn, row.end_token, with_end=True)) if draws else []
         logprobs = answers.text_logprobs(tokens, spell, -surplus)
-    finish = FINISHES[row.finish] if draws else "length"
-    return {"index": place, "text": text, "logprobs": logprobs, "finish_reason": finish, **gate}
+    return {"index": place, "text": text, "logprobs": logprobs, **order.ending(row)}

@@ -14,7 +14,7 @@ from typing import Any
 from steercpp.engine.request import Generated, GenerationRequest
 from steercpp.errors import SteerError
 from steercpp.serving import answers
-from steercpp.serving.answers import Envelope
+from steercpp.serving.answers import FINISHES, Envelope
 from steercpp.serving.bodies import Asked
 from steercpp.serving.conversation import Prepared
 from steercpp.serving.failures import ApiError, api_error
@@ -40,6 +40,11 @@ class Order:
     def draws(self) -> bool:
         """Whether its texts have tokens; where not, the one that is drawn is dropped."""
         return self.asked.max_tokens != 0
+
+    def ending(self, row: Generated) -> dict[str, Any]:
+        """How the choice of a row that is done ends: why, and whether its gates were open where it has any."""
+        gate = {} if row.gate_open is None else {"gate_open": row.gate_open}
+        return {"finish_reason": FINISHES[row.finish] if self.draws else "length", **gate}
 
     def usage(self, rows: Sequence[Generated]) -> dict[str, Any]:
         """What all rows took; a prompt counts once, whatever is drawn after it."""

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from steercpp.engine.request import Failed, Finished, Generated, Text
 from steercpp.serving import answers
-from steercpp.serving.answers import FINISHES, TokenLogprob
+from steercpp.serving.answers import TokenLogprob
 from steercpp.serving.failures import api_error
 from steercpp.serving.order import Order
 from steercpp.serving.scheduler import Job
@@ -114,16 +114,15 @@ class _RowWriter:
 
     def finish(self, row: Generated) -> list[dict[str, Any]]:
         """The last pieces."""
-        asked, gate = self._order.asked, {} if row.gate_open is None else {"gate_open": row.gate_open}
-        finish = FINISHES[row.finish] if self._order.draws else "length"
+        asked, ending = self._order.asked, self._order.ending(row)
         if self._order.envelope.of_chat:
             thought, answer = self._thoughts.finish() if self._order.draws else ("", "")
             delta = {name: text for name, text in (("reasoning_content", thought), ("content", answer)) if text}
-            return [*([self._delta(delta)] if delta else []), {**self._delta({}), "finish_reason": finish, **gate}]
+            return [*([self._delta(delta)] if delta else []), {**self._delta({}), **ending}]
         told = None
         if asked.logprobs and self._last is not None and row.end_token is not None:
             told = self._told([TokenLogprob(row.end_token, self._last.logprob, self._last.top)])
-        return [{**self._text("", told), "finish_reason": finish, **gate}]
+        return [{**self._text("", told), **ending}]
 
     def _told(self, tokens: list[TokenLogprob]) -> dict[str, Any]:
         told = answers.text_logprobs(tokens, self._spell, self._n_chars)
